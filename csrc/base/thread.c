@@ -1,0 +1,135 @@
+#include "base/thread.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <time.h>
+
+/* How long a wait goes on before it asks for interrupts: Ctrl-C must be felt within 0.2 s. */
+static const int64_t slice_ns = 50 * GP__MS;
+
+int64_t
+gp__now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t
+gp__deadline_in(int64_t timeout_ms)
+{
+    return gp__deadline_in_ns(timeout_ms > GP__FOREVER / GP__MS ? -1 : timeout_ms * GP__MS);
+}
+
+int64_t
+gp__deadline_in_ns(int64_t timeout_ns)
+{
+    int64_t now;
+
+    if (timeout_ns < 0) {
+        return GP__FOREVER;
+    }
+    now = gp__now();
+    return timeout_ns > GP__FOREVER - now ? GP__FOREVER : now + timeout_ns;
+}
+
+double
+gp__seconds_until(int64_t deadline)
+{
+    int64_t left;
+
+    if (deadline == GP__FOREVER) {
+        return -1.0;
+    }
+    left = deadline - gp__now();
+    return left > 0 ? (double)left / 1e9 : 0.0;
+}
+
+int
+gp__cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+    int rc;
+
+    if (pthread_condattr_init(&attr) != 0) {
+        return GP_ENOMEM;
+    }
+    rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    if (rc == 0) {
+        rc = pthread_cond_init(cond, &attr);
+    }
+    pthread_condattr_destroy(&attr);
+    return rc == 0 ? 0 : GP_ENOMEM;
+}
+
+int
+gp__cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline)
+{
+    struct timespec until;
+
+    if (deadline == GP__FOREVER) {
+        pthread_cond_wait(cond, lock);
+        return 0;
+    }
+    until.tv_sec = (time_t)(deadline / 1000000000);
+    until.tv_nsec = (long)(deadline % 1000000000);
+    return pthread_cond_timedwait(cond, lock, &until) == ETIMEDOUT ? GP_ETIMEOUT : 0;
+}
+
+int64_t
+gp__slice(int64_t deadline, const gp_interrupt *interrupt)
+{
+    int64_t slice;
+
+    if (interrupt == NULL) {
+        return deadline;
+    }
+    slice = gp__now() + slice_ns;
+    return slice < deadline ? slice : deadline;
+}
+
+int
+gp__interrupted(const gp_interrupt *interrupt)
+{
+    return interrupt != NULL && interrupt->check(interrupt->ctx) != 0 ? GP_EUSER : 0;
+}
+
+int
+gp__cond_wait_interruptible(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline,
+                            const gp_interrupt *interrupt)
+{
+    int64_t slice = gp__slice(deadline, interrupt);
+    int rc = gp__cond_wait_until(cond, lock, slice);
+
+    if (rc != GP_ETIMEOUT || slice == deadline) {
+        return rc;
+    }
+    pthread_mutex_unlock(lock);
+    rc = gp__interrupted(interrupt);
+    pthread_mutex_lock(lock);
+    return rc;
+}
+
+int
+gp__thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
+                 gp_error *err)
+{
+    sigset_t all;
+    sigset_t before;
+    int rc;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(thread, NULL, run, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0) {
+        return gp_error_set_errno(err, rc, "cannot start thread %s", name);
+    }
+#ifdef __linux__
+    pthread_setname_np(*thread, name);
+#else
+    (void)name;
+#endif
+    return 0;
+}

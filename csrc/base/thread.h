@@ -1,0 +1,58 @@
+/*
+ * Layer: base. Deadlines, condition variables that honour them, threads of our own, and the wait
+ * that Ctrl-C can interrupt.
+ *
+ * Locks are plain pthread mutexes. Deadlines are nanoseconds on CLOCK_MONOTONIC.
+ */
+#ifndef GP_BASE_THREAD_H
+#define GP_BASE_THREAD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gp/error.h"
+#include "gp/runtime.h"
+
+#define GP__MS INT64_C(1000000)
+#define GP__FOREVER INT64_MAX
+
+/* Now, in nanoseconds. */
+int64_t gp__now(void);
+
+/* The deadline |timeout_ms| or |timeout_ns| from now; negative means never. */
+int64_t gp__deadline_in(int64_t timeout_ms);
+int64_t gp__deadline_in_ns(int64_t timeout_ns);
+
+/* Seconds left until |deadline|, 0 when it has passed; negative if it is GP__FOREVER. */
+double gp__seconds_until(int64_t deadline);
+
+/* A condition variable on CLOCK_MONOTONIC. */
+int gp__cond_init(pthread_cond_t *cond);
+
+/* Wait until signalled or |deadline|. Returns 0, or GP_ETIMEOUT. Wake-ups may be spurious. */
+int gp__cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline);
+
+/*
+ * As gp__cond_wait_until, in slices, between which |interrupt| (may be NULL) is asked, with |lock|
+ * released, whether to go on.
+ *
+ * Returns: 0 after a wake-up, GP_ETIMEOUT, or GP_EUSER when the interrupt said stop.
+ */
+int gp__cond_wait_interruptible(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline,
+                                const gp_interrupt *interrupt);
+
+/* The end of the next slice of an interruptible wait: |deadline| or sooner. */
+int64_t gp__slice(int64_t deadline, const gp_interrupt *interrupt);
+
+/* Ask |interrupt| (may be NULL). Returns 0 to go on, or GP_EUSER. Call with no lock held. */
+int gp__interrupted(const gp_interrupt *interrupt);
+
+/*
+ * Start a joinable thread with every signal blocked: signals belong to the host's own threads.
+ * |name| shows in debuggers; at most 15 characters.
+ */
+int gp__thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
+                     gp_error *err);
+
+#endif

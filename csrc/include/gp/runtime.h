@@ -1,0 +1,34 @@
+/*
+ * Layer: public. What holds for the whole process: the fork guard and interruptible waits.
+ */
+#ifndef GP_RUNTIME_H
+#define GP_RUNTIME_H
+
+#include <stdbool.h>
+
+/*
+ * A way for a blocked call to ask its caller whether to give up. |check| runs on the waiting thread
+ * about ten times a second, with none of our locks held; a non-zero answer ends the wait with
+ * GP_EUSER.
+ */
+typedef struct gp_interrupt {
+    int (*check)(void *ctx);
+    void *ctx;
+} gp_interrupt;
+
+/* Install the fork guard. Idempotent. Returns 0 or GP_EOS. */
+int gp_runtime_init(void);
+
+/*
+ * Whether this process is a fork of the one that called gp_runtime_init().
+ *
+ * gRPC's threads do not survive a fork while its epoll descriptor does, so that a child that goes
+ * on using it crashes its parent. In a child every entry point must answer GP_EFORKED and every
+ * destructor must do nothing.
+ */
+bool gp_runtime_forked(void);
+
+/* The exit status of a process when nobody could tell it: somebody else had reaped it. */
+#define GP_STATUS_UNKNOWN (-1000)
+
+#endif
