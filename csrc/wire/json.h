@@ -1,0 +1,49 @@
+/*
+ * Layer: wire. The members of a JSON object, which is all that hclog needs of JSON.
+ *
+ * Two readers with one result: a scanner for flat objects, which is what loggers write and which
+ * allocates nothing, and jansson for everything else. Pure functions, any thread.
+ */
+#ifndef GP_WIRE_JSON_H
+#define GP_WIRE_JSON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/arena.h"
+#include "base/text.h"
+
+typedef struct gp__json_member {
+    gp__text key;    /* decoded */
+    gp__text json;   /* the value as JSON text */
+    gp__text string; /* what is between the quotes if the value is a string; else data is NULL */
+    bool escaped;    /* |string| is still to be decoded by gp__json_decode() */
+} gp__json_member;
+
+/* Reads one member after the other; strings point into the text. */
+typedef struct gp__json_scanner {
+    const char *at;
+    const char *end;
+    bool first;
+} gp__json_scanner;
+
+/* Begin at the opening brace of |text|, which must be valid UTF-8. */
+void gp__json_scan(gp__json_scanner *scanner, const char *text, size_t len);
+
+/*
+ * Returns: 1 with |out| set, 0 after the closing brace of a well-formed object, or -1: not a flat
+ * object with plain keys. What came before is then worth nothing.
+ */
+int gp__json_scan_next(gp__json_scanner *scanner, gp__json_member *out);
+
+/* Decode the escapes of a string that the scanner accepted, in place. Returns the new length. */
+size_t gp__json_decode(char *string, size_t len);
+
+/*
+ * Read any object with jansson. |*out| and all that it points to is in |arena|.
+ *
+ * Returns: the number of members, GP_EINVAL if |text| is no JSON object, or GP_ENOMEM.
+ */
+ptrdiff_t gp__json_object(gp__json_member **out, const char *text, size_t len, gp__arena *arena);
+
+#endif
