@@ -1,0 +1,96 @@
+#include "os/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/thread.h"
+
+enum { STANDARD = 3 };
+
+/* Move a descriptor out of the standard three, where dup2() in a child would trip over it. */
+static int
+move_up(int *fd)
+{
+    int moved;
+
+    if (*fd >= STANDARD) {
+        return 0;
+    }
+    moved = fcntl(*fd, F_DUPFD_CLOEXEC, STANDARD);
+    if (moved < 0) {
+        return -1;
+    }
+    close(*fd);
+    *fd = moved;
+    return 0;
+}
+
+static int
+make_pipe(int ends[2])
+{
+#if defined(__linux__) && !defined(GP_PORTABLE)
+    return pipe2(ends, O_CLOEXEC);
+#else
+    if (pipe(ends) < 0) {
+        return -1;
+    }
+    fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+    fcntl(ends[1], F_SETFD, FD_CLOEXEC);
+    return 0;
+#endif
+}
+
+int
+gp__fd_pipe(int ends[2], gp_error *err)
+{
+    ends[0] = ends[1] = -1;
+    if (make_pipe(ends) < 0) {
+        return gp_error_set_errno(err, errno, "cannot create a pipe");
+    }
+    if (move_up(&ends[0]) < 0 || move_up(&ends[1]) < 0) {
+        int failed = errno;
+
+        gp__fd_close(&ends[0]);
+        gp__fd_close(&ends[1]);
+        return gp_error_set_errno(err, failed, "cannot create a pipe");
+    }
+    return 0;
+}
+
+int
+gp__fd_set_nonblocking(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+void
+gp__fd_close(int *fd)
+{
+    int before = errno;
+
+    if (*fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+    errno = before;
+}
+
+int
+gp__fd_poll(struct pollfd *fds, nfds_t count, int64_t deadline)
+{
+    /* No single poll() waits longer, so that its timeout fits an int. */
+    const int64_t longest = 3600 * 1000 * GP__MS;
+    int ready;
+
+    do {
+        int64_t left = deadline == GP__FOREVER ? longest : deadline - gp__now();
+
+        left = left < 0 ? 0 : left > longest ? longest : left;
+        ready = poll(fds, count, (int)((left + GP__MS - 1) / GP__MS));
+    } while ((ready == 0 && (deadline == GP__FOREVER || gp__now() < deadline)) ||
+             (ready < 0 && errno == EINTR));
+    return ready;
+}

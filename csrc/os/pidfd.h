@@ -1,0 +1,20 @@
+/*
+ * Layer: os. Descriptors that stand for processes, where the system has them: every function fails
+ * with ENOSYS where it does not, and under GP_PORTABLE.
+ */
+#ifndef GP_OS_PIDFD_H
+#define GP_OS_PIDFD_H
+
+#include <signal.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+
+/* Close-on-exec. Readable once the process, all of its threads, has ended. */
+int gp__pidfd_open(pid_t pid);
+
+int gp__pidfd_kill(int pidfd, int number);
+
+/* waitid() for the child behind |pidfd|. */
+int gp__pidfd_wait(int pidfd, siginfo_t *info, int options);
+
+#endif

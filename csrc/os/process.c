@@ -1,0 +1,389 @@
+#include "os/process.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/thread.h"
+#include "gp/runtime.h"
+#include "os/fd.h"
+#include "os/pidfd.h"
+#include "os/procstat.h"
+#include "os/reactor.h"
+#include "os/spawn.h"
+
+/* How often a process without a pidfd is looked after while somebody waits for it. */
+static const int64_t nap_ns = 5 * GP__MS;
+
+struct gp__process {
+    atomic_int refs;
+    pid_t pid;
+    int pidfd;  /* owned; -1 where there is none */
+    bool child; /* ours to reap */
+    gp__procstat identity;
+    bool identified; /* |identity| is that of the joined process */
+
+    pthread_mutex_t lock; /* guards reaping and signalling against each other; a leaf */
+    atomic_bool gone;
+    int status; /* written before |gone| */
+
+    pthread_mutex_t watch_lock; /* guards the watch; taken before the reactor's lock */
+    gp__watch *watch;           /* owned */
+    void (*exited)(void *ctx);
+    void *exited_ctx; /* borrowed: outlives the watch */
+};
+
+static int
+process_new(gp__process **out, pid_t pid, bool child, gp_error *err)
+{
+    gp__process *process = gp__calloc(1, sizeof(*process));
+
+    if (process == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a process");
+    }
+    atomic_init(&process->refs, 1);
+    atomic_init(&process->gone, false);
+    process->pid = pid;
+    process->pidfd = -1;
+    process->child = child;
+    process->status = GP_STATUS_UNKNOWN;
+    pthread_mutex_init(&process->lock, NULL);
+    pthread_mutex_init(&process->watch_lock, NULL);
+    *out = process;
+    return 0;
+}
+
+gp__process *
+gp__process_ref(gp__process *process)
+{
+    atomic_fetch_add(&process->refs, 1);
+    return process;
+}
+
+void
+gp__process_unref(gp__process *process)
+{
+    if (process != NULL && atomic_fetch_sub(&process->refs, 1) == 1) {
+        gp__fd_close(&process->pidfd);
+        pthread_mutex_destroy(&process->watch_lock);
+        pthread_mutex_destroy(&process->lock);
+        gp__free(process);
+    }
+}
+
+int
+gp__process_spawn(gp__process **out, const gp__process_spec *spec, int *out_fd, int *err_fd,
+                  gp_error *err)
+{
+    int outputs[2] = {-1, -1};
+    int errors[2] = {-1, -1};
+    gp__spawn_spec child = {.argv = spec->argv, .env = spec->env, .directory = spec->directory};
+    gp__process *process;
+    int rc;
+
+    /* Everything that can fail comes before the child: nothing has to be undone behind it. */
+    if ((rc = process_new(&process, -1, true, err)) < 0) {
+        return rc;
+    }
+    if ((rc = gp__fd_pipe(outputs, err)) < 0 || (rc = gp__fd_pipe(errors, err)) < 0) {
+        goto fail;
+    }
+    if (gp__fd_set_nonblocking(outputs[0]) < 0 || gp__fd_set_nonblocking(errors[0]) < 0) {
+        rc = gp_error_set_errno(err, errno, "cannot set up a pipe");
+        goto fail;
+    }
+    child.out = outputs[1];
+    child.err = errors[1];
+    if ((rc = gp__spawn(&process->pid, &child, err)) < 0) {
+        goto fail;
+    }
+    process->pidfd = gp__pidfd_open(process->pid);
+    gp__fd_close(&outputs[1]);
+    gp__fd_close(&errors[1]);
+    *out_fd = outputs[0];
+    *err_fd = errors[0];
+    *out = process;
+    return 0;
+
+fail:
+    for (int i = 0; i < 2; i++) {
+        gp__fd_close(&outputs[i]);
+        gp__fd_close(&errors[i]);
+    }
+    gp__process_unref(process);
+    return rc;
+}
+
+int
+gp__process_attach(gp__process **out, int pid, gp_error *err)
+{
+    gp__process *process;
+    int rc;
+
+    /* 0 and negative numbers would mean groups of processes to kill(). */
+    if (pid <= 0 || (kill(pid, 0) < 0 && errno != EPERM)) {
+        return gp_error_set(err, GP_EREATTACH, "process not found: there is no process %d", pid);
+    }
+    if ((rc = process_new(&process, pid, false, err)) < 0) {
+        return rc;
+    }
+    process->pidfd = gp__pidfd_open(pid);
+    process->identified = gp__procstat_read(pid, &process->identity);
+    if (gp__process_gone(process)) {
+        gp__process_unref(process);
+        return gp_error_set(err, GP_EREATTACH, "process not found: there is no process %d", pid);
+    }
+    *out = process;
+    return 0;
+}
+
+/* ---- Whether it lives ------------------------------------------------------------------------ */
+
+static void
+record_exit(gp__process *process, const siginfo_t *info)
+{
+    process->status = info->si_code == CLD_EXITED ? info->si_status : -info->si_status;
+    atomic_store(&process->gone, true);
+}
+
+/*
+ * Reap a child that has ended, with the lock held.
+ *
+ * A host that ignores SIGCHLD, or waits for any child itself, leaves us nothing to reap (ECHILD):
+ * then the process is gone and its status unknown.
+ */
+static void
+reap(gp__process *process)
+{
+    siginfo_t info;
+    int rc;
+
+    memset(&info, 0, sizeof(info));
+    do {
+        rc = process->pidfd >= 0 ? gp__pidfd_wait(process->pidfd, &info, WEXITED | WNOHANG) : -1;
+        if (process->pidfd < 0 || (rc < 0 && errno == EINVAL)) {
+            rc = waitid(P_PID, (id_t)process->pid, &info, WEXITED | WNOHANG);
+        }
+    } while (rc < 0 && errno == EINTR);
+    if (rc == 0 && info.si_pid != 0) {
+        record_exit(process, &info);
+    } else if (rc < 0 && errno == ECHILD) {
+        atomic_store(&process->gone, true);
+    }
+}
+
+/* Whether the pid of a joined process stands for the process that was joined. */
+static bool
+is_same_process(const gp__process *process)
+{
+    gp__procstat now;
+
+    return process->identified && gp__procstat_read(process->pid, &now) &&
+           now.start_time == process->identity.start_time;
+}
+
+static void
+look_after_joined(gp__process *process)
+{
+    struct pollfd ended = {.fd = process->pidfd, .events = POLLIN};
+    gp__procstat now;
+
+    if (process->pidfd >= 0) {
+        if (poll(&ended, 1, 0) > 0) {
+            atomic_store(&process->gone, true);
+        }
+        return;
+    }
+    if (kill(process->pid, 0) < 0 && errno != EPERM) {
+        atomic_store(&process->gone, true);
+    } else if (process->identified && gp__procstat_read(process->pid, &now) &&
+               now.start_time != process->identity.start_time) {
+        atomic_store(&process->gone, true); /* a successor with the same pid */
+    }
+}
+
+bool
+gp__process_gone(gp__process *process)
+{
+    if (atomic_load(&process->gone)) {
+        return true;
+    }
+    pthread_mutex_lock(&process->lock);
+    if (!atomic_load(&process->gone)) {
+        if (process->child) {
+            reap(process);
+        } else {
+            look_after_joined(process);
+        }
+    }
+    pthread_mutex_unlock(&process->lock);
+    return atomic_load(&process->gone);
+}
+
+bool
+gp__process_dying(gp__process *process)
+{
+    gp__procstat now;
+
+    return gp__process_gone(process) || !gp__procstat_read(process->pid, &now) || now.dying;
+}
+
+static void
+nap(int64_t until)
+{
+    int64_t left = until - gp__now();
+    struct timespec pause = {.tv_nsec = (long)(left < 0 ? 0 : left < nap_ns ? left : nap_ns)};
+
+    nanosleep(&pause, NULL);
+}
+
+int
+gp__process_wait(gp__process *process, int64_t deadline, const gp_interrupt *interrupt)
+{
+    struct pollfd ended = {.fd = process->pidfd, .events = POLLIN};
+
+    while (!gp__process_gone(process)) {
+        int64_t slice = gp__slice(deadline, interrupt);
+
+        if (process->pidfd < 0) {
+            nap(slice);
+        } else if (gp__fd_poll(&ended, 1, slice) > 0 && !gp__process_gone(process)) {
+            nap(slice); /* ended, but somebody who traces it has to let it go first */
+        }
+        if (gp__process_gone(process)) {
+            break;
+        }
+        if (gp__now() >= deadline) {
+            return GP_ETIMEOUT;
+        }
+        if (gp__interrupted(interrupt) < 0) {
+            return GP_EUSER;
+        }
+    }
+    return 0;
+}
+
+/* ---- Signals and notifications --------------------------------------------------------------- */
+
+void
+gp__process_kill(gp__process *process)
+{
+    siginfo_t info;
+
+    if (gp_runtime_forked()) {
+        return;
+    }
+    pthread_mutex_lock(&process->lock);
+    if (!atomic_load(&process->gone)) {
+        if (process->pidfd >= 0) {
+            gp__pidfd_kill(process->pidfd, SIGKILL);
+        } else if (process->child
+                       ? waitid(P_PID, (id_t)process->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0
+                       : is_same_process(process)) {
+            kill(process->pid, SIGKILL);
+        }
+    }
+    pthread_mutex_unlock(&process->lock);
+}
+
+/* Whoever clears |watch| is the one to remove it. */
+static gp__watch *
+take_watch(gp__process *process)
+{
+    gp__watch *watch;
+
+    pthread_mutex_lock(&process->watch_lock);
+    watch = process->watch;
+    process->watch = NULL;
+    pthread_mutex_unlock(&process->watch_lock);
+    return watch;
+}
+
+/* Not with the watch's lock: removing waits for the callback, which takes it. */
+static void
+drop_watch(gp__process *process)
+{
+    gp__watch *watch = take_watch(process);
+
+    if (watch != NULL) {
+        gp__reactor_remove(watch);
+        gp__process_unref(process); /* the watch's reference */
+    }
+}
+
+/* On the reactor's thread. */
+static void
+notice_exit(void *ctx)
+{
+    gp__process *process = ctx;
+
+    if (gp__process_gone(process)) {
+        if (process->exited != NULL) {
+            process->exited(process->exited_ctx);
+        }
+        drop_watch(process);
+    }
+}
+
+int
+gp__process_watch(gp__process *process, void (*exited)(void *ctx), void *ctx, gp_error *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&process->watch_lock);
+    process->exited = exited;
+    process->exited_ctx = ctx;
+    rc = process->pidfd >= 0
+             ? gp__reactor_add(&process->watch, process->pidfd, notice_exit, process, err)
+             : gp__reactor_every(&process->watch, notice_exit, process, err);
+    if (rc == 0) {
+        gp__process_ref(process); /* the watch's reference */
+    }
+    pthread_mutex_unlock(&process->watch_lock);
+    return rc;
+}
+
+void
+gp__process_unwatch(gp__process *process)
+{
+    drop_watch(process);
+}
+
+int
+gp__process_pidfd(const gp__process *process)
+{
+    return process->pidfd;
+}
+
+int
+gp__process_pid(const gp__process *process)
+{
+    return (int)process->pid;
+}
+
+int
+gp__process_status(gp__process *process)
+{
+    return gp__process_gone(process) ? process->status : GP_STATUS_UNKNOWN;
+}
+
+const char *
+gp__process_fate(int status, char *out, size_t size)
+{
+    if (status == GP_STATUS_UNKNOWN) {
+        snprintf(out, size, "exited with an unknown status");
+    } else if (status < 0) {
+        snprintf(out, size, "was killed by signal %d (%s)", -status, strsignal(-status));
+    } else {
+        snprintf(out, size, "exited with status %d", status);
+    }
+    return out;
+}

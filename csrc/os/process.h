@@ -1,0 +1,75 @@
+/*
+ * Layer: os. One process: a child of ours, or one that was merely joined.
+ *
+ * Shared by reference. Every function may be called from any thread; none takes a lock of another
+ * object while holding its own. On Linux a pidfd stands for the process, so that no signal can reach
+ * a successor with the same pid. Elsewhere (GP_PORTABLE, old kernels) a child is signalled only while
+ * it is not reaped, and a joined process only if it is known to be the same one.
+ */
+#ifndef GP_OS_PROCESS_H
+#define GP_OS_PROCESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gp/error.h"
+#include "gp/runtime.h"
+
+typedef struct gp__process gp__process;
+
+typedef struct gp__process_spec {
+    const char *const *argv; /* borrowed; NULL-terminated, not empty */
+    const char *const *env;  /* borrowed; NULL-terminated: all of the child's environment */
+    const char *directory;   /* borrowed; NULL: the host's own */
+} gp__process_spec;
+
+/*
+ * Start a child. |*out_fd| and |*err_fd| are the reading ends of its stdout and stderr: non-blocking,
+ * close-on-exec, the caller's to close.
+ *
+ * Returns: 0, GP_ESTART, GP_ENOMEM or GP_EOS.
+ */
+int gp__process_spawn(gp__process **out, const gp__process_spec *spec, int *out_fd, int *err_fd,
+                      gp_error *err);
+
+/* Join a process that runs already. Returns: 0, GP_EREATTACH (there is none), GP_ENOMEM or GP_EOS. */
+int gp__process_attach(gp__process **out, int pid, gp_error *err);
+
+gp__process *gp__process_ref(gp__process *process);
+
+/* The last reference to a child that still runs leaves it running, to be reaped by nobody. */
+void gp__process_unref(gp__process *process);
+
+/*
+ * Have the reactor notice the death, which reaps a child at once and calls |exited| (may be NULL) on
+ * the reactor's thread with no lock held. At most one watch per process.
+ */
+int gp__process_watch(gp__process *process, void (*exited)(void *ctx), void *ctx, gp_error *err);
+
+/* After this returns, |exited| will not be called any more. Not with a lock that |exited| takes. */
+void gp__process_unwatch(gp__process *process);
+
+/* Whether the process is gone; asks the system unless that is known. Reaps a child. */
+bool gp__process_gone(gp__process *process);
+
+/* Whether the process may have begun to die. False only if it is known to be well. */
+bool gp__process_dying(gp__process *process);
+
+/* Wait until it is gone. Returns: 0, GP_ETIMEOUT or GP_EUSER. */
+int gp__process_wait(gp__process *process, int64_t deadline, const gp_interrupt *interrupt);
+
+/* SIGKILL, if it can be told that the pid still stands for this process. Never blocks. */
+void gp__process_kill(gp__process *process);
+
+int gp__process_pid(const gp__process *process);
+
+/* Readable once the process has ended; -1 where there is no such thing. Borrowed. */
+int gp__process_pidfd(const gp__process *process);
+
+/* Once gone: the exit status, -N for signal N, or GP_STATUS_UNKNOWN. */
+int gp__process_status(gp__process *process);
+
+/* "exited with status 3", "was killed by signal 9 (Killed)", ... Returns |out|. */
+const char *gp__process_fate(int status, char *out, size_t size);
+
+#endif
