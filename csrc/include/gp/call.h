@@ -1,0 +1,132 @@
+/*
+ * Layer: public. The client's side of one RPC.
+ *
+ * A call is shared: the user of an iterator, the thread that feeds its requests and the poller each
+ * hold a reference. Any thread may use it, one at a time on the sending side and one at a time on the
+ * receiving side; cancel and the getters may come from anywhere at any time.
+ */
+#ifndef GP_CALL_H
+#define GP_CALL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gp/channel.h"
+#include "gp/error.h"
+#include "gp/message.h"
+#include "gp/runtime.h"
+
+typedef struct gp_call gp_call;
+
+enum {
+    GP_CALL_WAIT_FOR_READY = 1 << 0,    /* wait for a connection instead of failing */
+    GP_CALL_NO_WAIT_FOR_READY = 1 << 1, /* the explicit opposite, over the channel's own default */
+    GP_CALL_EARLY_METADATA = 1 << 2, /* unary: initial metadata may be asked for before the reply */
+    GP_CALL_ONE_REPLY = 1 << 3,      /* stream: there is one reply, for gp_call_take_reply() */
+};
+
+/* As gRPC's compression algorithms. */
+enum { GP_COMPRESS_DEFAULT = -1, GP_COMPRESS_NONE, GP_COMPRESS_DEFLATE, GP_COMPRESS_GZIP };
+
+typedef struct gp_call_options {
+    gp_bytes method; /* "/package.Service/Method" */
+    gp_metadata metadata;
+    int64_t timeout_ns; /* negative: none */
+    unsigned flags;
+    int compression;
+} gp_call_options;
+
+/* How a call ended. Lives as long as the call. */
+typedef struct gp_call_status {
+    int code; /* gRPC status code */
+    gp_bytes details;
+    const char *debug; /* gRPC's own account of the failure; may be NULL */
+    gp_metadata trailing;
+} gp_call_status;
+
+/*
+ * Start a unary call: one request, one reply. Never blocks.
+ *
+ * The bytes are copied. A reply, once gp_call_wait() has returned 0 and the status is OK, is taken
+ * with gp_call_take_reply().
+ */
+int gp_call_start_unary(gp_call **out, gp_channel *channel, const gp_call_options *options,
+                        gp_bytes request, gp_error *err);
+
+/*
+ * Start a call whose request, reply or both are streams. Never blocks.
+ *
+ * |request| is the one request of a call that streams replies only; NULL if requests follow.
+ */
+int gp_call_start_stream(gp_call **out, gp_channel *channel, const gp_call_options *options,
+                         const gp_bytes *request, gp_error *err);
+
+gp_call *gp_call_ref(gp_call *call);
+
+/* Give a reference back. The last one cancels a call that is still running. */
+void gp_call_unref(gp_call *call);
+
+/*
+ * A reference that keeps the memory but not the call: for whoever sends requests in the background,
+ * so that the call still ends when everybody who wants its reply has gone.
+ */
+gp_call *gp_call_hold(gp_call *call);
+void gp_call_release(gp_call *call);
+
+/*
+ * Wait until the status is there.
+ *
+ * Returns: 0, GP_ETIMEOUT or GP_EUSER; the call goes on in the last two cases.
+ */
+int gp_call_wait(gp_call *call, int64_t timeout_ns, const gp_interrupt *interrupt);
+
+/* The one reply of a call that is done; NULL when there is none or it was taken before. */
+gp_message *gp_call_take_reply(gp_call *call);
+
+/*
+ * Send one message of a stream; blocks while the previous one waits for flow control.
+ *
+ * Returns: 0, GP_ECLOSED when the call is over (its status says why), or GP_EUSER.
+ */
+int gp_call_send(gp_call *call, gp_bytes message, const gp_interrupt *interrupt);
+
+/* Say that no more messages follow. Returns as gp_call_send. */
+int gp_call_send_close(gp_call *call, const gp_interrupt *interrupt);
+
+/*
+ * Receive one message of a stream.
+ *
+ * Returns: 1 with |out| set, 0 at the end of the stream (the status follows), or GP_EUSER.
+ */
+int gp_call_receive(gp_call *call, gp_message **out, const gp_interrupt *interrupt);
+
+/* Wait for the initial metadata. Returns 0 or GP_EUSER. |out| is empty if none came. */
+int gp_call_initial_metadata(gp_call *call, gp_metadata *out, const gp_interrupt *interrupt);
+
+/* End the call with |code| and |details| as its status, unless it has ended. */
+void gp_call_cancel(gp_call *call, int code, const char *details);
+
+/* Whether the status is there, so that gp_call_get_status() answers. */
+bool gp_call_done(const gp_call *call);
+const gp_call_status *gp_call_get_status(const gp_call *call);
+
+/* Seconds left until the deadline, never negative; negative if there is none. */
+double gp_call_time_remaining(const gp_call *call);
+
+/* "unix:..." or "ipv4:..." of the other side, to be released with gp_call_free_peer; may be NULL. */
+char *gp_call_peer(gp_call *call);
+void gp_call_free_peer(char *peer);
+
+/*
+ * Keep the call served although nobody waits for it, until it ends. (Calls with a callback, and
+ * unary ones that nobody waits for, are futures: they need it. A stream that is read does not.)
+ */
+void gp_call_attend(gp_call *call);
+
+/*
+ * Have |done| called once when the status is there, on whatever thread finds out, with no lock held;
+ * at once if it is there already. It must not block. One callback per call; it implies gp_call_attend.
+ */
+void gp_call_on_done(gp_call *call, void (*done)(void *ctx), void *ctx);
+
+#endif

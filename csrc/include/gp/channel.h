@@ -1,0 +1,61 @@
+/*
+ * Layer: public. A connection to one gRPC server.
+ */
+#ifndef GP_CHANNEL_H
+#define GP_CHANNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gp/error.h"
+#include "gp/runtime.h"
+
+typedef struct gp_channel gp_channel;
+
+/* One gRPC channel argument. Exactly one of the values is used. */
+typedef struct gp_channel_arg {
+    const char *key;
+    const char *string; /* NULL: the integer counts */
+    int integer;
+} gp_channel_arg;
+
+typedef struct gp_channel_options {
+    const gp_channel_arg *args; /* added to ours, and winning over them */
+    size_t args_count;
+} gp_channel_options;
+
+/* As gRPC's connectivity states. */
+enum { GP_IDLE, GP_CONNECTING, GP_READY, GP_TRANSIENT_FAILURE, GP_SHUTDOWN };
+
+/*
+ * Make a channel to |target| ("unix:/path" or "host:port"). Connects at the first call.
+ *
+ * Returns: 0, or GP_EINVAL, GP_ENOMEM, GP_EFORKED. Threads: any.
+ */
+int gp_channel_open(gp_channel **out, const char *target, const gp_channel_options *options,
+                    gp_error *err);
+
+/*
+ * A second view of the same connection: closing either ends its own calls only.
+ * Returns: 0 or GP_ENOMEM.
+ */
+int gp_channel_view(gp_channel **out, gp_channel *channel, gp_error *err);
+
+gp_channel *gp_channel_ref(gp_channel *channel);
+void gp_channel_unref(gp_channel *channel);
+
+/* Cancel every call and refuse new ones. Idempotent. Threads: any. */
+void gp_channel_close(gp_channel *channel);
+
+/* The connectivity state now; |connect| leaves GP_IDLE. */
+int gp_channel_state(gp_channel *channel, bool connect);
+
+/*
+ * Wait until the state is another than |last|, which is then returned.
+ *
+ * Returns: a state, or GP_ETIMEOUT, GP_EUSER, GP_ECLOSED. Blocks.
+ */
+int gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
+                          const gp_interrupt *interrupt);
+
+#endif

@@ -1,0 +1,19 @@
+/*
+ * Layer: public. Facts about the gRPC library below, and its log.
+ */
+#ifndef GP_GRPC_H
+#define GP_GRPC_H
+
+/* The version of the gRPC C core that is loaded, as "1.51.1". */
+const char *gp_grpc_version(void);
+
+/*
+ * Where gRPC's own log lines go instead of stderr, which belongs to the host. |level| is one of
+ * GP_DEBUG, GP_INFO, GP_ERROR. Called on any thread, at any time, and must not block. NULL: dropped.
+ */
+void gp_grpc_set_log(void (*line)(int level, const char *text));
+
+/* End the thread that serves client calls nobody waits for. For process exit; idempotent. */
+void gp_grpc_shutdown(void);
+
+#endif

@@ -1,0 +1,42 @@
+/*
+ * Layer: public. What travels in calls: bytes, metadata, received messages, and the status at the end.
+ */
+#ifndef GP_MESSAGE_H
+#define GP_MESSAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Borrowed bytes. */
+typedef struct gp_bytes {
+    const void *data;
+    size_t len;
+} gp_bytes;
+
+/* One header. Keys are lower case; a key that ends in "-bin" carries any bytes, others ASCII. */
+typedef struct gp_metadatum {
+    gp_bytes key;
+    gp_bytes value;
+} gp_metadatum;
+
+/* Borrowed headers, in order; keys may repeat. */
+typedef struct gp_metadata {
+    const gp_metadatum *items;
+    size_t count;
+} gp_metadata;
+
+/* A received message. Owned by whoever received it. */
+typedef struct gp_message gp_message;
+
+size_t gp_message_size(const gp_message *message);
+
+/* Copy the whole message to |out|, which has room for gp_message_size() bytes. */
+void gp_message_copy(const gp_message *message, void *out);
+
+void gp_message_free(gp_message *message);
+
+/* Whether gRPC may send this key, or this value under a key without "-bin". */
+int gp_metadata_key_valid(gp_bytes key);
+int gp_metadata_value_valid(gp_bytes value);
+
+#endif

@@ -1,0 +1,129 @@
+/*
+ * Layer: public. A gRPC server whose polling thread runs the handlers itself.
+ *
+ * One thread polls. What a call needs from user code runs right there, which costs no hand-over; when
+ * it takes longer than a tick (about half a millisecond) another thread takes over the polling.
+ * At most |max_workers| handlers run at once; further calls queue. Services written in C (gp__method)
+ * run on the polling thread whatever the handlers do.
+ */
+#ifndef GP_SERVER_H
+#define GP_SERVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gp/channel.h"
+#include "gp/error.h"
+#include "gp/message.h"
+#include "gp/runtime.h"
+
+typedef struct gp_server gp_server;
+typedef struct gp_server_call gp_server_call;
+
+/* What the application does with calls. All of it runs on the server's threads, without locks held. */
+typedef struct gp_server_handler {
+    /*
+     * A call came in. Look its method up and keep what was found in |*data|.
+     * Returns: 1 to be run once the first message is there, 0 to be run now, or -1: UNIMPLEMENTED.
+     */
+    int (*begin)(void *ctx, gp_server_call *call, void **data);
+    /* Answer the call; gp_server_call_finish() or gp_server_call_reply() must have been called. */
+    void (*run)(void *ctx, gp_server_call *call, void *data);
+    /* A thread that has run any of the above ends. */
+    void (*thread_exit)(void *ctx);
+    /* Nothing of the above will be called any more. */
+    void (*release)(void *ctx);
+} gp_server_handler;
+
+typedef struct gp_server_options {
+    gp_server_handler handler;
+    void *handler_ctx; /* owned once gp_server_new() has succeeded: see release */
+    int max_workers;
+    int max_concurrent; /* beyond it calls get RESOURCE_EXHAUSTED; 0: no limit */
+    const gp_channel_arg *args;
+    size_t args_count;
+} gp_server_options;
+
+int gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err);
+
+/*
+ * Add a listening address before the start. |bound_port| (may be NULL) is the port for "host:0".
+ * Returns: 0 or GP_EOS.
+ */
+int gp_server_listen(gp_server *server, const char *address, int *bound_port, gp_error *err);
+
+int gp_server_start(gp_server *server, gp_error *err);
+
+/*
+ * Stop taking calls; cancel those that are still running after |grace_ms| (0: at once; negative:
+ * never). A second call can only shorten the time. Never blocks; safe in a handler.
+ */
+void gp_server_stop(gp_server *server, int64_t grace_ms);
+
+/* Wait until the server has stopped. Returns 0, GP_ETIMEOUT or GP_EUSER. */
+int gp_server_wait(gp_server *server, int64_t timeout_ms, const gp_interrupt *interrupt);
+
+/* Whether gp_server_stop() has been called, by us or by the host's Shutdown. */
+bool gp_server_stopping(gp_server *server);
+
+/*
+ * Wait until all handlers have returned and the server's threads are about to end.
+ * Returns: 0, GP_ETIMEOUT or GP_EUSER. Never from a handler.
+ */
+int gp_server_join(gp_server *server, int64_t timeout_ms, const gp_interrupt *interrupt);
+
+/* Stop at once and let go. Never blocks: the memory goes with the last handler that returns. */
+void gp_server_release(gp_server *server);
+
+/* ---- One call, as its handler sees it. Receiving and sending: one thread at a time each. ---- */
+
+gp_server_call *gp_server_call_ref(gp_server_call *call);
+void gp_server_call_unref(gp_server_call *call);
+
+gp_bytes gp_server_call_method(const gp_server_call *call);
+gp_bytes gp_server_call_host(const gp_server_call *call);
+gp_metadata gp_server_call_metadata(const gp_server_call *call);
+
+/* Seconds left until the deadline, never negative; negative if there is none. */
+double gp_server_call_time_remaining(const gp_server_call *call);
+
+/* "unix:..." or "ipv4:..." of the client; may be NULL. Release with gp_server_call_free_peer. */
+char *gp_server_call_peer(gp_server_call *call);
+void gp_server_call_free_peer(char *peer);
+
+/*
+ * Receive one message. Blocks (polling meanwhile, if nobody else does).
+ * Returns: 1 with |out| set, 0 at the end of the requests or when the call was cancelled, GP_EUSER.
+ */
+int gp_server_call_receive(gp_server_call *call, gp_message **out, const gp_interrupt *interrupt);
+
+/* Returns 0, or GP_ECLOSED when they or a message have gone out before or the call is over. */
+int gp_server_call_send_initial_metadata(gp_server_call *call, gp_metadata metadata);
+
+/* Send one message of a stream; blocks while the previous one waits. 0, GP_ECLOSED or GP_EUSER. */
+int gp_server_call_send(gp_server_call *call, gp_bytes message, const gp_interrupt *interrupt);
+
+/* End the call. Only the first end counts. Never blocks for long. */
+void gp_server_call_finish(gp_server_call *call, int code, gp_bytes details, gp_metadata trailing);
+
+/* One message and the end in one go. */
+void gp_server_call_reply(gp_server_call *call, gp_bytes message, int code, gp_bytes details,
+                          gp_metadata trailing);
+
+/* Cancel from the server's side: the client sees |code|. */
+void gp_server_call_cancel(gp_server_call *call, int code, const char *details);
+
+/* Whether the call is over for any reason: answered, cancelled, deadline, connection lost. */
+bool gp_server_call_over(const gp_server_call *call);
+
+/* Whether it ended before it was answered. */
+bool gp_server_call_cancelled(const gp_server_call *call);
+
+/*
+ * Have |done| called once, when the call is over, on one of the server's threads, with no lock held;
+ * it may block. At most one per call.
+ * Returns 0, or GP_ECLOSED if the call is over already (|done| is not called then).
+ */
+int gp_server_call_on_over(gp_server_call *call, void (*done)(void *ctx), void *ctx);
+
+#endif

@@ -1,0 +1,273 @@
+#include "rpc/channel.h"
+
+#include <grpc/grpc_security.h>
+#include <limits.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/thread.h"
+#include "rpc/convert.h"
+#include "rpc/runtime.h"
+
+/* The connection below one or more channels. */
+typedef struct connection {
+    atomic_int refs;
+    grpc_channel *channel; /* owned */
+    gp__poller *poller;    /* borrowed: lives as long as the process */
+} connection;
+
+/* A view of a connection: closing it ends its own calls and nobody else's. */
+struct gp_channel {
+    atomic_int refs;
+    connection *connection; /* shared: ref */
+    pthread_mutex_t lock;   /* guards what follows */
+    gp__call_link calls;    /* head of a ring of running calls */
+    bool closed;
+};
+
+enum { OWN_ARGS = 5 };
+
+/*
+ * Between a host and its plugin there is no proxy, no load balancer and no second backend: no
+ * retries (5 to 8 us a call), no proxy from the environment, no connection shared behind our back.
+ * Messages are as large as gRPC can carry, as go-plugin has it.
+ */
+static const gp_channel_arg own_args[OWN_ARGS] = {
+    {"grpc.enable_retries", NULL, 0},
+    {"grpc.enable_http_proxy", NULL, 0},
+    {"grpc.use_local_subchannel_pool", NULL, 1},
+    {"grpc.max_receive_message_length", NULL, INT_MAX},
+    {"grpc.max_send_message_length", NULL, INT_MAX},
+};
+
+static int
+connect_to(connection **out, const char *target, const gp_channel_options *options, gp_error *err)
+{
+    connection *made = gp__calloc(1, sizeof(*made));
+    grpc_channel_credentials *credentials;
+    grpc_channel_args args;
+    int rc;
+
+    if (made == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "channel");
+    }
+    atomic_init(&made->refs, 1);
+    /* Even while nobody calls, somebody must notice what comes in: a GOAWAY, the end. */
+    if ((rc = gp__client_poller(&made->poller, err)) < 0 || (rc = gp__client_standby(err)) < 0) {
+        goto fail;
+    }
+    args.num_args = OWN_ARGS + options->args_count;
+    args.args = gp__make_args(own_args, OWN_ARGS, options->args, options->args_count);
+    if (args.args == NULL) {
+        rc = gp_error_set(err, GP_ENOMEM, "channel arguments");
+        goto fail;
+    }
+    credentials = grpc_insecure_credentials_create();
+    made->channel = grpc_channel_create(target, credentials, &args);
+    grpc_channel_credentials_release(credentials);
+    gp__free(args.args);
+    *out = made;
+    return 0;
+
+fail:
+    gp__free(made);
+    return rc;
+}
+
+static void
+connection_unref(connection *shared)
+{
+    if (atomic_fetch_sub(&shared->refs, 1) == 1) {
+        grpc_channel_destroy(shared->channel);
+        gp__free(shared);
+    }
+}
+
+/* Takes the reference to |shared| over, also on failure. */
+static int
+make_view(gp_channel **out, connection *shared, gp_error *err)
+{
+    gp_channel *channel = gp__calloc(1, sizeof(*channel));
+
+    if (channel == NULL || pthread_mutex_init(&channel->lock, NULL) != 0) {
+        gp__free(channel);
+        connection_unref(shared);
+        return gp_error_set(err, GP_ENOMEM, "channel");
+    }
+    atomic_init(&channel->refs, 1);
+    channel->connection = shared;
+    channel->calls.next = channel->calls.prev = &channel->calls;
+    *out = channel;
+    return 0;
+}
+
+int
+gp_channel_open(gp_channel **out, const char *target, const gp_channel_options *options,
+                gp_error *err)
+{
+    static const gp_channel_options defaults = {NULL, 0};
+    connection *made = NULL;
+    int rc;
+
+    if (gp_runtime_init() < 0) {
+        return gp_error_set(err, GP_EOS, "cannot install the fork guard");
+    }
+    rc = connect_to(&made, target, options != NULL ? options : &defaults, err);
+    return rc < 0 ? rc : make_view(out, made, err);
+}
+
+int
+gp_channel_view(gp_channel **out, gp_channel *channel, gp_error *err)
+{
+    atomic_fetch_add(&channel->connection->refs, 1);
+    return make_view(out, channel->connection, err);
+}
+
+gp_channel *
+gp_channel_ref(gp_channel *channel)
+{
+    atomic_fetch_add(&channel->refs, 1);
+    return channel;
+}
+
+void
+gp_channel_unref(gp_channel *channel)
+{
+    if (channel == NULL || gp_runtime_forked() || atomic_fetch_sub(&channel->refs, 1) != 1) {
+        return;
+    }
+    connection_unref(channel->connection);
+    pthread_mutex_destroy(&channel->lock);
+    gp__free(channel);
+}
+
+void
+gp_channel_close(gp_channel *channel)
+{
+    if (gp_runtime_forked()) {
+        return;
+    }
+    pthread_mutex_lock(&channel->lock);
+    channel->closed = true;
+    /* Cancelling only schedules: no call leaves the ring before the lock is free again. */
+    for (gp__call_link *link = channel->calls.next; link != &channel->calls; link = link->next) {
+        gp__call_cancel_link(link);
+    }
+    pthread_mutex_unlock(&channel->lock);
+}
+
+grpc_channel *
+gp__channel_grpc(const gp_channel *channel)
+{
+    return channel->connection->channel;
+}
+
+gp__poller *
+gp__channel_poller(const gp_channel *channel)
+{
+    return channel->connection->poller;
+}
+
+int
+gp__channel_enter(gp_channel *channel, gp__call_link *link, gp_error *err)
+{
+    bool closed;
+
+    pthread_mutex_lock(&channel->lock);
+    closed = channel->closed;
+    if (!closed) {
+        link->next = &channel->calls;
+        link->prev = channel->calls.prev;
+        link->prev->next = link;
+        link->next->prev = link;
+    }
+    pthread_mutex_unlock(&channel->lock);
+    return closed ? gp_error_set(err, GP_ECLOSED, "the channel is closed") : 0;
+}
+
+void
+gp__channel_leave(gp_channel *channel, gp__call_link *link)
+{
+    pthread_mutex_lock(&channel->lock);
+    link->prev->next = link->next;
+    link->next->prev = link->prev;
+    pthread_mutex_unlock(&channel->lock);
+}
+
+int
+gp_channel_state(gp_channel *channel, bool connect)
+{
+    bool closed;
+
+    if (gp_runtime_forked()) {
+        return GP_SHUTDOWN;
+    }
+    pthread_mutex_lock(&channel->lock);
+    closed = channel->closed;
+    pthread_mutex_unlock(&channel->lock);
+    if (closed) {
+        return GP_SHUTDOWN;
+    }
+    return (int)grpc_channel_check_connectivity_state(gp__channel_grpc(channel), connect);
+}
+
+/* A watch outlives a waiter that gave up: whoever comes last frees it. */
+typedef struct watch {
+    gp__event event;
+    gp__gate gate;
+    atomic_int refs;
+    gp_channel *channel; /* shared: ref */
+} watch;
+
+static void
+watch_unref(watch *watched)
+{
+    if (atomic_fetch_sub(&watched->refs, 1) == 1) {
+        gp_channel_unref(watched->channel);
+        gp__free(watched);
+    }
+}
+
+static void
+watch_complete(gp__event *event, bool ok)
+{
+    watch *watched = (watch *)event;
+
+    (void)ok;
+    gp__gate_open(gp__channel_poller(watched->channel), &watched->gate);
+    watch_unref(watched);
+}
+
+int
+gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
+                      const gp_interrupt *interrupt)
+{
+    int64_t deadline = gp__deadline_in(timeout_ms);
+    int state = gp_channel_state(channel, false);
+    gp__poller *poller;
+    watch *watched;
+    int rc;
+
+    if (state != last || state == GP_SHUTDOWN) {
+        return state;
+    }
+    watched = gp__calloc(1, sizeof(*watched));
+    if (watched == NULL) {
+        return GP_ENOMEM;
+    }
+    poller = gp__channel_poller(channel);
+    watched->event.complete = watch_complete;
+    atomic_init(&watched->refs, 2);
+    watched->channel = gp_channel_ref(channel);
+    grpc_channel_watch_connectivity_state(gp__channel_grpc(channel), (grpc_connectivity_state)last,
+                                          gp__timespec_from_deadline(deadline), poller->queue,
+                                          &watched->event);
+    /* gRPC ends the watch at the same deadline, so that the wait itself needs none. */
+    rc = gp__poller_wait(poller, &watched->gate, GP__FOREVER, interrupt);
+    watch_unref(watched);
+    if (rc < 0) {
+        return rc;
+    }
+    state = gp_channel_state(channel, false);
+    return state != last ? state : GP_ETIMEOUT;
+}

@@ -1,0 +1,28 @@
+/*
+ * Layer: rpc. What call.c needs of a channel.
+ */
+#ifndef GP_RPC_CHANNEL_H
+#define GP_RPC_CHANNEL_H
+
+#include <grpc/grpc.h>
+
+#include "gp/channel.h"
+#include "rpc/poller.h"
+
+/* The place of a call in its channel's list of running calls. */
+typedef struct gp__call_link {
+    struct gp__call_link *next;
+    struct gp__call_link *prev;
+} gp__call_link;
+
+grpc_channel *gp__channel_grpc(const gp_channel *channel);
+gp__poller *gp__channel_poller(const gp_channel *channel);
+
+/* Enter a call to the running ones. Returns 0, or GP_ECLOSED. */
+int gp__channel_enter(gp_channel *channel, gp__call_link *link, gp_error *err);
+void gp__channel_leave(gp_channel *channel, gp__call_link *link);
+
+/* call.c: cancel the call that |link| is part of because its channel was closed. */
+void gp__call_cancel_link(gp__call_link *link);
+
+#endif

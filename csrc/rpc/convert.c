@@ -1,0 +1,186 @@
+#include "rpc/convert.h"
+
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/slice.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/thread.h"
+
+gpr_timespec
+gp__timespec_from_deadline(int64_t deadline)
+{
+    gpr_timespec spec;
+
+    if (deadline == GP__FOREVER) {
+        return gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    }
+    spec.tv_sec = deadline / 1000000000;
+    spec.tv_nsec = (int32_t)(deadline % 1000000000);
+    spec.clock_type = GPR_CLOCK_MONOTONIC;
+    return spec;
+}
+
+grpc_slice
+gp__slice_from_bytes(gp_bytes bytes)
+{
+    return grpc_slice_from_copied_buffer(bytes.data, bytes.len);
+}
+
+gp_bytes
+gp__bytes_from_slice(const grpc_slice *slice)
+{
+    return (gp_bytes){GRPC_SLICE_START_PTR(*slice), GRPC_SLICE_LENGTH(*slice)};
+}
+
+grpc_byte_buffer *
+gp__byte_buffer_from_bytes(gp_bytes bytes)
+{
+    grpc_slice slice = gp__slice_from_bytes(bytes);
+    grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
+
+    grpc_slice_unref(slice);
+    return buffer;
+}
+
+static grpc_arg
+make_arg(const gp_channel_arg *arg)
+{
+    /* gRPC's struct is not const, but it does not write to the strings. */
+    grpc_arg made = {.key = (char *)(uintptr_t)arg->key};
+
+    if (arg->string != NULL) {
+        made.type = GRPC_ARG_STRING;
+        made.value.string = (char *)(uintptr_t)arg->string;
+    } else {
+        made.type = GRPC_ARG_INTEGER;
+        made.value.integer = arg->integer;
+    }
+    return made;
+}
+
+grpc_arg *
+gp__make_args(const gp_channel_arg *own, size_t own_count, const gp_channel_arg *more,
+              size_t more_count)
+{
+    grpc_arg *args = gp__calloc(own_count + more_count, sizeof(*args));
+
+    for (size_t i = 0; args != NULL && i < own_count + more_count; i++) {
+        args[i] = make_arg(i < own_count ? &own[i] : &more[i - own_count]);
+    }
+    return args;
+}
+
+int
+gp__metadata_to_grpc(grpc_metadata **out, gp_metadata metadata, size_t extra)
+{
+    *out = NULL;
+    if (metadata.count + extra == 0) {
+        return 0;
+    }
+    *out = gp__calloc(metadata.count + extra, sizeof(**out));
+    if (*out == NULL) {
+        return GP_ENOMEM;
+    }
+    for (size_t i = 0; i < metadata.count; i++) {
+        (*out)[i].key = gp__slice_from_bytes(metadata.items[i].key);
+        (*out)[i].value = gp__slice_from_bytes(metadata.items[i].value);
+    }
+    return 0;
+}
+
+void
+gp__metadata_free(grpc_metadata *items, size_t count)
+{
+    for (size_t i = 0; items != NULL && i < count; i++) {
+        grpc_slice_unref(items[i].key);
+        grpc_slice_unref(items[i].value);
+    }
+    gp__free(items);
+}
+
+gp_metadata
+gp__metadata_view(gp_metadatum **items, const grpc_metadata_array *received)
+{
+    gp_metadata view = {NULL, 0};
+
+    if (received->count == 0) {
+        return view;
+    }
+    if (*items == NULL) {
+        *items = gp__calloc(received->count, sizeof(**items));
+        for (size_t i = 0; *items != NULL && i < received->count; i++) {
+            (*items)[i].key = gp__bytes_from_slice(&received->metadata[i].key);
+            (*items)[i].value = gp__bytes_from_slice(&received->metadata[i].value);
+        }
+    }
+    if (*items != NULL) {
+        view = (gp_metadata){*items, received->count};
+    }
+    return view;
+}
+
+/* ---- gp/message.h ---- */
+
+static grpc_byte_buffer *
+buffer_of(const gp_message *message)
+{
+    return (grpc_byte_buffer *)(uintptr_t)message;
+}
+
+size_t
+gp_message_size(const gp_message *message)
+{
+    grpc_byte_buffer_reader reader;
+    grpc_byte_buffer *buffer = buffer_of(message);
+    size_t size;
+
+    if (!grpc_byte_buffer_reader_init(&reader, buffer)) {
+        return 0;
+    }
+    /* The reader's own output is the decompressed message where it was compressed. */
+    size = grpc_byte_buffer_length(reader.buffer_out);
+    grpc_byte_buffer_reader_destroy(&reader);
+    return size;
+}
+
+void
+gp_message_copy(const gp_message *message, void *out)
+{
+    grpc_byte_buffer_reader reader;
+    grpc_slice *slice;
+    unsigned char *to = out;
+
+    if (!grpc_byte_buffer_reader_init(&reader, buffer_of(message))) {
+        return;
+    }
+    while (grpc_byte_buffer_reader_peek(&reader, &slice)) {
+        memcpy(to, GRPC_SLICE_START_PTR(*slice), GRPC_SLICE_LENGTH(*slice));
+        to += GRPC_SLICE_LENGTH(*slice);
+    }
+    grpc_byte_buffer_reader_destroy(&reader);
+}
+
+void
+gp_message_free(gp_message *message)
+{
+    if (message != NULL) {
+        grpc_byte_buffer_destroy(buffer_of(message));
+    }
+}
+
+int
+gp_metadata_key_valid(gp_bytes key)
+{
+    grpc_slice slice = grpc_slice_from_static_buffer(key.data, key.len);
+
+    return grpc_header_key_is_legal(slice);
+}
+
+int
+gp_metadata_value_valid(gp_bytes value)
+{
+    grpc_slice slice = grpc_slice_from_static_buffer(value.data, value.len);
+
+    return grpc_header_nonbin_value_is_legal(slice);
+}

@@ -1,0 +1,236 @@
+#include "rpc/poller.h"
+
+#include <grpc/support/time.h>
+
+#include "rpc/convert.h"
+
+/*
+ * How long the seat may stay free before the standby thread takes it. Each look that finds nothing
+ * wrong doubles the time: waking up a thousand times a second costs little by itself, but makes the
+ * scheduler move the two ends of a busy connection apart, which doubles the latency of a call.
+ */
+static const int64_t tick = 500000;
+static const int64_t longest_tick = 32 * 500000;
+
+struct gp__waiter {
+    gp__gate *gate;      /* borrowed: what it waits for */
+    pthread_cond_t cond; /* owned */
+    gp__waiter *next;
+};
+
+int
+gp__poller_init(gp__poller *poller, gp_error *err)
+{
+    *poller = (gp__poller){0};
+    if (pthread_mutex_init(&poller->lock, NULL) != 0) {
+        return gp_error_set(err, GP_ENOMEM, "cannot make the lock of a completion queue");
+    }
+    if (gp__cond_init(&poller->standby) != 0) {
+        pthread_mutex_destroy(&poller->lock);
+        return gp_error_set(err, GP_ENOMEM, "cannot make the condition of a completion queue");
+    }
+    poller->queue = grpc_completion_queue_create_for_next(NULL);
+    return 0;
+}
+
+static bool
+handle_one(gp__poller *poller, int64_t deadline)
+{
+    grpc_event event =
+        grpc_completion_queue_next(poller->queue, gp__timespec_from_deadline(deadline), NULL);
+
+    if (event.type != GRPC_OP_COMPLETE) {
+        return false;
+    }
+    gp__event *handler = event.tag;
+    handler->complete(handler, event.success != 0);
+    return true;
+}
+
+void
+gp__poller_release(gp__poller *poller)
+{
+    grpc_event event;
+
+    grpc_completion_queue_shutdown(poller->queue);
+    do {
+        event =
+            grpc_completion_queue_next(poller->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        if (event.type == GRPC_OP_COMPLETE) {
+            gp__event *handler = event.tag;
+            handler->complete(handler, event.success != 0);
+        }
+    } while (event.type != GRPC_QUEUE_SHUTDOWN);
+    grpc_completion_queue_destroy(poller->queue);
+    pthread_cond_destroy(&poller->standby);
+    pthread_mutex_destroy(&poller->lock);
+}
+
+static void
+take_seat(gp__poller *poller)
+{
+    poller->taken = true;
+    poller->turns++;
+    pthread_mutex_unlock(&poller->lock);
+}
+
+/* Leave the seat to a sleeper, or to the standby thread if something urgent is under way. */
+static void
+leave_seat(gp__poller *poller)
+{
+    pthread_mutex_lock(&poller->lock);
+    poller->taken = false;
+    if (poller->waiters != NULL) {
+        pthread_cond_signal(&poller->waiters->cond);
+    } else if (poller->urgent > 0 || poller->parked) {
+        gp__poller_wake_standby(poller);
+    }
+}
+
+void
+gp__poller_turn(gp__poller *poller, int64_t deadline)
+{
+    take_seat(poller);
+    handle_one(poller, deadline);
+    leave_seat(poller);
+}
+
+/* Sleep until woken, because the gate opened or the seat became free. Lock held. */
+static void
+sleep_as_waiter(gp__poller *poller, gp__waiter *me, int64_t deadline)
+{
+    gp__waiter **link = &poller->waiters;
+
+    while (*link != NULL) {
+        link = &(*link)->next;
+    }
+    me->next = NULL;
+    *link = me;
+    gp__cond_wait_until(&me->cond, &poller->lock, deadline);
+    for (link = &poller->waiters; *link != me; link = &(*link)->next) {
+    }
+    *link = me->next;
+}
+
+int
+gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_interrupt *interrupt)
+{
+    gp__waiter me = {.gate = gate};
+    bool has_cond = false;
+    int rc = 0;
+
+    if (gp__gate_is_open(gate)) {
+        return 0;
+    }
+    pthread_mutex_lock(&poller->lock);
+    while (!gp__gate_is_open(gate)) {
+        int64_t slice = gp__slice(deadline, interrupt);
+
+        if (!poller->taken) {
+            take_seat(poller);
+            while (handle_one(poller, slice) && !gp__gate_is_open(gate)) {
+            }
+            leave_seat(poller);
+        } else {
+            if (!has_cond && (rc = gp__cond_init(&me.cond)) < 0) {
+                break;
+            }
+            has_cond = true;
+            sleep_as_waiter(poller, &me, slice);
+        }
+        if (gp__gate_is_open(gate) || slice == GP__FOREVER || gp__now() < slice) {
+            continue;
+        }
+        if (slice == deadline) {
+            rc = GP_ETIMEOUT;
+            break;
+        }
+        pthread_mutex_unlock(&poller->lock);
+        rc = gp__interrupted(interrupt);
+        pthread_mutex_lock(&poller->lock);
+        if (rc < 0) {
+            break;
+        }
+    }
+    /* Whoever was woken to poll and no longer needs to must pass that on. */
+    if (!poller->taken && poller->waiters != NULL) {
+        pthread_cond_signal(&poller->waiters->cond);
+    }
+    pthread_mutex_unlock(&poller->lock);
+    if (has_cond) {
+        pthread_cond_destroy(&me.cond);
+    }
+    return gp__gate_is_open(gate) ? 0 : rc;
+}
+
+void
+gp__gate_open(gp__poller *poller, gp__gate *gate)
+{
+    pthread_mutex_lock(&poller->lock);
+    atomic_store_explicit(&gate->open, true, memory_order_release);
+    for (gp__waiter *waiter = poller->waiters; waiter != NULL; waiter = waiter->next) {
+        if (waiter->gate == gate) {
+            poller->wakeups++;
+            pthread_cond_signal(&waiter->cond);
+        }
+    }
+    pthread_mutex_unlock(&poller->lock);
+}
+
+void
+gp__gate_close(gp__gate *gate)
+{
+    atomic_store_explicit(&gate->open, false, memory_order_release);
+}
+
+void
+gp__poller_urgent_add(gp__poller *poller)
+{
+    pthread_mutex_lock(&poller->lock);
+    poller->urgent++;
+    if (!poller->taken) {
+        gp__poller_wake_standby(poller);
+    }
+    pthread_mutex_unlock(&poller->lock);
+}
+
+void
+gp__poller_urgent_drop(gp__poller *poller)
+{
+    pthread_mutex_lock(&poller->lock);
+    poller->urgent--;
+    pthread_mutex_unlock(&poller->lock);
+}
+
+void
+gp__poller_wake_standby(gp__poller *poller)
+{
+    poller->parked = false;
+    pthread_cond_signal(&poller->standby);
+}
+
+bool
+gp__poller_watch(gp__poller *poller)
+{
+    int64_t interval = tick;
+
+    for (;;) {
+        unsigned long turns = poller->turns;
+        int rc;
+
+        if (!poller->taken && poller->waiters == NULL && poller->urgent > 0) {
+            return true;
+        }
+        poller->parked = poller->taken && interval >= longest_tick && !poller->busy;
+        rc = gp__cond_wait_until(&poller->standby, &poller->lock,
+                                 poller->parked ? GP__FOREVER : gp__now() + interval);
+        if (rc != GP_ETIMEOUT) {
+            return !poller->taken && poller->urgent > 0;
+        }
+        poller->busy = turns != poller->turns;
+        if (!poller->taken && !poller->busy) {
+            return true;
+        }
+        interval = interval < longest_tick ? 2 * interval : longest_tick;
+    }
+}

@@ -1,0 +1,99 @@
+/*
+ * Layer: rpc. One completion queue, polled by one thread at a time.
+ *
+ * gRPC polls with a single epoll call per process; a second thread inside it only adds a hand-over.
+ * So there is one seat. Whoever waits for something takes the seat if it is free and handles what
+ * comes in, for itself and for the others, who sleep. When it has what it waited for it leaves
+ * quietly: it is likely to be back in a microsecond with the next call. A standby thread looks
+ * in once a tick and takes a seat that nobody has used for a whole tick:
+ *
+ *                  wait / turn                    gate opens / event handled
+ *        (free) ----------------> (polling) ------------------------------> (free)
+ *           \                                                                 /
+ *            '--- free for a tick, or somebody has urgent business: standby -'
+ *
+ * On the client that is how streams that nobody reads stay served; on the server it is how polling
+ * goes on while a handler runs long.
+ *
+ * Locks: |lock| guards everything here and, on the server, its job queue. It is never held while
+ * polling, in gp__event.complete, or while calling out. Lock order: call or channel lock first, then this.
+ */
+#ifndef GP_RPC_POLLER_H
+#define GP_RPC_POLLER_H
+
+#include <grpc/grpc.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/thread.h"
+
+/* The tag of everything put on the queue. |complete| runs on the polling thread, no lock held. */
+typedef struct gp__event {
+    void (*complete)(struct gp__event *event, bool ok);
+} gp__event;
+
+/* Something that threads wait for. Closed is zero. Stays open once opened, until closed again. */
+typedef struct gp__gate {
+    atomic_bool open;
+} gp__gate;
+
+typedef struct gp__waiter gp__waiter;
+
+typedef struct gp__poller {
+    grpc_completion_queue *queue; /* owned */
+    pthread_mutex_t lock;
+    gp__waiter *waiters;    /* asleep, oldest first; each lives on its own stack */
+    pthread_cond_t standby; /* the standby thread's */
+    unsigned urgent;        /* business that nobody waits for and that must not wait either */
+    unsigned long turns;    /* times that the seat was taken */
+    unsigned long wakeups;  /* times that a sleeper's gate was opened */
+    bool taken;             /* somebody is inside the queue */
+    bool parked;            /* the standby thread sleeps until the seat is left */
+    bool busy;              /* the seat was taken anew since the standby thread last looked */
+} gp__poller;
+
+int gp__poller_init(gp__poller *poller, gp_error *err);
+
+/* Shut the queue down, drain it and free it. Nobody may be waiting. */
+void gp__poller_release(gp__poller *poller);
+
+/*
+ * Wait for |gate|, polling if nobody else does.
+ *
+ * Returns: 0, GP_ETIMEOUT at |deadline|, or GP_EUSER.
+ */
+int gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline,
+                    const gp_interrupt *interrupt);
+
+/* Open |gate| and wake who waits for it. Close it again only when nobody can be waiting. */
+void gp__gate_open(gp__poller *poller, gp__gate *gate);
+void gp__gate_close(gp__gate *gate);
+
+static inline bool
+gp__gate_is_open(const gp__gate *gate)
+{
+    return atomic_load_explicit(&gate->open, memory_order_acquire);
+}
+
+/* Count business that the standby thread must serve at once when nobody polls. */
+void gp__poller_urgent_add(gp__poller *poller);
+void gp__poller_urgent_drop(gp__poller *poller);
+
+/*
+ * With |lock| held and the seat free: take it, handle one event (or reach |deadline|), leave it.
+ * The lock is released meanwhile.
+ */
+void gp__poller_turn(gp__poller *poller, int64_t deadline);
+
+/*
+ * The standby thread's wait, with |lock| held: returns true when the seat is this thread's to take,
+ * false when woken by gp__poller_wake_standby() before that.
+ */
+bool gp__poller_watch(gp__poller *poller);
+
+/* With |lock| held. */
+void gp__poller_wake_standby(gp__poller *poller);
+
+#endif

@@ -1,0 +1,211 @@
+#include "rpc/runtime.h"
+
+#include <dlfcn.h>
+#include <grpc/grpc.h>
+#include <grpc/support/log.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "gp/grpc.h"
+#include "gp/log.h"
+#include "gp/runtime.h"
+
+/* Gone from gRPC 1.66 on, which logs through abseil alone. */
+#pragma weak gpr_set_log_function
+
+static struct {
+    pthread_mutex_t lock;
+    bool running;
+    bool has_poller;
+    gp__poller poller;
+    bool standby_running;
+    bool standby_stop;
+    pthread_t standby;
+} process = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static _Atomic(void (*)(int, const char *)) log_line;
+
+const char *
+gp_grpc_version(void)
+{
+    return grpc_version_string();
+}
+
+void
+gp_grpc_set_log(void (*line)(int level, const char *text))
+{
+    atomic_store(&log_line, line);
+}
+
+static void
+on_grpc_log(gpr_log_func_args *args)
+{
+    void (*line)(int, const char *) = atomic_load(&log_line);
+    int level = args->severity == GPR_LOG_SEVERITY_ERROR  ? GP_ERROR
+                : args->severity == GPR_LOG_SEVERITY_INFO ? GP_INFO
+                                                          : GP_DEBUG;
+
+    if (line != NULL) {
+        line(level, args->message);
+    }
+}
+
+/*
+ * Distributions build abseil with its assertions, and with them a lock-order checker that costs 9 %
+ * of a unary call. It is a setting of abseil's, reachable only under its mangled names.
+ */
+static void
+quieten_abseil(void)
+{
+    static const char *const names[] = {
+        "_ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
+        "_ZN4absl12lts_2022062329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
+        "_ZN4absl12lts_2023012529SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
+        "_ZN4absl12lts_2023080229SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
+        "_ZN4absl12lts_2024011629SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
+        "_ZN4absl12lts_2024072229SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
+        "_ZN4absl12lts_2025012729SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
+    };
+    enum { IGNORE = 0 };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        void (*set_mode)(int);
+
+        *(void **)&set_mode = dlsym(RTLD_DEFAULT, names[i]);
+        if (set_mode != NULL) {
+            set_mode(IGNORE);
+            return;
+        }
+    }
+}
+
+/* Lock held. */
+static int
+start(gp_error *err)
+{
+    if (gp_runtime_forked()) {
+        return gp_error_set(err, GP_EFORKED,
+                            "gRPC cannot be used in a forked child: start the process with the "
+                            "'spawn' or 'forkserver' method instead of 'fork'");
+    }
+    if (!process.running) {
+        if (gpr_set_log_function != NULL) {
+            gpr_set_log_function(on_grpc_log);
+        }
+        grpc_init();
+        quieten_abseil();
+        process.running = true;
+    }
+    return 0;
+}
+
+int
+gp__grpc_start(gp_error *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&process.lock);
+    rc = start(err);
+    pthread_mutex_unlock(&process.lock);
+    return rc;
+}
+
+int
+gp__client_poller(gp__poller **out, gp_error *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&process.lock);
+    rc = start(err);
+    if (rc == 0 && !process.has_poller) {
+        rc = gp__poller_init(&process.poller, err);
+        process.has_poller = rc == 0;
+    }
+    pthread_mutex_unlock(&process.lock);
+    *out = &process.poller;
+    return rc;
+}
+
+static void *
+run_standby(void *arg)
+{
+    gp__poller *poller = arg;
+    bool stop = false;
+
+    pthread_mutex_lock(&poller->lock);
+    while (!stop) {
+        unsigned long wakeups = poller->wakeups;
+
+        if (gp__poller_watch(poller)) {
+            /* Stay until a caller that waits for itself has come: it polls better for itself. */
+            do {
+                gp__poller_turn(poller, GP__FOREVER);
+            } while (!process.standby_stop && !poller->taken && poller->waiters == NULL &&
+                     (poller->urgent > 0 || poller->wakeups == wakeups));
+        }
+        stop = process.standby_stop;
+    }
+    pthread_mutex_unlock(&poller->lock);
+    return NULL;
+}
+
+int
+gp__client_standby(gp_error *err)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&process.lock);
+    if (!process.standby_running && !process.standby_stop) {
+        rc = gp__thread_start(&process.standby, "gp-standby", run_standby, &process.poller, err);
+        process.standby_running = rc == 0;
+    }
+    pthread_mutex_unlock(&process.lock);
+    return rc;
+}
+
+static void
+woken(gp__event *event, bool ok)
+{
+    (void)event;
+    (void)ok;
+}
+
+/* Make a thread that sits in the queue return from it: an empty batch completes at once. */
+static void
+wake_from_queue(gp__poller *poller)
+{
+    static gp__event nothing = {woken};
+    grpc_call *call;
+    grpc_channel *nowhere = grpc_lame_client_channel_create("", GRPC_STATUS_UNAVAILABLE, "");
+
+    call = grpc_channel_create_call(nowhere, NULL, GRPC_PROPAGATE_DEFAULTS, poller->queue,
+                                    grpc_slice_from_static_string("/"), NULL,
+                                    gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    grpc_call_start_batch(call, NULL, 0, &nothing, NULL);
+    grpc_call_unref(call);
+    grpc_channel_destroy(nowhere);
+}
+
+void
+gp_grpc_shutdown(void)
+{
+    bool join;
+
+    if (gp_runtime_forked()) {
+        return;
+    }
+    pthread_mutex_lock(&process.lock);
+    join = process.standby_running;
+    process.standby_running = false;
+    if (join) {
+        pthread_mutex_lock(&process.poller.lock);
+        process.standby_stop = true;
+        gp__poller_wake_standby(&process.poller);
+        pthread_mutex_unlock(&process.poller.lock);
+        wake_from_queue(&process.poller);
+    }
+    pthread_mutex_unlock(&process.lock);
+    if (join) {
+        pthread_join(process.standby, NULL);
+    }
+}
