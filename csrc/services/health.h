@@ -1,0 +1,13 @@
+/*
+ * Layer: services. Asking the other side for its health.
+ */
+#ifndef GP_SERVICES_HEALTH_H
+#define GP_SERVICES_HEALTH_H
+
+#include "gp/channel.h"
+
+/* Check |service|. Returns 0 if it is SERVING, otherwise GP_ERPC or as gp__request(). */
+int gp__health_check(gp_channel *channel, const char *service, int64_t timeout_ms,
+                     const gp_interrupt *interrupt, gp_error *err);
+
+#endif

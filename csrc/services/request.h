@@ -1,0 +1,20 @@
+/*
+ * Layer: services. One small unary call of our own to the other side.
+ */
+#ifndef GP_SERVICES_REQUEST_H
+#define GP_SERVICES_REQUEST_H
+
+#include "gp/call.h"
+#include "gp/error.h"
+
+/*
+ * Call |path| with |request| and wait.
+ *
+ * Returns: 0, with the reply's bytes in |reply| (may be NULL; free with gp__free), or GP_ERPC (the
+ * gRPC status code in err->number), GP_ECLOSED, GP_EFORKED, GP_EUSER.
+ */
+int gp__request(gp_channel *channel, const char *path, gp_bytes request, int64_t timeout_ms,
+                const gp_interrupt *interrupt, unsigned char **reply, size_t *reply_len,
+                gp_error *err);
+
+#endif
