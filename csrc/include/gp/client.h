@@ -1,0 +1,128 @@
+/*
+ * Layer: public. One plugin as its host sees it: launched or joined, mirrored, reached, killed.
+ *
+ *      new --start--> STARTING --handshake--> RUNNING --death or kill--> EXITED
+ *                         \--failure: killed, reaped--------------------->'
+ *
+ * Every function may be called from any thread at any time. Blocking ones take a gp_interrupt.
+ */
+#ifndef GP_CLIENT_H
+#define GP_CLIENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gp/channel.h"
+#include "gp/error.h"
+#include "gp/handshake.h"
+#include "gp/log.h"
+#include "gp/runtime.h"
+
+typedef struct gp_client gp_client;
+
+/* Where a plugin listens. Strings are owned by the client and live as long as it. */
+typedef struct gp_endpoint {
+    const char *network;  /* "unix" or "tcp" */
+    const char *address;  /* the socket's path, or host:port */
+    const char *target;   /* the same for gRPC: "unix:/path" or host:port */
+    const char *protocol; /* "grpc" or "netrpc" */
+    int version;          /* the application protocol version that was agreed */
+} gp_endpoint;
+
+/* How to launch. Everything is copied by gp_client_new(). */
+typedef struct gp_client_options {
+    const char *const *argv; /* argv[0] is the program; NULL-terminated. NULL when reattaching */
+    const char *const *env;  /* the child's whole environment but for the protocol's own variables;
+                                NULL: nothing else. Of several entries for a key the last counts */
+    const char *directory;   /* working directory; NULL: the host's */
+
+    const char *cookie_key;
+    const char *cookie_value;
+    const int *versions; /* application protocol versions that the host speaks */
+    size_t versions_count;
+    unsigned protocols; /* GP_PROTOCOL_* that the host accepts */
+    int min_port;
+    int max_port;
+    int64_t start_timeout_ms;
+
+    /* Reattaching: both strings set. */
+    const char *reattach_network;
+    const char *reattach_address;
+    const char *reattach_protocol;
+    int reattach_version;
+    int reattach_pid;   /* -1: unknown */
+    bool reattach_test; /* kill leaves the process alone */
+
+    gp_log_sink log;        /* where the plugin's stderr goes; |deliver| may be NULL: nowhere */
+    size_t log_buffer_size; /* a longer line is passed on in pieces; 0: 64 KiB */
+
+    bool managed; /* gp_client_kill_all(true, ...) is for this one too */
+} gp_client_options;
+
+/*
+ * Make a client; nothing is started. The log sink is taken over even if this fails, and has been
+ * released then.
+ *
+ * Returns: 0, GP_EINVAL, GP_ENOMEM or GP_EFORKED.
+ */
+int gp_client_new(gp_client **out, const gp_client_options *options, gp_error *err);
+
+/*
+ * Launch (or join) and wait for the handshake. Happens once: later calls wait for the first and
+ * report its outcome. On failure the process has been killed and reaped before this returns, and
+ * the message begins with the plugin's name. GP_EHANDSHAKE and GP_EVERSION carry the line as detail,
+ * GP_EEXITED and GP_ESTARTTIMEOUT the tail of the plugin's stderr.
+ *
+ * Returns: 0, or GP_ESTART, GP_EEXITED, GP_ESTARTTIMEOUT, GP_EHANDSHAKE, GP_EVERSION, GP_EREATTACH,
+ * GP_ECLOSED (killed before or meanwhile), GP_EFORKED, GP_EUSER.
+ */
+int gp_client_start(gp_client *client, const gp_interrupt *interrupt, gp_error *err);
+
+/* NULL before a successful start. */
+const gp_endpoint *gp_client_endpoint(gp_client *client);
+
+/* The one channel to the plugin, made at start. Borrowed: take a reference to keep it. May be NULL. */
+gp_channel *gp_client_channel(gp_client *client);
+
+/* Health check of the service "plugin". 0, or GP_ERPC with the reason, GP_ECLOSED, GP_EUSER. */
+int gp_client_ping(gp_client *client, int64_t timeout_ms, const gp_interrupt *interrupt,
+                   gp_error *err);
+
+/*
+ * Shut the plugin down: ask it, wait up to 2 s for it to exit by itself, then SIGKILL; reap; wait
+ * for its output to drain. Idempotent; a second caller waits for the first. Before start it makes
+ * every later start fail. An interrupt cuts the patience short, not the killing.
+ *
+ * Returns: 0, or GP_EUSER after the process has been killed all the same.
+ */
+int gp_client_kill(gp_client *client, const gp_interrupt *interrupt);
+
+/*
+ * Whether the plugin was reached and is gone: it has exited, or was killed by gp_client_kill() (which
+ * for a test client means that it was let go). False before start. True at once after a call that
+ * failed because the plugin died, which is why this may wait some milliseconds for a process that is
+ * just exiting. No lock is held meanwhile.
+ */
+bool gp_client_exited(gp_client *client);
+
+/* Exit status once exited (-N for signal N; GP_STATUS_UNKNOWN if nobody could tell). */
+int gp_client_exit_status(gp_client *client);
+
+/* The process id; -1 before start or when unknown. */
+int gp_client_pid(gp_client *client);
+
+/*
+ * Kill what was launched and still runs, without patience, and free. What was joined is let go. No
+ * other function may be running on |client|. Does nothing in a forked child.
+ */
+void gp_client_free(gp_client *client);
+
+/*
+ * Kill many clients in parallel, as gp_client_kill() does: the managed ones, or (for process exit)
+ * those too that were launched. Blocks. An interrupt cuts the patience of all of them short.
+ *
+ * Returns: 0, GP_EFORKED or GP_EUSER.
+ */
+int gp_client_kill_all(bool managed_only, const gp_interrupt *interrupt);
+
+#endif

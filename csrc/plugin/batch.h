@@ -1,0 +1,30 @@
+/*
+ * Layer: plugin. Output of one plugin between its arrival and its delivery. One owner at a time.
+ */
+#ifndef GP_PLUGIN_BATCH_H
+#define GP_PLUGIN_BATCH_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "gp/log.h"
+
+typedef struct gp__batch {
+    gp__arena arena;        /* what the records point to */
+    gp_log_record *records; /* owned */
+    size_t count;
+    size_t cap;
+    gp__buf raw;
+    bool skipped;
+} gp__batch;
+
+/* NULL when memory is short. */
+gp__batch *gp__batch_new(void);
+void gp__batch_free(gp__batch *batch);
+
+/* A place for one more record, which counts once |batch->count| is raised. NULL: out of memory. */
+gp_log_record *gp__batch_slot(gp__batch *batch);
+
+/* How much memory the contents take, the measure for limits. */
+size_t gp__batch_size(const gp__batch *batch);
+
+#endif

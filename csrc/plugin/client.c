@@ -1,0 +1,481 @@
+#include "plugin/client.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/thread.h"
+#include "os/socket.h"
+#include "services/health.h"
+
+/* How long a process that has begun to exit may take until it counts as alive all the same. */
+static const int64_t exiting_ms = 50;
+/* How long to look whether anybody listens, where nothing but the address is known. */
+static const int64_t probe_ms = 50;
+
+static const char service_name[] = "plugin";
+
+bool
+gp__client_launched(const gp_client *client)
+{
+    return client->options.view.reattach_network == NULL;
+}
+
+static int
+forked(gp_error *err)
+{
+    return gp_error_set(
+        err, GP_EFORKED,
+        "plugins cannot be used in a forked child; start the process with the spawn "
+        "or forkserver method instead");
+}
+
+/* ---- Making and freeing ---------------------------------------------------------------------- */
+
+static int
+discard(void *ctx, const gp_log_batch *batch)
+{
+    (void)ctx;
+    (void)batch;
+    return GP_ERROR + 1;
+}
+
+static char *
+make_name(const gp_client_options *options)
+{
+    const char *program = options->argv != NULL ? options->argv[0] : NULL;
+    const char *slash;
+
+    if (options->reattach_network != NULL) {
+        return gp__strdup(options->reattach_address);
+    }
+    slash = strrchr(program, '/');
+    return gp__strdup(slash != NULL && slash[1] != '\0' ? slash + 1 : program);
+}
+
+static int
+client_init(gp_client *client, const gp_client_options *options, gp_error *err)
+{
+    int rc = gp__options_init(&client->options, options, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    client->name = make_name(options);
+    if (client->name == NULL) {
+        rc = gp_error_set(err, GP_ENOMEM, "out of memory for a plugin client");
+        goto fail_name;
+    }
+    if (gp__cond_init(&client->changed) < 0) {
+        rc = gp_error_set(err, GP_ENOMEM, "out of memory for a plugin client");
+        goto fail_cond;
+    }
+    pthread_mutex_init(&client->lock, NULL);
+    atomic_init(&client->refs, 1);
+    client->launch.out_fd = -1;
+    client->owns_log = true;
+    if (options->log.deliver == NULL) {
+        client->options.view.log = (gp_log_sink){.deliver = discard, .level = GP_ERROR + 1};
+    }
+    return 0;
+
+fail_cond:
+    gp__free(client->name);
+fail_name:
+    gp__options_release(&client->options);
+    return rc;
+}
+
+static void
+release_log(const gp_log_sink *log)
+{
+    if (log->release != NULL) {
+        log->release(log->ctx);
+    }
+}
+
+int
+gp_client_new(gp_client **out, const gp_client_options *options, gp_error *err)
+{
+    gp_client *client = NULL;
+    int rc = gp_runtime_init();
+
+    if (rc < 0) {
+        gp_error_set(err, rc, "the fork guard could not be installed");
+    } else if (gp_runtime_forked()) {
+        rc = forked(err);
+    } else if ((client = gp__calloc(1, sizeof(*client))) == NULL) {
+        rc = gp_error_set(err, GP_ENOMEM, "out of memory for a plugin client");
+    } else {
+        rc = client_init(client, options, err);
+    }
+    if (rc < 0) {
+        release_log(&options->log);
+        gp__free(client);
+        return rc;
+    }
+    *out = client;
+    return 0;
+}
+
+gp_client *
+gp__client_ref(gp_client *client)
+{
+    atomic_fetch_add(&client->refs, 1);
+    return client;
+}
+
+void
+gp__client_unref(gp_client *client)
+{
+    if (atomic_fetch_sub(&client->refs, 1) != 1) {
+        return;
+    }
+    if (client->state == GP__CLIENT_RUNNING) {
+        gp__client_abandon(client);
+    }
+    gp__launch_release(&client->launch); /* its process is the client's */
+    if (!gp__client_launched(client)) {
+        gp__process_unref(client->process);
+    }
+    if (client->channel != NULL) {
+        gp_channel_unref(client->channel);
+    }
+    if (client->owns_log) {
+        release_log(&client->options.view.log);
+    }
+    gp_error_release(&client->failure);
+    gp__endpoint_release(&client->endpoint);
+    pthread_cond_destroy(&client->changed);
+    pthread_mutex_destroy(&client->lock);
+    gp__free(client->name);
+    gp__options_release(&client->options);
+    gp__free(client);
+}
+
+void
+gp_client_free(gp_client *client)
+{
+    if (client != NULL && !gp_runtime_forked()) {
+        gp__registry_remove(client);
+        gp__client_unref(client);
+    }
+}
+
+/* ---- Starting -------------------------------------------------------------------------------- */
+
+/* Make the process known to whoever kills the client, unless that has happened already. */
+static void
+publish_process(gp_client *client, gp__process *process)
+{
+    pthread_mutex_lock(&client->lock);
+    client->process = process;
+    if (client->kill_wanted && gp__client_launched(client)) {
+        gp__process_kill(process);
+    }
+    pthread_mutex_unlock(&client->lock);
+}
+
+static int
+launch(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
+{
+    int rc = gp__launch_spawn(&client->launch, &client->options.view, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    client->owns_log = false;
+    publish_process(client, client->launch.process);
+    return gp__launch_handshake(&client->launch, &client->endpoint, interrupt, err);
+}
+
+static int
+join(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
+{
+    gp__process *process;
+    int rc = gp__client_reattach(client, &client->endpoint, &process, interrupt, err);
+
+    if (rc == 0 && process != NULL) {
+        publish_process(client, process);
+    }
+    return rc;
+}
+
+/* The one attempt that there is. On failure nothing is left running. */
+static int
+attempt(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
+{
+    bool launched = gp__client_launched(client);
+    int rc = launched ? launch(client, interrupt, err) : join(client, interrupt, err);
+
+    if (rc == 0 && strcmp(client->endpoint.view.protocol, "grpc") == 0) {
+        rc = gp_channel_open(&client->channel, client->endpoint.view.target, NULL, err);
+        if (rc < 0) {
+            client->channel = NULL;
+            gp__client_abandon(client);
+        }
+    }
+    return rc;
+}
+
+/* "kv-plugin: " before the message. */
+static void
+add_name(const gp_client *client, gp_error *err)
+{
+    char *message = gp__format("%s: %s", client->name, gp_error_message(err));
+
+    if (message != NULL) {
+        gp__free(err->message);
+        err->message = message;
+    }
+}
+
+static int
+copy_failure(const gp_error *from, gp_error *to)
+{
+    gp_error_set(to, from->code, "%s", gp_error_message(from));
+    if (to != NULL) {
+        to->number = from->number;
+        if (from->detail != NULL) {
+            gp_error_set_detail(to, from->detail, from->detail_len);
+        }
+    }
+    return from->code;
+}
+
+/* With the lock held. What later callers are told; an interrupt was meant for one caller only. */
+static void
+record_failure(gp_client *client, int rc, const gp_error *failure)
+{
+    if (rc == GP_EUSER) {
+        gp_error_set(&client->failure, GP_ECLOSED, "%s: its start was interrupted", client->name);
+    } else {
+        copy_failure(failure, &client->failure);
+    }
+}
+
+static int
+start_once(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
+{
+    gp_error failure = GP_ERROR_INIT;
+    int rc;
+
+    gp__registry_add(client);
+    rc = attempt(client, interrupt, &failure);
+    if (rc < 0) {
+        gp__registry_remove(client);
+    }
+    pthread_mutex_lock(&client->lock);
+    if (rc < 0) {
+        if (client->kill_wanted && rc != GP_EUSER) {
+            rc = GP_ECLOSED;
+            gp_error_set(&failure, rc, "it was killed while it started");
+        }
+        add_name(client, &failure);
+        record_failure(client, rc, &failure);
+        copy_failure(&failure, err);
+    }
+    client->state = rc == 0 ? GP__CLIENT_RUNNING : GP__CLIENT_FAILED;
+    pthread_cond_broadcast(&client->changed);
+    pthread_mutex_unlock(&client->lock);
+    gp_error_release(&failure);
+    return rc;
+}
+
+int
+gp_client_start(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
+{
+    int rc = 0;
+
+    if (gp_runtime_forked()) {
+        return forked(err);
+    }
+    pthread_mutex_lock(&client->lock);
+    while (rc == 0 && client->state == GP__CLIENT_STARTING) {
+        rc = gp__cond_wait_interruptible(&client->changed, &client->lock, GP__FOREVER, interrupt);
+    }
+    if (rc < 0) {
+        gp_error_set(err, rc, "%s: waiting for its start was interrupted", client->name);
+    } else if (client->state == GP__CLIENT_NEW) {
+        client->state = GP__CLIENT_STARTING;
+        pthread_mutex_unlock(&client->lock);
+        return start_once(client, interrupt, err);
+    } else if (client->state == GP__CLIENT_FAILED) {
+        rc = copy_failure(&client->failure, err);
+    } else if (client->state != GP__CLIENT_RUNNING) {
+        rc = gp_error_set(err, GP_ECLOSED, "%s: it was killed; a client starts only once",
+                          client->name);
+    }
+    pthread_mutex_unlock(&client->lock);
+    return rc;
+}
+
+/* ---- Asking ---------------------------------------------------------------------------------- */
+
+/* In a forked child the lock may be held for ever: there every client looks unstarted. */
+static gp__client_state
+state_of(gp_client *client)
+{
+    gp__client_state state;
+
+    if (gp_runtime_forked()) {
+        return GP__CLIENT_NEW;
+    }
+    pthread_mutex_lock(&client->lock);
+    state = client->state;
+    pthread_mutex_unlock(&client->lock);
+    return state;
+}
+
+/* Whether the start has succeeded at some time. */
+static bool
+was_started(gp__client_state state)
+{
+    return state == GP__CLIENT_RUNNING || state == GP__CLIENT_KILLING || state == GP__CLIENT_OVER;
+}
+
+gp__process *
+gp__client_process(gp_client *client)
+{
+    gp__process *process;
+
+    if (gp_runtime_forked()) {
+        return NULL;
+    }
+    pthread_mutex_lock(&client->lock);
+    process = client->process != NULL ? gp__process_ref(client->process) : NULL;
+    pthread_mutex_unlock(&client->lock);
+    return process;
+}
+
+const gp_endpoint *
+gp_client_endpoint(gp_client *client)
+{
+    bool known = was_started(state_of(client)) && client->endpoint.address != NULL;
+
+    return known ? &client->endpoint.view : NULL;
+}
+
+gp_channel *
+gp_client_channel(gp_client *client)
+{
+    return was_started(state_of(client)) ? client->channel : NULL;
+}
+
+/* The plugin's own end explains a failed call better than gRPC does. */
+static void
+add_fate(gp_client *client, gp_error *err)
+{
+    gp__process *process = gp__client_process(client);
+    char fate[96];
+    char *message;
+
+    if (err != NULL && process != NULL && gp_client_exited(client)) {
+        message = gp__format("the plugin %s (%s)",
+                             gp__process_fate(gp__process_status(process), fate, sizeof(fate)),
+                             gp_error_message(err));
+        if (message != NULL) {
+            gp__free(err->message);
+            err->message = message;
+        }
+    }
+    gp__process_unref(process);
+}
+
+int
+gp_client_ping(gp_client *client, int64_t timeout_ms, const gp_interrupt *interrupt, gp_error *err)
+{
+    gp__client_state state;
+    int rc;
+
+    if (gp_runtime_forked()) {
+        return forked(err);
+    }
+    state = state_of(client);
+    if (state != GP__CLIENT_RUNNING) {
+        return gp_error_set(err, GP_ECLOSED, "%s: it %s", client->name,
+                            was_started(state) ? "was killed" : "has not been started");
+    }
+    if (client->channel == NULL) {
+        return gp_error_set(err, GP_ERPC, "%s: it speaks net/rpc, which has no health service",
+                            client->name);
+    }
+    rc = gp__health_check(client->channel, service_name, timeout_ms, interrupt, err);
+    if (rc == GP_ERPC) {
+        add_fate(client, err);
+    }
+    return rc;
+}
+
+/* Without a pid all there is to see is whether anybody listens. */
+static bool
+listener_gone(gp_client *client)
+{
+    const gp_endpoint *endpoint = &client->endpoint.view;
+
+    return gp__socket_probe(endpoint->network, endpoint->address, gp__deadline_in(probe_ms), NULL,
+                            NULL) == GP_EREATTACH;
+}
+
+/*
+ * A dying process closes its connections some moments before it can be waited for, and a call that
+ * failed in between makes callers ask. So where the connection is not known to be good, a process
+ * that has begun to exit gets the time to finish.
+ */
+static bool
+process_gone(gp_client *client, gp__process *process)
+{
+    if (gp__process_gone(process)) {
+        return true;
+    }
+    if (client->channel != NULL && gp_channel_state(client->channel, false) == GP_READY) {
+        return false;
+    }
+    return gp__process_dying(process) &&
+           gp__process_wait(process, gp__deadline_in(exiting_ms), NULL) == 0;
+}
+
+bool
+gp_client_exited(gp_client *client)
+{
+    gp__client_state state;
+    gp__process *process;
+    bool exited;
+
+    if (gp_runtime_forked()) {
+        return true; /* as far as this process is concerned */
+    }
+    state = state_of(client);
+    process = gp__client_process(client);
+    if (state == GP__CLIENT_OVER) {
+        exited = client->endpoint.address != NULL; /* was it ever started? */
+    } else if (process != NULL) {
+        exited = process_gone(client, process);
+    } else {
+        exited =
+            state == GP__CLIENT_RUNNING &&
+            (client->channel == NULL || gp_channel_state(client->channel, false) != GP_READY) &&
+            listener_gone(client);
+    }
+    gp__process_unref(process);
+    return exited;
+}
+
+int
+gp_client_exit_status(gp_client *client)
+{
+    gp__process *process = gp__client_process(client);
+    int status = process != NULL ? gp__process_status(process) : GP_STATUS_UNKNOWN;
+
+    gp__process_unref(process);
+    return status;
+}
+
+int
+gp_client_pid(gp_client *client)
+{
+    gp__process *process = gp__client_process(client);
+    int pid = process != NULL ? gp__process_pid(process) : -1;
+
+    gp__process_unref(process);
+    return pid;
+}

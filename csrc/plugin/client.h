@@ -1,0 +1,81 @@
+/*
+ * Layer: plugin. What the parts of a client share: client.c its life, kill.c its end, reattach.c how
+ * it joins a running plugin, registry.c all of them together.
+ *
+ * Locks: |lock| guards the state and what is published with it. It is held neither while waiting for
+ * anything but |changed|, nor during callbacks, nor across calls that block. The registry's lock is
+ * never taken with it held, and the other way round neither.
+ */
+#ifndef GP_PLUGIN_CLIENT_H
+#define GP_PLUGIN_CLIENT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "gp/client.h"
+#include "plugin/endpoint.h"
+#include "plugin/launch.h"
+#include "plugin/options.h"
+
+/*
+ *      NEW --> STARTING --> RUNNING --> KILLING --> OVER
+ *       |          '----------------------------> FAILED
+ *       '---- killed before start ----------------> OVER
+ */
+typedef enum gp__client_state {
+    GP__CLIENT_NEW,
+    GP__CLIENT_STARTING,
+    GP__CLIENT_RUNNING,
+    GP__CLIENT_KILLING,
+    GP__CLIENT_OVER,
+    GP__CLIENT_FAILED,
+} gp__client_state;
+
+struct gp_client {
+    atomic_int refs; /* the user's one, and one of whoever kills all clients */
+    gp__options options;
+    char *name;      /* owned; the program's base name, for messages */
+    bool owns_log;   /* the sink in the options is still ours to release */
+    gp_client *prev; /* in the registry */
+    gp_client *next;
+    bool registered;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* the state is another */
+    gp__client_state state;
+    bool kill_wanted;      /* written with the lock held */
+    gp__process *process;  /* shared: ref. Written once; NULL while there is none, or unknown */
+    gp_channel *channel;   /* shared: ref. Written before RUNNING */
+    gp__endpoint endpoint; /* written before RUNNING */
+    gp_error failure;      /* why the start failed, once FAILED */
+
+    gp__launch launch; /* of the starting thread, later of the killing one; unused when joined */
+};
+
+/* Whether the process is one of ours, as against one that was joined. */
+bool gp__client_launched(const gp_client *client);
+
+/* The process, to be given back with gp__process_unref(); NULL if there is none. */
+gp__process *gp__client_process(gp_client *client);
+
+gp_client *gp__client_ref(gp_client *client);
+void gp__client_unref(gp_client *client);
+
+/*
+ * Connect to the plugin that the options name and, if its pid is known, watch it. Fills |endpoint|
+ * and |*process|. Returns 0, GP_EREATTACH, GP_ENOMEM, GP_EUSER or GP_ECLOSED (killed meanwhile).
+ */
+int gp__client_reattach(gp_client *client, gp__endpoint *endpoint, gp__process **process,
+                        const gp_interrupt *interrupt, gp_error *err);
+
+/* End a client that runs, with |patience_ms| for a graceful exit. One thread only. 0 or GP_EUSER. */
+int gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *interrupt);
+
+/* End it without patience if it was launched; let go of it if it was joined. */
+void gp__client_abandon(gp_client *client);
+
+/* Enter it in the list of live clients, or take it off. Any thread; taking off is idempotent. */
+void gp__registry_add(gp_client *client);
+void gp__registry_remove(gp_client *client);
+
+#endif

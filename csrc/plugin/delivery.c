@@ -1,0 +1,142 @@
+#include "plugin/delivery.h"
+
+#include <pthread.h>
+#include <stddef.h>
+
+#include "base/thread.h"
+#include "gp/log.h"
+#include "os/reactor.h"
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* something to do, or the thread has ended */
+    pthread_t thread;
+    bool running;
+    bool stopping;
+    gp__delivery_item *first; /* borrowed: items live until they have run */
+    gp__delivery_item **last; /* where the next one is linked */
+} delivery = {
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .changed = PTHREAD_COND_INITIALIZER,
+    .last = &delivery.first,
+};
+
+/* Set on the delivery thread itself. */
+static _Thread_local bool is_delivery;
+
+static gp__delivery_item *
+pop(void)
+{
+    gp__delivery_item *item = delivery.first;
+
+    delivery.first = item->next;
+    if (delivery.first == NULL) {
+        delivery.last = &delivery.first;
+    }
+    item->next = NULL;
+    item->queued = false;
+    return item;
+}
+
+static void *
+run(void *unused)
+{
+    (void)unused;
+    is_delivery = true;
+    pthread_mutex_lock(&delivery.lock);
+    for (;;) {
+        gp__delivery_item *item;
+
+        while (delivery.first == NULL && !delivery.stopping) {
+            pthread_cond_wait(&delivery.changed, &delivery.lock);
+        }
+        if (delivery.first == NULL) {
+            break;
+        }
+        item = pop();
+        pthread_mutex_unlock(&delivery.lock);
+        item->run(item);
+        pthread_mutex_lock(&delivery.lock);
+    }
+    /* In the same breath as the last look at the queue, so that nothing is posted in between. */
+    delivery.running = false;
+    pthread_mutex_unlock(&delivery.lock);
+    return NULL;
+}
+
+int
+gp__delivery_start(gp_error *err)
+{
+    int rc = 0;
+
+    if (gp_runtime_forked()) {
+        return gp_error_set(err, GP_EFORKED, "plugins cannot be used in a forked child");
+    }
+    pthread_mutex_lock(&delivery.lock);
+    while (delivery.stopping && !is_delivery) {
+        pthread_cond_wait(&delivery.changed, &delivery.lock);
+    }
+    if (!delivery.running) {
+        rc = gp__thread_start(&delivery.thread, "gp-logs", run, NULL, err);
+        delivery.running = rc == 0;
+    }
+    pthread_mutex_unlock(&delivery.lock);
+    return rc;
+}
+
+int
+gp__delivery_post(gp__delivery_item *item)
+{
+    int rc = GP_ECLOSED;
+
+    pthread_mutex_lock(&delivery.lock);
+    if (delivery.running) {
+        rc = 0;
+        if (!item->queued) {
+            item->queued = true;
+            *delivery.last = item;
+            delivery.last = &item->next;
+            pthread_cond_broadcast(&delivery.changed);
+            rc = 1;
+        }
+    }
+    pthread_mutex_unlock(&delivery.lock);
+    return rc;
+}
+
+bool
+gp__delivery_current(void)
+{
+    return is_delivery;
+}
+
+void
+gp__delivery_stop(void)
+{
+    pthread_t thread;
+
+    if (gp_runtime_forked() || is_delivery) {
+        return;
+    }
+    pthread_mutex_lock(&delivery.lock);
+    if (!delivery.running || delivery.stopping) {
+        pthread_mutex_unlock(&delivery.lock);
+        return;
+    }
+    delivery.stopping = true;
+    thread = delivery.thread;
+    pthread_cond_broadcast(&delivery.changed);
+    pthread_mutex_unlock(&delivery.lock);
+    pthread_join(thread, NULL);
+    pthread_mutex_lock(&delivery.lock);
+    delivery.stopping = false;
+    pthread_cond_broadcast(&delivery.changed);
+    pthread_mutex_unlock(&delivery.lock);
+}
+
+void
+gp_log_shutdown(void)
+{
+    gp__reactor_stop();
+    gp__delivery_stop();
+}

@@ -1,0 +1,137 @@
+#include "plugin/environment.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+
+/* The most that add_protocol() adds. */
+enum { PROTOCOL_VARIABLES = 4 };
+
+/*
+ * Set for a host that is itself a plugin, by its own host. A child that saw them would present a
+ * certificate to somebody who asked for none, or multiplex where nobody listens for it.
+ */
+static const char *const not_inherited[] = {"PLUGIN_CLIENT_CERT", "PLUGIN_MULTIPLEX_GRPC"};
+
+static size_t
+key_length(const char *entry)
+{
+    return strcspn(entry, "=");
+}
+
+static bool
+same_key(const char *one, const char *other)
+{
+    size_t len = key_length(one);
+
+    return len == key_length(other) && memcmp(one, other, len) == 0;
+}
+
+static bool
+is_inherited(const char *entry)
+{
+    for (size_t i = 0; i < sizeof(not_inherited) / sizeof(not_inherited[0]); i++) {
+        if (same_key(entry, not_inherited[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Append |entry| (owned; NULL: out of memory), which takes the place of one with its key. */
+static int
+add(char **env, size_t *count, char *entry)
+{
+    size_t at = 0;
+
+    if (entry == NULL) {
+        return GP_ENOMEM;
+    }
+    while (at < *count && !same_key(env[at], entry)) {
+        at++;
+    }
+    if (at < *count) {
+        gp__free(env[at]);
+        memmove(&env[at], &env[at + 1], (*count - at - 1) * sizeof(*env));
+        (*count)--;
+    }
+    env[(*count)++] = entry;
+    return 0;
+}
+
+static char *
+list_versions(const gp_client_options *options)
+{
+    gp__buf list = GP__BUF_INIT;
+    int rc = gp__buf_printf(&list, "PLUGIN_PROTOCOL_VERSIONS=");
+    char *entry;
+
+    for (size_t i = 0; i < options->versions_count && rc == 0; i++) {
+        rc = gp__buf_printf(&list, i > 0 ? ",%d" : "%d", options->versions[i]);
+    }
+    entry = rc == 0 ? gp__memdup(list.data, list.len) : NULL;
+    gp__buf_release(&list);
+    return entry;
+}
+
+static int
+add_protocol(char **env, size_t *count, const gp_client_options *options)
+{
+    int rc = 0;
+
+    if (options->cookie_key != NULL && options->cookie_key[0] != '\0') {
+        rc = add(env, count,
+                 gp__format("%s=%s", options->cookie_key,
+                            options->cookie_value != NULL ? options->cookie_value : ""));
+    }
+    if (rc == 0) {
+        rc = add(env, count, gp__format("PLUGIN_MIN_PORT=%d", options->min_port));
+    }
+    if (rc == 0) {
+        rc = add(env, count, gp__format("PLUGIN_MAX_PORT=%d", options->max_port));
+    }
+    return rc < 0 ? rc : add(env, count, list_versions(options));
+}
+
+char **
+gp__environment_make(const gp_client_options *options)
+{
+    size_t given = 0;
+    size_t count = 0;
+    char **env;
+    int rc = 0;
+
+    while (options->env != NULL && options->env[given] != NULL) {
+        given++;
+    }
+    env = gp__calloc(given + PROTOCOL_VARIABLES + 1, sizeof(*env));
+    if (env == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < given && rc == 0; i++) {
+        if (is_inherited(options->env[i])) {
+            rc = add(env, &count, gp__strdup(options->env[i]));
+        }
+    }
+    if (rc == 0) {
+        rc = add_protocol(env, &count, options);
+    }
+    if (rc < 0) {
+        env[count] = NULL;
+        gp__environment_free(env);
+        return NULL;
+    }
+    env[count] = NULL;
+    return env;
+}
+
+void
+gp__environment_free(char **env)
+{
+    for (size_t i = 0; env != NULL && env[i] != NULL; i++) {
+        gp__free(env[i]);
+    }
+    gp__free(env);
+}

@@ -1,0 +1,18 @@
+/*
+ * Layer: plugin. The environment that a plugin is started with.
+ */
+#ifndef GP_PLUGIN_ENVIRONMENT_H
+#define GP_PLUGIN_ENVIRONMENT_H
+
+#include "gp/client.h"
+
+/*
+ * The options' environment, followed by the protocol's variables; of several entries for one key the
+ * last stays. What concerns only the host's own start as a plugin is left out.
+ *
+ * Returns: a NULL-terminated array to be freed with gp__environment_free(), or NULL: out of memory.
+ */
+char **gp__environment_make(const gp_client_options *options);
+void gp__environment_free(char **env);
+
+#endif

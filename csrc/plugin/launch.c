@@ -1,0 +1,365 @@
+#include "plugin/launch.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/thread.h"
+#include "os/diagnose.h"
+#include "os/fd.h"
+#include "os/spawn.h"
+#include "plugin/environment.h"
+#include "wire/handshake.h"
+
+/* How long something that is bound to happen may take. */
+static const int64_t dying_ms = 10000;
+/* How often to look whether the process lives, where no descriptor tells. */
+static const int64_t look_ns = 20 * GP__MS;
+/* How long a failed start waits for the plugin's last words to reach the log. */
+static const int64_t last_words_ms = 1000;
+
+static void
+kill_and_reap(const gp__launch *launch)
+{
+    gp__process_kill(launch->process);
+    gp__process_wait(launch->process, gp__deadline_in(dying_ms), NULL);
+}
+
+int
+gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_error *err)
+{
+    char **env = gp__environment_make(options);
+    gp__process_spec spec = {.argv = options->argv, .directory = options->directory};
+    int err_fd;
+    int rc;
+
+    *launch = (gp__launch){.options = options, .out_fd = -1};
+    if (env == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "out of memory for the plugin's environment");
+    }
+    spec.env = (const char *const *)env;
+    rc = gp__process_spawn(&launch->process, &spec, &launch->out_fd, &err_fd, err);
+    gp__environment_free(env);
+    if (rc < 0) {
+        return rc;
+    }
+    launch->deadline = gp__deadline_in(options->start_timeout_ms);
+    if ((rc = gp__process_watch(launch->process, NULL, NULL, err)) < 0 ||
+        (rc = gp__mirror_open(&launch->mirror, err_fd, &options->log, options->log_buffer_size,
+                              err)) < 0) {
+        gp__fd_close(&err_fd);
+        kill_and_reap(launch);
+        gp__launch_release(launch);
+    }
+    return rc;
+}
+
+/* ---- Waiting for the line -------------------------------------------------------------------- */
+
+enum { MORE_TO_COME, WHOLE_LINE, END_OF_OUTPUT };
+
+/* Read what there is. Returns one of the above or a GP_E* code. */
+static int
+read_output(gp__launch *launch, gp_error *err)
+{
+    char chunk[4096];
+    ssize_t got;
+
+    for (;;) {
+        ptrdiff_t found;
+        int rc;
+
+        do {
+            got = read(launch->out_fd, chunk, sizeof(chunk));
+        } while (got < 0 && errno == EINTR);
+        if (got < 0 && errno == EAGAIN) {
+            return MORE_TO_COME;
+        }
+        if (got <= 0) {
+            return END_OF_OUTPUT;
+        }
+        if ((rc = gp__buf_append(&launch->line, chunk, (size_t)got)) < 0) {
+            return gp_error_set(err, rc, "out of memory for the plugin's handshake");
+        }
+        found = gp__handshake_find(launch->line.data, launch->line.len, err);
+        if (found != 0) {
+            return found < 0 ? (int)found : WHOLE_LINE;
+        }
+    }
+}
+
+/* Wait for output, the process's end, or the end of the slice. */
+static void
+wait_for_output(const gp__launch *launch, int64_t slice)
+{
+    struct pollfd fds[2] = {
+        {.fd = launch->out_fd, .events = POLLIN},
+        {.fd = gp__process_pidfd(launch->process), .events = POLLIN},
+    };
+    int64_t look = gp__now() + look_ns;
+
+    if (fds[1].fd < 0 && look < slice) {
+        slice = look;
+    }
+    gp__fd_poll(fds, 2, slice);
+}
+
+/*
+ * Wait until the line is there or never will be.
+ *
+ * Returns: WHOLE_LINE, END_OF_OUTPUT (the process is gone, or stdout is closed), GP_ESTARTTIMEOUT,
+ * GP_EUSER, or what read_output returns.
+ */
+static int
+await_line(gp__launch *launch, const gp_interrupt *interrupt, gp_error *err)
+{
+    for (;;) {
+        /* Asked before reading: what a dead process has written is there to be read. */
+        bool gone = gp__process_gone(launch->process);
+        int rc = read_output(launch, err);
+
+        if (rc != MORE_TO_COME) {
+            return rc;
+        }
+        if (gone) {
+            return END_OF_OUTPUT;
+        }
+        if (gp__now() >= launch->deadline) {
+            return GP_ESTARTTIMEOUT;
+        }
+        wait_for_output(launch, gp__slice(launch->deadline, interrupt));
+        if ((rc = gp__interrupted(interrupt)) < 0) {
+            return rc;
+        }
+    }
+}
+
+/* ---- What went wrong ------------------------------------------------------------------------- */
+
+/* The tail of stderr as text, for a message: "" if there is none. NULL: out of memory. */
+static char *
+last_words(const gp__launch *launch)
+{
+    size_t len;
+    const char *tail = gp__mirror_tail(launch->mirror, &len);
+    gp__text text = gp__text_trim((gp__text){tail, len});
+    char *copy = gp__memdup(text.data, text.len);
+
+    for (size_t i = 0; copy != NULL && i < text.len; i++) {
+        copy[i] = copy[i] == '\0' ? ' ' : copy[i];
+    }
+    return copy;
+}
+
+/* Finish the pipes, then complete the message with the end of stderr, and make that the detail. */
+static void
+add_last_words(gp__launch *launch, gp_error *err)
+{
+    char *words;
+    char *message;
+
+    gp__launch_finish(launch);
+    if (err == NULL || (words = last_words(launch)) == NULL) {
+        return;
+    }
+    message = words[0] != '\0'
+                  ? gp__format("%s; its stderr ends with:\n%s", gp_error_message(err), words)
+                  : gp__format("%s; it wrote nothing to stderr", gp_error_message(err));
+    if (message != NULL) {
+        gp__free(err->message);
+        err->message = message;
+    }
+    gp_error_set_detail(err, words, strlen(words));
+    gp__free(words);
+}
+
+/* Something about the file may explain why it is no plugin, or not one for us. */
+static void
+add_diagnosis(const gp__launch *launch, gp_error *err)
+{
+    const gp__spawn_spec spec = {
+        .argv = launch->options->argv,
+        .env = launch->options->env,
+        .directory = launch->options->directory,
+    };
+    static const char *const no_env[] = {NULL};
+    gp__spawn_spec found = spec;
+    gp__buf note = GP__BUF_INIT;
+    char *message;
+    char *path;
+
+    found.env = spec.env != NULL ? spec.env : no_env;
+    path = err != NULL ? gp__spawn_find(&found) : NULL;
+    if (path != NULL && gp__diagnose_file(&note, path) == 0) {
+        const char *so_far = gp_error_message(err);
+        size_t len = strlen(so_far);
+        bool sentence = len > 0 && strchr(".?", so_far[len - 1]) != NULL;
+
+        message = gp__format("%s%s %.*s", so_far, sentence ? "" : ".", (int)note.len, note.data);
+        if (message != NULL) {
+            gp__free(err->message);
+            err->message = message;
+        }
+    }
+    gp__buf_release(&note);
+    gp__free(path);
+}
+
+static int
+report_early_exit(gp__launch *launch, gp_error *err)
+{
+    int status = gp__process_status(launch->process);
+    char fate[96];
+
+    gp_error_set(err, GP_EEXITED, "the plugin %s before its handshake",
+                 gp__process_fate(status, fate, sizeof(fate)));
+    add_last_words(launch, err);
+    if (err != NULL) {
+        err->number = status;
+    }
+    return GP_EEXITED;
+}
+
+static int
+report_timeout(gp__launch *launch, gp_error *err)
+{
+    kill_and_reap(launch);
+    gp_error_set(err, GP_ESTARTTIMEOUT,
+                 "timed out: the plugin printed no handshake within %g s and was killed",
+                 (double)launch->options->start_timeout_ms / 1000);
+    add_last_words(launch, err);
+    return GP_ESTARTTIMEOUT;
+}
+
+static int
+report_closed_output(gp__launch *launch, gp_error *err)
+{
+    kill_and_reap(launch);
+    gp_error_set(err, GP_EHANDSHAKE,
+                 "the plugin closed its stdout without printing a handshake, and was killed");
+    add_last_words(launch, err);
+    add_diagnosis(launch, err);
+    return GP_EHANDSHAKE;
+}
+
+/*
+ * stdout is at its end: the process has exited, is about to, or has closed it on purpose. One that
+ * dies closes its descriptors some moments before it can be reaped.
+ */
+static bool
+is_exiting(const gp__launch *launch)
+{
+    static const int64_t moment_ms = 100;
+
+    gp__process_wait(launch->process, gp__deadline_in(moment_ms), NULL);
+    if (!gp__process_gone(launch->process) && gp__process_dying(launch->process)) {
+        gp__process_wait(launch->process, gp__deadline_in(dying_ms), NULL);
+    }
+    return gp__process_gone(launch->process);
+}
+
+static int
+parse_line(gp__launch *launch, gp__endpoint *out, gp_error *err)
+{
+    const gp_client_options *options = launch->options;
+    const gp__handshake_rules rules = {
+        .versions = options->versions,
+        .versions_count = options->versions_count,
+        .protocols = options->protocols,
+    };
+    const char *newline = memchr(launch->line.data, '\n', launch->line.len);
+    size_t len = newline != NULL ? (size_t)(newline - launch->line.data) : launch->line.len;
+    gp__handshake handshake;
+    int rc = gp__handshake_parse(&handshake, launch->line.data, len, &rules, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = gp__endpoint_init(out, handshake.network, handshake.address, handshake.protocol,
+                           handshake.version);
+    return rc < 0 ? gp_error_set(err, rc, "out of memory for the plugin's address") : 0;
+}
+
+/* The handshake is over: from now on stdout is only emptied. */
+static int
+drain_output(gp__launch *launch, gp_error *err)
+{
+    int rc = gp__drain_open(&launch->drain, launch->out_fd, err);
+
+    if (rc == 0) {
+        launch->out_fd = -1;
+        gp__buf_release(&launch->line);
+    }
+    return rc;
+}
+
+static int
+shake_hands(gp__launch *launch, gp__endpoint *out, const gp_interrupt *interrupt, gp_error *err)
+{
+    int rc = await_line(launch, interrupt, err);
+
+    if (rc == GP_ESTARTTIMEOUT) {
+        return report_timeout(launch, err);
+    }
+    if (rc == GP_EUSER) {
+        return gp_error_set(err, rc, "the start was interrupted");
+    }
+    if (rc == END_OF_OUTPUT && launch->line.len == 0) {
+        return is_exiting(launch) ? report_early_exit(launch, err)
+                                  : report_closed_output(launch, err);
+    }
+    if (rc >= 0) {
+        /* At the end of output a line without its newline counts, as it does for go-plugin. */
+        rc = parse_line(launch, out, err);
+        if (rc == 0 && (rc = drain_output(launch, err)) < 0) {
+            gp__endpoint_release(out);
+        }
+    }
+    if (rc == GP_EHANDSHAKE) {
+        add_diagnosis(launch, err);
+    }
+    return rc;
+}
+
+int
+gp__launch_handshake(gp__launch *launch, gp__endpoint *out, const gp_interrupt *interrupt,
+                     gp_error *err)
+{
+    int rc = shake_hands(launch, out, interrupt, err);
+
+    if (rc < 0) {
+        kill_and_reap(launch);
+        gp__launch_finish(launch);
+        gp__mirror_flush(launch->mirror, gp__deadline_in(last_words_ms), NULL);
+        gp__mirror_close(launch->mirror);
+        launch->mirror = NULL;
+    }
+    return rc;
+}
+
+void
+gp__launch_finish(gp__launch *launch)
+{
+    if (launch->mirror != NULL) {
+        gp__mirror_finish(launch->mirror);
+    }
+    gp__drain_close(launch->drain);
+    launch->drain = NULL;
+    gp__fd_close(&launch->out_fd);
+}
+
+void
+gp__launch_release(gp__launch *launch)
+{
+    gp__launch_finish(launch);
+    gp__mirror_close(launch->mirror);
+    if (launch->process != NULL && gp__process_gone(launch->process)) {
+        gp__process_unwatch(launch->process); /* otherwise the reactor is still to reap it */
+    }
+    gp__process_unref(launch->process);
+    gp__buf_release(&launch->line);
+    launch->mirror = NULL;
+    launch->process = NULL;
+}

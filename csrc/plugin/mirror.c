@@ -1,0 +1,349 @@
+#include "plugin/mirror.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/thread.h"
+#include "os/fd.h"
+#include "os/reactor.h"
+#include "plugin/batch.h"
+#include "plugin/delivery.h"
+#include "plugin/lines.h"
+
+enum {
+    CHUNK = 16 * 1024,              /* one read; on the stack, which may be a small one */
+    MOST_WAITING = 1024 * 1024,     /* more that is undelivered stops the reading */
+    MOST_LEFT_BEHIND = 1024 * 1024, /* no pipe holds more, by default 64 KiB */
+};
+
+struct gp__mirror {
+    gp__delivery_item item; /* queued while something is pending: holds a reference then */
+    atomic_int refs;
+    gp_log_sink sink; /* owned: released with the last reference */
+    atomic_int level; /* the lowest that the sink wants */
+
+    /* Of the reader alone: the reactor's callback, or the owner once the watch is gone. */
+    int fd; /* owned */
+    gp__lines lines;
+    char tail[GP__MIRROR_TAIL];
+    size_t tail_len;
+
+    pthread_mutex_t lock;
+    pthread_cond_t delivered;
+    gp__watch *watch;   /* owned */
+    gp__batch *pending; /* owned; NULL while the reader adds to it, too */
+    size_t waiting;     /* size of what was read and not delivered */
+    bool delivering;
+    bool paused;
+    bool ended; /* the pipe is at its end */
+};
+
+static void
+unref(gp__mirror *mirror)
+{
+    if (atomic_fetch_sub(&mirror->refs, 1) != 1) {
+        return;
+    }
+    if (mirror->sink.release != NULL) {
+        mirror->sink.release(mirror->sink.ctx);
+    }
+    gp__fd_close(&mirror->fd);
+    gp__lines_release(&mirror->lines);
+    gp__batch_free(mirror->pending);
+    pthread_cond_destroy(&mirror->delivered);
+    pthread_mutex_destroy(&mirror->lock);
+    gp__free(mirror);
+}
+
+/* ---- Delivery -------------------------------------------------------------------------------- */
+
+static void
+deliver(gp__mirror *mirror, const gp__batch *batch)
+{
+    const gp_log_batch view = {
+        .raw = mirror->sink.want_raw ? batch->raw.data : NULL,
+        .raw_len = batch->raw.len,
+        .records = batch->records,
+        .records_count = batch->count,
+        .skipped = batch->skipped,
+    };
+
+    atomic_store(&mirror->level, mirror->sink.deliver(mirror->sink.ctx, &view));
+}
+
+/* With the lock held. */
+static void
+resume_reading(gp__mirror *mirror)
+{
+    if (mirror->paused && !mirror->ended && mirror->watch != NULL) {
+        gp__reactor_enable(mirror->watch, true);
+    }
+    mirror->paused = false;
+}
+
+/* On the delivery thread. */
+static void
+run_delivery(gp__delivery_item *item)
+{
+    gp__mirror *mirror = (gp__mirror *)item; /* its first member */
+    gp__batch *batch;
+    size_t size = 0;
+
+    pthread_mutex_lock(&mirror->lock);
+    batch = mirror->pending;
+    mirror->pending = NULL;
+    mirror->delivering = batch != NULL;
+    pthread_mutex_unlock(&mirror->lock);
+    if (batch != NULL) {
+        size = gp__batch_size(batch);
+        deliver(mirror, batch);
+        gp__batch_free(batch);
+    }
+    pthread_mutex_lock(&mirror->lock);
+    mirror->delivering = false;
+    mirror->waiting -= size;
+    resume_reading(mirror);
+    pthread_cond_broadcast(&mirror->delivered);
+    pthread_mutex_unlock(&mirror->lock);
+    unref(mirror);
+}
+
+/* ---- Reading --------------------------------------------------------------------------------- */
+
+static void
+keep_tail(gp__mirror *mirror, const char *bytes, size_t len)
+{
+    size_t kept = mirror->tail_len;
+
+    if (len >= GP__MIRROR_TAIL) {
+        bytes += len - GP__MIRROR_TAIL;
+        len = GP__MIRROR_TAIL;
+        kept = 0;
+    } else if (kept > GP__MIRROR_TAIL - len) {
+        kept = GP__MIRROR_TAIL - len;
+        memmove(mirror->tail, mirror->tail + mirror->tail_len - kept, kept);
+    }
+    memcpy(mirror->tail + kept, bytes, len);
+    mirror->tail_len = kept + len;
+}
+
+/* The batch to add to; NULL when memory is short. Its size counts as waiting until it is put back. */
+static gp__batch *
+take_pending(gp__mirror *mirror)
+{
+    gp__batch *batch;
+
+    pthread_mutex_lock(&mirror->lock);
+    batch = mirror->pending;
+    mirror->pending = NULL;
+    if (batch != NULL) {
+        mirror->waiting -= gp__batch_size(batch);
+    }
+    pthread_mutex_unlock(&mirror->lock);
+    return batch != NULL ? batch : gp__batch_new();
+}
+
+static void
+put_pending(gp__mirror *mirror, gp__batch *batch)
+{
+    int queued = GP_ECLOSED;
+
+    if (batch->count > 0 || batch->raw.len > 0 || batch->skipped) {
+        atomic_fetch_add(&mirror->refs, 1); /* the queue's */
+        pthread_mutex_lock(&mirror->lock);
+        queued = gp__delivery_post(&mirror->item);
+        if (queued >= 0) {
+            mirror->pending = batch;
+            mirror->waiting += gp__batch_size(batch);
+            if (mirror->waiting > MOST_WAITING && !mirror->paused && mirror->watch != NULL) {
+                mirror->paused = true;
+                gp__reactor_enable(mirror->watch, false);
+            }
+        }
+        pthread_mutex_unlock(&mirror->lock);
+        if (queued != 1) {
+            unref(mirror);
+        }
+    }
+    if (queued < 0) {
+        gp__batch_free(batch); /* nothing in it, or nobody to deliver it any more */
+    }
+}
+
+static void
+take_in(gp__mirror *mirror, const char *bytes, size_t len)
+{
+    gp__batch *batch;
+
+    keep_tail(mirror, bytes, len);
+    batch = take_pending(mirror);
+    if (batch == NULL) {
+        mirror->lines.lost++;
+        return;
+    }
+    if (mirror->sink.want_raw && gp__buf_append(&batch->raw, bytes, len) < 0) {
+        mirror->lines.lost++;
+    }
+    gp__lines_feed(&mirror->lines, batch, bytes, len, atomic_load(&mirror->level));
+    put_pending(mirror, batch);
+}
+
+/* Read once. Returns how much came, 0 at the pipe's end, or -1 with EAGAIN when it is empty. */
+static ssize_t
+read_once(gp__mirror *mirror)
+{
+    char chunk[CHUNK];
+    ssize_t got;
+
+    do {
+        got = read(mirror->fd, chunk, sizeof(chunk));
+    } while (got < 0 && errno == EINTR);
+    if (got > 0) {
+        take_in(mirror, chunk, (size_t)got);
+    }
+    return got;
+}
+
+static void
+end_lines(gp__mirror *mirror)
+{
+    gp__batch *batch = take_pending(mirror);
+
+    if (batch != NULL) {
+        gp__lines_finish(&mirror->lines, batch, atomic_load(&mirror->level));
+        put_pending(mirror, batch);
+    }
+}
+
+/* On the reactor's thread. One read a turn, so that a noisy plugin starves nobody. */
+static void
+readable(void *ctx)
+{
+    gp__mirror *mirror = ctx;
+    ssize_t got = read_once(mirror);
+
+    if (got > 0 || (got < 0 && errno == EAGAIN)) {
+        return;
+    }
+    end_lines(mirror);
+    pthread_mutex_lock(&mirror->lock);
+    mirror->ended = true;
+    if (mirror->watch != NULL) {
+        gp__reactor_enable(mirror->watch, false);
+    }
+    pthread_mutex_unlock(&mirror->lock);
+}
+
+/* ---- For the owner --------------------------------------------------------------------------- */
+
+int
+gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t buffer_size,
+                gp_error *err)
+{
+    gp__mirror *mirror;
+    int rc = gp__delivery_start(err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    mirror = gp__calloc(1, sizeof(*mirror));
+    if (mirror == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a plugin's log");
+    }
+    if ((rc = gp__cond_init(&mirror->delivered)) < 0) {
+        gp__free(mirror);
+        return gp_error_set(err, rc, "out of memory for a plugin's log");
+    }
+    pthread_mutex_init(&mirror->lock, NULL);
+    mirror->item.run = run_delivery;
+    atomic_init(&mirror->refs, 1);
+    atomic_init(&mirror->level, sink->level);
+    mirror->fd = fd;
+    mirror->sink = *sink;
+    gp__lines_init(&mirror->lines, buffer_size);
+    pthread_mutex_lock(&mirror->lock);
+    rc = gp__reactor_add(&mirror->watch, fd, readable, mirror, err);
+    pthread_mutex_unlock(&mirror->lock);
+    if (rc < 0) {
+        mirror->fd = -1; /* still the caller's, as is the sink */
+        mirror->sink.release = NULL;
+        unref(mirror);
+        return rc;
+    }
+    *out = mirror;
+    return 0;
+}
+
+/* Stop the reactor's callback, which takes the lock. */
+static void
+stop_watching(gp__mirror *mirror)
+{
+    gp__watch *watch;
+
+    pthread_mutex_lock(&mirror->lock);
+    watch = mirror->watch;
+    mirror->watch = NULL;
+    pthread_mutex_unlock(&mirror->lock);
+    gp__reactor_remove(watch);
+}
+
+void
+gp__mirror_finish(gp__mirror *mirror)
+{
+    size_t total = 0;
+    ssize_t got = 0;
+
+    stop_watching(mirror);
+    if (mirror->fd < 0) {
+        return;
+    }
+    /* A grandchild may go on writing, which is why there is a limit. */
+    while (!mirror->ended && total < MOST_LEFT_BEHIND && (got = read_once(mirror)) > 0) {
+        total += (size_t)got;
+    }
+    end_lines(mirror);
+    pthread_mutex_lock(&mirror->lock);
+    mirror->ended = true;
+    pthread_mutex_unlock(&mirror->lock);
+    gp__fd_close(&mirror->fd);
+}
+
+int
+gp__mirror_flush(gp__mirror *mirror, int64_t deadline, const gp_interrupt *interrupt)
+{
+    int rc = 0;
+
+    if (gp__delivery_current()) {
+        return 0;
+    }
+    pthread_mutex_lock(&mirror->lock);
+    while (rc == 0 && (mirror->pending != NULL || mirror->delivering)) {
+        rc = gp__cond_wait_interruptible(&mirror->delivered, &mirror->lock, deadline, interrupt);
+    }
+    if (mirror->pending == NULL && !mirror->delivering) {
+        rc = 0;
+    }
+    pthread_mutex_unlock(&mirror->lock);
+    return rc;
+}
+
+const char *
+gp__mirror_tail(const gp__mirror *mirror, size_t *len)
+{
+    *len = mirror->tail_len;
+    return mirror->tail;
+}
+
+void
+gp__mirror_close(gp__mirror *mirror)
+{
+    if (mirror != NULL) {
+        stop_watching(mirror);
+        unref(mirror);
+    }
+}

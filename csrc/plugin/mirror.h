@@ -1,0 +1,52 @@
+/*
+ * Layer: plugin. A plugin's stderr on its way to a log sink.
+ *
+ *      pipe --read, split, parse--> pending batch --swap--> sink
+ *           (the reactor's thread)                (the delivery thread)
+ *
+ * There is one pending batch; what arrives is added to it until the delivery thread takes it, so a
+ * slow sink gets few large batches. When it is full the pipe is left alone until it has been taken:
+ * the plugin meets a full pipe, other plugins notice nothing.
+ *
+ * The owner uses a mirror from one thread at a time. |lock| guards what reader and delivery share; it
+ * is taken before those of the reactor and the delivery queue, and never held during a callback.
+ */
+#ifndef GP_PLUGIN_MIRROR_H
+#define GP_PLUGIN_MIRROR_H
+
+#include <stdint.h>
+
+#include "gp/error.h"
+#include "gp/log.h"
+#include "gp/runtime.h"
+
+typedef struct gp__mirror gp__mirror;
+
+enum { GP__MIRROR_TAIL = 4096 };
+
+/*
+ * Start to mirror what comes out of |fd|, which is non-blocking. On success |fd| and the sink belong
+ * to the mirror; |buffer_size| is the longest line, 0 for the default.
+ */
+int gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t buffer_size,
+                    gp_error *err);
+
+/*
+ * The process is dead: take over what it left in the pipe and read no further, even if some child of
+ * its own still holds the other end. Doesn't wait for the delivery. Idempotent.
+ */
+void gp__mirror_finish(gp__mirror *mirror);
+
+/*
+ * Wait until everything read so far has been delivered. On the delivery thread, which can't wait for
+ * itself, it returns at once. Returns: 0, GP_ETIMEOUT or GP_EUSER.
+ */
+int gp__mirror_flush(gp__mirror *mirror, int64_t deadline, const gp_interrupt *interrupt);
+
+/* The last bytes of the output, whatever the level; |*len| of them. Only after finish. Borrowed. */
+const char *gp__mirror_tail(const gp__mirror *mirror, size_t *len);
+
+/* Let go. What was read is still delivered; then the sink is released. NULL is fine. */
+void gp__mirror_close(gp__mirror *mirror);
+
+#endif

@@ -1,0 +1,141 @@
+#include "plugin/options.h"
+
+#include <string.h>
+
+#include "base/text.h"
+#include "wire/handshake.h"
+
+enum { LOWEST_PORT = 0, HIGHEST_PORT = 65535 };
+
+static int
+check_reattach(const gp_client_options *options, gp_error *err)
+{
+    const char *network = options->reattach_network;
+    const char *protocol = options->reattach_protocol;
+    const char *address = options->reattach_address;
+    char quoted[GP__QUOTED];
+    const char *fault;
+
+    if (address == NULL) {
+        return gp_error_set(err, GP_EINVAL, "to reattach, both network and address are needed");
+    }
+    if (strcmp(network, "unix") != 0 && strcmp(network, "tcp") != 0) {
+        return gp_error_set(err, GP_EINVAL,
+                            "unknown network %s to reattach to, expected unix or tcp",
+                            gp__quote(quoted, network, strlen(network)));
+    }
+    fault = gp__address_fault(network, (gp__text){address, strlen(address)});
+    if (fault != NULL) {
+        return gp_error_set(err, GP_EINVAL, "the %s address %s to reattach to %s", network,
+                            gp__quote(quoted, address, strlen(address)), fault);
+    }
+    if (protocol != NULL && protocol[0] != '\0' && strcmp(protocol, "grpc") != 0 &&
+        strcmp(protocol, "netrpc") != 0) {
+        return gp_error_set(err, GP_EINVAL,
+                            "unknown protocol %s to reattach with, expected grpc or netrpc",
+                            gp__quote(quoted, protocol, strlen(protocol)));
+    }
+    return 0;
+}
+
+static int
+check_launch(const gp_client_options *options, gp_error *err)
+{
+    if (options->argv == NULL || options->argv[0] == NULL || options->argv[0][0] == '\0') {
+        return gp_error_set(err, GP_EINVAL,
+                            "there is neither a command nor anything to reattach to");
+    }
+    if (options->cookie_key != NULL && strchr(options->cookie_key, '=') != NULL) {
+        return gp_error_set(err, GP_EINVAL, "the magic cookie's key %s holds an equals sign",
+                            options->cookie_key);
+    }
+    if (options->min_port < LOWEST_PORT || options->max_port > HIGHEST_PORT ||
+        options->min_port > options->max_port) {
+        return gp_error_set(err, GP_EINVAL, "min_port %d and max_port %d are no range of ports",
+                            options->min_port, options->max_port);
+    }
+    if (options->start_timeout_ms <= 0) {
+        return gp_error_set(err, GP_EINVAL, "the start timeout has to be more than zero");
+    }
+    return 0;
+}
+
+/* |*at| becomes a copy of itself. NULL stays NULL. */
+static int
+own_string(gp__arena *memory, const char **at)
+{
+    if (*at != NULL) {
+        *at = gp__arena_copy(memory, *at, strlen(*at) + 1);
+        return *at != NULL ? 0 : GP_ENOMEM;
+    }
+    return 0;
+}
+
+static int
+own_strings(gp__arena *memory, const char *const **at)
+{
+    const char *const *from = *at;
+    const char **copy;
+    size_t count = 0;
+    int rc = 0;
+
+    if (from == NULL) {
+        return 0;
+    }
+    while (from[count] != NULL) {
+        count++;
+    }
+    copy = gp__arena_alloc(memory, (count + 1) * sizeof(*copy));
+    if (copy == NULL) {
+        return GP_ENOMEM;
+    }
+    memcpy(copy, from, (count + 1) * sizeof(*copy));
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        rc = own_string(memory, &copy[i]);
+    }
+    *at = copy;
+    return rc;
+}
+
+static int
+own_versions(gp__arena *memory, gp_client_options *options)
+{
+    const size_t size = options->versions_count * sizeof(*options->versions);
+
+    if (size > 0) {
+        options->versions =
+            (const int *)(const void *)gp__arena_copy(memory, options->versions, size);
+        return options->versions != NULL ? 0 : GP_ENOMEM;
+    }
+    options->versions = NULL;
+    return 0;
+}
+
+int
+gp__options_init(gp__options *options, const gp_client_options *from, gp_error *err)
+{
+    gp_client_options *own = &options->view;
+    gp__arena *memory = &options->memory;
+    int rc = from->reattach_network != NULL ? check_reattach(from, err) : check_launch(from, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    *options = (gp__options){.view = *from};
+    if (own_strings(memory, &own->argv) < 0 || own_strings(memory, &own->env) < 0 ||
+        own_string(memory, &own->directory) < 0 || own_string(memory, &own->cookie_key) < 0 ||
+        own_string(memory, &own->cookie_value) < 0 || own_versions(memory, own) < 0 ||
+        own_string(memory, &own->reattach_network) < 0 ||
+        own_string(memory, &own->reattach_address) < 0 ||
+        own_string(memory, &own->reattach_protocol) < 0) {
+        gp__options_release(options);
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a plugin's options");
+    }
+    return 0;
+}
+
+void
+gp__options_release(gp__options *options)
+{
+    gp__arena_release(&options->memory);
+}

@@ -1,0 +1,76 @@
+#include <string.h>
+
+#include "base/thread.h"
+#include "os/socket.h"
+#include "plugin/client.h"
+
+/* A local listener answers at once; a remote one may be behind a firewall that swallows packets. */
+static const int64_t connect_ms = 5000;
+
+/* Asks the caller's interrupt, and whether somebody kills the client meanwhile. */
+typedef struct combined {
+    gp_client *client;
+    const gp_interrupt *interrupt;
+} combined;
+
+static bool
+kill_wanted(gp_client *client)
+{
+    bool wanted;
+
+    pthread_mutex_lock(&client->lock);
+    wanted = client->kill_wanted;
+    pthread_mutex_unlock(&client->lock);
+    return wanted;
+}
+
+static int
+check(void *ctx)
+{
+    const combined *both = ctx;
+
+    return kill_wanted(both->client) ? 1 : gp__interrupted(both->interrupt);
+}
+
+int
+gp__client_reattach(gp_client *client, gp__endpoint *endpoint, gp__process **process,
+                    const gp_interrupt *interrupt, gp_error *err)
+{
+    const gp_client_options *options = &client->options.view;
+    const char *network = strcmp(options->reattach_network, "unix") == 0 ? "unix" : "tcp";
+    const char *address = options->reattach_address;
+    bool grpc =
+        options->reattach_protocol != NULL && strcmp(options->reattach_protocol, "grpc") == 0;
+    combined both = {client, interrupt};
+    const gp_interrupt stop = {check, &both};
+    int rc;
+
+    *process = NULL;
+    if (options->reattach_pid > 0) {
+        rc = gp__process_attach(process, options->reattach_pid, err);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    rc = gp__socket_probe(network, address, gp__deadline_in(connect_ms), &stop, err);
+    if (rc == GP_EUSER && kill_wanted(client)) {
+        rc = GP_ECLOSED;
+    }
+    if (rc == 0 && *process != NULL) {
+        rc = gp__process_watch(*process, NULL, NULL, err);
+    }
+    if (rc == 0) {
+        /* As in the handshake line, no protocol means the old one. */
+        rc = gp__endpoint_init(endpoint, network, (gp__text){address, strlen(address)},
+                               grpc ? "grpc" : "netrpc", options->reattach_version);
+        if (rc < 0) {
+            gp_error_set(err, rc, "out of memory for the plugin's address");
+        }
+    }
+    if (rc < 0 && *process != NULL) {
+        gp__process_unwatch(*process);
+        gp__process_unref(*process);
+        *process = NULL;
+    }
+    return rc;
+}

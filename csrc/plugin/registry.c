@@ -1,0 +1,193 @@
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/thread.h"
+#include "plugin/client.h"
+
+/* One client to be killed by a thread of its own. */
+typedef struct job {
+    struct job *next;
+    gp_client *client; /* shared: ref */
+    pthread_t thread;
+    bool threaded; /* else there was no thread to be had */
+    struct group *group;
+} job;
+
+/* The jobs of one gp_client_kill_all(). */
+typedef struct group {
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    size_t unfinished;
+    atomic_bool hurry;
+} group;
+
+/* The lock guards the list and its links, nothing else, and nothing is called with it held. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static gp_client *first; /* borrowed: clients take themselves off before they are freed */
+
+void
+gp__registry_add(gp_client *client)
+{
+    pthread_mutex_lock(&lock);
+    client->prev = NULL;
+    client->next = first;
+    if (first != NULL) {
+        first->prev = client;
+    }
+    first = client;
+    client->registered = true;
+    pthread_mutex_unlock(&lock);
+}
+
+void
+gp__registry_remove(gp_client *client)
+{
+    pthread_mutex_lock(&lock);
+    if (client->registered) {
+        if (client->prev != NULL) {
+            client->prev->next = client->next;
+        } else {
+            first = client->next;
+        }
+        if (client->next != NULL) {
+            client->next->prev = client->prev;
+        }
+        client->registered = false;
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+static bool
+concerned(const gp_client *client, bool managed_only)
+{
+    return client->options.view.managed || (!managed_only && gp__client_launched(client));
+}
+
+/* A job for each client concerned, or for as many as there is memory for. */
+static job *
+collect(bool managed_only, group *jobs_of)
+{
+    job *jobs = NULL;
+
+    pthread_mutex_lock(&lock);
+    for (gp_client *client = first; client != NULL; client = client->next) {
+        job *one;
+
+        if (!concerned(client, managed_only)) {
+            continue;
+        }
+        one = gp__calloc(1, sizeof(*one));
+        if (one == NULL) {
+            break;
+        }
+        one->client = gp__client_ref(client);
+        one->group = jobs_of;
+        one->next = jobs;
+        jobs = one;
+    }
+    pthread_mutex_unlock(&lock);
+    return jobs;
+}
+
+static int
+in_a_hurry(void *ctx)
+{
+    const group *jobs = ctx;
+
+    return atomic_load(&jobs->hurry) ? 1 : 0;
+}
+
+static void *
+run(void *arg)
+{
+    job *one = arg;
+    group *jobs = one->group;
+    const gp_interrupt interrupt = {in_a_hurry, jobs};
+
+    gp_client_kill(one->client, &interrupt);
+    pthread_mutex_lock(&jobs->lock);
+    jobs->unfinished--;
+    pthread_cond_broadcast(&jobs->done);
+    pthread_mutex_unlock(&jobs->lock);
+    return NULL;
+}
+
+static void
+start(job *jobs)
+{
+    for (job *one = jobs; one != NULL; one = one->next) {
+        pthread_mutex_lock(&one->group->lock);
+        one->group->unfinished++;
+        pthread_mutex_unlock(&one->group->lock);
+        one->threaded = gp__thread_start(&one->thread, "gp-kill", run, one, NULL) == 0;
+    }
+    /* Those that got no thread come one after the other, while the others' patience runs. */
+    for (job *one = jobs; one != NULL; one = one->next) {
+        if (!one->threaded) {
+            run(one);
+        }
+    }
+}
+
+/* Returns 0 or GP_EUSER. */
+static int
+await(group *jobs, const gp_interrupt *interrupt)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&jobs->lock);
+    while (jobs->unfinished > 0) {
+        if (rc == 0) {
+            rc = gp__cond_wait_interruptible(&jobs->done, &jobs->lock, GP__FOREVER, interrupt);
+        } else {
+            atomic_store(&jobs->hurry, true);
+            gp__cond_wait_until(&jobs->done, &jobs->lock, GP__FOREVER);
+        }
+    }
+    pthread_mutex_unlock(&jobs->lock);
+    return rc;
+}
+
+static void
+finish(job *jobs)
+{
+    while (jobs != NULL) {
+        job *one = jobs;
+
+        jobs = one->next;
+        if (one->threaded) {
+            pthread_join(one->thread, NULL);
+        }
+        gp__client_unref(one->client);
+        gp__free(one);
+    }
+}
+
+int
+gp_client_kill_all(bool managed_only, const gp_interrupt *interrupt)
+{
+    group jobs_of = {.unfinished = 0};
+    job *jobs;
+    int rc = 0;
+
+    if (gp_runtime_forked()) {
+        return GP_EFORKED;
+    }
+    if (gp__cond_init(&jobs_of.done) < 0) {
+        return GP_ENOMEM;
+    }
+    pthread_mutex_init(&jobs_of.lock, NULL);
+    atomic_init(&jobs_of.hurry, false);
+    /* More rounds than one only if memory was short, or clients were started meanwhile. */
+    while ((jobs = collect(managed_only, &jobs_of)) != NULL) {
+        int interrupted;
+
+        start(jobs);
+        interrupted = await(&jobs_of, interrupt);
+        rc = rc == 0 ? interrupted : rc;
+        finish(jobs);
+    }
+    pthread_cond_destroy(&jobs_of.done);
+    pthread_mutex_destroy(&jobs_of.lock);
+    return rc;
+}
