@@ -1,0 +1,25 @@
+/*
+ * Layer: py. Python's calls in flight.
+ */
+#ifndef PYGO_CALL_H
+#define PYGO_CALL_H
+
+#include "gp/call.h"
+#include "py/state.h"
+
+/* Wrap |call| (its reference is taken over, also on failure) in a |kind| of Call. */
+PyObject *pygo_call_wrap(pygo_late kind, gp_call *call, PyObject *deserializer);
+
+/* Raise the RpcError for a failed call. Takes |call|'s reference over. Returns NULL. */
+PyObject *pygo_call_raise(gp_call *call, PyObject *deserializer);
+
+/* Start the thread that sends what |requests| yields. Returns 0, or -1 with an exception. */
+int pygo_call_feed(gp_call *call, PyObject *serializer, PyObject *requests);
+
+/* Wait without the GIL until the call is done. Ctrl-C cancels it. 0, GP_ETIMEOUT or GP_EUSER. */
+int pygo_call_wait(gp_call *call, int64_t timeout_ns);
+
+/* Seconds, or None for no limit, as nanoseconds (negative: none). 0, or -1 with an exception. */
+int pygo_timeout_ns(int64_t *out, PyObject *seconds);
+
+#endif

@@ -1,0 +1,443 @@
+#include "py/call.h"
+
+#include "py/callbacks.h"
+#include "py/errors.h"
+#include "py/gil.h"
+#include "py/message.h"
+#include "py/metadata.h"
+
+enum { CANCELLED = 1 };
+
+/* The base of _calls.Call and _calls.ResponseStream, which add grpcio's interfaces. */
+typedef struct CallObject {
+    PyObject_HEAD
+    gp_call *call;          /* owned: one user's reference */
+    PyObject *deserializer; /* owned */
+    PyObject *weakrefs;
+} CallObject;
+
+/* What the thread that sends a call's requests holds. It does not keep the call going. */
+typedef struct SenderObject {
+    PyObject_HEAD
+    gp_call *call;        /* owned: a hold */
+    PyObject *serializer; /* owned */
+} SenderObject;
+
+int
+pygo_timeout_ns(int64_t *out, PyObject *seconds)
+{
+    double value;
+
+    if (seconds == NULL || seconds == Py_None) {
+        *out = -1;
+        return 0;
+    }
+    value = PyFloat_AsDouble(seconds);
+    if (value == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    /* More than a century is no limit; a limit in the past has been reached. */
+    *out = !(value < 4e9) ? -1 : value > 0 ? (int64_t)(value * 1e9) : 0;
+    return 0;
+}
+
+int
+pygo_call_wait(gp_call *call, int64_t timeout_ns)
+{
+    const gp_interrupt *interrupt = pygo_interrupt();
+    int rc;
+
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_call_wait(call, timeout_ns, interrupt);
+    if (rc == GP_EUSER) {
+        gp_call_cancel(call, CANCELLED, "interrupted");
+    }
+    Py_END_ALLOW_THREADS
+    return rc;
+}
+
+PyObject *
+pygo_call_wrap(pygo_late kind, gp_call *call, PyObject *deserializer)
+{
+    PyTypeObject *type = (PyTypeObject *)pygo_late_get(kind);
+    CallObject *self = type != NULL ? (CallObject *)type->tp_alloc(type, 0) : NULL;
+
+    if (self == NULL) {
+        gp_call_unref(call);
+        return NULL;
+    }
+    self->call = call;
+    self->deserializer = Py_NewRef(deserializer);
+    return (PyObject *)self;
+}
+
+PyObject *
+pygo_call_raise(gp_call *call, PyObject *deserializer)
+{
+    PyObject *wrapped = pygo_call_wrap(PYGO_CALL, call, deserializer);
+    PyObject *make = wrapped != NULL ? pygo_late_get(PYGO_RPC_ERROR) : NULL;
+    PyObject *exception = make != NULL ? PyObject_CallOneArg(make, wrapped) : NULL;
+
+    if (exception != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+    }
+    Py_XDECREF(exception);
+    Py_XDECREF(wrapped);
+    return NULL;
+}
+
+int
+pygo_call_feed(gp_call *call, PyObject *serializer, PyObject *requests)
+{
+    PyTypeObject *type = pygo_module_state->sender_type;
+    PyObject *feed = pygo_late_get(PYGO_FEED);
+    SenderObject *sender = feed != NULL ? (SenderObject *)type->tp_alloc(type, 0) : NULL;
+    PyObject *result;
+
+    if (sender == NULL) {
+        return -1;
+    }
+    sender->call = gp_call_hold(call);
+    sender->serializer = Py_NewRef(serializer);
+    result = PyObject_CallFunctionObjArgs(feed, (PyObject *)sender, requests, NULL);
+    Py_DECREF(sender);
+    Py_XDECREF(result);
+    return result != NULL ? 0 : -1;
+}
+
+/* ---- Call ---- */
+
+static void
+call_dealloc(CallObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    if (self->call != NULL) {
+        Py_BEGIN_ALLOW_THREADS
+        gp_call_unref(self->call);
+        Py_END_ALLOW_THREADS
+    }
+    Py_XDECREF(self->deserializer);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *
+call_wait(CallObject *self, PyObject *timeout)
+{
+    int64_t timeout_ns;
+    int rc;
+
+    if (pygo_check_forked() < 0 || pygo_timeout_ns(&timeout_ns, timeout) < 0) {
+        return NULL;
+    }
+    rc = pygo_call_wait(self->call, timeout_ns);
+    return rc == GP_EUSER ? NULL : PyBool_FromLong(rc == 0);
+}
+
+static PyObject *
+call_status(CallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    const gp_call_status *status = gp_call_get_status(self->call);
+    PyObject *trailing;
+
+    if (status == NULL) {
+        Py_RETURN_NONE;
+    }
+    trailing = pygo_metadata_to_python(status->trailing);
+    if (trailing == NULL) {
+        return NULL;
+    }
+    return Py_BuildValue(
+        "iNNz", status->code,
+        PyUnicode_DecodeUTF8(status->details.data, (Py_ssize_t)status->details.len, "replace"),
+        trailing, status->debug);
+}
+
+static PyObject *
+call_take_reply(CallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    gp_message *reply = gp_call_done(self->call) ? gp_call_take_reply(self->call) : NULL;
+
+    if (reply == NULL) {
+        Py_RETURN_NONE;
+    }
+    return pygo_deserialize(self->deserializer, reply);
+}
+
+static PyObject *
+call_initial_metadata(CallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    const gp_interrupt *interrupt = pygo_interrupt();
+    gp_metadata metadata;
+    int rc;
+
+    if (pygo_check_forked() < 0) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_call_initial_metadata(self->call, &metadata, interrupt);
+    if (rc == GP_EUSER) {
+        gp_call_cancel(self->call, CANCELLED, "interrupted");
+    }
+    Py_END_ALLOW_THREADS
+    return rc < 0 ? NULL : pygo_metadata_to_python(metadata);
+}
+
+static PyObject *
+call_cancel(CallObject *self, PyObject *args)
+{
+    int code;
+    const char *details;
+
+    if (!PyArg_ParseTuple(args, "is:_cancel", &code, &details)) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    gp_call_cancel(self->call, code, details);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+call_done(CallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(gp_call_done(self->call));
+}
+
+static PyObject *
+call_time_remaining(CallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    double left = gp_call_time_remaining(self->call);
+
+    if (left < 0) {
+        Py_RETURN_NONE;
+    }
+    return PyFloat_FromDouble(left);
+}
+
+static PyObject *
+call_peer(CallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    char *peer = gp_call_peer(self->call);
+    PyObject *text = PyUnicode_FromString(peer != NULL ? peer : "");
+
+    gp_call_free_peer(peer);
+    return text;
+}
+
+static void
+post(void *callback)
+{
+    pygo_callback_post(callback);
+}
+
+static PyObject *
+call_on_done(CallObject *self, PyObject *callable)
+{
+    pygo_callback *callback = pygo_callback_new(callable);
+
+    if (callback == NULL) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    gp_call_on_done(self->call, post, callback);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+call_next(CallObject *self)
+{
+    const gp_interrupt *interrupt = pygo_interrupt();
+    gp_message *message;
+    int rc;
+
+    if (pygo_check_forked() < 0) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_call_receive(self->call, &message, interrupt);
+    if (rc == 0) {
+        rc = gp_call_wait(self->call, -1, interrupt);
+    }
+    if (rc == GP_EUSER) {
+        gp_call_cancel(self->call, CANCELLED, "interrupted");
+    }
+    Py_END_ALLOW_THREADS
+    if (message != NULL) {
+        PyObject *object = pygo_deserialize(self->deserializer, message);
+
+        if (object == NULL) {
+            gp_call_cancel(self->call, CANCELLED, "Exception deserializing response!");
+        }
+        return object;
+    }
+    /* At the end: StopIteration is a NULL without an exception. */
+    if (rc == 0 && gp_call_get_status(self->call)->code != 0) {
+        pygo_call_raise(gp_call_ref(self->call), self->deserializer);
+    }
+    return NULL;
+}
+
+static PyMethodDef call_methods[] = {
+    {"_wait", (PyCFunction)call_wait, METH_O,
+     "_wait(timeout)\n--\n\nWait for the status; whether it is there."},
+    {"_status", (PyCFunction)call_status, METH_NOARGS,
+     "_status()\n--\n\n(code, details, trailing metadata, debug text), or None."},
+    {"_take_reply", (PyCFunction)call_take_reply, METH_NOARGS,
+     "_take_reply()\n--\n\nThe one reply of a finished call, once; None if there is none."},
+    {"_done", (PyCFunction)call_done, METH_NOARGS, "_done()\n--\n\nWhether the status is there."},
+    {"_cancel", (PyCFunction)call_cancel, METH_VARARGS,
+     "_cancel(code, details)\n--\n\nEnd the call with this status unless it has ended."},
+    {"_on_done", (PyCFunction)call_on_done, METH_O,
+     "_on_done(callable)\n--\n\nCall it, without arguments, when the status is there. Only once."},
+    {"_peer", (PyCFunction)call_peer, METH_NOARGS, "_peer()\n--\n\nThe other side's address."},
+    {"initial_metadata", (PyCFunction)call_initial_metadata, METH_NOARGS,
+     "initial_metadata()\n--\n\nThe metadata sent ahead of the reply. Waits for it."},
+    {"time_remaining", (PyCFunction)call_time_remaining, METH_NOARGS,
+     "time_remaining()\n--\n\nSeconds until the deadline; None if there is none."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef call_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(CallObject, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot call_slots[] = {
+    {Py_tp_dealloc, call_dealloc},
+    {Py_tp_methods, call_methods},
+    {Py_tp_members, call_members},
+    {Py_tp_doc, "One RPC. Made by calling a stub, never directly."},
+    {0, NULL},
+};
+
+static PyType_Spec call_spec = {
+    .name = "pygo_plugin._core.Call",
+    .basicsize = sizeof(CallObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | PYGO_DISALLOW_INSTANTIATION,
+    .slots = call_slots,
+};
+
+/* Only here does a type offer __next__: _calls.Call is no iterator. */
+static PyType_Slot stream_slots[] = {
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, call_next},
+    {Py_tp_doc, "One RPC with a stream of replies. Made by calling a stub, never directly."},
+    {0, NULL},
+};
+
+static PyType_Spec stream_spec = {
+    .name = "pygo_plugin._core.StreamCall",
+    .basicsize = sizeof(CallObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | PYGO_DISALLOW_INSTANTIATION,
+    .slots = stream_slots,
+};
+
+/* ---- Sender ---- */
+
+static void
+sender_dealloc(SenderObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    if (self->call != NULL) {
+        gp_call_release(self->call);
+    }
+    Py_XDECREF(self->serializer);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *
+sender_send(SenderObject *self, PyObject *message)
+{
+    PyObject *bytes = pygo_serialize(self->serializer, message);
+    int rc;
+
+    if (bytes == NULL) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_call_send(self->call, pygo_bytes_view(bytes), NULL);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(bytes);
+    return PyBool_FromLong(rc == 0);
+}
+
+static PyObject *
+sender_close(SenderObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Py_BEGIN_ALLOW_THREADS
+    gp_call_send_close(self->call, NULL);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+sender_fail(SenderObject *self, PyObject *args)
+{
+    int code;
+    const char *details;
+
+    if (!PyArg_ParseTuple(args, "is:fail", &code, &details)) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    gp_call_cancel(self->call, code, details);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef sender_methods[] = {
+    {"send", (PyCFunction)sender_send, METH_O,
+     "send(message)\n--\n\nSend one request; False when the call is over. Waits for flow control."},
+    {"close", (PyCFunction)sender_close, METH_NOARGS,
+     "close()\n--\n\nSay that no more requests follow."},
+    {"fail", (PyCFunction)sender_fail, METH_VARARGS,
+     "fail(code, details)\n--\n\nEnd the call with this status."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot sender_slots[] = {
+    {Py_tp_dealloc, sender_dealloc},
+    {Py_tp_methods, sender_methods},
+    {Py_tp_doc, "The sending side of a call with a stream of requests."},
+    {0, NULL},
+};
+
+static PyType_Spec sender_spec = {
+    .name = "pygo_plugin._core.Sender",
+    .basicsize = sizeof(SenderObject),
+    .flags = Py_TPFLAGS_DEFAULT | PYGO_DISALLOW_INSTANTIATION,
+    .slots = sender_slots,
+};
+
+int
+pygo_call_setup(PyObject *module, pygo_state *state)
+{
+    PyObject *bases;
+    PyTypeObject *stream;
+
+    state->call_type = pygo_add_type(module, &call_spec);
+    state->sender_type = pygo_add_type(module, &sender_spec);
+    if (state->call_type == NULL || state->sender_type == NULL) {
+        return -1;
+    }
+    bases = PyTuple_Pack(1, state->call_type);
+    stream = bases != NULL ? (PyTypeObject *)PyType_FromSpecWithBases(&stream_spec, bases) : NULL;
+    Py_XDECREF(bases);
+    if (stream == NULL) {
+        return -1;
+    }
+    if (PyModule_AddType(module, stream) < 0) {
+        Py_DECREF(stream);
+        return -1;
+    }
+    Py_DECREF(stream);
+    return 0;
+}

@@ -1,0 +1,35 @@
+/*
+ * Layer: py. Channels, and what they make.
+ */
+#ifndef PYGO_CHANNEL_H
+#define PYGO_CHANNEL_H
+
+#include "gp/channel.h"
+#include "py/state.h"
+
+/* Which side streams: request first, then reply. */
+typedef enum pygo_arity {
+    PYGO_UNARY_UNARY,
+    PYGO_UNARY_STREAM,
+    PYGO_STREAM_UNARY,
+    PYGO_STREAM_STREAM,
+} pygo_arity;
+
+/* A _channel.Channel around |channel|, whose reference is taken over, also on failure. */
+PyObject *pygo_channel_wrap(gp_channel *channel);
+
+/* A multicallable. |connection| belongs to |channel|. */
+PyObject *pygo_multicallable_new(pygo_arity arity, PyObject *channel, gp_channel *connection,
+                                 PyObject *method, PyObject *serializer, PyObject *deserializer);
+
+/* An array of channel arguments that borrows from |options|, an iterable of (str, str or int). */
+typedef struct pygo_options {
+    gp_channel_arg *args; /* owned */
+    size_t count;
+    PyObject *owner; /* owned: keeps the strings */
+} pygo_options;
+
+int pygo_options_from_python(pygo_options *out, PyObject *options);
+void pygo_options_release(pygo_options *options);
+
+#endif

@@ -1,0 +1,414 @@
+#include "gp/client.h"
+
+#include <string.h>
+
+#include "py/call.h"
+#include "py/channel.h"
+#include "py/errors.h"
+#include "py/gil.h"
+#include "py/log_sink.h"
+
+typedef struct ClientObject {
+    PyObject_HEAD
+    gp_client *client;  /* owned */
+    PyObject *name;     /* owned str: begins every message */
+    PyObject *versions; /* owned tuple: what a VersionError reports as the host's */
+} ClientObject;
+
+static const char *
+name_of(ClientObject *self)
+{
+    return self->name != NULL ? PyUnicode_AsUTF8(self->name) : NULL;
+}
+
+/* ---- Options ---- */
+
+/* A NULL-terminated array that borrows from |sequence|'s strings, which |*owner| keeps. */
+static int
+strings_from(const char ***out, PyObject **owner, PyObject *sequence)
+{
+    Py_ssize_t count;
+
+    *owner = PySequence_Tuple(sequence);
+    if (*owner == NULL) {
+        return -1;
+    }
+    count = PyTuple_GET_SIZE(*owner);
+    *out = PyMem_Calloc((size_t)count + 1, sizeof(**out));
+    if (*out == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *bytes = NULL;
+        PyObject *item = PyTuple_GET_ITEM(*owner, i);
+
+        /* As os.fsencode: environments and paths are bytes to the kernel. */
+        if (!PyUnicode_FSConverter(item, &bytes)) {
+            return -1;
+        }
+        PyTuple_SetItem(*owner, i, bytes);
+        (*out)[i] = PyBytes_AS_STRING(bytes);
+    }
+    return 0;
+}
+
+static int
+versions_from(int **out, size_t *count, PyObject *versions)
+{
+    *count = (size_t)PyTuple_GET_SIZE(versions);
+    *out = PyMem_Calloc(*count + 1, sizeof(**out));
+    if (*out == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t i = 0; i < *count; i++) {
+        long version = PyLong_AsLong(PyTuple_GET_ITEM(versions, (Py_ssize_t)i));
+
+        if (version == -1 && PyErr_Occurred()) {
+            return -1;
+        }
+        (*out)[i] = (int)version;
+    }
+    return 0;
+}
+
+static int
+protocols_from(unsigned *out, PyObject *protocols)
+{
+    PyObject *iterator = PyObject_GetIter(protocols);
+    PyObject *item;
+
+    *out = 0;
+    if (iterator == NULL) {
+        return -1;
+    }
+    while ((item = PyIter_Next(iterator)) != NULL) {
+        if (PyUnicode_Check(item) && PyUnicode_CompareWithASCIIString(item, "grpc") == 0) {
+            *out |= GP_PROTOCOL_GRPC;
+        } else if (PyUnicode_Check(item) && PyUnicode_CompareWithASCIIString(item, "netrpc") == 0) {
+            *out |= GP_PROTOCOL_NETRPC;
+        } else {
+            PyErr_Format(PyExc_ValueError, "unknown protocol %R: expected 'grpc' or 'netrpc'",
+                         item);
+        }
+        Py_DECREF(item);
+        if (PyErr_Occurred()) {
+            break;
+        }
+    }
+    Py_DECREF(iterator);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* What the options point into while they are being used. */
+typedef struct borrowed {
+    const char **argv;
+    PyObject *argv_owner;
+    const char **env;
+    PyObject *env_owner;
+    PyObject *directory; /* bytes */
+    int *versions;
+} borrowed;
+
+static void
+borrowed_release(borrowed *kept)
+{
+    PyMem_Free((void *)kept->argv);
+    PyMem_Free((void *)kept->env);
+    PyMem_Free(kept->versions);
+    Py_XDECREF(kept->argv_owner);
+    Py_XDECREF(kept->env_owner);
+    Py_XDECREF(kept->directory);
+}
+
+static int
+parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, PyObject *args,
+              PyObject *kwargs)
+{
+    static char *names[] = {
+        "name",          "argv",     "env",       "directory", "cookie_key",
+        "cookie_value",  "versions", "protocols", "min_port",  "max_port",
+        "start_timeout", "reattach", "log",       "log_level", "log_buffer_size",
+        "want_raw",      "managed",  NULL};
+    PyObject *name = NULL;
+    PyObject *argv = Py_None;
+    PyObject *env = NULL;
+    PyObject *directory = Py_None;
+    PyObject *versions = NULL;
+    PyObject *protocols = NULL;
+    PyObject *reattach = Py_None;
+    PyObject *log = Py_None;
+    double start_timeout = 60.0;
+    Py_ssize_t log_buffer_size = 0;
+    int log_level = GP_TRACE;
+    int want_raw = 0;
+    int managed = 0;
+    int test = 0;
+
+    *options = (gp_client_options){.cookie_key = "",
+                                   .cookie_value = "",
+                                   .min_port = 10000,
+                                   .max_port = 25000,
+                                   .protocols = GP_PROTOCOL_GRPC,
+                                   .reattach_pid = -1};
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "|$UOOOssOOiidOOinpp:Client", names, &name, &argv, &env, &directory,
+            &options->cookie_key, &options->cookie_value, &versions, &protocols, &options->min_port,
+            &options->max_port, &start_timeout, &reattach, &log, &log_level, &log_buffer_size,
+            &want_raw, &managed)) {
+        return -1;
+    }
+    self->name = name != NULL ? Py_NewRef(name) : PyUnicode_FromString("");
+    self->versions = versions != NULL ? PySequence_Tuple(versions) : PyTuple_New(0);
+    if (self->name == NULL || self->versions == NULL ||
+        versions_from(&kept->versions, &options->versions_count, self->versions) < 0 ||
+        (protocols != NULL && protocols_from(&options->protocols, protocols) < 0) ||
+        (argv != Py_None && strings_from(&kept->argv, &kept->argv_owner, argv) < 0) ||
+        (env != NULL && strings_from(&kept->env, &kept->env_owner, env) < 0) ||
+        (directory != Py_None && !PyUnicode_FSConverter(directory, &kept->directory))) {
+        return -1;
+    }
+    if (reattach != Py_None &&
+        !PyArg_ParseTuple(reattach,
+                          "sssiip;reattach must be (network, address, protocol, "
+                          "version, pid, test)",
+                          &options->reattach_network, &options->reattach_address,
+                          &options->reattach_protocol, &options->reattach_version,
+                          &options->reattach_pid, &test)) {
+        return -1;
+    }
+    options->reattach_test = test != 0;
+    options->argv = kept->argv;
+    options->env = kept->env;
+    options->directory = kept->directory != NULL ? PyBytes_AS_STRING(kept->directory) : NULL;
+    options->versions = kept->versions;
+    options->start_timeout_ms = (int64_t)(start_timeout * 1000);
+    options->log_buffer_size = (size_t)log_buffer_size;
+    options->managed = managed != 0;
+    options->log = pygo_log_sink(log, log_level, want_raw != 0);
+    return 0;
+}
+
+static PyObject *
+client_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    ClientObject *self = (ClientObject *)type->tp_alloc(type, 0);
+    gp_error err = GP_ERROR_INIT;
+    gp_client_options options;
+    borrowed kept = {0};
+    int rc;
+
+    if (self == NULL || pygo_check_forked() < 0 ||
+        parse_options(self, &options, &kept, args, kwargs) < 0) {
+        borrowed_release(&kept);
+        Py_XDECREF(self);
+        return NULL;
+    }
+    rc = gp_client_new(&self->client, &options, &err);
+    borrowed_release(&kept);
+    if (rc < 0) {
+        pygo_raise(&err, name_of(self));
+        Py_CLEAR(self);
+    }
+    return (PyObject *)self;
+}
+
+static void
+client_dealloc(ClientObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    if (self->client != NULL) {
+        Py_BEGIN_ALLOW_THREADS
+        gp_client_free(self->client);
+        Py_END_ALLOW_THREADS
+    }
+    Py_XDECREF(self->name);
+    Py_XDECREF(self->versions);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* ---- Life ---- */
+
+/* Raise |err|; a VersionError also carries the host's side. */
+static PyObject *
+raise_start_error(ClientObject *self, gp_error *err)
+{
+    bool version = err->code == GP_EVERSION;
+    PyObject *type;
+    PyObject *exception;
+    PyObject *traceback;
+
+    pygo_raise(err, name_of(self));
+    if (version) {
+        PyErr_Fetch(&type, &exception, &traceback);
+        PyErr_NormalizeException(&type, &exception, &traceback);
+        if (exception != NULL &&
+            PyObject_SetAttrString(exception, "host_versions", self->versions) < 0) {
+            PyErr_Clear();
+        }
+        PyErr_Restore(type, exception, traceback);
+    }
+    return NULL;
+}
+
+static PyObject *
+client_start(ClientObject *self, PyObject *Py_UNUSED(ignored))
+{
+    const gp_interrupt *interrupt = pygo_interrupt();
+    gp_error err = GP_ERROR_INIT;
+    const gp_endpoint *where;
+    int rc;
+
+    if (pygo_check_forked() < 0) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_client_start(self->client, interrupt, &err);
+    Py_END_ALLOW_THREADS
+    if (rc < 0) {
+        return raise_start_error(self, &err);
+    }
+    where = gp_client_endpoint(self->client);
+    return Py_BuildValue("ssssi", where->network, where->address, where->target, where->protocol,
+                         where->version);
+}
+
+static PyObject *
+client_channel(ClientObject *self, PyObject *Py_UNUSED(ignored))
+{
+    gp_error err = GP_ERROR_INIT;
+    gp_channel *shared;
+    gp_channel *view;
+
+    if (pygo_check_forked() < 0) {
+        return NULL;
+    }
+    shared = gp_client_channel(self->client);
+    if (shared == NULL) {
+        gp_error_set(&err, GP_ECLOSED,
+                     "there is no connection: the plugin has not been started, or "
+                     "has been killed");
+        return pygo_raise(&err, name_of(self));
+    }
+    if (gp_channel_view(&view, shared, &err) < 0) {
+        return pygo_raise(&err, name_of(self));
+    }
+    return pygo_channel_wrap(view);
+}
+
+static PyObject *
+client_ping(ClientObject *self, PyObject *timeout)
+{
+    const gp_interrupt *interrupt = pygo_interrupt();
+    gp_error err = GP_ERROR_INIT;
+    int64_t timeout_ns;
+    int rc;
+
+    if (pygo_check_forked() < 0 || pygo_timeout_ns(&timeout_ns, timeout) < 0) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_client_ping(self->client, timeout_ns < 0 ? -1 : timeout_ns / 1000000, interrupt, &err);
+    Py_END_ALLOW_THREADS
+    if (rc < 0) {
+        return pygo_raise(&err, name_of(self));
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+client_kill(ClientObject *self, PyObject *Py_UNUSED(ignored))
+{
+    const gp_interrupt *interrupt = pygo_interrupt();
+    int rc;
+
+    if (gp_runtime_forked()) {
+        Py_RETURN_NONE; /* the parent's plugin is not ours to kill */
+    }
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_client_kill(self->client, interrupt);
+    Py_END_ALLOW_THREADS
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+client_exited(ClientObject *self, PyObject *Py_UNUSED(ignored))
+{
+    bool exited;
+
+    Py_BEGIN_ALLOW_THREADS
+    exited = gp_client_exited(self->client);
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(exited);
+}
+
+static PyObject *
+client_exit_status(ClientObject *self, void *Py_UNUSED(closure))
+{
+    int status;
+
+    if (!gp_client_exited(self->client)) {
+        Py_RETURN_NONE;
+    }
+    status = gp_client_exit_status(self->client);
+    if (status == GP_STATUS_UNKNOWN) {
+        Py_RETURN_NONE;
+    }
+    return PyLong_FromLong(status);
+}
+
+static PyObject *
+client_pid(ClientObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong(gp_client_pid(self->client));
+}
+
+static PyMethodDef methods[] = {
+    {"start", (PyCFunction)client_start, METH_NOARGS,
+     "start()\n--\n\nLaunch and shake hands, once: (network, address, target, protocol, version)."},
+    {"channel", (PyCFunction)client_channel, METH_NOARGS,
+     "channel()\n--\n\nA new view of the one connection."},
+    {"ping", (PyCFunction)client_ping, METH_O,
+     "ping(timeout)\n--\n\nHealth check, within timeout seconds; raises when unhealthy."},
+    {"kill", (PyCFunction)client_kill, METH_NOARGS,
+     "kill()\n--\n\nShut down, then kill. Idempotent."},
+    {"exited", (PyCFunction)client_exited, METH_NOARGS,
+     "exited()\n--\n\nWhether the process was started and is gone."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef getters[] = {
+    {"exit_status", (getter)client_exit_status, NULL,
+     "Exit status, -N for signal N; None while it runs or if nobody can tell.", NULL},
+    {"pid", (getter)client_pid, NULL, "Process id; -1 before the start.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_new, client_new},
+    {Py_tp_dealloc, client_dealloc},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getters},
+    {Py_tp_doc, "One plugin process as its host sees it."},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "pygo_plugin._core.Client",
+    .basicsize = sizeof(ClientObject),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = slots,
+};
+
+int
+pygo_client_setup(PyObject *module, pygo_state *state)
+{
+    state->client_type = pygo_add_type(module, &spec);
+    return state->client_type != NULL ? 0 : -1;
+}

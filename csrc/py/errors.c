@@ -1,0 +1,130 @@
+#include "py/errors.h"
+
+#include "gp/runtime.h"
+
+static const char *
+class_name(int code)
+{
+    switch (code) {
+    case GP_EINVAL:
+        return "ConfigError";
+    case GP_ESTART:
+        return "StartError";
+    case GP_EEXITED:
+        return "ExitedEarlyError";
+    case GP_ESTARTTIMEOUT:
+        return "StartTimeoutError";
+    case GP_EHANDSHAKE:
+        return "HandshakeError";
+    case GP_EVERSION:
+        return "VersionError";
+    case GP_EREATTACH:
+        return "ReattachError";
+    case GP_ECLOSED:
+        return "ClosedError";
+    case GP_EFORKED:
+        return "ForkedError";
+    default:
+        return "PluginError";
+    }
+}
+
+/* A new reference to the exception class for |code|. */
+static PyObject *
+class_for(int code)
+{
+    PyObject *builtin = code == GP_ENOMEM     ? PyExc_MemoryError
+                        : code == GP_EOS      ? PyExc_OSError
+                        : code == GP_ETIMEOUT ? PyExc_TimeoutError
+                                              : NULL;
+
+    if (builtin != NULL) {
+        Py_INCREF(builtin);
+        return builtin;
+    }
+    return PyObject_GetAttrString(pygo_module_state->errors, class_name(code));
+}
+
+/* Steals |value|. */
+static int
+set_attribute(PyObject *exception, const char *name, PyObject *value)
+{
+    int rc = value != NULL ? PyObject_SetAttrString(exception, name, value) : -1;
+
+    Py_XDECREF(value);
+    return rc;
+}
+
+/* The evidence goes where errors.py documents it. */
+static int
+attach_evidence(PyObject *exception, const gp_error *err)
+{
+    const char *detail = err->detail != NULL ? err->detail : "";
+    Py_ssize_t len = (Py_ssize_t)err->detail_len;
+
+    switch (err->code) {
+    case GP_EEXITED:
+        if (set_attribute(exception, "exit_status", PyLong_FromLong(err->number)) < 0) {
+            return -1;
+        }
+        return set_attribute(exception, "stderr", PyUnicode_DecodeUTF8(detail, len, "replace"));
+    case GP_ESTARTTIMEOUT:
+        return set_attribute(exception, "stderr", PyUnicode_DecodeUTF8(detail, len, "replace"));
+    case GP_EHANDSHAKE:
+        return set_attribute(exception, "line", PyBytes_FromStringAndSize(detail, len));
+    case GP_EVERSION:
+        return set_attribute(exception, "plugin_version", PyLong_FromLong(err->number));
+    default:
+        return 0;
+    }
+}
+
+PyObject *
+pygo_raise(gp_error *err, const char *name)
+{
+    const char *text = gp_error_message(err);
+    PyObject *message;
+    PyObject *type;
+    PyObject *exception = NULL;
+
+    if (err->code == GP_EUSER && PyErr_Occurred()) {
+        gp_error_release(err);
+        return NULL;
+    }
+    message = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+    if (message != NULL && name != NULL && name[0] != '\0') {
+        PyObject *whole = PyUnicode_FromFormat("%s: %U", name, message);
+
+        Py_DECREF(message);
+        message = whole;
+    }
+    type = class_for(err->code);
+    if (message != NULL && type != NULL) {
+        exception = PyObject_CallFunctionObjArgs(type, message, NULL);
+    }
+    if (exception != NULL && attach_evidence(exception, err) == 0) {
+        PyErr_SetObject(type, exception);
+    }
+    Py_XDECREF(exception);
+    Py_XDECREF(type);
+    Py_XDECREF(message);
+    gp_error_release(err);
+    return NULL;
+}
+
+int
+pygo_check_forked(void)
+{
+    gp_error err = GP_ERROR_INIT;
+
+    if (!gp_runtime_forked()) {
+        return 0;
+    }
+    gp_error_set(
+        &err, GP_EFORKED,
+        "this process is a fork of the one that started the plugins, whose gRPC threads did "
+        "not come along: start it with multiprocessing's 'spawn' or 'forkserver' method, or "
+        "exec a new program");
+    pygo_raise(&err, NULL);
+    return -1;
+}

@@ -1,0 +1,146 @@
+#include "py/log_sink.h"
+
+#include "py/gil.h"
+
+static PyObject *
+text(const char *bytes, size_t len)
+{
+    if (bytes == NULL) {
+        return Py_NewRef(Py_None);
+    }
+    return PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)len, "replace");
+}
+
+/* A JSON value: plain strings without escapes need no parser. */
+static PyObject *
+json_value(const gp_log_field *field)
+{
+    pygo_state *state = pygo_module_state;
+    PyObject *source;
+    PyObject *value;
+
+    if (field->json_len >= 2 && field->json[0] == '"' &&
+        memchr(field->json, '\\', field->json_len) == NULL) {
+        return text(field->json + 1, field->json_len - 2);
+    }
+    if (state->json_loads == NULL) {
+        PyObject *json = PyImport_ImportModule("json");
+
+        state->json_loads = json != NULL ? PyObject_GetAttrString(json, "loads") : NULL;
+        Py_XDECREF(json);
+    }
+    source = state->json_loads != NULL ? text(field->json, field->json_len) : NULL;
+    value = source != NULL ? PyObject_CallOneArg(state->json_loads, source) : NULL;
+    if (value == NULL && source != NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
+        /* What Python's parser refuses (a number of a million digits, say) stays what it was. */
+        PyErr_Clear();
+        return source;
+    }
+    Py_XDECREF(source);
+    return value;
+}
+
+static PyObject *
+fields_dict(const gp_log_record *record)
+{
+    PyObject *fields;
+
+    if (record->fields_count == 0) {
+        return Py_NewRef(Py_None);
+    }
+    fields = PyDict_New();
+    for (size_t i = 0; fields != NULL && i < record->fields_count; i++) {
+        PyObject *key = text(record->fields[i].key, record->fields[i].key_len);
+        PyObject *value = key != NULL ? json_value(&record->fields[i]) : NULL;
+
+        if (value == NULL || PyDict_SetItem(fields, key, value) < 0) {
+            Py_CLEAR(fields);
+        }
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+    }
+    return fields;
+}
+
+static PyObject *
+record_tuple(const gp_log_record *record)
+{
+    return Py_BuildValue("iNNdN", record->level, text(record->message, record->message_len),
+                         text(record->module, record->module_len), record->created,
+                         fields_dict(record));
+}
+
+static PyObject *
+call_back(PyObject *callback, const gp_log_batch *batch)
+{
+    PyObject *raw = batch->raw != NULL
+                        ? PyBytes_FromStringAndSize(batch->raw, (Py_ssize_t)batch->raw_len)
+                        : Py_NewRef(Py_None);
+    PyObject *records = PyList_New((Py_ssize_t)batch->records_count);
+    PyObject *result = NULL;
+
+    for (size_t i = 0; records != NULL && i < batch->records_count; i++) {
+        PyObject *record = record_tuple(&batch->records[i]);
+
+        if (record == NULL) {
+            Py_CLEAR(records);
+        } else {
+            PyList_SET_ITEM(records, (Py_ssize_t)i, record);
+        }
+    }
+    if (raw != NULL && records != NULL) {
+        result = PyObject_CallFunctionObjArgs(callback, raw, records, NULL);
+    }
+    Py_XDECREF(raw);
+    Py_XDECREF(records);
+    return result;
+}
+
+static int
+deliver(void *ctx, const gp_log_batch *batch)
+{
+    PyObject *callback = ctx;
+    PyObject *result;
+    long level = GP_TRACE;
+
+    if (!pygo_gil_enter()) {
+        return GP_ERROR + 1;
+    }
+    result = call_back(callback, batch);
+    if (result != NULL) {
+        level = PyLong_AsLong(result);
+        Py_DECREF(result);
+    }
+    if (PyErr_Occurred()) {
+        /* A record that could not be made or handled costs that batch, not the mirroring. */
+        PyErr_WriteUnraisable(callback);
+        level = GP_TRACE;
+    }
+    pygo_gil_leave();
+    return (int)level;
+}
+
+static void
+release(void *ctx)
+{
+    /* On the delivery thread, or under the GIL in new and free: both are fine for this. */
+    if (pygo_gil_is_open()) {
+        PyGILState_STATE gil = PyGILState_Ensure();
+
+        Py_DECREF((PyObject *)ctx);
+        PyGILState_Release(gil);
+    }
+}
+
+gp_log_sink
+pygo_log_sink(PyObject *callback, int level, bool want_raw)
+{
+    if (callback == NULL || callback == Py_None) {
+        return (gp_log_sink){.level = GP_ERROR + 1};
+    }
+    return (gp_log_sink){.deliver = deliver,
+                         .release = release,
+                         .ctx = Py_NewRef(callback),
+                         .want_raw = want_raw,
+                         .level = level};
+}

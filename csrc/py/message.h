@@ -1,0 +1,26 @@
+/*
+ * Layer: py. Messages between Python objects and bytes, through a stub's serializer functions.
+ */
+#ifndef PYGO_MESSAGE_H
+#define PYGO_MESSAGE_H
+
+#include "gp/message.h"
+#include "py/state.h"
+
+/*
+ * The serialized |message| as a bytes object (a new reference): |serializer|(message), or message
+ * itself if |serializer| is None. NULL with an exception.
+ */
+PyObject *pygo_serialize(PyObject *serializer, PyObject *message);
+
+/* Borrowed bytes of a bytes object. */
+static inline gp_bytes
+pygo_bytes_view(PyObject *bytes)
+{
+    return (gp_bytes){PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)};
+}
+
+/* |deserializer|(the message's bytes), or the bytes if it is None. Frees |message| either way. */
+PyObject *pygo_deserialize(PyObject *deserializer, gp_message *message);
+
+#endif

@@ -1,0 +1,174 @@
+#include "gp/client.h"
+#include "gp/grpc.h"
+#include "gp/log.h"
+#include "gp/runtime.h"
+#include "py/callbacks.h"
+#include "py/errors.h"
+#include "py/functions.h"
+#include "py/gil.h"
+#include "py/server.h"
+#include "py/state.h"
+
+static pygo_state the_state;
+pygo_state *pygo_module_state = &the_state;
+
+static const struct {
+    const char *module;
+    const char *name;
+} late_names[PYGO_LATE_COUNT] = {
+    [PYGO_CHANNEL] = {"pygo_plugin._channel", "Channel"},
+    [PYGO_CALL] = {"pygo_plugin._calls", "Call"},
+    [PYGO_STREAM] = {"pygo_plugin._calls", "ResponseStream"},
+    [PYGO_FEED] = {"pygo_plugin._calls", "feed"},
+    [PYGO_RPC_ERROR] = {"pygo_plugin._grpc_errors", "rpc_error"},
+    [PYGO_HANDLER_FAILED] = {"pygo_plugin._server", "handler_failed"},
+    [PYGO_REQUESTS_CANCELLED] = {"pygo_plugin._server", "requests_cancelled"},
+};
+
+PyObject *
+pygo_late_get(pygo_late what)
+{
+    pygo_state *state = pygo_module_state;
+
+    if (state->late[what] == NULL) {
+        PyObject *module = PyImport_ImportModule(late_names[what].module);
+        PyObject *found =
+            module != NULL ? PyObject_GetAttrString(module, late_names[what].name) : NULL;
+
+        Py_XDECREF(module);
+        /* The import may have let another thread be faster. */
+        if (state->late[what] == NULL) {
+            state->late[what] = found;
+        } else {
+            Py_XDECREF(found);
+        }
+    }
+    return state->late[what];
+}
+
+PyTypeObject *
+pygo_add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(spec);
+
+    if (type != NULL && module != NULL && PyModule_AddType(module, type) < 0) {
+        Py_CLEAR(type);
+    }
+    return type;
+}
+
+static PyObject *
+forked(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(gp_runtime_forked());
+}
+
+static PyObject *
+kill_all(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    if (!gp_runtime_forked()) {
+        Py_BEGIN_ALLOW_THREADS
+        gp_client_kill_all(false, NULL);
+        Py_END_ALLOW_THREADS
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+shutdown_core(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    if (!gp_runtime_forked()) {
+        pygo_servers_shutdown();
+        Py_BEGIN_ALLOW_THREADS
+        gp_log_shutdown();
+        gp_grpc_shutdown();
+        pygo_callbacks_shutdown();
+        Py_END_ALLOW_THREADS
+        pygo_gil_close();
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef own_functions[] = {
+    {"forked", forked, METH_NOARGS,
+     "forked()\n--\n\nWhether this process is a fork of the one that loaded the core."},
+    {"kill_all", kill_all, METH_NOARGS,
+     "kill_all()\n--\n\nKill every running plugin of this process, in parallel."},
+    {"shutdown", shutdown_core, METH_NOARGS,
+     "shutdown()\n--\n\nEnd the core's threads that enter Python. For interpreter exit."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* Threads of gRPC and of the reactor enter the interpreter that loaded the module first. */
+static int
+refuse_subinterpreters(void)
+{
+    static PyInterpreterState *first;
+    PyInterpreterState *here = PyInterpreterState_Get();
+
+    if (first == NULL) {
+        first = here;
+    }
+    if (first != here || PyInterpreterState_Main() != here) {
+        PyErr_SetString(PyExc_ImportError,
+                        "pygo_plugin works in the main interpreter only, not in a subinterpreter: "
+                        "import it there and hand what you need across");
+        return -1;
+    }
+    return 0;
+}
+
+static int
+module_exec(PyObject *module)
+{
+    pygo_state *state = pygo_module_state;
+
+    if (refuse_subinterpreters() < 0) {
+        return -1;
+    }
+    if (gp_runtime_init() < 0) {
+        PyErr_SetString(PyExc_OSError, "pygo_plugin: cannot install the fork guard");
+        return -1;
+    }
+    state->errors = PyImport_ImportModule("pygo_plugin.errors");
+    state->empty_tuple = PyTuple_New(0);
+    if (state->errors == NULL || state->empty_tuple == NULL) {
+        return -1;
+    }
+    if (pygo_metadata_setup(module, state) < 0 || pygo_client_setup(module, state) < 0 ||
+        pygo_channel_setup(module, state) < 0 || pygo_multicallable_setup(module, state) < 0 ||
+        pygo_call_setup(module, state) < 0 || pygo_server_call_setup(module, state) < 0 ||
+        pygo_server_setup(module, state) < 0) {
+        return -1;
+    }
+    if (PyModule_AddFunctions(module, own_functions) < 0 ||
+        PyModule_AddFunctions(module, pygo_functions) < 0) {
+        return -1;
+    }
+    if (PyModule_AddStringConstant(module, "__version__", PYGO_VERSION) < 0 ||
+        PyModule_AddStringConstant(module, "GRPC_VERSION", gp_grpc_version()) < 0) {
+        return -1;
+    }
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, module_exec},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "pygo_plugin._core",
+    .m_doc = "The C core of pygo_plugin. Private: use the package's own names.",
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,512 @@
+#include "py/channel.h"
+
+#include "gp/call.h"
+#include "py/call.h"
+#include "py/errors.h"
+#include "py/message.h"
+#include "py/metadata.h"
+
+/* What a stub calls: one method of one channel. Four types, one for each arity, share it. */
+typedef struct MultiCallableObject {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *channel;      /* owned: keeps |connection| alive */
+    gp_channel *connection; /* borrowed from |channel| */
+    PyObject *method;       /* owned bytes */
+    PyObject *serializer;   /* owned */
+    PyObject *deserializer; /* owned */
+} MultiCallableObject;
+
+/* The arguments of one call. All borrowed. */
+typedef struct call_args {
+    PyObject *request; /* or the iterable of requests */
+    PyObject *timeout;
+    PyObject *metadata;
+    PyObject *credentials;
+    PyObject *wait_for_ready;
+    PyObject *compression;
+} call_args;
+
+enum { MAX_ARGS = sizeof(call_args) / sizeof(PyObject *) };
+
+static const char *const arg_names[MAX_ARGS] = {
+    "request", "timeout", "metadata", "credentials", "wait_for_ready", "compression",
+};
+
+static int
+place_of(PyObject *name)
+{
+    for (int i = 0; i < MAX_ARGS; i++) {
+        if (PyUnicode_CompareWithASCIIString(name, arg_names[i]) == 0) {
+            return i;
+        }
+    }
+    return PyUnicode_CompareWithASCIIString(name, "request_iterator") == 0 ? 0 : -1;
+}
+
+static int
+parse_args(call_args *out, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    PyObject *places[MAX_ARGS] = {NULL};
+    Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+    Py_ssize_t nkw = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
+
+    if (nargs > MAX_ARGS) {
+        PyErr_Format(PyExc_TypeError, "a call takes at most %d arguments (%zd given)", MAX_ARGS,
+                     nargs);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        places[i] = args[i];
+    }
+    for (Py_ssize_t i = 0; i < nkw; i++) {
+        PyObject *name = PyTuple_GET_ITEM(kwnames, i);
+        int place = place_of(name);
+
+        if (place < 0 || places[place] != NULL) {
+            PyErr_Format(PyExc_TypeError,
+                         place < 0 ? "a call has no argument %R" : "a call got two values for %R",
+                         name);
+            return -1;
+        }
+        places[place] = args[nargs + i];
+    }
+    if (places[0] == NULL) {
+        PyErr_SetString(PyExc_TypeError, "a call needs its request");
+        return -1;
+    }
+    *out = (call_args){places[0], places[1], places[2], places[3], places[4], places[5]};
+    return 0;
+}
+
+static bool
+given(PyObject *arg)
+{
+    return arg != NULL && arg != Py_None;
+}
+
+/* Everything but the request. |metadata| keeps what |out| points into. 0, or -1 with an exception. */
+static int
+make_options(gp_call_options *out, pygo_metadata *metadata, const MultiCallableObject *self,
+             const call_args *args)
+{
+    *metadata = (pygo_metadata)PYGO_METADATA_INIT;
+    *out = (gp_call_options){.method = pygo_bytes_view(self->method),
+                             .timeout_ns = -1,
+                             .compression = GP_COMPRESS_DEFAULT};
+    if (pygo_check_forked() < 0 || pygo_timeout_ns(&out->timeout_ns, args->timeout) < 0) {
+        return -1;
+    }
+    if (given(args->credentials)) {
+        PyErr_SetString(PyExc_ValueError, "call credentials need a connection with TLS, and this "
+                                          "channel has none: leave credentials out");
+        return -1;
+    }
+    if (given(args->wait_for_ready)) {
+        int truth = PyObject_IsTrue(args->wait_for_ready);
+
+        if (truth < 0) {
+            return -1;
+        }
+        out->flags = truth ? GP_CALL_WAIT_FOR_READY : GP_CALL_NO_WAIT_FOR_READY;
+    }
+    if (given(args->compression)) {
+        long algorithm = PyLong_AsLong(args->compression);
+
+        if (algorithm == -1 && PyErr_Occurred()) {
+            return -1;
+        }
+        if (algorithm < GP_COMPRESS_NONE || algorithm > GP_COMPRESS_GZIP) {
+            PyErr_Format(PyExc_ValueError, "compression must be one of grpc.Compression, not %ld",
+                         algorithm);
+            return -1;
+        }
+        out->compression = (int)algorithm;
+    }
+    if (given(args->metadata)) {
+        if (pygo_metadata_from_python(metadata, args->metadata) < 0) {
+            return -1;
+        }
+        out->metadata = metadata->view;
+    }
+    return 0;
+}
+
+/* Start a call with one request. NULL with an exception. */
+static gp_call *
+start_with_request(MultiCallableObject *self, const call_args *args, unsigned flags, bool stream)
+{
+    gp_error err = GP_ERROR_INIT;
+    gp_call_options options;
+    pygo_metadata metadata;
+    gp_call *call = NULL;
+    PyObject *request;
+    int rc;
+
+    if (make_options(&options, &metadata, self, args) < 0) {
+        return NULL;
+    }
+    options.flags |= flags;
+    request = pygo_serialize(self->serializer, args->request);
+    if (request != NULL) {
+        gp_bytes bytes = pygo_bytes_view(request);
+
+        Py_BEGIN_ALLOW_THREADS
+        rc = stream ? gp_call_start_stream(&call, self->connection, &options, &bytes, &err)
+                    : gp_call_start_unary(&call, self->connection, &options, bytes, &err);
+        Py_END_ALLOW_THREADS
+        if (rc < 0) {
+            pygo_raise(&err, NULL);
+            call = NULL;
+        }
+        Py_DECREF(request);
+    }
+    pygo_metadata_release(&metadata);
+    return call;
+}
+
+/* Start a call whose requests come from an iterator on a thread of their own. */
+static gp_call *
+start_with_requests(MultiCallableObject *self, const call_args *args, unsigned flags)
+{
+    gp_error err = GP_ERROR_INIT;
+    gp_call_options options;
+    pygo_metadata metadata;
+    PyObject *requests = PyObject_GetIter(args->request);
+    gp_call *call = NULL;
+    int rc;
+
+    if (requests == NULL || make_options(&options, &metadata, self, args) < 0) {
+        Py_XDECREF(requests);
+        return NULL;
+    }
+    options.flags |= flags;
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_call_start_stream(&call, self->connection, &options, NULL, &err);
+    Py_END_ALLOW_THREADS
+    pygo_metadata_release(&metadata);
+    if (rc < 0) {
+        pygo_raise(&err, NULL);
+        call = NULL;
+    } else if (pygo_call_feed(call, self->serializer, requests) < 0) {
+        gp_call_unref(call);
+        call = NULL;
+    }
+    Py_DECREF(requests);
+    return call;
+}
+
+/*
+ * The reply of a call that has one, once it is there. On success the call's reference goes to |*kept|,
+ * or is given back if that is NULL; on failure it always is.
+ */
+static PyObject *
+finish(MultiCallableObject *self, gp_call *call, gp_call **kept)
+{
+    gp_message *message = NULL;
+    PyObject *reply;
+
+    if (pygo_call_wait(call, -1) < 0) {
+        gp_call_unref(call);
+        return NULL;
+    }
+    if (gp_call_get_status(call)->code != 0) {
+        return pygo_call_raise(call, self->deserializer);
+    }
+    message = gp_call_take_reply(call);
+    if (message == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the call ended well, but without a reply");
+        reply = NULL;
+    } else {
+        reply = pygo_deserialize(self->deserializer, message);
+    }
+    if (kept != NULL && reply != NULL) {
+        *kept = call;
+    } else {
+        gp_call_unref(call);
+    }
+    return reply;
+}
+
+static PyObject *
+reply_with_call(MultiCallableObject *self, gp_call *call)
+{
+    gp_call *kept = NULL;
+    PyObject *reply = finish(self, call, &kept);
+    PyObject *wrapped;
+
+    if (reply == NULL) {
+        return NULL;
+    }
+    wrapped = pygo_call_wrap(PYGO_CALL, kept, self->deserializer);
+    if (wrapped == NULL) {
+        Py_DECREF(reply);
+        return NULL;
+    }
+    return Py_BuildValue("NN", reply, wrapped);
+}
+
+static PyObject *
+as_future(MultiCallableObject *self, gp_call *call)
+{
+    gp_call_attend(call);
+    return pygo_call_wrap(PYGO_CALL, call, self->deserializer);
+}
+
+/* ---- The calls of each arity ---- */
+
+static PyObject *
+unary_unary_call(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    MultiCallableObject *self = (MultiCallableObject *)callable;
+    call_args parsed;
+    gp_call *call;
+
+    if (parse_args(&parsed, args, nargsf, kwnames) < 0) {
+        return NULL;
+    }
+    call = start_with_request(self, &parsed, 0, false);
+    return call != NULL ? finish(self, call, NULL) : NULL;
+}
+
+static PyObject *
+unary_unary_with_call(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *kwnames)
+{
+    call_args parsed;
+    gp_call *call;
+
+    if (parse_args(&parsed, args, (size_t)nargs, kwnames) < 0) {
+        return NULL;
+    }
+    call = start_with_request(self, &parsed, 0, false);
+    return call != NULL ? reply_with_call(self, call) : NULL;
+}
+
+static PyObject *
+unary_unary_future(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *kwnames)
+{
+    call_args parsed;
+    gp_call *call;
+
+    if (parse_args(&parsed, args, (size_t)nargs, kwnames) < 0) {
+        return NULL;
+    }
+    call = start_with_request(self, &parsed, GP_CALL_EARLY_METADATA, false);
+    return call != NULL ? as_future(self, call) : NULL;
+}
+
+static PyObject *
+unary_stream_call(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    MultiCallableObject *self = (MultiCallableObject *)callable;
+    call_args parsed;
+    gp_call *call;
+
+    if (parse_args(&parsed, args, nargsf, kwnames) < 0) {
+        return NULL;
+    }
+    call = start_with_request(self, &parsed, 0, true);
+    return call != NULL ? pygo_call_wrap(PYGO_STREAM, call, self->deserializer) : NULL;
+}
+
+static PyObject *
+stream_unary_call(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    MultiCallableObject *self = (MultiCallableObject *)callable;
+    call_args parsed;
+    gp_call *call;
+
+    if (parse_args(&parsed, args, nargsf, kwnames) < 0) {
+        return NULL;
+    }
+    call = start_with_requests(self, &parsed, GP_CALL_ONE_REPLY);
+    return call != NULL ? finish(self, call, NULL) : NULL;
+}
+
+static PyObject *
+stream_unary_with_call(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs,
+                       PyObject *kwnames)
+{
+    call_args parsed;
+    gp_call *call;
+
+    if (parse_args(&parsed, args, (size_t)nargs, kwnames) < 0) {
+        return NULL;
+    }
+    call = start_with_requests(self, &parsed, GP_CALL_ONE_REPLY);
+    return call != NULL ? reply_with_call(self, call) : NULL;
+}
+
+static PyObject *
+stream_unary_future(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs,
+                    PyObject *kwnames)
+{
+    call_args parsed;
+    gp_call *call;
+
+    if (parse_args(&parsed, args, (size_t)nargs, kwnames) < 0) {
+        return NULL;
+    }
+    call = start_with_requests(self, &parsed, GP_CALL_ONE_REPLY);
+    return call != NULL ? as_future(self, call) : NULL;
+}
+
+static PyObject *
+stream_stream_call(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    MultiCallableObject *self = (MultiCallableObject *)callable;
+    call_args parsed;
+    gp_call *call;
+
+    if (parse_args(&parsed, args, nargsf, kwnames) < 0) {
+        return NULL;
+    }
+    call = start_with_requests(self, &parsed, 0);
+    return call != NULL ? pygo_call_wrap(PYGO_STREAM, call, self->deserializer) : NULL;
+}
+
+static const vectorcallfunc calls[4] = {
+    unary_unary_call,
+    unary_stream_call,
+    stream_unary_call,
+    stream_stream_call,
+};
+
+/* ---- The types ---- */
+
+PyObject *
+pygo_multicallable_new(pygo_arity arity, PyObject *channel, gp_channel *connection,
+                       PyObject *method, PyObject *serializer, PyObject *deserializer)
+{
+    PyTypeObject *type = pygo_module_state->multicallable_types[arity];
+    PyObject *bytes = PyUnicode_Check(method) ? PyUnicode_AsUTF8String(method) : Py_NewRef(method);
+    MultiCallableObject *self;
+
+    if (bytes == NULL || !PyBytes_Check(bytes)) {
+        if (bytes != NULL) {
+            PyErr_Format(PyExc_TypeError,
+                         "the method must be a str like '/package.Service/Method', "
+                         "not %.100s",
+                         Py_TYPE(method)->tp_name);
+        }
+        Py_XDECREF(bytes);
+        return NULL;
+    }
+    self = (MultiCallableObject *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        Py_DECREF(bytes);
+        return NULL;
+    }
+    self->vectorcall = calls[arity];
+    self->channel = Py_NewRef(channel);
+    self->connection = connection;
+    self->method = bytes;
+    self->serializer = Py_NewRef(serializer);
+    self->deserializer = Py_NewRef(deserializer);
+    return (PyObject *)self;
+}
+
+static int
+multicallable_traverse(MultiCallableObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->channel);
+    Py_VISIT(self->serializer);
+    Py_VISIT(self->deserializer);
+    return 0;
+}
+
+static int
+multicallable_clear(MultiCallableObject *self)
+{
+    /* The channel stays until the end: |connection| lives in it. */
+    Py_CLEAR(self->serializer);
+    Py_CLEAR(self->deserializer);
+    return 0;
+}
+
+static void
+multicallable_dealloc(MultiCallableObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    multicallable_clear(self);
+    Py_CLEAR(self->channel);
+    Py_CLEAR(self->method);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+#define CALL_DOC                                                                     \
+    "(request, timeout=None, metadata=None, credentials=None, wait_for_ready=None, " \
+    "compression=None)\n--\n\n"
+
+#define FAST(function) (PyCFunction)(void (*)(void)) function, METH_FASTCALL | METH_KEYWORDS
+
+static PyMethodDef unary_unary_methods[] = {
+    {"with_call", FAST(unary_unary_with_call),
+     "with_call" CALL_DOC "Call and wait: (reply, call). timeout in seconds."},
+    {"future", FAST(unary_unary_future),
+     "future" CALL_DOC "Call without waiting: the call, which is also a grpc.Future."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef stream_unary_methods[] = {
+    {"with_call", FAST(stream_unary_with_call),
+     "with_call" CALL_DOC "Call and wait: (reply, call). timeout in seconds."},
+    {"future", FAST(stream_unary_future),
+     "future" CALL_DOC "Call without waiting: the call, which is also a grpc.Future."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef no_methods[] = {{NULL, NULL, 0, NULL}};
+
+static PyMemberDef members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(MultiCallableObject, vectorcall), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static int
+add_type(PyObject *module, pygo_state *state, pygo_arity arity, const char *name,
+         PyMethodDef *methods)
+{
+    PyType_Slot slots[] = {
+        {Py_tp_dealloc, multicallable_dealloc},
+        {Py_tp_traverse, multicallable_traverse},
+        {Py_tp_clear, multicallable_clear},
+        {Py_tp_call, PyVectorcall_Call},
+        {Py_tp_methods, methods},
+        {Py_tp_members, members},
+        {Py_tp_doc, "One method of a channel, to be called. Made by the channel."},
+        {0, NULL},
+    };
+    PyType_Spec spec = {
+        .name = name,
+        .basicsize = sizeof(MultiCallableObject),
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL |
+                 PYGO_DISALLOW_INSTANTIATION,
+        .slots = slots,
+    };
+
+    state->multicallable_types[arity] = pygo_add_type(module, &spec);
+    return state->multicallable_types[arity] != NULL ? 0 : -1;
+}
+
+int
+pygo_multicallable_setup(PyObject *module, pygo_state *state)
+{
+    if (add_type(module, state, PYGO_UNARY_UNARY, "pygo_plugin._core.UnaryUnaryMultiCallable",
+                 unary_unary_methods) < 0 ||
+        add_type(module, state, PYGO_UNARY_STREAM, "pygo_plugin._core.UnaryStreamMultiCallable",
+                 no_methods) < 0 ||
+        add_type(module, state, PYGO_STREAM_UNARY, "pygo_plugin._core.StreamUnaryMultiCallable",
+                 stream_unary_methods) < 0 ||
+        add_type(module, state, PYGO_STREAM_STREAM, "pygo_plugin._core.StreamStreamMultiCallable",
+                 no_methods) < 0) {
+        return -1;
+    }
+    return 0;
+}

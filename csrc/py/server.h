@@ -1,0 +1,39 @@
+/*
+ * Layer: py. One call as a Python servicer sees it: what server_type.c and server_call_type.c share.
+ */
+#ifndef PYGO_SERVER_H
+#define PYGO_SERVER_H
+
+#include <stdbool.h>
+
+#include "gp/server.h"
+#include "py/state.h"
+
+/* The base of _server.ServicerContext. Code, details and trailing metadata are set from Python. */
+typedef struct ServerCallObject {
+    PyObject_HEAD
+    gp_server_call *call; /* owned */
+    PyObject *code;       /* grpc.StatusCode, int or None */
+    PyObject *details;    /* str, bytes or None */
+    PyObject *trailing;   /* pairs or None */
+    char aborted;         /* the exception under way is abort()'s */
+    PyObject *weakrefs;
+} ServerCallObject;
+
+/* A context of |type| (_server.ServicerContext) for |call|, of which it takes a reference. */
+ServerCallObject *pygo_server_call_new(PyTypeObject *type, gp_server_call *call);
+
+/* The iterator over a call's requests. */
+PyObject *pygo_request_iterator_new(ServerCallObject *context, PyObject *deserializer);
+
+/*
+ * End the call with what the context says, or |code| and |details| where it says nothing; with
+ * |message| (bytes) before it if not NULL. An unusable context ends it with UNKNOWN.
+ */
+void pygo_server_call_end(ServerCallObject *context, PyObject *message, int code,
+                          const char *details);
+
+/* Stop all servers and give their handlers a moment to return. For interpreter exit; with the GIL. */
+void pygo_servers_shutdown(void);
+
+#endif

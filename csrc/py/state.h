@@ -1,0 +1,67 @@
+/*
+ * Layer: py. The module's state: its types, the classes and names that the C code looks up often.
+ *
+ * There is one interpreter: module.c refuses others, since threads of gRPC and of the reactor enter
+ * Python through one remembered interpreter (gil.h).
+ */
+#ifndef PYGO_STATE_H
+#define PYGO_STATE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include "gp/error.h"
+#include "py/compat.h"
+
+/* Callables and classes of the package's Python modules, imported when first needed. */
+typedef enum pygo_late {
+    PYGO_CHANNEL,            /* _channel.Channel */
+    PYGO_CALL,               /* _calls.Call: a call in flight */
+    PYGO_STREAM,             /* _calls.ResponseStream */
+    PYGO_FEED,               /* _calls.feed(sender, requests): start the thread that sends them */
+    PYGO_RPC_ERROR,          /* _grpc_errors.rpc_error(call) -> exception */
+    PYGO_HANDLER_FAILED,     /* _server.handler_failed(context, exception, doing) -> str */
+    PYGO_REQUESTS_CANCELLED, /* _server.requests_cancelled() -> exception */
+    PYGO_LATE_COUNT,
+} pygo_late;
+
+typedef struct pygo_state {
+    PyTypeObject *client_type;
+    PyTypeObject *channel_type;
+    PyTypeObject *multicallable_types[4];
+    PyTypeObject *call_type;
+    PyTypeObject *sender_type;
+    PyTypeObject *server_type;
+    PyTypeObject *server_call_type;
+    PyTypeObject *request_iterator_type;
+    PyTypeObject *metadatum_type;
+    PyTypeObject *handler_details_type;
+    PyObject *errors;                /* the module pygo_plugin.errors */
+    PyObject *json_loads;            /* imported with the first structured log field */
+    PyObject *late[PYGO_LATE_COUNT]; /* NULL until first needed */
+    PyObject *empty_tuple;
+} pygo_state;
+
+/* The one module's state. Valid from the module's initialisation on. */
+extern pygo_state *pygo_module_state;
+
+/* Borrowed reference, or NULL with an exception. */
+PyObject *pygo_late_get(pygo_late what);
+
+/*
+ * Make the types of one file and put them into the state (and the public ones into |module|).
+ * Each returns 0, or -1 with an exception.
+ */
+int pygo_client_setup(PyObject *module, pygo_state *state);
+int pygo_channel_setup(PyObject *module, pygo_state *state);
+int pygo_multicallable_setup(PyObject *module, pygo_state *state);
+int pygo_call_setup(PyObject *module, pygo_state *state);
+int pygo_server_setup(PyObject *module, pygo_state *state);
+int pygo_server_call_setup(PyObject *module, pygo_state *state);
+int pygo_metadata_setup(PyObject *module, pygo_state *state);
+
+/* Make a type from |spec|; public if |module| is not NULL. A new reference. */
+PyTypeObject *pygo_add_type(PyObject *module, PyType_Spec *spec);
+
+#endif
