@@ -1,0 +1,119 @@
+"""Plugins as subprocesses that speak hashicorp/go-plugin's protocol over gRPC.
+
+A host launches plugins with `Client`, a plugin serves with `serve`; either may be written in Go
+with go-plugin instead. See README.md and docs/.
+
+Names are imported at first use: a plugin does not load the host's side, nor a host the plugin's.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pygo_plugin import client, config, errors, plugin, server, utils
+    from pygo_plugin._core import __version__
+    from pygo_plugin.client import Client, cleanup_clients
+    from pygo_plugin.config import (
+        ClientConfig,
+        Cmd,
+        HandshakeConfig,
+        ReattachConfig,
+        ServeConfig,
+    )
+    from pygo_plugin.errors import (
+        ClosedError,
+        ConfigError,
+        ConfigTypeError,
+        ExitedEarlyError,
+        ForkedError,
+        HandshakeError,
+        PluginError,
+        ReattachError,
+        RpcError,
+        StartError,
+        StartTimeoutError,
+        VersionError,
+    )
+    from pygo_plugin.plugin import Plugin
+    from pygo_plugin.server import Server, serve
+    from pygo_plugin.utils import discover
+
+__all__ = [
+    # hosts
+    "Client",
+    "ClientConfig",
+    "Cmd",
+    "ReattachConfig",
+    "cleanup_clients",
+    "discover",
+    # plugins
+    "Server",
+    "ServeConfig",
+    "serve",
+    # both
+    "HandshakeConfig",
+    "Plugin",
+    # errors
+    "ClosedError",
+    "ConfigError",
+    "ConfigTypeError",
+    "ExitedEarlyError",
+    "ForkedError",
+    "HandshakeError",
+    "PluginError",
+    "ReattachError",
+    "RpcError",
+    "StartError",
+    "StartTimeoutError",
+    "VersionError",
+    # modules
+    "client",
+    "config",
+    "errors",
+    "plugin",
+    "server",
+    "utils",
+    "__version__",
+]
+
+_HOMES = {
+    "_core": ("__version__",),
+    "client": ("Client", "cleanup_clients"),
+    "config": ("ClientConfig", "Cmd", "HandshakeConfig", "ReattachConfig", "ServeConfig"),
+    "errors": (
+        "ClosedError",
+        "ConfigError",
+        "ConfigTypeError",
+        "ExitedEarlyError",
+        "ForkedError",
+        "HandshakeError",
+        "PluginError",
+        "ReattachError",
+        "RpcError",
+        "StartError",
+        "StartTimeoutError",
+        "VersionError",
+    ),
+    "plugin": ("Plugin",),
+    "server": ("Server", "serve"),
+    "utils": ("discover",),
+}
+_MODULES = ("client", "config", "errors", "plugin", "server", "utils")
+
+
+if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
+
+    def __getattr__(name):
+        from sys import modules
+
+        for home, names in _HOMES.items():
+            if name in names:
+                __import__(f"{__name__}.{home}")
+                value = getattr(modules[f"{__name__}.{home}"], name)
+                globals()[name] = value
+                return value
+        if name in _MODULES:
+            __import__(f"{__name__}.{name}")  # which sets the attribute
+            return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

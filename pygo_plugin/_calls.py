@@ -1,0 +1,188 @@
+"""Calls in flight with grpcio's interfaces: grpc.Call, grpc.Future, iterators of replies.
+
+Imported with the first call that is more than a plain blocking one.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from . import _core
+
+_CANCELLED = 1
+_UNKNOWN = 2
+
+
+class Call(_core.Call):
+    """One RPC: a grpc.Call and, if it has one reply, a grpc.Future.
+
+    Made by calling a stub. `timeout` arguments are in seconds.
+    """
+
+    # grpc.Call
+
+    def code(self) -> Any:
+        """The grpc.StatusCode. Waits for the end of the call."""
+        from ._grpc_errors import status_code
+
+        return status_code(self._ended()[0])
+
+    def details(self) -> str:
+        """The text that came with the status. Waits for the end of the call."""
+        return self._ended()[1]
+
+    def trailing_metadata(self) -> tuple[_core.Metadatum, ...]:
+        """The metadata that came with the status. Waits for the end of the call."""
+        return self._ended()[2]
+
+    def debug_error_string(self) -> str:
+        """gRPC's own account of a failure. Waits for the end of the call."""
+        return self._ended()[3] or ""
+
+    def is_active(self) -> bool:
+        """Whether the call is still going on."""
+        return not self._done()
+
+    def cancel(self) -> bool:
+        """End the call with CANCELLED, unless it has ended."""
+        if self._done():
+            return False
+        self._cancel(_CANCELLED, "Locally cancelled by application!")
+        return True
+
+    def add_callback(self, callback: Callable[[], Any]) -> bool:
+        """Have `callback()` called when the call ends; False if it has ended already."""
+        return self._add(callback)
+
+    # grpc.Future
+
+    def cancelled(self) -> bool:
+        """Whether the call ended because it was cancelled here."""
+        status = self._status()
+        return status is not None and status[0] == _CANCELLED
+
+    def running(self) -> bool:
+        """Whether the call is still going on."""
+        return not self._done()
+
+    def done(self) -> bool:
+        """Whether the call has ended."""
+        return self._done()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The reply. Waits for it.
+
+        Raises: RpcError when the call failed; grpc.FutureTimeoutError (or TimeoutError without
+        grpcio) after `timeout` seconds; grpc.FutureCancelledError when it was cancelled here.
+        """
+        error = self.exception(timeout)
+        if error is not None:
+            raise error
+        # The reply is taken out of the core once, and kept for who asks again.
+        if not hasattr(self, "_reply"):
+            self._reply = self._take_reply()
+        return self._reply
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What result() would raise, or None. Waits for the end of the call."""
+        if not self._wait(timeout):
+            raise _future_error("FutureTimeoutError", TimeoutError)
+        if self.cancelled() and getattr(self, "_locally_cancelled", False):
+            raise _future_error("FutureCancelledError", RuntimeError)
+        if self._ended()[0] == 0:
+            return None
+        from ._grpc_errors import rpc_error
+
+        if not hasattr(self, "_error"):
+            self._error = rpc_error(self)
+        return self._error
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        """The traceback of exception(), or None."""
+        error = self.exception(timeout)
+        return None if error is None else error.__traceback__
+
+    def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
+        """Have `fn(self)` called when the call ends; at once if it has ended already."""
+        if not self._add(lambda: fn(self)):
+            fn(self)
+
+    # Inside.
+
+    def _ended(self) -> _core.CallStatus:
+        self._wait(None)
+        status = self._status()
+        assert status is not None
+        return status
+
+    def _add(self, callback: Callable[[], Any]) -> bool:
+        """Queue `callback` for the end of the call; False if that has come."""
+        with _callbacks_lock:
+            waiting = self.__dict__.setdefault("_callbacks", [])
+            if waiting is None or self._done():
+                return False
+            waiting.append(callback)
+            first = len(waiting) == 1
+        if first:
+            self._on_done(self._run_callbacks)
+        return True
+
+    def _run_callbacks(self) -> None:
+        with _callbacks_lock:
+            waiting = self.__dict__["_callbacks"]
+            self.__dict__["_callbacks"] = None
+        for callback in waiting:
+            try:
+                callback()
+            except Exception:
+                _unraisable("Exception in a callback of a call", callback)
+
+
+_callbacks_lock = threading.Lock()
+
+
+class ResponseStream(_core.StreamCall, Call):
+    """One RPC whose replies are iterated over. Dropping it half-read cancels it."""
+
+    def __next__(self) -> Any:  # named here so that type checkers see it
+        return super().__next__()
+
+
+def _future_error(name: str, otherwise: type[BaseException]) -> BaseException:
+    """grpcio's exception of that name, where grpcio is installed."""
+    try:
+        import grpc
+    except ImportError:
+        return otherwise()
+    error: BaseException = getattr(grpc, name)()
+    return error
+
+
+def _unraisable(message: str, where: object) -> None:
+    kind, value, traceback = sys.exc_info()
+    args = (kind, value, traceback, message, where)
+    sys.unraisablehook(sys.UnraisableHookArgs(args))  # type: ignore[arg-type]
+
+
+def feed(sender: _core.Sender, requests: Iterator[Any]) -> None:
+    """Send what `requests` yields, on a thread of its own: it may take as long as it likes.
+
+    The thread does not keep the call going: when nobody is left who wants the reply, the call is
+    cancelled and the thread ends with its next request.
+    """
+    threading.Thread(target=_feed, args=(sender, requests), name="pygo-feed", daemon=True).start()
+
+
+def _feed(sender: _core.Sender, requests: Iterator[Any]) -> None:
+    try:
+        for request in requests:
+            if not sender.send(request):
+                return
+    except BaseException as error:
+        _unraisable("Exception iterating requests", requests)
+        sender.fail(_UNKNOWN, f"Exception iterating requests! {error!r}")
+    else:
+        sender.close()

@@ -1,0 +1,30 @@
+"""What happens to plugins and to the core's threads when the interpreter exits."""
+
+from __future__ import annotations
+
+import atexit
+
+from pygo_plugin import _core
+
+__all__ = ["register"]
+
+_registered = False
+
+
+def register() -> None:
+    """Have the core shut down at interpreter exit. Idempotent.
+
+    atexit is the right moment: the main program and its non-daemon threads, which may still be
+    using plugins, are done, while daemon threads and the core's own have not been torn down yet.
+    """
+    global _registered
+    if not _registered:
+        _registered = True
+        atexit.register(_shutdown)
+
+
+def _shutdown() -> None:
+    # A forked child inherits this callback and neither the plugins nor the threads.
+    if not _core.forked():
+        _core.kill_all()
+        _core.shutdown()

@@ -1,0 +1,81 @@
+"""The services that the protocol asks of a plugin, for a server that is grpcio's own.
+
+Their messages are so small that they are encoded by hand: no generated code, and no dependency on
+grpcio-health-checking. Ours (`_server.Server`) has them built in.
+"""
+
+from __future__ import annotations
+
+import grpc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["add_plugin_services"]
+
+SHUTDOWN_GRACE = 2.0  # seconds
+
+SERVING = b"\x08\x01"  # HealthCheckResponse{status: SERVING}
+EMPTY = b""
+
+
+def add_plugin_services(server: Any, service_name: str) -> None:
+    """Add grpc.health.v1.Health, which knows `service_name` and "", and plugin.GRPCController.
+
+    Health's Watch is left out: clients take its absence as "no news" (gRPC's health protocol).
+    """
+
+    def check(request: bytes, context: Any) -> bytes:
+        service = health_request_service(request)
+        if service not in ("", service_name):
+            context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {service!r}")
+        return SERVING
+
+    def shutdown(request: bytes, context: Any) -> bytes:
+        server.stop(SHUTDOWN_GRACE)  # returns at once: this very call has to be answered
+        return EMPTY
+
+    services: dict[str, dict[str, Any]] = {
+        "grpc.health.v1.Health": {"Check": grpc.unary_unary_rpc_method_handler(check)},
+        "plugin.GRPCController": {"Shutdown": grpc.unary_unary_rpc_method_handler(shutdown)},
+    }
+    server.add_generic_rpc_handlers(
+        tuple(
+            grpc.method_handlers_generic_handler(name, methods)
+            for name, methods in services.items()
+        )
+    )
+
+
+def health_request_service(message: bytes) -> str:
+    """HealthCheckRequest.service: field 1, a string. Unknown fields are skipped."""
+    service = b""
+    position = 0
+    while position < len(message):
+        key, position = _varint(message, position)
+        field, wire_type = key >> 3, key & 7
+        if wire_type == 0:
+            _, position = _varint(message, position)
+        elif wire_type in (1, 5):
+            position += 8 if wire_type == 1 else 4
+        elif wire_type == 2:
+            length, position = _varint(message, position)
+            if field == 1:
+                service = message[position : position + length]
+            position += length
+        else:
+            break  # groups are not part of proto3
+    return service.decode("utf-8", "replace")
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while position < len(message):
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+    return value, position

@@ -1,0 +1,107 @@
+"""How a plugin's process behaves towards signals, and what it tidies up on its way out."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # signal itself costs an import of enum
+import atexit
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Leaving"]
+
+# Those that end a process by default and that people send on purpose.
+FATAL = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT)
+
+
+class Leaving:
+    """Removes the plugin's socket on every way out that lets a process do anything.
+
+    A normal end and sys.exit come by atexit, signals by handlers, which then let the signal do what
+    it would have done, so that the exit status is the right one. SIGINT is swallowed: the
+    terminal's Ctrl-C reaches host and plugins alike, and it is the host who decides when plugins
+    end. Handlers of the author's are left alone, and so are ignored signals (nohup).
+    """
+
+    def __init__(self, server: Any) -> None:
+        self.path = ""
+        """The socket, once there is one."""
+        self._server = server
+        self._pid = os.getpid()
+        self._replaced: dict[int, Any] = {}
+        self._null = -1
+
+    def enter(self) -> None:
+        """Take over signals."""
+        atexit.register(self._exit)
+        try:
+            # Handlers rather than SIG_IGN, which the plugin's own child processes would inherit.
+            if _signal.getsignal(_signal.SIGINT) in (_signal.SIG_DFL, _signal.default_int_handler):
+                self._replace(_signal.SIGINT, _swallow)
+            for number in FATAL:
+                if _signal.getsignal(number) == _signal.SIG_DFL:
+                    self._replace(number, self._die)
+        except ValueError:  # not the main thread
+            self._swallow_elsewhere()
+
+    def leave(self) -> None:
+        """Remove the socket and give the signals back. Idempotent."""
+        self._remove()
+        atexit.unregister(self._exit)
+        try:
+            for number, (ours, before) in list(self._replaced.items()):
+                if _signal.getsignal(number) == ours:
+                    _signal.signal(number, before)
+                del self._replaced[number]
+        except ValueError:
+            pass  # not the main thread: the handlers stay, and do no harm
+        if self._null >= 0:
+            import faulthandler
+
+            faulthandler.unregister(_signal.SIGINT)
+            os.close(self._null)
+            self._null = -1
+
+    def _replace(self, number: int, handler: Any) -> None:
+        self._replaced[number] = (handler, _signal.signal(number, handler))
+
+    def _swallow_elsewhere(self) -> None:
+        """Swallow SIGINT although only the main thread may set Python handlers.
+
+        The main thread would get a KeyboardInterrupt. faulthandler may set a handler anywhere, is
+        part of the interpreter, and its handler does nothing but write to the file it was given.
+        """
+        if _signal.getsignal(_signal.SIGINT) is not _signal.default_int_handler:
+            return
+        import faulthandler
+
+        self._null = os.open(os.devnull, os.O_WRONLY)
+        faulthandler.register(_signal.SIGINT, file=self._null, all_threads=False, chain=False)
+
+    def _remove(self) -> None:
+        # A fork of this process has neither made the socket nor does it serve.
+        if self.path and os.getpid() == self._pid:
+            try:
+                os.unlink(self.path)
+            except OSError:
+                pass  # gRPC removes it as well
+
+    def _die(self, number: int, frame: object) -> None:
+        self._remove()
+        _signal.signal(number, _signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def _exit(self) -> None:
+        self._remove()
+        if os.getpid() == self._pid:
+            # Ends the threads that run handlers before the interpreter goes away below them.
+            try:
+                self._server.stop(None)
+            except RuntimeError:
+                pass  # newer Pythons start no threads at exit, which stop() does after stopping
+
+
+def _swallow(number: int, frame: object) -> None:
+    pass

@@ -1,0 +1,282 @@
+"""The plugin's server: grpcio's grpc.Server and grpc.ServicerContext on the C core."""
+
+from __future__ import annotations
+
+import sys
+
+from . import _core, _exit
+from .errors import ConfigError, RpcError
+
+TYPE_CHECKING = False  # typing is not imported at run time: a plugin's start would pay for it
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any, NoReturn
+
+# As concurrent.futures.ThreadPoolExecutor has it, which grpcio's users pass to grpc.server().
+_MOST_WORKERS = 32
+
+# How long running calls may take to end once the host has asked for Shutdown.
+_SHUTDOWN_GRACE = 2.0
+
+
+class ServicerContext(_core.ServerCall):
+    """What a servicer's method gets as its context; it implements grpc.ServicerContext."""
+
+    def code(self) -> Any:
+        """The status code that was set, or None."""
+        return self._code
+
+    def details(self) -> Any:
+        """The details that were set, or None."""
+        return self._details
+
+    def trailing_metadata(self) -> Any:
+        """The trailing metadata that was set, or None."""
+        return self._trailing
+
+    def set_code(self, code: Any) -> None:
+        """End the call with this grpc.StatusCode."""
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        """Send this text with the status."""
+        self._details = details
+
+    def set_trailing_metadata(self, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Send this metadata with the status."""
+        self._trailing = tuple(trailing_metadata)
+
+    def abort(self, code: Any, details: str) -> NoReturn:
+        """End the call now with this grpc.StatusCode and text. Raises, to leave the method."""
+        if getattr(code, "value", (code,))[0] == 0:
+            code, details = 2, "abort() was called with StatusCode.OK, which is no failure"
+        self._code, self._details, self._aborted = code, details, True
+        raise Aborted(details)
+
+    def abort_with_status(self, status: Any) -> NoReturn:
+        """End the call now with a grpc.Status: code, details and trailing metadata."""
+        self._trailing = status.trailing_metadata
+        self.abort(status.code, status.details)
+
+    def add_callback(self, callback: Callable[[], Any]) -> bool:
+        """Have `callback()` called when the call is over; False if it is over already."""
+        waiting: list[Callable[[], Any]] | None = self.__dict__.get("_callbacks")
+        if waiting is None:
+            waiting = []
+            if not self._on_over(lambda: _run_all(waiting)):
+                return False
+            self.__dict__["_callbacks"] = waiting
+        if not self.is_active():
+            return False
+        waiting.append(callback)
+        return True
+
+    def peer_identities(self) -> Iterable[bytes] | None:
+        """Who the client is, by its certificate; None on a connection without TLS."""
+        return None
+
+    def peer_identity_key(self) -> str | None:
+        """Which property of the certificate identifies the client; None without TLS."""
+        return None
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """The properties of the client's certificate; empty without TLS."""
+        return {}
+
+
+class Aborted(Exception):  # noqa: N818 - what grpcio raises has no name at all
+    """Leaves a servicer's method after abort(). Not to be caught."""
+
+
+def _run_all(callbacks: list[Callable[[], Any]]) -> None:
+    while callbacks:
+        try:
+            callbacks.pop(0)()
+        except Exception:
+            from ._calls import _unraisable
+
+            _unraisable("Exception in a callback of a servicer's context", None)
+
+
+class Server:
+    """A gRPC server with the interface of grpc.Server.
+
+    `max_workers` handlers run at once, by default as many as a ThreadPoolExecutor has threads;
+    beyond `maximum_concurrent_rpcs` calls are refused with RESOURCE_EXHAUSTED. `options` are
+    gRPC's channel arguments, (name, str or int) each.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_workers: int | None = None,
+        interceptors: Sequence[Any] = (),
+        options: Sequence[tuple[str, str | int]] | None = None,
+        maximum_concurrent_rpcs: int | None = None,
+    ) -> None:
+        if max_workers is not None and max_workers < 1:
+            raise ConfigError(f"max_workers must be at least 1, not {max_workers}")
+        if maximum_concurrent_rpcs is not None and maximum_concurrent_rpcs < 1:
+            raise ConfigError(
+                f"maximum_concurrent_rpcs must be at least 1 or None, not {maximum_concurrent_rpcs}"
+            )
+        self._routes = _Routes(interceptors)
+        self._core = _core.Server(
+            self._routes.find,
+            self._routes.direct,
+            ServicerContext,
+            max_workers=max_workers or _default_workers(),
+            max_concurrent=maximum_concurrent_rpcs or 0,
+            options=() if options is None else options,
+        )
+        if "grpc" in sys.modules:
+            sys.modules["grpc"].ServicerContext.register(ServicerContext)
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[Any]) -> None:
+        """Have each handler's `service(details)` asked for methods, in order."""
+        handlers = tuple(generic_rpc_handlers)
+        for handler in handlers:
+            if not callable(getattr(handler, "service", None)):
+                raise AttributeError(
+                    f"a generic handler needs a method service(handler_call_details), and "
+                    f"{handler!r} has none"
+                )
+        self._routes.generic += handlers
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, Any]
+    ) -> None:
+        """Serve `/service_name/method` for each of `method_handlers`, by method name."""
+        self._routes.register(service_name, method_handlers)
+
+    def add_insecure_port(self, address: str) -> int:
+        """Listen on `unix:/path` or `host:port`, before the start. Returns the port.
+
+        Raises: RuntimeError, as grpcio does, when it cannot.
+        """
+        try:
+            return self._core.listen(address)
+        except OSError as error:
+            raise RuntimeError(f"Failed to bind to address {address}: {error}") from None
+
+    def add_plugin_services(self, service_name: str) -> None:
+        """Add what every plugin serves: health for `service_name`, the controller, reflection."""
+        from ._reflection import LazyReflection
+
+        self._core.add_plugin_services(service_name, _SHUTDOWN_GRACE)
+        self._routes.generic += (LazyReflection(self._routes.service_names),)
+
+    def start(self) -> None:
+        """Begin to serve. Never blocks."""
+        _exit.register()
+        self._core.start()
+
+    def stop(self, grace: float | None) -> threading.Event:
+        """Refuse new calls; cancel those that still run after `grace` seconds, None: at once.
+
+        Never blocks. The event is set when no call is left.
+        """
+        from threading import Event, Thread
+
+        self._core.stop(grace)
+        stopped = Event()
+        if self._core.wait(0):
+            stopped.set()
+        else:
+            core = self._core
+
+            def tell() -> None:
+                core.wait(None)
+                stopped.set()
+
+            Thread(target=tell, name="pygo-stop", daemon=True).start()
+        return stopped
+
+    def wait_for_termination(self, timeout: float | None = None) -> bool:
+        """Wait until the server has stopped, at most `timeout` seconds. True if that ran out."""
+        return not self._core.wait(timeout)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until every handler has returned, at most `timeout` seconds. False if not all did."""
+        return self._core.join(timeout)
+
+    def stopping(self) -> bool:
+        """Whether stop() was called, here or by the host's Shutdown."""
+        return self._core.stopping()
+
+
+class _Routes:
+    """From a method's name to its handler. Apart from the server, so that no cycle goes through C."""
+
+    def __init__(self, interceptors: Sequence[Any]) -> None:
+        for interceptor in interceptors:
+            if not callable(getattr(interceptor, "intercept_service", None)):
+                raise TypeError(
+                    f"an interceptor needs a method intercept_service(continuation, "
+                    f"handler_call_details), and {interceptor!r} has none"
+                )
+        self.interceptors = tuple(interceptors)
+        self.generic: tuple[Any, ...] = ()
+        self.registered: dict[str, Any] = {}
+        # What the core may take without asking: nothing when interceptors want to see each call.
+        self.direct = {} if self.interceptors else self.registered
+
+    def register(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
+        for name, handler in method_handlers.items():
+            self.registered[f"/{service_name}/{name}"] = handler
+
+    def service_names(self) -> list[str]:
+        names = {path.split("/")[1] for path in self.registered}
+        for handler in self.generic:
+            name = getattr(handler, "service_name", None)
+            if callable(name):
+                names.add(name())
+        return sorted(names)
+
+    def find(self, details: _core.HandlerCallDetails) -> Any:
+        """The handler for a call, or None. Called by the core for each call it does not know."""
+        return self._continue(details, 0)
+
+    def _continue(self, details: Any, index: int) -> Any:
+        if index < len(self.interceptors):
+            return self.interceptors[index].intercept_service(
+                lambda following: self._continue(following, index + 1), details
+            )
+        handler = self.registered.get(details.method)
+        for generic in self.generic:
+            if handler is not None:
+                break
+            handler = generic.service(details)
+        return handler
+
+
+def _default_workers() -> int:
+    from os import cpu_count
+
+    return min(_MOST_WORKERS, (cpu_count() or 1) + 4)
+
+
+def handler_failed(context: ServicerContext, error: BaseException, doing: str) -> str:
+    """Log what a servicer raised, and say what the client is told. Called by the core."""
+    if isinstance(error, RequestsCancelled) and not context.is_active():
+        return "Cancelled"  # nobody is there to read it, and nothing went wrong on this side
+    import logging
+
+    logging.getLogger("pygo_plugin.server").error(
+        "%s: %s", doing, error, exc_info=(type(error), error, error.__traceback__)
+    )
+    return doing if doing.endswith("!") else f"{doing}: {error}"
+
+
+class RequestsCancelled(RpcError):
+    """The client cancelled the call, or is gone, while its requests were being read."""
+
+
+def requests_cancelled() -> RpcError:
+    """What an iterator over requests raises when the call was cancelled. Called by the core."""
+    grpc = sys.modules.get("grpc")
+    if grpc is None:
+        return RequestsCancelled("the call was cancelled")
+    kind = type("RequestsCancelled", (RequestsCancelled, grpc.RpcError), {})
+    return kind("the call was cancelled")

@@ -1,0 +1,482 @@
+"""The host's side: launch a plugin, use it, end it.
+
+The C core does the work (csrc/include/gp/client.h); policy is here: options, environment, which
+plugin set counts, managed clients, and what happens when nobody kills a plugin.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import weakref
+
+from pygo_plugin import _core, _exit
+from pygo_plugin._logging import LogMirror, plugin_logger
+from pygo_plugin.config import (
+    PROTOCOLS,
+    ClientConfig,
+    Cmd,
+    HandshakeConfig,
+    ReattachConfig,
+    plugin_sets,
+)
+from pygo_plugin.errors import ClosedError, ConfigError, ForkedError, PluginError
+from pygo_plugin.utils import env_to_list
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+    from typing import Any
+
+    from typing_extensions import Self
+
+    from pygo_plugin.config import StrPath, Writer
+    from pygo_plugin.plugin import Plugin
+
+__all__ = ["Address", "Client", "cleanup_clients"]
+
+PING_TIMEOUT = 10.0  # seconds
+
+# Set by a host for its own plugins alone: a plugin that is a host itself must not hand them down.
+# An inherited PLUGIN_CLIENT_CERT, for one, makes a Go plugin speak TLS to a host that does not.
+NOT_INHERITED = (
+    "PLUGIN_CLIENT_CERT",
+    "PLUGIN_MULTIPLEX_GRPC",
+    "PLUGIN_UNIX_SOCKET_DIR",
+    "PLUGIN_UNIX_SOCKET_GROUP",
+)
+
+_managed: set[Client] = set()
+_managed_lock = threading.Lock()
+
+
+class Address:
+    """Where a plugin listens."""
+
+    __slots__ = ("_network", "_string")
+
+    def __init__(self, network: str, string: str) -> None:
+        self._network = network
+        self._string = string
+
+    def network(self) -> str:
+        """The kind of address: "unix" or "tcp"."""
+        return self._network
+
+    def string(self) -> str:
+        """The socket's path, or "host:port"."""
+        return self._string
+
+    def __str__(self) -> str:
+        return self._string
+
+    def __repr__(self) -> str:
+        return f"Address({self._network!r}, {self._string!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Address):
+            return (self._network, self._string) == (other._network, other._string)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self._network, self._string))
+
+
+class Client:
+    """One plugin process, from its launch to its end.
+
+        with Client(["./plugin"], handshake_config=HANDSHAKE, plugins={"kv": KVPlugin()}) as client:
+            channel, kv = client.dispense("kv")
+
+    `Client(config)` takes a ClientConfig, `Client(cmd, **options)` what a ClientConfig would be
+    made of; see there for the options. Constructing starts nothing. Leaving the `with` block kills
+    the plugin. Every method may be called from any thread.
+
+    In a forked child of the host, starting and calling raise ForkedError, and `kill` does nothing:
+    the plugin is the parent's.
+    """
+
+    def __init__(
+        self,
+        cmd: ClientConfig | Cmd | StrPath | Sequence[StrPath] | None = None,
+        *,
+        plugins: Mapping[str, Plugin] | None = None,
+        versioned_plugins: Mapping[int, Mapping[str, Plugin]] | None = None,
+        handshake_config: HandshakeConfig | None = None,
+        reattach_config: ReattachConfig | None = None,
+        min_port: int | None = None,
+        max_port: int | None = None,
+        start_timeout: float | None = None,
+        allowed_protocols: Sequence[str] | None = None,
+        managed: bool | None = None,
+        logger: logging.Logger | None = None,
+        stderr: Writer | int | None = None,
+        plugin_log_buffer_size: int | None = None,
+        skip_host_env: bool | None = None,
+        auto_mtls: bool | None = None,
+    ) -> None:
+        """Raises: ConfigError (a ValueError) when the options cannot be right."""
+        self._core: _core.Client | None = None
+        self._killed = False
+        options: dict[str, Any] = {
+            "plugins": plugins,
+            "versioned_plugins": versioned_plugins,
+            "handshake_config": handshake_config,
+            "reattach_config": reattach_config,
+            "min_port": min_port,
+            "max_port": max_port,
+            "start_timeout": start_timeout,
+            "allowed_protocols": allowed_protocols,
+            "managed": managed,
+            "logger": logger,
+            "stderr": stderr,
+            "plugin_log_buffer_size": plugin_log_buffer_size,
+            "skip_host_env": skip_host_env,
+            "auto_mtls": auto_mtls,
+        }
+        if isinstance(cmd, ClientConfig):
+            given = sorted(name for name, value in options.items() if value is not None)
+            if given:
+                raise ConfigError(
+                    f"Client(config, {given[0]}=...): options next to a ClientConfig; set "
+                    f"{', '.join(given)} on the config instead"
+                )
+            self._config = cmd
+        else:
+            self._config = ClientConfig(cmd=cmd, **options)
+            _check_target(self._config, self.name)
+        self._lock = threading.Lock()  # guards what is assigned in _open() and kill()
+        self._endpoint: tuple[str, str, str, str, int] | None = None
+        self._channel: _core.Channel | None = None
+
+    # Life cycle.
+
+    def start(self) -> Address:
+        """Launch the plugin, or connect to the running one, and wait for its handshake.
+
+        Idempotent: later calls, on any thread, wait for the first and share its outcome.
+
+        Raises: ConfigError; StartError and its kinds, after which the process is gone;
+        ReattachError; ClosedError after `kill()`; ForkedError in a forked child.
+        """
+        self._refuse_fork()
+        try:
+            self._endpoint = self._open().start()
+        except PluginError:
+            with _managed_lock:
+                _managed.discard(self)
+            raise
+        return Address(*self._endpoint[:2])
+
+    def kill(self) -> None:
+        """End the plugin: ask it to shut down, wait up to 2 s, then kill it; reap it.
+
+        Everything it logged has been delivered when this returns. Idempotent; a second caller
+        waits for the first. A client that was killed cannot be started any more. A plugin that was
+        reattached to with `test` set goes on running.
+        """
+        if _core.forked():
+            return
+        with self._lock:
+            self._killed = True
+            core = self._core
+        try:
+            if core is not None:
+                core.kill()
+        finally:
+            with _managed_lock:
+                _managed.discard(self)
+
+    def exited(self) -> bool:
+        """Whether the plugin's process is gone, or `kill()` has been called. Never blocks."""
+        return self._killed or (self._core is not None and self._core.exited())
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def __del__(self, _warn: Any = warnings.warn, _forked: Any = _core.forked) -> None:
+        # As subprocess: whoever starts a process is to end it. The core kills it right after.
+        core = getattr(self, "_core", None)
+        if core is None or self._killed or self._endpoint is None or _forked() or core.exited():
+            return
+        _warn(f"{self!r} was never killed", ResourceWarning, stacklevel=2, source=self)
+
+    # Use.
+
+    def dispense(self, name: str) -> Any:
+        """What the plugin `name` offers: by default `(channel, stub)`. Starts when needed.
+
+        Each call gives a channel of its own, a view on the one connection: closing it cancels its
+        own calls and no others.
+
+        Raises: ConfigError (a ValueError) for an unknown name; what `start()` raises.
+        """
+        sets = plugin_sets(self._config, self.name)
+        if not any(name in plugins for plugins in sets.values()):
+            raise self._unknown(name, sets)
+        self.start()
+        # A reattached plugin may serve a version that was never negotiated.
+        plugins = sets.get(self.negotiated_version, self._config.plugins)
+        if name not in plugins:
+            raise self._unknown(name, {self.negotiated_version: plugins})
+        return plugins[name].client(self)
+
+    def ping(self, timeout: float = PING_TIMEOUT) -> str:
+        """Ask the plugin's health service. Starts when needed.
+
+        Returns: "" when it is healthy, otherwise what is wrong: also when it does not answer
+        within `timeout` seconds, cannot be started, or has been killed.
+        Raises: ConfigError and ForkedError, which say nothing about the plugin.
+        """
+        try:
+            self.start()
+            self._open().ping(timeout)
+        except (ConfigError, ForkedError):
+            raise
+        except PluginError as error:
+            return str(error) or type(error).__name__
+        return ""
+
+    def new_channel(self) -> _core.Channel:
+        """A `grpc.Channel` on the plugin's connection, for the caller to close. Starts when needed.
+
+        Raises: what `start()` raises.
+        """
+        self.start()
+        return self._open().channel()
+
+    # What is known once it has started.
+
+    @property
+    def channel(self) -> _core.Channel:
+        """The client's own `grpc.Channel`, the same each time.
+
+        Raises: ClosedError before the start and after `kill()`, ForkedError in a forked child.
+        """
+        self._refuse_fork()
+        with self._lock:
+            if self._endpoint is None or self._core is None or self._killed:
+                state = "has been killed" if self._killed else "has not been started"
+                raise ClosedError(f"{self.name}: {state}, so that there is no channel")
+            if self._channel is None:
+                self._channel = self._core.channel()
+            return self._channel
+
+    @property
+    def name(self) -> str:
+        """The base name of the plugin's executable; of a reattached plugin its address."""
+        cmd, reattach = self._config.cmd(), self._config.reattach_config()
+        if cmd is not None and cmd.valid:
+            return os.path.basename(cmd.path)
+        return reattach.address if reattach is not None else "plugin"
+
+    @property
+    def id(self) -> str:
+        """What identifies the running plugin: its process id in digits; "" before the start."""
+        return str(self.pid) if self.pid >= 0 else ""
+
+    @property
+    def pid(self) -> int:
+        """The process id; -1 before the start, or when unknown (see ReattachConfig)."""
+        return -1 if self._core is None else self._core.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while running or never started. Then as `subprocess`: -N for signal N.
+
+        Also None for a process that was not the host's child, whose status nobody could tell.
+        """
+        return None if self._core is None else self._core.exit_status
+
+    @property
+    def protocol(self) -> str:
+        """What it speaks: "grpc"; "" before the start."""
+        return self._endpoint[3] if self._endpoint else ""
+
+    @property
+    def negotiated_version(self) -> int:
+        """The application protocol version that both sides speak; 0 before the start."""
+        return self._endpoint[4] if self._endpoint else 0
+
+    def conn_endpoint(self) -> str:
+        """The plugin's gRPC target: "unix:/path" or "host:port"; "" before the start."""
+        return self._endpoint[2] if self._endpoint else ""
+
+    def reattach_config(self) -> ReattachConfig:
+        """What another client needs to connect to this plugin; not `valid` before the start."""
+        if self._endpoint is None:
+            return ReattachConfig()
+        network, address, _, protocol, version = self._endpoint
+        given = self._config.reattach_config()
+        test = given is not None and given.test
+        return ReattachConfig(protocol, network, address, self.pid, test, version)
+
+    def __repr__(self) -> str:
+        if self._endpoint is None:
+            state = "killed" if self._killed else "not started"
+        elif self.exit_status is not None:
+            state = f"pid={self.pid} exit_status={self.exit_status}"
+        else:
+            state = f"pid={self.pid} {'exited' if self.exited() else 'running'}"
+        return f"<pygo_plugin.Client {self.name!r} {state}>"
+
+    # Inside.
+
+    def _refuse_fork(self) -> None:
+        if _core.forked():  # before any lock: in a child it may be held for ever
+            raise ForkedError(
+                f"{self.name}: this process is a fork of the plugin's host; use multiprocessing's "
+                'start method "spawn" or "forkserver", or use the plugin in the parent only'
+            )
+
+    def _unknown(self, name: str, sets: Mapping[int, Mapping[str, object]]) -> ConfigError:
+        known = sorted({known for plugins in sets.values() for known in plugins})
+        names = ", ".join(map(repr, known)) or "none"
+        return ConfigError(f"{self.name}: no plugin named {name!r}; known: {names}")
+
+    def _open(self) -> _core.Client:
+        """The core's client, made at first use: until then the config may still change."""
+        with self._lock:
+            if self._killed:
+                raise ClosedError(f"{self.name}: has been killed, and cannot be started again")
+            if self._core is None:
+                self._core = self._make_core()
+            return self._core
+
+    def _make_core(self) -> _core.Client:
+        config, name = self._config, self.name
+        _check_target(config, name)
+        _check_options(config, name)
+        versions = sorted(plugin_sets(config, name))
+        handshake = config.handshake_config
+        cmd, reattach = config.cmd(), config.reattach_config()
+        path = "" if cmd is None else cmd.path
+        owner = weakref.ref(self)  # the core keeps the mirror: no cycle that goes through C
+
+        def pid() -> int:
+            client = owner()
+            return -1 if client is None else client.pid
+
+        mirror = LogMirror(plugin_logger(config.logger, name), path or name, pid, config.stderr)
+        where = None
+        if reattach is not None:
+            version = reattach.protocol_version or handshake.protocol_version
+            where = (
+                *(reattach.network, reattach.address, reattach.protocol),
+                *(version, reattach.pid, reattach.test),
+            )
+        _exit.register()
+        core = _core.Client(
+            name=name,
+            argv=None if cmd is None else list(cmd.args),
+            env=[] if cmd is None else _environment(cmd, config.skip_host_env, name),
+            directory=cmd.dir or None if cmd is not None else None,
+            cookie_key=handshake.magic_cookie_key,
+            cookie_value=handshake.magic_cookie_value,
+            versions=versions,
+            protocols=list(config.allowed_protocols),
+            min_port=config.min_port,
+            max_port=config.max_port,
+            start_timeout=config.start_timeout() / 1000,
+            reattach=where,
+            log=mirror,
+            log_level=mirror.lowest_level(),
+            log_buffer_size=config.plugin_log_buffer_size,
+            want_raw=config.stderr is not None,
+        )
+        if config.managed:
+            with _managed_lock:
+                _managed.add(self)
+        return core
+
+
+def _check_target(config: ClientConfig, name: str) -> None:
+    """Exactly one of `cmd` and `reattach_config` (protocol.md 1)."""
+    cmd, reattach = config.cmd(), config.reattach_config()
+    if (cmd is None) == (reattach is None):
+        found = "both are" if cmd is not None else "neither is"
+        raise ConfigError(f"{name}: give either a cmd or a reattach_config; {found} set")
+    if cmd is not None and not cmd.valid:
+        raise ConfigError(f"{name}: the Cmd names no program: its args are empty")
+    if reattach is not None and not reattach.valid:
+        raise ConfigError(
+            f"{name}: the ReattachConfig needs protocol, network and address, but is {reattach!r}"
+        )
+
+
+def _check_options(config: ClientConfig, name: str) -> None:
+    if config.auto_mtls:
+        raise ConfigError(f"{name}: auto_mtls is not available in this version of pygo_plugin yet")
+    unknown = [p for p in config.allowed_protocols if p not in PROTOCOLS]
+    if unknown:
+        raise ConfigError(f'{name}: allowed_protocols has {unknown[0]!r}; there is only "grpc"')
+    if "netrpc" in config.allowed_protocols:
+        raise ConfigError(
+            f"{name}: the protocol netrpc is not available in this version of pygo_plugin yet; "
+            'allowed_protocols must be ["grpc"]'
+        )
+    if not config.allowed_protocols:
+        raise ConfigError(f'{name}: allowed_protocols is empty; it must be ["grpc"]')
+    if config.min_port > config.max_port:
+        raise ConfigError(
+            f"{name}: min_port is {config.min_port}, more than max_port {config.max_port}"
+        )
+    reattach = config.reattach_config()
+    if reattach is not None and reattach.protocol not in config.allowed_protocols:
+        raise ConfigError(
+            f"{name}: the ReattachConfig's protocol is {reattach.protocol!r}, and allowed are "
+            f"{config.allowed_protocols}"
+        )
+    handshake = config.handshake_config
+    if "=" in handshake.magic_cookie_key or "\0" in (
+        handshake.magic_cookie_key + handshake.magic_cookie_value
+    ):
+        raise ConfigError(f'{name}: the magic cookie has a "=" in its key or a NUL byte')
+
+
+def _environment(cmd: Cmd, skip_host_env: bool, name: str) -> list[str]:
+    """The child's environment: the host's unless skipped, and the entries of `cmd.env` over it."""
+    environment = {} if skip_host_env else dict(os.environ)
+    for key in NOT_INHERITED:
+        environment.pop(key, None)
+    entries: list[Any] = cmd.env  # whatever the user has put in there
+    for entry in entries:
+        if not isinstance(entry, str) or entry.find("=") < 1 or "\0" in entry:
+            raise ConfigError(f'{name}: Cmd.env must hold "KEY=VALUE" entries only')
+        key, value = entry.split("=", 1)
+        environment[key] = value
+    return env_to_list(environment)
+
+
+def cleanup_clients() -> None:
+    """Kill all clients that were made with `managed=True`, in parallel.
+
+    Needed only to do so early: every plugin that still runs is killed when the interpreter exits.
+    """
+    if _core.forked():
+        return
+    with _managed_lock:
+        clients = list(_managed)
+    threads = []
+    for client in clients:
+        thread = threading.Thread(target=client.kill, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # newer Pythons start no threads while they exit
+            client.kill()
+        else:
+            threads.append(thread)
+    for thread in threads:
+        thread.join()

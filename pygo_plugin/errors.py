@@ -1,0 +1,114 @@
+"""Every exception that pygo_plugin raises on its own account.
+
+    PluginError
+    ├── ConfigError (ValueError)         wrong or contradictory configuration
+    │   └── ConfigTypeError (TypeError)  a value of the wrong type
+    ├── StartError                       the plugin could not be started
+    │   ├── ExitedEarlyError             ... it exited before its handshake
+    │   ├── StartTimeoutError (TimeoutError)
+    │   ├── HandshakeError               ... its first line was not a handshake
+    │   └── VersionError                 ... it speaks other versions than the host
+    ├── ReattachError                    nothing answers where a running plugin should be
+    ├── ClosedError                      used before its start, or after it was killed
+    ├── ForkedError                      used in a forked child of the host
+    └── RpcError                         a call failed; also a grpc.RpcError
+
+Messages start with the plugin's name. A leaf module: it imports nothing, so that the extension can
+take the classes from here. The extension calls `cls(message)` and then sets the attributes.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "PluginError",
+    "ConfigError",
+    "ConfigTypeError",
+    "StartError",
+    "ExitedEarlyError",
+    "StartTimeoutError",
+    "HandshakeError",
+    "VersionError",
+    "ReattachError",
+    "ClosedError",
+    "ForkedError",
+    "RpcError",
+]
+
+
+class PluginError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(PluginError, ValueError):
+    """The configuration is wrong, contradictory, or asks for what this version cannot do."""
+
+
+class ConfigTypeError(ConfigError, TypeError):
+    """A configuration value has the wrong type."""
+
+
+class StartError(PluginError):
+    """The plugin could not be started. Its process, if there was one, is gone and reaped."""
+
+
+class ExitedEarlyError(StartError):
+    """The plugin's process exited before it printed its handshake line."""
+
+    exit_status: int = 0
+    """The exit status as in `subprocess`: -N when signal N ended the process."""
+
+    stderr: str = ""
+    """The last part of what the process wrote to its stderr."""
+
+
+class StartTimeoutError(StartError, TimeoutError):
+    """The plugin printed no handshake line within `start_timeout`."""
+
+    stderr: str = ""
+    """The last part of what the process wrote to its stderr."""
+
+
+class HandshakeError(StartError):
+    """The plugin's first line of stdout is not a handshake that the host can accept."""
+
+    line: bytes = b""
+    """The line as it was read, perhaps cut short."""
+
+
+class VersionError(StartError):
+    """The plugin speaks a protocol version that the host does not."""
+
+    plugin_version: int = 0
+    """The application protocol version that the plugin chose."""
+
+    host_versions: Sequence[int] = ()
+    """The application protocol versions that the host offered."""
+
+
+class ReattachError(PluginError):
+    """No plugin could be reached at the address of a ReattachConfig."""
+
+
+class ClosedError(PluginError):
+    """The client has not been started, or it has been killed, or its channel has been closed."""
+
+
+class ForkedError(PluginError):
+    """A plugin of the parent was used in a forked child.
+
+    Connections and threads of gRPC do not survive a fork. Start processes that use plugins with
+    the methods "spawn" or "forkserver" of `multiprocessing`, or start the plugin after the fork in
+    a process that has not loaded pygo_plugin before.
+    """
+
+
+class RpcError(PluginError):
+    """A call to the plugin failed.
+
+    What calls raise is a subclass that is a `grpc.RpcError` and a `grpc.Call` as well, so that
+    `except grpc.RpcError` and `error.code() == grpc.StatusCode.NOT_FOUND` work.
+    """

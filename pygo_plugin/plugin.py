@@ -1,0 +1,56 @@
+"""What authors of plugins subclass: one class for how to serve a service and how to use it."""
+
+from __future__ import annotations
+
+from abc import ABC
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pygo_plugin.client import Client
+
+__all__ = ["Plugin"]
+
+
+class Plugin(ABC):  # noqa: B024  # each side overrides another half of the methods
+    """A named service that a plugin serves and a host uses.
+
+        class KVPlugin(Plugin):
+            def client_class(self):
+                return kv_pb2_grpc.KVStub
+
+            def server_register(self, server):
+                kv_pb2_grpc.add_KVServicer_to_server(KVServicer(), server)
+
+    The host needs `client_class()` (or its own `client()`), the plugin `server_register()`.
+    Subclasses need not call `super().__init__()`.
+    """
+
+    def client_class(self) -> Callable[[Any], Any] | None:
+        """What the host makes of a channel, usually the generated stub class.
+
+        None, the default, gives hosts the bare channel: `dispense` returns `(channel, None)`.
+        """
+        return None
+
+    def server_register(self, server: Any) -> None:
+        """Add the servicers to `server`, which has the interface of `grpc.Server`.
+
+        Called once in the plugin's process, before the server starts.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no server_register(server), which serving it takes"
+        )
+
+    def client(self, client_conn: Client) -> Any:
+        """What `Client.dispense` returns on the host: `(channel, stub)` unless overridden.
+
+        `client_conn` is the started Client. Overrides build on `client_conn.new_channel()`, a
+        `grpc.Channel` of their own on the plugin's one connection, or connect to
+        `client_conn.conn_endpoint()` with another gRPC library.
+        """
+        channel = client_conn.new_channel()
+        factory = self.client_class()
+        return channel, None if factory is None else factory(channel)

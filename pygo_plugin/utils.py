@@ -1,0 +1,46 @@
+"""Small helpers for hosts and plugins."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Union
+
+    StrPath = Union[str, "os.PathLike[str]"]
+
+__all__ = ["discover", "env_to_list", "find_free_port"]
+
+
+def find_free_port(min_port: int = 1024, max_port: int = 65535) -> int:
+    """A TCP port of 127.0.0.1, within the limits, that nobody listens on.
+
+    Nothing reserves it: listen on it at once, and be ready to ask again.
+
+    Raises: OSError when every port is taken, ValueError when the limits make no sense.
+    """
+    if not 0 < min_port <= max_port <= 65535:
+        raise ValueError(f"no ports from {min_port} to {max_port}: need 1 <= min <= max <= 65535")
+    from pygo_plugin import _core
+
+    return _core.listen_port(min_port, max_port)
+
+
+def env_to_list(env: Mapping[str, str]) -> list[str]:
+    """The "KEY=VALUE" list of a mapping, for `Cmd.env`."""
+    return [f"{key}={value}" for key, value in env.items()]
+
+
+def discover(glob: str, directory: StrPath) -> list[str]:
+    """The executables in `directory` that match a pattern such as "myapp-plugin-*".
+
+    Returns: sorted absolute paths. Files that the user may not execute, and directories, are left
+    out. `**` matches any depth; names starting with a dot need a pattern that starts with one.
+    """
+    import glob as pattern  # hosts discover, plugins don't: not for them to import
+
+    base = pattern.escape(os.path.abspath(os.fspath(directory)))
+    found = pattern.glob(os.path.join(base, glob), recursive=True)
+    return sorted({p for p in found if os.path.isfile(p) and os.access(p, os.X_OK)})
