@@ -1,0 +1,287 @@
+/*
+ * A server with a scriptable handler and a channel to it, for the tests of rpc/ and services/.
+ *
+ * Methods: /t/Echo one reply; /t/Count replies 1, 2, ... as many bytes each as the request has, until
+ * stopped; /t/Chat echoes each message; /t/Block answers once gates_open(); /t/Fail ends with status 9
+ * and trailing metadata.
+ */
+#ifndef RPC_FIXTURE_H
+#define RPC_FIXTURE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/thread.h"
+#include "gp/call.h"
+#include "gp/channel.h"
+#include "gp/server.h"
+#include "gp/services.h"
+
+typedef struct fixture {
+    gp_server *server;
+    gp_channel *channel;
+    char target[64];
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool gate_open;     /* /t/Block may answer */
+    int inside;         /* handlers in /t/Block */
+    atomic_int overs;   /* on_over callbacks that ran */
+    atomic_int threads; /* threads that said goodbye */
+    bool released;      /* the server is gone to its last thread */
+} fixture;
+
+static inline gp_bytes
+text(const char *s)
+{
+    return (gp_bytes){s, strlen(s)};
+}
+
+static inline gp_metadata
+no_metadata(void)
+{
+    return (gp_metadata){NULL, 0};
+}
+
+static int
+fixture_begin(void *ctx, gp_server_call *call, void **data)
+{
+    static const struct {
+        const char *path;
+        int wants_message;
+    } methods[] = {
+        {"/t/Echo", 1}, {"/t/Count", 1}, {"/t/Chat", 0}, {"/t/Block", 1}, {"/t/Fail", 1},
+    };
+    gp_bytes path = gp_server_call_method(call);
+
+    (void)ctx;
+    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
+        if (path.len == strlen(methods[i].path) &&
+            memcmp(path.data, methods[i].path, path.len) == 0) {
+            *data = (void *)(uintptr_t)methods[i].path;
+            return methods[i].wants_message;
+        }
+    }
+    return -1;
+}
+
+static void
+count_over(void *ctx)
+{
+    atomic_fetch_add((atomic_int *)ctx, 1);
+}
+
+static void
+reply_with(gp_server_call *call, gp_message *message)
+{
+    size_t size = gp_message_size(message);
+    char *bytes = malloc(size + 1);
+
+    gp_message_copy(message, bytes);
+    gp_message_free(message);
+    gp_server_call_reply(call, (gp_bytes){bytes, size}, 0, text(""), no_metadata());
+    free(bytes);
+}
+
+static void
+run_stream(gp_server_call *call, const char *method)
+{
+    char bytes[65536] = {0};
+    gp_message *message;
+    size_t size = 0;
+    int rc = 0;
+
+    if (strcmp(method, "/t/Count") == 0) {
+        if (gp_server_call_receive(call, &message, NULL) == 1) {
+            size = gp_message_size(message);
+            gp_message_free(message);
+        }
+        while (rc == 0) {
+            rc = gp_server_call_send(call, (gp_bytes){bytes, size}, NULL);
+        }
+    } else {
+        while (rc == 0 && gp_server_call_receive(call, &message, NULL) == 1) {
+            size = gp_message_size(message);
+            gp_message_copy(message, bytes);
+            gp_message_free(message);
+            rc = gp_server_call_send(call, (gp_bytes){bytes, size}, NULL);
+        }
+    }
+    gp_server_call_finish(call, 0, text(""), no_metadata());
+}
+
+static void
+fixture_run(void *ctx, gp_server_call *call, void *data)
+{
+    fixture *self = ctx;
+    const char *method = data;
+    gp_message *message;
+
+    if (strcmp(method, "/t/Count") == 0 || strcmp(method, "/t/Chat") == 0) {
+        run_stream(call, method);
+        return;
+    }
+    if (gp_server_call_receive(call, &message, NULL) != 1) {
+        gp_server_call_finish(call, 13, text("no request"), no_metadata());
+        return;
+    }
+    if (strcmp(method, "/t/Fail") == 0) {
+        gp_metadatum item = {text("why"), text("because")};
+
+        gp_message_free(message);
+        gp_server_call_finish(call, 9, text("as asked"), (gp_metadata){&item, 1});
+        return;
+    }
+    if (strcmp(method, "/t/Block") == 0) {
+        gp_server_call_on_over(call, count_over, &self->overs);
+        pthread_mutex_lock(&self->lock);
+        self->inside++;
+        pthread_cond_broadcast(&self->changed);
+        while (!self->gate_open) {
+            pthread_cond_wait(&self->changed, &self->lock);
+        }
+        self->inside--;
+        pthread_mutex_unlock(&self->lock);
+    }
+    reply_with(call, message);
+}
+
+static void
+fixture_thread_exit(void *ctx)
+{
+    atomic_fetch_add(&((fixture *)ctx)->threads, 1);
+}
+
+static void
+fixture_release(void *ctx)
+{
+    fixture *self = ctx;
+
+    pthread_mutex_lock(&self->lock);
+    self->released = true;
+    pthread_cond_broadcast(&self->changed);
+    pthread_mutex_unlock(&self->lock);
+}
+
+static inline void
+open_gate(fixture *self)
+{
+    pthread_mutex_lock(&self->lock);
+    self->gate_open = true;
+    pthread_cond_broadcast(&self->changed);
+    pthread_mutex_unlock(&self->lock);
+}
+
+/* Wait until |count| handlers are inside /t/Block. */
+static inline void
+wait_inside(fixture *self, int count)
+{
+    int64_t deadline = gp__deadline_in(20000);
+
+    pthread_mutex_lock(&self->lock);
+    while (self->inside < count) {
+        assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
+    }
+    pthread_mutex_unlock(&self->lock);
+}
+
+static inline void
+fixture_start(fixture *self, int max_workers, int max_concurrent)
+{
+    static atomic_int number;
+    gp_error err = GP_ERROR_INIT;
+    gp_server_options options = {
+        .handler = {fixture_begin, fixture_run, fixture_thread_exit, fixture_release},
+        .handler_ctx = self,
+        .max_workers = max_workers,
+        .max_concurrent = max_concurrent,
+    };
+
+    memset(self, 0, sizeof(*self));
+    pthread_mutex_init(&self->lock, NULL);
+    gp__cond_init(&self->changed);
+    snprintf(self->target, sizeof(self->target), "unix:/tmp/gp-test-%d-%d", (int)getpid(),
+             atomic_fetch_add(&number, 1));
+    assert_int_equal(gp_server_new(&self->server, &options, &err), 0);
+    assert_int_equal(gp_server_add_health(self->server, "plugin", &err), 0);
+    assert_int_equal(gp_server_add_controller(self->server, 2000, &err), 0);
+    assert_int_equal(gp_server_listen(self->server, self->target, NULL, &err), 0);
+    assert_int_equal(gp_server_start(self->server, &err), 0);
+    assert_int_equal(gp_channel_open(&self->channel, self->target, NULL, &err), 0);
+}
+
+static inline void
+fixture_stop(fixture *self)
+{
+    int64_t deadline = gp__deadline_in(20000);
+
+    open_gate(self);
+    gp_channel_close(self->channel);
+    gp_channel_unref(self->channel);
+    gp_server_stop(self->server, 0);
+    assert_int_equal(gp_server_join(self->server, 20000, NULL), 0);
+    assert_true(atomic_load(&self->threads) > 0);
+    gp_server_release(self->server);
+    pthread_mutex_lock(&self->lock);
+    while (!self->released) {
+        assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
+    }
+    pthread_mutex_unlock(&self->lock);
+    pthread_cond_destroy(&self->changed);
+    pthread_mutex_destroy(&self->lock);
+}
+
+static inline gp_call_options
+options_for(const char *method)
+{
+    return (gp_call_options){.method = text(method),
+                             .timeout_ns = INT64_C(20000000000),
+                             .compression = GP_COMPRESS_DEFAULT};
+}
+
+/* Start a unary call. */
+static inline gp_call *
+start(fixture *self, const char *method, const char *request)
+{
+    gp_call_options options = options_for(method);
+    gp_error err = GP_ERROR_INIT;
+    gp_call *call = NULL;
+
+    assert_int_equal(gp_call_start_unary(&call, self->channel, &options, text(request), &err), 0);
+    return call;
+}
+
+/* Wait for a call; its status code. */
+static inline int
+outcome(gp_call *call)
+{
+    assert_int_equal(gp_call_wait(call, -1, NULL), 0);
+    return gp_call_get_status(call)->code;
+}
+
+/* Whether the reply of a finished call is |expected|. */
+static inline void
+assert_reply(gp_call *call, const char *expected)
+{
+    gp_message *reply = gp_call_take_reply(call);
+    char bytes[65536];
+
+    assert_non_null(reply);
+    assert_int_equal(gp_message_size(reply), strlen(expected));
+    gp_message_copy(reply, bytes);
+    assert_memory_equal(bytes, expected, strlen(expected));
+    gp_message_free(reply);
+}
+
+#endif

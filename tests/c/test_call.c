@@ -1,0 +1,266 @@
+#include "rpc_fixture.h"
+
+static int
+setup(void **state)
+{
+    fixture *self = malloc(sizeof(*self));
+
+    fixture_start(self, 4, 0);
+    *state = self;
+    return 0;
+}
+
+static int
+teardown(void **state)
+{
+    fixture_stop(*state);
+    free(*state);
+    return 0;
+}
+
+static void
+unary_reply(void **state)
+{
+    gp_call *call = start(*state, "/t/Echo", "hello");
+
+    assert_int_equal(outcome(call), 0);
+    assert_reply(call, "hello");
+    assert_null(gp_call_take_reply(call));
+    gp_call_unref(call);
+}
+
+static void
+failure_carries_details_and_trailing_metadata(void **state)
+{
+    gp_call *call = start(*state, "/t/Fail", "");
+    const gp_call_status *status;
+
+    assert_int_equal(outcome(call), 9);
+    status = gp_call_get_status(call);
+    assert_int_equal(status->details.len, 8);
+    assert_memory_equal(status->details.data, "as asked", 8);
+    assert_int_equal(status->trailing.count, 1);
+    assert_memory_equal(status->trailing.items[0].value.data, "because", 7);
+    gp_call_unref(call);
+}
+
+static void
+unknown_method_is_unimplemented(void **state)
+{
+    gp_call *call = start(*state, "/t/Nothing", "");
+
+    assert_int_equal(outcome(call), 12);
+    gp_call_unref(call);
+}
+
+static void
+deadline_ends_the_call(void **state)
+{
+    fixture *self = *state;
+    gp_call_options options = options_for("/t/Block");
+    gp_call *call;
+
+    options.timeout_ns = 50 * GP__MS;
+    assert_int_equal(gp_call_start_unary(&call, self->channel, &options, text("x"), NULL), 0);
+    assert_int_equal(outcome(call), 4);
+    assert_true(gp_call_time_remaining(call) == 0.0);
+    gp_call_unref(call);
+}
+
+static void
+cancel_ends_the_call_and_tells_the_server(void **state)
+{
+    fixture *self = *state;
+    gp_call *call = start(self, "/t/Block", "x");
+    int64_t deadline = gp__deadline_in(20000);
+
+    wait_inside(self, 1);
+    gp_call_cancel(call, 1, "enough");
+    assert_int_equal(outcome(call), 1);
+    gp_call_unref(call);
+    /* The handler still blocks: another worker tells it. */
+    while (atomic_load(&self->overs) == 0) {
+        gp_call *other = start(self, "/t/Echo", "");
+
+        assert_int_equal(outcome(other), 0);
+        gp_call_unref(other);
+        assert_true(gp__now() < deadline);
+    }
+}
+
+static void
+wait_times_out_and_the_call_goes_on(void **state)
+{
+    fixture *self = *state;
+    gp_call *call = start(self, "/t/Block", "late");
+
+    assert_int_equal(gp_call_wait(call, 20 * GP__MS, NULL), GP_ETIMEOUT);
+    open_gate(self);
+    assert_int_equal(outcome(call), 0);
+    assert_reply(call, "late");
+    gp_call_unref(call);
+}
+
+static int
+stop_at_third(void *ctx)
+{
+    return ++*(int *)ctx >= 3;
+}
+
+static void
+an_interrupt_ends_the_wait(void **state)
+{
+    fixture *self = *state;
+    int asked = 0;
+    gp_interrupt interrupt = {stop_at_third, &asked};
+    gp_call *call = start(self, "/t/Block", "");
+
+    assert_int_equal(gp_call_wait(call, -1, &interrupt), GP_EUSER);
+    assert_int_equal(asked, 3);
+    gp_call_unref(call); /* cancels it */
+}
+
+static void
+server_stream_is_read_and_dropped_half_way(void **state)
+{
+    fixture *self = *state;
+    gp_call_options options = options_for("/t/Count");
+    gp_bytes request = text("0123456789");
+    gp_message *message;
+    gp_call *call;
+
+    assert_int_equal(gp_call_start_stream(&call, self->channel, &options, &request, NULL), 0);
+    for (int i = 0; i < 1000; i++) {
+        assert_int_equal(gp_call_receive(call, &message, NULL), 1);
+        assert_int_equal(gp_message_size(message), 10);
+        gp_message_free(message);
+    }
+    gp_call_unref(call);
+}
+
+static void
+chat_both_ways(void **state)
+{
+    fixture *self = *state;
+    gp_call_options options = options_for("/t/Chat");
+    gp_message *message;
+    gp_call *call;
+
+    assert_int_equal(gp_call_start_stream(&call, self->channel, &options, NULL, NULL), 0);
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(gp_call_send(call, text("ping"), NULL), 0);
+        assert_int_equal(gp_call_receive(call, &message, NULL), 1);
+        gp_message_free(message);
+    }
+    assert_int_equal(gp_call_send_close(call, NULL), 0);
+    assert_int_equal(gp_call_receive(call, &message, NULL), 0);
+    assert_int_equal(outcome(call), 0);
+    assert_int_equal(gp_call_send(call, text("too late"), NULL), GP_ECLOSED);
+    gp_call_unref(call);
+}
+
+static void
+a_view_closes_its_own_calls_only(void **state)
+{
+    fixture *self = *state;
+    gp_call_options options = options_for("/t/Block");
+    gp_error err = GP_ERROR_INIT;
+    gp_channel *view;
+    gp_call *theirs = start(self, "/t/Block", "theirs");
+    gp_call *ours;
+
+    assert_int_equal(gp_channel_view(&view, self->channel, NULL), 0);
+    assert_int_equal(gp_call_start_unary(&ours, view, &options, text("ours"), NULL), 0);
+    gp_channel_close(view);
+    assert_int_equal(outcome(ours), 1);
+    assert_int_equal(gp_channel_state(view, false), GP_SHUTDOWN);
+    gp_call_unref(ours);
+    assert_int_equal(gp_call_start_unary(&ours, view, &options, text("x"), &err), GP_ECLOSED);
+    gp_error_release(&err);
+    gp_channel_unref(view);
+
+    open_gate(self);
+    assert_int_equal(outcome(theirs), 0);
+    gp_call_unref(theirs);
+}
+
+static void
+on_done_runs_once_although_nobody_waits(void **state)
+{
+    fixture *self = *state;
+    atomic_int done = 0;
+    gp_call *call = start(self, "/t/Echo", "x");
+    int64_t deadline = gp__deadline_in(20000);
+
+    gp_call_on_done(call, count_over, &done);
+    while (atomic_load(&done) == 0) {
+        assert_true(gp__now() < deadline);
+    }
+    assert_true(gp_call_done(call));
+    gp_call_on_done(call, count_over, &done); /* at once, being over */
+    assert_int_equal(atomic_load(&done), 2);
+    gp_call_unref(call);
+}
+
+static void *
+echo_many(void *arg)
+{
+    for (int i = 0; i < 300; i++) {
+        gp_call *call = start(arg, "/t/Echo", "from a thread");
+
+        assert_int_equal(outcome(call), 0);
+        assert_reply(call, "from a thread");
+        gp_call_unref(call);
+    }
+    return NULL;
+}
+
+static void
+eight_threads(void **state)
+{
+    pthread_t threads[8];
+
+    for (int i = 0; i < 8; i++) {
+        pthread_create(&threads[i], NULL, echo_many, *state);
+    }
+    for (int i = 0; i < 8; i++) {
+        pthread_join(threads[i], NULL);
+    }
+}
+
+static void
+state_changes_are_noticed(void **state)
+{
+    fixture *self = *state;
+
+    assert_int_equal(gp_channel_state(self->channel, true), GP_IDLE);
+    while (gp_channel_state(self->channel, false) != GP_READY) {
+        int now = gp_channel_state(self->channel, false);
+
+        assert_true(gp_channel_wait_state(self->channel, now, 20000, NULL) >= 0);
+    }
+    assert_int_equal(gp_channel_wait_state(self->channel, GP_READY, 20, NULL), GP_ETIMEOUT);
+}
+
+int
+main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(unary_reply),
+        TEST(failure_carries_details_and_trailing_metadata),
+        TEST(unknown_method_is_unimplemented),
+        TEST(deadline_ends_the_call),
+        TEST(cancel_ends_the_call_and_tells_the_server),
+        TEST(wait_times_out_and_the_call_goes_on),
+        TEST(an_interrupt_ends_the_wait),
+        TEST(server_stream_is_read_and_dropped_half_way),
+        TEST(chat_both_ways),
+        TEST(a_view_closes_its_own_calls_only),
+        TEST(on_done_runs_once_although_nobody_waits),
+        TEST(eight_threads),
+        TEST(state_changes_are_noticed),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,381 @@
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "os/fd.h"
+#include "os/reactor.h"
+#include "support.h"
+
+/* A pipe, watched, whose callback reads and counts. */
+typedef struct watched {
+    int ends[2];
+    gp__watch *watch;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    size_t bytes;
+    size_t calls;
+    bool ended;
+    bool remove_itself;
+    bool blocked;
+    bool in_callback;
+} watched;
+
+static void
+on_ready(void *ctx)
+{
+    watched *it = ctx;
+    char chunk[64];
+    ssize_t got = read(it->ends[0], chunk, sizeof(chunk));
+
+    assert_true(gp__reactor_current());
+    pthread_mutex_lock(&it->lock);
+    it->calls++;
+    it->bytes += got > 0 ? (size_t)got : 0;
+    if (got == 0) {
+        it->ended = true;
+        gp__reactor_enable(it->watch, false);
+    }
+    it->in_callback = true;
+    pthread_cond_broadcast(&it->changed);
+    while (it->blocked) {
+        pthread_cond_wait(&it->changed, &it->lock);
+    }
+    it->in_callback = false;
+    if (it->remove_itself) {
+        gp__reactor_remove(it->watch);
+        it->watch = NULL;
+    }
+    pthread_cond_broadcast(&it->changed);
+    pthread_mutex_unlock(&it->lock);
+}
+
+static void
+watched_init(watched *it)
+{
+    memset(it, 0, sizeof(*it));
+    pthread_mutex_init(&it->lock, NULL);
+    assert_int_equal(gp__cond_init(&it->changed), 0);
+    assert_int_equal(gp__fd_pipe(it->ends, NULL), 0);
+    gp__fd_set_nonblocking(it->ends[0]);
+    pthread_mutex_lock(&it->lock);
+    assert_int_equal(gp__reactor_add(&it->watch, it->ends[0], on_ready, it, NULL), 0);
+    pthread_mutex_unlock(&it->lock);
+}
+
+static void
+watched_release(watched *it)
+{
+    gp__reactor_remove(it->watch);
+    gp__fd_close(&it->ends[0]);
+    gp__fd_close(&it->ends[1]);
+    pthread_cond_destroy(&it->changed);
+    pthread_mutex_destroy(&it->lock);
+}
+
+static void
+await_bytes(watched *it, size_t bytes)
+{
+    int64_t deadline = patience();
+
+    pthread_mutex_lock(&it->lock);
+    while (it->bytes < bytes) {
+        assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, deadline), 0);
+    }
+    pthread_mutex_unlock(&it->lock);
+}
+
+static void
+await_flag(watched *it, const bool *flag)
+{
+    int64_t deadline = patience();
+
+    pthread_mutex_lock(&it->lock);
+    while (!*flag) {
+        assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, deadline), 0);
+    }
+    pthread_mutex_unlock(&it->lock);
+}
+
+static void
+put(watched *it, const char *text)
+{
+    assert_int_equal(write(it->ends[1], text, strlen(text)), (ssize_t)strlen(text));
+}
+
+static void
+readable_and_ended(void **state)
+{
+    watched one;
+    watched two;
+
+    (void)state;
+    watched_init(&one);
+    watched_init(&two);
+    put(&one, "abc");
+    await_bytes(&one, 3);
+    put(&two, "x");
+    await_bytes(&two, 1);
+    assert_int_equal(one.bytes, 3);
+    gp__fd_close(&one.ends[1]);
+    await_flag(&one, &one.ended);
+    watched_release(&one);
+    watched_release(&two);
+}
+
+static void
+disabled_and_enabled(void **state)
+{
+    watched one;
+    watched other;
+
+    (void)state;
+    watched_init(&one);
+    watched_init(&other);
+    gp__reactor_enable(one.watch, false);
+    gp__reactor_enable(one.watch, false);
+    put(&one, "abc");
+    gp__fd_close(&one.ends[1]);
+    /* When the other has been served, the disabled one has been passed over. */
+    put(&other, "x");
+    await_bytes(&other, 1);
+    assert_int_equal(one.calls, 0);
+    gp__reactor_enable(one.watch, true);
+    await_bytes(&one, 3);
+    watched_release(&one);
+    watched_release(&other);
+}
+
+static void
+removing_itself(void **state)
+{
+    watched one;
+    watched other;
+
+    (void)state;
+    watched_init(&one);
+    watched_init(&other);
+    one.remove_itself = true;
+    put(&one, "a");
+    await_bytes(&one, 1);
+    put(&one, "b");
+    put(&other, "x");
+    await_bytes(&other, 1);
+    assert_int_equal(one.calls, 1);
+    watched_release(&one);
+    watched_release(&other);
+}
+
+static void *
+remove_it(void *arg)
+{
+    watched *it = arg;
+
+    gp__reactor_remove(it->watch);
+    pthread_mutex_lock(&it->lock);
+    assert_false(it->in_callback);
+    it->watch = NULL;
+    pthread_mutex_unlock(&it->lock);
+    return NULL;
+}
+
+static void
+removing_waits_for_the_callback(void **state)
+{
+    watched one;
+    pthread_t remover;
+
+    (void)state;
+    watched_init(&one);
+    one.blocked = true;
+    put(&one, "a");
+    await_flag(&one, &one.in_callback);
+    assert_int_equal(pthread_create(&remover, NULL, remove_it, &one), 0);
+    pthread_mutex_lock(&one.lock);
+    one.blocked = false;
+    pthread_cond_broadcast(&one.changed);
+    pthread_mutex_unlock(&one.lock);
+    pthread_join(remover, NULL);
+    watched_release(&one);
+}
+
+static void *
+churn(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 200; i++) {
+        watched it;
+
+        watched_init(&it);
+        put(&it, "abc");
+        if (i % 2 == 0) {
+            await_bytes(&it, 3);
+        }
+        if (i % 3 == 0) {
+            gp__reactor_enable(it.watch, false);
+            gp__reactor_enable(it.watch, true);
+        }
+        watched_release(&it);
+    }
+    return NULL;
+}
+
+static void
+many_threads(void **state)
+{
+    pthread_t threads[6];
+
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, churn, NULL), 0);
+    }
+    for (int i = 0; i < 6; i++) {
+        pthread_join(threads[i], NULL);
+    }
+}
+
+/* ---- Ticks ---- */
+
+typedef struct ticker {
+    watched base;
+    size_t until;
+} ticker;
+
+static void
+on_tick(void *ctx)
+{
+    ticker *it = ctx;
+
+    pthread_mutex_lock(&it->base.lock);
+    if (++it->base.bytes == it->until) {
+        gp__reactor_remove(it->base.watch);
+        it->base.watch = NULL;
+    }
+    pthread_cond_broadcast(&it->base.changed);
+    pthread_mutex_unlock(&it->base.lock);
+}
+
+static void
+ticks(void **state)
+{
+    ticker tickers[3];
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        watched_init(&tickers[i].base);
+        gp__reactor_remove(tickers[i].base.watch);
+        tickers[i].until = i == 1 ? 2 : 0;
+        pthread_mutex_lock(&tickers[i].base.lock);
+        assert_int_equal(gp__reactor_every(&tickers[i].base.watch, on_tick, &tickers[i], NULL), 0);
+        pthread_mutex_unlock(&tickers[i].base.lock);
+    }
+    await_bytes(&tickers[0].base, 5);
+    await_bytes(&tickers[2].base, 5);
+    assert_int_equal(tickers[1].base.bytes, 2);
+    for (int i = 0; i < 3; i++) {
+        watched_release(&tickers[i].base);
+    }
+}
+
+/* ---- Beginning and end ---- */
+
+static void
+stopped_and_started_anew(void **state)
+{
+    watched one;
+    watched two;
+
+    (void)state;
+    watched_init(&one);
+    put(&one, "a");
+    await_bytes(&one, 1);
+    gp__reactor_stop();
+    gp__reactor_stop();
+    put(&one, "b");
+    gp__reactor_enable(one.watch, false);
+    gp__reactor_enable(one.watch, true);
+    watched_init(&two); /* starts the thread again, for the first one as well */
+    await_bytes(&one, 2);
+    gp__reactor_stop();
+    watched_release(&one);
+    watched_release(&two);
+}
+
+static void
+nothing_in_a_forked_child(void **state)
+{
+    watched one;
+    gp__watch *watch;
+    int status;
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(gp_runtime_init(), 0);
+    watched_init(&one);
+    pid = fork();
+    if (pid == 0) {
+        int rc = gp__reactor_add(&watch, one.ends[0], on_ready, &one, NULL);
+
+        gp__reactor_enable(one.watch, false);
+        gp__reactor_remove(one.watch);
+        gp__reactor_stop();
+        _exit(rc == GP_EFORKED ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    put(&one, "a");
+    await_bytes(&one, 1);
+    watched_release(&one);
+}
+
+static void
+every_allocation_fails(void **state)
+{
+    long failing = 0;
+    bool failed;
+    int ends[2];
+
+    (void)state;
+    gp__reactor_stop();
+    assert_int_equal(gp__fd_pipe(ends, NULL), 0);
+    do {
+        gp__watch *watch = NULL;
+        int rc;
+
+        alloc_begin(failing++);
+        rc = gp__reactor_add(&watch, ends[0], on_ready, NULL, NULL);
+        failed = alloc_failures() > 0;
+        assert_int_equal(rc, failed ? GP_ENOMEM : 0);
+        gp__reactor_remove(watch);
+        gp__reactor_stop();
+        alloc_end();
+    } while (failed);
+    gp__fd_close(&ends[0]);
+    gp__fd_close(&ends[1]);
+}
+
+static int
+finish(void **state)
+{
+    (void)state;
+    gp__reactor_stop();
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(readable_and_ended),
+        cmocka_unit_test(disabled_and_enabled),
+        cmocka_unit_test(removing_itself),
+        cmocka_unit_test(removing_waits_for_the_callback),
+        cmocka_unit_test(many_threads),
+        cmocka_unit_test(ticks),
+        cmocka_unit_test(stopped_and_started_anew),
+        cmocka_unit_test(nothing_in_a_forked_child),
+        cmocka_unit_test(every_allocation_fails),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, finish);
+}

@@ -1,0 +1,101 @@
+"""The example and the programs in the documentation run as they are printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+KV = ROOT / "examples" / "kv"
+KV_GO = ROOT / "build" / "examples" / "kv-go"
+
+pytestmark = pytest.mark.usefixtures("no_leftovers")
+
+
+def run(*command: Any, directory: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=directory,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(params=["python", pytest.param("go", marks=pytest.mark.go)])
+def kv_plugin(request: pytest.FixtureRequest) -> str:
+    if request.param == "python":
+        return f"{sys.executable} {KV / 'plugin.py'}"
+    if not KV_GO.exists():
+        pytest.fail(f"{KV_GO.relative_to(ROOT)} is missing: run scripts/test --quick")
+    return str(KV_GO)
+
+
+def test_kv_example(kv_plugin: str, tmp_path: Path) -> None:
+    host = KV / "host.py"
+    output = run(host, directory=tmp_path, KV_PLUGIN=kv_plugin)
+    assert "got greeting = hello, plugin\n" in output
+    assert output.endswith("its exit status is 0\n")
+
+    run(host, "put", "../key", "a value", directory=tmp_path, KV_PLUGIN=kv_plugin)
+    output = run(host, "get", "../key", directory=tmp_path, KV_PLUGIN=kv_plugin)
+    assert output == "got ../key = a value\n"
+    output = run(host, "get", "nothing", directory=tmp_path, KV_PLUGIN=kv_plugin)
+    assert output.startswith("got nothing: there is no key")
+
+    output = run(host, "put", "k", "v", directory=tmp_path, KV_PLUGIN=kv_plugin, KV_LOG="INFO")
+    assert "stored a value\n" in output
+
+
+def test_kv_example_with_a_plugin_that_fails(tmp_path: Path) -> None:
+    command = [sys.executable, str(KV / "host.py"), "false"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("the plugin failed: false: ")
+
+
+def programs(page: str) -> dict[str, str]:
+    """The code blocks of a page that follow a line with a file name in backquotes."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = re.findall(r"`(\w+\.(?:py|proto))`[^\n]*\n\n```\w+\n(.*?)```", text, re.DOTALL)
+    return dict(found)
+
+
+@pytest.mark.parametrize(
+    ("page", "output"),
+    [("README.md", "b'hello, world'\n"), ("docs/first-plugin.md", "b'world'\n")],
+)
+def test_programs_in_the_documentation(page: str, output: str, tmp_path: Path) -> None:
+    for name, text in programs(page).items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    if (tmp_path / "kv.proto").exists():
+        run(
+            *("-m", "grpc_tools.protoc", "-I", ".", "--python_out=.", "--grpc_python_out=."),
+            "kv.proto",
+            directory=tmp_path,
+        )
+    assert run("host.py", directory=tmp_path) == output
+
+
+def test_links_in_the_documentation() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), KV / "README.md"]
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert not broken

@@ -1,0 +1,251 @@
+"""Plugins that misbehave: the host says what was wrong, goes on, and nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pygo_plugin import (
+    ExitedEarlyError,
+    HandshakeError,
+    StartError,
+    StartTimeoutError,
+    VersionError,
+)
+
+pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
+
+SHORT = 0.5  # seconds, where the plugin will never answer
+
+
+# ---- Before the handshake -----------------------------------------------------------------------
+
+
+def test_exit(peers: Any, make_client: Any, records: Any) -> None:
+    client = make_client(peers.bad("exit", "-status", "3", "-stderr", "cannot open the database\n"))
+    with pytest.raises(ExitedEarlyError, match="cannot open the database") as caught:
+        client.start()
+    assert str(caught.value).startswith("bad")
+    assert caught.value.exit_status == 3
+    assert caught.value.stderr.strip() == "cannot open the database"
+    assert client.exited()
+    assert client.exit_status == 3
+    records.wait_for("cannot open the database")
+
+
+def test_exit_with_status_zero_is_too_early_as_well(peers: Any, make_client: Any) -> None:
+    with pytest.raises(ExitedEarlyError) as caught:
+        make_client(peers.bad("exit")).start()
+    assert caught.value.exit_status == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+def test_signal(peers: Any, make_client: Any, number: signal.Signals) -> None:
+    with pytest.raises(ExitedEarlyError, match=str(int(number))) as caught:
+        make_client(peers.bad("signal", "-signal", str(int(number)))).start()
+    assert caught.value.exit_status == -number
+
+
+@pytest.mark.parametrize(
+    "arguments", [["silent"], ["nonewline"], ["floodstderr"]], ids=lambda value: value[0]
+)
+def test_no_line_in_time(peers: Any, make_client: Any, arguments: list[str]) -> None:
+    client = make_client(peers.bad(*arguments), start_timeout=SHORT)
+    with pytest.raises(StartTimeoutError, match=r"^bad.*0\.5"):
+        client.start()
+    assert client.exited()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "hello",
+        "",
+        "1|1|unix",
+        "1|one|unix|/nowhere/pygo|grpc",
+        "1|1|udp|/nowhere/pygo|grpc",
+        "1|1|tcp|no port|grpc",
+        "1|1|unix|/nowhere/pygo|smoke-signals",
+    ],
+)
+def test_line_that_is_no_handshake(peers: Any, make_client: Any, line: str) -> None:
+    with pytest.raises(HandshakeError) as caught:
+        make_client(peers.bad("line", "-line", line)).start()
+    assert line in str(caught.value)
+    assert caught.value.line.rstrip(b"\n") == line.encode()
+
+
+@pytest.mark.parametrize("line", ["1|1|unix|/nowhere/pygo", "1|1|unix|/nowhere/pygo|netrpc"])
+def test_protocol_that_is_not_allowed(peers: Any, make_client: Any, line: str) -> None:
+    with pytest.raises(HandshakeError, match="netrpc"):
+        make_client(peers.bad("line", "-line", line)).start()
+
+
+def test_other_core_protocol(peers: Any, make_client: Any) -> None:
+    with pytest.raises(HandshakeError, match=r"incompatible core API version.*2.*1"):
+        make_client(peers.bad("wrongcore")).start()
+
+
+def test_other_version(peers: Any, make_client: Any) -> None:
+    command = peers.bad("line", "-line", "1|7|unix|/nowhere/pygo|grpc")
+    with pytest.raises(VersionError, match=r"incompatible API version.*7.*1") as caught:
+        make_client(command).start()
+    assert caught.value.plugin_version == 7
+    assert list(caught.value.host_versions) == [1]
+
+
+def test_nobody_at_the_address(peers: Any, make_client: Any) -> None:
+    client = make_client(peers.bad("line", "-line", "1|1|unix|/nowhere/pygo|grpc"))
+    assert client.ping(timeout=2) != ""
+
+
+@pytest.mark.parametrize("mode", ["longline", "binary"])
+def test_rubbish(peers: Any, make_client: Any, mode: str) -> None:
+    with pytest.raises(HandshakeError) as caught:
+        make_client(peers.bad(mode)).start()
+    assert len(str(caught.value)) < 4096
+    assert len(caught.value.line) > 0
+
+
+def test_closed_stdout(peers: Any, make_client: Any) -> None:
+    with pytest.raises(StartError, match="stdout"):
+        make_client(peers.bad("close-stdout")).start()
+
+
+def test_slow_line(peers: Any, make_client: Any) -> None:
+    assert make_client(peers.bad("slowline", "-interval", "5ms")).ping() == ""
+
+
+# ---- After the handshake ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["close-stdio"], ["floodstdout-after-handshake"], ["floodstderr", "-serve"]],
+    ids=lambda value: value[0],
+)
+def test_odd_output_does_no_harm(peers: Any, make_client: Any, arguments: list[str]) -> None:
+    client = make_client(peers.bad(*arguments))
+    for _ in range(20):
+        assert client.ping() == ""
+    client.kill()
+    assert client.exit_status == 0
+
+
+@pytest.mark.parametrize(
+    "mode", ["ignore-shutdown", "hang-shutdown", "drop-on-shutdown-and-survive"]
+)
+def test_stubborn_plugins_are_killed(peers: Any, make_client: Any, mode: str) -> None:
+    client = make_client(peers.bad(mode))
+    assert client.ping() == ""
+    client.kill()
+    assert client.exited()
+    assert client.exit_status == -signal.SIGKILL
+
+
+def test_dropped_connection_is_a_graceful_end(peers: Any, make_client: Any) -> None:
+    client = make_client(peers.bad("drop-on-shutdown", "-status", "6"))
+    assert client.ping() == ""
+    client.kill()
+    assert client.exit_status == 6
+
+
+# ---- Pipes that outlive the plugin --------------------------------------------------------------
+
+
+@pytest.fixture
+def orphan_log() -> Iterator[io.BytesIO]:
+    """Takes the plugin's stderr, where the orphan's process id is, and ends it after the test."""
+    log = io.BytesIO()
+    yield log
+    for pid in re.findall(rb"orphan pid (\d+)", log.getvalue()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def test_early_exit_with_an_orphan(peers: Any, make_client: Any, orphan_log: io.BytesIO) -> None:
+    client = make_client(peers.bad("orphan-pipe", "-status", "4"), stderr=orphan_log)
+    with pytest.raises(ExitedEarlyError, match="orphan pid") as caught:
+        client.start()
+    assert caught.value.exit_status == 4
+    client.kill()
+
+
+def test_kill_does_not_wait_for_an_orphan(
+    peers: Any, make_client: Any, orphan_log: io.BytesIO, eventually: Any
+) -> None:
+    client = make_client(peers.bad("orphan-pipe", "-serve"), stderr=orphan_log)
+    client.start()
+    eventually(client.exited, "exited()")
+    client.kill()
+    assert client.exit_status == 0
+    assert b"orphan pid" in orphan_log.getvalue()
+
+
+# ---- Logs ---------------------------------------------------------------------------------------
+
+
+def lines_of(peers: Any, make_client: Any, records: Any, kinds: str) -> list[Any]:
+    client = make_client(peers.bad("stderr-lines", "-serve", "-kinds", kinds))
+    client.start()
+    client.kill()
+    return list(records.records)
+
+
+def test_hclog_lines(peers: Any, make_client: Any, records: Any) -> None:
+    found = lines_of(peers, make_client, records, "hclog")
+    assert [(r.levelname, r.getMessage()) for r in found] == [
+        ("TRACE", "a trace"),
+        ("DEBUG", "a debug"),
+        ("INFO", "an info"),
+        ("WARNING", "a warning"),
+        ("ERROR", "an error"),
+    ]
+    assert found[0].created == pytest.approx(1714979289.123456, abs=1e-6)
+    assert found[1].created == pytest.approx(1714979289.123456 - 7200, abs=1e-6)
+    info = found[2]
+    assert info.hclog_module == "peer.sub"
+    assert info.hclog == {"answer": 42, "nested": {"a": [1, None, True]}, "text": "ünïcode"}
+    assert found[4].hclog == {"error": "it broke"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (
+            "prefix",
+            ["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "DEBUG", "DEBUG"],
+        ),
+        ("json", ["DEBUG"] * 6),
+        ("panic", ["ERROR", "ERROR", "ERROR", "ERROR", "INFO", "ERROR", "ERROR"]),
+        ("fatal", ["ERROR"] * 3),
+        ("traceback", ["ERROR"] * 3),
+        ("invalid-utf8", ["DEBUG", "INFO"]),
+        ("unfinished", ["DEBUG"]),
+    ],
+)
+def test_levels_of_lines(
+    peers: Any, make_client: Any, records: Any, kind: str, expected: list[str]
+) -> None:
+    found = lines_of(peers, make_client, records, kind)
+    assert [r.levelname for r in found] == expected, [r.getMessage() for r in found]
+
+
+def test_odd_types_are_text(peers: Any, make_client: Any, records: Any) -> None:
+    found = lines_of(peers, make_client, records, "odd-types")
+    assert len(found) == 2
+    assert "no such time" in found[1].getMessage()
+
+
+@pytest.mark.parametrize("kind", ["long", "long-hclog", "nul", "empty"])
+def test_extreme_lines(peers: Any, make_client: Any, records: Any, kind: str) -> None:
+    found = lines_of(peers, make_client, records, kind)
+    total = sum(len(r.getMessage()) for r in found)
+    assert total >= {"long": 1 << 20, "long-hclog": 1 << 20, "nul": 3, "empty": 0}[kind]

@@ -1,0 +1,160 @@
+"""What Client makes of its options, as far as no plugin has to run."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import warnings
+from typing import Any
+
+import pytest
+
+from pygo_plugin import (
+    Client,
+    ClientConfig,
+    ClosedError,
+    Cmd,
+    ConfigError,
+    HandshakeConfig,
+    Plugin,
+    ReattachConfig,
+    client,
+)
+
+HANDSHAKE = HandshakeConfig(1, "KEY", "value")
+REATTACH = ReattachConfig("grpc", "unix", "/nowhere/socket", 1)
+
+
+class Nothing(Plugin):
+    pass
+
+
+def test_nothing_happens_before_the_start() -> None:
+    instance = Client(ClientConfig())
+    assert instance.exited() is False
+    assert instance.reattach_config().valid is False
+    assert instance.conn_endpoint() == ""
+    assert (instance.pid, instance.id) == (-1, "")
+    assert (instance.protocol, instance.negotiated_version) == ("", 0)
+    assert instance.exit_status is None
+    assert "not started" in repr(instance)
+    with pytest.raises(ClosedError, match="not been started"):
+        _ = instance.channel
+
+
+def test_name_is_the_base_name_of_the_program() -> None:
+    assert Client(["/opt/plugins/kv-go", "-v"]).name == "kv-go"
+    assert Client(reattach_config=REATTACH).name == "/nowhere/socket"
+
+
+def test_kill_before_the_start_is_final() -> None:
+    instance = Client("/nowhere/plugin")
+    instance.kill()
+    instance.kill()
+    assert instance.exited() is True
+    with pytest.raises(ClosedError, match=r"^plugin: has been killed"):
+        instance.start()
+    assert "killed" in instance.ping()
+
+
+def test_never_started_means_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        instance = Client("/nowhere/plugin")
+        del instance
+        gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "either a cmd or a reattach_config; neither is set"),
+        ({"cmd": "p", "reattach_config": REATTACH}, "both are set"),
+        ({"cmd": []}, "names no program"),
+        ({"reattach_config": ReattachConfig()}, "needs protocol, network and address"),
+    ],
+)
+def test_exactly_one_target(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Client(**options)
+    config = ClientConfig(**options)
+    with pytest.raises(ConfigError, match=words):  # a config may still change until the start
+        Client(config).start()
+
+
+def test_options_beside_a_config_are_refused() -> None:
+    with pytest.raises(ConfigError, match="set min_port on the config"):
+        Client(ClientConfig(cmd="p"), min_port=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"auto_mtls": True}, "auto_mtls is not available in this version"),
+        ({"allowed_protocols": ["netrpc"]}, "netrpc is not available in this version"),
+        ({"allowed_protocols": ["grpc", "netrpc"]}, "netrpc is not available"),
+        ({"allowed_protocols": ["carrier-pigeon"]}, "'carrier-pigeon'"),
+        ({"allowed_protocols": []}, "allowed_protocols is empty"),
+        ({"min_port": 2000, "max_port": 1000}, "min_port is 2000, more than max_port 1000"),
+        ({"plugins": {"kv": Nothing}}, r"write Nothing\(\)"),
+        ({"handshake_config": HandshakeConfig(1, "A=B", "v")}, "magic cookie"),
+    ],
+)
+def test_start_checks_what_it_cannot_do(options: dict[str, Any], words: str) -> None:
+    instance = Client("plugin-of-mine", **options)
+    with pytest.raises(ConfigError, match=rf"^plugin-of-mine: .*{words}"):
+        instance.start()
+    with pytest.raises(ConfigError, match=words):
+        instance.ping()  # says nothing about the plugin's health
+
+
+@pytest.mark.parametrize("entry", ["NOVALUE", "=x", "A=\0", 7])
+def test_environment_entries_are_checked(entry: Any) -> None:
+    cmd = Cmd("plugin-of-mine")
+    cmd.env = [entry]
+    with pytest.raises(ConfigError, match='"KEY=VALUE" entries only'):
+        Client(cmd).start()
+
+
+def test_dispense_names_the_known_plugins_before_it_starts_anything() -> None:
+    instance = Client("/nowhere/plugin", plugins={"kv": Nothing(), "other": Nothing()})
+    with pytest.raises(ValueError, match=r"no plugin named 'vk'; known: 'kv', 'other'$"):
+        instance.dispense("vk")
+    assert instance.exited() is False
+
+
+def test_environment_is_the_hosts_with_the_commands_over_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYGO_A", "host")
+    monkeypatch.setenv("PYGO_B", "host")
+    for name in client.NOT_INHERITED:
+        monkeypatch.setenv(name, "of the host's own host")
+    cmd = Cmd("p")
+    cmd.env = ["PYGO_B=cmd=1", "PYGO_B=cmd=2", "PYGO_C="]
+    entries = client._environment(cmd, False, "p")
+    assert "PYGO_A=host" in entries
+    assert [e for e in entries if e.startswith("PYGO_B=")] == ["PYGO_B=cmd=2"]
+    assert "PYGO_C=" in entries
+    assert not [e for e in entries if e.startswith(client.NOT_INHERITED)]
+    assert len(entries) <= len(os.environ) + 1
+
+    assert client._environment(cmd, True, "p") == ["PYGO_B=cmd=2", "PYGO_C="]
+
+
+def test_addresses_compare_and_print() -> None:
+    address = client.Address("tcp", "127.0.0.1:1")
+    assert (address.network(), address.string(), str(address)) == (
+        "tcp",
+        "127.0.0.1:1",
+        "127.0.0.1:1",
+    )
+    assert address == client.Address("tcp", "127.0.0.1:1")
+    assert address != client.Address("unix", "127.0.0.1:1")
+    assert len({address, client.Address("tcp", "127.0.0.1:1")}) == 1
+
+
+def test_handshake_is_shared_not_copied() -> None:
+    config = ClientConfig(cmd=sys.executable, handshake_config=HANDSHAKE)
+    assert config.handshake_config is HANDSHAKE

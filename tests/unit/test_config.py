@@ -1,0 +1,286 @@
+"""The configuration classes: kept names and forms, type checks, equality, what repr hides."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pygo_plugin import (
+    ClientConfig,
+    Cmd,
+    ConfigError,
+    HandshakeConfig,
+    Plugin,
+    ReattachConfig,
+    ServeConfig,
+)
+from pygo_plugin.config import plugin_sets
+
+
+class Nothing(Plugin):
+    pass
+
+
+# ---- HandshakeConfig ----------------------------------------------------------------------------
+
+
+def test_handshake_defaults_and_positional_arguments() -> None:
+    empty = HandshakeConfig()
+    assert (empty.protocol_version, empty.magic_cookie_key, empty.magic_cookie_value) == (0, "", "")
+    full = HandshakeConfig(3, "KEY", "value")
+    assert (full.protocol_version, full.magic_cookie_key, full.magic_cookie_value) == (
+        3,
+        "KEY",
+        "value",
+    )
+
+
+def test_handshake_attributes_can_be_set() -> None:
+    handshake = HandshakeConfig()
+    handshake.protocol_version = 2
+    handshake.magic_cookie_key = "KEY"
+    handshake.magic_cookie_value = "value"
+    assert handshake == HandshakeConfig(2, "KEY", "value")
+    assert handshake != HandshakeConfig(2, "KEY", "other")
+
+
+def test_handshake_repr_hides_the_cookie_value() -> None:
+    shown = repr(HandshakeConfig(1, "KEY", "s3cret"))
+    assert "KEY" in shown
+    assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize("version", ["1", 1.0, None, True])
+def test_handshake_version_is_an_int(version: Any) -> None:
+    with pytest.raises(TypeError, match=r"protocol_version must be an int, not \w+"):
+        HandshakeConfig(version)
+
+
+def test_misspelt_attributes_are_refused() -> None:
+    with pytest.raises(AttributeError):
+        HandshakeConfig().magic_cookie = "x"  # type: ignore[attr-defined]
+
+
+# ---- Cmd ----------------------------------------------------------------------------------------
+
+
+def test_cmd_of_a_string_is_one_program() -> None:
+    cmd = Cmd("/opt/my plugin --flag")
+    assert cmd.args == ["/opt/my plugin --flag"]
+    assert cmd.path == "/opt/my plugin --flag"
+    assert cmd.valid
+
+
+def test_cmd_of_a_list() -> None:
+    cmd = Cmd(["python3", Path("plugin.py"), b"-v"])  # type: ignore[list-item]
+    assert cmd.args == ["python3", "plugin.py", "-v"]
+    assert cmd.path == "python3"
+
+
+def test_cmd_without_arguments_is_invalid_until_it_gets_some() -> None:
+    cmd = Cmd()
+    assert (cmd.path, cmd.args, cmd.env, cmd.dir, cmd.valid) == ("", [], [], "", False)
+    cmd.path = "./plugin"
+    cmd.args.append("-v")
+    assert cmd.valid
+    assert cmd.args == ["./plugin", "-v"]
+    cmd.path = "./other"
+    assert cmd.args == ["./other", "-v"]
+
+
+def test_cmd_repr_hides_values_of_the_environment() -> None:
+    cmd = Cmd(["p"])
+    cmd.env = ["TOKEN=s3cret"]
+    assert "TOKEN" in repr(cmd)
+    assert "s3cret" not in repr(cmd)
+
+
+@pytest.mark.parametrize("args", [7, {"a": "b"}, ["p", 7]])
+def test_cmd_arguments_are_strings(args: Any) -> None:
+    with pytest.raises(ConfigError, match=r"Cmd\.args.* must be"):
+        Cmd(args)
+
+
+def test_cmd_env_is_a_list() -> None:
+    with pytest.raises(TypeError, match="env_to_list"):
+        Cmd("p").env = {"A": "b"}  # type: ignore[assignment]
+
+
+# ---- ReattachConfig -----------------------------------------------------------------------------
+
+
+def test_reattach_is_valid_with_protocol_network_and_address() -> None:
+    assert not ReattachConfig().valid
+    assert ReattachConfig().pid == -1
+    assert not ReattachConfig("grpc", "unix").valid
+    reattach = ReattachConfig("grpc", "unix", "/s", 7, True)
+    assert reattach.valid
+    assert (reattach.protocol, reattach.network, reattach.address) == ("grpc", "unix", "/s")
+    assert (reattach.pid, reattach.test, reattach.protocol_version) == (7, True, 0)
+
+
+# ---- ClientConfig -------------------------------------------------------------------------------
+
+
+def test_client_config_defaults() -> None:
+    config = ClientConfig()
+    assert config.plugins == {}
+    assert config.handshake_config == HandshakeConfig()
+    assert config.cmd() is None
+    assert config.reattach_config() is None
+    assert (config.min_port, config.max_port) == (10000, 25000)
+    assert config.auto_mtls is False
+    assert config.managed is False
+    assert config.start_timeout() == 60_000
+    assert config.allowed_protocols == ["grpc"]
+    assert config.plugin_log_buffer_size == 65536
+
+
+def test_kept_setters() -> None:
+    config = ClientConfig()
+    config.plugins["kv"] = Nothing()
+    config.set_start_timeout(1500)
+    assert config.start_timeout() == 1500
+    config.set_cmd("prog --not-split")
+    assert config.cmd() == Cmd("prog --not-split")
+    config.set_cmd(["prog", "arg"])
+    assert config.cmd() == Cmd(["prog", "arg"])
+    cmd = Cmd("x")
+    config.set_cmd(cmd)
+    assert config.cmd() is cmd
+    reattach = ReattachConfig("grpc", "tcp", "127.0.0.1:1")
+    config.set_reattach_config(reattach)
+    assert config.reattach_config() is reattach
+    config.min_port, config.max_port, config.auto_mtls = 1024, 2048, True
+
+
+def test_keywords_do_what_attributes_do() -> None:
+    plugins, logger = {"kv": Nothing()}, logging.getLogger("x")
+    config = ClientConfig(
+        plugins=plugins,
+        handshake_config=HandshakeConfig(1, "K", "v"),
+        cmd=["prog", "arg"],
+        min_port=5000,
+        max_port=6000,
+        start_timeout=2.5,
+        logger=logger,
+        stderr=sys.stderr,
+        managed=True,
+        skip_host_env=True,
+        plugin_log_buffer_size=1024,
+    )
+    assert config.plugins is plugins
+    assert config.handshake_config.protocol_version == 1
+    assert config.cmd() == Cmd(["prog", "arg"])
+    assert config.start_timeout() == 2500
+    assert config.logger is logger
+    assert config.stderr is sys.stderr
+    assert (config.managed, config.skip_host_env) == (True, True)
+    assert config.plugin_log_buffer_size == 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("plugins", ["kv"], "a dict"),
+        ("handshake_config", {"protocol_version": 1}, "a HandshakeConfig"),
+        ("min_port", "1024", "an int"),
+        ("max_port", 65536, "between 0 and 65535"),
+        ("allowed_protocols", "grpc", "a list of str"),
+        ("managed", "yes", "True or False"),
+        ("logger", "myapp", r"a logging\.Logger"),
+        ("stderr", "/dev/null", "an object with write"),
+        ("stderr", -1, "not be negative"),
+        ("plugin_log_buffer_size", 0, "greater than 0"),
+        ("auto_mtls", None, "True or False"),
+    ],
+)
+def test_assignments_are_checked(name: str, value: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=rf"ClientConfig\.{name} must.*{words}"):
+        setattr(ClientConfig(), name, value)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_start_timeout_is_positive(timeout: float) -> None:
+    with pytest.raises(ConfigError, match="start_timeout must be greater than 0"):
+        ClientConfig(start_timeout=timeout)
+
+
+def test_start_timeout_is_a_number() -> None:
+    with pytest.raises(TypeError, match="start_timeout must be a number"):
+        ClientConfig().set_start_timeout("1s")  # type: ignore[arg-type]
+
+
+def test_equality_compares_fields() -> None:
+    one, other = ClientConfig(cmd="p"), ClientConfig(cmd="p")
+    assert one == other
+    other.min_port = 1
+    assert one != other
+    assert one != "something else"
+
+
+def test_configs_are_unhashable() -> None:
+    with pytest.raises(TypeError):
+        hash(ClientConfig())
+
+
+def test_client_config_repr_hides_secrets() -> None:
+    config = ClientConfig(cmd="p", handshake_config=HandshakeConfig(1, "K", "c00kie"))
+    cmd = config.cmd()
+    assert cmd is not None
+    cmd.env = ["TOKEN=s3cret"]
+    assert "c00kie" not in repr(config)
+    assert "s3cret" not in repr(config)
+
+
+# ---- ServeConfig and plugin sets ----------------------------------------------------------------
+
+
+def test_serve_config() -> None:
+    config = ServeConfig()
+    assert (config.plugins, config.versioned_plugins, config.network) == ({}, {}, "unix")
+    config.plugins["kv"] = Nothing()
+    with pytest.raises(TypeError, match="must be a HandshakeConfig, not dict"):
+        config.handshake_config = {}  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match='"unix" or "tcp"'):
+        config.network = "udp"
+
+
+def test_plugins_count_as_the_handshakes_version() -> None:
+    plain, versioned = {"kv": Nothing()}, {"kv": Nothing()}
+    config = ServeConfig(
+        handshake_config=HandshakeConfig(2), plugins=plain, versioned_plugins={5: versioned}
+    )
+    assert plugin_sets(config, "x") == {2: plain, 5: versioned}
+
+
+def test_a_version_cannot_be_given_twice() -> None:
+    config = ServeConfig(
+        handshake_config=HandshakeConfig(2),
+        plugins={"kv": Nothing()},
+        versioned_plugins={2: {"kv": Nothing()}},
+    )
+    with pytest.raises(ConfigError, match=r"^x: .*versioned_plugins\[2\] is set as well"):
+        plugin_sets(config, "x")
+
+
+def test_no_plugins_at_all_is_one_empty_set() -> None:
+    assert plugin_sets(ServeConfig(handshake_config=HandshakeConfig(4)), "x") == {4: {}}
+
+
+@pytest.mark.parametrize(
+    ("plugin", "words"),
+    [(Nothing, r"write Nothing\(\)"), ("kv", "an instance of a subclass of Plugin, not str")],
+)
+def test_plugins_are_instances(plugin: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        plugin_sets(ServeConfig(plugins={"kv": plugin}), "x")
+
+
+def test_versions_are_integers() -> None:
+    with pytest.raises(ConfigError, match="must be an int, not str"):
+        plugin_sets(ServeConfig(versioned_plugins={"1": {}}), "x")  # type: ignore[dict-item]

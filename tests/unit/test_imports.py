@@ -1,0 +1,97 @@
+"""What imports cost, counted in modules: times would depend on the machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "argparse",
+    "asyncio",
+    "collections",
+    "concurrent",
+    "dataclasses",
+    "enum",
+    "functools",
+    "google",
+    "grpc",
+    "inspect",
+    "json",
+    "logging",
+    "re",
+    "shutil",
+    "signal",
+    "socket",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "typing",
+}
+
+
+def imported_by(statements: str) -> set[str]:
+    """The top-level modules that the statements import into a bare interpreter."""
+    script = f"""
+import sys
+before = set(sys.modules)
+{statements}
+new = sorted(set(sys.modules) - before)
+import json
+print(json.dumps(new))
+"""
+    output = subprocess.check_output([sys.executable, "-c", script], text=True)
+    return set(json.loads(output))
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "import pygo_plugin",
+        "from pygo_plugin import HandshakeConfig, Plugin, ServeConfig",
+        "from pygo_plugin import errors, utils",
+        "from pygo_plugin import Server, serve",
+        "from pygo_plugin import Cmd, ClientConfig, ReattachConfig",
+    ],
+)
+def test_what_a_plugin_needs_is_light(statements: str) -> None:
+    found = {name.partition(".")[0] for name in imported_by(statements)}
+    assert not found & HEAVY
+
+
+def test_a_plugin_does_not_load_the_hosts_side() -> None:
+    found = imported_by("from pygo_plugin import HandshakeConfig, Plugin, ServeConfig, serve")
+    assert "pygo_plugin.client" not in found
+    assert "pygo_plugin._logging" not in found
+
+
+def test_a_host_does_not_load_grpcio_or_the_plugins_side() -> None:
+    found = imported_by("from pygo_plugin import Client, cleanup_clients")
+    assert "grpc" not in found
+    assert "asyncio" not in found
+    assert "pygo_plugin.server" not in found
+
+
+def test_the_package_alone_does_not_load_the_core() -> None:
+    assert "pygo_plugin._core" not in imported_by("import pygo_plugin")
+
+
+def test_nothing_heavy_is_imported_before_the_handshake() -> None:
+    script = """
+import os, sys
+before = set(sys.modules)
+from pygo_plugin import HandshakeConfig, ServeConfig, Server, server
+
+os.environ["PYGO_KEY"] = "value"
+os.environ.pop("PLUGIN_CLIENT_CERT", None)
+server._print_handshake = lambda line: os.write(1, " ".join(set(sys.modules) - before).encode())
+plugin = Server(ServeConfig(handshake_config=HandshakeConfig(1, "PYGO_KEY", "value")))
+assert plugin.serve(), plugin.error_msg
+plugin.stop(None).wait()
+"""
+    output = subprocess.check_output([sys.executable, "-c", script], text=True)
+    found = {name.partition(".")[0] for name in output.split()}
+    assert "pygo_plugin" in found
+    assert not found & {"asyncio", "grpc", "json", "logging", "socket", "tempfile", "threading"}

@@ -1,0 +1,453 @@
+"""The plugin's side, run as a process of its own and looked at from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pygo_plugin import ConfigError, HandshakeConfig, Plugin, ServeConfig, Server, server
+
+COOKIE = {"PYGO_TEST_COOKIE": "pygo"}
+
+Run = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def run(socket_dir: Path) -> Iterator[Run]:
+    """Starts a plugin as a host would, and kills it after the test."""
+    processes = []
+
+    def start(command: list[str], **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **COOKIE, "PLUGIN_PROTOCOL_VERSIONS": "1", **environment},
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def handshake(process: subprocess.Popen[str]) -> list[str]:
+    """The fields of the handshake line."""
+    assert process.stdout is not None
+    line = b""
+    while not line.endswith(b"\n"):
+        # Byte by byte: communicate() would not find what a reader has taken beyond the line.
+        byte = os.read(process.stdout.fileno(), 1)
+        if not byte:
+            pytest.fail(f"no handshake but {line!r}; stderr: {process.communicate()[1]}")
+        line += byte
+    return line.decode().rstrip("\n").split("|")
+
+
+def shut_down(fields: list[str]) -> None:
+    import grpc
+
+    target = fields[3] if fields[2] == "tcp" else f"unix:{fields[3]}"
+    with grpc.insecure_channel(target) as channel:
+        channel.unary_unary("/plugin.GRPCController/Shutdown")(b"", timeout=10)
+
+
+# ---- The handshake line -------------------------------------------------------------------------
+
+
+def test_handshake_line(run: Run, peers: Any, socket_dir: Path) -> None:
+    fields = handshake(run(peers.plugin("python")))
+    assert fields[:3] == ["1", "1", "unix"]
+    assert fields[4] == "grpc"
+    assert fields[5:] in ([], [""])  # no certificate, and nothing behind
+    path = Path(fields[3])
+    assert path.is_socket()
+    assert path.parent == socket_dir
+    assert path.name.startswith("plugin")
+
+
+def test_handshake_over_tcp_within_the_limits(run: Run, peers: Any) -> None:
+    process = run(
+        peers.plugin("python", "--network", "tcp"),
+        PLUGIN_MIN_PORT="23000",
+        PLUGIN_MAX_PORT="24000",
+    )
+    fields = handshake(process)
+    assert fields[2] == "tcp"
+    host, port = fields[3].split(":")
+    assert host == "127.0.0.1"
+    assert 23000 <= int(port) <= 24000
+
+
+def test_socket_directory_of_the_host(run: Run, peers: Any, socket_dir: Path) -> None:
+    directory = socket_dir / "given"
+    directory.mkdir()
+    fields = handshake(run(peers.plugin("python"), PLUGIN_UNIX_SOCKET_DIR=str(directory)))
+    assert Path(fields[3]).parent == directory
+
+
+def test_socket_group_of_the_host(run: Run, peers: Any) -> None:
+    fields = handshake(run(peers.plugin("python"), PLUGIN_UNIX_SOCKET_GROUP=str(os.getgid())))
+    status = os.stat(fields[3])
+    assert status.st_gid == os.getgid()
+    assert status.st_mode & 0o777 == 0o660
+
+
+def test_unknown_group(run: Run, peers: Any) -> None:
+    process = run(peers.plugin("python"), PLUGIN_UNIX_SOCKET_GROUP="no-such-group")
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (1, "")
+    assert "[ERROR]" in stderr
+    assert "no-such-group" in stderr
+
+
+def test_falls_back_to_tcp_where_no_socket_fits(run: Run, peers: Any, socket_dir: Path) -> None:
+    directory = socket_dir / ("x" * 120)
+    directory.mkdir()
+    process = run(
+        peers.plugin("python"),
+        PLUGIN_UNIX_SOCKET_DIR=str(directory),
+        PLUGIN_MIN_PORT="23000",
+        PLUGIN_MAX_PORT="24000",
+    )
+    assert handshake(process)[2] == "tcp"
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("[WARN] plugin: no unix socket")
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (("2000", "1000"), "PLUGIN_MIN_PORT is 2000, more than PLUGIN_MAX_PORT 1000"),
+        (("many", "1000"), "PLUGIN_MIN_PORT must be a port, but is 'many'"),
+        (("1", "65536"), "PLUGIN_MAX_PORT must be a port, but is '65536'"),
+    ],
+)
+def test_senseless_ports(run: Run, peers: Any, limits: tuple[str, str], words: str) -> None:
+    process = run(
+        peers.plugin("python", "--network", "tcp"),
+        PLUGIN_MIN_PORT=limits[0],
+        PLUGIN_MAX_PORT=limits[1],
+    )
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (1, "")
+    assert words in stderr
+
+
+def test_unflushed_output_does_not_come_before_the_line(run: Run, peers: Any) -> None:
+    process = run(peers.plugin("python", "--early-print", "too early"), PYTHONUNBUFFERED="")
+    fields = handshake(process)
+    assert fields[0] == "1"
+    shut_down(fields)
+    assert process.communicate(timeout=30)[0] == "too early\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "offered", "chosen"),
+    [
+        ("1,2,3", "1,2", "2"),
+        ("1,2,3", "3,9", "3"),
+        ("2,3", "1", "2"),
+        ("2,3", "", "2"),
+        ("1,2", "x,2", "2"),
+    ],
+)
+def test_version_choice(run: Run, peers: Any, own: str, offered: str, chosen: str) -> None:
+    process = run(peers.plugin("python", "--versions", own), PLUGIN_PROTOCOL_VERSIONS=offered)
+    assert handshake(process)[1] == chosen
+
+
+def test_invalid_versions_are_noted(run: Run, peers: Any) -> None:
+    process = run(peers.plugin("python"), PLUGIN_PROTOCOL_VERSIONS="x,1")
+    handshake(process)
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith("[WARN]")
+    assert "x" in line
+
+
+# ---- Refusals -----------------------------------------------------------------------------------
+
+
+def test_started_by_hand(peers: Any) -> None:
+    done = subprocess.run(peers.plugin("python"), capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "not meant to be run directly" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_magic_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = Server(ServeConfig(handshake_config=HandshakeConfig(1, "PYGO_KEY", "value")))
+    monkeypatch.delenv("PYGO_KEY", raising=False)
+    assert plugin.check_magic_key() is False
+    assert "not meant to be run directly" in plugin.error_msg
+    monkeypatch.setenv("PYGO_KEY", "other")
+    assert plugin.check_magic_key() is False
+    monkeypatch.setenv("PYGO_KEY", "value")
+    assert plugin.check_magic_key() is True
+
+
+@pytest.mark.parametrize("cookie", [("", ""), ("KEY", ""), ("", "value")])
+def test_misconfigured_cookie(cookie: tuple[str, str]) -> None:
+    plugin = Server(ServeConfig(handshake_config=HandshakeConfig(1, *cookie)))
+    assert plugin.serve() is False
+    assert "Misconfigured" in plugin.error_msg
+
+
+def test_server_takes_a_serve_config() -> None:
+    with pytest.raises(ConfigError, match="takes a ServeConfig, not dict"):
+        Server({})  # type: ignore[arg-type]
+
+
+def test_host_that_wants_auto_mtls(run: Run, peers: Any) -> None:
+    process = run(peers.plugin("python"), PLUGIN_CLIENT_CERT="-----BEGIN CERTIFICATE-----")
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (1, "")
+    assert stderr.startswith("[ERROR]")
+    assert "AutoMTLS" in stderr
+
+
+def test_stop_before_serve() -> None:
+    assert Server(ServeConfig()).stop().is_set()
+
+
+def test_failing_author_is_a_traceback() -> None:
+    script = """
+    from pygo_plugin import *
+    serve(ServeConfig(handshake_config=HandshakeConfig(1, "PYGO_TEST_COOKIE", "pygo"),
+                      plugins={"kv": Plugin()}))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, **COOKIE},
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "NotImplementedError: Plugin has no server_register" in done.stderr
+
+
+# ---- Ways out -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flavour", ["core", "grpcio"])
+@pytest.mark.parametrize("network", ["unix", "tcp"])
+def test_shutdown_ends_the_process(
+    run: Run, peers: Any, socket_dir: Path, flavour: str, network: str
+) -> None:
+    process = run(peers.plugin("python", "--network", network, "--server", flavour))
+    fields = handshake(process)
+    shut_down(fields)
+    assert process.wait(30) == 0
+    assert list(socket_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize(("end", "status"), [("exit", 5), ("raise", 1)])
+def test_socket_is_gone_however_the_program_ends(
+    run: Run, peers: Any, socket_dir: Path, end: str, status: int
+) -> None:
+    process = run(peers.plugin("python", "--end", end))
+    shut_down(handshake(process))
+    assert process.wait(30) == status
+    assert list(socket_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_signals_kill_after_the_socket_is_gone(
+    run: Run, peers: Any, socket_dir: Path, number: signal.Signals
+) -> None:
+    process = run(peers.plugin("python"))
+    handshake(process)
+    process.send_signal(number)
+    assert process.wait(30) == -number
+    assert list(socket_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["--thread"]])
+def test_sigint_is_swallowed(run: Run, peers: Any, arguments: list[str]) -> None:
+    process = run(peers.plugin("python", *arguments))
+    fields = handshake(process)
+    process.send_signal(signal.SIGINT)
+    shut_down(fields)
+    assert process.wait(30) == 0
+    assert "KeyboardInterrupt" not in process.communicate()[1]
+
+
+def test_sigint_is_not_ignored_for_children_of_the_plugin(run: Run, peers: Any) -> None:
+    """An ignored signal stays ignored across exec, a handled one does not."""
+    import grpc
+    import probe_pb2
+    import probe_pb2_grpc
+
+    fields = handshake(run(peers.plugin("python")))
+    with grpc.insecure_channel(f"unix:{fields[3]}") as channel:
+        found = probe_pb2_grpc.ProbeStub(channel).Environ(probe_pb2.EnvironRequest(), timeout=10)
+    bit = 1 << (signal.SIGINT - 1)
+    assert not found.signals_ignored & bit
+    assert found.signals_caught & bit
+
+
+def test_forked_child_of_a_plugin_leaves_the_socket_alone(run: Run, socket_dir: Path) -> None:
+    script = """
+    import os, sys
+    from pygo_plugin import *
+    server = Server(ServeConfig(handshake_config=HandshakeConfig(1, "PYGO_TEST_COOKIE", "pygo")))
+    assert server.serve()
+    pid = os.fork()
+    if pid == 0:
+        sys.exit(4)
+    _, status = os.waitpid(pid, 0)
+    print(os.waitstatus_to_exitcode(status), len(os.listdir(os.environ["TMPDIR"])), flush=True)
+    server.stop(None).wait()
+    """
+    process = run([sys.executable, "-c", textwrap.dedent(script)])
+    handshake(process)
+    assert process.communicate(timeout=30)[0] == "4 1\n"
+    assert process.returncode == 0
+    assert list(socket_dir.iterdir()) == []
+
+
+def test_serve_without_wait(run: Run, socket_dir: Path) -> None:
+    script = """
+    from pygo_plugin import *
+    server = Server(ServeConfig(handshake_config=HandshakeConfig(1, "PYGO_TEST_COOKIE", "pygo")))
+    print(server.serve(), server.serve(), server.error_msg)
+    print(server.stop(None).wait(20))
+    """
+    process = run([sys.executable, "-c", textwrap.dedent(script)])
+    fields = handshake(process)
+    assert fields[:3] == ["1", "1", "unix"]
+    assert process.communicate(timeout=30)[0] == ("True False this Server serves already\nTrue\n")
+    assert list(socket_dir.iterdir()) == []
+
+
+def test_signals_are_given_back(run: Run) -> None:
+    script = """
+    import signal
+    from pygo_plugin import *
+    server = Server(ServeConfig(handshake_config=HandshakeConfig(1, "PYGO_TEST_COOKIE", "pygo")))
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    server.serve()
+    during = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    server.stop(None).wait()
+    after = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    print(before == after, before == during)
+    """
+    process = run([sys.executable, "-c", textwrap.dedent(script)])
+    handshake(process)
+    assert process.communicate(timeout=30)[0] == "True False\n"
+
+
+def test_handlers_of_the_author_stay(run: Run) -> None:
+    script = """
+    import signal
+    from pygo_plugin import *
+    def own(number, frame): pass
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, own)
+    server = Server(ServeConfig(handshake_config=HandshakeConfig(1, "PYGO_TEST_COOKIE", "pygo")))
+    server.serve()
+    print([signal.getsignal(n) is own for n in (signal.SIGINT, signal.SIGTERM)])
+    """
+    process = run([sys.executable, "-c", textwrap.dedent(script)])
+    handshake(process)
+    assert process.communicate(timeout=30)[0] == "[True, True]\n"
+
+
+# ---- Logging ------------------------------------------------------------------------------------
+
+
+def log_through(fields: list[str], text: bytes) -> None:
+    import grpc
+    import probe_pb2
+    import probe_pb2_grpc
+
+    line = probe_pb2.Line(channel="LOG", text=text, level="debug", fields={"key": "value"})
+    with grpc.insecure_channel(f"unix:{fields[3]}") as channel:
+        stub = probe_pb2_grpc.ProbeStub(channel)
+        stub.Print(probe_pb2.PrintRequest(lines=[line]), timeout=10)
+
+
+def test_logging_speaks_hclog(run: Run, peers: Any) -> None:
+    process = run(peers.plugin("python"))
+    fields = handshake(process)
+    log_through(fields, b"a message")
+    shut_down(fields)
+    lines = process.communicate(timeout=30)[1].splitlines()
+    (entry,) = [e for e in map(json.loads, lines) if e["@message"] == "a message"]
+    assert (entry["@level"], entry["@module"], entry["key"]) == ("debug", "peer", "value")
+
+
+def test_logging_of_the_author_stays(run: Run, peers: Any) -> None:
+    process = run(peers.plugin("python", "--own-logging"))
+    fields = handshake(process)
+    log_through(fields, b"a message")
+    shut_down(fields)
+    assert "own: a message\n" in process.communicate(timeout=30)[1]
+
+
+# ---- Inside this process ------------------------------------------------------------------------
+
+
+class Recorder:
+    """Stands in for a gRPC server, and remembers what was asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def method(*arguments: Any) -> Any:
+            self.asked.append(name)
+            if name == "add_insecure_port":
+                return 1
+            event = threading.Event()
+            event.set()
+            return event
+
+        return method
+
+
+def test_order_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+
+    class Own(Server):
+        def server(self, **opts: Any) -> Any:
+            return recorder
+
+    class Registering(Plugin):
+        def server_register(self, server: Any) -> None:
+            server.registered()
+
+    monkeypatch.setenv("PYGO_KEY", "value")
+    for variable in ("PLUGIN_CLIENT_CERT", "PLUGIN_UNIX_SOCKET_GROUP"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(server, "_print_handshake", lambda line: recorder.asked.append("line"))
+    config = ServeConfig(
+        handshake_config=HandshakeConfig(1, "PYGO_KEY", "value"), plugins={"x": Registering()}
+    )
+    plugin = Own(config)
+    assert plugin.serve(wait=True) is True
+    assert recorder.asked == [
+        "add_plugin_services",
+        "registered",
+        "add_insecure_port",
+        "start",
+        "line",
+        "wait_for_termination",
+    ]
+    assert plugin.GRPC_SERVICE_NAME == "plugin"
