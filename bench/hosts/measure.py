@@ -1,0 +1,145 @@
+"""What the Python hosts measure, and how they print it: as tests/peers/go/cmd/bench does.
+
+A host is a program of its own, so that nothing of the orchestrator's is in the measured process:
+
+    host_pygo.py [--calls N --size B --threads T --delay-ms D] [--launch K] [--loglines N] -- PLUGIN
+
+It prints one JSON object with `calls`, `launch` and `log`, whichever were asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import threading
+import time
+from array import array
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+WARM_UP = 200  # calls before the clock starts, for each caller
+COOKIE = ("PYGO_TEST_COOKIE", "pygo")  # of every plugin here and in tests/peers
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--calls", type=int, default=0, help="calls of Echo in all")
+    parser.add_argument("--size", type=int, default=100, help="bytes of payload in a call")
+    parser.add_argument("--threads", type=int, default=1, help="callers at the same time")
+    parser.add_argument("--delay-ms", type=int, default=0, help="how long a handler sleeps")
+    parser.add_argument("--launch", type=int, default=0, help="launches of the plugin")
+    parser.add_argument("--loglines", type=int, default=0, help="log lines to mirror")
+    parser.add_argument("--log-style", choices=["full", "default", "records"], default="full")
+    parser.add_argument("plugin", nargs="+", help="the plugin's command line")
+    return parser.parse_args()
+
+
+def cpu_us() -> float:
+    """CPU time of this process so far, its plugin's not included."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return (usage.ru_utime + usage.ru_stime) * 1e6
+
+
+def summary(durations: Iterable[float], unit: float) -> dict[str, float]:
+    """Describe durations, given in seconds, in `unit`s a second."""
+    ordered = sorted(durations)
+
+    def at(quantile: float) -> float:
+        return ordered[int(quantile * (len(ordered) - 1))] * unit
+
+    return {"median": at(0.5), "p90": at(0.9), "p99": at(0.99), "min": at(0), "max": at(1)}
+
+
+def measure_calls(call: Callable[[], object], arguments: argparse.Namespace) -> dict:
+    """Make the calls from as many threads as asked for."""
+    each = max(arguments.calls // arguments.threads, 1)
+    for _ in range(_warm_up(arguments)):
+        call()
+    durations = [array("d") for _ in range(arguments.threads)]
+    start = threading.Barrier(arguments.threads + 1)
+    failures: list[BaseException] = []
+
+    def caller(own: array[float]) -> None:
+        clock = time.perf_counter
+        start.wait()
+        try:
+            for _ in range(each):
+                begin = clock()
+                call()
+                own.append(clock() - begin)
+        except BaseException as error:
+            failures.append(error)
+
+    if arguments.threads == 1:  # the main thread, as a simple program has it
+        start = threading.Barrier(1)
+        cpu, begin = cpu_us(), time.perf_counter()
+        caller(durations[0])
+    else:
+        threads = [threading.Thread(target=caller, args=(own,)) for own in durations]
+        for thread in threads:
+            thread.start()
+        cpu, begin = cpu_us(), time.perf_counter()
+        start.wait()
+        for thread in threads:
+            thread.join()
+    elapsed, cpu = time.perf_counter() - begin, cpu_us() - cpu
+    if failures:
+        raise failures[0]
+    return _call_result(durations, elapsed, cpu, arguments)
+
+
+async def measure_calls_async(
+    call: Callable[[], Awaitable[object]], arguments: argparse.Namespace
+) -> dict:
+    """The same with a task for each caller, for hosts that live on an event loop."""
+    import asyncio  # here, since it would count as memory of hosts that do without
+
+    each = max(arguments.calls // arguments.threads, 1)
+    for _ in range(_warm_up(arguments)):
+        await call()
+    durations = [array("d") for _ in range(arguments.threads)]
+
+    async def caller(own: array[float]) -> None:
+        clock = time.perf_counter
+        for _ in range(each):
+            begin = clock()
+            await call()
+            own.append(clock() - begin)
+
+    cpu, begin = cpu_us(), time.perf_counter()
+    await asyncio.gather(*(caller(own) for own in durations))
+    elapsed, cpu = time.perf_counter() - begin, cpu_us() - cpu
+    return _call_result(durations, elapsed, cpu, arguments)
+
+
+def _warm_up(arguments: argparse.Namespace) -> int:
+    return 10 if arguments.delay_ms else WARM_UP * arguments.threads
+
+
+def _call_result(
+    durations: list[array[float]], elapsed: float, cpu: float, arguments: argparse.Namespace
+) -> dict:
+    flat = [duration for own in durations for duration in own]
+    return {
+        "calls": len(flat),
+        "size": arguments.size,
+        "threads": arguments.threads,
+        "latency_us": summary(flat, 1e6),
+        "per_second": len(flat) / elapsed,
+        "host_cpu_us_per_call": cpu / len(flat),
+    }
+
+
+def launch_result(replies: list[float], kills: list[float]) -> dict:
+    return {
+        "launches": len(replies),
+        "first_reply_ms": summary(replies, 1e3),
+        "kill_ms": summary(kills, 1e3),
+    }
+
+
+def report(**results: dict | None) -> None:
+    print(json.dumps({name: result for name, result in results.items() if result}), flush=True)

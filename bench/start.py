@@ -1,0 +1,118 @@
+"""Starting and ending: exec to handshake of a plugin, launch to first reply, kill."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from lab import (
+    BARE,
+    GO,
+    GRPCIO,
+    OPTIONAL,
+    OURS,
+    Lab,
+    end_group,
+    first_line,
+    handshake_target,
+)
+from rounds import Case, Row, Values
+from unary import pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PASS = "python -c pass"
+KILL_MS = 10
+HANDSHAKE_MS = 25
+
+
+def cases(lab: Lab, launches: int) -> list[Case]:
+    """`launches` is how often each contender is launched in one round."""
+    return [_handshake_case(lab, launches), _launch_case(lab, launches)]
+
+
+def _handshake_case(lab: Lab, launches: int) -> Case:
+    optional = [name for name in OPTIONAL if name not in lab.missing]
+    commands = {
+        PASS: [sys.executable, "-c", "pass"],
+        **{name: lab.plugin(name) for name in (BARE, OURS, GRPCIO, GO, *optional)},
+    }
+
+    def contender(name: str, command: Sequence[str]) -> Callable[[], Values]:
+        def measure() -> Values:
+            times = [_first_line(lab, name, command) for _ in range(launches)]
+            return {"ms": statistics.median(times) * 1e3}
+
+        return measure
+
+    def row(label: str, ours: str, peer: str) -> Row:
+        return Row(label, "ms", "ms", ours, peer)
+
+    rows = [
+        Row("no stubs, beyond the interpreter", "ms", "ms", BARE, PASS, "difference", HANDSHAKE_MS),
+        row("no stubs", BARE, GRPCIO),
+        row("generated stubs", OURS, GRPCIO),
+        row("no stubs", BARE, GO),
+        *(row("generated stubs", OURS, name) for name in optional),
+    ]
+    contenders = {name: contender(name, command) for name, command in commands.items()}
+    return Case("start", "exec to handshake", contenders, rows)
+
+
+def _first_line(lab: Lab, name: str, command: Sequence[str]) -> float:
+    """Seconds from before the launch until the first line, or until the end if there is none."""
+    begin = time.perf_counter()
+    process = lab.spawn(command)
+    try:
+        line = first_line(process)
+        if name == PASS:
+            process.wait()
+        took = time.perf_counter() - begin
+    finally:
+        end_group(process)
+    if name != PASS:
+        handshake_target(line)
+    return took
+
+
+def _launch_case(lab: Lab, launches: int) -> Case:
+    pairs = [(OURS, GO), (GO, GO), (OURS, OURS), (GO, OURS), (GRPCIO, GRPCIO)]
+    pairs += [(name, name) for name in OPTIONAL if name not in lab.missing]
+
+    def contender(host: str, plugin: str) -> Callable[[], Values]:
+        def measure() -> Values:
+            got = lab.measure(host, plugin, launch=launches)["launch"]
+            return {
+                "first_reply_ms": got["first_reply_ms"]["median"],
+                "kill_ms": got["kill_ms"]["median"],
+            }
+
+        return measure
+
+    def reply(ours: str, peer: str) -> Row:
+        return Row("launch to first reply", "first_reply_ms", "ms", ours, peer)
+
+    def kill(ours: str, peer: str) -> Row:
+        return Row("kill", "kill_ms", "ms", ours, peer)
+
+    def kill_time(ours: str) -> Row:
+        return Row("kill of an idle plugin", "kill_ms", "ms", ours, kind="value", target=KILL_MS)
+
+    ours, theirs = pair(OURS, GO), pair(GO, GO)
+    both, by_hand = pair(OURS, OURS), pair(GRPCIO, GRPCIO)
+    optional = [pair(name, name) for name in OPTIONAL if name not in lab.missing]
+    rows = [
+        reply(ours, theirs),
+        kill(ours, theirs),
+        kill_time(ours),
+        kill_time(both),
+        reply(pair(GO, OURS), theirs),
+        kill(pair(GO, OURS), theirs),
+        *(reply(both, peer) for peer in (by_hand, *optional)),
+        *(kill(both, peer) for peer in (by_hand, *optional)),
+    ]
+    contenders = {pair(*names): contender(*names) for names in pairs}
+    return Case("start", "launch to first reply, and kill", contenders, rows)
