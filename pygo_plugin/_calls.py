@@ -5,7 +5,6 @@ Imported with the first call that is more than a plain blocking one.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -112,7 +111,7 @@ class Call(_core.Call):
 
     # Inside.
 
-    def _ended(self) -> _core.CallStatus:
+    def _ended(self) -> _core._CallStatus:
         self._wait(None)
         status = self._status()
         assert status is not None
@@ -137,8 +136,8 @@ class Call(_core.Call):
         for callback in waiting:
             try:
                 callback()
-            except Exception:
-                _unraisable("Exception in a callback of a call", callback)
+            except Exception as error:
+                _core.unraisable(error, callback)
 
 
 _callbacks_lock = threading.Lock()
@@ -161,12 +160,6 @@ def _future_error(name: str, otherwise: type[BaseException]) -> BaseException:
     return error
 
 
-def _unraisable(message: str, where: object) -> None:
-    kind, value, traceback = sys.exc_info()
-    args = (kind, value, traceback, message, where)
-    sys.unraisablehook(sys.UnraisableHookArgs(args))  # type: ignore[arg-type]
-
-
 def feed(sender: _core.Sender, requests: Iterator[Any]) -> None:
     """Send what `requests` yields, on a thread of its own: it may take as long as it likes.
 
@@ -182,7 +175,7 @@ def _feed(sender: _core.Sender, requests: Iterator[Any]) -> None:
             if not sender.send(request):
                 return
     except BaseException as error:
-        _unraisable("Exception iterating requests", requests)
+        _core.unraisable(error, requests)
         sender.fail(_UNKNOWN, f"Exception iterating requests! {error!r}")
     else:
         sender.close()

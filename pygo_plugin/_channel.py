@@ -13,6 +13,8 @@ from . import _core
 if TYPE_CHECKING:
     import threading
 
+    from typing_extensions import Self
+
 _SHUTDOWN = 4
 
 
@@ -23,7 +25,7 @@ class Channel(_core.Channel):
     own calls and no others.
     """
 
-    def __enter__(self) -> Channel:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -53,7 +55,7 @@ class Channel(_core.Channel):
 
 
 class _Watcher:
-    """Tells subscribers of one channel about its state, from a thread that runs while there are any."""
+    """Tells subscribers about a channel's state, from a thread that runs while there are any."""
 
     # How long the thread waits before it looks whether anybody is still interested.
     _PATIENCE = 0.2
@@ -111,10 +113,8 @@ class _Watcher:
         for entry in due:
             try:
                 entry[0](_connectivity(state))
-            except Exception:
-                from ._calls import _unraisable
-
-                _unraisable("Exception in a connectivity callback", entry[0])
+            except Exception as error:
+                _core.unraisable(error, entry[0])
 
 
 def _connectivity(state: int) -> Any:

@@ -1,7 +1,10 @@
-"""The C core. Private: everything public is exported by the package's Python modules."""
+# The C core. Private: everything public is exported by the package's Python modules.
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, final
+
+from typing_extensions import Self, TypeAlias, disjoint_base
 
 __version__: str
 
@@ -9,65 +12,88 @@ GRPC_VERSION: str
 
 # One record of a plugin's stderr: level (as in `logging`, TRACE is 5), message, hclog's @module,
 # the plugin's own time stamp in seconds since the epoch (0.0 if it sent none), structured fields.
-LogRecord = tuple[int, str, str | None, float, dict[str, Any] | None]
+_LogRecord: TypeAlias = tuple[int, str, str | None, float, dict[str, Any] | None]
 
-def forked() -> bool:
-    """Whether this process is a fork of the one that loaded the core."""
+# How a call ended: code, details, trailing metadata, gRPC's own account.
+_CallStatus: TypeAlias = tuple[int, str, tuple[Metadatum, ...], str | None]
 
-def kill_all() -> None:
-    """Kill every running plugin of this process, in parallel. For interpreter exit."""
+_Pairs: TypeAlias = Iterable[tuple[str, str | bytes]]
+_Options: TypeAlias = Iterable[tuple[str, str | bytes | int]]
+_Serializer: TypeAlias = Callable[[Any], bytes]
+_Deserializer: TypeAlias = Callable[[bytes], Any]
 
-def shutdown() -> None:
-    """End the core's threads that enter Python. For interpreter exit, after kill_all()."""
-
-def handshake_line(version: int, network: str, address: str, protocol: str, /) -> bytes:
-    """The line that a plugin prints for its host, with the newline."""
-
-def negotiate(own: Sequence[int], offered: str | None, /) -> tuple[int, list[str]]:
-    """The protocol version that a plugin serves, and notes about entries that were left out."""
-
-def listen_path(directory: str | None, /) -> str:
-    """A fresh unix socket path in `directory`, or in the temporary directory."""
-
-def listen_port(min_port: int, max_port: int, /) -> int:
-    """A TCP port on 127.0.0.1 that is free now. Raises OSError when there is none."""
-
+def forked() -> bool: ...
+def unraisable(error: BaseException, where: object, /) -> None: ...
+def kill_all() -> None: ...
+def shutdown() -> None: ...
+def handshake_line(version: int, network: str, address: str, protocol: str, /) -> bytes: ...
+def negotiate(own: Iterable[int], offered: str | None, /) -> tuple[int, list[str]]: ...
+def listen_path(directory: str | None, /) -> str: ...
+def listen_port(min_port: int, max_port: int, /) -> int: ...
 def hclog_line(
     level: int, message: str, module: str | None, created: float, fields: dict[str, Any] | None, /
-) -> bytes:
-    """One hclog JSON line, with the newline."""
+) -> bytes: ...
+def reflection_reply(
+    request: bytes, lookup: Callable[[str, str, int], list[bytes] | list[str] | list[int] | str], /
+) -> bytes: ...
+
+@final
+class Metadatum(tuple[str, str | bytes]):
+    n_fields: int
+    n_sequence_fields: int
+    n_unnamed_fields: int
+    __match_args__ = ("key", "value")
+    @property
+    def key(self) -> str: ...
+    @property
+    def value(self) -> str | bytes: ...
+    def __new__(cls, sequence: Iterable[Any], dict: Any = ...) -> Self: ...  # noqa: A002
+    if sys.version_info >= (3, 13):
+        def __replace__(self, **changes: Any) -> Self: ...
+
+@final
+class HandlerCallDetails(tuple[Any, ...]):
+    n_fields: int
+    n_sequence_fields: int
+    n_unnamed_fields: int
+    __match_args__ = ("method", "invocation_metadata")
+    @property
+    def method(self) -> str: ...
+    @property
+    def invocation_metadata(self) -> tuple[Metadatum, ...]: ...
+    def __new__(cls, sequence: Iterable[Any], dict: Any = ...) -> Self: ...  # noqa: A002
+    if sys.version_info >= (3, 13):
+        def __replace__(self, **changes: Any) -> Self: ...
 
 @final
 class Client:
-    """One plugin process as its host sees it."""
-
-    def __init__(
-        self,
+    # `reattach` is (network, address, protocol, version, pid, test). `log` returns the lowest level
+    # that it wants from now on. `start_timeout` is in seconds.
+    def __new__(
+        cls,
         *,
-        name: str,
+        name: str = "",
         argv: Sequence[str] | None = None,
         env: Sequence[str] = (),
         directory: str | None = None,
         cookie_key: str = "",
         cookie_value: str = "",
-        versions: Sequence[int] = (),
-        protocols: Sequence[str] = ("grpc",),
+        versions: Iterable[int] = (),
+        protocols: Iterable[str] = ("grpc",),
         min_port: int = 10000,
         max_port: int = 25000,
         start_timeout: float = 60.0,
         reattach: tuple[str, str, str, int, int, bool] | None = None,
-        log: Callable[[bytes | None, list[LogRecord]], int] | None = None,
+        log: Callable[[bytes | None, list[_LogRecord]], int] | None = None,
         log_level: int = 5,
         log_buffer_size: int = 65536,
         want_raw: bool = False,
-    ) -> None:
-        """`reattach` is (network, address, protocol, version, pid, test). `log` returns the lowest
-        level that it wants from now on."""
-    def start(self) -> tuple[str, str, str, str, int]:
-        """(network, address, gRPC target, protocol, application version). Idempotent."""
-    def channel(self) -> Channel:
-        """A new view of the one connection."""
-    def ping(self, timeout: float) -> None: ...
+        managed: bool = False,
+    ) -> Self: ...
+    # (network, address, gRPC target, protocol, application version). Idempotent.
+    def start(self) -> tuple[str, str, str, str, int]: ...
+    def channel(self) -> Channel: ...
+    def ping(self, timeout: float | None, /) -> None: ...
     def kill(self) -> None: ...
     def exited(self) -> bool: ...
     @property
@@ -75,38 +101,183 @@ class Client:
     @property
     def pid(self) -> int: ...
 
+@disjoint_base
 class Channel:
-    """A gRPC channel with grpcio's interface (see pygo_plugin.rpc)."""
-
-    def __init__(self, target: str, options: Sequence[tuple[str, str | int]] = ()) -> None: ...
+    def __new__(cls, target: str, options: _Options | None = ()) -> Self: ...
     def unary_unary(
         self,
         method: str,
-        request_serializer: Callable[[Any], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Any] | None = None,
+        request_serializer: _Serializer | None = None,
+        response_deserializer: _Deserializer | None = None,
         _registered_method: bool | None = False,
-    ) -> MultiCallable: ...
+    ) -> UnaryUnaryMultiCallable: ...
     def unary_stream(
         self,
         method: str,
-        request_serializer: Callable[[Any], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Any] | None = None,
+        request_serializer: _Serializer | None = None,
+        response_deserializer: _Deserializer | None = None,
         _registered_method: bool | None = False,
-    ) -> MultiCallable: ...
+    ) -> UnaryStreamMultiCallable: ...
     def stream_unary(
         self,
         method: str,
-        request_serializer: Callable[[Any], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Any] | None = None,
+        request_serializer: _Serializer | None = None,
+        response_deserializer: _Deserializer | None = None,
         _registered_method: bool | None = False,
-    ) -> MultiCallable: ...
+    ) -> StreamUnaryMultiCallable: ...
     def stream_stream(
         self,
         method: str,
-        request_serializer: Callable[[Any], bytes] | None = None,
-        response_deserializer: Callable[[bytes], Any] | None = None,
+        request_serializer: _Serializer | None = None,
+        response_deserializer: _Deserializer | None = None,
         _registered_method: bool | None = False,
-    ) -> MultiCallable: ...
+    ) -> StreamStreamMultiCallable: ...
     def close(self) -> None: ...
     def state(self, connect: bool = False) -> int: ...
     def wait_state(self, last: int, timeout: float | None = None) -> int: ...
+
+@final
+class UnaryUnaryMultiCallable:
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: _Pairs | None = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> Any: ...
+    def with_call(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: _Pairs | None = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> tuple[Any, Any]: ...
+    def future(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: _Pairs | None = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> Any: ...
+
+@final
+class UnaryStreamMultiCallable:
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: _Pairs | None = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> Any: ...
+
+@final
+class StreamUnaryMultiCallable:
+    def __call__(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: _Pairs | None = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> Any: ...
+    def with_call(
+        self,
+        request: Iterable[Any],
+        timeout: float | None = None,
+        metadata: _Pairs | None = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> tuple[Any, Any]: ...
+    def future(
+        self,
+        request: Iterable[Any],
+        timeout: float | None = None,
+        metadata: _Pairs | None = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> Any: ...
+
+@final
+class StreamStreamMultiCallable:
+    def __call__(
+        self,
+        request_iterator: Iterable[Any],
+        timeout: float | None = None,
+        metadata: _Pairs | None = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> Any: ...
+
+@disjoint_base
+class Call:
+    def _wait(self, timeout: float | None, /) -> bool: ...
+    def _status(self) -> _CallStatus | None: ...
+    def _take_reply(self) -> Any: ...
+    def _done(self) -> bool: ...
+    def _cancel(self, code: int, details: str, /) -> None: ...
+    def _on_done(self, callback: Callable[[], Any], /) -> None: ...
+    def _peer(self) -> str: ...
+    def initial_metadata(self) -> tuple[Metadatum, ...]: ...
+    def time_remaining(self) -> float | None: ...
+
+class StreamCall(Call):
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+
+@final
+class Sender:
+    def send(self, message: Any, /) -> bool: ...
+    def close(self) -> None: ...
+    def fail(self, code: int, details: str, /) -> None: ...
+
+@disjoint_base
+class ServerCall:
+    _code: Any
+    _details: Any
+    _trailing: Any
+    _aborted: bool
+    def invocation_metadata(self) -> tuple[Metadatum, ...]: ...
+    def peer(self) -> str: ...
+    def time_remaining(self) -> float | None: ...
+    def is_active(self) -> bool: ...
+    def cancel(self) -> None: ...
+    def send_initial_metadata(self, initial_metadata: _Pairs, /) -> None: ...
+    def _on_over(self, callback: Callable[[], Any], /) -> bool: ...
+
+@final
+class RequestIterator:
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+
+@final
+class Server:
+    def __new__(
+        cls,
+        find: Callable[[HandlerCallDetails], Any],
+        registered: Mapping[str, Any],
+        contexts: type[ServerCall],
+        *,
+        max_workers: int = 1,
+        max_concurrent: int = 0,
+        options: _Options | None = (),
+    ) -> Self: ...
+    def listen(self, address: str, /) -> int: ...
+    def add_plugin_services(self, name: str, grace: float, /) -> None: ...
+    def start(self) -> None: ...
+    # In grpcio's words: None cancels what runs at once.
+    def stop(self, grace: float | None, /) -> None: ...
+    def wait(self, timeout: float | None, /) -> bool: ...
+    def join(self, timeout: float | None, /) -> bool: ...
+    def stopping(self) -> bool: ...

@@ -13,36 +13,36 @@ from .errors import RpcError
 if TYPE_CHECKING:
     from ._calls import Call
 
+grpc: Any
 try:
     import grpc
 except ImportError:
     grpc = None
 
-if grpc is not None:
-    StatusCode: Any = grpc.StatusCode
-else:
 
-    class StatusCode(enum.Enum):  # type: ignore[no-redef]
-        """gRPC's status codes, in grpcio's form: the value is (number, text)."""
+class _StatusCode(enum.Enum):
+    """gRPC's status codes, in grpcio's form: the value is (number, text)."""
 
-        OK = (0, "ok")
-        CANCELLED = (1, "cancelled")
-        UNKNOWN = (2, "unknown")
-        INVALID_ARGUMENT = (3, "invalid argument")
-        DEADLINE_EXCEEDED = (4, "deadline exceeded")
-        NOT_FOUND = (5, "not found")
-        ALREADY_EXISTS = (6, "already exists")
-        PERMISSION_DENIED = (7, "permission denied")
-        RESOURCE_EXHAUSTED = (8, "resource exhausted")
-        FAILED_PRECONDITION = (9, "failed precondition")
-        ABORTED = (10, "aborted")
-        OUT_OF_RANGE = (11, "out of range")
-        UNIMPLEMENTED = (12, "unimplemented")
-        INTERNAL = (13, "internal")
-        UNAVAILABLE = (14, "unavailable")
-        DATA_LOSS = (15, "data loss")
-        UNAUTHENTICATED = (16, "unauthenticated")
+    OK = (0, "ok")
+    CANCELLED = (1, "cancelled")
+    UNKNOWN = (2, "unknown")
+    INVALID_ARGUMENT = (3, "invalid argument")
+    DEADLINE_EXCEEDED = (4, "deadline exceeded")
+    NOT_FOUND = (5, "not found")
+    ALREADY_EXISTS = (6, "already exists")
+    PERMISSION_DENIED = (7, "permission denied")
+    RESOURCE_EXHAUSTED = (8, "resource exhausted")
+    FAILED_PRECONDITION = (9, "failed precondition")
+    ABORTED = (10, "aborted")
+    OUT_OF_RANGE = (11, "out of range")
+    UNIMPLEMENTED = (12, "unimplemented")
+    INTERNAL = (13, "internal")
+    UNAVAILABLE = (14, "unavailable")
+    DATA_LOSS = (15, "data loss")
+    UNAUTHENTICATED = (16, "unauthenticated")
 
+
+StatusCode: Any = _StatusCode if grpc is None else grpc.StatusCode
 
 _BY_NUMBER = {code.value[0]: code for code in StatusCode}
 

@@ -46,18 +46,24 @@ class Leaving:
         except ValueError:  # not the main thread
             self._swallow_elsewhere()
 
-    def leave(self) -> None:
-        """Remove the socket and give the signals back. Idempotent."""
+    def leave(self, interrupts: bool) -> None:
+        """Remove the socket and give the signals back, SIGINT only with `interrupts`. Idempotent.
+
+        A process that the host has shut down is about to end, and a late Ctrl-C should not make it
+        end with a traceback.
+        """
         self._remove()
         atexit.unregister(self._exit)
         try:
             for number, (ours, before) in list(self._replaced.items()):
+                if number == _signal.SIGINT and not interrupts:
+                    continue
                 if _signal.getsignal(number) == ours:
                     _signal.signal(number, before)
                 del self._replaced[number]
         except ValueError:
             pass  # not the main thread: the handlers stay, and do no harm
-        if self._null >= 0:
+        if self._null >= 0 and interrupts:
             import faulthandler
 
             faulthandler.unregister(_signal.SIGINT)

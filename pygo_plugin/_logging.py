@@ -19,12 +19,14 @@ import logging
 import time
 from _thread import get_ident
 
+from pygo_plugin import _core
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from pygo_plugin._core import LogRecord as CoreRecord
+    from pygo_plugin._core import _LogRecord as CoreRecord
     from pygo_plugin.config import Writer
 
 __all__ = ["LogMirror", "TRACE", "plugin_logger"]
@@ -89,13 +91,13 @@ class LogMirror:
                 self._copy(raw)
             except BaseException as error:  # it would end the core's thread otherwise
                 self._copy = None  # one report is enough for a closed file
-                _report(error)
+                _core.unraisable(error, self)
         lowest = self.lowest_level()
         if records and lowest != NOTHING:
             try:
                 self._log(records, lowest)
             except BaseException as error:
-                _report(error)
+                _core.unraisable(error, self)
         return lowest
 
     def _log(self, records: list[CoreRecord], lowest: int) -> None:
@@ -146,7 +148,7 @@ class LogMirror:
                     record.__dict__.update(varying)
                 handle(record)
             except BaseException as error:  # the user's filters and handlers run in there
-                _report(error)
+                _core.unraisable(error, self)
 
 
 def _raw_writer(target: Writer | int) -> Callable[[bytes], object]:
@@ -201,19 +203,3 @@ def _descriptor_writer(descriptor: int) -> Callable[[bytes], object]:
                 select.select([], [descriptor], [])
 
     return copy
-
-
-class _Raiser:
-    """Raises in its destructor: the way from Python to sys.unraisablehook with proper arguments."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def __del__(self) -> None:
-        raise self.error
-
-
-def _report(error: BaseException) -> None:
-    _Raiser(error)

@@ -54,7 +54,7 @@ class LazyReflection:
             from google.protobuf import descriptor_pool
         except ImportError:
             return "protobuf is not installed: this plugin has no descriptors"
-        pool = descriptor_pool.Default()
+        pool: Any = descriptor_pool.Default()  # its stubs leave attributes out
         try:
             if kind == "file":
                 return _with_imports(pool.FindFileByName(name))

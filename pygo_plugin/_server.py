@@ -85,18 +85,17 @@ class ServicerContext(_core.ServerCall):
         return {}
 
 
-class Aborted(Exception):  # noqa: N818 - what grpcio raises has no name at all
+class Aborted(Exception):
     """Leaves a servicer's method after abort(). Not to be caught."""
 
 
 def _run_all(callbacks: list[Callable[[], Any]]) -> None:
     while callbacks:
+        callback = callbacks.pop(0)
         try:
-            callbacks.pop(0)()
-        except Exception:
-            from ._calls import _unraisable
-
-            _unraisable("Exception in a callback of a servicer's context", None)
+            callback()
+        except Exception as error:
+            _core.unraisable(error, callback)
 
 
 class Server:
@@ -198,7 +197,7 @@ class Server:
         return not self._core.wait(timeout)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until every handler has returned, at most `timeout` seconds. False if not all did."""
+        """Wait until every handler has returned, at most `timeout` seconds. Whether all did."""
         return self._core.join(timeout)
 
     def stopping(self) -> bool:
@@ -207,7 +206,7 @@ class Server:
 
 
 class _Routes:
-    """From a method's name to its handler. Apart from the server, so that no cycle goes through C."""
+    """From a method's name to its handler. Apart from Server: no cycle must go through C."""
 
     def __init__(self, interceptors: Sequence[Any]) -> None:
         for interceptor in interceptors:
@@ -278,5 +277,5 @@ def requests_cancelled() -> RpcError:
     grpc = sys.modules.get("grpc")
     if grpc is None:
         return RequestsCancelled("the call was cancelled")
-    kind = type("RequestsCancelled", (RequestsCancelled, grpc.RpcError), {})
+    kind: type[RpcError] = type("RequestsCancelled", (RequestsCancelled, grpc.RpcError), {})
     return kind("the call was cancelled")

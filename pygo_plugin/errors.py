@@ -9,7 +9,7 @@
     │   ├── HandshakeError               ... its first line was not a handshake
     │   └── VersionError                 ... it speaks other versions than the host
     ├── ReattachError                    nothing answers where a running plugin should be
-    ├── ClosedError                      used before its start, or after it was killed
+    ├── ClosedError (ValueError)         used before its start, or after it was killed
     ├── ForkedError                      used in a forked child of the host
     └── RpcError                         a call failed; also a grpc.RpcError
 
@@ -93,7 +93,7 @@ class ReattachError(PluginError):
     """No plugin could be reached at the address of a ReattachConfig."""
 
 
-class ClosedError(PluginError):
+class ClosedError(PluginError, ValueError):
     """The client has not been started, or it has been killed, or its channel has been closed."""
 
 

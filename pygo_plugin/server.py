@@ -6,6 +6,7 @@ is out nothing but the C core is imported: it is what the host waits for.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -116,7 +117,7 @@ class Server:
             _print_handshake(_core.handshake_line(version, network, address, "grpc"))
         except (OSError, RuntimeError, ValueError) as error:
             server.stop(None)
-            leaving.leave()
+            leaving.leave(interrupts=True)
             return self._fail(f"cannot serve: {error}")
         self._server, self._leaving = server, leaving
         if wait:
@@ -135,7 +136,7 @@ class Server:
             event.set()
             return event
         stopped: threading.Event = self._server.stop(grace)
-        self._leaving.leave()
+        self._leaving.leave(interrupts=True)
         return stopped
 
     def _wait(self) -> None:
@@ -143,7 +144,7 @@ class Server:
             self._server.wait_for_termination()
         finally:
             if self._leaving is not None:
-                self._leaving.leave()
+                self._leaving.leave(interrupts=False)
 
     def _fail(self, message: str) -> bool:
         self.error_msg = message
@@ -168,8 +169,12 @@ def serve(cfg: ServeConfig) -> None:
     When it cannot serve, it says why on stderr and exits with status 1.
     """
     server = Server(cfg)
-    if not server.serve(wait=True):
+    if not server.serve():
         _give_up(server.error_msg)
+    # Modules and classes stay until the end anyway. Left in the collector, they are gone through
+    # once more at exit, and the host waits for that: 16 ms instead of 4 once grpcio is imported.
+    gc.freeze()
+    server._wait()
 
 
 def _give_up(message: str) -> NoReturn:

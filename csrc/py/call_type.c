@@ -285,21 +285,23 @@ call_next(CallObject *self)
 
 static PyMethodDef call_methods[] = {
     {"_wait", (PyCFunction)call_wait, METH_O,
-     "_wait(timeout)\n--\n\nWait for the status; whether it is there."},
+     "_wait($self, timeout, /)\n--\n\nWait for the status; whether it is there."},
     {"_status", (PyCFunction)call_status, METH_NOARGS,
-     "_status()\n--\n\n(code, details, trailing metadata, debug text), or None."},
+     "_status($self)\n--\n\n(code, details, trailing metadata, debug text), or None."},
     {"_take_reply", (PyCFunction)call_take_reply, METH_NOARGS,
-     "_take_reply()\n--\n\nThe one reply of a finished call, once; None if there is none."},
-    {"_done", (PyCFunction)call_done, METH_NOARGS, "_done()\n--\n\nWhether the status is there."},
+     "_take_reply($self)\n--\n\nThe one reply of a finished call, once; None if there is none."},
+    {"_done", (PyCFunction)call_done, METH_NOARGS,
+     "_done($self)\n--\n\nWhether the status is there."},
     {"_cancel", (PyCFunction)call_cancel, METH_VARARGS,
-     "_cancel(code, details)\n--\n\nEnd the call with this status unless it has ended."},
+     "_cancel($self, code, details, /)\n--\n\nEnd the call with this status unless it has ended."},
     {"_on_done", (PyCFunction)call_on_done, METH_O,
-     "_on_done(callable)\n--\n\nCall it, without arguments, when the status is there. Only once."},
-    {"_peer", (PyCFunction)call_peer, METH_NOARGS, "_peer()\n--\n\nThe other side's address."},
+     "_on_done($self, callback, /)\n--\n\nCall it, without arguments, when the status is there. "
+     "Only once."},
+    {"_peer", (PyCFunction)call_peer, METH_NOARGS, "_peer($self)\n--\n\nThe other side's address."},
     {"initial_metadata", (PyCFunction)call_initial_metadata, METH_NOARGS,
-     "initial_metadata()\n--\n\nThe metadata sent ahead of the reply. Waits for it."},
+     "initial_metadata($self)\n--\n\nThe metadata sent ahead of the reply. Waits for it."},
     {"time_remaining", (PyCFunction)call_time_remaining, METH_NOARGS,
-     "time_remaining()\n--\n\nSeconds until the deadline; None if there is none."},
+     "time_remaining($self)\n--\n\nSeconds until the deadline; None if there is none."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -395,11 +397,12 @@ sender_fail(SenderObject *self, PyObject *args)
 
 static PyMethodDef sender_methods[] = {
     {"send", (PyCFunction)sender_send, METH_O,
-     "send(message)\n--\n\nSend one request; False when the call is over. Waits for flow control."},
+     "send($self, message, /)\n--\n\nSend one request; False when the call is over. Waits for flow "
+     "control."},
     {"close", (PyCFunction)sender_close, METH_NOARGS,
-     "close()\n--\n\nSay that no more requests follow."},
+     "close($self)\n--\n\nSay that no more requests follow."},
     {"fail", (PyCFunction)sender_fail, METH_VARARGS,
-     "fail(code, details)\n--\n\nEnd the call with this status."},
+     "fail($self, code, details, /)\n--\n\nEnd the call with this status."},
     {NULL, NULL, 0, NULL},
 };
 

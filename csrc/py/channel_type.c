@@ -244,8 +244,9 @@ channel_wait_state(ChannelObject *self, PyObject *args, PyObject *kwargs)
     return PyLong_FromLong(state == GP_ETIMEOUT ? last : state);
 }
 
-#define MAKER_DOC                                                                               \
-    "(method, request_serializer=None, response_deserializer=None, _registered_method=False)\n" \
+#define MAKER_DOC                                                           \
+    "($self, method, request_serializer=None, response_deserializer=None, " \
+    "_registered_method=False)\n"                                           \
     "--\n\n"
 
 static PyMethodDef methods[] = {
@@ -260,13 +261,15 @@ static PyMethodDef methods[] = {
     {"stream_stream", (PyCFunction)(void (*)(void))channel_stream_stream,
      METH_VARARGS | METH_KEYWORDS, "stream_stream" MAKER_DOC "A callable: streams both ways."},
     {"close", (PyCFunction)channel_close, METH_NOARGS,
-     "close()\n--\n\nCancel this channel's calls and refuse new ones. Idempotent."},
+     "close($self)\n--\n\nCancel this channel's calls and refuse new ones. Idempotent."},
     {"state", (PyCFunction)(void (*)(void))channel_state, METH_VARARGS | METH_KEYWORDS,
-     "state(connect=False)\n--\n\nThe connectivity state as a number (0 idle, 1 connecting, 2 "
+     "state($self, connect=False)\n--\n\nThe connectivity state as a number (0 idle, 1 connecting, "
+     "2 "
      "ready, "
      "3 transient failure, 4 shut down); connect leaves idle."},
     {"wait_state", (PyCFunction)(void (*)(void))channel_wait_state, METH_VARARGS | METH_KEYWORDS,
-     "wait_state(last, timeout=None)\n--\n\nWait for another state than last, or timeout seconds: "
+     "wait_state($self, last, timeout=None)\n--\n\nWait for another state than last, or timeout "
+     "seconds: "
      "the state."},
     {NULL, NULL, 0, NULL},
 };

@@ -241,7 +241,7 @@ raise_start_error(ClientObject *self, gp_error *err)
     PyObject *exception;
     PyObject *traceback;
 
-    pygo_raise(err, name_of(self));
+    pygo_raise(err, NULL); /* the message begins with the plugin's name */
     if (version) {
         PyErr_Fetch(&type, &exception, &traceback);
         PyErr_NormalizeException(&type, &exception, &traceback);
@@ -314,7 +314,7 @@ client_ping(ClientObject *self, PyObject *timeout)
     rc = gp_client_ping(self->client, timeout_ns < 0 ? -1 : timeout_ns / 1000000, interrupt, &err);
     Py_END_ALLOW_THREADS
     if (rc < 0) {
-        return pygo_raise(&err, name_of(self));
+        return pygo_raise(&err, NULL);
     }
     Py_RETURN_NONE;
 }
@@ -371,15 +371,16 @@ client_pid(ClientObject *self, void *Py_UNUSED(closure))
 
 static PyMethodDef methods[] = {
     {"start", (PyCFunction)client_start, METH_NOARGS,
-     "start()\n--\n\nLaunch and shake hands, once: (network, address, target, protocol, version)."},
+     "start($self)\n--\n\nLaunch and shake hands, once: (network, address, target, protocol, "
+     "version)."},
     {"channel", (PyCFunction)client_channel, METH_NOARGS,
-     "channel()\n--\n\nA new view of the one connection."},
+     "channel($self)\n--\n\nA new view of the one connection."},
     {"ping", (PyCFunction)client_ping, METH_O,
-     "ping(timeout)\n--\n\nHealth check, within timeout seconds; raises when unhealthy."},
+     "ping($self, timeout, /)\n--\n\nHealth check, within timeout seconds; raises when unhealthy."},
     {"kill", (PyCFunction)client_kill, METH_NOARGS,
-     "kill()\n--\n\nShut down, then kill. Idempotent."},
+     "kill($self)\n--\n\nShut down, then kill. Idempotent."},
     {"exited", (PyCFunction)client_exited, METH_NOARGS,
-     "exited()\n--\n\nWhether the process was started and is gone."},
+     "exited($self)\n--\n\nWhether the process was started and is gone."},
     {NULL, NULL, 0, NULL},
 };
 

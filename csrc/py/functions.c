@@ -321,22 +321,45 @@ reflection_reply(PyObject *Py_UNUSED(module), PyObject *args)
     return reply;
 }
 
+/* An exception that has nobody to go to. */
+static PyObject *
+unraisable(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *error;
+    PyObject *where;
+
+    if (!PyArg_ParseTuple(args, "OO:unraisable", &error, &where)) {
+        return NULL;
+    }
+    if (!PyExceptionInstance_Check(error)) {
+        PyErr_Format(PyExc_TypeError, "error must be an exception, not %R", error);
+        return NULL;
+    }
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), Py_NewRef(error),
+                  PyException_GetTraceback(error));
+    PyErr_WriteUnraisable(where);
+    Py_RETURN_NONE;
+}
+
 PyMethodDef pygo_functions[] = {
+    {"unraisable", unraisable, METH_VARARGS,
+     "unraisable($module, error, where, /)\n--\n\nHand an exception to sys.unraisablehook."},
     {"handshake_line", handshake_line, METH_VARARGS,
-     "handshake_line(version, network, address, protocol, /)\n--\n\n"
+     "handshake_line($module, version, network, address, protocol, /)\n--\n\n"
      "The line that a plugin prints for its host, with the newline."},
     {"negotiate", negotiate, METH_VARARGS,
-     "negotiate(own, offered, /)\n--\n\n"
+     "negotiate($module, own, offered, /)\n--\n\n"
      "The version that a plugin serves, and notes about entries that were left out."},
     {"listen_path", listen_path, METH_O,
-     "listen_path(directory, /)\n--\n\nA fresh unix socket path."},
+     "listen_path($module, directory, /)\n--\n\nA fresh unix socket path."},
     {"listen_port", listen_port, METH_VARARGS,
-     "listen_port(min_port, max_port, /)\n--\n\nA TCP port on 127.0.0.1 that is free now."},
+     "listen_port($module, min_port, max_port, /)\n--\n\nA TCP port on 127.0.0.1 that is free "
+     "now."},
     {"hclog_line", hclog_line, METH_VARARGS,
-     "hclog_line(level, message, module, created, fields, /)\n--\n\n"
+     "hclog_line($module, level, message, module, created, fields, /)\n--\n\n"
      "One hclog JSON line, with the newline."},
     {"reflection_reply", reflection_reply, METH_VARARGS,
-     "reflection_reply(request, lookup, /)\n--\n\n"
+     "reflection_reply($module, request, lookup, /)\n--\n\n"
      "The serialized answer to a serialized reflection request. lookup(kind, name, number) returns "
      "a "
      "list of bytes, str or int, or a str that says what was not found."},

@@ -91,11 +91,11 @@ shutdown_core(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef own_functions[] = {
     {"forked", forked, METH_NOARGS,
-     "forked()\n--\n\nWhether this process is a fork of the one that loaded the core."},
+     "forked($module)\n--\n\nWhether this process is a fork of the one that loaded the core."},
     {"kill_all", kill_all, METH_NOARGS,
-     "kill_all()\n--\n\nKill every running plugin of this process, in parallel."},
+     "kill_all($module)\n--\n\nKill every running plugin of this process, in parallel."},
     {"shutdown", shutdown_core, METH_NOARGS,
-     "shutdown()\n--\n\nEnd the core's threads that enter Python. For interpreter exit."},
+     "shutdown($module)\n--\n\nEnd the core's threads that enter Python. For interpreter exit."},
     {NULL, NULL, 0, NULL},
 };
 

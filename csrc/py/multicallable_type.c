@@ -440,8 +440,8 @@ multicallable_dealloc(MultiCallableObject *self)
     Py_DECREF(type);
 }
 
-#define CALL_DOC                                                                     \
-    "(request, timeout=None, metadata=None, credentials=None, wait_for_ready=None, " \
+#define CALL_DOC                                                                            \
+    "($self, request, timeout=None, metadata=None, credentials=None, wait_for_ready=None, " \
     "compression=None)\n--\n\n"
 
 #define FAST(function) (PyCFunction)(void (*)(void)) function, METH_FASTCALL | METH_KEYWORDS

@@ -233,18 +233,20 @@ context_on_over(ServerCallObject *self, PyObject *callable)
 
 static PyMethodDef context_methods[] = {
     {"invocation_metadata", (PyCFunction)context_invocation_metadata, METH_NOARGS,
-     "invocation_metadata()\n--\n\nThe client's metadata: a tuple of (key, value)."},
-    {"peer", (PyCFunction)context_peer, METH_NOARGS, "peer()\n--\n\nThe client's address."},
+     "invocation_metadata($self)\n--\n\nThe client's metadata: a tuple of (key, value)."},
+    {"peer", (PyCFunction)context_peer, METH_NOARGS, "peer($self)\n--\n\nThe client's address."},
     {"time_remaining", (PyCFunction)context_time_remaining, METH_NOARGS,
-     "time_remaining()\n--\n\nSeconds until the client's deadline; None if it set none."},
+     "time_remaining($self)\n--\n\nSeconds until the client's deadline; None if it set none."},
     {"is_active", (PyCFunction)context_is_active, METH_NOARGS,
-     "is_active()\n--\n\nWhether the client can still be answered."},
+     "is_active($self)\n--\n\nWhether the client can still be answered."},
     {"cancel", (PyCFunction)context_cancel, METH_NOARGS,
-     "cancel()\n--\n\nEnd the call from this side: the client sees CANCELLED."},
+     "cancel($self)\n--\n\nEnd the call from this side: the client sees CANCELLED."},
     {"send_initial_metadata", (PyCFunction)context_send_initial_metadata, METH_O,
-     "send_initial_metadata(initial_metadata)\n--\n\nSend metadata ahead of the first message."},
+     "send_initial_metadata($self, initial_metadata, /)\n--\n\nSend metadata ahead of the first "
+     "message."},
     {"_on_over", (PyCFunction)context_on_over, METH_O,
-     "_on_over(callable)\n--\n\nCall it, without arguments, when the call is over. Only once; "
+     "_on_over($self, callback, /)\n--\n\nCall it, without arguments, when the call is over. Only "
+     "once; "
      "False "
      "if it is over already."},
     {NULL, NULL, 0, NULL},

@@ -532,19 +532,22 @@ pygo_servers_shutdown(void)
 
 static PyMethodDef methods[] = {
     {"listen", (PyCFunction)server_listen, METH_O,
-     "listen(address)\n--\n\nListen on unix:/path or host:port: the port. Raises OSError."},
+     "listen($self, address, /)\n--\n\nListen on unix:/path or host:port: the port. Raises "
+     "OSError."},
     {"add_plugin_services", (PyCFunction)server_add_plugin_services, METH_VARARGS,
-     "add_plugin_services(name, grace)\n--\n\n"
+     "add_plugin_services($self, name, grace, /)\n--\n\n"
      "Health for name, and the controller; its Shutdown gives running calls grace seconds."},
-    {"start", (PyCFunction)server_start, METH_NOARGS, "start()\n--\n\nServe. Never blocks."},
+    {"start", (PyCFunction)server_start, METH_NOARGS, "start($self)\n--\n\nServe. Never blocks."},
     {"stop", (PyCFunction)server_stop, METH_O,
-     "stop(grace)\n--\n\nStop; cancel what runs after grace seconds, None: now. Never blocks."},
+     "stop($self, grace, /)\n--\n\nStop; cancel what runs after grace seconds, None: now. Never "
+     "blocks."},
     {"wait", (PyCFunction)server_wait, METH_O,
-     "wait(timeout)\n--\n\nWhether it has stopped within timeout seconds. None: no limit."},
+     "wait($self, timeout, /)\n--\n\nWhether it has stopped within timeout seconds. None: no "
+     "limit."},
     {"join", (PyCFunction)server_join, METH_O,
-     "join(timeout)\n--\n\nWhether its threads have ended within timeout seconds."},
+     "join($self, timeout, /)\n--\n\nWhether its threads have ended within timeout seconds."},
     {"stopping", (PyCFunction)server_stopping, METH_NOARGS,
-     "stopping()\n--\n\nWhether stop() has been called, by us or by the host's Shutdown."},
+     "stopping($self)\n--\n\nWhether stop() has been called, by us or by the host's Shutdown."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -47,6 +47,8 @@ struct gp_call {
     gp_call_status result;
     grpc_byte_buffer *outgoing; /* owned: what the send batch, or the start, refers to */
     grpc_byte_buffer *incoming; /* owned until taken */
+    void (*take)(void *ctx, gp_message *message); /* set by gp_call_pump before the first receive */
+    void *take_ctx;
 
     pthread_mutex_t lock; /* guards what follows */
     bool attended;        /* counted as urgent in the poller */
@@ -143,13 +145,23 @@ send_complete(gp__event *event, bool ok)
     unref(call);
 }
 
+static void start_receive(gp_call *call);
+
 static void
 receive_complete(gp__event *event, bool ok)
 {
     gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, receive));
 
     (void)ok; /* |incoming| is NULL then */
-    gp__gate_open(call->poller, &call->received);
+    if (call->take == NULL) {
+        gp__gate_open(call->poller, &call->received);
+    } else if (call->incoming != NULL) {
+        gp_message *message = gp__message_from_buffer(call->incoming);
+
+        call->incoming = NULL;
+        call->take(call->take_ctx, message);
+        start_receive(call);
+    }
     unref(call);
 }
 
@@ -475,6 +487,18 @@ gp_call_send_close(gp_call *call, const gp_interrupt *interrupt)
     return send(call, NULL, interrupt);
 }
 
+/* Leaves the gate open, with nothing to take, if gRPC refuses. */
+static void
+start_receive(gp_call *call)
+{
+    grpc_op op = reply_op(call);
+
+    gp__gate_close(&call->received);
+    if (start_batch(call, &op, 1, &call->receive) < 0) {
+        gp__gate_open(call->poller, &call->received);
+    }
+}
+
 int
 gp_call_receive(gp_call *call, gp_message **out, const gp_interrupt *interrupt)
 {
@@ -482,12 +506,7 @@ gp_call_receive(gp_call *call, gp_message **out, const gp_interrupt *interrupt)
 
     *out = NULL;
     if (!call->receiving) {
-        grpc_op op = reply_op(call);
-
-        gp__gate_close(&call->received);
-        if (start_batch(call, &op, 1, &call->receive) < 0) {
-            return 0;
-        }
+        start_receive(call);
         call->receiving = true;
     }
     rc = gp__poller_wait(call->poller, &call->received, GP__FOREVER, interrupt);
@@ -498,6 +517,14 @@ gp_call_receive(gp_call *call, gp_message **out, const gp_interrupt *interrupt)
     *out = gp__message_from_buffer(call->incoming);
     call->incoming = NULL;
     return *out != NULL;
+}
+
+void
+gp_call_pump(gp_call *call, void (*take)(void *ctx, gp_message *message), void *ctx)
+{
+    call->take = take;
+    call->take_ctx = ctx;
+    start_receive(call);
 }
 
 int

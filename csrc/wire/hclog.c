@@ -9,8 +9,10 @@
 #include "wire/rfc3339.h"
 #include "wire/utf8.h"
 
-/* An entry with more goes to jansson's reader, which has no such limit. */
-enum { MOST_FLAT_MEMBERS = 40 };
+enum {
+    MOST_MEMBERS = 40, /* an entry with more goes to jansson, which has no such limit */
+    FIRST_MEMBERS = 4, /* among which the level is looked for, to skip an entry early */
+};
 
 /* What parse_entry found the line to be, besides GP_ENOMEM. */
 enum { NOT_AN_ENTRY, BELOW_THRESHOLD, AN_ENTRY };
@@ -199,7 +201,7 @@ fill_record(gp_log_record *out, const gp__json_member *members, size_t count, gp
 }
 
 static int
-parse_nested(gp_log_record *out, gp__text line, gp__arena *arena)
+parse_with_jansson(gp_log_record *out, gp__text line, gp__arena *arena)
 {
     gp__json_member *members;
     ptrdiff_t count = gp__json_object(&members, line.data, line.len, arena);
@@ -211,24 +213,28 @@ parse_nested(gp_log_record *out, gp__text line, gp__arena *arena)
 }
 
 /*
- * Loggers put @level first, so that an entry below the threshold is known after a few bytes: that
- * is looked for before anything is copied. If it is no entry after all, it counts as a plain line,
- * and DEBUG at that.
+ * Loggers put @level among the first keys, so that an entry below the threshold is known after a few
+ * bytes: that is looked for before anything is copied. If it is no entry after all, it counts as a
+ * plain line, and DEBUG at that.
  */
 static bool
 plainly_below(gp__text line, int threshold)
 {
     gp__json_scanner scanner;
-    gp__json_member first;
-    int level;
+    gp__json_member member;
 
-    gp__json_scan(&scanner, line.data, line.len);
-    if (gp__json_scan_next(&scanner, &first) != 1 || !gp__text_is(first.key, "@level") ||
-        first.string.data == NULL) {
+    if (threshold <= GP_DEBUG) {
         return false;
     }
-    level = level_named(first.string);
-    return level != 0 && level < threshold && GP_DEBUG < threshold;
+    gp__json_scan(&scanner, line.data, line.len);
+    for (int i = 0; i < FIRST_MEMBERS && gp__json_scan_next(&scanner, &member) == 1; i++) {
+        if (gp__text_is(member.key, "@level") && member.string.data != NULL) {
+            int level = level_named(member.string);
+
+            return level != 0 && level < threshold;
+        }
+    }
+    return false;
 }
 
 /* Copy a line to the arena as valid UTF-8, which jansson and JSON text insist on. */
@@ -257,7 +263,7 @@ copy_line(gp__text *line, gp__arena *arena)
 static int
 parse_entry(gp__hclog *hclog, gp_log_record *out, gp__text line, int threshold, gp__arena *arena)
 {
-    gp__json_member members[MOST_FLAT_MEMBERS];
+    gp__json_member members[MOST_MEMBERS];
     gp__json_scanner scanner;
     size_t count = 0;
     int found = 1;
@@ -270,11 +276,11 @@ parse_entry(gp__hclog *hclog, gp_log_record *out, gp__text line, int threshold, 
         return GP_ENOMEM;
     }
     gp__json_scan(&scanner, line.data, line.len);
-    while (count < MOST_FLAT_MEMBERS &&
-           (found = gp__json_scan_next(&scanner, &members[count])) == 1) {
+    while (count < MOST_MEMBERS && (found = gp__json_scan_next(&scanner, &members[count])) == 1) {
         count++;
     }
-    rc = found == 0 ? fill_record(out, members, count, arena) : parse_nested(out, line, arena);
+    rc =
+        found == 0 ? fill_record(out, members, count, arena) : parse_with_jansson(out, line, arena);
     return rc == AN_ENTRY && out->level < threshold ? BELOW_THRESHOLD : rc;
 }
 

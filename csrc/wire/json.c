@@ -50,7 +50,7 @@ load(const char *text, size_t len, json_error_t *error)
 ptrdiff_t
 gp__json_object(gp__json_member **out, const char *text, size_t len, gp__arena *arena)
 {
-    json_error_t error;
+    json_error_t error = {0}; /* jansson leaves it so when it fails to allocate early on */
     json_t *object = load(text, len, &error);
     ptrdiff_t count = 0;
 

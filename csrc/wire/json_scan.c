@@ -3,6 +3,9 @@
 #include "wire/json.h"
 #include "wire/utf8.h"
 
+/* Values that are nested deeper are jansson's: no line should make us recurse without end. */
+enum { DEEPEST = 16 };
+
 static void
 skip_space(gp__json_scanner *in)
 {
@@ -123,6 +126,72 @@ take_word(gp__json_scanner *in, const char *word)
     return true;
 }
 
+static bool skip_value(gp__json_scanner *in, int depth);
+
+/* A key and its colon. */
+static bool
+take_key(gp__json_scanner *in, gp__text *out, bool *escaped)
+{
+    if (!take_string(in, out, escaped)) {
+        return false;
+    }
+    skip_space(in);
+    if (!take(in, ':')) {
+        return false;
+    }
+    skip_space(in);
+    return true;
+}
+
+/* An array or an object with all that is in it, up to its closing bracket. */
+static bool
+skip_nested(gp__json_scanner *in, char closing, int depth)
+{
+    gp__text key;
+    bool escaped;
+
+    in->at++;
+    skip_space(in);
+    if (take(in, closing)) {
+        return true;
+    }
+    do {
+        skip_space(in);
+        if ((closing == '}' && !take_key(in, &key, &escaped)) || !skip_value(in, depth)) {
+            return false;
+        }
+        skip_space(in);
+    } while (take(in, ','));
+    return take(in, closing);
+}
+
+static bool
+skip_value(gp__json_scanner *in, int depth)
+{
+    gp__text string;
+    bool escaped;
+
+    if (in->at == in->end) {
+        return false;
+    }
+    switch (*in->at) {
+    case '"':
+        return take_string(in, &string, &escaped);
+    case '[':
+        return depth > 0 && skip_nested(in, ']', depth - 1);
+    case '{':
+        return depth > 0 && skip_nested(in, '}', depth - 1);
+    case 't':
+        return take_word(in, "true");
+    case 'f':
+        return take_word(in, "false");
+    case 'n':
+        return take_word(in, "null");
+    default:
+        return take_number(in);
+    }
+}
+
 static bool
 take_value(gp__json_scanner *in, gp__json_member *out)
 {
@@ -131,24 +200,10 @@ take_value(gp__json_scanner *in, gp__json_member *out)
 
     out->string = (gp__text){NULL, 0};
     out->escaped = false;
-    if (in->at == in->end) {
-        return false;
-    }
-    switch (*in->at) {
-    case '"':
+    if (in->at < in->end && *in->at == '"') {
         ok = take_string(in, &out->string, &out->escaped);
-        break;
-    case 't':
-        ok = take_word(in, "true");
-        break;
-    case 'f':
-        ok = take_word(in, "false");
-        break;
-    case 'n':
-        ok = take_word(in, "null");
-        break;
-    default:
-        ok = take_number(in); /* arrays and objects are jansson's */
+    } else {
+        ok = skip_value(in, DEEPEST);
     }
     out->json = (gp__text){start, (size_t)(in->at - start)};
     return ok;
@@ -183,14 +238,9 @@ gp__json_scan_next(gp__json_scanner *in, gp__json_member *out)
     }
     in->first = false;
     skip_space(in);
-    if (!take_string(in, &out->key, &key_escaped) || key_escaped) {
+    if (!take_key(in, &out->key, &key_escaped) || key_escaped) {
         return -1;
     }
-    skip_space(in);
-    if (!take(in, ':')) {
-        return -1;
-    }
-    skip_space(in);
     return take_value(in, out) ? 1 : -1;
 }
 

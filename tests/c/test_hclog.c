@@ -163,6 +163,8 @@ an_entry_without_message(void **state)
 static void
 nested_values(void **state)
 {
+    static const char start[] = "{\"@level\":\"info\",\"@message\":\"m\",\"d\":";
+    static char deep[60000];
     gp_log_record record;
 
     (void)state;
@@ -176,7 +178,16 @@ nested_values(void **state)
     record =
         parse("{\"@level\":\"info\",\"@message\":\"m\",\"big\":[123456789012345678901234567890]}");
     assert_int_equal(record.level, GP_INFO);
-    record = parse("{\"@level\":\"info\",\"@message\":\"a\\u0000b\",\"l\":[]}");
+    /* Too deep for the scanner, then for jansson as well. */
+    record = parse(
+        "{\"@level\":\"info\",\"@message\":\"m\",\"d\":[[[[[[[[[[[[[[[[[[1, 2]]]]]]]]]]]]]]]]]]}");
+    assert_record(&record, GP_INFO, "m");
+    assert_field(&record, 0, "d", "[[[[[[[[[[[[[[[[[[1,2]]]]]]]]]]]]]]]]]]");
+    memset(deep, '[', sizeof(deep));
+    memcpy(deep, start, strlen(start));
+    record = parse_bytes(deep, sizeof(deep));
+    assert_int_equal(record.level, GP_DEBUG);
+    record = parse("{\"@level\":\"info\",\"@message\":\"a\\u0000b\",\"\\u006c\":[]}");
     assert_int_equal(record.message_len, 3);
     assert_memory_equal(record.message, "a\0b", 3);
     record = parse("{\"@level\":\"info\",\"@message\":\"m\",\"\\u006bey\":1}");
@@ -443,6 +454,14 @@ both_readers_agree(void **state)
         "{\"a\":00}",
         "{\"a\":\"\x01\"}",
         "{\"a\":+1}",
+        "{\"a\":[1,[2,{\"b\":[]}],\"x\"],\"c\":{\"d\":null,\"e\":{}}}",
+        "{\"a\":[1,]}",
+        "{\"a\":[,]}",
+        "{\"a\":[1}",
+        "{\"a\":{\"b\":1]}",
+        "{\"a\":{\"b\"}}",
+        "{\"a\":{1:2}}",
+        "{\"a\":[",
     };
 
     (void)state;
@@ -674,7 +693,7 @@ every_allocation_fails(void **state)
     static const char *const lines[] = {
         "plain",
         "{\"@level\":\"info\",\"@message\":\"m\",\"a\":1}",
-        "{\"@level\":\"info\",\"@message\":\"m\",\"a\":{\"b\":[1,2,\"x\"]}}",
+        "{\"@level\":\"info\",\"@message\":\"m\",\"\\u0061\":{\"b\":[1,2,\"x\"]}}",
         "{\"@level\":\"info\",\"@message\":\"\xff\",\"a\":1}",
         "{\"@level\":\"info\",\"a\":[1,]}",
     };

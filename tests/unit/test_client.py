@@ -31,6 +31,8 @@ from pygo_plugin import (
     cleanup_clients,
 )
 
+pytestmark = pytest.mark.usefixtures("socket_dir")  # for those that die without tidying up
+
 
 @pytest.fixture
 def command(peers: Any) -> list[str]:

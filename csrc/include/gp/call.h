@@ -100,6 +100,12 @@ int gp_call_send_close(gp_call *call, const gp_interrupt *interrupt);
  */
 int gp_call_receive(gp_call *call, gp_message **out, const gp_interrupt *interrupt);
 
+/*
+ * Instead of gp_call_receive(): have |take| called for each message, on the polling thread, with no
+ * lock held; it must not block, and frees the message. The call is then served although nobody waits.
+ */
+void gp_call_pump(gp_call *call, void (*take)(void *ctx, gp_message *message), void *ctx);
+
 /* Wait for the initial metadata. Returns 0 or GP_EUSER. |out| is empty if none came. */
 int gp_call_initial_metadata(gp_call *call, gp_metadata *out, const gp_interrupt *interrupt);
 

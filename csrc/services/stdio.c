@@ -1,0 +1,25 @@
+#include "services/stdio.h"
+
+#define STREAM "/plugin.GRPCStdio/StreamStdio"
+
+static void
+discard(void *ctx, gp_message *message)
+{
+    (void)ctx;
+    gp_message_free(message);
+}
+
+int
+gp__stdio_drain(gp_call **out, gp_channel *channel, gp_error *err)
+{
+    gp_call_options options = {.method = {STREAM, sizeof(STREAM) - 1},
+                               .timeout_ns = -1,
+                               .compression = GP_COMPRESS_DEFAULT};
+    gp_bytes empty = {"", 0}; /* google.protobuf.Empty */
+    int rc = gp_call_start_stream(out, channel, &options, &empty, err);
+
+    if (rc == 0) {
+        gp_call_pump(*out, discard, NULL);
+    }
+    return rc;
+}
