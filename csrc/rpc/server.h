@@ -1,9 +1,12 @@
 /*
- * Layer: rpc. Services written in C, and what server.c and server_call.c share.
+ * Layer: rpc. The server from the inside: what server.c, dispatch.c, worker.c and server_call.c share.
  *
- * Threads: the server's workers. One of them is in the poller's seat; it runs what comes in itself.
- * While it does, the standby worker looks after the seat. Others run handlers or idle.
- * Locks: the poller's lock guards the server's state and its job queue.
+ *   server.c       making, listening, starting, stopping
+ *   dispatch.c     calls arrive: to a service in C, or to the queue of jobs
+ *   worker.c       the threads: one polls and runs what comes in, others stand by or run handlers
+ *   server_call.c  one call: its batches, and what its handler does with it
+ *
+ * Locks: the poller's lock guards the server's state and its queues. A call's lock comes before it.
  */
 #ifndef GP_RPC_SERVER_H
 #define GP_RPC_SERVER_H
@@ -11,26 +14,8 @@
 #include <grpc/grpc.h>
 
 #include "gp/server.h"
+#include "rpc/method.h"
 #include "rpc/poller.h"
-
-/*
- * A method written in C, with one request. |answer| runs on the polling thread, must not block, and
- * ends the call, or sends one message and leaves the end to later. |request| is NULL if the client
- * sent none; it is freed after the return.
- */
-typedef struct gp__method {
-    const char *path; /* "/package.Service/Method" */
-    void (*answer)(void *ctx, gp_server_call *call, const gp_message *request);
-    void *ctx;
-    bool endless; /* its calls end with the server's stop and get no grace */
-} gp__method;
-
-/*
- * Add |count| methods, which lie in |block|, before the start. The server owns |block| from here on,
- * also on failure, and frees it with gp__free(). Returns: 0 or GP_ENOMEM.
- */
-int gp__server_add_methods(gp_server *server, const gp__method *methods, size_t count, void *block,
-                           gp_error *err);
 
 typedef enum gp__call_phase {
     GP__CALL_ARRIVED,   /* nobody has looked at it */
@@ -80,18 +65,62 @@ struct gp_server_call {
     void *on_over_ctx;
 };
 
+struct gp_server {
+    atomic_int refs;    /* the owner's, one for each call and worker, one for the grace thread */
+    atomic_int batches; /* on the queue, arrivals included */
+    grpc_server *grpc;  /* owned */
+    gp_server_handler handler;
+    void *handler_ctx; /* owned: handler.release */
+    int max_workers;
+    int max_concurrent;
+    struct method_block {
+        const gp__method *methods;
+        size_t count;
+        void *block; /* owned */
+        struct method_block *next;
+    } *methods;       /* owned */
+    int stop_pipe[2]; /* readable at the far end once stopped, for waits that signals interrupt */
+    gp__event shutdown;
+
+    gp__poller poller; /* its lock guards everything below */
+    gp_server_call *jobs;
+    gp_server_call **jobs_end;
+    gp_server_call *endless; /* each with a reference */
+    gp_server_call *over;    /* whose on_over is due; each with a reference */
+    pthread_cond_t idle;     /* workers without a part to play */
+    int idle_count;
+    pthread_cond_t changed; /* for joining and for the grace thread */
+    int threads;
+    int running;      /* workers inside the handler */
+    int active;       /* calls that the handler is not done with */
+    bool has_standby; /* a worker is in gp__poller_watch() */
+    bool started;
+    bool stopping;
+    bool hung_up; /* the connections have been closed */
+    bool stopped; /* gRPC says that no call is left */
+    bool has_grace_thread;
+    int64_t cancel_at;
+};
+
+/* server.c. The last reference going means: no thread runs, no call lives. */
+gp_server *gp__server_ref(gp_server *server);
+void gp__server_unref(gp_server *server);
+
+/* dispatch.c. Batches are counted while they are on the queue, arrivals included. */
+void gp__server_request_call(gp_server *server); /* ask gRPC for one more call */
+void gp__server_batch_started(gp_server *server);
+void gp__server_batch_ended(gp_server *server);
+void gp__server_call_arrived(gp_server_call *call, bool ok);
+void gp__server_call_readable(gp_server_call *call);
+void gp__server_end_endless(gp_server *server);
+
+/* worker.c. With the poller's lock held, but for queue_over. */
+void gp__server_start_worker(gp_server *server);
+void gp__server_queue_job(gp_server *server, gp_server_call *call);
+void gp__server_queue_over(gp_server_call *call); /* takes a reference over */
+
 /* server_call.c */
 int gp__server_call_new(gp_server_call **out, gp_server *server);
 void gp__server_call_begin(gp_server_call *call); /* start the batches that every call has */
-
-/* server.c: for server_call.c */
-gp__poller *gp__server_poller(gp_server *server);
-void gp__server_call_arrived(gp_server_call *call, bool ok);
-void gp__server_call_readable(gp_server_call *call);
-void gp__server_queue_over(gp_server_call *call); /* takes a reference over */
-gp_server *gp__server_ref(gp_server *server);
-void gp__server_unref(gp_server *server);
-void gp__server_batch_started(gp_server *server);
-void gp__server_batch_ended(gp_server *server);
 
 #endif

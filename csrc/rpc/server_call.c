@@ -97,7 +97,7 @@ receive_complete(gp__event *event, bool ok)
     gp_server_call *call = CALL_OF(event, receive);
 
     (void)ok; /* |incoming| is NULL then */
-    gp__gate_open(gp__server_poller(call->server), &call->received);
+    gp__gate_open(&call->server->poller, &call->received);
     gp__server_call_readable(call);
     batch_ended(call);
 }
@@ -118,7 +118,7 @@ send_complete(gp__event *event, bool ok)
 
     (void)ok; /* a failed send means that the call is over */
     drop_outgoing(call);
-    gp__gate_open(gp__server_poller(call->server), &call->sent);
+    gp__gate_open(&call->server->poller, &call->sent);
     batch_ended(call);
 }
 
@@ -159,7 +159,7 @@ start_receive(gp_server_call *call)
     gp__gate_close(&call->received);
     call->receiving = true;
     if (start_batch(call, &op, 1, &call->receive) < 0) {
-        gp__gate_open(gp__server_poller(call->server), &call->received);
+        gp__gate_open(&call->server->poller, &call->received);
     }
 }
 
@@ -226,7 +226,7 @@ gp_server_call_receive(gp_server_call *call, gp_message **out, const gp_interrup
     if (!call->receiving) {
         start_receive(call);
     }
-    rc = gp__poller_wait(gp__server_poller(call->server), &call->received, GP__FOREVER, interrupt);
+    rc = gp__poller_wait(&call->server->poller, &call->received, GP__FOREVER, interrupt);
     if (rc < 0) {
         return rc; /* the receive goes on; the next call takes its result */
     }
@@ -256,7 +256,7 @@ add_initial_metadata(gp_server_call *call, grpc_op *ops)
 static int
 take_send(gp_server_call *call, const gp_interrupt *interrupt)
 {
-    int rc = gp__poller_wait(gp__server_poller(call->server), &call->sent, GP__FOREVER, interrupt);
+    int rc = gp__poller_wait(&call->server->poller, &call->sent, GP__FOREVER, interrupt);
 
     if (rc == 0) {
         gp__gate_close(&call->sent);
@@ -270,7 +270,7 @@ start_send(gp_server_call *call, const grpc_op *ops, size_t count)
 {
     if (start_batch(call, ops, count, &call->send) < 0) {
         drop_outgoing(call);
-        gp__gate_open(gp__server_poller(call->server), &call->sent);
+        gp__gate_open(&call->server->poller, &call->sent);
         return GP_ECLOSED;
     }
     return 0;
@@ -288,7 +288,7 @@ gp_server_call_send_initial_metadata(gp_server_call *call, gp_metadata metadata)
     }
     if ((rc = take_send(call, NULL)) == 0) {
         if (add_initial_metadata(call, &op) == 0) {
-            gp__gate_open(gp__server_poller(call->server), &call->sent);
+            gp__gate_open(&call->server->poller, &call->sent);
             rc = GP_ECLOSED;
         } else {
             op.data.send_initial_metadata.metadata = items;
@@ -311,7 +311,7 @@ gp_server_call_send(gp_server_call *call, gp_bytes message, const gp_interrupt *
         return rc;
     }
     if (gp_server_call_over(call)) {
-        gp__gate_open(gp__server_poller(call->server), &call->sent);
+        gp__gate_open(&call->server->poller, &call->sent);
         return GP_ECLOSED;
     }
     call->outgoing = gp__byte_buffer_from_bytes(message);

@@ -2,7 +2,7 @@
 
 #include "base/alloc.h"
 #include "gp/services.h"
-#include "rpc/server.h"
+#include "rpc/method.h"
 #include "services/request.h"
 
 #define SHUTDOWN "/plugin.GRPCController/Shutdown"

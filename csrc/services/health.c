@@ -5,7 +5,7 @@
 #include "base/alloc.h"
 #include "gen/health.pb-c.h"
 #include "gp/services.h"
-#include "rpc/server.h"
+#include "rpc/method.h"
 #include "services/request.h"
 
 #define CHECK "/grpc.health.v1.Health/Check"

@@ -1,0 +1,170 @@
+#include "rpc/server.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "rpc/convert.h"
+
+void
+gp__server_request_call(gp_server *server)
+{
+    gp_server_call *call;
+
+    if (gp__server_call_new(&call, server) < 0) {
+        return; /* fewer slots: the next call that goes brings one back */
+    }
+    gp__server_batch_started(server);
+    if (grpc_server_request_call(server->grpc, &call->call, &call->details,
+                                 &call->received_metadata, server->poller.queue,
+                                 server->poller.queue, &call->arrive) != GRPC_CALL_OK) {
+        gp__server_batch_ended(server);
+        gp_server_call_unref(call);
+    }
+}
+
+void
+gp__server_batch_started(gp_server *server)
+{
+    atomic_fetch_add(&server->batches, 1);
+}
+
+void
+gp__server_batch_ended(gp_server *server)
+{
+    atomic_fetch_sub(&server->batches, 1);
+}
+
+static const gp__method *
+find_method(const gp_server *server, gp_bytes path)
+{
+    for (const struct method_block *added = server->methods; added != NULL; added = added->next) {
+        for (size_t i = 0; i < added->count; i++) {
+            const char *candidate = added->methods[i].path;
+
+            if (strlen(candidate) == path.len && memcmp(candidate, path.data, path.len) == 0) {
+                return &added->methods[i];
+            }
+        }
+    }
+    return NULL;
+}
+
+void
+gp__server_call_arrived(gp_server_call *call, bool ok)
+{
+    gp_server *server = call->server;
+    bool too_many;
+
+    gp__server_batch_ended(server);
+    if (!ok) {
+        gp_server_call_unref(call);
+        return;
+    }
+    gp__server_request_call(server);
+    call->method = find_method(server, gp_server_call_method(call));
+    gp__server_call_begin(call);
+    if (call->method != NULL) {
+        return; /* answered when its message is there */
+    }
+    pthread_mutex_lock(&server->poller.lock);
+    too_many = server->active >= server->max_concurrent;
+    if (!too_many) {
+        server->active++;
+        gp__server_queue_job(server, call);
+    }
+    pthread_mutex_unlock(&server->poller.lock);
+    if (too_many) {
+        static const char text[] = "Concurrent RPC limit exceeded!";
+
+        gp_server_call_finish(call, GRPC_STATUS_RESOURCE_EXHAUSTED,
+                              (gp_bytes){text, sizeof(text) - 1}, (gp_metadata){NULL, 0});
+        gp_server_call_unref(call);
+    }
+}
+
+/* They would use up the grace that is meant for calls with an end. */
+void
+gp__server_end_endless(gp_server *server)
+{
+    gp_server_call *call;
+
+    pthread_mutex_lock(&server->poller.lock);
+    call = server->endless;
+    server->endless = NULL;
+    pthread_mutex_unlock(&server->poller.lock);
+    while (call != NULL) {
+        gp_server_call *next = call->next_endless;
+
+        gp_server_call_cancel(call, GRPC_STATUS_UNAVAILABLE, "the server is shutting down");
+        gp_server_call_unref(call);
+        call = next;
+    }
+}
+
+/* An endless call is over: it need not be ended any more. */
+static void
+forget_endless(void *ctx)
+{
+    gp_server_call *call = ctx;
+    gp_server *server = call->server;
+    gp_server_call **link;
+    bool found;
+
+    pthread_mutex_lock(&server->poller.lock);
+    for (link = &server->endless; *link != NULL && *link != call; link = &(*link)->next_endless) {
+    }
+    found = *link == call;
+    if (found) {
+        *link = call->next_endless;
+    }
+    pthread_mutex_unlock(&server->poller.lock);
+    if (found) {
+        gp_server_call_unref(call);
+    }
+}
+
+/* Keep an endless call's reference until it is over or the server stops. */
+static void
+keep_endless(gp_server *server, gp_server_call *call)
+{
+    bool stopping;
+
+    pthread_mutex_lock(&server->poller.lock);
+    call->next_endless = server->endless;
+    server->endless = call;
+    stopping = server->stopping;
+    pthread_mutex_unlock(&server->poller.lock);
+    if (stopping) {
+        gp__server_end_endless(server);
+    } else if (gp_server_call_on_over(call, forget_endless, call) < 0) {
+        forget_endless(call);
+    }
+}
+
+/* A service in C answers. */
+static void
+answer(gp_server *server, gp_server_call *call)
+{
+    call->method->answer(call->method->ctx, call, gp__message_from_buffer(call->incoming));
+    if (call->method->endless) {
+        keep_endless(server, call);
+    } else {
+        gp_server_call_unref(call);
+    }
+}
+
+void
+gp__server_call_readable(gp_server_call *call)
+{
+    gp_server *server = call->server;
+
+    if (call->method != NULL) {
+        answer(server, call);
+        return;
+    }
+    pthread_mutex_lock(&server->poller.lock);
+    if (call->phase == GP__CALL_EXPECTING) {
+        gp__server_queue_job(server, call);
+    }
+    pthread_mutex_unlock(&server->poller.lock);
+}

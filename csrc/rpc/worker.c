@@ -1,0 +1,259 @@
+#include "rpc/server.h"
+
+#include "base/thread.h"
+
+/* The server in whose seat this thread sits and whose jobs it will look for when it leaves. */
+static _Thread_local gp_server *turning;
+
+static void *run_worker(void *arg);
+
+/* ---- Who does what ---- */
+
+void
+gp__server_start_worker(gp_server *server)
+{
+    pthread_t thread;
+
+    atomic_fetch_add(&server->refs, 1);
+    server->threads++;
+    if (gp__thread_start(&thread, "gp-worker", run_worker, server, NULL) < 0) {
+        server->threads--;
+        atomic_fetch_sub(&server->refs, 1);
+        return;
+    }
+    pthread_detach(thread);
+}
+
+/* One worker more than handlers may run: the one that polls while all of them do. Lock held. */
+static bool
+may_start_worker(const gp_server *server)
+{
+    return server->threads <= server->max_workers;
+}
+
+/* Have some other worker than the one that is turning see to a new job. Lock held. */
+static void
+call_worker(gp_server *server)
+{
+    if (server->idle_count > 0) {
+        pthread_cond_signal(&server->idle);
+    } else if (server->has_standby) {
+        gp__poller_wake_standby(&server->poller);
+    } else if (may_start_worker(server)) {
+        gp__server_start_worker(server);
+    }
+}
+
+/* Somebody must look after the seat while this worker is busy. Lock held. */
+static void
+ensure_standby(gp_server *server)
+{
+    if (server->has_standby) {
+        return;
+    }
+    if (server->idle_count > 0) {
+        pthread_cond_signal(&server->idle);
+    } else if (may_start_worker(server)) {
+        gp__server_start_worker(server);
+    }
+}
+
+void
+gp__server_queue_job(gp_server *server, gp_server_call *call)
+{
+    call->next_job = NULL;
+    *server->jobs_end = call;
+    server->jobs_end = &call->next_job;
+    /* Otherwise this thread comes to it next, or else whoever is done first. */
+    if (turning != server && server->running < server->max_workers) {
+        call_worker(server);
+    }
+}
+
+void
+gp__server_queue_over(gp_server_call *call)
+{
+    gp_server *server = call->server;
+
+    pthread_mutex_lock(&server->poller.lock);
+    call->next_over = server->over;
+    server->over = call;
+    if (turning != server) {
+        call_worker(server);
+    }
+    pthread_mutex_unlock(&server->poller.lock);
+}
+
+/* ---- Running handlers ---- */
+
+/* The next call for the handler, if one may run. Lock held. */
+static gp_server_call *
+next_job(gp_server *server)
+{
+    gp_server_call *call = server->jobs;
+
+    if (call == NULL || server->running >= server->max_workers) {
+        return NULL;
+    }
+    server->jobs = call->next_job;
+    if (server->jobs == NULL) {
+        server->jobs_end = &server->jobs;
+    }
+    return call;
+}
+
+static void
+refuse_unknown(gp_server_call *call)
+{
+    static const char text[] = "Method not found!";
+
+    gp_server_call_finish(call, GRPC_STATUS_UNIMPLEMENTED, (gp_bytes){text, sizeof(text) - 1},
+                          (gp_metadata){NULL, 0});
+}
+
+/* Let the handler look at a new call. Returns whether it is to be run now. Lock not held. */
+static bool
+begin_call(gp_server *server, gp_server_call *call)
+{
+    int answer = server->handler.begin(server->handler_ctx, call, &call->data);
+    bool run = true;
+
+    if (answer < 0) {
+        refuse_unknown(call);
+        return false;
+    }
+    pthread_mutex_lock(&server->poller.lock);
+    run = answer == 0 || gp__gate_is_open(&call->received);
+    call->phase = run ? GP__CALL_RUNNING : GP__CALL_EXPECTING;
+    pthread_mutex_unlock(&server->poller.lock);
+    return run;
+}
+
+/* Lock held on entry and exit, not in between. */
+static void
+run_job(gp_server *server, gp_server_call *call)
+{
+    bool run;
+
+    server->running++;
+    ensure_standby(server);
+    pthread_mutex_unlock(&server->poller.lock);
+    run = call->phase == GP__CALL_ARRIVED ? begin_call(server, call) : true;
+    if (run) {
+        call->phase = GP__CALL_RUNNING;
+        server->handler.run(server->handler_ctx, call, call->data);
+    }
+    pthread_mutex_lock(&server->poller.lock);
+    server->running--;
+    if (run || call->phase == GP__CALL_ARRIVED) {
+        server->active--;
+        pthread_mutex_unlock(&server->poller.lock);
+        gp_server_call_unref(call);
+        pthread_mutex_lock(&server->poller.lock);
+    }
+}
+
+/* Tell that a call is over. No handler: it is never held up by those that run. As run_job(). */
+static void
+run_over(gp_server *server)
+{
+    gp_server_call *call = server->over;
+
+    server->over = call->next_over;
+    server->active++;
+    ensure_standby(server);
+    pthread_mutex_unlock(&server->poller.lock);
+    call->on_over(call->on_over_ctx);
+    gp_server_call_unref(call);
+    pthread_mutex_lock(&server->poller.lock);
+    server->active--;
+}
+
+/* ---- The threads ---- */
+
+/*
+ * Close the connections once no call is left on them: a client that keeps its connection open while
+ * it waits for us to be gone must not keep us. Lock held.
+ */
+static void
+hang_up_if_idle(gp_server *server)
+{
+    if (server->stopping && !server->hung_up && server->active == 0 && server->over == NULL &&
+        atomic_load(&server->batches) == 0) {
+        server->hung_up = true;
+        pthread_mutex_unlock(&server->poller.lock);
+        grpc_server_cancel_all_calls(server->grpc);
+        pthread_mutex_lock(&server->poller.lock);
+    }
+}
+
+/* Whether the workers have nothing left to do, ever. Lock held. */
+static bool
+all_done(const gp_server *server)
+{
+    return server->stopped && server->active == 0 && server->over == NULL &&
+           atomic_load(&server->batches) == 0;
+}
+
+/*
+ * Until when a worker may sit in the queue. Once the server has stopped, the last handler to return
+ * leaves no event behind that would tell it. Lock held.
+ */
+static int64_t
+next_look(const gp_server *server)
+{
+    return server->stopped ? gp__now() + 10 * GP__MS : GP__FOREVER;
+}
+
+static void *
+run_worker(void *arg)
+{
+    gp_server *server = arg;
+    gp__poller *poller = &server->poller;
+    bool claim;
+
+    pthread_mutex_lock(&poller->lock);
+    claim = server->threads == 1; /* the first one polls; a later one only fills in */
+    while (!all_done(server)) {
+        gp_server_call *call;
+
+        hang_up_if_idle(server);
+        if (server->over != NULL) {
+            run_over(server);
+            claim = true;
+        } else if ((call = next_job(server)) != NULL) {
+            run_job(server, call);
+            claim = true;
+        } else if (claim && !poller->taken) {
+            turning = server;
+            gp__poller_turn(poller, next_look(server));
+            turning = NULL;
+        } else if (!server->has_standby) {
+            server->has_standby = true;
+            claim = gp__poller_watch(poller);
+            server->has_standby = false;
+            if (claim) {
+                ensure_standby(server);
+            }
+        } else {
+            server->idle_count++;
+            pthread_cond_wait(&server->idle, &poller->lock);
+            server->idle_count--;
+            claim = false;
+        }
+    }
+    /* Pass the news on to those who sleep. */
+    gp__poller_wake_standby(poller);
+    pthread_cond_broadcast(&server->idle);
+    pthread_mutex_unlock(&poller->lock);
+
+    if (server->handler.thread_exit != NULL) {
+        server->handler.thread_exit(server->handler_ctx);
+    }
+    pthread_mutex_lock(&poller->lock);
+    server->threads--;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&poller->lock);
+    gp__server_unref(server);
+    return NULL;
+}
