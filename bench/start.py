@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PASS = "python -c pass"
 KILL_MS = 10
+IDLE_MS = 200  # until a plugin that has just answered for the first time has come to rest
 HANDSHAKE_MS = 25
 
 
@@ -79,12 +80,13 @@ def _first_line(lab: Lab, name: str, command: Sequence[str]) -> float:
 
 
 def _launch_case(lab: Lab, launches: int) -> Case:
-    pairs = [(OURS, GO), (GO, GO), (OURS, OURS), (GO, OURS), (GRPCIO, GRPCIO)]
+    pairs = [(OURS, GO), (GO, GO), (OURS, OURS), (OURS, BARE), (GO, OURS), (GRPCIO, GRPCIO)]
+    idle = [(OURS, GO), (OURS, BARE), (OURS, OURS)]
     pairs += [(name, name) for name in OPTIONAL if name not in lab.missing]
 
-    def contender(host: str, plugin: str) -> Callable[[], Values]:
+    def contender(host: str, plugin: str, **options: int) -> Callable[[], Values]:
         def measure() -> Values:
-            got = lab.measure(host, plugin, launch=launches)["launch"]
+            got = lab.measure(host, plugin, False, launch=launches, **options)["launch"]
             return {
                 "first_reply_ms": got["first_reply_ms"]["median"],
                 "kill_ms": got["kill_ms"]["median"],
@@ -98,7 +100,10 @@ def _launch_case(lab: Lab, launches: int) -> Case:
     def kill(ours: str, peer: str) -> Row:
         return Row("kill", "kill_ms", "ms", ours, peer)
 
-    def kill_time(ours: str) -> Row:
+    def idle_name(host: str, plugin: str) -> str:
+        return f"{pair(host, plugin)}, idle"
+
+    def idle_kill(ours: str) -> Row:
         return Row("kill of an idle plugin", "kill_ms", "ms", ours, kind="value", target=KILL_MS)
 
     ours, theirs = pair(OURS, GO), pair(GO, GO)
@@ -107,12 +112,13 @@ def _launch_case(lab: Lab, launches: int) -> Case:
     rows = [
         reply(ours, theirs),
         kill(ours, theirs),
-        kill_time(ours),
-        kill_time(both),
+        *(idle_kill(idle_name(*names)) for names in idle),
+        reply(pair(OURS, BARE), theirs),
         reply(pair(GO, OURS), theirs),
         kill(pair(GO, OURS), theirs),
         *(reply(both, peer) for peer in (by_hand, *optional)),
         *(kill(both, peer) for peer in (by_hand, *optional)),
     ]
     contenders = {pair(*names): contender(*names) for names in pairs}
+    contenders.update({idle_name(*names): contender(*names, idle_ms=IDLE_MS) for names in idle})
     return Case("start", "launch to first reply, and kill", contenders, rows)

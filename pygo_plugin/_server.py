@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, NoReturn
 
-# As concurrent.futures.ThreadPoolExecutor has it, which grpcio's users pass to grpc.server().
-_MOST_WORKERS = 32
+# More than a ThreadPoolExecutor has by default, because a worker here is a thread only once that
+# many handlers are at work at the same time.
+_WORKERS = 32
 
 # How long running calls may take to end once the host has asked for Shutdown.
 _SHUTDOWN_GRACE = 2.0
@@ -101,7 +102,7 @@ def _run_all(callbacks: list[Callable[[], Any]]) -> None:
 class Server:
     """A gRPC server with the interface of grpc.Server.
 
-    `max_workers` handlers run at once, by default as many as a ThreadPoolExecutor has threads;
+    `max_workers` handlers run at once, by default 32;
     beyond `maximum_concurrent_rpcs` calls are refused with RESOURCE_EXHAUSTED. `options` are
     gRPC's channel arguments, (name, str or int) each.
     """
@@ -125,7 +126,7 @@ class Server:
             self._routes.find,
             self._routes.direct,
             ServicerContext,
-            max_workers=max_workers or _default_workers(),
+            max_workers=max_workers or _WORKERS,
             max_concurrent=maximum_concurrent_rpcs or 0,
             options=() if options is None else options,
         )
@@ -248,12 +249,6 @@ class _Routes:
                 break
             handler = generic.service(details)
         return handler
-
-
-def _default_workers() -> int:
-    from os import cpu_count
-
-    return min(_MOST_WORKERS, (cpu_count() or 1) + 4)
 
 
 def handler_failed(context: ServicerContext, error: BaseException, doing: str) -> str:

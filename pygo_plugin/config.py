@@ -188,6 +188,20 @@ def _network(what: str, value: Any) -> str:
     return str(value)
 
 
+def _workers(what: str, value: Any) -> int | None:
+    return None if value is None else _positive(what, value)
+
+
+def _interceptors(what: str, value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise _refuse(what, "a list of grpc.ServerInterceptor", value)
+    found = tuple(value)
+    for i, interceptor in enumerate(found):
+        if not callable(getattr(interceptor, "intercept_service", None)):
+            raise _refuse(f"{what}[{i}]", "a grpc.ServerInterceptor", interceptor)
+    return found
+
+
 def _optional(kind: type) -> Callable[[str, Any], Any]:
     def check(what: str, value: Any) -> Any:
         if value is not None and not isinstance(value, kind):
@@ -467,20 +481,33 @@ class ServeConfig(_Config):
     versioned_plugins   version -> {name: Plugin}
     network             "unix" (default), which falls back to TCP where the temporary directory
                         cannot hold a socket, or "tcp"
+    max_workers         how many handlers run at the same time; None: 32. Threads start when needed
+    interceptors        grpc.ServerInterceptors, the first one outermost
     """
 
-    __slots__ = ("handshake_config", "network", "plugins", "versioned_plugins")
+    __slots__ = (
+        "handshake_config",
+        "interceptors",
+        "max_workers",
+        "network",
+        "plugins",
+        "versioned_plugins",
+    )
     _checks: ClassVar[Checks] = {
         "handshake_config": _handshake,
         "plugins": _mapping,
         "versioned_plugins": _mapping,
         "network": _network,
+        "max_workers": _workers,
+        "interceptors": _interceptors,
     }
 
     handshake_config: HandshakeConfig
     plugins: PluginSet
     versioned_plugins: dict[int, PluginSet]
     network: str
+    max_workers: int | None
+    interceptors: tuple[Any, ...]
 
     def __init__(
         self,
@@ -489,11 +516,15 @@ class ServeConfig(_Config):
         plugins: Mapping[str, Plugin] | None = None,
         versioned_plugins: Mapping[int, Mapping[str, Plugin]] | None = None,
         network: str | None = None,
+        max_workers: int | None = None,
+        interceptors: Sequence[Any] = (),
     ) -> None:
         self.handshake_config = HandshakeConfig() if handshake_config is None else handshake_config
         self.plugins = plugins  # type: ignore[assignment]  # converted on the way
         self.versioned_plugins = versioned_plugins  # type: ignore[assignment]
         self.network = "unix" if network is None else network
+        self.max_workers = max_workers
+        self.interceptors = interceptors  # type: ignore[assignment]
 
 
 def plugin_sets(config: ClientConfig | ServeConfig, owner: str) -> dict[int, PluginSet]:

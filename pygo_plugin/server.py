@@ -67,7 +67,10 @@ class Server:
         return True
 
     def server(self, **opts: Any) -> Any:
-        """Make the server. Overrides usually call `self.default_grpc_server(...)`."""
+        """Make the server. Overrides usually call `self.default_grpc_server(...)`.
+
+        opts: `max_workers` and `interceptors`, each if the configuration sets it.
+        """
         return self.default_grpc_server(**opts)
 
     def default_grpc_server(self, **opts: Any) -> Any:
@@ -103,7 +106,7 @@ class Server:
         for note in notes:
             _tell("WARN", note)
 
-        server = self.server()
+        server = self.server(**self._server_options())
         _add_plugin_services(server, self.GRPC_SERVICE_NAME)
         for plugin in sets[version].values():
             plugin.server_register(server)
@@ -138,6 +141,15 @@ class Server:
         stopped: threading.Event = self._server.stop(grace)
         self._leaving.leave(interrupts=True)
         return stopped
+
+    def _server_options(self) -> dict[str, Any]:
+        """What the configuration says about the server; nothing for what it leaves open."""
+        options: dict[str, Any] = {}
+        if self._config.max_workers is not None:
+            options["max_workers"] = self._config.max_workers
+        if self._config.interceptors:
+            options["interceptors"] = self._config.interceptors
+        return options
 
     def _wait(self) -> None:
         try:

@@ -52,6 +52,7 @@ def launches(arguments) -> dict:
         _, stub = client.dispense("probe")
         stub.Echo(probe_pb2.EchoRequest())
         replies.append(time.perf_counter() - begin)
+        time.sleep(arguments.idle_ms / 1000)
         begin = time.perf_counter()
         client.kill()
         kills.append(time.perf_counter() - begin)

@@ -2,7 +2,8 @@
 
 A host is a program of its own, so that nothing of the orchestrator's is in the measured process:
 
-    host_pygo.py [--calls N --size B --threads T --delay-ms D] [--launch K] [--loglines N] -- PLUGIN
+    host_pygo.py [--calls N --size B --threads T --delay-ms D] [--launch K --idle-ms D]
+                 [--loglines N --log-style STYLE] -- PLUGIN ARGS...
 
 It prints one JSON object with `calls`, `launch` and `log`, whichever were asked for.
 """
@@ -15,11 +16,12 @@ import resource
 import threading
 import time
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+Json = dict[str, Any]
 WARM_UP = 200  # calls before the clock starts, for each caller
 COOKIE = ("PYGO_TEST_COOKIE", "pygo")  # of every plugin here and in tests/peers
 
@@ -31,6 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="callers at the same time")
     parser.add_argument("--delay-ms", type=int, default=0, help="how long a handler sleeps")
     parser.add_argument("--launch", type=int, default=0, help="launches of the plugin")
+    parser.add_argument("--idle-ms", type=int, default=0, help="pause before each kill")
     parser.add_argument("--loglines", type=int, default=0, help="log lines to mirror")
     parser.add_argument("--log-style", choices=["full", "default", "records"], default="full")
     parser.add_argument("plugin", nargs="+", help="the plugin's command line")
@@ -53,7 +56,7 @@ def summary(durations: Iterable[float], unit: float) -> dict[str, float]:
     return {"median": at(0.5), "p90": at(0.9), "p99": at(0.99), "min": at(0), "max": at(1)}
 
 
-def measure_calls(call: Callable[[], object], arguments: argparse.Namespace) -> dict:
+def measure_calls(call: Callable[[], object], arguments: argparse.Namespace) -> Json:
     """Make the calls from as many threads as asked for."""
     each = max(arguments.calls // arguments.threads, 1)
     for _ in range(_warm_up(arguments)):
@@ -93,7 +96,7 @@ def measure_calls(call: Callable[[], object], arguments: argparse.Namespace) -> 
 
 async def measure_calls_async(
     call: Callable[[], Awaitable[object]], arguments: argparse.Namespace
-) -> dict:
+) -> Json:
     """The same with a task for each caller, for hosts that live on an event loop."""
     import asyncio  # here, since it would count as memory of hosts that do without
 
@@ -121,7 +124,7 @@ def _warm_up(arguments: argparse.Namespace) -> int:
 
 def _call_result(
     durations: list[array[float]], elapsed: float, cpu: float, arguments: argparse.Namespace
-) -> dict:
+) -> Json:
     flat = [duration for own in durations for duration in own]
     return {
         "calls": len(flat),
@@ -133,7 +136,7 @@ def _call_result(
     }
 
 
-def launch_result(replies: list[float], kills: list[float]) -> dict:
+def launch_result(replies: list[float], kills: list[float]) -> Json:
     return {
         "launches": len(replies),
         "first_reply_ms": summary(replies, 1e3),
@@ -141,5 +144,5 @@ def launch_result(replies: list[float], kills: list[float]) -> dict:
     }
 
 
-def report(**results: dict | None) -> None:
+def report(**results: Json | None) -> None:
     print(json.dumps({name: result for name, result in results.items() if result}), flush=True)

@@ -70,6 +70,7 @@ static void
 take_seat(gp__poller *poller)
 {
     poller->taken = true;
+    poller->offered = false;
     poller->turns++;
     pthread_mutex_unlock(&poller->lock);
 }
@@ -209,28 +210,48 @@ gp__poller_wake_standby(gp__poller *poller)
     pthread_cond_signal(&poller->standby);
 }
 
+void
+gp__poller_offer(gp__poller *poller)
+{
+    if (!poller->taken) {
+        poller->offered = true;
+        gp__poller_wake_standby(poller);
+    }
+}
+
+/* Whether the standby thread should take the seat without a look at the clock. Lock held. */
+static bool
+wanted_at_once(const gp__poller *poller)
+{
+    return !poller->taken && (poller->offered || (poller->urgent > 0 && poller->waiters == NULL));
+}
+
 bool
 gp__poller_watch(gp__poller *poller)
 {
     int64_t interval = tick;
+    bool suspicious = false; /* the seat was free at the last look: look again after one tick */
 
     for (;;) {
         unsigned long turns = poller->turns;
         int rc;
 
-        if (!poller->taken && poller->waiters == NULL && poller->urgent > 0) {
+        if (wanted_at_once(poller)) {
             return true;
         }
         poller->parked = poller->taken && interval >= longest_tick && !poller->busy;
         rc = gp__cond_wait_until(&poller->standby, &poller->lock,
-                                 poller->parked ? GP__FOREVER : gp__now() + interval);
+                                 poller->parked ? GP__FOREVER
+                                                : gp__now() + (suspicious ? tick : interval));
         if (rc != GP_ETIMEOUT) {
-            return !poller->taken && poller->urgent > 0;
+            return wanted_at_once(poller);
         }
         poller->busy = turns != poller->turns;
         if (!poller->taken && !poller->busy) {
+            poller->takeovers++;
             return true;
         }
+        suspicious = !poller->taken && !suspicious;
         interval = interval < longest_tick ? 2 * interval : longest_tick;
     }
 }

@@ -44,14 +44,16 @@ typedef struct gp__waiter gp__waiter;
 typedef struct gp__poller {
     grpc_completion_queue *queue; /* owned */
     pthread_mutex_t lock;
-    gp__waiter *waiters;    /* asleep, oldest first; each lives on its own stack */
-    pthread_cond_t standby; /* the standby thread's */
-    unsigned urgent;        /* business that nobody waits for and that must not wait either */
-    unsigned long turns;    /* times that the seat was taken */
-    unsigned long wakeups;  /* times that a sleeper's gate was opened */
-    bool taken;             /* somebody is inside the queue */
-    bool parked;            /* the standby thread sleeps until the seat is left */
-    bool busy;              /* the seat was taken anew since the standby thread last looked */
+    gp__waiter *waiters;     /* asleep, oldest first; each lives on its own stack */
+    pthread_cond_t standby;  /* the standby thread's */
+    unsigned urgent;         /* business that nobody waits for and that must not wait either */
+    unsigned long turns;     /* times that the seat was taken */
+    unsigned long takeovers; /* times that the standby thread found the seat neglected */
+    unsigned long wakeups;   /* times that a sleeper's gate was opened */
+    bool taken;              /* somebody is inside the queue */
+    bool parked;             /* the standby thread sleeps until the seat is left */
+    bool offered;            /* whoever left the seat will not be back soon */
+    bool busy;               /* the seat was taken anew since the standby thread last looked */
 } gp__poller;
 
 int gp__poller_init(gp__poller *poller, gp_error *err);
@@ -95,5 +97,8 @@ bool gp__poller_watch(gp__poller *poller);
 
 /* With |lock| held. */
 void gp__poller_wake_standby(gp__poller *poller);
+
+/* With |lock| held: have the standby thread take the free seat at once. */
+void gp__poller_offer(gp__poller *poller);
 
 #endif

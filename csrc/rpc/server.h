@@ -65,6 +65,9 @@ struct gp_server_call {
     void *on_over_ctx;
 };
 
+/* Methods are remembered by a hash of their name. Two that share a place share their fate. */
+enum { GP__METHOD_PLACES = 64 };
+
 struct gp_server {
     atomic_int refs;    /* the owner's, one for each call and worker, one for the grace thread */
     atomic_int batches; /* on the queue, arrivals included */
@@ -91,9 +94,10 @@ struct gp_server {
     int idle_count;
     pthread_cond_t changed; /* for joining and for the grace thread */
     int threads;
-    int running;      /* workers inside the handler */
-    int active;       /* calls that the handler is not done with */
-    bool has_standby; /* a worker is in gp__poller_watch() */
+    int running;                           /* workers inside the handler */
+    int active;                            /* calls that the handler is not done with */
+    bool has_standby;                      /* a worker is in gp__poller_watch() */
+    unsigned char slow[GP__METHOD_PLACES]; /* calls for which a method counts as slow */
     bool started;
     bool stopping;
     bool hung_up; /* the connections have been closed */

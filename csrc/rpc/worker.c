@@ -129,21 +129,67 @@ begin_call(gp_server *server, gp_server_call *call)
     return run;
 }
 
+/*
+ * Methods that have been found slow are not waited for until a tick has passed: the seat is offered
+ * before they run. After a few calls they have to be found slow again.
+ */
+enum { SLOW_CALLS = 32 };
+static const int64_t slow_ns = 500000;
+
+static unsigned char *
+place_of(gp_server *server, const gp_server_call *call)
+{
+    gp_bytes path = gp_server_call_method(call);
+    const unsigned char *bytes = path.data;
+    unsigned hash = 0;
+
+    for (size_t i = 0; i < path.len; i++) {
+        hash = 31 * hash + bytes[i];
+    }
+    return &server->slow[hash % GP__METHOD_PLACES];
+}
+
+/* Run the handler, and remember whether somebody had to take over the polling meanwhile. */
+static void
+run_handler(gp_server *server, gp_server_call *call)
+{
+    gp__poller *poller = &server->poller;
+    unsigned char *slow = place_of(server, call);
+    unsigned long takeovers = poller->takeovers;
+    bool expected = *slow > 0;
+    int64_t start = 0;
+
+    if (expected) {
+        gp__poller_offer(poller);
+        start = gp__now();
+    }
+    pthread_mutex_unlock(&poller->lock);
+    server->handler.run(server->handler_ctx, call, call->data);
+    pthread_mutex_lock(&poller->lock);
+    if (!expected) {
+        *slow = poller->takeovers != takeovers ? SLOW_CALLS : 0;
+    } else if (*slow > 0) {
+        *slow = gp__now() - start < slow_ns ? 0 : *slow - 1;
+    }
+}
+
 /* Lock held on entry and exit, not in between. */
 static void
 run_job(gp_server *server, gp_server_call *call)
 {
-    bool run;
+    bool run = true;
 
     server->running++;
     ensure_standby(server);
-    pthread_mutex_unlock(&server->poller.lock);
-    run = call->phase == GP__CALL_ARRIVED ? begin_call(server, call) : true;
+    if (call->phase == GP__CALL_ARRIVED) {
+        pthread_mutex_unlock(&server->poller.lock);
+        run = begin_call(server, call);
+        pthread_mutex_lock(&server->poller.lock);
+    }
     if (run) {
         call->phase = GP__CALL_RUNNING;
-        server->handler.run(server->handler_ctx, call, call->data);
+        run_handler(server, call);
     }
-    pthread_mutex_lock(&server->poller.lock);
     server->running--;
     if (run || call->phase == GP__CALL_ARRIVED) {
         server->active--;
