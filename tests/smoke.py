@@ -46,12 +46,11 @@ def expect(what: str, actual: object, expected: object) -> None:
         sys.exit(f"smoke: {what}: expected {expected!r}, got {actual!r}")
 
 
-def use(auto_mtls: bool) -> None:
+def use() -> None:
     client = Client(
         [sys.executable, __file__, "--plugin"],
         plugins={"echo": EchoPlugin()},
         handshake_config=HANDSHAKE,
-        auto_mtls=auto_mtls,
     )
     with client:
         _, echo = client.dispense("echo")
@@ -65,8 +64,7 @@ def main() -> None:
     if sys.argv[1:] == ["--plugin"]:
         serve(ServeConfig(handshake_config=HANDSHAKE, plugins={"echo": EchoPlugin()}))
         return
-    use(auto_mtls=False)
-    use(auto_mtls=True)
+    use()
     print(f"smoke: passed under {platform.python_implementation()} {platform.python_version()}")
 
 
