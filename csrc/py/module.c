@@ -89,7 +89,29 @@ shutdown_core(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+/* An exception that has nobody to go to. */
+static PyObject *
+unraisable(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *error;
+    PyObject *where;
+
+    if (!PyArg_ParseTuple(args, "OO:unraisable", &error, &where)) {
+        return NULL;
+    }
+    if (!PyExceptionInstance_Check(error)) {
+        PyErr_Format(PyExc_TypeError, "error must be an exception, not %R", error);
+        return NULL;
+    }
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), Py_NewRef(error),
+                  PyException_GetTraceback(error));
+    PyErr_WriteUnraisable(where);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef own_functions[] = {
+    {"unraisable", unraisable, METH_VARARGS,
+     "unraisable($module, error, where, /)\n--\n\nHand an exception to sys.unraisablehook."},
     {"forked", forked, METH_NOARGS,
      "forked($module)\n--\n\nWhether this process is a fork of the one that loaded the core."},
     {"kill_all", kill_all, METH_NOARGS,
@@ -142,7 +164,9 @@ module_exec(PyObject *module)
         return -1;
     }
     if (PyModule_AddFunctions(module, own_functions) < 0 ||
-        PyModule_AddFunctions(module, pygo_functions) < 0) {
+        PyModule_AddFunctions(module, pygo_launch_functions) < 0 ||
+        PyModule_AddFunctions(module, pygo_hclog_functions) < 0 ||
+        PyModule_AddFunctions(module, pygo_reflection_functions) < 0) {
         return -1;
     }
     if (PyModule_AddStringConstant(module, "__version__", PYGO_VERSION) < 0 ||
