@@ -6,6 +6,7 @@
 #include "base/thread.h"
 #include "os/socket.h"
 #include "services/health.h"
+#include "services/stdio.h"
 
 /* How long a process that has begun to exit may take until it counts as alive all the same. */
 static const int64_t exiting_ms = 50;
@@ -137,9 +138,8 @@ gp__client_unref(gp_client *client)
     if (!gp__client_launched(client)) {
         gp__process_unref(client->process);
     }
-    if (client->channel != NULL) {
-        gp_channel_unref(client->channel);
-    }
+    gp_call_unref(client->stdio);
+    gp_channel_unref(client->channel);
     if (client->owns_log) {
         release_log(&client->options.view.log);
     }
@@ -200,6 +200,18 @@ join(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
     return rc;
 }
 
+/* Make the channel, and take what the plugin prints from now on. */
+static int
+open_channel(gp_client *client, gp_error *err)
+{
+    int rc = gp_channel_open(&client->channel, client->endpoint.view.target, NULL, err);
+
+    if (rc == 0) {
+        rc = gp__stdio_drain(&client->stdio, client->channel, err);
+    }
+    return rc;
+}
+
 /* The one attempt that there is. On failure nothing is left running. */
 static int
 attempt(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
@@ -208,9 +220,8 @@ attempt(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
     int rc = launched ? launch(client, interrupt, err) : join(client, interrupt, err);
 
     if (rc == 0 && strcmp(client->endpoint.view.protocol, "grpc") == 0) {
-        rc = gp_channel_open(&client->channel, client->endpoint.view.target, NULL, err);
+        rc = open_channel(client, err);
         if (rc < 0) {
-            client->channel = NULL;
             gp__client_abandon(client);
         }
     }

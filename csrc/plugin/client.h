@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "gp/call.h"
 #include "gp/client.h"
 #include "plugin/endpoint.h"
 #include "plugin/launch.h"
@@ -46,6 +47,7 @@ struct gp_client {
     bool kill_wanted;      /* written with the lock held */
     gp__process *process;  /* shared: ref. Written once; NULL while there is none, or unknown */
     gp_channel *channel;   /* shared: ref. Written before RUNNING */
+    gp_call *stdio;        /* owned: drains what the plugin prints. As |channel| */
     gp__endpoint endpoint; /* written before RUNNING */
     gp_error failure;      /* why the start failed, once FAILED */
 

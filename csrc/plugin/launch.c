@@ -27,6 +27,19 @@ kill_and_reap(const gp__launch *launch)
     gp__process_wait(launch->process, gp__deadline_in(dying_ms), NULL);
 }
 
+/* No descriptor, no process to be had: for callers one more reason why the start failed. */
+static int
+as_start_error(int rc, gp_error *err)
+{
+    if (rc == GP_EOS) {
+        rc = GP_ESTART;
+        if (err != NULL) {
+            err->code = rc;
+        }
+    }
+    return rc;
+}
+
 int
 gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_error *err)
 {
@@ -43,7 +56,7 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_error 
     rc = gp__process_spawn(&launch->process, &spec, &launch->out_fd, &err_fd, err);
     gp__environment_free(env);
     if (rc < 0) {
-        return rc;
+        return as_start_error(rc, err);
     }
     launch->deadline = gp__deadline_in(options->start_timeout_ms);
     if ((rc = gp__process_watch(launch->process, NULL, NULL, err)) < 0 ||
@@ -52,6 +65,7 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_error 
         gp__fd_close(&err_fd);
         kill_and_reap(launch);
         gp__launch_release(launch);
+        rc = as_start_error(rc, err);
     }
     return rc;
 }

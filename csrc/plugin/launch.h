@@ -26,8 +26,8 @@ typedef struct gp__launch {
 /*
  * Start the process. The clock for the handshake starts with it.
  *
- * Returns: 0, or GP_ESTART, GP_ENOMEM, GP_EOS, GP_EFORKED with nothing left behind and the sink still
- * the caller's. On success the sink belongs to the launch.
+ * Returns: 0, or GP_ESTART, GP_ENOMEM, GP_EFORKED with nothing left behind and the sink still the
+ * caller's. On success the sink belongs to the launch.
  */
 int gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_error *err);
 

@@ -92,3 +92,16 @@ def test_go_host(command: list[str], network: str, go_host: Any) -> None:
     assert killed["exited"]
     assert not killed["forced"]
     assert go_host.do("exited")["exited"]
+
+
+@pytest.mark.parametrize("plugin", ["go", "python"])
+def test_a_plugin_that_prints_much_goes_on(plugin: str, peers: Any, make_client: Any) -> None:
+    """go-plugin feeds what a plugin prints into a stream that its host has to take (protocol 7)."""
+    import probe_pb2
+
+    client = make_client(peers.plugin(plugin))
+    _, probe = client.dispense("probe")
+    lines = [probe_pb2.Line(channel=name, text=b"x" * 1000) for name in ("STDOUT", "STDERR")]
+    for _ in range(4):
+        probe.Print(probe_pb2.PrintRequest(repeat=250, lines=lines), timeout=20)
+    assert client.ping() == ""
