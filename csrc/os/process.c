@@ -106,6 +106,8 @@ gp__process_spawn(gp__process **out, const gp__process_spec *spec, int *out_fd, 
         goto fail;
     }
     process->pidfd = gp__pidfd_open(process->pid);
+    /* If the host reaps any child it sees, the descriptor may be a stranger's: then it's no child. */
+    gp__process_gone(process);
     gp__fd_close(&outputs[1]);
     gp__fd_close(&errors[1]);
     *out_fd = outputs[0];
@@ -228,12 +230,19 @@ gp__process_gone(gp__process *process)
     return atomic_load(&process->gone);
 }
 
-bool
-gp__process_dying(gp__process *process)
+gp__process_look
+gp__process_inspect(gp__process *process)
 {
     gp__procstat now;
 
-    return gp__process_gone(process) || !gp__procstat_read(process->pid, &now) || now.dying;
+    if (gp__process_gone(process)) {
+        return GP__PROCESS_GONE;
+    }
+    if (!gp__procstat_read(process->pid, &now)) {
+        /* Reaped by somebody else just now, or there is no /proc. */
+        return gp__process_gone(process) ? GP__PROCESS_GONE : GP__PROCESS_UNKNOWN;
+    }
+    return now.dying ? GP__PROCESS_DYING : GP__PROCESS_WELL;
 }
 
 static void

@@ -52,8 +52,18 @@ void gp__process_unwatch(gp__process *process);
 /* Whether the process is gone; asks the system unless that is known. Reaps a child. */
 bool gp__process_gone(gp__process *process);
 
-/* Whether the process may have begun to die. False only if it is known to be well. */
-bool gp__process_dying(gp__process *process);
+/*
+ * How a process looks. A dying one has not ended yet, but will without anybody's doing: Linux says so
+ * from before the first of its descriptors is closed. Without a /proc nobody can tell.
+ */
+typedef enum gp__process_look {
+    GP__PROCESS_WELL,
+    GP__PROCESS_DYING,
+    GP__PROCESS_GONE,
+    GP__PROCESS_UNKNOWN,
+} gp__process_look;
+
+gp__process_look gp__process_inspect(gp__process *process);
 
 /* Wait until it is gone. Returns: 0, GP_ETIMEOUT or GP_EUSER. */
 int gp__process_wait(gp__process *process, int64_t deadline, const gp_interrupt *interrupt);

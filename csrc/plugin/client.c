@@ -8,8 +8,10 @@
 #include "services/health.h"
 #include "services/stdio.h"
 
-/* How long a process that has begun to exit may take until it counts as alive all the same. */
-static const int64_t exiting_ms = 50;
+/* How long a process that has begun to exit may take until it counts as alive all the same... */
+static const int64_t dying_ms = 1000;
+/* ... and one of which nobody knows whether it has. */
+static const int64_t unsure_ms = 50;
 /* How long to look whether anybody listens, where nothing but the address is known. */
 static const int64_t probe_ms = 50;
 
@@ -429,20 +431,23 @@ listener_gone(gp_client *client)
 
 /*
  * A dying process closes its connections some moments before it can be waited for, and a call that
- * failed in between makes callers ask. So where the connection is not known to be good, a process
- * that has begun to exit gets the time to finish.
+ * failed in between makes callers ask. One that has begun to exit gets the time to finish; where
+ * nobody can tell, so does one whose connection is not known to be good, but less of it.
  */
 static bool
 process_gone(gp_client *client, gp__process *process)
 {
-    if (gp__process_gone(process)) {
+    switch (gp__process_inspect(process)) {
+    case GP__PROCESS_GONE:
         return true;
-    }
-    if (client->channel != NULL && gp_channel_state(client->channel, false) == GP_READY) {
+    case GP__PROCESS_WELL:
         return false;
+    case GP__PROCESS_DYING:
+        return gp__process_wait(process, gp__deadline_in(dying_ms), NULL) == 0;
+    default:
+        return (client->channel == NULL || gp_channel_state(client->channel, false) != GP_READY) &&
+               gp__process_wait(process, gp__deadline_in(unsure_ms), NULL) == 0;
     }
-    return gp__process_dying(process) &&
-           gp__process_wait(process, gp__deadline_in(exiting_ms), NULL) == 0;
 }
 
 bool
@@ -462,10 +467,7 @@ gp_client_exited(gp_client *client)
     } else if (process != NULL) {
         exited = process_gone(client, process);
     } else {
-        exited =
-            state == GP__CLIENT_RUNNING &&
-            (client->channel == NULL || gp_channel_state(client->channel, false) != GP_READY) &&
-            listener_gone(client);
+        exited = state == GP__CLIENT_RUNNING && listener_gone(client);
     }
     gp__process_unref(process);
     return exited;

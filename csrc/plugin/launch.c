@@ -268,7 +268,7 @@ is_exiting(const gp__launch *launch)
     static const int64_t moment_ms = 100;
 
     gp__process_wait(launch->process, gp__deadline_in(moment_ms), NULL);
-    if (!gp__process_gone(launch->process) && gp__process_dying(launch->process)) {
+    if (gp__process_inspect(launch->process) == GP__PROCESS_DYING) {
         gp__process_wait(launch->process, gp__deadline_in(dying_ms), NULL);
     }
     return gp__process_gone(launch->process);

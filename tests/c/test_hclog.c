@@ -6,9 +6,6 @@
 #include "base/alloc.h"
 #include "support.h"
 #include "wire/hclog.h"
-#include "wire/json.h"
-#include "wire/rfc3339.h"
-#include "wire/utf8.h"
 
 /* One parser after the other; records live until the next begin(). */
 static gp__hclog hclog;
@@ -415,79 +412,6 @@ thresholds(void **state)
     assert_int_equal(filtered("{\"@level\":\"info\",\"@message\":\"m\"}", GP_ERROR), 0);
 }
 
-/* ---- The scanner against jansson ---- */
-
-/* Numbers and words as they stand, strings decoded: jansson's text may escape them differently. */
-static void
-assert_same_member(gp__json_member *scanned, const gp__json_member *read)
-{
-    assert_int_equal(scanned->key.len, read->key.len);
-    assert_memory_equal(scanned->key.data, read->key.data, read->key.len);
-    assert_int_equal(scanned->string.data == NULL, read->string.data == NULL);
-    if (scanned->string.data != NULL) {
-        char *decoded = gp__arena_copy(&arena, scanned->string.data, scanned->string.len);
-
-        assert_int_equal(gp__json_decode(decoded, scanned->string.len), read->string.len);
-        assert_memory_equal(decoded, read->string.data, read->string.len);
-    } else {
-        assert_int_equal(scanned->json.len, read->json.len);
-        assert_memory_equal(scanned->json.data, read->json.data, read->json.len);
-    }
-}
-
-static void
-both_readers_agree(void **state)
-{
-    static const char *const objects[] = {
-        "{}",
-        "{\"a\":1}",
-        "{\"a\":\"b\\u00e9\\n\",\"c\":\"\"}",
-        "{ \"a\" : null , \"b\" : false }",
-        "{\"a\":-12,\"b\":0,\"\":\"x\"}",
-        "{\"a\":1,}",
-        "{,}",
-        "{\"a\"}",
-        "{\"a\":}",
-        "{\"a\":1 \"b\":2}",
-        "{\"a\":1}}",
-        "{\"a\":\"\\q\"}",
-        "{\"a\":00}",
-        "{\"a\":\"\x01\"}",
-        "{\"a\":+1}",
-        "{\"a\":[1,[2,{\"b\":[]}],\"x\"],\"c\":{\"d\":null,\"e\":{}}}",
-        "{\"a\":[1,]}",
-        "{\"a\":[,]}",
-        "{\"a\":[1}",
-        "{\"a\":{\"b\":1]}",
-        "{\"a\":{\"b\"}}",
-        "{\"a\":{1:2}}",
-        "{\"a\":[",
-    };
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(objects) / sizeof(objects[0]); i++) {
-        gp__json_scanner scanner;
-        gp__json_member member;
-        gp__json_member *members;
-        ptrdiff_t count;
-        ptrdiff_t scanned = 0;
-        int rc;
-
-        begin();
-        count = gp__json_object(&members, objects[i], strlen(objects[i]), &arena);
-        gp__json_scan(&scanner, objects[i], strlen(objects[i]));
-        while ((rc = gp__json_scan_next(&scanner, &member)) == 1) {
-            if (scanned < count) {
-                assert_same_member(&member, &members[scanned]);
-            }
-            scanned++;
-        }
-        if ((count < 0) != (rc < 0) || (rc == 0 && count != scanned)) {
-            fail_msg("%s: jansson %td, scanner %d with %td", objects[i], count, rc, scanned);
-        }
-    }
-}
-
 /* ---- The writer ---- */
 
 static char *
@@ -580,111 +504,6 @@ what_is_written_is_read(void **state)
     assert_true(record.created > 1714972089.0 && record.created < 1714972089.00001);
 }
 
-/* ---- Time and text ---- */
-
-static void
-timestamps(void **state)
-{
-    static const struct {
-        const char *text;
-        double seconds;
-    } good[] = {
-        {"1970-01-01T00:00:00Z", 0},
-        {"1970-01-01T00:00:00.5Z", 0.5},
-        {"1970-01-01T02:30:00+02:30", 0},
-        {"1969-12-31T22:00:00.25-02:00", 0.25},
-        {"2000-02-29t12:00:00z", 951825600},
-        {"2024-12-31T23:59:60Z", 1735689600},
-        {"1900-03-01T00:00:00Z", -2203891200.0},
-        {"2024-05-06 07:08:09.123456789123456789Z", 1714979289.1234567},
-    };
-    static const char *const bad[] = {
-        "",
-        "2024-05-06",
-        "2024-05-06T07:08:09",
-        "2024-05-06T07:08:09.Z",
-        "2024-05-06T07:08:09.1",
-        "2024-13-06T07:08:09Z",
-        "2024-00-06T07:08:09Z",
-        "2024-05-32T07:08:09Z",
-        "2024-05-06T24:08:09Z",
-        "2024-05-06T07:60:09Z",
-        "2024-05-06T07:08:61Z",
-        "2024-05-06T07:08:09+2:00",
-        "2024-05-06T07:08:09+02:00x",
-        "2024-05-06T07:08:09+02",
-        "2024-05-06T07:08:09+24:00",
-        "2024-05-06T07:08:09Zx",
-        "2024-5-06T07:08:09Z",
-        "x024-05-06T07:08:09Z",
-        "2024-05-06X07:08:09Z",
-    };
-    double seconds;
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
-        gp__text text = {good[i].text, strlen(good[i].text)};
-
-        if (!gp__rfc3339_parse(text, &seconds)) {
-            fail_msg("refused: %s", good[i].text);
-        }
-        assert_true(seconds - good[i].seconds < 1e-5 && good[i].seconds - seconds < 1e-5);
-    }
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        gp__text text = {bad[i], strlen(bad[i])};
-
-        if (gp__rfc3339_parse(text, &seconds)) {
-            fail_msg("taken: %s", bad[i]);
-        }
-    }
-}
-
-static void
-timestamps_there_and_back(void **state)
-{
-    char text[GP__RFC3339_SIZE];
-
-    (void)state;
-    for (int64_t day = -200000; day < 200000; day += 97) {
-        int64_t us = (day * 86400 + day % 86400) * 1000000 + 250000;
-        gp__text view = {text, gp__rfc3339_format(text, us)};
-        double seconds;
-
-        assert_true(gp__rfc3339_parse(view, &seconds));
-        assert_true((int64_t)(seconds * 4) == us / 250000);
-    }
-}
-
-static void
-utf8(void **state)
-{
-    static const struct {
-        const char *in;
-        const char *out;
-    } cases[] = {
-        {"ascii only, and more than eight bytes", "ascii only, and more than eight bytes"},
-        {"\xc3\xa9", "\xc3\xa9"},
-        {"\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf"},
-        {"\xc0\x80", "\xef\xbf\xbd\xef\xbf\xbd"},
-        {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
-        {"\xf4\x90\x80\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
-        {"\xe2\x82z", "\xef\xbf\xbdz"},
-        {"\xf0\x9f\x98", "\xef\xbf\xbd"},
-        {"\x80", "\xef\xbf\xbd"},
-    };
-    char out[100];
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        size_t len = gp__utf8_repair(out, cases[i].in, strlen(cases[i].in));
-
-        assert_run(out, len, cases[i].out);
-        assert_int_equal(gp__utf8_valid(cases[i].in, strlen(cases[i].in)),
-                         strcmp(cases[i].in, cases[i].out) == 0);
-        assert_true(gp__utf8_valid(out, len));
-    }
-}
-
 /* ---- Allocation ---- */
 
 static void
@@ -753,13 +572,9 @@ main(void)
         cmocka_unit_test(exception_groups),
         cmocka_unit_test(a_traceback_below_a_panic),
         cmocka_unit_test(thresholds),
-        cmocka_unit_test(both_readers_agree),
         cmocka_unit_test(writing),
         cmocka_unit_test(writing_to_a_short_buffer),
         cmocka_unit_test(what_is_written_is_read),
-        cmocka_unit_test(timestamps),
-        cmocka_unit_test(timestamps_there_and_back),
-        cmocka_unit_test(utf8),
         cmocka_unit_test(every_allocation_fails),
     };
 

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -400,7 +401,8 @@ a_host_that_reaps_our_children(void **state)
     child it;
 
     (void)state;
-    SHELL(&it, "exit 3");
+    SHELL(&it, "exec sleep 1000");
+    kill(gp__process_pid(it.process), SIGKILL);
     assert_int_equal(waitpid(gp__process_pid(it.process), NULL, 0), gp__process_pid(it.process));
     gp__process_kill(it.process);
     await_exit(&it);
@@ -411,15 +413,23 @@ a_host_that_reaps_our_children(void **state)
 static void
 dying(void **state)
 {
+    gp__process *joined;
     gp__procstat own;
     child it;
 
     (void)state;
     SHELL(&it, "exec sleep 1000");
-    assert_false(gp__process_dying(it.process));
+    assert_int_equal(gp__process_inspect(it.process), GP__PROCESS_WELL);
+    /* A dead child of ours that is not reaped yet, seen by one that only joined it. */
+    assert_int_equal(gp__process_attach(&joined, gp__process_pid(it.process), NULL), 0);
     gp__process_kill(it.process);
+    while (gp__process_inspect(joined) == GP__PROCESS_WELL) {
+        sched_yield();
+    }
     await_exit(&it);
-    assert_true(gp__process_dying(it.process));
+    assert_int_equal(gp__process_wait(joined, patience(), NULL), 0);
+    gp__process_unref(joined);
+    assert_int_equal(gp__process_inspect(it.process), GP__PROCESS_GONE);
     child_release(&it);
     assert_true(gp__procstat_read(getpid(), &own));
     assert_false(own.dying);

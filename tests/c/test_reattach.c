@@ -1,0 +1,129 @@
+#include <signal.h>
+
+#include "client_fixture.h"
+
+/* ---- Joining ---- */
+
+static void
+make_joined(plugin *it, const plugin *running, bool with_pid, bool test)
+{
+    const gp_endpoint *endpoint = gp_client_endpoint(running->client);
+
+    prepare(it, NULL, NULL, NULL);
+    it->options.argv = NULL;
+    it->options.reattach_network = endpoint->network;
+    it->options.reattach_address = endpoint->address;
+    it->options.reattach_protocol = endpoint->protocol;
+    it->options.reattach_version = endpoint->version;
+    it->options.reattach_pid = with_pid ? gp_client_pid(running->client) : -1;
+    it->options.reattach_test = test;
+    make(it);
+}
+
+static void
+joined_and_killed(void **state)
+{
+    plugin first;
+    plugin second;
+
+    (void)state;
+    for (int with_pid = 0; with_pid < 2; with_pid++) {
+        make_plugin(&first, "polite");
+        start(&first);
+        make_joined(&second, &first, with_pid, false);
+        assert_false(gp_client_exited(second.client));
+        start(&second);
+        assert_string_equal(gp_client_endpoint(second.client)->address,
+                            gp_client_endpoint(first.client)->address);
+        assert_int_equal(gp_client_pid(second.client), with_pid ? gp_client_pid(first.client) : -1);
+        ping(&second);
+        assert_false(gp_client_exited(second.client));
+        assert_int_equal(gp_client_kill(second.client, NULL), 0);
+        assert_true(gp_client_exited(second.client));
+        await_death(&first);
+        assert_int_equal(gp_client_exit_status(first.client), 0);
+        done(&second);
+        done(&first);
+    }
+}
+
+static void
+joined_for_a_test(void **state)
+{
+    plugin first;
+    plugin second;
+
+    (void)state;
+    make_plugin(&first, "polite");
+    start(&first);
+    make_joined(&second, &first, true, true);
+    start(&second);
+    ping(&second);
+    assert_int_equal(gp_client_kill(second.client, NULL), 0);
+    done(&second);
+    ping(&first);
+    assert_false(gp_client_exited(first.client));
+    /* Freeing lets go of what was joined, too. */
+    make_joined(&second, &first, true, false);
+    start(&second);
+    done(&second);
+    ping(&first);
+    assert_int_equal(gp_client_kill(first.client, NULL), 0);
+    done(&first);
+}
+
+static void
+the_joined_plugin_dies(void **state)
+{
+    plugin first;
+    plugin second;
+
+    (void)state;
+    for (int with_pid = 0; with_pid < 2; with_pid++) {
+        make_plugin(&first, "polite");
+        start(&first);
+        make_joined(&second, &first, with_pid, false);
+        start(&second);
+        ping(&second);
+        assert_int_equal(gp_client_kill(first.client, NULL), 0);
+        await_death(&second);
+        assert_int_equal(gp_client_exit_status(second.client), GP_STATUS_UNKNOWN);
+        assert_int_equal(gp_client_kill(second.client, NULL), 0);
+        done(&second);
+        done(&first);
+    }
+}
+
+static void
+joining_nobody(void **state)
+{
+    plugin first;
+    plugin second;
+
+    (void)state;
+    make_plugin(&first, "polite");
+    start(&first);
+    for (int with_pid = 0; with_pid < 2; with_pid++) {
+        make_joined(&second, &first, with_pid, false);
+        assert_int_equal(gp_client_kill(first.client, NULL), 0);
+        assert_int_equal(gp_client_start(second.client, NULL, &second.err), GP_EREATTACH);
+        assert_non_null(strstr(gp_error_message(&second.err), "process not found"));
+        assert_false(gp_client_exited(second.client));
+        assert_int_equal(gp_client_kill(second.client, NULL), 0);
+        done(&second);
+    }
+    done(&first);
+}
+
+int
+main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(joined_and_killed),
+        cmocka_unit_test(joined_for_a_test),
+        cmocka_unit_test(the_joined_plugin_dies),
+        cmocka_unit_test(joining_nobody),
+    };
+
+    return plugin_main(tests, argc, argv);
+}

@@ -1,0 +1,63 @@
+#include <signal.h>
+
+#include "client_fixture.h"
+
+/* ---- All of them ---- */
+
+static void
+all_are_killed(void **state)
+{
+    enum { PLUGINS = 6 };
+    plugin them[PLUGINS];
+
+    (void)state;
+    for (int i = 0; i < PLUGINS; i++) {
+        prepare(&them[i], self, "--plugin", i == 0 ? "rude" : "polite");
+        them[i].options.managed = i < 3;
+        make(&them[i]);
+        if (i != 5) {
+            start(&them[i]);
+        }
+    }
+    assert_int_equal(gp_client_kill_all(true, NULL), 0);
+    for (int i = 0; i < PLUGINS; i++) {
+        assert_int_equal(gp_client_exited(them[i].client), i < 3);
+    }
+    assert_int_equal(gp_client_kill_all(true, NULL), 0);
+    assert_int_equal(gp_client_kill_all(false, NULL), 0);
+    for (int i = 0; i < PLUGINS; i++) {
+        assert_int_equal(gp_client_exited(them[i].client), i != 5);
+    }
+    start(&them[5]); /* it was not started, so it was not killed */
+    for (int i = 0; i < PLUGINS; i++) {
+        done(&them[i]);
+    }
+}
+
+static void
+all_are_killed_in_a_hurry(void **state)
+{
+    plugin them[3];
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        make_plugin(&them[i], "deaf");
+        start(&them[i]);
+    }
+    assert_int_equal(gp_client_kill_all(false, &interrupt_now), GP_EUSER);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(gp_client_exit_status(them[i].client), -SIGKILL);
+        done(&them[i]);
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_are_killed),
+        cmocka_unit_test(all_are_killed_in_a_hurry),
+    };
+
+    return plugin_main(tests, argc, argv);
+}
