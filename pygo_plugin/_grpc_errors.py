@@ -55,7 +55,7 @@ def status_code(number: int) -> Any:
 class _FailedCall(RpcError):
     """A call that ended with another status than OK. Everything about it is asked of the call."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call | _PastCall) -> None:
         super().__init__()
         self._call = call
 
@@ -124,11 +124,39 @@ class _FailedCall(RpcError):
 
     def __reduce__(self) -> Any:
         # Calls do not travel between processes; what they said does.
-        return (_Thawed, (str(self),))
+        said = (self.code().value[0], self.details(), self.initial_metadata())
+        more = (self.trailing_metadata(), self.debug_error_string(), self.cancelled())
+        return (_thaw, said + more)
 
 
-class _Thawed(RpcError):
-    """A failed call that came out of a pickle: its text is all there is."""
+class _PastCall:
+    """What a pickle keeps of a call: how it ended."""
+
+    def __init__(self, *said: Any) -> None:
+        self._code, self._details, self._initial, self._trailing, self._debug, self._cancelled = (
+            said
+        )
+
+    def code(self) -> Any:
+        return status_code(self._code)
+
+    def details(self) -> str:
+        return str(self._details)
+
+    def initial_metadata(self) -> Any:
+        return self._initial
+
+    def trailing_metadata(self) -> Any:
+        return self._trailing
+
+    def debug_error_string(self) -> str:
+        return str(self._debug)
+
+    def time_remaining(self) -> float | None:
+        return None
+
+    def cancelled(self) -> bool:
+        return bool(self._cancelled)
 
 
 _class: type[RpcError] = _FailedCall
@@ -143,3 +171,7 @@ if grpc is not None:
 def rpc_error(call: Call) -> RpcError:
     """The exception for a call that has ended with another status than OK."""
     return _class(call)
+
+
+def _thaw(*said: Any) -> RpcError:
+    return _class(_PastCall(*said))

@@ -22,6 +22,9 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
+
+    from pygo_plugin._status import StatusCode
 
 __all__ = [
     "PluginError",
@@ -112,3 +115,20 @@ class RpcError(PluginError):
     What calls raise is a subclass that is a `grpc.RpcError` and a `grpc.Call` as well, so that
     `except grpc.RpcError` and `error.code() == grpc.StatusCode.NOT_FOUND` work.
     """
+
+    if TYPE_CHECKING:  # that subclass is made when it is known whether there is a grpcio
+
+        def code(self) -> StatusCode:
+            raise NotImplementedError
+
+        def details(self) -> str | Any:
+            raise NotImplementedError
+
+        def initial_metadata(self) -> Sequence[Any]:
+            raise NotImplementedError
+
+        def trailing_metadata(self) -> Sequence[Any]:
+            raise NotImplementedError
+
+        def debug_error_string(self) -> str | Any:
+            raise NotImplementedError

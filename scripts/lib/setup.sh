@@ -135,12 +135,13 @@ setup_venv() {
 # ---- Generated protos --------------------------------------------------------------------------
 
 # Python modules of all protos in build/proto, with flat names: kv_pb2, kv_pb2_grpc, probe_pb2 ...
-# Those of the example stand beside it too, so that it runs as it is.
+# Those of the examples stand beside them too, so that they run as they are.
 setup_protos() {
     local protos stamp=build/proto/stamp now
-    protos=(examples/kv/kv.proto tests/proto/probe.proto proto/*.proto)
+    protos=(examples/kv/kv.proto examples/greeter/greeter.proto tests/proto/probe.proto proto/*.proto)
     now=$(fingerprint "${protos[@]}" "$VENV/requirements.stamp")
-    if [ "$(cat "$stamp" 2> /dev/null)" = "$now" ] && [ -e examples/kv/kv_pb2.py ]; then
+    if [ "$(cat "$stamp" 2> /dev/null)" = "$now" ] && [ -e examples/kv/kv_pb2.py ] &&
+        [ -e examples/greeter/greeter_pb2.py ]; then
         return
     fi
     say "generating Python from ${#protos[@]} protos"
@@ -150,12 +151,19 @@ setup_protos() {
         compile_proto "$proto" build/proto
     done
     compile_proto examples/kv/kv.proto examples/kv
+    compile_messages examples/greeter/greeter.proto examples/greeter
     printf '%s\n' "$now" > "$stamp"
 }
 
-compile_proto() {
+# compile_messages PROTO DIRECTORY [OPTIONS...]
+compile_messages() {
     "$PY" -m grpc_tools.protoc -I "$(dirname "$1")" \
-        --python_out="$2" --pyi_out="$2" --grpc_python_out="$2" "$1"
+        --python_out="$2" --pyi_out="$2" "${@:3}" "$1"
+}
+
+# The same with grpcio's stubs.
+compile_proto() {
+    compile_messages "$1" "$2" --grpc_python_out="$2"
 }
 
 # ---- The extension -----------------------------------------------------------------------------

@@ -1,0 +1,39 @@
+"""isinstance() with grpcio's abstract classes, for whoever imports grpcio, whenever that is."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False  # typing is not imported at run time: a plugin's start would pay for it
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+
+class Abstract:
+    """Base of classes that implement those of grpcio's that `_implements` names.
+
+    isinstance(object, grpc.Channel) asks the object for its __class__. Whoever can ask that has
+    imported grpcio, which need not be so when our class is made: plugins import their stubs, and
+    grpcio with them, as late as they can.
+    """
+
+    _implements: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        _register(cls)
+
+    @property  # type: ignore[misc]  # object's can be assigned to
+    def __class__(self) -> type:
+        cls = type(self)
+        _register(cls)
+        return cls
+
+
+def _register(cls: type[Abstract]) -> None:
+    grpc = sys.modules.get("grpc")
+    for name in cls._implements:
+        abstract = grpc
+        for part in name.split("."):
+            abstract = getattr(abstract, part, None)  # another thread may be importing it right now
+        if abstract is not None:
+            abstract.register(cls)
