@@ -1,0 +1,113 @@
+/*
+ * Layer: public. TLS for channels and servers, credentials of single calls, and who the peer is.
+ *
+ * Keys and certificates are PEM texts, copied. Each object is owned by whoever made it and may be
+ * freed as soon as it has been handed to a channel, server or call, which keeps what it needs.
+ * Functions may be called from any thread. In a forked child nothing is made, and nothing freed.
+ */
+#ifndef GP_CREDENTIALS_H
+#define GP_CREDENTIALS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "gp/error.h"
+#include "gp/message.h"
+
+typedef struct gp_channel_credentials gp_channel_credentials;
+typedef struct gp_server_credentials gp_server_credentials;
+typedef struct gp_call_credentials gp_call_credentials;
+
+/* A private key, and the certificate that goes with it, followed by those that vouch for it. */
+typedef struct gp_key_pair {
+    const char *private_key;
+    const char *certificate_chain;
+} gp_key_pair;
+
+/* ---- Of channels ---- */
+
+/*
+ * TLS. |roots| are the certificates that may vouch for the server; NULL: those of the system, or of
+ * the file that GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names. |pair| is the client's own; NULL: none.
+ *
+ * The server's certificate must be valid for the target's host name, or for what the channel argument
+ * "grpc.ssl_target_name_override" says instead.
+ *
+ * Returns: 0, GP_EINVAL (something is not PEM, or does not match), GP_ENOMEM or GP_EFORKED.
+ */
+int gp_channel_credentials_ssl(gp_channel_credentials **out, const char *roots,
+                               const gp_key_pair *pair, gp_error *err);
+
+/* |channel| with |call|'s credentials for each call. Returns: 0, GP_ENOMEM or GP_EFORKED. */
+int gp_channel_credentials_compose(gp_channel_credentials **out,
+                                   const gp_channel_credentials *channel,
+                                   const gp_call_credentials *call, gp_error *err);
+
+void gp_channel_credentials_free(gp_channel_credentials *credentials);
+
+/* ---- Of servers ---- */
+
+/*
+ * TLS with |count| pairs, at least one. With |require_client| only clients whose certificate one of
+ * |roots| vouches for may connect; without it |roots| (may be NULL) is checked, and none is asked for.
+ *
+ * Returns: 0, GP_EINVAL, GP_ENOMEM or GP_EFORKED.
+ */
+int gp_server_credentials_ssl(gp_server_credentials **out, const gp_key_pair *pairs, size_t count,
+                              const char *roots, bool require_client, gp_error *err);
+
+void gp_server_credentials_free(gp_server_credentials *credentials);
+
+/* ---- Of calls: metadata that is sent over TLS only ---- */
+
+/* "authorization: Bearer |token|". Returns: 0, GP_EINVAL (no text for a header), GP_ENOMEM, GP_EFORKED. */
+int gp_call_credentials_token(gp_call_credentials **out, const char *token, gp_error *err);
+
+/* The metadata of both. Returns: 0, GP_ENOMEM or GP_EFORKED. */
+int gp_call_credentials_compose(gp_call_credentials **out, const gp_call_credentials *first,
+                                const gp_call_credentials *second, gp_error *err);
+
+/* One call that wants metadata. Whoever has it owes it an answer. */
+typedef struct gp_auth_request gp_auth_request;
+
+typedef struct gp_auth_plugin {
+    /*
+     * A call wants metadata: have gp_auth_request_answer() called, on another thread or later.
+     * On gRPC's threads; must not block. Returns false if that cannot be: the call then fails.
+     */
+    bool (*ask)(void *ctx, gp_auth_request *request);
+    /* No more requests follow. Any thread, with any locks held: must not block. */
+    void (*release)(void *ctx);
+    void *ctx;
+} gp_auth_plugin;
+
+/*
+ * Metadata by |plugin|, of which ctx is owned once this has succeeded.
+ * Returns: 0, GP_ENOMEM or GP_EFORKED.
+ */
+int gp_call_credentials_plugin(gp_call_credentials **out, const gp_auth_plugin *plugin,
+                               gp_error *err);
+
+/* "https://host/package.Service" and "Method" of the call. */
+const char *gp_auth_request_service_url(const gp_auth_request *request);
+const char *gp_auth_request_method(const gp_auth_request *request);
+
+/*
+ * Let the call go on with |metadata|, or fail with |failure| as its reason if that is not NULL.
+ * Frees |request|. Not from within |ask|.
+ */
+void gp_auth_request_answer(gp_auth_request *request, gp_metadata metadata, const char *failure);
+
+void gp_call_credentials_free(gp_call_credentials *credentials);
+
+/* ---- Who the other side is ---- */
+
+/* The properties of a connection. Owned, and copied: lives as long as its owner likes. */
+typedef struct gp_auth_context {
+    gp_metadata properties;   /* in gRPC's order; keys may repeat, values may be any bytes */
+    const char *identity_key; /* the key of those that identify the peer; NULL: not authenticated */
+} gp_auth_context;
+
+void gp_auth_context_free(gp_auth_context *context);
+
+#endif

@@ -1,0 +1,21 @@
+/*
+ * Layer: py. Credentials as Python objects.
+ */
+#ifndef PYGO_CREDENTIALS_H
+#define PYGO_CREDENTIALS_H
+
+#include "gp/credentials.h"
+#include "py/state.h"
+
+/*
+ * What |object| holds, borrowed from it; NULL for None. Returns 0, or -1 with a TypeError, which says
+ * how to make credentials of ours if these are grpcio's: its core is another one.
+ */
+int pygo_channel_credentials(const gp_channel_credentials **out, PyObject *object);
+int pygo_server_credentials(const gp_server_credentials **out, PyObject *object);
+int pygo_call_credentials(const gp_call_credentials **out, PyObject *object);
+
+/* (identity key or None, ((name, value as bytes), ...)). Frees |context|. */
+PyObject *pygo_auth_context_to_python(gp_auth_context *context);
+
+#endif

@@ -1,0 +1,64 @@
+#include "py/grpc_log.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "gp/runtime.h"
+#include "py/callbacks.h"
+#include "py/gil.h"
+
+enum { MOST_WAITING = 256, LONGEST = 4096 };
+
+typedef struct grpc_line {
+    pygo_callback callback;
+    int level;
+    size_t len;
+    char text[];
+} grpc_line;
+
+static atomic_int waiting;
+static atomic_int left_out;
+
+static void
+run_line(pygo_callback *callback)
+{
+    grpc_line *self = (grpc_line *)callback;
+    PyObject *line = pygo_late_get(PYGO_GRPC_LOG);
+    PyObject *text = PyUnicode_DecodeUTF8(self->text, (Py_ssize_t)self->len, "replace");
+    PyObject *result = NULL;
+
+    atomic_fetch_sub(&waiting, 1);
+    if (line != NULL && text != NULL) {
+        result =
+            PyObject_CallFunction(line, "iOi", self->level, text, atomic_exchange(&left_out, 0));
+    }
+    if (result == NULL) {
+        PyErr_WriteUnraisable(line);
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(text);
+    PyMem_RawFree(self);
+}
+
+void
+pygo_grpc_log(int level, const char *text)
+{
+    const char *end = memchr(text, '\0', LONGEST);
+    size_t len = end != NULL ? (size_t)(end - text) : LONGEST;
+    grpc_line *made;
+
+    if (gp_runtime_forked() || !pygo_gil_is_open()) {
+        return;
+    }
+    if (atomic_fetch_add(&waiting, 1) >= MOST_WAITING ||
+        (made = PyMem_RawCalloc(1, sizeof(*made) + len)) == NULL) {
+        atomic_fetch_sub(&waiting, 1);
+        atomic_fetch_add(&left_out, 1);
+        return;
+    }
+    made->callback.run = run_line;
+    made->level = level;
+    made->len = len;
+    memcpy(made->text, text, len);
+    pygo_callback_post(&made->callback);
+}

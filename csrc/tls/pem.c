@@ -1,0 +1,115 @@
+#include "tls/pem.h"
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+/* Nobody is asked for a passphrase: OpenSSL would do so on the terminal. */
+static int
+no_passphrase(char *out, int size, int writing, void *ctx)
+{
+    (void)out;
+    (void)size;
+    (void)writing;
+    (void)ctx;
+    return -1;
+}
+
+/* Whether the last failure to read means that there was no further block. */
+static bool
+at_end(void)
+{
+    unsigned long code = ERR_peek_last_error();
+
+    return ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE;
+}
+
+int
+gp__pem_check_certificates(const char *pem, const char *what, gp_error *err)
+{
+    BIO *source = BIO_new_mem_buf(pem, (int)strlen(pem));
+    X509 *certificate;
+    size_t count = 0;
+    bool broken;
+
+    if (source == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "%s", what);
+    }
+    ERR_clear_error();
+    while ((certificate = PEM_read_bio_X509(source, NULL, no_passphrase, NULL)) != NULL) {
+        X509_free(certificate);
+        count++;
+    }
+    broken = !at_end();
+    ERR_clear_error();
+    BIO_free(source);
+    if (broken) {
+        return gp_error_set(err, GP_EINVAL, "%s: certificate %zu cannot be read as PEM", what,
+                            count + 1);
+    }
+    if (count == 0) {
+        return gp_error_set(err, GP_EINVAL,
+                            "%s: no certificate in it; PEM text with -----BEGIN CERTIFICATE----- "
+                            "lines is expected",
+                            what);
+    }
+    return 0;
+}
+
+static EVP_PKEY *
+read_key(const char *pem)
+{
+    BIO *source = BIO_new_mem_buf(pem, (int)strlen(pem));
+    EVP_PKEY *key =
+        source != NULL ? PEM_read_bio_PrivateKey(source, NULL, no_passphrase, NULL) : NULL;
+
+    BIO_free(source);
+    return key;
+}
+
+static X509 *
+read_certificate(const char *pem)
+{
+    BIO *source = BIO_new_mem_buf(pem, (int)strlen(pem));
+    X509 *certificate =
+        source != NULL ? PEM_read_bio_X509(source, NULL, no_passphrase, NULL) : NULL;
+
+    BIO_free(source);
+    return certificate;
+}
+
+int
+gp__pem_check_pair(const char *key, const char *chain, const char *whose, gp_error *err)
+{
+    char *what = gp__format("%s certificate chain", whose);
+    int rc = what != NULL ? gp__pem_check_certificates(chain, what, err)
+                          : gp_error_set(err, GP_ENOMEM, "certificate chain");
+    EVP_PKEY *private_key;
+    X509 *certificate;
+
+    gp__free(what);
+    if (rc < 0) {
+        return rc;
+    }
+    private_key = read_key(key);
+    certificate = read_certificate(chain);
+    if (private_key == NULL) {
+        rc = gp_error_set(err, GP_EINVAL,
+                          "%s private key cannot be read: an unencrypted key in PEM is expected",
+                          whose);
+    } else if (certificate == NULL || X509_check_private_key(certificate, private_key) != 1) {
+        rc = gp_error_set(err, GP_EINVAL,
+                          "%s private key does not belong to the first certificate of its chain",
+                          whose);
+    }
+    ERR_clear_error();
+    EVP_PKEY_free(private_key);
+    X509_free(certificate);
+    return rc;
+}

@@ -1,0 +1,23 @@
+/*
+ * Layer: tls. PEM text, checked before gRPC gets it: gRPC itself would say nothing until the first
+ * handshake fails, and then only in its log.
+ */
+#ifndef GP_TLS_PEM_H
+#define GP_TLS_PEM_H
+
+#include "gp/error.h"
+
+/*
+ * Whether |pem| holds one certificate or more, and no broken one. |what| names it in the message.
+ * Returns: 0 or GP_EINVAL.
+ */
+int gp__pem_check_certificates(const char *pem, const char *what, gp_error *err);
+
+/*
+ * Whether |key| is an unencrypted private key and belongs to the first certificate of |chain|.
+ * |whose| ("the client's", say) begins the message, which never quotes the key.
+ * Returns: 0 or GP_EINVAL.
+ */
+int gp__pem_check_pair(const char *key, const char *chain, const char *whose, gp_error *err);
+
+#endif

@@ -1,0 +1,20 @@
+"""gRPC's own log lines as records of `logging.getLogger("pygo_plugin.grpc")`.
+
+Imported with the first line, on the core's thread for callbacks. How much gRPC says is up to its
+environment variables GRPC_VERBOSITY and GRPC_TRACE; by default it is errors.
+"""
+
+from __future__ import annotations
+
+import logging
+
+__all__ = ["line"]
+
+_logger = logging.getLogger("pygo_plugin.grpc")
+
+
+def line(level: int, text: str, left_out: int) -> None:
+    """Log one line. `left_out` came faster than they could be logged. Called by the core."""
+    if left_out:
+        _logger.warning("%d lines of gRPC's log were left out here", left_out)
+    _logger.log(level, "%s", text)

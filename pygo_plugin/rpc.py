@@ -1,0 +1,318 @@
+"""gRPC without plugins: channels and servers on the C core, with grpcio's interfaces.
+
+Programs written for grpcio change one import::
+
+    from pygo_plugin import rpc as grpc
+
+What is not here (StatusCode, RpcError, intercept_channel, unary_unary_rpc_method_handler, ...) is
+grpcio's own, imported when it is first asked for. See docs/rpc.md.
+"""
+
+from __future__ import annotations
+
+from . import _channel, _core, _exit, _server
+
+TYPE_CHECKING = False  # typing is not imported at run time, nor is grpcio
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from concurrent.futures import ThreadPoolExecutor
+    from typing import Any, Union
+
+    # For type checkers; at run time __getattr__ finds them.
+    # fmt: off
+    from grpc import (  # isort: skip
+        AuthMetadataContext as AuthMetadataContext, AuthMetadataPlugin as AuthMetadataPlugin,
+        AuthMetadataPluginCallback as AuthMetadataPluginCallback, Call as Call,
+        Channel as Channel, ChannelConnectivity as ChannelConnectivity,
+        ClientCallDetails as ClientCallDetails, Compression as Compression, Future as Future,
+        FutureCancelledError as FutureCancelledError, FutureTimeoutError as FutureTimeoutError,
+        GenericRpcHandler as GenericRpcHandler, HandlerCallDetails as HandlerCallDetails,
+        LocalConnectionType as LocalConnectionType, RpcContext as RpcContext,
+        RpcError as RpcError, RpcMethodHandler as RpcMethodHandler, Server as Server,
+        ServerCertificateConfiguration as ServerCertificateConfiguration,
+        ServerInterceptor as ServerInterceptor, ServiceRpcHandler as ServiceRpcHandler,
+        ServicerContext as ServicerContext, Status as Status, StatusCode as StatusCode,
+        StreamStreamClientInterceptor as StreamStreamClientInterceptor,
+        StreamStreamMultiCallable as StreamStreamMultiCallable,
+        StreamUnaryClientInterceptor as StreamUnaryClientInterceptor,
+        StreamUnaryMultiCallable as StreamUnaryMultiCallable,
+        UnaryStreamClientInterceptor as UnaryStreamClientInterceptor,
+        UnaryStreamMultiCallable as UnaryStreamMultiCallable,
+        UnaryUnaryClientInterceptor as UnaryUnaryClientInterceptor,
+        UnaryUnaryMultiCallable as UnaryUnaryMultiCallable,
+        channel_ready_future as channel_ready_future, intercept_channel as intercept_channel,
+        method_handlers_generic_handler as method_handlers_generic_handler, protos as protos,
+        protos_and_services as protos_and_services, services as services,
+        stream_stream_rpc_method_handler as stream_stream_rpc_method_handler,
+        stream_unary_rpc_method_handler as stream_unary_rpc_method_handler,
+        unary_stream_rpc_method_handler as unary_stream_rpc_method_handler,
+        unary_unary_rpc_method_handler as unary_unary_rpc_method_handler,
+    )
+    # fmt: on
+    from . import aio as aio
+
+    _Options = Iterable[tuple[str, Union[str, bytes, int]]]
+
+__all__ = [
+    "insecure_channel",
+    "secure_channel",
+    "server",
+    # credentials
+    "CallCredentials",
+    "ChannelCredentials",
+    "ServerCredentials",
+    "access_token_call_credentials",
+    "composite_call_credentials",
+    "composite_channel_credentials",
+    "metadata_call_credentials",
+    "ssl_channel_credentials",
+    "ssl_server_credentials",
+]
+
+ChannelCredentials = _core.ChannelCredentials
+ServerCredentials = _core.ServerCredentials
+CallCredentials = _core.CallCredentials
+
+_COMPRESSION = "grpc.default_compression_algorithm"
+
+
+# ---- Channels ------------------------------------------------------------------------------------
+
+
+def insecure_channel(
+    target: str, options: _Options | None = None, compression: int | None = None
+) -> _channel.Channel:
+    """A channel to the server at `target`: `host:port`, `unix:/path`, `dns:///host:port`.
+
+    `options` are gRPC's channel arguments. `compression` is the grpc.Compression of all calls that
+    ask for no other.
+    """
+    return _open(target, None, options, compression)
+
+
+def secure_channel(
+    target: str,
+    credentials: ChannelCredentials,
+    options: _Options | None = None,
+    compression: int | None = None,
+) -> _channel.Channel:
+    """As insecure_channel, over TLS with `credentials` from ssl_channel_credentials()."""
+    if credentials is None:
+        raise TypeError("secure_channel needs credentials; without TLS it is insecure_channel")
+    return _open(target, credentials, options, compression)
+
+
+def _open(
+    target: str,
+    credentials: ChannelCredentials | None,
+    options: _Options | None,
+    compression: int | None,
+) -> _channel.Channel:
+    _exit.register()
+    return _channel.Channel(target, _with(options, compression), credentials, general=True)
+
+
+def _with(options: _Options | None, compression: int | None) -> _Options:
+    """The options with the default compression among them. Options of the caller's own win."""
+    given = tuple(options or ())
+    if compression is None:
+        return given
+    if compression not in (0, 1, 2):
+        raise ValueError(f"compression must be one of grpc.Compression, not {compression!r}")
+    return ((_COMPRESSION, int(compression)), *given)
+
+
+# ---- Servers -------------------------------------------------------------------------------------
+
+
+def server(
+    thread_pool: ThreadPoolExecutor | None = None,
+    handlers: Sequence[Any] | None = None,
+    interceptors: Sequence[Any] | None = None,
+    options: _Options | None = None,
+    maximum_concurrent_rpcs: int | None = None,
+    compression: int | None = None,
+    *,
+    max_workers: int | None = None,
+) -> _server.Server:
+    """A server, to be given handlers and ports and then started.
+
+    Handlers run on threads of the core, at most `max_workers` at once. From a ThreadPoolExecutor,
+    as grpcio wants it, only that number is taken; no handler is submitted to it. With neither, the
+    number is 32. `compression` is the grpc.Compression of all replies unless a handler asks for
+    another.
+
+    Raises: TypeError for an executor that cannot be replaced so, or when both are given.
+    """
+    if thread_pool is not None:
+        if max_workers is not None:
+            raise TypeError("give max_workers or a thread_pool, which stands for its own number")
+        max_workers = _workers_of(thread_pool)
+    made = _server.Server(
+        max_workers=max_workers,
+        interceptors=interceptors or (),
+        options=_with(options, compression),
+        maximum_concurrent_rpcs=maximum_concurrent_rpcs,
+        general=True,
+    )
+    if handlers:
+        made.add_generic_rpc_handlers(handlers)
+    return made
+
+
+def _workers_of(pool: Any) -> int:
+    """How many threads a ThreadPoolExecutor has, if it does nothing else that would be missed."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    what = "thread_pool must be a concurrent.futures.ThreadPoolExecutor"
+    advice = "handlers run on the server's own threads; give max_workers instead"
+    if not isinstance(pool, ThreadPoolExecutor):
+        raise TypeError(f"{what}, of which max_workers is taken, not {pool!r}: {advice}")
+    if type(pool).submit is not ThreadPoolExecutor.submit:
+        raise TypeError(f"{what} with its own submit(), not that of {pool!r}: {advice}")
+    context = getattr(pool, "_create_worker_context", None)  # Python 3.14
+    initializer = (
+        getattr(pool, "_initializer", None)
+        if context is None
+        else getattr(context(), "initializer", None)
+    )
+    if initializer is not None:
+        raise TypeError(f"{what} without an initializer, which would not be run: {advice}")
+    workers: int = pool._max_workers
+    return workers
+
+
+# ---- Credentials ---------------------------------------------------------------------------------
+
+
+def ssl_channel_credentials(
+    root_certificates: bytes | None = None,
+    private_key: bytes | None = None,
+    certificate_chain: bytes | None = None,
+) -> ChannelCredentials:
+    """TLS for a channel; all arguments are PEM.
+
+    `root_certificates` vouch for the server, None: those of the system. `private_key` and
+    `certificate_chain` identify the client to servers that want to know.
+
+    Raises: ValueError (a ConfigError) when something is not PEM or does not match.
+    """
+    return _core.ssl_channel_credentials(root_certificates, private_key, certificate_chain)
+
+
+def ssl_server_credentials(
+    private_key_certificate_chain_pairs: Sequence[tuple[bytes, bytes]],
+    root_certificates: bytes | None = None,
+    require_client_auth: bool = False,
+) -> ServerCredentials:
+    """TLS for a server; all texts are PEM.
+
+    With `require_client_auth` only clients for whose certificate `root_certificates` vouch are let
+    in; without it, clients are not asked for one.
+
+    Raises: ValueError (a ConfigError) when something is not PEM or does not match.
+    """
+    return _core.ssl_server_credentials(
+        tuple(tuple(pair) for pair in private_key_certificate_chain_pairs),
+        root_certificates,
+        require_client_auth,
+    )
+
+
+def metadata_call_credentials(
+    metadata_plugin: Callable[[Any, Any], Any], name: str | None = None
+) -> CallCredentials:
+    """Credentials by a grpc.AuthMetadataPlugin: `metadata_plugin(context, callback)`.
+
+    It is called for each call, on a thread of its own, and calls `callback(metadata, error)` once.
+    What it raises fails the call and is logged, under `name` if that is given.
+    """
+    if not callable(metadata_plugin):
+        raise TypeError(f"a credentials plugin must be callable, which {metadata_plugin!r} is not")
+    return _core.plugin_call_credentials((metadata_plugin, name or repr(metadata_plugin)))
+
+
+def access_token_call_credentials(access_token: str) -> CallCredentials:
+    """An OAuth2 access token, sent as `authorization: Bearer <token>`."""
+    return _core.token_call_credentials(access_token)
+
+
+def composite_call_credentials(*call_credentials: CallCredentials) -> CallCredentials:
+    """The metadata of all of them, two or more."""
+    if len(call_credentials) < 2:
+        raise ValueError("at least two call credentials are needed to compose them")
+    composed, *others = call_credentials
+    for other in others:
+        composed = _core.compose_call_credentials(composed, other)
+    return composed
+
+
+def composite_channel_credentials(
+    channel_credentials: ChannelCredentials, *call_credentials: CallCredentials
+) -> ChannelCredentials:
+    """`channel_credentials`, with all `call_credentials`, at least one, for each call."""
+    if not call_credentials:
+        raise ValueError("at least one of call_credentials is needed")
+    for one in call_credentials:
+        channel_credentials = _core.compose_channel_credentials(channel_credentials, one)
+    return channel_credentials
+
+
+# ---- All else ------------------------------------------------------------------------------------
+
+# What makes objects of grpcio's own core, which are of no use with channels and servers of ours.
+_FOREIGN = frozenset({
+    "alts_channel_credentials",
+    "alts_server_credentials",
+    "compute_engine_channel_credentials",
+    "dynamic_ssl_server_credentials",
+    "insecure_server_credentials",
+    "local_channel_credentials",
+    "local_server_credentials",
+    "ssl_server_certificate_configuration",
+    "xds_channel_credentials",
+    "xds_server_credentials",
+})  # fmt: skip
+
+
+if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
+
+    def __getattr__(name):
+        if name.startswith("_"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in _FOREIGN:
+            raise AttributeError(
+                f"pygo_plugin.rpc has no {name}: grpcio's belong to the gRPC core inside grpcio"
+            )
+        value = _find(name)
+        globals()[name] = value
+        return value
+
+    def _find(name):
+        if name == "aio":
+            from pygo_plugin import aio
+
+            return aio
+        try:
+            import grpc
+        except ImportError:
+            if name == "StatusCode":
+                from ._grpc_errors import StatusCode
+
+                return StatusCode
+            if name == "RpcError":
+                from .errors import RpcError
+
+                return RpcError
+            raise AttributeError(
+                f"pygo_plugin.rpc.{name} would be grpcio's, which is not installed"
+            ) from None
+        try:
+            return getattr(grpc, name)
+        except AttributeError:
+            raise AttributeError(
+                f"neither pygo_plugin.rpc nor grpc has an attribute {name!r}"
+            ) from None
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
