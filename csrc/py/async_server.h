@@ -1,0 +1,25 @@
+/*
+ * Layer: py. Calls that an event loop answers: what server_type.c and async_server_call_type.c share.
+ */
+#ifndef PYGO_ASYNC_SERVER_H
+#define PYGO_ASYNC_SERVER_H
+
+#include "gp/server.h"
+#include "py/state.h"
+
+/* Where the calls of a server of pygo_plugin.aio go. Lives as long as the C server. */
+typedef struct pygo_arrivals pygo_arrivals;
+
+/* |arrived|(context) is called on the loop for each call; |contexts| is its type. NULL: exception. */
+pygo_arrivals *pygo_arrivals_new(PyObject *arrived, PyObject *contexts);
+
+/* Before the server starts. 0, or -1 with TypeError. */
+int pygo_arrivals_set_queue(pygo_arrivals *arrivals, PyObject *loop_queue);
+
+/* With the GIL. */
+void pygo_arrivals_free(pygo_arrivals *arrivals);
+
+/* As gp_server_handler.take. */
+void pygo_arrivals_take(pygo_arrivals *arrivals, gp_server_call *call);
+
+#endif

@@ -1,0 +1,621 @@
+#include <pthread.h>
+#include <string.h>
+
+#include "py/async_server.h"
+#include "py/errors.h"
+#include "py/loop.h"
+#include "py/message.h"
+#include "py/metadata.h"
+#include "py/server.h"
+
+enum { STATUS_UNKNOWN = 2, STATUS_UNAVAILABLE = 14 };
+
+/*
+ * Methods that are known to take one request: their calls are announced with it, which saves the loop
+ * a second wake-up. Others have to be announced at once, since their handlers may speak first.
+ */
+enum { UNARY_PLACES = 256 };
+
+struct pygo_arrivals {
+    pthread_mutex_t lock;
+    PyObject *unary[UNARY_PLACES]; /* owned bytes: their paths; under the lock */
+    int unary_count;
+    gp_queue *queue;        /* shared: ref; NULL until the start */
+    PyObject *arrived;      /* owned */
+    PyTypeObject *contexts; /* owned: aio._server.ServicerContext */
+};
+
+/* A call that nobody on the loop has seen. */
+typedef struct arrival {
+    pygo_completion base;
+    gp_server_call *call;    /* owned: the application's reference */
+    gp_message *message;     /* owned: the first one */
+    bool with_message;       /* it is there, or there is none */
+    pygo_arrivals *arrivals; /* borrowed: lives as long as the server, which the call keeps */
+} arrival;
+
+/* One operation under way. */
+typedef struct operation {
+    pygo_completion base;
+    gp_server_call *call;   /* owned */
+    PyObject *target;       /* owned: the future, or what is called when the call is cancelled */
+    PyObject *deserializer; /* owned; of a receive */
+    PyObject *end;          /* owned; of a receive */
+    gp_message *message;    /* owned; what a receive got */
+} operation;
+
+/* The base of the contexts of pygo_plugin.aio. Its methods never wait: futures do. */
+typedef struct AsyncServerCallObject {
+    ServerCallObject base;
+    gp_queue *queue;         /* shared: ref */
+    pygo_arrivals *arrivals; /* borrowed: lives as long as the server, which the call keeps */
+    operation *cancellation; /* owned until the core has posted it; NULL if nobody wants to know */
+    gp_message *first;       /* owned: the first message */
+    bool with_first;         /* it is there and has not been taken, or there is none */
+    bool ours;               /* to be handed back */
+} AsyncServerCallObject;
+
+/* ---- Operations ---- */
+
+static void
+operation_free(operation *self)
+{
+    if (self->message != NULL) {
+        gp_message_free(self->message);
+    }
+    gp_server_call_unref(self->call);
+    Py_XDECREF(self->deserializer);
+    Py_XDECREF(self->end);
+    Py_DECREF(self->target);
+    pygo_completion_free(&self->base);
+}
+
+static void
+finish_plain(pygo_completion *completion, bool alive)
+{
+    operation *self = (operation *)completion;
+
+    if (alive) {
+        pygo_future_resolve(self->target, Py_NewRef(Py_True));
+    }
+    operation_free(self);
+}
+
+static void
+finish_receive(pygo_completion *completion, bool alive)
+{
+    operation *self = (operation *)completion;
+
+    if (alive) {
+        gp_message *message = self->message;
+
+        self->message = NULL;
+        pygo_future_resolve(self->target, message != NULL
+                                              ? pygo_deserialize(self->deserializer, message)
+                                              : Py_NewRef(self->end));
+    }
+    operation_free(self);
+}
+
+static void
+finish_cancellation(pygo_completion *completion, bool alive)
+{
+    operation *self = (operation *)completion;
+    PyObject *result = alive ? PyObject_CallNoArgs(self->target) : Py_NewRef(Py_None);
+
+    if (result == NULL) {
+        PyErr_WriteUnraisable(self->target);
+    }
+    Py_XDECREF(result);
+    operation_free(self);
+}
+
+static operation *
+operation_new(AsyncServerCallObject *call, PyObject *target,
+              void (*finish)(pygo_completion *, bool))
+{
+    operation *self = pygo_completion_new(sizeof(*self), call->queue, finish);
+
+    if (self != NULL) {
+        self->call = gp_server_call_ref(call->base.call);
+        self->target = Py_NewRef(target);
+    }
+    return self;
+}
+
+/* ---- On the polling thread ---- */
+
+static void
+then(void *ctx)
+{
+    pygo_completion_post(ctx);
+}
+
+static void
+then_received(void *ctx, gp_message *message)
+{
+    operation *self = ctx;
+
+    self->message = message;
+    pygo_completion_post(&self->base);
+}
+
+/* ---- Arrivals ---- */
+
+static void
+refuse(gp_server_call *call, int code, const char *details)
+{
+    gp_server_call_finish(call, code, (gp_bytes){details, strlen(details)}, (gp_metadata){NULL, 0});
+    gp_server_call_hand_back(call);
+}
+
+static void
+announce(arrival *self)
+{
+    PyTypeObject *type = self->arrivals->contexts;
+    AsyncServerCallObject *context =
+        (AsyncServerCallObject *)pygo_server_call_new(type, self->call);
+    PyObject *result;
+
+    if (context == NULL) {
+        PyErr_WriteUnraisable(self->arrivals->arrived);
+        refuse(self->call, STATUS_UNKNOWN, "out of memory");
+        return;
+    }
+    context->queue = gp_queue_ref(self->base.queue);
+    context->arrivals = self->arrivals;
+    context->first = self->message;
+    context->with_first = self->with_message;
+    self->message = NULL;
+    context->ours = true;
+    result = PyObject_CallOneArg(self->arrivals->arrived, (PyObject *)context);
+    if (result == NULL) {
+        PyErr_WriteUnraisable(self->arrivals->arrived);
+    }
+    Py_XDECREF(result);
+    Py_DECREF(context); /* ends the call if nobody has kept it */
+}
+
+static void
+finish_arrival(pygo_completion *completion, bool alive)
+{
+    arrival *self = (arrival *)completion;
+
+    if (alive) {
+        announce(self);
+    } else {
+        refuse(self->call, STATUS_UNAVAILABLE, "the server's event loop is closed");
+    }
+    if (self->message != NULL) {
+        gp_message_free(self->message);
+    }
+    pygo_completion_free(completion);
+}
+
+pygo_arrivals *
+pygo_arrivals_new(PyObject *arrived, PyObject *contexts)
+{
+    pygo_arrivals *self;
+
+    if (!PyType_Check(contexts) ||
+        !PyType_IsSubtype((PyTypeObject *)contexts, pygo_module_state->async_server_call_type)) {
+        PyErr_Format(PyExc_TypeError, "the contexts must be a subclass of AsyncServerCall, not %R",
+                     contexts);
+        return NULL;
+    }
+    self = PyMem_RawCalloc(1, sizeof(*self));
+    if (self == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    pthread_mutex_init(&self->lock, NULL);
+    self->arrived = Py_NewRef(arrived);
+    self->contexts = (PyTypeObject *)Py_NewRef(contexts);
+    return self;
+}
+
+int
+pygo_arrivals_set_queue(pygo_arrivals *arrivals, PyObject *loop_queue)
+{
+    gp_queue *queue = pygo_queue_of(loop_queue);
+
+    if (queue == NULL) {
+        return -1;
+    }
+    gp_queue_unref(arrivals->queue);
+    arrivals->queue = gp_queue_ref(queue);
+    return 0;
+}
+
+void
+pygo_arrivals_free(pygo_arrivals *arrivals)
+{
+    if (arrivals != NULL) {
+        Py_DECREF(arrivals->arrived);
+        Py_DECREF(arrivals->contexts);
+        gp_queue_unref(arrivals->queue);
+        for (int i = 0; i < arrivals->unary_count; i++) {
+            Py_DECREF(arrivals->unary[i]);
+        }
+        pthread_mutex_destroy(&arrivals->lock);
+        PyMem_RawFree(arrivals);
+    }
+}
+
+/* Lock held, or the GIL, under which alone the table changes. */
+static bool
+takes_one_request(const pygo_arrivals *arrivals, gp_bytes path)
+{
+    for (int i = 0; i < arrivals->unary_count; i++) {
+        gp_bytes known = pygo_bytes_view(arrivals->unary[i]);
+
+        if (known.len == path.len && memcmp(known.data, path.data, path.len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void
+remember_one_request(pygo_arrivals *arrivals, gp_bytes path)
+{
+    PyObject *bytes;
+
+    if (arrivals->unary_count == UNARY_PLACES || takes_one_request(arrivals, path)) {
+        return;
+    }
+    bytes = PyBytes_FromStringAndSize(path.data, (Py_ssize_t)path.len);
+    if (bytes == NULL) {
+        PyErr_Clear();
+        return;
+    }
+    pthread_mutex_lock(&arrivals->lock);
+    arrivals->unary[arrivals->unary_count++] = bytes;
+    pthread_mutex_unlock(&arrivals->lock);
+}
+
+static void
+post_arrival(arrival *self)
+{
+    if (!pygo_completion_try_post(&self->base)) {
+        /* Nothing of Python's is in it. */
+        refuse(self->call, STATUS_UNAVAILABLE, "the server's event loop is closed");
+        if (self->message != NULL) {
+            gp_message_free(self->message);
+        }
+        pygo_completion_free(&self->base);
+    }
+}
+
+static void
+first_received(void *ctx, gp_message *message)
+{
+    arrival *self = ctx;
+
+    self->message = message;
+    self->with_message = true;
+    post_arrival(self);
+}
+
+void
+pygo_arrivals_take(pygo_arrivals *arrivals, gp_server_call *call)
+{
+    gp_message *message;
+    bool wait;
+    arrival *self = pygo_completion_new_raw(sizeof(*self), arrivals->queue, finish_arrival);
+
+    if (self == NULL) {
+        refuse(call, STATUS_UNAVAILABLE, "out of memory");
+        return;
+    }
+    self->call = call;
+    self->arrivals = arrivals;
+    pthread_mutex_lock(&arrivals->lock);
+    wait = takes_one_request(arrivals, gp_server_call_method(call));
+    pthread_mutex_unlock(&arrivals->lock);
+    if (!wait) {
+        post_arrival(self);
+    } else if (gp_server_call_receive_then(call, &message, first_received, self)) {
+        first_received(self, message);
+    }
+}
+
+/* ---- AsyncServerCall ---- */
+
+/* The call is the core's again: nothing of ours will touch it. */
+static void
+hand_back(AsyncServerCallObject *self)
+{
+    operation *cancellation = self->cancellation;
+
+    if (!self->ours) {
+        return;
+    }
+    self->ours = false;
+    self->cancellation = NULL;
+    if (cancellation != NULL && gp_server_call_on_cancel(self->base.call, NULL, NULL) == 0) {
+        operation_free(cancellation);
+    }
+    Py_BEGIN_ALLOW_THREADS
+    gp_server_call_hand_back(self->base.call);
+    Py_END_ALLOW_THREADS
+}
+
+static void
+call_dealloc(AsyncServerCallObject *self)
+{
+    if (self->ours && !gp_runtime_forked()) {
+        gp_server_call_cancel(self->base.call, STATUS_UNAVAILABLE, "the call was given up");
+        hand_back(self);
+    }
+    if (self->first != NULL) {
+        gp_message_free(self->first);
+    }
+    gp_queue_unref(self->queue);
+    self->queue = NULL;
+    pygo_server_call_dealloc(&self->base);
+}
+
+static PyObject *
+call_receive(AsyncServerCallObject *self, PyObject *args)
+{
+    gp_message *message;
+    PyObject *deserializer;
+    PyObject *future;
+    PyObject *end;
+    operation *op;
+    int there;
+
+    if (!PyArg_ParseTuple(args, "OOO:_receive", &deserializer, &future, &end)) {
+        return NULL;
+    }
+    op = operation_new(self, future, finish_receive);
+    if (op == NULL) {
+        return NULL;
+    }
+    op->deserializer = Py_NewRef(deserializer);
+    op->end = Py_NewRef(end);
+    if (self->with_first) {
+        op->message = self->first;
+        self->first = NULL;
+        self->with_first = false;
+        finish_receive(&op->base, true);
+        Py_RETURN_NONE;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    there = gp_server_call_receive_then(self->base.call, &message, then_received, op);
+    Py_END_ALLOW_THREADS
+    if (there) {
+        op->message = message;
+        finish_receive(&op->base, true);
+    }
+    Py_RETURN_NONE;
+}
+
+/* What a send's start has come to. */
+static PyObject *
+started(operation *op, int rc)
+{
+    if (rc < 0) {
+        operation_free(op);
+    }
+    if (rc == GP_EINVAL) {
+        PyErr_SetString(PyExc_RuntimeError, "another message is being sent");
+        return NULL;
+    }
+    if (rc == GP_ENOMEM) {
+        return PyErr_NoMemory();
+    }
+    return PyBool_FromLong(rc == 0);
+}
+
+static PyObject *
+call_send(AsyncServerCallObject *self, PyObject *args)
+{
+    PyObject *message;
+    PyObject *future;
+    operation *op;
+    gp_bytes view;
+    int rc;
+
+    if (!PyArg_ParseTuple(args, "SO:_send", &message, &future)) {
+        return NULL;
+    }
+    op = operation_new(self, future, finish_plain);
+    if (op == NULL) {
+        return NULL;
+    }
+    view = pygo_bytes_view(message);
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_server_call_send_then(self->base.call, view, then, op);
+    Py_END_ALLOW_THREADS
+    return started(op, rc);
+}
+
+static PyObject *
+call_send_metadata(AsyncServerCallObject *self, PyObject *args)
+{
+    pygo_metadata metadata;
+    PyObject *pairs;
+    PyObject *future;
+    operation *op;
+    int rc;
+
+    if (!PyArg_ParseTuple(args, "OO:_send_metadata", &pairs, &future) ||
+        pygo_metadata_from_python(&metadata, pairs) < 0) {
+        return NULL;
+    }
+    op = operation_new(self, future, finish_plain);
+    if (op == NULL) {
+        pygo_metadata_release(&metadata);
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_server_call_send_initial_metadata_then(self->base.call, metadata.view, then, op);
+    Py_END_ALLOW_THREADS
+    pygo_metadata_release(&metadata);
+    return started(op, rc);
+}
+
+static PyObject *
+call_on_cancel(AsyncServerCallObject *self, PyObject *callable)
+{
+    operation *op;
+
+    if (self->cancellation != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "somebody is told already");
+        return NULL;
+    }
+    op = operation_new(self, callable, finish_cancellation);
+    if (op == NULL) {
+        return NULL;
+    }
+    if (gp_server_call_on_cancel(self->base.call, then, op) < 0) {
+        operation_free(op);
+        Py_RETURN_FALSE;
+    }
+    self->cancellation = op;
+    Py_RETURN_TRUE;
+}
+
+static PyObject *
+call_finish(AsyncServerCallObject *self, PyObject *args)
+{
+    PyObject *message;
+    const char *details;
+    int code;
+
+    if (!PyArg_ParseTuple(args, "Ois:_finish", &message, &code, &details)) {
+        return NULL;
+    }
+    if (message != Py_None && !PyBytes_Check(message)) {
+        PyErr_Format(PyExc_TypeError, "a message must be bytes, not %.100s",
+                     Py_TYPE(message)->tp_name);
+        return NULL;
+    }
+    if (self->ours) {
+        pygo_server_call_end(&self->base, message != Py_None ? message : NULL, code, details);
+        hand_back(self);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+call_give_up(AsyncServerCallObject *self, PyObject *args)
+{
+    const char *details;
+    int code;
+
+    if (!PyArg_ParseTuple(args, "is:_give_up", &code, &details)) {
+        return NULL;
+    }
+    if (self->ours) {
+        Py_BEGIN_ALLOW_THREADS
+        gp_server_call_cancel(self->base.call, code, details);
+        Py_END_ALLOW_THREADS
+        hand_back(self);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+call_delegate(AsyncServerCallObject *self, PyObject *args)
+{
+    PyObject *handler;
+    int wants_message;
+
+    if (!PyArg_ParseTuple(args, "Op:_delegate", &handler, &wants_message)) {
+        return NULL;
+    }
+    if (self->ours) {
+        self->ours = false;
+        if (self->with_first) {
+            gp_server_call_put_back(self->base.call, self->first);
+            self->first = NULL;
+            self->with_first = false;
+        }
+        Py_INCREF(handler); /* the worker's */
+        Py_BEGIN_ALLOW_THREADS
+        gp_server_call_delegate(self->base.call, handler, wants_message != 0);
+        Py_END_ALLOW_THREADS
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+call_details(AsyncServerCallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return pygo_handler_details_new(self->base.call);
+}
+
+static PyObject *
+call_expect_one(AsyncServerCallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (self->arrivals != NULL) {
+        remember_one_request(self->arrivals, gp_server_call_method(self->base.call));
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+call_was_cancelled(AsyncServerCallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(gp_server_call_cancelled(self->base.call));
+}
+
+static PyMethodDef methods[] = {
+    {"_receive", (PyCFunction)call_receive, METH_VARARGS,
+     "_receive($self, deserializer, future, end, /)\n--\n\nResolve the future with the next "
+     "request, "
+     "or with end. One at a time."},
+    {"_send", (PyCFunction)call_send, METH_VARARGS,
+     "_send($self, message, future, /)\n--\n\nSend bytes, and resolve the future when the next may "
+     "be sent. False: the call is over, and the future is left alone."},
+    {"_send_metadata", (PyCFunction)call_send_metadata, METH_VARARGS,
+     "_send_metadata($self, metadata, future, /)\n--\n\nThe same for initial metadata; also False "
+     "when they have gone out before."},
+    {"_on_cancel", (PyCFunction)call_on_cancel, METH_O,
+     "_on_cancel($self, callback, /)\n--\n\nCall it on the loop if the call ends before it is "
+     "answered. Only once; False if that has happened."},
+    {"_finish", (PyCFunction)call_finish, METH_VARARGS,
+     "_finish($self, message, code, details, /)\n--\n\nEnd the call, with a last message unless "
+     "that "
+     "is None, and hand it back. No send may be under way."},
+    {"_give_up", (PyCFunction)call_give_up, METH_VARARGS,
+     "_give_up($self, code, details, /)\n--\n\nCancel the call unless it is over, and hand it "
+     "back, "
+     "whatever is under way."},
+    {"_delegate", (PyCFunction)call_delegate, METH_VARARGS,
+     "_delegate($self, handler, wants_message, /)\n--\n\nHave a worker answer the call."},
+    {"_handler_details", (PyCFunction)call_details, METH_NOARGS,
+     "_handler_details($self)\n--\n\nWhat the call asks for."},
+    {"_expect_one", (PyCFunction)call_expect_one, METH_NOARGS,
+     "_expect_one($self)\n--\n\nThe method takes one request: announce its next calls with it."},
+    {"_was_cancelled", (PyCFunction)call_was_cancelled, METH_NOARGS,
+     "_was_cancelled($self)\n--\n\nWhether the call ended before it was answered."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, call_dealloc},
+    {Py_tp_traverse, pygo_server_call_traverse},
+    {Py_tp_clear, pygo_server_call_clear},
+    {Py_tp_methods, methods},
+    {Py_tp_doc, "One call of pygo_plugin.aio on the server's side. Made by the server."},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "pygo_plugin._core.AsyncServerCall",
+    .basicsize = sizeof(AsyncServerCallObject),
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | PYGO_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
+
+int
+pygo_async_server_call_setup(PyObject *module, pygo_state *state)
+{
+    state->async_server_call_type = pygo_add_subtype(module, &spec, state->server_call_type);
+    return state->async_server_call_type != NULL ? 0 : -1;
+}

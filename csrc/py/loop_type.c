@@ -1,0 +1,301 @@
+#include "py/loop.h"
+
+#include <pthread.h>
+
+#include "gp/runtime.h"
+#include "py/errors.h"
+
+typedef struct LoopQueueObject {
+    PyObject_HEAD
+    gp_queue *queue; /* owned */
+    PyObject *weakrefs;
+} LoopQueueObject;
+
+/* What was posted for loops that are gone. Freed by the next one who has the GIL and comes by. */
+static struct {
+    pthread_mutex_t lock;
+    gp_queue_item *first;
+} orphans = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static struct {
+    PyObject *done;
+    PyObject *set_result;
+    PyObject *set_exception;
+} names;
+
+/* ---- Completions ---- */
+
+void *
+pygo_completion_new_raw(size_t size, gp_queue *queue, void (*finish)(pygo_completion *, bool))
+{
+    pygo_completion *completion = PyMem_RawCalloc(1, size);
+
+    if (completion != NULL) {
+        completion->finish = finish;
+        completion->queue = gp_queue_ref(queue);
+    }
+    return completion;
+}
+
+void *
+pygo_completion_new(size_t size, gp_queue *queue, void (*finish)(pygo_completion *, bool))
+{
+    void *completion = pygo_completion_new_raw(size, queue, finish);
+
+    if (completion == NULL) {
+        PyErr_NoMemory();
+    }
+    return completion;
+}
+
+void
+pygo_completion_free(pygo_completion *completion)
+{
+    gp_queue_unref(completion->queue);
+    PyMem_RawFree(completion);
+}
+
+bool
+pygo_completion_try_post(pygo_completion *completion)
+{
+    return gp_queue_post(completion->queue, &completion->item) == 0;
+}
+
+void
+pygo_completion_post(pygo_completion *completion)
+{
+    if (pygo_completion_try_post(completion)) {
+        return;
+    }
+    pthread_mutex_lock(&orphans.lock);
+    completion->item.next = orphans.first;
+    orphans.first = &completion->item;
+    pthread_mutex_unlock(&orphans.lock);
+}
+
+static void
+finish_all(gp_queue_item *item, bool alive)
+{
+    while (item != NULL) {
+        pygo_completion *completion = (pygo_completion *)item;
+
+        item = item->next;
+        completion->finish(completion, alive);
+    }
+}
+
+static void
+free_orphans(void)
+{
+    gp_queue_item *all;
+
+    if (gp_runtime_forked()) {
+        return; /* the lock may be held for ever */
+    }
+    pthread_mutex_lock(&orphans.lock);
+    all = orphans.first;
+    orphans.first = NULL;
+    pthread_mutex_unlock(&orphans.lock);
+    finish_all(all, false);
+}
+
+/* ---- Futures ---- */
+
+/* Whether |future| needs no result any more. Errors are reported and count as yes. */
+static bool
+is_done(PyObject *future)
+{
+    PyObject *done = PyObject_CallMethodNoArgs(future, names.done);
+    int truth = done != NULL ? PyObject_IsTrue(done) : -1;
+
+    Py_XDECREF(done);
+    if (truth < 0) {
+        PyErr_WriteUnraisable(future);
+    }
+    return truth != 0;
+}
+
+/* The exception under way, as one object. */
+static PyObject *
+take_exception(void)
+{
+    PyObject *type;
+    PyObject *exception;
+    PyObject *traceback;
+
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyErr_NormalizeException(&type, &exception, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(exception, traceback);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return exception;
+}
+
+void
+pygo_future_resolve(PyObject *future, PyObject *value)
+{
+    PyObject *name = names.set_result;
+    PyObject *result;
+
+    if (value == NULL) {
+        name = names.set_exception;
+        value = take_exception();
+    }
+    if (!is_done(future)) {
+        result = PyObject_CallMethodOneArg(future, name, value);
+        if (result == NULL) {
+            PyErr_WriteUnraisable(future);
+        }
+        Py_XDECREF(result);
+    }
+    Py_DECREF(value);
+}
+
+typedef struct promise {
+    pygo_completion base;
+    PyObject *future; /* owned */
+} promise;
+
+static void
+keep_promise(pygo_completion *completion, bool alive)
+{
+    promise *self = (promise *)completion;
+
+    if (alive) {
+        pygo_future_resolve(self->future, Py_NewRef(Py_True));
+    }
+    Py_DECREF(self->future);
+    pygo_completion_free(completion);
+}
+
+void *
+pygo_promise_new(gp_queue *queue, PyObject *future)
+{
+    promise *self = pygo_completion_new(sizeof(*self), queue, keep_promise);
+
+    if (self != NULL) {
+        self->future = Py_NewRef(future);
+    }
+    return self;
+}
+
+void
+pygo_promise_post(void *ctx)
+{
+    pygo_completion_post(ctx);
+}
+
+void
+pygo_promise_drop(void *ctx)
+{
+    keep_promise(ctx, false);
+}
+
+/* ---- LoopQueue ---- */
+
+gp_queue *
+pygo_queue_of(PyObject *loop_queue)
+{
+    if (!PyObject_TypeCheck(loop_queue, pygo_module_state->loop_queue_type)) {
+        PyErr_Format(PyExc_TypeError, "expected a LoopQueue, not %.100s",
+                     Py_TYPE(loop_queue)->tp_name);
+        return NULL;
+    }
+    return ((LoopQueueObject *)loop_queue)->queue;
+}
+
+static PyObject *
+queue_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    gp_error err = GP_ERROR_INIT;
+    LoopQueueObject *self;
+
+    if (PyTuple_GET_SIZE(args) > 0 || (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0)) {
+        PyErr_SetString(PyExc_TypeError, "LoopQueue() takes no arguments");
+        return NULL;
+    }
+    if (pygo_check_forked() < 0) {
+        return NULL;
+    }
+    free_orphans();
+    self = (LoopQueueObject *)type->tp_alloc(type, 0);
+    if (self != NULL && gp_queue_new(&self->queue, &err) < 0) {
+        self->queue = NULL;
+        Py_CLEAR(self);
+        pygo_raise(&err, NULL);
+    }
+    return (PyObject *)self;
+}
+
+static void
+queue_dealloc(LoopQueueObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    if (self->queue != NULL) {
+        gp_queue_close(self->queue);
+        finish_all(gp_queue_take(self->queue), false);
+        gp_queue_unref(self->queue);
+    }
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *
+queue_fileno(LoopQueueObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromLong(gp_queue_fd(self->queue));
+}
+
+static PyObject *
+queue_drain(LoopQueueObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Py_INCREF(self); /* what is finished may close the loop */
+    finish_all(gp_queue_take(self->queue), true);
+    Py_DECREF(self);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"fileno", (PyCFunction)queue_fileno, METH_NOARGS,
+     "fileno($self)\n--\n\nThe descriptor that is readable while there is something to drain."},
+    {"drain", (PyCFunction)queue_drain, METH_NOARGS,
+     "drain($self)\n--\n\nFinish what has been posted. On the loop's thread."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(LoopQueueObject, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_new, queue_new},
+    {Py_tp_dealloc, queue_dealloc},
+    {Py_tp_methods, methods},
+    {Py_tp_members, members},
+    {Py_tp_doc, "LoopQueue()\n--\n\nWhat the C core has finished for one event loop."},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "pygo_plugin._core.LoopQueue",
+    .basicsize = sizeof(LoopQueueObject),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = slots,
+};
+
+int
+pygo_loop_setup(PyObject *module, pygo_state *state)
+{
+    state->loop_queue_type = pygo_add_type(module, &spec);
+    names.done = PyUnicode_InternFromString("done");
+    names.set_result = PyUnicode_InternFromString("set_result");
+    names.set_exception = PyUnicode_InternFromString("set_exception");
+    return state->loop_queue_type != NULL && !PyErr_Occurred() ? 0 : -1;
+}

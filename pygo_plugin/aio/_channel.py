@@ -1,0 +1,328 @@
+"""The channel of asyncio programs: grpc.aio's Channel on the C core."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .. import _channel, _core
+from .._abstract import Abstract
+from ..errors import ClosedError
+from ._calls import Call, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
+from ._loops import queue_of, running_loop
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_READY = 2
+_SHUTDOWN = 4
+
+
+class _MultiCallable:
+    """One method of a channel, to be called."""
+
+    def __init__(self, channel: Channel, factory: str, method: str | bytes, *codec: Any) -> None:
+        self._channel = channel
+        self._factory = factory
+        self._codec = codec  # serializer and deserializer
+        self._method = method
+        self._begin = getattr(channel._core, factory)(method, *codec)._begin
+        self._interceptors = channel._interceptors_of(type(self))
+
+    def _named(self, method: str | bytes) -> Any:
+        """The same for another method, as interceptors may want it."""
+        if isinstance(method, bytes):
+            method = method.decode()
+        if method == self._method:
+            return self
+        return type(self)(self._channel, self._factory, method, *self._codec)
+
+    def _start(
+        self,
+        kind: type[Any],
+        keep: bool,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
+        compression: int | None,
+    ) -> Any:
+        loop = running_loop()
+        channel = self._channel
+        if channel._closed:
+            raise ClosedError("the channel is closed")
+        call = self._begin(
+            kind,
+            queue_of(loop),
+            request,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
+        )
+        call._begin(loop, channel._core, keep)
+        channel._calls.add(call)
+        return call
+
+
+class UnaryUnaryMultiCallable(_MultiCallable, Abstract):
+    """One request, one reply."""
+
+    _implements = ("aio.UnaryUnaryMultiCallable",)
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> Any:
+        """Start a call. `reply = await stub.Method(request)`; `timeout` is in seconds."""
+        options = (timeout, metadata, credentials, wait_for_ready, compression)
+        if self._interceptors:
+            from ._interceptors import InterceptedUnaryUnaryCall
+
+            return InterceptedUnaryUnaryCall(self, request, options)
+        return self._run(request, *options)
+
+    def _run(self, request: Any, *options: Any) -> UnaryUnaryCall:
+        # It has an end of its own: it goes on although nobody holds the call.
+        call: UnaryUnaryCall = self._start(UnaryUnaryCall, True, request, *options)
+        return call
+
+
+class UnaryStreamMultiCallable(_MultiCallable, Abstract):
+    """One request, a stream of replies."""
+
+    _implements = ("aio.UnaryStreamMultiCallable",)
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> Any:
+        """Start a call. `async for reply in stub.Method(request)`; `timeout` is in seconds."""
+        options = (timeout, metadata, credentials, wait_for_ready, compression)
+        if self._interceptors:
+            from ._interceptors import InterceptedUnaryStreamCall
+
+            return InterceptedUnaryStreamCall(self, request, options)
+        return self._run(request, *options)
+
+    def _run(self, request: Any, *options: Any) -> UnaryStreamCall:
+        call: UnaryStreamCall = self._start(UnaryStreamCall, False, request, *options)
+        return call
+
+
+class StreamUnaryMultiCallable(_MultiCallable, Abstract):
+    """A stream of requests, one reply."""
+
+    _implements = ("aio.StreamUnaryMultiCallable",)
+
+    def __call__(
+        self,
+        request_iterator: Any = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> Any:
+        """Start a call, with requests from an (async) iterable, or to be written with `write()`."""
+        options = (timeout, metadata, credentials, wait_for_ready, compression)
+        if self._interceptors:
+            from ._interceptors import InterceptedStreamUnaryCall
+
+            return InterceptedStreamUnaryCall(self, request_iterator, options)
+        return self._run(request_iterator, *options)
+
+    def _run(self, requests: Any, *options: Any) -> StreamUnaryCall:
+        call: StreamUnaryCall = self._start(StreamUnaryCall, False, None, *options)
+        call._feed_from(requests)
+        return call
+
+
+class StreamStreamMultiCallable(_MultiCallable, Abstract):
+    """Streams both ways."""
+
+    _implements = ("aio.StreamStreamMultiCallable",)
+
+    def __call__(
+        self,
+        request_iterator: Any = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> Any:
+        """Start a call, with requests from an (async) iterable, or to be written with `write()`."""
+        options = (timeout, metadata, credentials, wait_for_ready, compression)
+        if self._interceptors:
+            from ._interceptors import InterceptedStreamStreamCall
+
+            return InterceptedStreamStreamCall(self, request_iterator, options)
+        return self._run(request_iterator, *options)
+
+    def _run(self, requests: Any, *options: Any) -> StreamStreamCall:
+        call: StreamStreamCall = self._start(StreamStreamCall, False, None, *options)
+        call._feed_from(requests)
+        return call
+
+
+# Which kind of interceptor sees the calls of which arity: by the method that it has.
+_INTERCEPT = {
+    UnaryUnaryMultiCallable: "intercept_unary_unary",
+    UnaryStreamMultiCallable: "intercept_unary_stream",
+    StreamUnaryMultiCallable: "intercept_stream_unary",
+    StreamStreamMultiCallable: "intercept_stream_stream",
+}
+
+
+class Channel(Abstract):
+    """A connection to one gRPC server with the interface of grpc.aio.Channel.
+
+    Calls may be made on any loop; each belongs to the loop that made it. The channels that one
+    plugin's `dispense` gives share its connection: closing one ends its own calls and no others.
+    """
+
+    _implements = ("aio.Channel",)
+
+    def __init__(self, core: _core.Channel, interceptors: Iterable[Any] | None = None) -> None:
+        self._core = core
+        self._closed = False
+        self._calls: weakref.WeakSet[Call] = weakref.WeakSet()
+        self._watchers: set[asyncio.Future[bool]] = set()
+        self._interceptors = tuple(interceptors or ())
+        for interceptor in self._interceptors:
+            if not any(callable(getattr(interceptor, n, None)) for n in _INTERCEPT.values()):
+                raise ValueError(
+                    f"an interceptor needs one of the methods {', '.join(_INTERCEPT.values())}, "
+                    f"and {interceptor!r} has none"
+                )
+
+    def _interceptors_of(self, kind: type[_MultiCallable]) -> Sequence[Any]:
+        found = (getattr(i, _INTERCEPT[kind], None) for i in self._interceptors)
+        return tuple(method for method in found if method is not None)
+
+    # The method's factories, as generated stubs call them.
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryUnaryMultiCallable:
+        """What calls a method with one request and one reply."""
+        codec = (request_serializer, response_deserializer)
+        return UnaryUnaryMultiCallable(self, "unary_unary", method, *codec)
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryStreamMultiCallable:
+        """What calls a method with one request and a stream of replies."""
+        codec = (request_serializer, response_deserializer)
+        return UnaryStreamMultiCallable(self, "unary_stream", method, *codec)
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> StreamUnaryMultiCallable:
+        """What calls a method with a stream of requests and one reply."""
+        codec = (request_serializer, response_deserializer)
+        return StreamUnaryMultiCallable(self, "stream_unary", method, *codec)
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> StreamStreamMultiCallable:
+        """What calls a method with streams both ways."""
+        codec = (request_serializer, response_deserializer)
+        return StreamStreamMultiCallable(self, "stream_stream", method, *codec)
+
+    # State.
+
+    def get_state(self, try_to_connect: bool = False) -> Any:
+        """The grpc.ChannelConnectivity now."""
+        return _channel._connectivity(self._core.state(try_to_connect))
+
+    async def wait_for_state_change(self, last_observed_state: Any) -> None:
+        """Wait until the state is another than that."""
+        last = getattr(last_observed_state, "value", (last_observed_state,))[0]
+        await self._wait_for_change(last)
+
+    async def channel_ready(self) -> None:
+        """Wait until the channel is connected. Raises ClosedError when it is closed instead."""
+        while (state := self._core.state(True)) != _READY:
+            if state == _SHUTDOWN:
+                raise ClosedError("the channel is closed")
+            await self._wait_for_change(state)
+
+    async def _wait_for_change(self, last: int) -> None:
+        loop = asyncio.get_running_loop()
+        while self._core.state() == last != _SHUTDOWN:
+            changed: asyncio.Future[bool] = loop.create_future()
+            self._core._watch_state(last, queue_of(loop), changed)
+            self._watchers.add(changed)
+            try:
+                await changed
+            finally:
+                self._watchers.discard(changed)
+
+    # The end.
+
+    async def close(self, grace: float | None = None) -> None:
+        """Refuse new calls; cancel those that still run after `grace` seconds, None: at once."""
+        if self._closed:
+            return
+        self._closed = True
+        running = [call for call in self._calls if not call.done()]
+        if running and grace:
+            ends = [call._ended for call in running]
+            await asyncio.wait(ends, timeout=grace)
+        for call in running:
+            call.cancel()
+        self._core.close()
+        for changed in list(self._watchers):
+            if not changed.done():
+                changed.get_loop().call_soon_threadsafe(_wake, changed)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def _wake(future: asyncio.Future[bool]) -> None:
+    if not future.done():
+        future.set_result(True)

@@ -1,0 +1,205 @@
+"""The host's side for asyncio: a Client whose waiting is awaiting."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .. import client as _client
+from ..errors import ClosedError
+from ._channel import Channel
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..config import ReattachConfig
+
+_T = TypeVar("_T")
+
+
+class Client:
+    """One plugin process, from its launch to its end.
+
+        async with aio.Client(["./plugin"], handshake_config=HANDSHAKE, plugins=PLUGINS) as client:
+            channel, kv = await client.dispense("kv")
+            reply = await kv.Get(request)
+
+    Takes what `pygo_plugin.Client` takes, and `interceptors` for the calls of its channels, of
+    grpc.aio's kinds. The plugin does not belong to a loop: several may use it.
+    """
+
+    def __init__(
+        self, cmd: Any = None, *, interceptors: Iterable[Any] | None = None, **options: Any
+    ) -> None:
+        """Raises: ConfigError (a ValueError) when the options cannot be right."""
+        self._client = _client.Client(cmd, **options)
+        self._interceptors = tuple(interceptors or ())
+        self._channel: Channel | None = None
+
+    # Life cycle.
+
+    async def start(self) -> _client.Address:
+        """Launch the plugin, or connect to the running one, and wait for its handshake.
+
+        Idempotent. A task that is cancelled meanwhile kills the plugin.
+
+        Raises: as `pygo_plugin.Client.start`.
+        """
+        if self._client.conn_endpoint():
+            return self._client.start()
+        starting = asyncio.ensure_future(_in_thread(self._client.start))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await self.kill()
+            await asyncio.wait((starting,))  # which fails at once now
+            if not starting.cancelled():
+                starting.exception()
+            raise
+        finally:
+            del starting  # an error's traceback has this frame
+
+    async def kill(self) -> None:
+        """End the plugin: ask it to shut down, wait up to 2 s, then kill it; reap it.
+
+        Idempotent. It is killed also if this is cancelled.
+        """
+        await _in_thread(self._client.kill)
+
+    def exited(self) -> bool:
+        """Whether the plugin's process is gone, or `kill()` has been called."""
+        return self._client.exited()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.kill()
+
+    # Use.
+
+    async def dispense(self, name: str) -> Any:
+        """What the plugin `name` offers: by default `(channel, stub)`. Starts when needed.
+
+        The plugin's `client()` gets this client, whose `new_channel()` gives channels of asyncio.
+
+        Raises: ConfigError (a ValueError) for an unknown name; what `start()` raises.
+        """
+        self._client._refuse_unknown(name)
+        await self.start()
+        client: Any = self
+        return self._client._plugin(name).client(client)
+
+    async def ping(self, timeout: float = _client.PING_TIMEOUT) -> str:
+        """Ask the plugin's health service: "" or what is wrong. Starts when needed."""
+        return await _in_thread(self._client.ping, timeout)
+
+    def new_channel(self) -> Channel:
+        """A channel on the plugin's connection, for the caller to close.
+
+        Raises: ClosedError before the start and after `kill()`.
+        """
+        if not self._client.conn_endpoint():
+            raise ClosedError(f"{self.name}: has not been started, so that there is no channel")
+        return Channel(self._client.new_channel(), self._interceptors)
+
+    @property
+    def channel(self) -> Channel:
+        """The client's own channel, the same each time.
+
+        Raises: ClosedError before the start and after `kill()`.
+        """
+        if self._channel is None or self._client.exited():
+            self._channel = self.new_channel()
+        return self._channel
+
+    # What is known once it has started.
+
+    @property
+    def name(self) -> str:
+        """The base name of the plugin's executable; of a reattached plugin its address."""
+        return self._client.name
+
+    @property
+    def id(self) -> str:
+        """What identifies the running plugin: its process id in digits; "" before the start."""
+        return self._client.id
+
+    @property
+    def pid(self) -> int:
+        """The process id; -1 before the start, or when unknown."""
+        return self._client.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while running or never started. Then as `subprocess`: -N for signal N."""
+        return self._client.exit_status
+
+    @property
+    def protocol(self) -> str:
+        """What it speaks: "grpc"; "" before the start."""
+        return self._client.protocol
+
+    @property
+    def negotiated_version(self) -> int:
+        """The application protocol version that both sides speak; 0 before the start."""
+        return self._client.negotiated_version
+
+    def conn_endpoint(self) -> str:
+        """The plugin's gRPC target: "unix:/path" or "host:port"; "" before the start."""
+        return self._client.conn_endpoint()
+
+    def reattach_config(self) -> ReattachConfig:
+        """What another client needs to connect to this plugin; not `valid` before the start."""
+        return self._client.reattach_config()
+
+    def __repr__(self) -> str:
+        return repr(self._client).replace("pygo_plugin.Client", "pygo_plugin.aio.Client", 1)
+
+
+async def _in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
+    """What the function returns, which blocks a thread of its own meanwhile.
+
+    Not the loop's executor: that may be busy, and asyncio.run() would wait for it at its end.
+    """
+    future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+    call = (future, function, arguments)
+    threading.Thread(target=_run, args=call, name="pygo-aio", daemon=True).start()
+    del call
+    try:
+        return await future
+    finally:
+        del future  # an error's traceback has this frame
+
+
+def _run(future: asyncio.Future[Any], function: Callable[..., Any], arguments: Any) -> None:
+    outcome: Any
+    failed = False
+    try:
+        outcome = function(*arguments)
+    except BaseException as error:
+        outcome, failed = error, True
+    try:
+        future.get_loop().call_soon_threadsafe(_settle, future, outcome, failed)
+    except RuntimeError:
+        pass  # the loop has been closed
+    finally:
+        del future, outcome, function, arguments  # an error's traceback has this frame
+
+
+def _settle(future: asyncio.Future[Any], outcome: Any, failed: bool) -> None:
+    if future.done():
+        return
+    if failed:
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

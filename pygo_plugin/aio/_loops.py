@@ -1,0 +1,42 @@
+"""One queue per event loop: what the C core has finished, and one reader that hands it out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import weakref
+
+from .. import _core, _exit
+from ..errors import ForkedError
+
+# Neither side is kept: the loop's reader owns the queue, which so ends when the loop is closed.
+_queues: weakref.WeakKeyDictionary[
+    asyncio.AbstractEventLoop, weakref.ReferenceType[_core.LoopQueue]
+] = weakref.WeakKeyDictionary()
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The running loop. Raises: ForkedError in a forked child, which has none; RuntimeError."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        if _core.forked():
+            raise ForkedError(
+                "this process is a fork of the one that the event loop and gRPC run in: use "
+                'multiprocessing\'s start method "spawn" or "forkserver"'
+            ) from None
+        raise
+
+
+def queue_of(loop: asyncio.AbstractEventLoop) -> _core.LoopQueue:
+    """The queue of the running loop, made at first use. On the loop's own thread."""
+    known = _queues.get(loop)
+    queue = None if known is None else known()
+    if queue is None:
+        _exit.register()
+        queue = _core.LoopQueue()
+        # In an empty context, which is what the tasks of servers begin with: not in that of whoever
+        # happens to come first.
+        contextvars.Context().run(loop.add_reader, queue.fileno(), queue.drain)
+        _queues[loop] = weakref.ref(queue)
+    return queue

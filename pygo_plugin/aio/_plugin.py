@@ -1,0 +1,86 @@
+"""The plugin's side for asyncio: what pygo_plugin.server does, on the running loop."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any
+
+from .. import server as _plugin_server
+from ..errors import ConfigError
+from ._server import Server as RpcServer
+
+if TYPE_CHECKING:
+    from ..config import ServeConfig
+
+
+class Server(_plugin_server.ServerBase):
+    """Serves the plugins of a ServeConfig in this process, on the running loop.
+
+    Subclasses may override `server()` to configure the gRPC server.
+    """
+
+    def default_grpc_server(self, **opts: Any) -> RpcServer:
+        """The server on the C core, with the interface of `grpc.aio.Server`.
+
+        opts: `max_workers`, methods that are no coroutines and run at the same time; `interceptors`
+        and `maximum_concurrent_rpcs` as grpc.aio has them; `options`, gRPC's channel arguments.
+        """
+        return RpcServer(**opts)
+
+    async def serve(self, wait: bool = False) -> bool:
+        """Start to serve and print the handshake line; with `wait`, return when it is all over.
+
+        Returns: False when it could not start; `error_msg` says why. What an author's
+        `server_register` raises is passed on.
+        """
+        opened = self._open()
+        if opened is None:
+            return False
+        server, leaving, line = opened
+        try:
+            await server.start()
+            _plugin_server._print_handshake(line)
+        except (OSError, RuntimeError, ValueError) as error:
+            await server.stop(None)
+            leaving.leave(interrupts=True)
+            return self._fail(f"cannot serve: {error}")
+        self._server, self._leaving = server, leaving
+        if wait:
+            await self._wait()
+        return True
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Stop serving: refuse new calls, cancel those that still run after `grace` seconds.
+
+        None cancels them at once. Returns when all is over.
+        """
+        if self._server is not None and self._leaving is not None:
+            await self._server.stop(grace)
+            self._leaving.leave(interrupts=True)
+
+    def _stopper(self, server: Any) -> Any:
+        if not isinstance(server, RpcServer):
+            raise ConfigError(
+                f"server() must give a server of pygo_plugin.aio, not {type(server).__name__}"
+            )
+        return server._core
+
+    async def _wait(self) -> None:
+        try:
+            await self._server.wait_for_termination()
+            await self._server.stop(None)  # for the methods that are still running
+        finally:
+            if self._leaving is not None:
+                self._leaving.leave(interrupts=False)
+
+
+async def serve(cfg: ServeConfig) -> None:
+    """Serve until the host shuts the plugin down: `asyncio.run(aio.serve(config))`.
+
+    When it cannot serve, it says why on stderr and exits with status 1.
+    """
+    server = Server(cfg)
+    if not await server.serve():
+        _plugin_server._give_up(server.error_msg)
+    gc.freeze()  # see pygo_plugin.serve
+    await server._wait()
