@@ -8,8 +8,10 @@ Names are imported at first use: a plugin does not load the host's side, nor a h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pygo_plugin import client, config, errors, plugin, server, utils
+    from pygo_plugin import client, config, errors, plugin, rpc, server, stubs, utils
     from pygo_plugin._core import __version__
+    from pygo_plugin._service import Service, ServicePlugin, service
+    from pygo_plugin._status import StatusCode
     from pygo_plugin.client import Client, cleanup_clients
     from pygo_plugin.config import (
         ClientConfig,
@@ -51,6 +53,10 @@ __all__ = [
     # both
     "HandshakeConfig",
     "Plugin",
+    "Service",
+    "ServicePlugin",
+    "StatusCode",
+    "service",
     # errors
     "ClosedError",
     "ConfigError",
@@ -69,13 +75,17 @@ __all__ = [
     "config",
     "errors",
     "plugin",
+    "rpc",
     "server",
+    "stubs",
     "utils",
     "__version__",
 ]
 
 _HOMES = {
     "_core": ("__version__",),
+    "_service": ("Service", "ServicePlugin", "service"),
+    "_status": ("StatusCode",),
     "client": ("Client", "cleanup_clients"),
     "config": ("ClientConfig", "Cmd", "HandshakeConfig", "ReattachConfig", "ServeConfig"),
     "errors": (
@@ -96,7 +106,7 @@ _HOMES = {
     "server": ("Server", "serve"),
     "utils": ("discover",),
 }
-_MODULES = ("client", "config", "errors", "plugin", "server", "utils")
+_MODULES = ("client", "config", "errors", "plugin", "rpc", "server", "stubs", "utils")
 
 
 if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass

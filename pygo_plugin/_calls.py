@@ -10,16 +10,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import _core
+from ._abstract import Abstract
 
 _CANCELLED = 1
 _UNKNOWN = 2
+_INTERNAL = 13
 
 
-class Call(_core.Call):
+class Call(_core.Call, Abstract):
     """One RPC: a grpc.Call and, if it has one reply, a grpc.Future.
 
     Made by calling a stub. `timeout` arguments are in seconds.
     """
+
+    _implements = ("Call", "Future")
+    _cancelled = False  # by cancel(), and not by the server
 
     # grpc.Call
 
@@ -46,11 +51,13 @@ class Call(_core.Call):
         return not self._done()
 
     def cancel(self) -> bool:
-        """End the call with CANCELLED, unless it has ended."""
+        """End the call with CANCELLED, unless it has ended. Whether this is what ended it."""
         if self._done():
             return False
+        self._cancelled = True
         self._cancel(_CANCELLED, "Locally cancelled by application!")
-        return True
+        self._wait(None)  # for this side's end alone, which takes no answer of the other's
+        return self.cancelled()
 
     def add_callback(self, callback: Callable[[], Any]) -> bool:
         """Have `callback()` called when the call ends; False if it has ended already."""
@@ -60,7 +67,7 @@ class Call(_core.Call):
 
     def cancelled(self) -> bool:
         """Whether the call ended because it was cancelled here."""
-        status = self._status()
+        status = self._status() if self._cancelled else None
         return status is not None and status[0] == _CANCELLED
 
     def running(self) -> bool:
@@ -89,7 +96,7 @@ class Call(_core.Call):
         """What result() would raise, or None. Waits for the end of the call."""
         if not self._wait(timeout):
             raise _future_error("FutureTimeoutError", TimeoutError)
-        if self.cancelled() and getattr(self, "_locally_cancelled", False):
+        if self.cancelled():
             raise _future_error("FutureCancelledError", RuntimeError)
         if self._ended()[0] == 0:
             return None
@@ -120,19 +127,32 @@ class Call(_core.Call):
     def _add(self, callback: Callable[[], Any]) -> bool:
         """Queue `callback` for the end of the call; False if that has come."""
         with _callbacks_lock:
-            waiting = self.__dict__.setdefault("_callbacks", [])
-            if waiting is None or self._done():
+            if self._done():
                 return False
-            waiting.append(callback)
-            first = len(waiting) == 1
-        if first:
-            self._on_done(self._run_callbacks)
+            callbacks: _Callbacks | None = self.__dict__.get("_callbacks")
+            if callbacks is not None:
+                return callbacks.add(callback)
+            callbacks = self.__dict__["_callbacks"] = _Callbacks(callback)
+        self._on_done(callbacks)
         return True
 
-    def _run_callbacks(self) -> None:
+
+class _Callbacks:
+    """What to call at the end of a call. Keeps no call: dropping a half-read stream cancels it."""
+
+    def __init__(self, first: Callable[[], Any]) -> None:
+        self._waiting: list[Callable[[], Any]] | None = [first]
+
+    def add(self, callback: Callable[[], Any]) -> bool:
+        """Lock held."""
+        if self._waiting is None:
+            return False
+        self._waiting.append(callback)
+        return True
+
+    def __call__(self) -> None:
         with _callbacks_lock:
-            waiting = self.__dict__["_callbacks"]
-            self.__dict__["_callbacks"] = None
+            waiting, self._waiting = self._waiting or (), None
         for callback in waiting:
             try:
                 callback()
@@ -170,12 +190,15 @@ def feed(sender: _core.Sender, requests: Iterator[Any]) -> None:
 
 
 def _feed(sender: _core.Sender, requests: Iterator[Any]) -> None:
+    code, doing = _UNKNOWN, "iterating requests"
     try:
         for request in requests:
+            code, doing = _INTERNAL, "serializing request"
             if not sender.send(request):
                 return
+            code, doing = _UNKNOWN, "iterating requests"
     except BaseException as error:
         _core.unraisable(error, requests)
-        sender.fail(_UNKNOWN, f"Exception iterating requests! {error!r}")
+        sender.fail(code, f"Exception {doing}! {error!r}")
     else:
         sender.close()

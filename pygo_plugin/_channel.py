@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import _core
+from ._abstract import Abstract
 
 if TYPE_CHECKING:
     import threading
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 _SHUTDOWN = 4
 
 
-class Channel(_core.Channel):
+class Channel(_core.Channel, Abstract):
     """A connection to one gRPC server, as stubs take it; it implements grpc.Channel.
 
     The channels that one plugin's `dispense` gives share its connection: closing one cancels its
     own calls and no others.
     """
+
+    _implements = ("Channel",)
 
     def __enter__(self) -> Self:
         return self
@@ -130,8 +132,3 @@ def _connectivity(state: int) -> Any:
         grpc.ChannelConnectivity.TRANSIENT_FAILURE,
         grpc.ChannelConnectivity.SHUTDOWN,
     )[state]
-
-
-# isinstance(channel, grpc.Channel) holds for whoever has grpcio; the others do not pay for it.
-if "grpc" in sys.modules:
-    sys.modules["grpc"].Channel.register(Channel)

@@ -38,7 +38,7 @@ class Leaving:
         atexit.register(self._exit)
         try:
             # Handlers rather than SIG_IGN, which the plugin's own child processes would inherit.
-            if _signal.getsignal(_signal.SIGINT) in (_signal.SIG_DFL, _signal.default_int_handler):
+            if _nobodys(_signal.getsignal(_signal.SIGINT)):
                 self._replace(_signal.SIGINT, _swallow)
             for number in FATAL:
                 if _signal.getsignal(number) == _signal.SIG_DFL:
@@ -107,6 +107,14 @@ class Leaving:
                 self._server.stop(None)
             except RuntimeError:
                 pass  # newer Pythons start no threads at exit, which stop() does after stopping
+
+
+def _nobodys(handler: Any) -> bool:
+    """Whether SIGINT is as Python, or asyncio.run(), sets it up, and not the author."""
+    if handler in (_signal.SIG_DFL, _signal.default_int_handler):
+        return True
+    # functools.partial(Runner._on_sigint, ...)
+    return getattr(getattr(handler, "func", None), "__module__", "") == "asyncio.runners"
 
 
 def _swallow(number: int, frame: object) -> None:

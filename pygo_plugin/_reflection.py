@@ -59,13 +59,23 @@ class LazyReflection:
             if kind == "file":
                 return _with_imports(pool.FindFileByName(name))
             if kind == "symbol":
-                return _with_imports(pool.FindFileContainingSymbol(name))
+                return _with_imports(_file_of(pool, name))
             message = pool.FindMessageTypeByName(name)
             if kind == "extension":
                 return _with_imports(pool.FindExtensionByNumber(message, number).file)
             return sorted(found.number for found in pool.FindAllExtensions(message))
         except KeyError:
             return f"not found: {name}" + (f" ({number})" if kind == "extension" else "")
+
+
+def _file_of(pool: Any, symbol: str) -> Any:
+    """The file that defines the symbol. Raises: KeyError."""
+    try:
+        return pool.FindFileContainingSymbol(symbol)
+    except KeyError:
+        # protobuf's pool does not look into services, as other languages' do.
+        service, _, method = symbol.rpartition(".")
+        return pool.FindServiceByName(service).methods_by_name[method].containing_service.file
 
 
 def _with_imports(file: Any) -> list[bytes]:

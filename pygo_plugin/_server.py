@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 
 from . import _core, _exit
+from ._abstract import Abstract
 from .errors import ConfigError, RpcError
 
 TYPE_CHECKING = False  # typing is not imported at run time: a plugin's start would pay for it
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any, NoReturn
+    from typing import Any, ClassVar, NoReturn
 
 # More than a ThreadPoolExecutor has by default, because a worker here is a thread only once that
 # many handlers are at work at the same time.
@@ -21,8 +22,10 @@ _WORKERS = 32
 _SHUTDOWN_GRACE = 2.0
 
 
-class ServicerContext(_core.ServerCall):
+class ServicerContext(_core.ServerCall, Abstract):
     """What a servicer's method gets as its context; it implements grpc.ServicerContext."""
+
+    _implements: ClassVar[tuple[str, ...]] = ("ServicerContext",)
 
     def code(self) -> Any:
         """The status code that was set, or None."""
@@ -62,28 +65,37 @@ class ServicerContext(_core.ServerCall):
 
     def add_callback(self, callback: Callable[[], Any]) -> bool:
         """Have `callback()` called when the call is over; False if it is over already."""
-        waiting: list[Callable[[], Any]] | None = self.__dict__.get("_callbacks")
-        if waiting is None:
-            waiting = []
-            if not self._on_over(lambda: _run_all(waiting)):
-                return False
-            self.__dict__["_callbacks"] = waiting
-        if not self.is_active():
-            return False
+        # Without a lock: setdefault, append, remove and pop are atomic.
+        fresh: list[Callable[[], Any]] = []
+        waiting = self.__dict__.setdefault("_callbacks", fresh)
         waiting.append(callback)
-        return True
+        if waiting is fresh and not self._on_over(lambda: _run_all(waiting)):
+            waiting.remove(callback)
+            _run_all(waiting)  # of threads that came in between, and were told True
+            return False
+        if self.is_active():
+            return True
+        try:
+            waiting.remove(callback)
+        except ValueError:
+            return True  # has been taken out to be called
+        return False
 
     def peer_identities(self) -> Iterable[bytes] | None:
-        """Who the client is, by its certificate; None on a connection without TLS."""
-        return None
+        """Who the client is, by its certificate; None unless it has shown one."""
+        key, properties = self._auth_context()
+        return [value for name, value in properties if name == key] or None
 
     def peer_identity_key(self) -> str | None:
-        """Which property of the certificate identifies the client; None without TLS."""
-        return None
+        """Which of auth_context()'s properties identifies the client; None if it showed nothing."""
+        return self._auth_context()[0]
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """The properties of the client's certificate; empty without TLS."""
-        return {}
+        """What gRPC knows about the connection, the client's certificate among it."""
+        found: dict[str, list[bytes]] = {}
+        for name, value in self._auth_context()[1]:
+            found.setdefault(name, []).append(value)
+        return found
 
 
 class Aborted(Exception):
@@ -99,21 +111,18 @@ def _run_all(callbacks: list[Callable[[], Any]]) -> None:
             _core.unraisable(error, callback)
 
 
-class Server:
-    """A gRPC server with the interface of grpc.Server.
-
-    `max_workers` handlers run at once, by default 32;
-    beyond `maximum_concurrent_rpcs` calls are refused with RESOURCE_EXHAUSTED. `options` are
-    gRPC's channel arguments, (name, str or int) each.
-    """
+class ServerBase(Abstract):
+    """What the servers of threads and of asyncio have in common."""
 
     def __init__(
         self,
         *,
         max_workers: int | None = None,
         interceptors: Sequence[Any] = (),
-        options: Sequence[tuple[str, str | int]] | None = None,
+        options: Iterable[tuple[str, str | bytes | int]] | None = None,
         maximum_concurrent_rpcs: int | None = None,
+        general: bool = False,
+        **core_options: Any,
     ) -> None:
         if max_workers is not None and max_workers < 1:
             raise ConfigError(f"max_workers must be at least 1, not {max_workers}")
@@ -129,9 +138,9 @@ class Server:
             max_workers=max_workers or _WORKERS,
             max_concurrent=maximum_concurrent_rpcs or 0,
             options=() if options is None else options,
+            general=general,
+            **core_options,
         )
-        if "grpc" in sys.modules:
-            sys.modules["grpc"].ServicerContext.register(ServicerContext)
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[Any]) -> None:
         """Have each handler's `service(details)` asked for methods, in order."""
@@ -155,8 +164,17 @@ class Server:
 
         Raises: RuntimeError, as grpcio does, when it cannot.
         """
+        return self._listen(address, None)
+
+    def add_secure_port(self, address: str, server_credentials: _core.ServerCredentials) -> int:
+        """As add_insecure_port, over TLS with credentials of rpc.ssl_server_credentials()."""
+        if server_credentials is None:
+            raise TypeError("add_secure_port needs credentials; without TLS use add_insecure_port")
+        return self._listen(address, server_credentials)
+
+    def _listen(self, address: str, credentials: _core.ServerCredentials | None) -> int:
         try:
-            return self._core.listen(address)
+            return self._core.listen(address, credentials)
         except OSError as error:
             raise RuntimeError(f"Failed to bind to address {address}: {error}") from None
 
@@ -167,8 +185,27 @@ class Server:
         self._core.add_plugin_services(service_name, _SHUTDOWN_GRACE)
         self._routes.generic += (LazyReflection(self._routes.service_names),)
 
+    def stopping(self) -> bool:
+        """Whether stop() was called, here or by the host's Shutdown."""
+        return self._core.stopping()
+
+
+class Server(ServerBase):
+    """A gRPC server with the interface of grpc.Server.
+
+    `max_workers` handlers run at once, by default 32;
+    beyond `maximum_concurrent_rpcs` calls are refused with RESOURCE_EXHAUSTED. `options` are
+    gRPC's channel arguments, (name, str or int) each; what they leave open is as a plugin needs it
+    or, if `general`, as gRPC has it.
+    """
+
+    _implements = ("Server",)
+
     def start(self) -> None:
-        """Begin to serve. Never blocks."""
+        """Begin to serve, once. Never blocks.
+
+        Raises: ConfigError (a ValueError) after a start or a stop.
+        """
         _exit.register()
         self._core.start()
 
@@ -200,10 +237,6 @@ class Server:
     def join(self, timeout: float | None = None) -> bool:
         """Wait until every handler has returned, at most `timeout` seconds. Whether all did."""
         return self._core.join(timeout)
-
-    def stopping(self) -> bool:
-        """Whether stop() was called, here or by the host's Shutdown."""
-        return self._core.stopping()
 
 
 class _Routes:
@@ -253,7 +286,7 @@ class _Routes:
 
 def handler_failed(context: ServicerContext, error: BaseException, doing: str) -> str:
     """Log what a servicer raised, and say what the client is told. Called by the core."""
-    if isinstance(error, RequestsCancelled) and not context.is_active():
+    if isinstance(error, RequestsCancelled):
         return "Cancelled"  # nobody is there to read it, and nothing went wrong on this side
     import logging
 

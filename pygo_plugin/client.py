@@ -223,15 +223,9 @@ class Client:
 
         Raises: ConfigError (a ValueError) for an unknown name; what `start()` raises.
         """
-        sets = plugin_sets(self._config, self.name)
-        if not any(name in plugins for plugins in sets.values()):
-            raise self._unknown(name, sets)
+        self._refuse_unknown(name)
         self.start()
-        # A reattached plugin may serve a version that was never negotiated.
-        plugins = sets.get(self.negotiated_version, self._config.plugins)
-        if name not in plugins:
-            raise self._unknown(name, {self.negotiated_version: plugins})
-        return plugins[name].client(self)
+        return self._plugin(name).client(self)
 
     def ping(self, timeout: float = PING_TIMEOUT) -> str:
         """Ask the plugin's health service. Starts when needed.
@@ -340,6 +334,20 @@ class Client:
                 f"{self.name}: this process is a fork of the plugin's host; use multiprocessing's "
                 'start method "spawn" or "forkserver", or use the plugin in the parent only'
             )
+
+    def _refuse_unknown(self, name: str) -> None:
+        sets = plugin_sets(self._config, self.name)
+        if not any(name in plugins for plugins in sets.values()):
+            raise self._unknown(name, sets)
+
+    def _plugin(self, name: str) -> Plugin:
+        """The plugin of that name in the set that counts, after the start."""
+        sets = plugin_sets(self._config, self.name)
+        # A reattached plugin may serve a version that was never negotiated.
+        plugins = sets.get(self.negotiated_version, self._config.plugins)
+        if name not in plugins:
+            raise self._unknown(name, {self.negotiated_version: plugins})
+        return plugins[name]
 
     def _unknown(self, name: str, sets: Mapping[int, Mapping[str, object]]) -> ConfigError:
         known = sorted({known for plugins in sets.values() for known in plugins})

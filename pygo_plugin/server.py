@@ -34,12 +34,8 @@ NOT_A_PROGRAM = (
 )
 
 
-class Server:
-    """Serves the plugins of a ServeConfig in this process.
-
-    Subclasses may override `server()` to configure the gRPC server or to bring their own: anything
-    with the interface of `grpc.Server`.
-    """
+class ServerBase:
+    """What serving with threads and with asyncio have in common: all but the waiting."""
 
     GRPC_SERVICE_NAME = "plugin"
     """The name under which the health service reports, fixed by the protocol."""
@@ -74,6 +70,90 @@ class Server:
         return self.default_grpc_server(**opts)
 
     def default_grpc_server(self, **opts: Any) -> Any:
+        """Make a server on the C core."""
+        raise NotImplementedError
+
+    def _open(self) -> tuple[Any, Leaving, bytes] | None:
+        """A server that listens, what tidies up after it, and its handshake line.
+
+        None when it cannot serve; `error_msg` says why.
+        """
+        if self._server is not None:
+            self._fail("this Server serves already")
+            return None
+        if not self.check_magic_key():
+            return None
+        if os.environ.get("PLUGIN_CLIENT_CERT"):
+            # Serving in plain text would make the host fail with an obscure TLS error.
+            self._fail(
+                "the host asks for AutoMTLS, which is not available in this version of pygo_plugin"
+            )
+            return None
+        try:
+            sets = plugin_sets(self._config, "ServeConfig")
+        except ConfigError as error:
+            self._fail(str(error))
+            return None
+        version, notes = _core.negotiate(sorted(sets), os.environ.get("PLUGIN_PROTOCOL_VERSIONS"))
+        for note in notes:
+            _tell("WARN", note)
+
+        server = self.server(**self._server_options())
+        _add_plugin_services(server, self.GRPC_SERVICE_NAME)
+        for plugin in sets[version].values():
+            plugin.server_register(server)
+
+        leaving = Leaving(self._stopper(server))
+        _exit.register()
+        leaving.enter()
+        try:
+            network, address = self._listen(server, leaving)
+            line = _core.handshake_line(version, network, address, "grpc")
+        except (OSError, RuntimeError, ValueError) as error:
+            self._stopper(server).stop(None)
+            leaving.leave(interrupts=True)
+            self._fail(f"cannot serve: {error}")
+            return None
+        return server, leaving, line
+
+    def _stopper(self, server: Any) -> Any:
+        """What has a `stop(grace)` that stops the server without waiting."""
+        return server
+
+    def _server_options(self) -> dict[str, Any]:
+        """What the configuration says about the server; nothing for what it leaves open."""
+        options: dict[str, Any] = {}
+        if self._config.max_workers is not None:
+            options["max_workers"] = self._config.max_workers
+        if self._config.interceptors:
+            options["interceptors"] = self._config.interceptors
+        return options
+
+    def _fail(self, message: str) -> bool:
+        self.error_msg = message
+        return False
+
+    def _listen(self, server: Any, leaving: Leaving) -> tuple[str, str]:
+        """Give the server its address. Returns: network and address of the handshake line."""
+        if self._config.network == "unix":
+            try:
+                path = _listen_unix(server, leaving)
+            except (OSError, RuntimeError, ValueError) as error:  # ValueError: too long a path
+                _tell("WARN", f"no unix socket, listening on TCP instead: {error}")
+            else:
+                _share(path, os.environ.get("PLUGIN_UNIX_SOCKET_GROUP"))
+                return "unix", path
+        return "tcp", _listen_tcp(server)
+
+
+class Server(ServerBase):
+    """Serves the plugins of a ServeConfig in this process.
+
+    Subclasses may override `server()` to configure the gRPC server or to bring their own: anything
+    with the interface of `grpc.Server`.
+    """
+
+    def default_grpc_server(self, **opts: Any) -> Any:
         """The server on the C core, with the interface of `grpc.Server`.
 
         opts: `max_workers`, handlers that run at the same time; `interceptors` and
@@ -89,35 +169,13 @@ class Server:
         Returns: False when it could not start; `error_msg` says why. What an author's
         `server_register` raises is passed on.
         """
-        if self._server is not None:
-            return self._fail("this Server serves already")
-        if not self.check_magic_key():
+        opened = self._open()
+        if opened is None:
             return False
-        if os.environ.get("PLUGIN_CLIENT_CERT"):
-            # Serving in plain text would make the host fail with an obscure TLS error.
-            return self._fail(
-                "the host asks for AutoMTLS, which is not available in this version of pygo_plugin"
-            )
+        server, leaving, line = opened
         try:
-            sets = plugin_sets(self._config, "ServeConfig")
-        except ConfigError as error:
-            return self._fail(str(error))
-        version, notes = _core.negotiate(sorted(sets), os.environ.get("PLUGIN_PROTOCOL_VERSIONS"))
-        for note in notes:
-            _tell("WARN", note)
-
-        server = self.server(**self._server_options())
-        _add_plugin_services(server, self.GRPC_SERVICE_NAME)
-        for plugin in sets[version].values():
-            plugin.server_register(server)
-
-        leaving = Leaving(server)
-        _exit.register()
-        leaving.enter()
-        try:
-            network, address = self._listen(server, leaving)
             server.start()
-            _print_handshake(_core.handshake_line(version, network, address, "grpc"))
+            _print_handshake(line)
         except (OSError, RuntimeError, ValueError) as error:
             server.stop(None)
             leaving.leave(interrupts=True)
@@ -142,37 +200,12 @@ class Server:
         self._leaving.leave(interrupts=True)
         return stopped
 
-    def _server_options(self) -> dict[str, Any]:
-        """What the configuration says about the server; nothing for what it leaves open."""
-        options: dict[str, Any] = {}
-        if self._config.max_workers is not None:
-            options["max_workers"] = self._config.max_workers
-        if self._config.interceptors:
-            options["interceptors"] = self._config.interceptors
-        return options
-
     def _wait(self) -> None:
         try:
             self._server.wait_for_termination()
         finally:
             if self._leaving is not None:
                 self._leaving.leave(interrupts=False)
-
-    def _fail(self, message: str) -> bool:
-        self.error_msg = message
-        return False
-
-    def _listen(self, server: Any, leaving: Leaving) -> tuple[str, str]:
-        """Give the server its address. Returns: network and address of the handshake line."""
-        if self._config.network == "unix":
-            try:
-                path = _listen_unix(server, leaving)
-            except (OSError, RuntimeError, ValueError) as error:  # ValueError: too long a path
-                _tell("WARN", f"no unix socket, listening on TCP instead: {error}")
-            else:
-                _share(path, os.environ.get("PLUGIN_UNIX_SOCKET_GROUP"))
-                return "unix", path
-        return "tcp", _listen_tcp(server)
 
 
 def serve(cfg: ServeConfig) -> None:

@@ -7,6 +7,25 @@
 #include "gp/call.h"
 #include "py/state.h"
 
+/* The base of Call, to which _calls.Call and _calls.ResponseStream add grpcio's interfaces, and of
+ * AsyncCall. */
+typedef struct CallObject {
+    PyObject_HEAD
+    gp_call *call;          /* owned: one user's reference */
+    PyObject *deserializer; /* owned */
+    PyObject *weakrefs;
+} CallObject;
+
+/* The last thing that the dealloc of a kind of call does. */
+void pygo_call_dealloc(CallObject *self);
+
+/*
+ * Wrap |call| (its reference is taken over, also on failure) in |type|, a subclass of AsyncCall, whose
+ * completions go to |loop_queue|.
+ */
+PyObject *pygo_async_call_wrap(PyTypeObject *type, gp_call *call, PyObject *serializer,
+                               PyObject *deserializer, PyObject *loop_queue);
+
 /* Wrap |call| (its reference is taken over, also on failure) in a |kind| of Call. */
 PyObject *pygo_call_wrap(pygo_late kind, gp_call *call, PyObject *deserializer);
 

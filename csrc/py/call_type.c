@@ -8,14 +8,6 @@
 
 enum { CANCELLED = 1 };
 
-/* The base of _calls.Call and _calls.ResponseStream, which add grpcio's interfaces. */
-typedef struct CallObject {
-    PyObject_HEAD
-    gp_call *call;          /* owned: one user's reference */
-    PyObject *deserializer; /* owned */
-    PyObject *weakrefs;
-} CallObject;
-
 /* What the thread that sends a call's requests holds. It does not keep the call going. */
 typedef struct SenderObject {
     PyObject_HEAD
@@ -107,8 +99,8 @@ pygo_call_feed(gp_call *call, PyObject *serializer, PyObject *requests)
 
 /* ---- Call ---- */
 
-static void
-call_dealloc(CallObject *self)
+void
+pygo_call_dealloc(CallObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
@@ -283,37 +275,54 @@ call_next(CallObject *self)
     return NULL;
 }
 
-static PyMethodDef call_methods[] = {
-    {"_wait", (PyCFunction)call_wait, METH_O,
-     "_wait($self, timeout, /)\n--\n\nWait for the status; whether it is there."},
+static PyMethodDef base_methods[] = {
     {"_status", (PyCFunction)call_status, METH_NOARGS,
      "_status($self)\n--\n\n(code, details, trailing metadata, debug text), or None."},
     {"_take_reply", (PyCFunction)call_take_reply, METH_NOARGS,
      "_take_reply($self)\n--\n\nThe one reply of a finished call, once; None if there is none."},
-    {"_done", (PyCFunction)call_done, METH_NOARGS,
-     "_done($self)\n--\n\nWhether the status is there."},
     {"_cancel", (PyCFunction)call_cancel, METH_VARARGS,
      "_cancel($self, code, details, /)\n--\n\nEnd the call with this status unless it has ended."},
-    {"_on_done", (PyCFunction)call_on_done, METH_O,
-     "_on_done($self, callback, /)\n--\n\nCall it, without arguments, when the status is there. "
-     "Only once."},
     {"_peer", (PyCFunction)call_peer, METH_NOARGS, "_peer($self)\n--\n\nThe other side's address."},
-    {"initial_metadata", (PyCFunction)call_initial_metadata, METH_NOARGS,
-     "initial_metadata($self)\n--\n\nThe metadata sent ahead of the reply. Waits for it."},
     {"time_remaining", (PyCFunction)call_time_remaining, METH_NOARGS,
      "time_remaining($self)\n--\n\nSeconds until the deadline; None if there is none."},
     {NULL, NULL, 0, NULL},
 };
 
-static PyMemberDef call_members[] = {
+static PyMemberDef base_members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(CallObject, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
+static PyType_Slot base_slots[] = {
+    {Py_tp_dealloc, pygo_call_dealloc},
+    {Py_tp_methods, base_methods},
+    {Py_tp_members, base_members},
+    {Py_tp_doc, "One RPC: what never waits."},
+    {0, NULL},
+};
+
+static PyType_Spec base_spec = {
+    .name = "pygo_plugin._core.CallBase",
+    .basicsize = sizeof(CallObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | PYGO_DISALLOW_INSTANTIATION,
+    .slots = base_slots,
+};
+
+static PyMethodDef call_methods[] = {
+    {"_wait", (PyCFunction)call_wait, METH_O,
+     "_wait($self, timeout, /)\n--\n\nWait for the status; whether it is there."},
+    {"_done", (PyCFunction)call_done, METH_NOARGS,
+     "_done($self)\n--\n\nWhether the status is there."},
+    {"_on_done", (PyCFunction)call_on_done, METH_O,
+     "_on_done($self, callback, /)\n--\n\nCall it, without arguments, when the status is there. "
+     "Only once."},
+    {"initial_metadata", (PyCFunction)call_initial_metadata, METH_NOARGS,
+     "initial_metadata($self)\n--\n\nThe metadata sent ahead of the reply. Waits for it."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyType_Slot call_slots[] = {
-    {Py_tp_dealloc, call_dealloc},
     {Py_tp_methods, call_methods},
-    {Py_tp_members, call_members},
     {Py_tp_doc, "One RPC. Made by calling a stub, never directly."},
     {0, NULL},
 };
@@ -423,24 +432,16 @@ static PyType_Spec sender_spec = {
 int
 pygo_call_setup(PyObject *module, pygo_state *state)
 {
-    PyObject *bases;
     PyTypeObject *stream;
 
-    state->call_type = pygo_add_type(module, &call_spec);
+    state->call_base_type = pygo_add_type(module, &base_spec);
     state->sender_type = pygo_add_type(module, &sender_spec);
-    if (state->call_type == NULL || state->sender_type == NULL) {
+    if (state->call_base_type == NULL || state->sender_type == NULL) {
         return -1;
     }
-    bases = PyTuple_Pack(1, state->call_type);
-    stream = bases != NULL ? (PyTypeObject *)PyType_FromSpecWithBases(&stream_spec, bases) : NULL;
-    Py_XDECREF(bases);
-    if (stream == NULL) {
-        return -1;
-    }
-    if (PyModule_AddType(module, stream) < 0) {
-        Py_DECREF(stream);
-        return -1;
-    }
-    Py_DECREF(stream);
-    return 0;
+    state->call_type = pygo_add_subtype(module, &call_spec, state->call_base_type);
+    stream =
+        state->call_type != NULL ? pygo_add_subtype(module, &stream_spec, state->call_type) : NULL;
+    Py_XDECREF(stream);
+    return stream != NULL ? 0 : -1;
 }

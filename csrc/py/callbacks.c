@@ -6,7 +6,7 @@
 
 #include "py/gil.h"
 
-static struct {
+typedef struct callback_queue {
     pthread_mutex_t lock;
     pthread_cond_t more;
     pygo_callback *first;
@@ -14,26 +14,32 @@ static struct {
     pthread_t thread;
     bool running;
     bool stopping;
-} queue = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
+} callback_queue;
+
+#define QUEUE_INIT(queue) \
+    {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .end = &(queue).first}
+
+static callback_queue callbacks = QUEUE_INIT(callbacks);
+static callback_queue questions = QUEUE_INIT(questions);
 
 static pygo_callback *
-take_all(void)
+take_all(callback_queue *queue)
 {
     pygo_callback *all;
 
-    pthread_mutex_lock(&queue.lock);
-    while (queue.first == NULL && !queue.stopping) {
-        pthread_cond_wait(&queue.more, &queue.lock);
+    pthread_mutex_lock(&queue->lock);
+    while (queue->first == NULL && !queue->stopping) {
+        pthread_cond_wait(&queue->more, &queue->lock);
     }
-    all = queue.first;
-    queue.first = NULL;
-    queue.end = &queue.first;
-    pthread_mutex_unlock(&queue.lock);
+    all = queue->first;
+    queue->first = NULL;
+    queue->end = &queue->first;
+    pthread_mutex_unlock(&queue->lock);
     return all;
 }
 
 static void
-run(pygo_callback *callback)
+run_callable(pygo_callback *callback)
 {
     PyObject *result = PyObject_CallNoArgs(callback->callable);
 
@@ -50,15 +56,14 @@ run_thread(void *arg)
 {
     pygo_callback *callback;
 
-    (void)arg;
-    while ((callback = take_all()) != NULL) {
+    while ((callback = take_all(arg)) != NULL) {
         if (!pygo_gil_enter()) {
             break;
         }
         while (callback != NULL) {
             pygo_callback *next = callback->next;
 
-            run(callback);
+            callback->run(callback);
             callback = next;
         }
         pygo_gil_leave();
@@ -67,26 +72,41 @@ run_thread(void *arg)
     return NULL;
 }
 
-/* Returns 0 or an error number. */
-static int
-ensure_thread(void)
+/* Lock held. */
+static void
+ensure_thread(callback_queue *queue)
 {
     sigset_t all;
     sigset_t before;
-    int rc = 0;
 
-    sigfillset(&all);
-    pthread_mutex_lock(&queue.lock);
-    if (!queue.running) {
-        queue.end = &queue.first;
-        queue.stopping = false;
+    if (!queue->running && !queue->stopping) {
+        sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
-        rc = pthread_create(&queue.thread, NULL, run_thread, NULL);
+        queue->running = pthread_create(&queue->thread, NULL, run_thread, queue) == 0;
         pthread_sigmask(SIG_SETMASK, &before, NULL);
-        queue.running = rc == 0;
     }
-    pthread_mutex_unlock(&queue.lock);
-    return rc;
+}
+
+static int
+start(callback_queue *queue)
+{
+    bool failed;
+
+    pthread_mutex_lock(&queue->lock);
+    ensure_thread(queue);
+    /* Once the interpreter is ending, callbacks stay queued. */
+    failed = !queue->running && !queue->stopping;
+    pthread_mutex_unlock(&queue->lock);
+    if (failed) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot start the thread for callbacks");
+    }
+    return failed ? -1 : 0;
+}
+
+int
+pygo_questions_start(void)
+{
+    return start(&questions);
 }
 
 pygo_callback *
@@ -94,8 +114,7 @@ pygo_callback_new(PyObject *callable)
 {
     pygo_callback *callback;
 
-    if (ensure_thread() != 0) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot start the thread for callbacks");
+    if (start(&callbacks) < 0) {
         return NULL;
     }
     callback = PyMem_RawMalloc(sizeof(*callback));
@@ -103,33 +122,54 @@ pygo_callback_new(PyObject *callable)
         PyErr_NoMemory();
         return NULL;
     }
-    callback->next = NULL;
+    callback->run = run_callable;
     callback->callable = Py_NewRef(callable);
     return callback;
+}
+
+static void
+post(callback_queue *queue, pygo_callback *callback)
+{
+    callback->next = NULL;
+    pthread_mutex_lock(&queue->lock);
+    ensure_thread(queue);
+    *queue->end = callback;
+    queue->end = &callback->next;
+    pthread_cond_signal(&queue->more);
+    pthread_mutex_unlock(&queue->lock);
 }
 
 void
 pygo_callback_post(pygo_callback *callback)
 {
-    pthread_mutex_lock(&queue.lock);
-    *queue.end = callback;
-    queue.end = &callback->next;
-    pthread_cond_signal(&queue.more);
-    pthread_mutex_unlock(&queue.lock);
+    post(&callbacks, callback);
+}
+
+void
+pygo_question_post(pygo_callback *question)
+{
+    post(&questions, question);
+}
+
+static void
+shut_down(callback_queue *queue)
+{
+    bool join;
+
+    pthread_mutex_lock(&queue->lock);
+    join = queue->running;
+    queue->running = false;
+    queue->stopping = true;
+    pthread_cond_signal(&queue->more);
+    pthread_mutex_unlock(&queue->lock);
+    if (join) {
+        pthread_join(queue->thread, NULL);
+    }
 }
 
 void
 pygo_callbacks_shutdown(void)
 {
-    bool join;
-
-    pthread_mutex_lock(&queue.lock);
-    join = queue.running;
-    queue.running = false;
-    queue.stopping = true;
-    pthread_cond_signal(&queue.more);
-    pthread_mutex_unlock(&queue.lock);
-    if (join) {
-        pthread_join(queue.thread, NULL);
-    }
+    shut_down(&callbacks);
+    shut_down(&questions);
 }

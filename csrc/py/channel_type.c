@@ -1,8 +1,10 @@
 #include "py/channel.h"
 
 #include "py/call.h"
+#include "py/credentials.h"
 #include "py/errors.h"
 #include "py/gil.h"
+#include "py/loop.h"
 
 /* The base of _channel.Channel, which adds what costs nothing to have in Python. */
 typedef struct ChannelObject {
@@ -103,21 +105,26 @@ pygo_channel_wrap(gp_channel *channel)
 static PyObject *
 channel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"target", "options", NULL};
+    static char *names[] = {"target", "options", "credentials", "general", NULL};
+    const gp_channel_credentials *secure;
     gp_error err = GP_ERROR_INIT;
     const char *target;
     PyObject *given = NULL;
+    PyObject *credentials = Py_None;
+    int general = 0;
     pygo_options options;
     ChannelObject *self;
     int rc;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|O:Channel", names, &target, &given) ||
-        pygo_check_forked() < 0 || pygo_options_from_python(&options, given) < 0) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|OO$p:Channel", names, &target, &given,
+                                     &credentials, &general) ||
+        pygo_check_forked() < 0 || pygo_channel_credentials(&secure, credentials) < 0 ||
+        pygo_options_from_python(&options, given) < 0) {
         return NULL;
     }
     self = (ChannelObject *)type->tp_alloc(type, 0);
     if (self != NULL) {
-        gp_channel_options wanted = {options.args, options.count};
+        gp_channel_options wanted = {options.args, options.count, secure, general != 0};
 
         Py_BEGIN_ALLOW_THREADS
         rc = gp_channel_open(&self->channel, target, &wanted, &err);
@@ -244,6 +251,34 @@ channel_wait_state(ChannelObject *self, PyObject *args, PyObject *kwargs)
     return PyLong_FromLong(state == GP_ETIMEOUT ? last : state);
 }
 
+static PyObject *
+channel_watch_state(ChannelObject *self, PyObject *args)
+{
+    PyObject *loop_queue;
+    PyObject *future;
+    gp_queue *queue;
+    void *promise;
+    int last;
+    int rc;
+
+    if (!PyArg_ParseTuple(args, "iOO:_watch_state", &last, &loop_queue, &future) ||
+        pygo_check_forked() < 0 || (queue = pygo_queue_of(loop_queue)) == NULL) {
+        return NULL;
+    }
+    promise = pygo_promise_new(queue, future);
+    if (promise == NULL) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_channel_watch_state(self->channel, last, -1, pygo_promise_post, promise);
+    Py_END_ALLOW_THREADS
+    if (rc < 0) {
+        pygo_promise_drop(promise);
+        return PyErr_NoMemory();
+    }
+    Py_RETURN_NONE;
+}
+
 #define MAKER_DOC                                                           \
     "($self, method, request_serializer=None, response_deserializer=None, " \
     "_registered_method=False)\n"                                           \
@@ -271,6 +306,10 @@ static PyMethodDef methods[] = {
      "wait_state($self, last, timeout=None)\n--\n\nWait for another state than last, or timeout "
      "seconds: "
      "the state."},
+    {"_watch_state", (PyCFunction)channel_watch_state, METH_VARARGS,
+     "_watch_state($self, last, queue, future, /)\n--\n\nResolve the future when the state is "
+     "another "
+     "than last."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -284,7 +323,9 @@ static PyType_Slot slots[] = {
     {Py_tp_dealloc, channel_dealloc},
     {Py_tp_methods, methods},
     {Py_tp_members, members},
-    {Py_tp_doc, "Channel(target, options=())\n--\n\nA connection to one gRPC server."},
+    {Py_tp_doc,
+     "Channel(target, options=(), credentials=None, *, general=False)\n--\n\nA connection "
+     "to one gRPC server; general: with gRPC's own defaults, not a plugin's."},
     {0, NULL},
 };
 

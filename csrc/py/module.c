@@ -6,6 +6,7 @@
 #include "py/errors.h"
 #include "py/functions.h"
 #include "py/gil.h"
+#include "py/grpc_log.h"
 #include "py/server.h"
 #include "py/state.h"
 
@@ -22,6 +23,8 @@ static const struct {
     [PYGO_FEED] = {"pygo_plugin._calls", "feed"},
     [PYGO_RPC_ERROR] = {"pygo_plugin._grpc_errors", "rpc_error"},
     [PYGO_HANDLER_FAILED] = {"pygo_plugin._server", "handler_failed"},
+    [PYGO_ASK_AUTH_PLUGIN] = {"pygo_plugin._credentials", "ask"},
+    [PYGO_GRPC_LOG] = {"pygo_plugin._grpc_log", "line"},
     [PYGO_REQUESTS_CANCELLED] = {"pygo_plugin._server", "requests_cancelled"},
 };
 
@@ -49,8 +52,17 @@ pygo_late_get(pygo_late what)
 PyTypeObject *
 pygo_add_type(PyObject *module, PyType_Spec *spec)
 {
-    PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(spec);
+    return pygo_add_subtype(module, spec, &PyBaseObject_Type);
+}
 
+PyTypeObject *
+pygo_add_subtype(PyObject *module, PyType_Spec *spec, PyTypeObject *base)
+{
+    PyObject *bases = PyTuple_Pack(1, base);
+    PyTypeObject *type =
+        bases != NULL ? (PyTypeObject *)PyType_FromSpecWithBases(spec, bases) : NULL;
+
+    Py_XDECREF(bases);
     if (type != NULL && module != NULL && PyModule_AddType(module, type) < 0) {
         Py_CLEAR(type);
     }
@@ -82,6 +94,7 @@ shutdown_core(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         Py_BEGIN_ALLOW_THREADS
         gp_log_shutdown();
         gp_grpc_shutdown();
+        gp_grpc_set_log(NULL);
         pygo_callbacks_shutdown();
         Py_END_ALLOW_THREADS
         pygo_gil_close();
@@ -128,10 +141,10 @@ refuse_subinterpreters(void)
     static PyInterpreterState *first;
     PyInterpreterState *here = PyInterpreterState_Get();
 
-    if (first == NULL) {
+    if (first == NULL && PyInterpreterState_Main() == here) {
         first = here;
     }
-    if (first != here || PyInterpreterState_Main() != here) {
+    if (first != here) {
         PyErr_SetString(PyExc_ImportError,
                         "pygo_plugin works in the main interpreter only, not in a subinterpreter: "
                         "import it there and hand what you need across");
@@ -158,9 +171,11 @@ module_exec(PyObject *module)
         return -1;
     }
     if (pygo_metadata_setup(module, state) < 0 || pygo_client_setup(module, state) < 0 ||
-        pygo_channel_setup(module, state) < 0 || pygo_multicallable_setup(module, state) < 0 ||
-        pygo_call_setup(module, state) < 0 || pygo_server_call_setup(module, state) < 0 ||
-        pygo_server_setup(module, state) < 0) {
+        pygo_credentials_setup(module, state) < 0 || pygo_channel_setup(module, state) < 0 ||
+        pygo_multicallable_setup(module, state) < 0 || pygo_call_setup(module, state) < 0 ||
+        pygo_loop_setup(module, state) < 0 || pygo_async_call_setup(module, state) < 0 ||
+        pygo_server_call_setup(module, state) < 0 ||
+        pygo_async_server_call_setup(module, state) < 0 || pygo_server_setup(module, state) < 0) {
         return -1;
     }
     if (PyModule_AddFunctions(module, own_functions) < 0 ||
@@ -169,6 +184,7 @@ module_exec(PyObject *module)
         PyModule_AddFunctions(module, pygo_reflection_functions) < 0) {
         return -1;
     }
+    gp_grpc_set_log(pygo_grpc_log);
     if (PyModule_AddStringConstant(module, "__version__", PYGO_VERSION) < 0 ||
         PyModule_AddStringConstant(module, "GRPC_VERSION", gp_grpc_version()) < 0) {
         return -1;

@@ -2,6 +2,7 @@
 
 #include "gp/call.h"
 #include "py/call.h"
+#include "py/credentials.h"
 #include "py/errors.h"
 #include "py/message.h"
 #include "py/metadata.h"
@@ -98,9 +99,15 @@ make_options(gp_call_options *out, pygo_metadata *metadata, const MultiCallableO
         return -1;
     }
     if (given(args->credentials)) {
-        PyErr_SetString(PyExc_ValueError, "call credentials need a connection with TLS, and this "
-                                          "channel has none: leave credentials out");
-        return -1;
+        if (!gp_channel_secure(self->connection)) {
+            PyErr_SetString(PyExc_ValueError,
+                            "call credentials need a connection with TLS, and this channel has "
+                            "none: leave credentials out");
+            return -1;
+        }
+        if (pygo_call_credentials(&out->credentials, args->credentials) < 0) {
+            return -1;
+        }
     }
     if (given(args->wait_for_ready)) {
         int truth = PyObject_IsTrue(args->wait_for_ready);
@@ -165,19 +172,17 @@ start_with_request(MultiCallableObject *self, const call_args *args, unsigned fl
     return call;
 }
 
-/* Start a call whose requests come from an iterator on a thread of their own. */
+/* Start a call whose requests follow. */
 static gp_call *
-start_with_requests(MultiCallableObject *self, const call_args *args, unsigned flags)
+start_open(MultiCallableObject *self, const call_args *args, unsigned flags)
 {
     gp_error err = GP_ERROR_INIT;
     gp_call_options options;
     pygo_metadata metadata;
-    PyObject *requests = PyObject_GetIter(args->request);
     gp_call *call = NULL;
     int rc;
 
-    if (requests == NULL || make_options(&options, &metadata, self, args) < 0) {
-        Py_XDECREF(requests);
+    if (make_options(&options, &metadata, self, args) < 0) {
         return NULL;
     }
     options.flags |= flags;
@@ -188,11 +193,22 @@ start_with_requests(MultiCallableObject *self, const call_args *args, unsigned f
     if (rc < 0) {
         pygo_raise(&err, NULL);
         call = NULL;
-    } else if (pygo_call_feed(call, self->serializer, requests) < 0) {
+    }
+    return call;
+}
+
+/* Start a call whose requests come from an iterator on a thread of their own. */
+static gp_call *
+start_with_requests(MultiCallableObject *self, const call_args *args, unsigned flags)
+{
+    PyObject *requests = PyObject_GetIter(args->request);
+    gp_call *call = requests != NULL ? start_open(self, args, flags) : NULL;
+
+    if (call != NULL && pygo_call_feed(call, self->serializer, requests) < 0) {
         gp_call_unref(call);
         call = NULL;
     }
-    Py_DECREF(requests);
+    Py_XDECREF(requests);
     return call;
 }
 
@@ -374,6 +390,32 @@ static const vectorcallfunc calls[4] = {
     stream_stream_call,
 };
 
+/* The call of pygo_plugin.aio, whatever the arity: it is started, and nobody waits. */
+static PyObject *
+begin(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    bool streams_in = self->vectorcall == calls[PYGO_STREAM_UNARY] ||
+                      self->vectorcall == calls[PYGO_STREAM_STREAM];
+    bool streams_out = self->vectorcall == calls[PYGO_UNARY_STREAM] ||
+                       self->vectorcall == calls[PYGO_STREAM_STREAM];
+    call_args parsed;
+    gp_call *call;
+
+    if (nargs != 2 + MAX_ARGS || !PyType_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError,
+                        "_begin() takes a type, a LoopQueue and a call's arguments");
+        return NULL;
+    }
+    parsed = (call_args){args[2], args[3], args[4], args[5], args[6], args[7]};
+    call = streams_in ? start_open(self, &parsed, streams_out ? 0 : GP_CALL_ONE_REPLY)
+                      : start_with_request(self, &parsed, 0, streams_out);
+    if (call == NULL) {
+        return NULL;
+    }
+    return pygo_async_call_wrap((PyTypeObject *)args[0], call, self->serializer, self->deserializer,
+                                args[1]);
+}
+
 /* ---- The types ---- */
 
 PyObject *
@@ -446,7 +488,13 @@ multicallable_dealloc(MultiCallableObject *self)
 
 #define FAST(function) (PyCFunction)(void (*)(void)) function, METH_FASTCALL | METH_KEYWORDS
 
+#define BEGIN                                                                               \
+    {"_begin", (PyCFunction)(void (*)(void))begin, METH_FASTCALL,                           \
+     "_begin($self, kind, queue, request, timeout, metadata, credentials, wait_for_ready, " \
+     "compression, /)\n--\n\nStart a call of pygo_plugin.aio: a kind of AsyncCall."}
+
 static PyMethodDef unary_unary_methods[] = {
+    BEGIN,
     {"with_call", FAST(unary_unary_with_call),
      "with_call" CALL_DOC "Call and wait: (reply, call). timeout in seconds."},
     {"future", FAST(unary_unary_future),
@@ -455,6 +503,7 @@ static PyMethodDef unary_unary_methods[] = {
 };
 
 static PyMethodDef stream_unary_methods[] = {
+    BEGIN,
     {"with_call", FAST(stream_unary_with_call),
      "with_call" CALL_DOC "Call and wait: (reply, call). timeout in seconds."},
     {"future", FAST(stream_unary_future),
@@ -462,7 +511,7 @@ static PyMethodDef stream_unary_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyMethodDef no_methods[] = {{NULL, NULL, 0, NULL}};
+static PyMethodDef stream_methods[] = {BEGIN, {NULL, NULL, 0, NULL}};
 
 static PyMemberDef members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(MultiCallableObject, vectorcall), READONLY, NULL},
@@ -501,11 +550,11 @@ pygo_multicallable_setup(PyObject *module, pygo_state *state)
     if (add_type(module, state, PYGO_UNARY_UNARY, "pygo_plugin._core.UnaryUnaryMultiCallable",
                  unary_unary_methods) < 0 ||
         add_type(module, state, PYGO_UNARY_STREAM, "pygo_plugin._core.UnaryStreamMultiCallable",
-                 no_methods) < 0 ||
+                 stream_methods) < 0 ||
         add_type(module, state, PYGO_STREAM_UNARY, "pygo_plugin._core.StreamUnaryMultiCallable",
                  stream_unary_methods) < 0 ||
         add_type(module, state, PYGO_STREAM_STREAM, "pygo_plugin._core.StreamStreamMultiCallable",
-                 no_methods) < 0) {
+                 stream_methods) < 0) {
         return -1;
     }
     return 0;

@@ -17,11 +17,23 @@ typedef struct ServerCallObject {
     PyObject *details;    /* str, bytes or None */
     PyObject *trailing;   /* pairs or None */
     char aborted;         /* the exception under way is abort()'s */
+    bool unreadable;      /* ... or comes from a request that could not be deserialized */
     PyObject *weakrefs;
 } ServerCallObject;
 
 /* A context of |type| (_server.ServicerContext) for |call|, of which it takes a reference. */
 ServerCallObject *pygo_server_call_new(PyTypeObject *type, gp_server_call *call);
+
+/* For subclasses of ServerCall in C. The dealloc is the last thing that theirs does. */
+int pygo_server_call_traverse(ServerCallObject *self, visitproc visit, void *arg);
+int pygo_server_call_clear(ServerCallObject *self);
+void pygo_server_call_dealloc(ServerCallObject *self);
+
+/* A HandlerCallDetails for |call|. */
+PyObject *pygo_handler_details_new(gp_server_call *call);
+
+/* The number of a grpc.StatusCode, whose value is (number, text), or of an int. -1 if neither. */
+int pygo_status_number(PyObject *code);
 
 /* The iterator over a call's requests. */
 PyObject *pygo_request_iterator_new(ServerCallObject *context, PyObject *deserializer);

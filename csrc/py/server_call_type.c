@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "py/credentials.h"
 #include "py/errors.h"
 #include "py/gil.h"
 #include "py/message.h"
@@ -28,9 +29,8 @@ pygo_server_call_new(PyTypeObject *type, gp_server_call *call)
 
 /* ---- The end of a call ---- */
 
-/* The number of a grpc.StatusCode, whose value is (number, text), or of an int. -1 if it is neither. */
-static int
-status_number(PyObject *code)
+int
+pygo_status_number(PyObject *code)
 {
     PyObject *value;
     long number = -1;
@@ -72,7 +72,7 @@ pygo_server_call_end(ServerCallObject *context, PyObject *message, int code, con
     pygo_metadata trailing;
 
     if (context->code != NULL && context->code != Py_None) {
-        int own_code = status_number(context->code);
+        int own_code = pygo_status_number(context->code);
 
         code = own_code >= 0 ? own_code : STATUS_UNKNOWN;
     }
@@ -99,8 +99,8 @@ pygo_server_call_end(ServerCallObject *context, PyObject *message, int code, con
 
 /* ---- What servicers see ---- */
 
-static int
-context_traverse(ServerCallObject *self, visitproc visit, void *arg)
+int
+pygo_server_call_traverse(ServerCallObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->code);
@@ -109,8 +109,8 @@ context_traverse(ServerCallObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-static int
-context_clear(ServerCallObject *self)
+int
+pygo_server_call_clear(ServerCallObject *self)
 {
     Py_CLEAR(self->code);
     Py_CLEAR(self->details);
@@ -118,8 +118,8 @@ context_clear(ServerCallObject *self)
     return 0;
 }
 
-static void
-context_dealloc(ServerCallObject *self)
+void
+pygo_server_call_dealloc(ServerCallObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
@@ -127,7 +127,7 @@ context_dealloc(ServerCallObject *self)
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs((PyObject *)self);
     }
-    context_clear(self);
+    pygo_server_call_clear(self);
     if (self->call != NULL) {
         gp_server_call_unref(self->call);
     }
@@ -149,6 +149,12 @@ context_peer(ServerCallObject *self, PyObject *Py_UNUSED(ignored))
 
     gp_server_call_free_peer(peer);
     return text;
+}
+
+static PyObject *
+context_auth_context(ServerCallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return pygo_auth_context_to_python(gp_server_call_auth_context(self->call));
 }
 
 static PyObject *
@@ -198,6 +204,30 @@ context_send_initial_metadata(ServerCallObject *self, PyObject *pairs)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+context_set_compression(ServerCallObject *self, PyObject *compression)
+{
+    long algorithm = PyLong_AsLong(compression);
+
+    if (algorithm == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (algorithm < GP_COMPRESS_NONE || algorithm > GP_COMPRESS_GZIP) {
+        PyErr_Format(PyExc_ValueError, "compression must be one of grpc.Compression, not %ld",
+                     algorithm);
+        return NULL;
+    }
+    gp_server_call_set_compression(self->call, (int)algorithm);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+context_skip_compression(ServerCallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    gp_server_call_skip_compression(self->call);
+    Py_RETURN_NONE;
+}
+
 static void
 call_back(void *ctx)
 {
@@ -235,6 +265,9 @@ static PyMethodDef context_methods[] = {
     {"invocation_metadata", (PyCFunction)context_invocation_metadata, METH_NOARGS,
      "invocation_metadata($self)\n--\n\nThe client's metadata: a tuple of (key, value)."},
     {"peer", (PyCFunction)context_peer, METH_NOARGS, "peer($self)\n--\n\nThe client's address."},
+    {"_auth_context", (PyCFunction)context_auth_context, METH_NOARGS,
+     "_auth_context($self)\n--\n\nWho the client is: (identity key or None, ((name, bytes), "
+     "...))."},
     {"time_remaining", (PyCFunction)context_time_remaining, METH_NOARGS,
      "time_remaining($self)\n--\n\nSeconds until the client's deadline; None if it set none."},
     {"is_active", (PyCFunction)context_is_active, METH_NOARGS,
@@ -244,6 +277,11 @@ static PyMethodDef context_methods[] = {
     {"send_initial_metadata", (PyCFunction)context_send_initial_metadata, METH_O,
      "send_initial_metadata($self, initial_metadata, /)\n--\n\nSend metadata ahead of the first "
      "message."},
+    {"set_compression", (PyCFunction)context_set_compression, METH_O,
+     "set_compression($self, compression, /)\n--\n\nCompress the replies with this "
+     "grpc.Compression. Has no effect after initial metadata or a message."},
+    {"disable_next_message_compression", (PyCFunction)context_skip_compression, METH_NOARGS,
+     "disable_next_message_compression($self)\n--\n\nSend the next message uncompressed."},
     {"_on_over", (PyCFunction)context_on_over, METH_O,
      "_on_over($self, callback, /)\n--\n\nCall it, without arguments, when the call is over. Only "
      "once; "
@@ -262,9 +300,9 @@ static PyMemberDef context_members[] = {
 };
 
 static PyType_Slot context_slots[] = {
-    {Py_tp_dealloc, context_dealloc},
-    {Py_tp_traverse, context_traverse},
-    {Py_tp_clear, context_clear},
+    {Py_tp_dealloc, pygo_server_call_dealloc},
+    {Py_tp_traverse, pygo_server_call_traverse},
+    {Py_tp_clear, pygo_server_call_clear},
     {Py_tp_methods, context_methods},
     {Py_tp_members, context_members},
     {Py_tp_doc, "One call on the server's side. Made by the server."},
@@ -348,7 +386,10 @@ iterator_next(RequestIteratorObject *self)
     gp_server_call_receive(context->call, &message, NULL);
     Py_END_ALLOW_THREADS
     if (message != NULL) {
-        return pygo_deserialize(self->deserializer, message);
+        PyObject *request = pygo_deserialize(self->deserializer, message);
+
+        context->unreadable |= request == NULL;
+        return request;
     }
     if (gp_server_call_cancelled(context->call)) {
         raise_cancelled();

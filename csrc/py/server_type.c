@@ -3,10 +3,13 @@
 #include <string.h>
 
 #include "gp/services.h"
+#include "py/async_server.h"
 #include "py/call.h"
 #include "py/channel.h"
+#include "py/credentials.h"
 #include "py/errors.h"
 #include "py/gil.h"
+#include "py/loop.h"
 #include "py/message.h"
 #include "py/metadata.h"
 
@@ -20,7 +23,8 @@ enum {
 
 typedef struct ServerObject {
     PyObject_HEAD
-    gp_server *server; /* owned */
+    gp_server *server;       /* owned */
+    pygo_arrivals *arrivals; /* borrowed: the server's; NULL if no event loop takes its calls */
     PyObject *weakrefs;
     struct ServerObject *next; /* in the list of all servers, under the GIL */
 } ServerObject;
@@ -29,9 +33,10 @@ static ServerObject *all_servers;
 
 /* What the server's threads need of Python. Lives as long as the C server, not the Python one. */
 typedef struct dispatcher {
-    PyObject *find;         /* owned: find(details) -> grpc.RpcMethodHandler or None */
-    PyObject *registered;   /* owned dict: method -> handler; asked first */
-    PyTypeObject *contexts; /* owned: _server.ServicerContext */
+    PyObject *find;          /* owned: find(details) -> grpc.RpcMethodHandler or None */
+    PyObject *registered;    /* owned dict: method -> handler; asked first */
+    PyTypeObject *contexts;  /* owned: _server.ServicerContext */
+    pygo_arrivals *arrivals; /* owned: where an event loop takes the calls; otherwise NULL */
 } dispatcher;
 
 /* The attributes of a grpc.RpcMethodHandler, interned when the module is set up. */
@@ -42,6 +47,8 @@ static struct {
     PyObject *response_serializer;
     PyObject *behavior[4]; /* by pygo_arity */
 } names;
+
+static const char unreadable_request[] = "Exception deserializing request!";
 
 /* ---- Failures ---- */
 
@@ -57,12 +64,17 @@ fail(ServerCallObject *context, int code, const char *doing)
     PyObject *traceback;
     PyObject *describe;
     PyObject *text = NULL;
+    PyObject *encoded = NULL;
     const char *details = doing;
 
     if (context->aborted) {
         PyErr_Clear();
         pygo_server_call_end(context, NULL, STATUS_UNKNOWN, "");
         return;
+    }
+    if (context->unreadable) {
+        code = STATUS_INTERNAL;
+        doing = details = unreadable_request;
     }
     PyErr_Fetch(&type, &exception, &traceback);
     PyErr_NormalizeException(&type, &exception, &traceback);
@@ -73,15 +85,20 @@ fail(ServerCallObject *context, int code, const char *doing)
     if (describe != NULL) {
         text = PyObject_CallFunction(describe, "OOs", (PyObject *)context, exception, doing);
     }
-    if (text != NULL && PyUnicode_Check(text) && PyUnicode_AsUTF8(text) != NULL) {
-        details = PyUnicode_AsUTF8(text);
+    if (text != NULL && PyUnicode_Check(text)) {
+        encoded = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
+    }
+    if (encoded != NULL) {
+        details = PyBytes_AS_STRING(encoded);
     } else {
         PyErr_WriteUnraisable((PyObject *)context);
     }
-    /* What the handler had set before it failed does not count. */
-    Py_CLEAR(context->code);
-    Py_CLEAR(context->details);
+    /* What the handler has set counts, as with grpcio; but not OK, which it is not. */
+    if (context->code != NULL && pygo_status_number(context->code) == STATUS_OK) {
+        Py_CLEAR(context->code);
+    }
     pygo_server_call_end(context, NULL, code, details);
+    Py_XDECREF(encoded);
     Py_XDECREF(text);
     Py_XDECREF(type);
     Py_XDECREF(exception);
@@ -107,7 +124,7 @@ receive_one(ServerCallObject *context, PyObject *deserializer)
     }
     request = pygo_deserialize(deserializer, message);
     if (request == NULL) {
-        fail(context, STATUS_INTERNAL, "Exception deserializing request!");
+        fail(context, STATUS_INTERNAL, unreadable_request);
     }
     return request;
 }
@@ -205,6 +222,24 @@ serve(ServerCallObject *context, PyObject *handler)
 
 /* ---- gp_server_handler ---- */
 
+PyObject *
+pygo_handler_details_new(gp_server_call *call)
+{
+    gp_bytes path = gp_server_call_method(call);
+    PyObject *details = PyStructSequence_New(pygo_module_state->handler_details_type);
+
+    if (details != NULL) {
+        PyStructSequence_SetItem(details, 0,
+                                 PyUnicode_DecodeUTF8(path.data, (Py_ssize_t)path.len, "replace"));
+        PyStructSequence_SetItem(details, 1,
+                                 pygo_metadata_to_python(gp_server_call_metadata(call)));
+        if (PyErr_Occurred()) {
+            Py_CLEAR(details);
+        }
+    }
+    return details;
+}
+
 static PyObject *
 find_handler(dispatcher *self, gp_server_call *call)
 {
@@ -221,15 +256,10 @@ find_handler(dispatcher *self, gp_server_call *call)
         Py_DECREF(method);
         return Py_XNewRef(handler);
     }
-    details = PyStructSequence_New(pygo_module_state->handler_details_type);
-    if (details == NULL) {
-        Py_DECREF(method);
-        return NULL;
-    }
-    PyStructSequence_SetItem(details, 0, method);
-    PyStructSequence_SetItem(details, 1, pygo_metadata_to_python(gp_server_call_metadata(call)));
-    handler = PyErr_Occurred() ? NULL : PyObject_CallOneArg(self->find, details);
-    Py_DECREF(details);
+    Py_DECREF(method);
+    details = pygo_handler_details_new(call);
+    handler = details != NULL ? PyObject_CallOneArg(self->find, details) : NULL;
+    Py_XDECREF(details);
     return handler;
 }
 
@@ -286,6 +316,12 @@ run(void *ctx, gp_server_call *call, void *data)
 }
 
 static void
+take(void *ctx, gp_server_call *call)
+{
+    pygo_arrivals_take(((dispatcher *)ctx)->arrivals, call);
+}
+
+static void
 thread_exit(void *ctx)
 {
     (void)ctx;
@@ -304,6 +340,7 @@ release(void *ctx)
         Py_DECREF(self->find);
         Py_DECREF(self->registered);
         Py_DECREF(self->contexts);
+        pygo_arrivals_free(self->arrivals);
         PyGILState_Release(gil);
     }
     PyMem_RawFree(self);
@@ -330,6 +367,7 @@ dispatcher_new(PyObject *find, PyObject *registered, PyObject *contexts)
     self->find = Py_NewRef(find);
     self->registered = Py_NewRef(registered);
     self->contexts = (PyTypeObject *)Py_NewRef(contexts);
+    self->arrivals = NULL;
     return self;
 }
 
@@ -337,28 +375,51 @@ static PyObject *
 server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *argument_names[] = {"find",           "registered", "contexts", "max_workers",
-                                     "max_concurrent", "options",    NULL};
+                                     "max_concurrent", "options",    "general",  "arrived",
+                                     "async_contexts", NULL};
     gp_error err = GP_ERROR_INIT;
     gp_server_options options = {
-        .handler = {begin, run, thread_exit, release},
+        .handler = {.begin = begin, .run = run, .thread_exit = thread_exit, .release = release},
     };
     pygo_options converted;
     PyObject *find;
     PyObject *registered;
     PyObject *contexts;
     PyObject *given = NULL;
+    PyObject *arrived = Py_None;
+    PyObject *async_contexts = Py_None;
+    pygo_arrivals *arrivals = NULL;
     ServerObject *self;
+    int general = 0;
     int rc;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O|$iiO:Server", argument_names, &find,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O|$iiOpOO:Server", argument_names, &find,
                                      &PyDict_Type, &registered, &contexts, &options.max_workers,
-                                     &options.max_concurrent, &given) ||
-        pygo_check_forked() < 0 || pygo_options_from_python(&converted, given) < 0) {
+                                     &options.max_concurrent, &given, &general, &arrived,
+                                     &async_contexts) ||
+        pygo_check_forked() < 0) {
+        return NULL;
+    }
+    if (arrived != Py_None) {
+        arrivals = pygo_arrivals_new(arrived, async_contexts);
+        if (arrivals == NULL) {
+            return NULL;
+        }
+        options.handler.take = take;
+    }
+    if (pygo_options_from_python(&converted, given) < 0) {
+        pygo_arrivals_free(arrivals);
         return NULL;
     }
     options.args = converted.args;
     options.args_count = converted.count;
+    options.general = general != 0;
     options.handler_ctx = dispatcher_new(find, registered, contexts);
+    if (options.handler_ctx != NULL) {
+        ((dispatcher *)options.handler_ctx)->arrivals = arrivals;
+    } else {
+        pygo_arrivals_free(arrivals);
+    }
     self = options.handler_ctx != NULL ? (ServerObject *)type->tp_alloc(type, 0) : NULL;
     if (self != NULL) {
         Py_BEGIN_ALLOW_THREADS
@@ -369,6 +430,7 @@ server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
             Py_CLEAR(self);
             pygo_raise(&err, NULL);
         } else {
+            self->arrivals = arrivals;
             self->next = all_servers;
             all_servers = self;
         }
@@ -405,18 +467,21 @@ server_dealloc(ServerObject *self)
 }
 
 static PyObject *
-server_listen(ServerObject *self, PyObject *address)
+server_listen(ServerObject *self, PyObject *args)
 {
+    const gp_server_credentials *credentials;
     gp_error err = GP_ERROR_INIT;
-    const char *text = PyUnicode_AsUTF8(address);
+    PyObject *given = Py_None;
+    const char *text;
     int port = 0;
     int rc;
 
-    if (text == NULL) {
+    if (!PyArg_ParseTuple(args, "s|O:listen", &text, &given) ||
+        pygo_server_credentials(&credentials, given) < 0) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_server_listen(self->server, text, &port, &err);
+    rc = gp_server_listen_secure(self->server, text, credentials, &port, &err);
     Py_END_ALLOW_THREADS
     return rc < 0 ? pygo_raise(&err, NULL) : PyLong_FromLong(port);
 }
@@ -439,12 +504,36 @@ server_add_plugin_services(ServerObject *self, PyObject *args)
 }
 
 static PyObject *
-server_start(ServerObject *self, PyObject *Py_UNUSED(ignored))
+server_on_stopped(ServerObject *self, PyObject *args)
+{
+    PyObject *loop_queue;
+    PyObject *future;
+    gp_queue *queue;
+    void *promise;
+
+    if (!PyArg_ParseTuple(args, "OO:on_stopped", &loop_queue, &future)) {
+        return NULL;
+    }
+    queue = pygo_queue_of(loop_queue);
+    promise = queue != NULL ? pygo_promise_new(queue, future) : NULL;
+    if (promise == NULL) {
+        return NULL;
+    }
+    gp_server_on_stopped(self->server, pygo_promise_post, promise);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+server_start(ServerObject *self, PyObject *args)
 {
     gp_error err = GP_ERROR_INIT;
+    PyObject *loop_queue = Py_None;
     int rc;
 
-    if (pygo_check_forked() < 0) {
+    if (!PyArg_ParseTuple(args, "|O:start", &loop_queue) || pygo_check_forked() < 0) {
+        return NULL;
+    }
+    if (self->arrivals != NULL && pygo_arrivals_set_queue(self->arrivals, loop_queue) < 0) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
@@ -531,13 +620,19 @@ pygo_servers_shutdown(void)
 }
 
 static PyMethodDef methods[] = {
-    {"listen", (PyCFunction)server_listen, METH_O,
-     "listen($self, address, /)\n--\n\nListen on unix:/path or host:port: the port. Raises "
-     "OSError."},
+    {"listen", (PyCFunction)server_listen, METH_VARARGS,
+     "listen($self, address, credentials=None, /)\n--\n\nListen on unix:/path or host:port: the "
+     "port. Raises OSError."},
     {"add_plugin_services", (PyCFunction)server_add_plugin_services, METH_VARARGS,
      "add_plugin_services($self, name, grace, /)\n--\n\n"
      "Health for name, and the controller; its Shutdown gives running calls grace seconds."},
-    {"start", (PyCFunction)server_start, METH_NOARGS, "start($self)\n--\n\nServe. Never blocks."},
+    {"on_stopped", (PyCFunction)server_on_stopped, METH_VARARGS,
+     "on_stopped($self, queue, future, /)\n--\n\nResolve the future when the server has stopped. "
+     "Before the start, once."},
+    {"start", (PyCFunction)server_start, METH_VARARGS,
+     "start($self, queue=None, /)\n--\n\nServe; a server with arrived takes the loop's queue. "
+     "Never "
+     "blocks."},
     {"stop", (PyCFunction)server_stop, METH_O,
      "stop($self, grace, /)\n--\n\nStop; cancel what runs after grace seconds, None: now. Never "
      "blocks."},
@@ -562,7 +657,8 @@ static PyType_Slot slots[] = {
     {Py_tp_methods, methods},
     {Py_tp_members, members},
     {Py_tp_doc, "Server(find, registered, contexts, *, max_workers=1, max_concurrent=0, "
-                "options=())\n--\n\nA gRPC server. See _server.Server."},
+                "options=(), general=False, arrived=None, async_contexts=None)\n--\n\nA gRPC "
+                "server. See _server.Server."},
     {0, NULL},
 };
 

@@ -22,6 +22,8 @@ typedef enum pygo_late {
     PYGO_FEED,               /* _calls.feed(sender, requests): start the thread that sends them */
     PYGO_RPC_ERROR,          /* _grpc_errors.rpc_error(call) -> exception */
     PYGO_HANDLER_FAILED,     /* _server.handler_failed(context, exception, doing) -> str */
+    PYGO_ASK_AUTH_PLUGIN,    /* _credentials.ask(plugin, service_url, method, answer) */
+    PYGO_GRPC_LOG,           /* _grpc_log.line(level, text, left_out) */
     PYGO_REQUESTS_CANCELLED, /* _server.requests_cancelled() -> exception */
     PYGO_LATE_COUNT,
 } pygo_late;
@@ -30,13 +32,22 @@ typedef struct pygo_state {
     PyTypeObject *client_type;
     PyTypeObject *channel_type;
     PyTypeObject *multicallable_types[4];
+    PyTypeObject *call_base_type;
     PyTypeObject *call_type;
+    PyTypeObject *async_call_type;
+    PyTypeObject *async_sender_type;
+    PyTypeObject *loop_queue_type;
     PyTypeObject *sender_type;
     PyTypeObject *server_type;
     PyTypeObject *server_call_type;
+    PyTypeObject *async_server_call_type;
     PyTypeObject *request_iterator_type;
     PyTypeObject *metadatum_type;
     PyTypeObject *handler_details_type;
+    PyTypeObject *channel_credentials_type;
+    PyTypeObject *server_credentials_type;
+    PyTypeObject *call_credentials_type;
+    PyTypeObject *auth_answer_type;
     PyObject *errors;                /* the module pygo_plugin.errors */
     PyObject *json_loads;            /* imported with the first structured log field */
     PyObject *late[PYGO_LATE_COUNT]; /* NULL until first needed */
@@ -54,14 +65,19 @@ PyObject *pygo_late_get(pygo_late what);
  * Each returns 0, or -1 with an exception.
  */
 int pygo_client_setup(PyObject *module, pygo_state *state);
+int pygo_credentials_setup(PyObject *module, pygo_state *state);
 int pygo_channel_setup(PyObject *module, pygo_state *state);
 int pygo_multicallable_setup(PyObject *module, pygo_state *state);
 int pygo_call_setup(PyObject *module, pygo_state *state);
+int pygo_async_call_setup(PyObject *module, pygo_state *state);
+int pygo_loop_setup(PyObject *module, pygo_state *state);
 int pygo_server_setup(PyObject *module, pygo_state *state);
 int pygo_server_call_setup(PyObject *module, pygo_state *state);
+int pygo_async_server_call_setup(PyObject *module, pygo_state *state);
 int pygo_metadata_setup(PyObject *module, pygo_state *state);
 
 /* Make a type from |spec|; public if |module| is not NULL. A new reference. */
 PyTypeObject *pygo_add_type(PyObject *module, PyType_Spec *spec);
+PyTypeObject *pygo_add_subtype(PyObject *module, PyType_Spec *spec, PyTypeObject *base);
 
 #endif

@@ -10,6 +10,7 @@
 #include "base/thread.h"
 #include "rpc/channel.h"
 #include "rpc/convert.h"
+#include "rpc/credentials.h"
 #include "rpc/runtime.h"
 
 /*
@@ -47,12 +48,16 @@ struct gp_call {
     gp_call_status result;
     grpc_byte_buffer *outgoing; /* owned: what the send batch, or the start, refers to */
     grpc_byte_buffer *incoming; /* owned until taken */
-    void (*take)(void *ctx, gp_message *message); /* set by gp_call_pump before the first receive */
-    void *take_ctx;
+    gp_call_then *on_sent;      /* set while no send is under way */
+    void *on_sent_ctx;
 
     pthread_mutex_t lock; /* guards what follows */
-    bool attended;        /* counted as urgent in the poller */
-    bool over;            /* as |done|, for those who must decide under the lock */
+    gp_call_received *on_received;
+    void *on_received_ctx;
+    gp_call_then *on_start;
+    void *on_start_ctx;
+    bool attended; /* counted as urgent in the poller */
+    bool over;     /* as |done|, for those who must decide under the lock */
     void (*on_done)(void *ctx);
     void *on_done_ctx;
 };
@@ -89,6 +94,21 @@ unref(gp_call *call)
 
 /* ---- The batches' completions, on the polling thread. ---- */
 
+/* The initial metadata are there, or never will be. */
+static void
+tell_start(gp_call *call)
+{
+    gp_call_then *then;
+
+    pthread_mutex_lock(&call->lock);
+    then = call->on_start;
+    call->on_start = NULL;
+    pthread_mutex_unlock(&call->lock);
+    if (then != NULL) {
+        then(call->on_start_ctx);
+    }
+}
+
 static void
 start_complete(gp__event *event, bool ok)
 {
@@ -96,6 +116,7 @@ start_complete(gp__event *event, bool ok)
 
     (void)ok;
     gp__gate_open(call->poller, &call->started);
+    tell_start(call);
     unref(call);
 }
 
@@ -125,6 +146,9 @@ status_complete(gp__event *event, bool ok)
         gp__poller_urgent_drop(call->poller);
     }
     gp__gate_open(call->poller, &call->done);
+    if (!call->has_start) {
+        tell_start(call);
+    }
     if (on_done != NULL) {
         on_done(ctx);
     }
@@ -135,52 +159,53 @@ static void
 send_complete(gp__event *event, bool ok)
 {
     gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, send));
+    gp_call_then *then = call->on_sent;
+    void *ctx = call->on_sent_ctx;
 
     (void)ok; /* a failed send means that the call is over: the status says why */
+    call->on_sent = NULL;
     if (call->outgoing != NULL) {
         grpc_byte_buffer_destroy(call->outgoing);
         call->outgoing = NULL;
     }
     gp__gate_open(call->poller, &call->sent);
+    if (then != NULL) {
+        then(ctx);
+    }
     unref(call);
 }
 
-static void start_receive(gp_call *call);
+static gp_message *
+take_message(gp_call *call)
+{
+    gp_message *message = gp__message_from_buffer(call->incoming);
+
+    call->receiving = false;
+    call->incoming = NULL;
+    return message;
+}
 
 static void
 receive_complete(gp__event *event, bool ok)
 {
     gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, receive));
+    gp_call_received *then;
+    void *ctx;
 
     (void)ok; /* |incoming| is NULL then */
-    if (call->take == NULL) {
-        gp__gate_open(call->poller, &call->received);
-    } else if (call->incoming != NULL) {
-        gp_message *message = gp__message_from_buffer(call->incoming);
-
-        call->incoming = NULL;
-        call->take(call->take_ctx, message);
-        start_receive(call);
+    gp__gate_open(call->poller, &call->received);
+    pthread_mutex_lock(&call->lock);
+    then = call->on_received;
+    ctx = call->on_received_ctx;
+    call->on_received = NULL;
+    pthread_mutex_unlock(&call->lock);
+    if (then != NULL) {
+        then(ctx, take_message(call));
     }
     unref(call);
 }
 
 /* ---- Starting ---- */
-
-static const char *
-compression_name(int algorithm)
-{
-    switch (algorithm) {
-    case GP_COMPRESS_NONE:
-        return "identity";
-    case GP_COMPRESS_DEFLATE:
-        return "deflate";
-    case GP_COMPRESS_GZIP:
-        return "gzip";
-    default:
-        return NULL;
-    }
-}
 
 static uint32_t
 initial_flags(unsigned flags)
@@ -225,6 +250,9 @@ make(gp_call **out, gp_channel *channel, const gp_call_options *options, gp_erro
                                           call->poller->queue, method, NULL,
                                           gp__timespec_from_deadline(call->deadline), NULL);
     grpc_slice_unref(method);
+    if (options->credentials != NULL) {
+        grpc_call_set_credentials(call->call, gp__call_credentials(options->credentials));
+    }
     if ((rc = gp__channel_enter(channel, &call->link, err)) < 0) {
         unref(call);
         return rc;
@@ -236,14 +264,12 @@ make(gp_call **out, gp_channel *channel, const gp_call_options *options, gp_erro
 static int
 make_metadata(grpc_metadata **out, size_t *count, const gp_call_options *options)
 {
-    const char *compression = compression_name(options->compression);
-    size_t extra = compression != NULL;
+    size_t extra = options->compression != GP_COMPRESS_DEFAULT;
     int rc = gp__metadata_to_grpc(out, options->metadata, extra);
 
     *count = options->metadata.count + extra;
-    if (rc == 0 && compression != NULL) {
-        (*out)[*count - 1].key = grpc_slice_from_static_string("grpc-internal-encoding-request");
-        (*out)[*count - 1].value = grpc_slice_from_static_string(compression);
+    if (rc == 0 && extra) {
+        (*out)[*count - 1] = gp__compression_metadata(options->compression);
     }
     return rc;
 }
@@ -439,21 +465,15 @@ gp_call_wait(gp_call *call, int64_t timeout_ns, const gp_interrupt *interrupt)
 gp_message *
 gp_call_take_reply(gp_call *call)
 {
-    gp_message *reply = gp__message_from_buffer(call->incoming);
-
-    call->incoming = NULL;
-    return reply;
+    return take_message(call);
 }
 
+/* Start a send; none is under way. */
 static int
-send(gp_call *call, const gp_bytes *message, const gp_interrupt *interrupt)
+start_send(gp_call *call, const gp_bytes *message)
 {
     grpc_op op = {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
-    int rc = gp__poller_wait(call->poller, &call->sent, GP__FOREVER, interrupt);
 
-    if (rc < 0) {
-        return rc;
-    }
     if (gp__gate_is_open(&call->done)) {
         return GP_ECLOSED;
     }
@@ -475,6 +495,31 @@ send(gp_call *call, const gp_bytes *message, const gp_interrupt *interrupt)
     return 0;
 }
 
+static int
+send(gp_call *call, const gp_bytes *message, const gp_interrupt *interrupt)
+{
+    int rc = gp__poller_wait(call->poller, &call->sent, GP__FOREVER, interrupt);
+
+    return rc < 0 ? rc : start_send(call, message);
+}
+
+int
+gp_call_send_then(gp_call *call, const gp_bytes *message, gp_call_then *then, void *ctx)
+{
+    int rc;
+
+    if (!gp__gate_is_open(&call->sent)) {
+        return GP_EINVAL;
+    }
+    call->on_sent = then;
+    call->on_sent_ctx = ctx;
+    rc = start_send(call, message);
+    if (rc < 0) {
+        call->on_sent = NULL;
+    }
+    return rc;
+}
+
 int
 gp_call_send(gp_call *call, gp_bytes message, const gp_interrupt *interrupt)
 {
@@ -487,16 +532,19 @@ gp_call_send_close(gp_call *call, const gp_interrupt *interrupt)
     return send(call, NULL, interrupt);
 }
 
-/* Leaves the gate open, with nothing to take, if gRPC refuses. */
-static void
+/* Leaves the gate open, with nothing to take, if gRPC refuses. Returns whether it did not. */
+static bool
 start_receive(gp_call *call)
 {
     grpc_op op = reply_op(call);
 
     gp__gate_close(&call->received);
+    call->receiving = true;
     if (start_batch(call, &op, 1, &call->receive) < 0) {
         gp__gate_open(call->poller, &call->received);
+        return false;
     }
+    return true;
 }
 
 int
@@ -507,24 +555,40 @@ gp_call_receive(gp_call *call, gp_message **out, const gp_interrupt *interrupt)
     *out = NULL;
     if (!call->receiving) {
         start_receive(call);
-        call->receiving = true;
     }
     rc = gp__poller_wait(call->poller, &call->received, GP__FOREVER, interrupt);
     if (rc < 0) {
         return rc; /* the receive goes on; the next call takes its result */
     }
-    call->receiving = false;
-    *out = gp__message_from_buffer(call->incoming);
-    call->incoming = NULL;
+    *out = take_message(call);
     return *out != NULL;
 }
 
-void
-gp_call_pump(gp_call *call, void (*take)(void *ctx, gp_message *message), void *ctx)
+int
+gp_call_receive_then(gp_call *call, gp_message **out, gp_call_received *then, void *ctx)
 {
-    call->take = take;
-    call->take_ctx = ctx;
-    start_receive(call);
+    bool there;
+
+    if (!call->receiving) {
+        call->on_received = then;
+        call->on_received_ctx = ctx;
+        if (start_receive(call)) {
+            return 0;
+        }
+        call->on_received = NULL;
+    }
+    /* An earlier wait was interrupted: its message may be there, or be on its way. */
+    pthread_mutex_lock(&call->lock);
+    there = gp__gate_is_open(&call->received);
+    if (!there) {
+        call->on_received = then;
+        call->on_received_ctx = ctx;
+    }
+    pthread_mutex_unlock(&call->lock);
+    if (there) {
+        *out = take_message(call);
+    }
+    return there;
 }
 
 int
@@ -540,6 +604,22 @@ gp_call_initial_metadata(gp_call *call, gp_metadata *out, const gp_interrupt *in
         pthread_mutex_unlock(&call->lock);
     }
     return rc;
+}
+
+int
+gp_call_initial_metadata_then(gp_call *call, gp_call_then *then, void *ctx)
+{
+    gp__gate *gate = call->has_start ? &call->started : &call->done;
+    bool there;
+
+    pthread_mutex_lock(&call->lock);
+    there = gp__gate_is_open(gate);
+    if (!there) {
+        call->on_start = then;
+        call->on_start_ctx = ctx;
+    }
+    pthread_mutex_unlock(&call->lock);
+    return there;
 }
 
 /* ---- Ending ---- */

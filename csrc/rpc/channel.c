@@ -1,12 +1,12 @@
 #include "rpc/channel.h"
 
-#include <grpc/grpc_security.h>
 #include <limits.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "rpc/convert.h"
+#include "rpc/credentials.h"
 #include "rpc/runtime.h"
 
 /* The connection below one or more channels. */
@@ -14,6 +14,7 @@ typedef struct connection {
     atomic_int refs;
     grpc_channel *channel; /* owned */
     gp__poller *poller;    /* borrowed: lives as long as the process */
+    bool secure;
 } connection;
 
 /* A view of a connection: closing it ends its own calls and nobody else's. */
@@ -40,11 +41,27 @@ static const gp_channel_arg own_args[OWN_ARGS] = {
     {"grpc.max_send_message_length", NULL, INT_MAX},
 };
 
+static grpc_channel *
+make_grpc_channel(const char *target, const gp_channel_credentials *given,
+                  const grpc_channel_args *args)
+{
+    grpc_channel_credentials *insecure;
+    grpc_channel *channel;
+
+    if (given != NULL) {
+        return grpc_channel_create(target, gp__channel_credentials(given), args);
+    }
+    insecure = grpc_insecure_credentials_create();
+    channel = grpc_channel_create(target, insecure, args);
+    grpc_channel_credentials_release(insecure);
+    return channel;
+}
+
 static int
 connect_to(connection **out, const char *target, const gp_channel_options *options, gp_error *err)
 {
     connection *made = gp__calloc(1, sizeof(*made));
-    grpc_channel_credentials *credentials;
+    size_t own_count = options->general ? 0 : OWN_ARGS;
     grpc_channel_args args;
     int rc;
 
@@ -56,15 +73,14 @@ connect_to(connection **out, const char *target, const gp_channel_options *optio
     if ((rc = gp__client_poller(&made->poller, err)) < 0 || (rc = gp__client_standby(err)) < 0) {
         goto fail;
     }
-    args.num_args = OWN_ARGS + options->args_count;
-    args.args = gp__make_args(own_args, OWN_ARGS, options->args, options->args_count);
+    args.num_args = own_count + options->args_count;
+    args.args = gp__make_args(own_args, own_count, options->args, options->args_count);
     if (args.args == NULL) {
         rc = gp_error_set(err, GP_ENOMEM, "channel arguments");
         goto fail;
     }
-    credentials = grpc_insecure_credentials_create();
-    made->channel = grpc_channel_create(target, credentials, &args);
-    grpc_channel_credentials_release(credentials);
+    made->channel = make_grpc_channel(target, options->credentials, &args);
+    made->secure = options->credentials != NULL;
     gp__free(args.args);
     *out = made;
     return 0;
@@ -105,7 +121,7 @@ int
 gp_channel_open(gp_channel **out, const char *target, const gp_channel_options *options,
                 gp_error *err)
 {
-    static const gp_channel_options defaults = {NULL, 0};
+    static const gp_channel_options defaults = {0};
     connection *made = NULL;
     int rc;
 
@@ -160,6 +176,12 @@ grpc_channel *
 gp__channel_grpc(const gp_channel *channel)
 {
     return channel->connection->channel;
+}
+
+bool
+gp_channel_secure(const gp_channel *channel)
+{
+    return channel->connection->secure;
 }
 
 gp__poller *
@@ -270,4 +292,50 @@ gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
     }
     state = gp_channel_state(channel, false);
     return state != last ? state : GP_ETIMEOUT;
+}
+
+/*
+ * A watch without a waiter. It holds no reference to the connection, whose end it would delay: gRPC
+ * completes a watch when its channel goes.
+ */
+typedef struct notice {
+    gp__event event;
+    gp__poller *poller; /* borrowed: lives as long as the process */
+    void (*then)(void *ctx);
+    void *ctx;
+} notice;
+
+static void
+notice_complete(gp__event *event, bool ok)
+{
+    notice *notified = (notice *)event;
+
+    (void)ok;
+    gp__poller_urgent_drop(notified->poller);
+    notified->then(notified->ctx);
+    gp__free(notified);
+}
+
+int
+gp_channel_watch_state(gp_channel *channel, int last, int64_t timeout_ms, void (*then)(void *ctx),
+                       void *ctx)
+{
+    notice *notified;
+
+    if (gp_runtime_forked()) {
+        return GP_EFORKED;
+    }
+    notified = gp__calloc(1, sizeof(*notified));
+    if (notified == NULL) {
+        return GP_ENOMEM;
+    }
+    notified->event.complete = notice_complete;
+    notified->poller = gp__channel_poller(channel);
+    notified->then = then;
+    notified->ctx = ctx;
+    gp__poller_urgent_add(notified->poller);
+    grpc_channel_watch_connectivity_state(gp__channel_grpc(channel), (grpc_connectivity_state)last,
+                                          gp__timespec_from_deadline(gp__deadline_in(timeout_ms)),
+                                          notified->poller->queue, &notified->event);
+    return 0;
 }

@@ -59,6 +59,18 @@ make_arg(const gp_channel_arg *arg)
     return made;
 }
 
+/* Which of two arguments with one key counts depends on gRPC's version: both say the same. */
+static const gp_channel_arg *
+overridden(const gp_channel_arg *own, const gp_channel_arg *more, size_t more_count)
+{
+    for (size_t i = more_count; i > 0; i--) {
+        if (strcmp(more[i - 1].key, own->key) == 0) {
+            return &more[i - 1];
+        }
+    }
+    return own;
+}
+
 grpc_arg *
 gp__make_args(const gp_channel_arg *own, size_t own_count, const gp_channel_arg *more,
               size_t more_count)
@@ -66,7 +78,8 @@ gp__make_args(const gp_channel_arg *own, size_t own_count, const gp_channel_arg 
     grpc_arg *args = gp__calloc(own_count + more_count, sizeof(*args));
 
     for (size_t i = 0; args != NULL && i < own_count + more_count; i++) {
-        args[i] = make_arg(i < own_count ? &own[i] : &more[i - own_count]);
+        args[i] =
+            make_arg(i < own_count ? overridden(&own[i], more, more_count) : &more[i - own_count]);
     }
     return args;
 }
@@ -118,6 +131,17 @@ gp__metadata_view(gp_metadatum **items, const grpc_metadata_array *received)
         view = (gp_metadata){*items, received->count};
     }
     return view;
+}
+
+grpc_metadata
+gp__compression_metadata(int algorithm)
+{
+    const char *name = algorithm == GP_COMPRESS_GZIP      ? "gzip"
+                       : algorithm == GP_COMPRESS_DEFLATE ? "deflate"
+                                                          : "identity";
+
+    return (grpc_metadata){.key = grpc_slice_from_static_string("grpc-internal-encoding-request"),
+                           .value = grpc_slice_from_static_string(name)};
 }
 
 /* ---- gp/message.h ---- */

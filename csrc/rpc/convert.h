@@ -22,8 +22,8 @@ gp_bytes gp__bytes_from_slice(const grpc_slice *slice);
 grpc_byte_buffer *gp__byte_buffer_from_bytes(gp_bytes bytes);
 
 /*
- * An array of |own_count| + |more_count| arguments that borrows the strings of both; of two with one
- * key gRPC takes the last. NULL when memory is short; free with gp__free().
+ * An array of |own_count| + |more_count| arguments that borrows the strings of both. What |more| says
+ * about a key of |own| counts. NULL when memory is short; free with gp__free().
  */
 grpc_arg *gp__make_args(const gp_channel_arg *own, size_t own_count, const gp_channel_arg *more,
                         size_t more_count);
@@ -33,6 +33,9 @@ grpc_arg *gp__make_args(const gp_channel_arg *own, size_t own_count, const gp_ch
  * Returns: 0 or GP_ENOMEM. Release with gp__metadata_free().
  */
 int gp__metadata_to_grpc(grpc_metadata **out, gp_metadata metadata, size_t extra);
+/* What tells gRPC, among the initial metadata, how to compress a call's messages. Never sent. */
+grpc_metadata gp__compression_metadata(int algorithm);
+
 void gp__metadata_free(grpc_metadata *items, size_t count);
 
 /*

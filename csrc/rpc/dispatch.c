@@ -70,9 +70,16 @@ gp__server_call_arrived(gp_server_call *call, bool ok)
     too_many = server->active >= server->max_concurrent;
     if (!too_many) {
         server->active++;
-        gp__server_queue_job(server, call);
+        if (server->handler.take != NULL) {
+            call->phase = GP__CALL_TAKEN;
+        } else {
+            gp__server_queue_job(server, call);
+        }
     }
     pthread_mutex_unlock(&server->poller.lock);
+    if (!too_many && server->handler.take != NULL) {
+        server->handler.take(server->handler_ctx, call);
+    }
     if (too_many) {
         static const char text[] = "Concurrent RPC limit exceeded!";
 
@@ -167,4 +174,34 @@ gp__server_call_readable(gp_server_call *call)
         gp__server_queue_job(server, call);
     }
     pthread_mutex_unlock(&server->poller.lock);
+}
+
+void
+gp_server_call_delegate(gp_server_call *call, void *data, bool wants_message)
+{
+    gp_server *server = call->server;
+
+    call->data = data;
+    pthread_mutex_lock(&server->poller.lock);
+    call->phase = GP__CALL_EXPECTING;
+    if (!wants_message || gp__gate_is_open(&call->received)) {
+        call->phase = GP__CALL_RUNNING;
+        gp__server_queue_job(server, call);
+    }
+    pthread_mutex_unlock(&server->poller.lock);
+}
+
+void
+gp_server_call_hand_back(gp_server_call *call)
+{
+    gp_server *server = call->server;
+
+    if (gp_runtime_forked()) {
+        return;
+    }
+    pthread_mutex_lock(&server->poller.lock);
+    server->active--;
+    gp__server_hang_up_if_idle(server);
+    pthread_mutex_unlock(&server->poller.lock);
+    gp_server_call_unref(call);
 }

@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "rpc/convert.h"
+#include "rpc/credentials.h"
 #include "rpc/runtime.h"
 
 /* Calls that gRPC may announce before we have asked for the next ones: absorbs bursts. */
@@ -28,14 +29,15 @@ make_grpc_server(const gp_server_options *options)
         /* Two plugins must never end up on one TCP port. */
         {"grpc.so_reuseport", NULL, 0},
     };
+    size_t own_count = options->general ? 0 : OWN_ARGS;
     grpc_channel_args args;
     grpc_server *server;
 
-    args.args = gp__make_args(own, OWN_ARGS, options->args, options->args_count);
+    args.args = gp__make_args(own, own_count, options->args, options->args_count);
     if (args.args == NULL) {
         return NULL;
     }
-    args.num_args = OWN_ARGS + options->args_count;
+    args.num_args = own_count + options->args_count;
     server = grpc_server_create(&args, NULL);
     gp__free(args.args);
     return server;
@@ -92,6 +94,9 @@ shutdown_complete(gp__event *event, bool ok)
     pthread_mutex_unlock(&server->poller.lock);
     while (write(server->stop_pipe[1], "", 1) < 0 && errno == EINTR) {
     }
+    if (server->on_stopped != NULL) {
+        server->on_stopped(server->on_stopped_ctx);
+    }
 }
 
 int
@@ -130,6 +135,7 @@ gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
     server->handler_ctx = options->handler_ctx;
     server->max_workers = options->max_workers > 0 ? options->max_workers : 1;
     server->max_concurrent = options->max_concurrent > 0 ? options->max_concurrent : INT_MAX;
+    server->general = options->general;
     server->jobs_end = &server->jobs;
     server->shutdown.complete = shutdown_complete;
     server->cancel_at = GP__FOREVER;
@@ -164,18 +170,39 @@ gp__server_add_methods(gp_server *server, const gp__method *methods, size_t coun
 int
 gp_server_listen(gp_server *server, const char *address, int *bound_port, gp_error *err)
 {
-    grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
-    int port = grpc_server_add_http2_port(server->grpc, address, credentials);
+    return gp_server_listen_secure(server, address, NULL, bound_port, err);
+}
 
-    grpc_server_credentials_release(credentials);
+/* The port, or 0. */
+static int
+add_port(gp_server *server, const char *address, const gp_server_credentials *given)
+{
+    grpc_server_credentials *insecure;
+    int port;
+
+    if (given != NULL) {
+        return grpc_server_add_http2_port(server->grpc, address, gp__server_credentials(given));
+    }
+    insecure = grpc_insecure_server_credentials_create();
+    port = grpc_server_add_http2_port(server->grpc, address, insecure);
+    grpc_server_credentials_release(insecure);
+    return port;
+}
+
+int
+gp_server_listen_secure(gp_server *server, const char *address,
+                        const gp_server_credentials *credentials, int *bound_port, gp_error *err)
+{
+    int port = add_port(server, address, credentials);
+
     if (port == 0) {
         return gp_error_set(err, GP_EOS,
                             "cannot listen on %s: is the address in use, or the "
                             "directory missing or not writable?",
                             address);
     }
-    /* Whoever may connect may call: the socket is the owner's alone. */
-    if (strncmp(address, "unix:", 5) == 0 && chmod(address + 5, 0600) < 0) {
+    /* Whoever may connect may call: a plugin's socket is its owner's alone. */
+    if (!server->general && strncmp(address, "unix:", 5) == 0 && chmod(address + 5, 0600) < 0) {
         return gp_error_set_errno(err, errno, "chmod 0600 %s", address + 5);
     }
     if (bound_port != NULL) {
@@ -189,16 +216,24 @@ gp_server_listen(gp_server *server, const char *address, int *bound_port, gp_err
 int
 gp_server_start(gp_server *server, gp_error *err)
 {
+    bool again;
     bool failed;
 
+    pthread_mutex_lock(&server->poller.lock);
+    again = server->started || server->stopping;
+    server->started = true;
+    pthread_mutex_unlock(&server->poller.lock);
+    if (again) {
+        return gp_error_set(err, GP_EINVAL, "the server has been started or stopped already");
+    }
     grpc_server_start(server->grpc);
     for (int i = 0; i < SLOTS; i++) {
         gp__server_request_call(server);
     }
     pthread_mutex_lock(&server->poller.lock);
-    server->started = true;
     gp__server_start_worker(server);
     failed = server->threads == 0;
+    server->started = !failed;
     pthread_mutex_unlock(&server->poller.lock);
     return failed ? gp_error_set(err, GP_EOS, "cannot start a thread for the server") : 0;
 }
@@ -217,6 +252,17 @@ run_grace(void *arg)
     grpc_server_cancel_all_calls(server->grpc);
     gp__server_unref(server);
     return NULL;
+}
+
+/* No worker ever ran: take the shutdown event off the queue ourselves. It is there at once. */
+static void
+finish_unstarted(gp_server *server)
+{
+    pthread_mutex_lock(&server->poller.lock);
+    while (!server->started && !server->stopped) {
+        gp__poller_turn(&server->poller, GP__FOREVER);
+    }
+    pthread_mutex_unlock(&server->poller.lock);
 }
 
 void
@@ -252,10 +298,18 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
     if (first) {
         gp__server_end_endless(server);
         grpc_server_shutdown_and_notify(server->grpc, server->poller.queue, &server->shutdown);
+        finish_unstarted(server);
     }
     if (grace_ms >= 0 && !patient) {
         grpc_server_cancel_all_calls(server->grpc);
     }
+}
+
+void
+gp_server_on_stopped(gp_server *server, void (*then)(void *ctx), void *ctx)
+{
+    server->on_stopped = then;
+    server->on_stopped_ctx = ctx;
 }
 
 bool
@@ -317,11 +371,5 @@ gp_server_release(gp_server *server)
         return;
     }
     gp_server_stop(server, 0);
-    pthread_mutex_lock(&server->poller.lock);
-    while (!server->started && !server->stopped) {
-        /* No worker ever ran: take the shutdown event off the queue ourselves. */
-        gp__poller_turn(&server->poller, GP__FOREVER);
-    }
-    pthread_mutex_unlock(&server->poller.lock);
     gp__server_unref(server);
 }

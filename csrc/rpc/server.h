@@ -21,6 +21,7 @@ typedef enum gp__call_phase {
     GP__CALL_ARRIVED,   /* nobody has looked at it */
     GP__CALL_EXPECTING, /* its handler wants to run once the first message is there */
     GP__CALL_RUNNING,   /* its handler runs or has run */
+    GP__CALL_TAKEN,     /* the application answers it elsewhere */
 } gp__call_phase;
 
 /*
@@ -42,12 +43,16 @@ struct gp_server_call {
     gp__event receive;
     gp__event send;
     gp__event finish;
-    gp__gate received;          /* open when |incoming| is there to be taken */
-    gp__gate sent;              /* open while no send is under way */
+    gp__gate received;            /* open when |incoming| is there to be taken */
+    gp__gate sent;                /* open while no send is under way */
+    gp_server_call_then *on_sent; /* set while no send is under way */
+    void *on_sent_ctx;
     bool receiving;             /* a receive is under way, or its result not yet taken */
     grpc_byte_buffer *incoming; /* owned until taken */
     grpc_byte_buffer *outgoing; /* owned */
     int close_cancelled;        /* written by gRPC */
+    atomic_int compression;     /* GP_COMPRESS_* */
+    atomic_bool plain;          /* the next message is not to be compressed */
 
     const gp__method *method;     /* borrowed; a service in C, or NULL */
     void *data;                   /* the handler's */
@@ -63,6 +68,10 @@ struct gp_server_call {
     atomic_bool cancelled;
     void (*on_over)(void *ctx);
     void *on_over_ctx;
+    gp_server_call_then *on_cancel;
+    void *on_cancel_ctx;
+    gp_server_call_received *on_received;
+    void *on_received_ctx;
 };
 
 /* Methods are remembered by a hash of their name. Two that share a place share their fate. */
@@ -76,6 +85,7 @@ struct gp_server {
     void *handler_ctx; /* owned: handler.release */
     int max_workers;
     int max_concurrent;
+    bool general; /* no plugin */
     struct method_block {
         const gp__method *methods;
         size_t count;
@@ -84,6 +94,8 @@ struct gp_server {
     } *methods;       /* owned */
     int stop_pipe[2]; /* readable at the far end once stopped, for waits that signals interrupt */
     gp__event shutdown;
+    void (*on_stopped)(void *ctx);
+    void *on_stopped_ctx;
 
     gp__poller poller; /* its lock guards everything below */
     gp_server_call *jobs;
@@ -122,6 +134,7 @@ void gp__server_end_endless(gp_server *server);
 void gp__server_start_worker(gp_server *server);
 void gp__server_queue_job(gp_server *server, gp_server_call *call);
 void gp__server_queue_over(gp_server_call *call); /* takes a reference over */
+void gp__server_hang_up_if_idle(gp_server *server);
 
 /* server_call.c */
 int gp__server_call_new(gp_server_call **out, gp_server *server);

@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "rpc/convert.h"
+#include "rpc/credentials.h"
 #include "rpc/server.h"
 
 #define CALL_OF(event, member) \
@@ -77,6 +78,7 @@ static void
 close_complete(gp__event *event, bool ok)
 {
     gp_server_call *call = CALL_OF(event, close);
+    gp_server_call_then *on_cancel = NULL;
     bool wanted;
 
     (void)ok;
@@ -84,21 +86,49 @@ close_complete(gp__event *event, bool ok)
     atomic_store(&call->cancelled, call->close_cancelled != 0);
     atomic_store(&call->over, true);
     wanted = call->on_over != NULL;
+    if (call->close_cancelled) {
+        on_cancel = call->on_cancel;
+        call->on_cancel = NULL;
+    }
     pthread_mutex_unlock(&call->lock);
+    if (on_cancel != NULL) {
+        on_cancel(call->on_cancel_ctx);
+    }
     if (wanted) {
         gp__server_queue_over(gp_server_call_ref(call));
     }
     batch_ended(call);
 }
 
+static gp_message *
+take_message(gp_server_call *call)
+{
+    gp_message *message = gp__message_from_buffer(call->incoming);
+
+    call->receiving = false;
+    call->incoming = NULL;
+    return message;
+}
+
 static void
 receive_complete(gp__event *event, bool ok)
 {
     gp_server_call *call = CALL_OF(event, receive);
+    gp_server_call_received *then;
+    void *ctx;
 
     (void)ok; /* |incoming| is NULL then */
     gp__gate_open(&call->server->poller, &call->received);
-    gp__server_call_readable(call);
+    pthread_mutex_lock(&call->lock);
+    then = call->on_received;
+    ctx = call->on_received_ctx;
+    call->on_received = NULL;
+    pthread_mutex_unlock(&call->lock);
+    if (then != NULL) {
+        then(ctx, take_message(call));
+    } else {
+        gp__server_call_readable(call);
+    }
     batch_ended(call);
 }
 
@@ -115,10 +145,16 @@ static void
 send_complete(gp__event *event, bool ok)
 {
     gp_server_call *call = CALL_OF(event, send);
+    gp_server_call_then *then = call->on_sent;
+    void *ctx = call->on_sent_ctx;
 
     (void)ok; /* a failed send means that the call is over */
+    call->on_sent = NULL;
     drop_outgoing(call);
     gp__gate_open(&call->server->poller, &call->sent);
+    if (then != NULL) {
+        then(ctx);
+    }
     batch_ended(call);
 }
 
@@ -140,6 +176,7 @@ gp__server_call_new(gp_server_call **out, gp_server *server)
     }
     atomic_init(&call->refs, 1);
     atomic_init(&call->sent.open, true);
+    atomic_init(&call->compression, GP_COMPRESS_DEFAULT);
     call->server = gp__server_ref(server);
     call->arrive.complete = arrive_complete;
     call->close.complete = close_complete;
@@ -151,7 +188,8 @@ gp__server_call_new(gp_server_call **out, gp_server *server)
     return 0;
 }
 
-static void
+/* Leaves the gate open, with nothing to take, if gRPC refuses. Returns whether it did not. */
+static bool
 start_receive(gp_server_call *call)
 {
     grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->incoming};
@@ -160,7 +198,9 @@ start_receive(gp_server_call *call)
     call->receiving = true;
     if (start_batch(call, &op, 1, &call->receive) < 0) {
         gp__gate_open(&call->server->poller, &call->received);
+        return false;
     }
+    return true;
 }
 
 void
@@ -217,6 +257,12 @@ gp_server_call_free_peer(char *peer)
     gpr_free(peer);
 }
 
+gp_auth_context *
+gp_server_call_auth_context(gp_server_call *call)
+{
+    return gp__auth_context(call->call);
+}
+
 int
 gp_server_call_receive(gp_server_call *call, gp_message **out, const gp_interrupt *interrupt)
 {
@@ -230,26 +276,86 @@ gp_server_call_receive(gp_server_call *call, gp_message **out, const gp_interrup
     if (rc < 0) {
         return rc; /* the receive goes on; the next call takes its result */
     }
-    call->receiving = false;
-    *out = gp__message_from_buffer(call->incoming);
-    call->incoming = NULL;
+    *out = take_message(call);
     return *out != NULL;
 }
 
-/* Add the initial metadata (none of the application's) to |ops| unless they have gone out. */
-static size_t
-add_initial_metadata(gp_server_call *call, grpc_op *ops)
+int
+gp_server_call_receive_then(gp_server_call *call, gp_message **out, gp_server_call_received *then,
+                            void *ctx)
 {
+    bool there;
+
+    *out = NULL;
+    if (!call->receiving) {
+        call->on_received = then;
+        call->on_received_ctx = ctx;
+        if (start_receive(call)) {
+            return 0;
+        }
+        call->on_received = NULL;
+    }
+    pthread_mutex_lock(&call->lock);
+    there = gp__gate_is_open(&call->received);
+    if (!there) {
+        call->on_received = then;
+        call->on_received_ctx = ctx;
+    }
+    pthread_mutex_unlock(&call->lock);
+    if (there) {
+        *out = take_message(call);
+    }
+    return there;
+}
+
+void
+gp_server_call_put_back(gp_server_call *call, gp_message *message)
+{
+    call->incoming = (grpc_byte_buffer *)message;
+    call->receiving = true;
+    gp__gate_open(&call->server->poller, &call->received);
+}
+
+void
+gp_server_call_set_compression(gp_server_call *call, int algorithm)
+{
+    atomic_store(&call->compression, algorithm);
+}
+
+void
+gp_server_call_skip_compression(gp_server_call *call)
+{
+    atomic_store(&call->plain, true);
+}
+
+/* Add what sends |items| (with room for one more) as initial metadata, unless they have gone out. */
+static size_t
+add_initial_metadata(gp_server_call *call, grpc_op *ops, grpc_metadata *items, size_t count)
+{
+    int compression = atomic_load(&call->compression);
     bool needed;
 
     pthread_mutex_lock(&call->lock);
     needed = !call->initial_sent;
     call->initial_sent = true;
     pthread_mutex_unlock(&call->lock);
+    if (compression != GP_COMPRESS_DEFAULT) {
+        items[count++] = gp__compression_metadata(compression);
+    }
     if (needed) {
-        ops[0] = (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA};
+        ops[0] = (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA,
+                           .data.send_initial_metadata = {.metadata = items, .count = count}};
     }
     return needed;
+}
+
+/* What sends |call->outgoing|. */
+static grpc_op
+message_op(gp_server_call *call)
+{
+    return (grpc_op){.op = GRPC_OP_SEND_MESSAGE,
+                     .flags = atomic_exchange(&call->plain, false) ? GRPC_WRITE_NO_COMPRESS : 0,
+                     .data.send_message.send_message = call->outgoing};
 }
 
 /* Wait for the send under way, if any, and take its place. */
@@ -264,61 +370,106 @@ take_send(gp_server_call *call, const gp_interrupt *interrupt)
     return rc;
 }
 
+/* The same without waiting, with |then| to be called at its end. */
+static int
+take_send_then(gp_server_call *call, gp_server_call_then *then, void *ctx)
+{
+    if (!gp__gate_is_open(&call->sent)) {
+        return GP_EINVAL;
+    }
+    gp__gate_close(&call->sent);
+    call->on_sent = then;
+    call->on_sent_ctx = ctx;
+    return 0;
+}
+
+/* Give the place that take_send() took back. */
+static int
+yield_send(gp_server_call *call)
+{
+    call->on_sent = NULL;
+    gp__gate_open(&call->server->poller, &call->sent);
+    return GP_ECLOSED;
+}
+
 /* Start a batch in the place that take_send() took. */
 static int
 start_send(gp_server_call *call, const grpc_op *ops, size_t count)
 {
     if (start_batch(call, ops, count, &call->send) < 0) {
         drop_outgoing(call);
-        gp__gate_open(&call->server->poller, &call->sent);
-        return GP_ECLOSED;
+        return yield_send(call);
     }
     return 0;
 }
 
-int
-gp_server_call_send_initial_metadata(gp_server_call *call, gp_metadata metadata)
+/* With the place for a send taken. */
+static int
+send_initial_metadata(gp_server_call *call, gp_metadata metadata)
 {
     grpc_metadata *items;
     grpc_op op;
-    int rc = gp__metadata_to_grpc(&items, metadata, 0);
+    int rc = gp__metadata_to_grpc(&items, metadata, 1);
 
     if (rc < 0) {
+        yield_send(call);
         return rc;
     }
-    if ((rc = take_send(call, NULL)) == 0) {
-        if (add_initial_metadata(call, &op) == 0) {
-            gp__gate_open(&call->server->poller, &call->sent);
-            rc = GP_ECLOSED;
-        } else {
-            op.data.send_initial_metadata.metadata = items;
-            op.data.send_initial_metadata.count = metadata.count;
-            rc = start_send(call, &op, 1);
-        }
-    }
+    rc = add_initial_metadata(call, &op, items, metadata.count) == 0 ? yield_send(call)
+                                                                     : start_send(call, &op, 1);
     gp__metadata_free(items, metadata.count);
     return rc;
 }
 
 int
-gp_server_call_send(gp_server_call *call, gp_bytes message, const gp_interrupt *interrupt)
+gp_server_call_send_initial_metadata(gp_server_call *call, gp_metadata metadata)
 {
+    int rc = take_send(call, NULL);
+
+    return rc < 0 ? rc : send_initial_metadata(call, metadata);
+}
+
+int
+gp_server_call_send_initial_metadata_then(gp_server_call *call, gp_metadata metadata,
+                                          gp_server_call_then *then, void *ctx)
+{
+    int rc = take_send_then(call, then, ctx);
+
+    return rc < 0 ? rc : send_initial_metadata(call, metadata);
+}
+
+/* With the place for a send taken. */
+static int
+send_message(gp_server_call *call, gp_bytes message)
+{
+    grpc_metadata own;
     grpc_op ops[2];
     size_t count;
-    int rc = take_send(call, interrupt);
 
-    if (rc < 0) {
-        return rc;
-    }
     if (gp_server_call_over(call)) {
-        gp__gate_open(&call->server->poller, &call->sent);
-        return GP_ECLOSED;
+        return yield_send(call);
     }
     call->outgoing = gp__byte_buffer_from_bytes(message);
-    count = add_initial_metadata(call, ops);
-    ops[count++] =
-        (grpc_op){.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->outgoing};
+    count = add_initial_metadata(call, ops, &own, 0);
+    ops[count++] = message_op(call);
     return start_send(call, ops, count);
+}
+
+int
+gp_server_call_send(gp_server_call *call, gp_bytes message, const gp_interrupt *interrupt)
+{
+    int rc = take_send(call, interrupt);
+
+    return rc < 0 ? rc : send_message(call, message);
+}
+
+int
+gp_server_call_send_then(gp_server_call *call, gp_bytes message, gp_server_call_then *then,
+                         void *ctx)
+{
+    int rc = take_send_then(call, then, ctx);
+
+    return rc < 0 ? rc : send_message(call, message);
 }
 
 static void
@@ -326,6 +477,7 @@ end(gp_server_call *call, const gp_bytes *message, int code, gp_bytes details, g
 {
     grpc_slice details_slice = gp__slice_from_bytes(details);
     grpc_metadata *items;
+    grpc_metadata own;
     grpc_op ops[3];
     size_t count;
     bool first;
@@ -342,11 +494,10 @@ end(gp_server_call *call, const gp_bytes *message, int code, gp_bytes details, g
         return;
     }
     take_send(call, NULL); /* the status must not overtake a message that waits for flow control */
-    count = add_initial_metadata(call, ops);
+    count = add_initial_metadata(call, ops, &own, 0);
     if (message != NULL) {
         call->outgoing = gp__byte_buffer_from_bytes(*message);
-        ops[count++] =
-            (grpc_op){.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->outgoing};
+        ops[count++] = message_op(call);
     }
     ops[count++] = (grpc_op){.op = GRPC_OP_SEND_STATUS_FROM_SERVER,
                              .data.send_status_from_server = {
@@ -384,7 +535,23 @@ gp_server_call_over(const gp_server_call *call)
 bool
 gp_server_call_cancelled(const gp_server_call *call)
 {
-    return atomic_load(&call->cancelled);
+    /* The end of the requests may be known before the end of the call. */
+    return atomic_load(&call->cancelled) || grpc_call_failed_before_recv_message(call->call);
+}
+
+int
+gp_server_call_on_cancel(gp_server_call *call, gp_server_call_then *then, void *ctx)
+{
+    int rc = GP_ECLOSED;
+
+    pthread_mutex_lock(&call->lock);
+    if (then != NULL ? !call->over : call->on_cancel != NULL) {
+        call->on_cancel = then;
+        call->on_cancel_ctx = ctx;
+        rc = 0;
+    }
+    pthread_mutex_unlock(&call->lock);
+    return rc;
 }
 
 int

@@ -221,8 +221,8 @@ run_over(gp_server *server)
  * Close the connections once no call is left on them: a client that keeps its connection open while
  * it waits for us to be gone must not keep us. Lock held.
  */
-static void
-hang_up_if_idle(gp_server *server)
+void
+gp__server_hang_up_if_idle(gp_server *server)
 {
     if (server->stopping && !server->hung_up && server->active == 0 && server->over == NULL &&
         atomic_load(&server->batches) == 0) {
@@ -263,7 +263,7 @@ run_worker(void *arg)
     while (!all_done(server)) {
         gp_server_call *call;
 
-        hang_up_if_idle(server);
+        gp__server_hang_up_if_idle(server);
         if (server->over != NULL) {
             run_over(server);
             claim = true;

@@ -2,11 +2,18 @@
 
 #define STREAM "/plugin.GRPCStdio/StreamStdio"
 
+/* Each message asks for the next. */
 static void
 discard(void *ctx, gp_message *message)
 {
-    (void)ctx;
-    gp_message_free(message);
+    gp_call *call = ctx;
+
+    while (message != NULL) {
+        gp_message_free(message);
+        if (gp_call_receive_then(call, &message, discard, call) == 0) {
+            return;
+        }
+    }
 }
 
 int
@@ -19,7 +26,9 @@ gp__stdio_drain(gp_call **out, gp_channel *channel, gp_error *err)
     int rc = gp_call_start_stream(out, channel, &options, &empty, err);
 
     if (rc == 0) {
-        gp_call_pump(*out, discard, NULL);
+        gp_message *none;
+
+        gp_call_receive_then(*out, &none, discard, *out);
     }
     return rc;
 }

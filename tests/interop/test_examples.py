@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 KV = ROOT / "examples" / "kv"
+GREETER = ROOT / "examples" / "greeter"
 KV_GO = ROOT / "build" / "examples" / "kv-go"
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
@@ -58,6 +59,12 @@ def test_kv_example(kv_plugin: str, tmp_path: Path) -> None:
     assert "stored a value\n" in output
 
 
+def test_kv_example_with_asyncio(kv_plugin: str, tmp_path: Path) -> None:
+    output = run(KV / "host_async.py", directory=tmp_path, KV_PLUGIN=kv_plugin)
+    assert output.startswith("put and got 100 values\n")
+    assert output.endswith("its exit status is 0\n")
+
+
 def test_kv_example_with_a_plugin_that_fails(tmp_path: Path) -> None:
     command = [sys.executable, str(KV / "host.py"), "false"]
     done = subprocess.run(
@@ -65,6 +72,15 @@ def test_kv_example_with_a_plugin_that_fails(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.startswith("the plugin failed: false: ")
+
+
+@pytest.mark.parametrize("grpcio", [True, False], ids=["grpcio", "no grpcio"])
+def test_greeter_example(grpcio: bool, tmp_path: Path) -> None:
+    if not grpcio:
+        (tmp_path / "grpc.py").write_text("raise ImportError('there is no grpcio here')\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    output = run(GREETER / "host.py", "you", "", directory=tmp_path, PYTHONPATH=path)
+    assert output == "hello, you\nINVALID_ARGUMENT: nobody to greet\n"
 
 
 def programs(page: str) -> dict[str, str]:
@@ -76,22 +92,27 @@ def programs(page: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("page", "output"),
-    [("README.md", "b'hello, world'\n"), ("docs/first-plugin.md", "b'world'\n")],
+    [
+        ("README.md", "hello, world\n"),
+        ("docs/first-plugin.md", "b'world'\n"),
+        ("docs/services.md", "hello, world\nnobody to greet\n"),
+    ],
 )
 def test_programs_in_the_documentation(page: str, output: str, tmp_path: Path) -> None:
     for name, text in programs(page).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    if (tmp_path / "kv.proto").exists():
+    for proto in tmp_path.glob("*.proto"):
         run(
             *("-m", "grpc_tools.protoc", "-I", ".", "--python_out=.", "--grpc_python_out=."),
-            "kv.proto",
+            proto.name,
             directory=tmp_path,
         )
     assert run("host.py", directory=tmp_path) == output
 
 
 def test_links_in_the_documentation() -> None:
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), KV / "README.md"]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    pages += [KV / "README.md", GREETER / "README.md"]
     broken = [
         f"{page.relative_to(ROOT)}: {target}"
         for page in pages

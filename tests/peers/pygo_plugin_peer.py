@@ -78,7 +78,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", choices=["unix", "tcp"], default="unix")
     parser.add_argument("--versions", default="1", help="protocol versions, comma-separated")
-    parser.add_argument("--server", choices=["core", "grpcio"], default="core")
+    parser.add_argument("--server", choices=["core", "grpcio", "aio"], default="core")
     parser.add_argument("--workers", type=int, help="handlers that run at the same time")
     parser.add_argument("--log-lines", type=int, default=0, help="log entries before serving")
     parser.add_argument("--lifetime", type=float, default=600, help="seconds until exit anyway")
@@ -126,6 +126,13 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace, config: ServeConfig) -> None:
+    if arguments.server == "aio":
+        import asyncio
+
+        from pygo_plugin import aio
+
+        asyncio.run(aio.serve(config))
+        return
     if arguments.server == "grpcio":
         served = GrpcioServer(config).serve(wait=True)
     elif arguments.workers:

@@ -250,6 +250,44 @@ def test_serve_config() -> None:
         config.network = "udp"
 
 
+class Interceptor:
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        return continuation(details)
+
+
+def test_workers_and_interceptors_of_a_serve_config() -> None:
+    config = ServeConfig()
+    assert (config.max_workers, config.interceptors) == (None, ())
+    first, second = Interceptor(), Interceptor()
+    config = ServeConfig(max_workers=4, interceptors=[first, second])
+    assert (config.max_workers, config.interceptors) == (4, (first, second))
+    config.max_workers = None
+    config.interceptors = iter([second])  # type: ignore[assignment]
+    assert (config.max_workers, config.interceptors) == (None, (second,))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "kind", "words"),
+    [
+        ("max_workers", 0, ConfigError, "max_workers"),
+        ("max_workers", -1, ConfigError, "max_workers"),
+        ("max_workers", 1.5, TypeError, "max_workers must be an int, not float"),
+        ("max_workers", True, TypeError, "max_workers"),
+        ("interceptors", None, TypeError, r"a list of grpc\.ServerInterceptor, not None"),
+        ("interceptors", "all", TypeError, r"a list of grpc\.ServerInterceptor, not str"),
+        ("interceptors", Interceptor(), TypeError, "a list"),
+        ("interceptors", [Interceptor(), 5], TypeError, r"interceptors\[1\] must be"),
+    ],
+)
+def test_wrong_workers_and_interceptors(
+    option: str, value: Any, kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        ServeConfig(**{option: value})
+    with pytest.raises(kind, match=words):
+        setattr(ServeConfig(), option, value)
+
+
 def test_plugins_count_as_the_handshakes_version() -> None:
     plain, versioned = {"kv": Nothing()}, {"kv": Nothing()}
     config = ServeConfig(

@@ -401,6 +401,85 @@ def test_logging_of_the_author_stays(run: Run, peers: Any) -> None:
     assert "own: a message\n" in process.communicate(timeout=30)[1]
 
 
+# ---- The server of the configuration ------------------------------------------------------------
+
+CONFIGURED = """
+import threading
+
+import grpc
+from pygo_plugin import *
+from pygo_plugin_peer import HANDSHAKE, KVPlugin
+
+together = threading.Barrier({together})
+
+
+class Guard(grpc.ServerInterceptor):
+    def intercept_service(self, continuation, details):
+        if details.method.startswith("/kv.KV/") and ("token", "right") not in [
+            tuple(item) for item in details.invocation_metadata
+        ]:
+            return grpc.unary_unary_rpc_method_handler(self.refuse)
+        return continuation(details)
+
+    def refuse(self, request, context):
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you?")
+
+
+class Meeting(Plugin):
+    def server_register(self, server):
+        handler = grpc.unary_unary_rpc_method_handler(self.meet)
+        server.add_registered_method_handlers("meeting.Meeting", {{"Meet": handler}})
+
+    def meet(self, request, context):
+        try:
+            together.wait({patience})
+        except threading.BrokenBarrierError:
+            return b"alone"
+        return b"together"
+
+
+plugins = {{"kv": KVPlugin(), "meeting": Meeting()}}
+serve(ServeConfig(handshake_config=HANDSHAKE, plugins=plugins, {options}))
+"""
+
+
+def configured(run: Run, options: str, together: int = 1, patience: float = 20) -> list[str]:
+    script = CONFIGURED.format(options=options, together=together, patience=patience)
+    return handshake(run([sys.executable, "-c", script]))
+
+
+def test_interceptors_of_the_configuration(run: Run) -> None:
+    import grpc
+    import kv_pb2
+    import kv_pb2_grpc
+
+    fields = configured(run, "interceptors=[Guard()]")
+    with grpc.insecure_channel(f"unix:{fields[3]}") as channel:
+        kv = kv_pb2_grpc.KVStub(channel)
+        request = kv_pb2.PutRequest(key="key", value=b"value")
+        with pytest.raises(grpc.RpcError) as caught:
+            kv.Put(request, timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        kv.Put(request, timeout=10, metadata=[("token", "right")])
+    shut_down(fields)
+
+
+@pytest.mark.parametrize(
+    ("workers", "patience", "found"), [(2, 20, {b"together"}), (1, 0.1, {b"alone"})]
+)
+def test_workers_of_the_configuration(
+    run: Run, workers: int, patience: float, found: set[bytes]
+) -> None:
+    import grpc
+
+    fields = configured(run, f"max_workers={workers}", 2, patience)
+    with grpc.insecure_channel(f"unix:{fields[3]}") as channel:
+        meet = channel.unary_unary("/meeting.Meeting/Meet")
+        meetings = [meet.future(b"", timeout=40) for _ in range(2)]
+        assert {meeting.result() for meeting in meetings} == found
+    shut_down(fields)
+
+
 # ---- Inside this process ------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "gp/channel.h"
+#include "gp/credentials.h"
 #include "gp/error.h"
 #include "gp/message.h"
 #include "gp/runtime.h"
@@ -25,15 +26,13 @@ enum {
     GP_CALL_ONE_REPLY = 1 << 3,      /* stream: there is one reply, for gp_call_take_reply() */
 };
 
-/* As gRPC's compression algorithms. */
-enum { GP_COMPRESS_DEFAULT = -1, GP_COMPRESS_NONE, GP_COMPRESS_DEFLATE, GP_COMPRESS_GZIP };
-
 typedef struct gp_call_options {
     gp_bytes method; /* "/package.Service/Method" */
     gp_metadata metadata;
     int64_t timeout_ns; /* negative: none */
     unsigned flags;
     int compression;
+    const gp_call_credentials *credentials; /* borrowed; NULL: none besides the channel's */
 } gp_call_options;
 
 /* How a call ended. Lives as long as the call. */
@@ -101,10 +100,25 @@ int gp_call_send_close(gp_call *call, const gp_interrupt *interrupt);
 int gp_call_receive(gp_call *call, gp_message **out, const gp_interrupt *interrupt);
 
 /*
- * Instead of gp_call_receive(): have |take| called for each message, on the polling thread, with no
- * lock held; it must not block, and frees the message. The call is then served although nobody waits.
+ * The same without waiting. What happens later is told once by |then|, on the polling thread, with no
+ * lock held; it must not block. It owns the message, NULL is the end of the stream, and it may ask for
+ * the next one. Whether the call is served meanwhile is up to gp_call_attend().
  */
-void gp_call_pump(gp_call *call, void (*take)(void *ctx, gp_message *message), void *ctx);
+typedef void gp_call_received(void *ctx, gp_message *message);
+typedef void gp_call_then(void *ctx);
+
+/* Returns: 1 with |out| set when a message is there at once, otherwise 0: |then| will be called. */
+int gp_call_receive_then(gp_call *call, gp_message **out, gp_call_received *then, void *ctx);
+
+/*
+ * Send |message|, or that none follows if it is NULL; |then| is called when the next one may be sent.
+ *
+ * Returns: 0; GP_ECLOSED when the call is over, GP_EINVAL while a send is under way: no |then|.
+ */
+int gp_call_send_then(gp_call *call, const gp_bytes *message, gp_call_then *then, void *ctx);
+
+/* Returns: 1 when gp_call_initial_metadata() would not wait, otherwise 0: |then| will be called. */
+int gp_call_initial_metadata_then(gp_call *call, gp_call_then *then, void *ctx);
 
 /* Wait for the initial metadata. Returns 0 or GP_EUSER. |out| is empty if none came. */
 int gp_call_initial_metadata(gp_call *call, gp_metadata *out, const gp_interrupt *interrupt);

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "gp/credentials.h"
 #include "gp/error.h"
 #include "gp/runtime.h"
 
@@ -22,13 +23,20 @@ typedef struct gp_channel_arg {
 typedef struct gp_channel_options {
     const gp_channel_arg *args; /* added to ours, and winning over them */
     size_t args_count;
+    const gp_channel_credentials *credentials; /* borrowed; NULL: no TLS */
+    /*
+     * Begin with gRPC's own arguments, for servers that are no plugins: retries, proxies, shared
+     * connections and its limit on the size of messages.
+     */
+    bool general;
 } gp_channel_options;
 
 /* As gRPC's connectivity states. */
 enum { GP_IDLE, GP_CONNECTING, GP_READY, GP_TRANSIENT_FAILURE, GP_SHUTDOWN };
 
 /*
- * Make a channel to |target| ("unix:/path" or "host:port"). Connects at the first call.
+ * Make a channel to |target| ("unix:/path", "host:port", "dns:///host:port" or another of gRPC's
+ * schemes). Connects at the first call.
  *
  * Returns: 0, or GP_EINVAL, GP_ENOMEM, GP_EFORKED. Threads: any.
  */
@@ -44,6 +52,9 @@ int gp_channel_view(gp_channel **out, gp_channel *channel, gp_error *err);
 gp_channel *gp_channel_ref(gp_channel *channel);
 void gp_channel_unref(gp_channel *channel);
 
+/* Whether it has credentials, so that calls may have theirs. */
+bool gp_channel_secure(const gp_channel *channel);
+
 /* Cancel every call and refuse new ones. Idempotent. Threads: any. */
 void gp_channel_close(gp_channel *channel);
 
@@ -57,5 +68,14 @@ int gp_channel_state(gp_channel *channel, bool connect);
  */
 int gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
                           const gp_interrupt *interrupt);
+
+/*
+ * Have |then| called once, on the polling thread, when the state is or may be another than |last|: at
+ * a change, when the connection goes, or after |timeout_ms|. It must not block.
+ *
+ * Returns: 0, GP_ENOMEM or GP_EFORKED.
+ */
+int gp_channel_watch_state(gp_channel *channel, int last, int64_t timeout_ms,
+                           void (*then)(void *ctx), void *ctx);
 
 #endif

@@ -35,6 +35,9 @@ void gp_message_copy(const gp_message *message, void *out);
 
 void gp_message_free(gp_message *message);
 
+/* As gRPC's compression algorithms. DEFAULT is what the channel or the server does anyway. */
+enum { GP_COMPRESS_DEFAULT = -1, GP_COMPRESS_NONE, GP_COMPRESS_DEFLATE, GP_COMPRESS_GZIP };
+
 /* Whether gRPC may send this key, or this value under a key without "-bin". */
 int gp_metadata_key_valid(gp_bytes key);
 int gp_metadata_value_valid(gp_bytes value);

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "gp/channel.h"
+#include "gp/credentials.h"
 #include "gp/error.h"
 #include "gp/message.h"
 #include "gp/runtime.h"
@@ -31,8 +32,13 @@ typedef struct gp_server_handler {
     void (*run)(void *ctx, gp_server_call *call, void *data);
     /* A thread that has run any of the above ends. */
     void (*thread_exit)(void *ctx);
-    /* Nothing of the above will be called any more. */
+    /* Nothing of the above and below will be called any more. */
     void (*release)(void *ctx);
+    /*
+     * Not NULL: instead of |begin|, for every call, on the polling thread. The application answers it
+     * on a thread of its own and then hands it back; or it delegates it to |run|. Must not block.
+     */
+    void (*take)(void *ctx, gp_server_call *call);
 } gp_server_handler;
 
 typedef struct gp_server_options {
@@ -42,6 +48,11 @@ typedef struct gp_server_options {
     int max_concurrent; /* beyond it calls get RESOURCE_EXHAUSTED; 0: no limit */
     const gp_channel_arg *args;
     size_t args_count;
+    /*
+     * A server that is no plugin: begin with gRPC's own arguments, shared ports and its limit on the
+     * size of messages, and leave the modes of unix sockets to the umask.
+     */
+    bool general;
 } gp_server_options;
 
 int gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err);
@@ -52,6 +63,12 @@ int gp_server_new(gp_server **out, const gp_server_options *options, gp_error *e
  */
 int gp_server_listen(gp_server *server, const char *address, int *bound_port, gp_error *err);
 
+/* The same with TLS. |credentials| are borrowed; NULL: none. */
+int gp_server_listen_secure(gp_server *server, const char *address,
+                            const gp_server_credentials *credentials, int *bound_port,
+                            gp_error *err);
+
+/* Once. Returns: 0; GP_EINVAL after a start or a stop; GP_EOS. */
 int gp_server_start(gp_server *server, gp_error *err);
 
 /*
@@ -62,6 +79,12 @@ void gp_server_stop(gp_server *server, int64_t grace_ms);
 
 /* Wait until the server has stopped. Returns 0, GP_ETIMEOUT or GP_EUSER. */
 int gp_server_wait(gp_server *server, int64_t timeout_ms, const gp_interrupt *interrupt);
+
+/*
+ * Have |then| called once, on the polling thread, when the server has stopped; it must not block.
+ * Before gp_server_start(), at most once.
+ */
+void gp_server_on_stopped(gp_server *server, void (*then)(void *ctx), void *ctx);
 
 /* Whether gp_server_stop() has been called, by us or by the host's Shutdown. */
 bool gp_server_stopping(gp_server *server);
@@ -91,6 +114,9 @@ double gp_server_call_time_remaining(const gp_server_call *call);
 char *gp_server_call_peer(gp_server_call *call);
 void gp_server_call_free_peer(char *peer);
 
+/* Who the client is: a copy, to be freed; without properties when unknown. NULL: out of memory. */
+gp_auth_context *gp_server_call_auth_context(gp_server_call *call);
+
 /*
  * Receive one message. Blocks (polling meanwhile, if nobody else does).
  * Returns: 1 with |out| set, 0 at the end of the requests or when the call was cancelled, GP_EUSER.
@@ -100,8 +126,53 @@ int gp_server_call_receive(gp_server_call *call, gp_message **out, const gp_inte
 /* Returns 0, or GP_ECLOSED when they or a message have gone out before or the call is over. */
 int gp_server_call_send_initial_metadata(gp_server_call *call, gp_metadata metadata);
 
+/* Compress the messages as GP_COMPRESS_* says. Has no effect once initial metadata have gone out. */
+void gp_server_call_set_compression(gp_server_call *call, int algorithm);
+
+/* Send the next message uncompressed, whatever the compression. */
+void gp_server_call_skip_compression(gp_server_call *call);
+
 /* Send one message of a stream; blocks while the previous one waits. 0, GP_ECLOSED or GP_EUSER. */
 int gp_server_call_send(gp_server_call *call, gp_bytes message, const gp_interrupt *interrupt);
+
+/*
+ * The same without waiting: what happens later is told once by |then|, on the polling thread, with no
+ * lock held; it must not block. It owns the message; NULL is the end.
+ */
+typedef void gp_server_call_received(void *ctx, gp_message *message);
+typedef void gp_server_call_then(void *ctx);
+
+/* Returns: 1 with |out| set (NULL: the end) when that is known at once, 0: |then| will be called. */
+int gp_server_call_receive_then(gp_server_call *call, gp_message **out,
+                                gp_server_call_received *then, void *ctx);
+
+/* Undo a receive: the next one gives |message| again (NULL: the end). None is under way. */
+void gp_server_call_put_back(gp_server_call *call, gp_message *message);
+
+/*
+ * |then| is called when the next message may be sent.
+ * Returns: 0; GP_ECLOSED as the functions above, GP_EINVAL while a send is under way: no |then|.
+ */
+int gp_server_call_send_then(gp_server_call *call, gp_bytes message, gp_server_call_then *then,
+                             void *ctx);
+int gp_server_call_send_initial_metadata_then(gp_server_call *call, gp_metadata metadata,
+                                              gp_server_call_then *then, void *ctx);
+
+/*
+ * Have |then| called if the call ends before it is answered, on the polling thread; it must not block.
+ * One at a time; NULL takes it back. Returns: 0, or GP_ECLOSED: too late, because the call is over, or
+ * (for NULL) because |then| has been called or is about to be.
+ */
+int gp_server_call_on_cancel(gp_server_call *call, gp_server_call_then *then, void *ctx);
+
+/* A call that was taken (see |take|): its handler is done with it. Any thread; it has been ended. */
+void gp_server_call_hand_back(gp_server_call *call);
+
+/*
+ * A call that was taken: have |run| answer it with |data| after all, as soon as a worker is free, and
+ * with |wants_message| not before its first message is there.
+ */
+void gp_server_call_delegate(gp_server_call *call, void *data, bool wants_message);
 
 /* End the call. Only the first end counts. Never blocks for long. */
 void gp_server_call_finish(gp_server_call *call, int code, gp_bytes details, gp_metadata trailing);

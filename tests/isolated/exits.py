@@ -1,0 +1,188 @@
+"""Ways in which an interpreter ends with something of ours still alive."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import tempfile
+import threading
+from typing import Any
+
+from host import DEADLINE, hanging, main, make_client, pb, wait_until
+
+kept: list[Any] = []  # alive until the modules go
+
+
+def client() -> None:
+    for _ in range(2):
+        kept.append(make_client())
+        kept[-1].start()
+        print(kept[-1].pid, flush=True)
+
+
+def used_by(use: Any) -> None:
+    started = make_client()
+    _, probe = started.dispense("probe")
+    print(started.pid, flush=True)
+    kept.extend([started, probe, use(probe)])
+
+
+def future() -> None:
+    def use(probe: Any) -> Any:
+        call = probe.Hang.future(pb.HangRequest())
+        call.add_done_callback(kept.append)
+        wait_until(lambda: hanging(probe))
+        return call
+
+    used_by(use)
+
+
+def stream() -> None:
+    def use(probe: Any) -> Any:
+        call = probe.Count(pb.CountRequest(n=1000, size=1000))
+        next(call)
+        return call
+
+    used_by(use)
+
+
+def requests() -> None:
+    never = threading.Event()
+
+    def endless() -> Any:
+        yield pb.ChatMessage(payload=b"x")
+        never.wait()
+
+    def use(probe: Any) -> Any:
+        call = probe.Chat(endless())
+        next(call)
+        return call
+
+    used_by(use)
+
+
+def subscription() -> None:
+    seen = threading.Event()
+    started = make_client()
+    channel, _ = started.dispense("probe")
+    channel.subscribe(lambda state: seen.set(), try_to_connect=True)
+    seen.wait(DEADLINE)
+    print(started.pid, flush=True)
+    kept.append(channel)
+
+
+def thread() -> None:
+    """The main thread is done long before the one that uses the plugin."""
+    main_thread = threading.main_thread()
+
+    def run() -> None:
+        started = make_client()
+        _, probe = started.dispense("probe")
+        print(started.pid, flush=True)
+        main_thread.join(DEADLINE)
+        assert probe.Echo(pb.EchoRequest(payload=b"x"), timeout=DEADLINE).payload == b"x"
+        kept.append(started)
+
+    threading.Thread(target=run).start()
+
+
+def daemons() -> None:
+    """Threads that call for ever, in every way, and are overtaken by the end."""
+    started = make_client()
+    print(started.start() and started.pid, flush=True)
+    going = threading.Semaphore(0)
+
+    def call(way: int) -> None:
+        _, probe = started.dispense("probe")
+        try:
+            while True:
+                if way == 0:
+                    probe.Echo(pb.EchoRequest())
+                elif way == 1:
+                    probe.Echo.future(pb.EchoRequest()).result()
+                elif way == 2:
+                    list(probe.Count(pb.CountRequest(n=10)))
+                elif way == 3:
+                    going.release()
+                    probe.Hang(pb.HangRequest())
+                else:
+                    list(probe.Chat(iter([pb.ChatMessage()] * 10)))
+                going.release()
+        except Exception:
+            return  # the plugin was killed below us
+
+    for way in range(5):
+        threading.Thread(target=call, args=(way,), daemon=True).start()
+    for _ in range(50):
+        going.acquire()
+
+
+def server() -> None:
+    serve(block=False)
+
+
+def busy_server() -> None:
+    serve(block=True)
+
+
+def serve(block: bool) -> None:
+    import grpc
+
+    from pygo_plugin import _channel
+    from pygo_plugin._server import Server
+
+    entered = threading.Event()
+
+    def behavior(request: bytes, context: Any) -> bytes:
+        ended = threading.Event()
+        context.add_callback(ended.set)
+        entered.set()
+        if block:
+            ended.wait(DEADLINE)
+        return request
+
+    directory = tempfile.TemporaryDirectory()
+    target = f"unix:{directory.name}/socket"
+    made = Server()
+    made.add_insecure_port(target)
+    handler = grpc.unary_unary_rpc_method_handler(behavior)
+    made.add_registered_method_handlers("test.T", {"M": handler})
+    made.start()
+    channel = _channel.Channel(target)
+    kept.extend([made, channel, channel.unary_unary("/test.T/M").future(b"")])
+    assert entered.wait(DEADLINE)
+    atexit.register(directory.cleanup)
+
+
+def kill_at_exit() -> None:
+    """An exit handler of the author's that was there first comes last, and finds all gone."""
+    started = make_client()
+
+    def late() -> None:
+        os.write(1, f"{started.exited()}\n".encode())
+        started.kill()
+
+    atexit.unregister(late)
+    atexit.register(late)
+    started.start()
+    print(started.pid, flush=True)
+
+
+def unused() -> None:
+    """Made, and never started."""
+    kept.append(make_client())
+
+
+main(
+    client,
+    future,
+    stream,
+    requests,
+    subscription,
+    thread,
+    daemons,
+    server,
+    busy_server,
+    kill_at_exit,
+    unused,
+)

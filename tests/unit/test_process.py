@@ -1,0 +1,150 @@
+"""What belongs to a whole process: signals, forks, the interpreter's end, and what is left behind.
+
+Each test runs a script of tests/isolated in an interpreter of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ISOLATED = Path(__file__).resolve().parents[1] / "isolated"
+
+# The bound on every script: a hang is a failure, whatever the machine.
+PATIENCE = 60.0
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+pytestmark = pytest.mark.usefixtures("no_leftovers")
+
+
+@pytest.fixture
+def run(peers: Any) -> Run:
+    """Runs `script.py MODE` with a plugin of the kind."""
+
+    def start(
+        script: str, mode: str, kind: str = "python", **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, ISOLATED / script, mode, json.dumps(peers.plugin(kind))],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            **options,
+        )
+
+    return start
+
+
+def output(done: subprocess.CompletedProcess[str]) -> str:
+    """What the script printed; it must have ended well, and quietly."""
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return done.stdout
+
+
+# ---- Signals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["unary", "with_call", "future", "stream", "start"])
+def test_ctrl_c(run: Run, mode: str) -> None:
+    assert output(run("interrupts.py", mode)) == "interrupted\ncancelled\n"
+
+
+def test_signal_handlers_run_during_calls(run: Run) -> None:
+    assert output(run("interrupts.py", "handler")) == "handled True CANCELLED\n"
+
+
+# ---- Processes of the host's --------------------------------------------------------------------
+
+
+def test_forked_child_is_refused_everything(run: Run) -> None:
+    assert output(run("forks.py", "use")) == "not refused: []\n7\n" * 3 + "'' False False\n"
+
+
+def test_forked_children_that_just_end(run: Run) -> None:
+    assert output(run("forks.py", "leave")) == "{0} False\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "result"), [("fork", "True"), ("spawn", "b'x'"), ("forkserver", "b'x'")]
+)
+def test_multiprocessing(run: Run, method: str, result: str) -> None:
+    assert output(run("forks.py", method)) == f"{result}\n0 ''\n"
+
+
+def test_subprocesses_during_calls(run: Run) -> None:
+    assert output(run("forks.py", "programs")) == "''\n"
+
+
+# ---- The interpreter's end ----------------------------------------------------------------------
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize(
+    "mode",
+    ["client", "future", "stream", "requests", "subscription", "thread", "daemons", "unused"],
+)
+def test_exit_with_live_clients(run: Run, eventually: Any, mode: str) -> None:
+    pids = [int(line) for line in output(run("exits.py", mode)).split()]
+    assert len(pids) == {"client": 2, "unused": 0}.get(mode, 1)
+    for pid in pids:
+        eventually(lambda pid=pid: gone(pid), "the plugin's end")
+
+
+@pytest.mark.parametrize("mode", ["server", "busy_server"])
+def test_exit_with_a_live_server(run: Run, mode: str) -> None:
+    assert output(run("exits.py", mode)) == ""
+
+
+def test_exit_handlers_of_the_author(run: Run, eventually: Any) -> None:
+    pid, exited = output(run("exits.py", "kill_at_exit")).split()
+    assert exited == "True"
+    eventually(lambda: gone(int(pid)), "the plugin's end")
+
+
+# ---- What is around a process -------------------------------------------------------------------
+
+
+def test_subinterpreters_are_refused(run: Run) -> None:
+    first, second, third = output(run("subinterpreter.py", "")).splitlines()
+    for line in (first, second):
+        assert line.startswith("ImportError: ")
+        assert "subinterpreter" in line
+    assert third == "main: pygo_plugin._core"
+
+
+@pytest.fixture
+def terminal() -> Iterator[int]:
+    ours, theirs = os.openpty()
+    yield theirs
+    os.close(theirs)
+    os.close(ours)
+
+
+@pytest.mark.parametrize("kind", ["python", "go"])
+def test_plugins_inherit_the_terminal(run: Run, kind: str, terminal: int) -> None:
+    assert output(run("terminal.py", "stdin", kind, stdin=terminal)) == "True\n"
+    assert output(run("terminal.py", "stdin", kind, stdin=subprocess.DEVNULL)) == "False\n"
+
+
+# ---- Leaks --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["cycles", "calls"])
+def test_nothing_grows(run: Run, socket_dir: Path, mode: str) -> None:
+    found = json.loads(output(run("leaks.py", mode, "go")))
+    # The first third warms up: pools, caches, and what the allocator keeps.
+    for resource in ("descriptors", "threads", "children"):
+        assert found[resource][2] <= found[resource][1], found
+    assert found["memory"][2] - found["memory"][1] < 1 << 20, found
+    assert [path for path in socket_dir.rglob("*") if path.is_socket()] == []
