@@ -5,12 +5,12 @@
 #include "rpc/convert.h"
 
 /*
- * How long the seat may stay free before the standby thread takes it. Each look that finds nothing
- * wrong doubles the time: waking up a thousand times a second costs little by itself, but makes the
- * scheduler move the two ends of a busy connection apart, which doubles the latency of a call.
+ * How often the standby thread looks at the seat, and, once it has found it free, how long it stays
+ * free before the thread takes it. Looking a thousand times a second would cost little by itself, but
+ * make the scheduler move the two ends of a busy connection apart, which doubles a call's latency.
  */
-static const int64_t tick = 500000;
-static const int64_t longest_tick = 32 * 500000;
+static const int64_t look_ns = 20000000;
+static const int64_t tick_ns = 500000;
 
 struct gp__waiter {
     gp__gate *gate;      /* borrowed: what it waits for */
@@ -229,8 +229,7 @@ wanted_at_once(const gp__poller *poller)
 bool
 gp__poller_watch(gp__poller *poller)
 {
-    int64_t interval = tick;
-    bool suspicious = false; /* the seat was free at the last look: look again after one tick */
+    bool suspicious = false; /* the seat was free at the last look */
 
     for (;;) {
         unsigned long turns = poller->turns;
@@ -239,11 +238,12 @@ gp__poller_watch(gp__poller *poller)
         if (wanted_at_once(poller)) {
             return true;
         }
-        poller->parked = poller->taken && interval >= longest_tick && !poller->busy;
+        poller->parked = poller->taken && !poller->busy;
         rc = gp__cond_wait_until(&poller->standby, &poller->lock,
                                  poller->parked ? GP__FOREVER
-                                                : gp__now() + (suspicious ? tick : interval));
+                                                : gp__now() + (suspicious ? tick_ns : look_ns));
         if (rc != GP_ETIMEOUT) {
+            poller->busy = true; /* there was nothing to see yet */
             return wanted_at_once(poller);
         }
         poller->busy = turns != poller->turns;
@@ -252,6 +252,5 @@ gp__poller_watch(gp__poller *poller)
             return true;
         }
         suspicious = !poller->taken && !suspicious;
-        interval = interval < longest_tick ? 2 * interval : longest_tick;
     }
 }

@@ -4,8 +4,8 @@
  * gRPC polls with a single epoll call per process; a second thread inside it only adds a hand-over.
  * So there is one seat. Whoever waits for something takes the seat if it is free and handles what
  * comes in, for itself and for the others, who sleep. When it has what it waited for it leaves
- * quietly: it is likely to be back in a microsecond with the next call. A standby thread looks
- * in once a tick and takes a seat that nobody has used for a whole tick:
+ * quietly: it is likely to be back in a microsecond with the next call. A standby thread looks in
+ * from time to time and takes a seat that stays free for a tick:
  *
  *                  wait / turn                    gate opens / event handled
  *        (free) ----------------> (polling) ------------------------------> (free)

@@ -106,10 +106,10 @@ struct gp_server {
     int idle_count;
     pthread_cond_t changed; /* for joining and for the grace thread */
     int threads;
-    int running;                           /* workers inside the handler */
-    int active;                            /* calls that the handler is not done with */
-    bool has_standby;                      /* a worker is in gp__poller_watch() */
-    unsigned char slow[GP__METHOD_PLACES]; /* calls for which a method counts as slow */
+    int running;                  /* workers inside the handler */
+    int active;                   /* calls that the handler is not done with */
+    bool has_standby;             /* a worker is in gp__poller_watch() */
+    bool slow[GP__METHOD_PLACES]; /* methods whose last call took longer than a tick */
     bool started;
     bool stopping;
     bool hung_up; /* the connections have been closed */

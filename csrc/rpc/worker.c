@@ -131,12 +131,11 @@ begin_call(gp_server *server, gp_server_call *call)
 
 /*
  * Methods that have been found slow are not waited for until a tick has passed: the seat is offered
- * before they run. After a few calls they have to be found slow again.
+ * before they run, until one of them turns out to be quick.
  */
-enum { SLOW_CALLS = 32 };
 static const int64_t slow_ns = 500000;
 
-static unsigned char *
+static bool *
 place_of(gp_server *server, const gp_server_call *call)
 {
     gp_bytes path = gp_server_call_method(call);
@@ -154,9 +153,9 @@ static void
 run_handler(gp_server *server, gp_server_call *call)
 {
     gp__poller *poller = &server->poller;
-    unsigned char *slow = place_of(server, call);
+    bool *slow = place_of(server, call);
     unsigned long takeovers = poller->takeovers;
-    bool expected = *slow > 0;
+    bool expected = *slow;
     int64_t start = 0;
 
     if (expected) {
@@ -167,9 +166,9 @@ run_handler(gp_server *server, gp_server_call *call)
     server->handler.run(server->handler_ctx, call, call->data);
     pthread_mutex_lock(&poller->lock);
     if (!expected) {
-        *slow = poller->takeovers != takeovers ? SLOW_CALLS : 0;
-    } else if (*slow > 0) {
-        *slow = gp__now() - start < slow_ns ? 0 : *slow - 1;
+        *slow = poller->takeovers != takeovers;
+    } else {
+        *slow = gp__now() - start >= slow_ns;
     }
 }
 
