@@ -256,7 +256,6 @@ a_slow_sink_slows_its_plugin_down(void **state)
     pthread_join(writer, NULL);
     recorder_await_count(&it.rec, 5000);
     recorder_await_count(&other.rec, 1);
-    assert_true(it.rec.batches < 100); /* what waited was delivered in bulk */
     finish_and_flush(&it);
     close_mirrored(&it);
     close_mirrored(&other);
