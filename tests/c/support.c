@@ -175,7 +175,6 @@ deliver(void *ctx, const gp_log_batch *batch)
         rec->raw_len += batch->raw_len;
     }
     rec->skipped = rec->skipped || batch->skipped;
-    rec->batches++;
     level = rec->level;
     pthread_cond_broadcast(&rec->changed);
     pthread_mutex_unlock(&rec->lock);

@@ -57,7 +57,6 @@ typedef struct recorder {
     pthread_cond_t changed;
     recorded *records;
     size_t count;
-    size_t batches;
     char *raw;
     size_t raw_len;
     bool skipped;
