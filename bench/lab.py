@@ -34,6 +34,8 @@ GO = "go"
 GRPCIO = "grpcio"
 C = "c"
 BARE = "bare"
+OURS_AIO = "pygo.aio"
+GRPC_AIO = "grpc.aio"
 PYTHON_PLUGIN = "python-plugin"
 PYVIDER = "pyvider-rpcplugin"
 OPTIONAL = (PYTHON_PLUGIN, PYVIDER)
@@ -53,13 +55,13 @@ class Started:
 
 class Lab:
     def __init__(self) -> None:
-        self._scratch = tempfile.mkdtemp(prefix="pygo-bench-")
+        self.scratch = tempfile.mkdtemp(prefix="pygo-bench-")
         self.pair = str(BUILD / "bench" / "pair")
         self.missing = {name: why for name in OPTIONAL if (why := self._why_missing(name))}
 
     def close(self) -> None:
         """Remove what plugins have left in their temporary directory."""
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def python(self, name: str) -> str:
         """The interpreter that runs the programs of one contender."""
@@ -78,9 +80,10 @@ class Lab:
 
     def host(self, name: str, plugin: str, **options: int | str) -> list[str]:
         """The command line of a host that measures, with the options of bench/hosts/measure.py."""
-        arguments = [
-            text for key, value in options.items() for text in (_flag(name, key), str(value))
-        ]
+        arguments = []
+        for key, value in options.items():
+            if value is not False:
+                arguments += [_flag(name, key)] if value is True else [_flag(name, key), str(value)]
         if name == GO:
             program, *rest = self.plugin(plugin)
             return [str(BUILD / "peers" / "bench"), *arguments, "-cmd", program, "--", *rest]
@@ -95,13 +98,18 @@ class Lab:
         return printed
 
     def spawn(
-        self, command: Sequence[str], *, pinned: bool = False, stderr: int = subprocess.DEVNULL
+        self,
+        command: Sequence[str],
+        *,
+        pinned: bool = False,
+        stdin: int = subprocess.DEVNULL,
+        stderr: int = subprocess.DEVNULL,
     ) -> subprocess.Popen[bytes]:
         """Start a program in a process group of its own, with the plugins' modules at hand."""
         with _affinity(pinned):
             return subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env=self.environment(),
@@ -151,7 +159,7 @@ class Lab:
             if not key.startswith(("PLUGIN_", "PYTHON", "GRPC_"))
         }
         environment["PYTHONPATH"] = str(BUILD / "proto")
-        environment["TMPDIR"] = self._scratch
+        environment["TMPDIR"] = self.scratch
         environment["PLUGIN_PROTOCOL_VERSIONS"] = "1"
         environment[COOKIE[0]] = COOKIE[1]
         return environment
@@ -209,8 +217,9 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
 
 
 @contextlib.contextmanager
@@ -228,11 +237,16 @@ def _affinity(pinned: bool) -> Iterator[None]:
 
 
 def _module(name: str) -> str:
-    return {PYTHON_PLUGIN: "python_plugin", PYVIDER: "pyvider"}.get(name, name)
+    return {
+        PYTHON_PLUGIN: "python_plugin",
+        PYVIDER: "pyvider",
+        OURS_AIO: "pygo_aio",
+        GRPC_AIO: "grpcio_aio",
+    }.get(name, name)
 
 
 def _flag(host: str, key: str) -> str:
-    return f"-{key}" if host == GO else f"--{key.replace('_', '-')}"
+    return f"{'-' if host == GO else '--'}{key.replace('_', '-')}"
 
 
 def _shown(command: Sequence[str]) -> str:

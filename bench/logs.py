@@ -1,12 +1,12 @@
-"""Log mirroring: the Go plugin writes structured lines as fast as it can, the host logs them."""
+"""What plugins say as fast as they can: structured lines for the log, and plain output."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from contenders import pair
 from lab import GO, OURS, Lab
 from rounds import Case, Row, Values
-from unary import pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,4 +39,25 @@ def cases(lab: Lab, lines: int) -> list[Case]:
     ]
     contenders = {theirs: contender(GO)}
     contenders.update({ours[style]: contender(OURS, log_style=style) for style in STYLES})
-    return [Case("logs", "mirrored log lines", contenders, rows)]
+    return [Case("logs", "mirrored log lines", contenders, rows), _output_case(lab)]
+
+
+OUTPUT_MIB = 128
+
+
+def _output_case(lab: Lab) -> Case:
+    def contender(host: str, plugin: str) -> Callable[[], Values]:
+        def measure() -> Values:
+            got = lab.measure(host, plugin, False, stdio=OUTPUT_MIB)["stdio"]
+            return {"mb_per_second": got["mb_per_second"]}
+
+        return measure
+
+    pairs = [(OURS, OURS), (OURS, GO), (GO, OURS), (GO, GO)]
+    contenders = {pair(*names): contender(*names) for names in pairs}
+    *ours, theirs = contenders
+    rows = [
+        Row("what a plugin prints", "mb_per_second", "MB/s", mine, theirs, "ratio", 1.0, True)
+        for mine in ours
+    ]
+    return Case("logs", "stdio sync", contenders, rows)

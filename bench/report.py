@@ -97,7 +97,7 @@ def machine() -> Json:
 
 def _cells(outcome: Outcome) -> tuple[str, ...]:
     row = outcome.row
-    suffix = " ms" if row.kind != "ratio" and row.unit == "ms" else ""
+    suffix = f" {row.unit}" if row.kind != "ratio" else ""
     target = ""
     if row.target is not None:
         target = f"{'>=' if row.at_least else '<='} {row.target:.4g}{suffix}"

@@ -9,13 +9,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import broker
+import concurrency
+import costs
 import logs
+import loops
 import memory
 import report
 import rounds
 import start
+import streams
 import unary
-from lab import BENCH, Lab
+from lab import BENCH, Failed, Lab
 from rounds import Case
 
 
@@ -27,14 +32,17 @@ class Effort:
     log_lines: int
 
 
-FULL = Effort(rounds=7, seconds=0.4, launches=5, log_lines=50_000)
-QUICK = Effort(rounds=3, seconds=0.15, launches=3, log_lines=20_000)
-SUBJECTS = ("unary", "concurrency", "start", "logs", "memory")
+FULL = Effort(rounds=5, seconds=0.3, launches=5, log_lines=50_000)
+QUICK = Effort(rounds=2, seconds=0.15, launches=3, log_lines=20_000)
+SUBJECTS = ("unary", "streams", "asyncio", "concurrency", "broker", "start", "logs", "memory")
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds; 100 B only")
+    parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds; less of each")
+    parser.add_argument(
+        "--profile", action="store_true", help="show what a unary call consists of, nothing else"
+    )
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, metavar="NAME", help="subjects")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds to take medians of")
     parser.add_argument(
@@ -49,12 +57,27 @@ def parse_arguments() -> argparse.Namespace:
 def make_cases(lab: Lab, effort: Effort, subjects: tuple[str, ...], quick: bool) -> list[Case]:
     makers = {
         "unary": lambda: unary.cases(lab, effort.seconds, quick),
-        "concurrency": lambda: unary.concurrency_cases(lab, effort.seconds),
+        "streams": lambda: streams.cases(lab, effort.seconds, quick),
+        "asyncio": lambda: loops.cases(lab, effort.seconds, quick),
+        "concurrency": lambda: concurrency.cases(lab, effort.seconds, quick),
+        "broker": lambda: broker.cases(lab, effort.seconds, quick),
         "start": lambda: start.cases(lab, effort.launches),
         "logs": lambda: logs.cases(lab, effort.log_lines),
         "memory": lambda: memory.cases(lab, effort.seconds),
     }
     return [case for subject in subjects for case in makers[subject]()]
+
+
+def profile() -> int:
+    lab = Lab()
+    try:
+        costs.show(lab)
+    except Failed as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        lab.close()
+    return 0
 
 
 def show_progress(text: str) -> None:
@@ -64,6 +87,8 @@ def show_progress(text: str) -> None:
 
 def main() -> int:
     arguments = parse_arguments()
+    if arguments.profile:
+        return profile()
     effort = QUICK if arguments.quick else FULL
     count = arguments.rounds or effort.rounds
     subjects = tuple(name for name in SUBJECTS if name in (arguments.only or SUBJECTS))

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from contenders import pair
 from lab import (
     BARE,
     GO,
@@ -19,7 +20,6 @@ from lab import (
     handshake_target,
 )
 from rounds import Case, Row, Values
-from unary import pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +28,7 @@ PASS = "python -c pass"
 KILL_MS = 10
 IDLE_MS = 200  # until a plugin that has just answered for the first time has come to rest
 HANDSHAKE_MS = 25
+AUTO_MTLS_MS = 5  # more, on each side of ours
 
 
 def cases(lab: Lab, launches: int) -> list[Case]:
@@ -83,6 +84,7 @@ def _launch_case(lab: Lab, launches: int) -> Case:
     pairs = [(OURS, GO), (GO, GO), (OURS, OURS), (OURS, BARE), (GO, OURS), (GRPCIO, GRPCIO)]
     idle = [(OURS, GO), (OURS, BARE), (OURS, OURS)]
     pairs += [(name, name) for name in OPTIONAL if name not in lab.missing]
+    encrypted = [(OURS, GO), (GO, GO), (OURS, OURS), (OURS, BARE)]
 
     def contender(host: str, plugin: str, **options: int) -> Callable[[], Values]:
         def measure() -> Values:
@@ -96,6 +98,13 @@ def _launch_case(lab: Lab, launches: int) -> Case:
 
     def reply(ours: str, peer: str) -> Row:
         return Row("launch to first reply", "first_reply_ms", "ms", ours, peer)
+
+    def added(host: str, plugin: str, target: float | None = None) -> Row:
+        ours, plain = encrypted_name(host, plugin), pair(host, plugin)
+        return Row("AutoMTLS adds", "first_reply_ms", "ms", ours, plain, "difference", target)
+
+    def encrypted_name(host: str, plugin: str) -> str:
+        return f"{pair(host, plugin)}, AutoMTLS"
 
     def kill(ours: str, peer: str) -> Row:
         return Row("kill", "kill_ms", "ms", ours, peer)
@@ -118,7 +127,15 @@ def _launch_case(lab: Lab, launches: int) -> Case:
         kill(pair(GO, OURS), theirs),
         *(reply(both, peer) for peer in (by_hand, *optional)),
         *(kill(both, peer) for peer in (by_hand, *optional)),
+        reply(encrypted_name(OURS, GO), encrypted_name(GO, GO)),
+        reply(encrypted_name(OURS, BARE), encrypted_name(GO, GO)),
+        # Without stubs, whose import varies by more than what is added.
+        added(OURS, BARE, 2 * AUTO_MTLS_MS),
+        *(added(*names) for names in ((OURS, OURS), (OURS, GO), (GO, GO))),
     ]
     contenders = {pair(*names): contender(*names) for names in pairs}
     contenders.update({idle_name(*names): contender(*names, idle_ms=IDLE_MS) for names in idle})
+    contenders.update(
+        {encrypted_name(*names): contender(*names, auto_mtls=True) for names in encrypted}
+    )
     return Case("start", "launch to first reply, and kill", contenders, rows)

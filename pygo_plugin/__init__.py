@@ -8,7 +8,20 @@ Names are imported at first use: a plugin does not load the host's side, nor a h
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pygo_plugin import client, config, errors, plugin, rpc, server, stubs, utils
+    from pygo_plugin import (
+        broker,
+        client,
+        config,
+        errors,
+        plugin,
+        rpc,
+        runners,
+        security,
+        server,
+        stubs,
+        testing,
+        utils,
+    )
     from pygo_plugin._core import __version__
     from pygo_plugin._service import Service, ServicePlugin, service
     from pygo_plugin._status import StatusCode
@@ -19,8 +32,11 @@ if TYPE_CHECKING:
         HandshakeConfig,
         ReattachConfig,
         ServeConfig,
+        ServeTestConfig,
     )
     from pygo_plugin.errors import (
+        BrokerError,
+        ChecksumError,
         ClosedError,
         ConfigError,
         ConfigTypeError,
@@ -32,9 +48,11 @@ if TYPE_CHECKING:
         RpcError,
         StartError,
         StartTimeoutError,
+        TLSError,
         VersionError,
     )
     from pygo_plugin.plugin import Plugin
+    from pygo_plugin.security import SecureConfig, TLSConfig
     from pygo_plugin.server import Server, serve
     from pygo_plugin.utils import discover
 
@@ -44,11 +62,13 @@ __all__ = [
     "ClientConfig",
     "Cmd",
     "ReattachConfig",
+    "SecureConfig",
     "cleanup_clients",
     "discover",
     # plugins
     "Server",
     "ServeConfig",
+    "ServeTestConfig",
     "serve",
     # both
     "HandshakeConfig",
@@ -56,8 +76,11 @@ __all__ = [
     "Service",
     "ServicePlugin",
     "StatusCode",
+    "TLSConfig",
     "service",
     # errors
+    "BrokerError",
+    "ChecksumError",
     "ClosedError",
     "ConfigError",
     "ConfigTypeError",
@@ -69,15 +92,20 @@ __all__ = [
     "RpcError",
     "StartError",
     "StartTimeoutError",
+    "TLSError",
     "VersionError",
     # modules
+    "broker",
     "client",
     "config",
     "errors",
     "plugin",
     "rpc",
+    "runners",
+    "security",
     "server",
     "stubs",
+    "testing",
     "utils",
     "__version__",
 ]
@@ -87,8 +115,17 @@ _HOMES = {
     "_service": ("Service", "ServicePlugin", "service"),
     "_status": ("StatusCode",),
     "client": ("Client", "cleanup_clients"),
-    "config": ("ClientConfig", "Cmd", "HandshakeConfig", "ReattachConfig", "ServeConfig"),
+    "config": (
+        "ClientConfig",
+        "Cmd",
+        "HandshakeConfig",
+        "ReattachConfig",
+        "ServeConfig",
+        "ServeTestConfig",
+    ),
     "errors": (
+        "BrokerError",
+        "ChecksumError",
         "ClosedError",
         "ConfigError",
         "ConfigTypeError",
@@ -100,13 +137,28 @@ _HOMES = {
         "RpcError",
         "StartError",
         "StartTimeoutError",
+        "TLSError",
         "VersionError",
     ),
     "plugin": ("Plugin",),
+    "security": ("SecureConfig", "TLSConfig"),
     "server": ("Server", "serve"),
     "utils": ("discover",),
 }
-_MODULES = ("client", "config", "errors", "plugin", "rpc", "server", "stubs", "utils")
+_MODULES = (
+    "broker",
+    "client",
+    "config",
+    "errors",
+    "plugin",
+    "rpc",
+    "runners",
+    "security",
+    "server",
+    "stubs",
+    "testing",
+    "utils",
+)
 
 
 if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass

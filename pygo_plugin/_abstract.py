@@ -25,15 +25,24 @@ class Abstract:
     @property  # type: ignore[misc]  # object's can be assigned to
     def __class__(self) -> type:
         cls = type(self)
-        _register(cls)
+        if cls not in _registered:  # asyncio asks its awaitables several times a call
+            _register(cls)
         return cls
+
+
+_registered: set[type[Abstract]] = set()  # with all that they implement
 
 
 def _register(cls: type[Abstract]) -> None:
     grpc = sys.modules.get("grpc")
+    missing = False
     for name in cls._implements:
         abstract = grpc
         for part in name.split("."):
             abstract = getattr(abstract, part, None)  # another thread may be importing it right now
-        if abstract is not None:
+        if abstract is None:
+            missing = True
+        else:
             abstract.register(cls)
+    if not missing:
+        _registered.add(cls)

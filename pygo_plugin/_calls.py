@@ -79,7 +79,7 @@ class Call(_core.Call, Abstract):
         return self._done()
 
     def result(self, timeout: float | None = None) -> Any:
-        """The reply. Waits for it.
+        """The reply. Waits for it. None, at the end of the call, if replies are iterated over.
 
         Raises: RpcError when the call failed; grpc.FutureTimeoutError (or TimeoutError without
         grpcio) after `timeout` seconds; grpc.FutureCancelledError when it was cancelled here.
@@ -87,9 +87,11 @@ class Call(_core.Call, Abstract):
         error = self.exception(timeout)
         if error is not None:
             raise error
-        # The reply is taken out of the core once, and kept for who asks again.
+        # The reply is taken out of the core once, and kept for who asks again or at the same time.
         if not hasattr(self, "_reply"):
-            self._reply = self._take_reply()
+            with self.__dict__.setdefault("_taking", threading.RLock()):
+                if not hasattr(self, "_reply"):
+                    self._reply = self._take_reply()
         return self._reply
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -168,6 +170,9 @@ class ResponseStream(_core.StreamCall, Call):
 
     def __next__(self) -> Any:  # named here so that type checkers see it
         return super().__next__()
+
+    def _take_reply(self) -> None:
+        """None for result(): a reply that it took would be missing from the iteration."""
 
 
 def _future_error(name: str, otherwise: type[BaseException]) -> BaseException:

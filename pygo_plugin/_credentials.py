@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, NamedTuple
 
 from . import _core
@@ -28,19 +29,25 @@ class AuthMetadataContext(_Context, Abstract):
 
 
 def ask(
-    plugin: tuple[Callable[[Any, Any], Any], str],
+    plugin: tuple[Callable[[Any, Any], Any], str, Context],
     service_url: str,
     method_name: str,
     answer: _core.AuthAnswer,
 ) -> None:
-    """Have the plugin, which comes with its name, called on a thread of its own, as grpcio does.
+    """Have the plugin, which comes with its name and its context variables, called on a thread of
+    its own, as grpcio does.
 
     It may well block, to fetch a token by another call, say, which asks here in turn. The core's
     one thread for questions must not wait for it.
     """
     context = AuthMetadataContext(service_url, method_name)
+    call, name, variables = plugin
     threading.Thread(
-        target=_run, args=(*plugin, context, answer), name="pygo-credentials", daemon=True
+        # Several calls may ask at once, and each enters a context of its own.
+        target=variables.copy().run,
+        args=(_run, call, name, context, answer),
+        name="pygo-credentials",
+        daemon=True,
     ).start()
 
 

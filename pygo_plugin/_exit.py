@@ -26,5 +26,5 @@ def register() -> None:
 def _shutdown() -> None:
     # A forked child inherits this callback and neither the plugins nor the threads.
     if not _core.forked():
-        _core.kill_all()
+        _core.kill_all(False)
         _core.shutdown()

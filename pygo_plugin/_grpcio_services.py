@@ -6,11 +6,17 @@ grpcio-health-checking. Ours (`_server.Server`) has them built in.
 
 from __future__ import annotations
 
+import threading
+from concurrent import futures
+
 import grpc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
+
+    from pygo_plugin._stdio import Stdio
 
 __all__ = ["add_plugin_services"]
 
@@ -20,8 +26,8 @@ SERVING = b"\x08\x01"  # HealthCheckResponse{status: SERVING}
 EMPTY = b""
 
 
-def add_plugin_services(server: Any, service_name: str) -> None:
-    """Add grpc.health.v1.Health, which knows `service_name` and "", and plugin.GRPCController.
+def add_plugin_services(server: Any, service_name: str, stdio: Stdio) -> None:
+    """Add grpc.health.v1.Health, which knows `service_name` and "", the controller, and stdio.
 
     Health's Watch is left out: clients take its absence as "no news" (gRPC's health protocol).
     """
@@ -33,12 +39,23 @@ def add_plugin_services(server: Any, service_name: str) -> None:
         return SERVING
 
     def shutdown(request: bytes, context: Any) -> bytes:
+        stdio.finish()  # or its stream would use up the grace that is meant for calls with an end
         server.stop(SHUTDOWN_GRACE)  # returns at once: this very call has to be answered
         return EMPTY
+
+    def stream_stdio(request: bytes, context: Any) -> Iterator[bytes]:
+        reader = stdio.core.reader()
+        if not context.add_callback(reader.close):
+            reader.close()
+        return reader
+
+    # It lasts as long as the server, and must not occupy one of the author's threads for that time.
+    stream_stdio.experimental_thread_pool = OwnThread("pygo-stdio")  # type: ignore[attr-defined]
 
     services: dict[str, dict[str, Any]] = {
         "grpc.health.v1.Health": {"Check": grpc.unary_unary_rpc_method_handler(check)},
         "plugin.GRPCController": {"Shutdown": grpc.unary_unary_rpc_method_handler(shutdown)},
+        "plugin.GRPCStdio": {"StreamStdio": grpc.unary_stream_rpc_method_handler(stream_stdio)},
     }
     server.add_generic_rpc_handlers(
         tuple(
@@ -46,6 +63,26 @@ def add_plugin_services(server: Any, service_name: str) -> None:
             for name, methods in services.items()
         )
     )
+
+
+class OwnThread(futures.ThreadPoolExecutor):
+    """Runs each call on a daemon thread of its own, which does not hold up an exit."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
+        future: futures.Future[Any] = futures.Future()
+
+        def run() -> None:
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, name=self._name, daemon=True).start()
+        return future
 
 
 def health_request_service(message: bytes) -> str:

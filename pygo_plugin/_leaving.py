@@ -6,6 +6,8 @@ import _signal  # type: ignore[import-not-found]  # signal itself costs an impor
 import atexit
 import os
 
+from pygo_plugin import _core
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -19,23 +21,30 @@ FATAL = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT)
 class Leaving:
     """Removes the plugin's socket on every way out that lets a process do anything.
 
-    A normal end and sys.exit come by atexit, signals by handlers, which then let the signal do what
-    it would have done, so that the exit status is the right one. SIGINT is swallowed: the
-    terminal's Ctrl-C reaches host and plugins alike, and it is the host who decides when plugins
-    end. Handlers of the author's are left alone, and so are ignored signals (nohup).
+    It also sees to it that the host gets the rest of what was printed. A normal end and sys.exit
+    come by atexit, signals by handlers, which then let the signal do what it would have done, so
+    that the exit status is the right one. SIGINT is swallowed: the terminal's Ctrl-C reaches host
+    and plugins alike, and it is the host who decides when plugins end. Handlers of the author's are
+    left alone, and so are ignored signals (nohup). Off the main thread, where Python sets no
+    handlers, the core's remove the socket and do no more.
     """
 
-    def __init__(self, server: Any) -> None:
-        self.path = ""
-        """The socket, once there is one."""
+    def __init__(self, server: Any, stdio: Any) -> None:
+        self._path = ""  # of the socket, once there is one
+        self._place = -1  # of the path among those that the core's handlers remove
         self._server = server
+        self._stdio = stdio
+        self.mux: Any = None
+        """What has a directory of its own, if there is one."""
         self._pid = os.getpid()
         self._replaced: dict[int, Any] = {}
         self._null = -1
 
-    def enter(self) -> None:
-        """Take over signals."""
+    def enter(self, signals: bool = True) -> None:
+        """Take over the interpreter's exit and, unless the process is not ours alone, signals."""
         atexit.register(self._exit)
+        if not signals:
+            return
         try:
             # Handlers rather than SIG_IGN, which the plugin's own child processes would inherit.
             if _nobodys(_signal.getsignal(_signal.SIGINT)):
@@ -46,13 +55,18 @@ class Leaving:
         except ValueError:  # not the main thread
             self._swallow_elsewhere()
 
+    def take(self, path: str) -> None:
+        """Remove this socket in the end. Before there is one, so that nothing gets forgotten."""
+        self._path = path
+        self._place = _core.leaving_add(path)  # after enter(): it finds what that has left to it
+
     def leave(self, interrupts: bool) -> None:
         """Remove the socket and give the signals back, SIGINT only with `interrupts`. Idempotent.
 
         A process that the host has shut down is about to end, and a late Ctrl-C should not make it
         end with a traceback.
         """
-        self._remove()
+        self.remove()
         atexit.unregister(self._exit)
         try:
             for number, (ours, before) in list(self._replaced.items()):
@@ -86,27 +100,39 @@ class Leaving:
         self._null = os.open(os.devnull, os.O_WRONLY)
         faulthandler.register(_signal.SIGINT, file=self._null, all_threads=False, chain=False)
 
-    def _remove(self) -> None:
+    def remove(self) -> None:
+        """Remove the socket. Idempotent, on any thread."""
         # A fork of this process has neither made the socket nor does it serve.
-        if self.path and os.getpid() == self._pid:
+        if self._path and os.getpid() == self._pid:
             try:
-                os.unlink(self.path)
+                os.unlink(self._path)
             except OSError:
                 pass  # gRPC removes it as well
+            if self._place >= 0:
+                _core.leaving_drop(self._place)
+                self._place = -1
+
+    def _close_mux(self) -> None:
+        if self.mux is not None and os.getpid() == self._pid:
+            self.mux.close()
 
     def _die(self, number: int, frame: object) -> None:
-        self._remove()
+        self.remove()
+        self._close_mux()
+        self._stdio.end()
         _signal.signal(number, _signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
     def _exit(self) -> None:
-        self._remove()
+        self.remove()
+        self._stdio.end()
         if os.getpid() == self._pid:
             # Ends the threads that run handlers before the interpreter goes away below them.
             try:
                 self._server.stop(None)
             except RuntimeError:
                 pass  # newer Pythons start no threads at exit, which stop() does after stopping
+        self._close_mux()
 
 
 def _nobodys(handler: Any) -> bool:

@@ -20,6 +20,7 @@ import time
 from _thread import get_ident
 
 from pygo_plugin import _core
+from pygo_plugin._output import byte_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class LogMirror:
         self._epoch = record.created - record.relativeCreated / 1000.0
         self._template = {**record.__dict__, "threadName": "pygo_plugin", "plugin_path": path}
         self._templates: dict[int, dict[str, Any]] = {}  # by level
-        self._copy = None if stderr is None else _raw_writer(stderr)
+        self._copy = None if stderr is None else byte_writer(stderr)
 
     def lowest_level(self) -> int:
         """The lowest level that the logger lets through."""
@@ -149,57 +150,3 @@ class LogMirror:
                 handle(record)
             except BaseException as error:  # the user's filters and handlers run in there
                 _core.unraisable(error, self)
-
-
-def _raw_writer(target: Writer | int) -> Callable[[bytes], object]:
-    if isinstance(target, int):
-        return _descriptor_writer(target)
-    write = target.write
-    flush = getattr(target, "flush", None)
-    decoder: Any = None
-
-    def copy(data: bytes) -> None:
-        nonlocal decoder
-        if decoder is None:
-            if not _wants_text(target):
-                try:
-                    write(data)
-                except TypeError:
-                    pass  # a text file that doesn't look like one
-                else:
-                    if flush is not None:
-                        flush()
-                    return
-            import codecs
-
-            # Incremental, because a chunk may end inside a character.
-            decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        write(decoder.decode(data))
-        if flush is not None:
-            flush()
-
-    return copy
-
-
-def _wants_text(target: Writer) -> bool:
-    import io
-
-    if isinstance(target, io.IOBase):
-        return isinstance(target, io.TextIOBase)
-    return hasattr(target, "encoding")  # tempfile's wrappers and the like
-
-
-def _descriptor_writer(descriptor: int) -> Callable[[bytes], object]:
-    def copy(data: bytes) -> None:
-        import os
-
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(descriptor, rest) :]
-            except BlockingIOError:
-                import select
-
-                select.select([], [descriptor], [])
-
-    return copy

@@ -10,8 +10,11 @@ does not use it shall print its handshake line first.
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
+import sys
+import threading
 
 from pygo_plugin import _core
 
@@ -32,21 +35,87 @@ STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
 }
 
 
-def install(descriptor: int) -> None:
-    """Log to `descriptor`, a duplicate of stderr, unless the author has configured logging.
+DEFAULT_THREAD_HOOK = getattr(_thread, "_excepthook", None)
 
-    That is the case when the root logger has a handler. The root logger's level is lowered from its
-    default to TRACE: the host decides what it wants to see, and it cannot ask for what was never
-    sent. A level that the author has set stays.
+
+def install(descriptor: int, logger: logging.Logger | None = None) -> None:
+    """Log to `descriptor`, a duplicate of stderr, what `logger` and those below it get.
+
+    Without one it is the root logger, unless the author has configured that: it has a handler.
+    The logger's level is lowered from the default to TRACE: the host decides what it wants to see,
+    and it cannot ask for what was never sent. A level that the author has set stays.
     """
     if logging.getLevelName(TRACE) == f"Level {TRACE}":
         logging.addLevelName(TRACE, "TRACE")
-    root = logging.getLogger()
-    if root.handlers:
-        return
-    root.addHandler(HclogHandler(descriptor))
-    if root.level == logging.WARNING:
-        root.setLevel(TRACE)
+    handler = HclogHandler(descriptor)
+    _report_exceptions(handler)
+    _keep_on(descriptor)
+    if logger is None:
+        logger = logging.getLogger()
+        if logger.handlers:
+            return
+    for before in [one for one in logger.handlers if isinstance(one, HclogHandler)]:
+        logger.removeHandler(before)  # of an earlier server in this process
+    logger.addHandler(handler)
+    if _has_default_level(logger):
+        logger.setLevel(TRACE)
+
+
+def _has_default_level(logger: logging.Logger) -> bool:
+    """Whether nobody has set a level, of this logger or of one above it."""
+    decides = logger
+    while decides.level == logging.NOTSET and decides.parent is not None:
+        decides = decides.parent
+    return decides.parent is None and decides.level == logging.WARNING
+
+
+def _keep_on(descriptor: int) -> None:
+    """Have handlers of the author's that write to sys.stderr write to the log from now on.
+
+    Once the plugin serves, sys.stderr is output like any other (see _stdio.py).
+    """
+    loggers: list[Any] = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
+    found = [
+        handler
+        for logger in loggers
+        for handler in getattr(logger, "handlers", ())
+        if isinstance(handler, logging.StreamHandler)
+        and handler.stream is not None
+        and handler.stream in (sys.stderr, sys.__stderr__)
+    ]
+    if found:
+        stream = open(  # noqa: SIM115  # as long as the process
+            descriptor, "w", encoding="utf-8", errors="backslashreplace", closefd=False
+        )
+        for handler in found:
+            handler.setStream(stream)
+
+
+def _report_exceptions(handler: logging.Handler) -> None:
+    """Have exceptions that nobody catches logged, by the hooks that print them by default."""
+
+    def report(message: str, error: BaseException | None) -> None:
+        if error is not None:
+            exc_info = (type(error), error, error.__traceback__)
+            handler.handle(logging.LogRecord("root", logging.ERROR, "", 0, message, (), exc_info))
+
+    def in_main(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+        report("uncaught exception", error.with_traceback(traceback))
+
+    def in_thread(args: Any) -> None:
+        if args.exc_type is not SystemExit:
+            name = "a thread" if args.thread is None else args.thread.name
+            report(f"uncaught exception in {name}", args.exc_value)
+
+    def unraisable(args: Any) -> None:
+        report(f"{args.err_msg or 'exception ignored in'}: {args.object!r}", args.exc_value)
+
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = in_main
+    if threading.excepthook is DEFAULT_THREAD_HOOK:
+        threading.excepthook = in_thread
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = unraisable
 
 
 class HclogHandler(logging.Handler):
@@ -65,6 +134,8 @@ class HclogHandler(logging.Handler):
             rest = memoryview(line)
             while rest:  # handle() holds the handler's lock: lines do not mix
                 rest = rest[os.write(self._descriptor, rest) :]
+        except BrokenPipeError:
+            pass  # nobody reads the log: the host has gone before its plugin
         except Exception:
             self.handleError(record)
 

@@ -178,12 +178,18 @@ class ServerBase(Abstract):
         except OSError as error:
             raise RuntimeError(f"Failed to bind to address {address}: {error}") from None
 
-    def add_plugin_services(self, service_name: str) -> None:
-        """Add what every plugin serves: health for `service_name`, the controller, reflection."""
+    def add_plugin_services(self, service_name: str, stdio: _core.Stdio | None = None) -> None:
+        """Add what a plugin serves: health for `service_name`, controller, reflection, stdio."""
         from ._reflection import LazyReflection
 
         self._core.add_plugin_services(service_name, _SHUTDOWN_GRACE)
+        if stdio is not None:
+            self._core.add_stdio(stdio)
         self._routes.generic += (LazyReflection(self._routes.service_names),)
+
+    def add_broker(self, tls: _core.TLS | None, mux: _core.Mux | None) -> _core.Broker:
+        """Add the broker service, before the start. Returns: what makes its connections."""
+        return self._core.add_broker(tls, mux)
 
     def stopping(self) -> bool:
         """Whether stop() was called, here or by the host's Shutdown."""

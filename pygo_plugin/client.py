@@ -13,6 +13,7 @@ import weakref
 
 from pygo_plugin import _core, _exit
 from pygo_plugin._logging import LogMirror, plugin_logger
+from pygo_plugin._output import OutputMirror
 from pygo_plugin.config import (
     PROTOCOLS,
     ClientConfig,
@@ -27,14 +28,18 @@ from pygo_plugin.utils import env_to_list
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Any
 
     from typing_extensions import Self
 
+    from pygo_plugin._runner import Adapter
+    from pygo_plugin.broker import Broker, BrokerBase
     from pygo_plugin.config import StrPath, Writer
     from pygo_plugin.plugin import Plugin
+    from pygo_plugin.runners import Runner
+    from pygo_plugin.security import SecureConfig, TLSConfig
 
 __all__ = ["Address", "Client", "cleanup_clients"]
 
@@ -47,6 +52,7 @@ NOT_INHERITED = (
     "PLUGIN_MULTIPLEX_GRPC",
     "PLUGIN_UNIX_SOCKET_DIR",
     "PLUGIN_UNIX_SOCKET_GROUP",
+    "PYGO_PLUGIN_DETACHED",
 )
 
 _managed: set[Client] = set()
@@ -112,11 +118,21 @@ class Client:
         start_timeout: float | None = None,
         allowed_protocols: Sequence[str] | None = None,
         managed: bool | None = None,
+        runner: Runner | None = None,
+        detach: bool | None = None,
+        on_exit: Callable[[Any, int | None], Any] | None = None,
         logger: logging.Logger | None = None,
         stderr: Writer | int | None = None,
+        sync_stdout: Writer | int | None = None,
+        sync_stderr: Writer | int | None = None,
         plugin_log_buffer_size: int | None = None,
         skip_host_env: bool | None = None,
         auto_mtls: bool | None = None,
+        tls_config: TLSConfig | None = None,
+        secure_config: SecureConfig | None = None,
+        unix_socket_dir: StrPath | None = None,
+        unix_socket_group: str | int | None = None,
+        broker_multiplex: bool | None = None,
     ) -> None:
         """Raises: ConfigError (a ValueError) when the options cannot be right."""
         self._core: _core.Client | None = None
@@ -131,11 +147,21 @@ class Client:
             "start_timeout": start_timeout,
             "allowed_protocols": allowed_protocols,
             "managed": managed,
+            "runner": runner,
+            "detach": detach,
+            "on_exit": on_exit,
             "logger": logger,
             "stderr": stderr,
+            "sync_stdout": sync_stdout,
+            "sync_stderr": sync_stderr,
             "plugin_log_buffer_size": plugin_log_buffer_size,
             "skip_host_env": skip_host_env,
             "auto_mtls": auto_mtls,
+            "tls_config": tls_config,
+            "secure_config": secure_config,
+            "unix_socket_dir": unix_socket_dir,
+            "unix_socket_group": unix_socket_group,
+            "broker_multiplex": broker_multiplex,
         }
         if isinstance(cmd, ClientConfig):
             given = sorted(name for name, value in options.items() if value is not None)
@@ -149,8 +175,11 @@ class Client:
             self._config = ClientConfig(cmd=cmd, **options)
             _check_target(self._config, self.name)
         self._lock = threading.Lock()  # guards what is assigned in _open() and kill()
+        self._adapter: Adapter | None = None  # of the runner
+        self._remove_socket_dir: Any = None  # weakref.finalize, with a runner
         self._endpoint: tuple[str, str, str, str, int] | None = None
         self._channel: _core.Channel | None = None
+        self._broker: BrokerBase | None = None
 
     # Life cycle.
 
@@ -159,36 +188,41 @@ class Client:
 
         Idempotent: later calls, on any thread, wait for the first and share its outcome.
 
-        Raises: ConfigError; StartError and its kinds, after which the process is gone;
-        ReattachError; ClosedError after `kill()`; ForkedError in a forked child.
+        Raises: ConfigError; StartError and its kinds and TLSError, after which the process is gone;
+        ChecksumError; ReattachError; ClosedError after `kill()`; ForkedError in a forked child.
         """
         self._refuse_fork()
         try:
             self._endpoint = self._open().start()
-        except PluginError:
+        except PluginError as error:
             with _managed_lock:
                 _managed.discard(self)
+            if self._adapter is not None and error.__cause__ is None:
+                error.__cause__, self._adapter.error = self._adapter.error, None
+            if self._remove_socket_dir is not None:
+                self._remove_socket_dir()
             raise
         return Address(*self._endpoint[:2])
 
     def kill(self) -> None:
         """End the plugin: ask it to shut down, wait up to 2 s, then kill it; reap it.
 
-        Everything it logged has been delivered when this returns. Idempotent; a second caller
-        waits for the first. A client that was killed cannot be started any more. A plugin that was
-        reattached to with `test` set goes on running.
+        Everything it logged and printed has been delivered when this returns. Idempotent; a second
+        caller waits for the first. A client that was killed cannot be started any more. A plugin
+        that was reattached to with `test` set goes on running.
         """
         if _core.forked():
             return
-        with self._lock:
-            self._killed = True
-            core = self._core
+        self._refuse_start()
+        core = self._core
         try:
             if core is not None:
                 core.kill()
         finally:
             with _managed_lock:
                 _managed.discard(self)
+            if self._remove_socket_dir is not None:
+                self._remove_socket_dir()
 
     def exited(self) -> bool:
         """Whether the plugin's process is gone, or `kill()` has been called. Never blocks."""
@@ -209,7 +243,9 @@ class Client:
     def __del__(self, _warn: Any = warnings.warn, _forked: Any = _core.forked) -> None:
         # As subprocess: whoever starts a process is to end it. The core kills it right after.
         core = getattr(self, "_core", None)
-        if core is None or self._killed or self._endpoint is None or _forked() or core.exited():
+        if core is None or self._killed or self._endpoint is None or self._config.detach:
+            return
+        if _forked() or core.exited():
             return
         _warn(f"{self!r} was never killed", ResourceWarning, stacklevel=2, source=self)
 
@@ -269,9 +305,22 @@ class Client:
             return self._channel
 
     @property
+    def broker(self) -> Broker:
+        """What makes further connections to the plugin, in either direction; see docs/broker.md.
+
+        Raises: ClosedError before the start and after `kill()`, ForkedError in a forked child.
+        """
+        from pygo_plugin.broker import Broker
+
+        broker: Broker = self._make_broker(Broker)
+        return broker
+
+    @property
     def name(self) -> str:
         """The base name of the plugin's executable; of a reattached plugin its address."""
         cmd, reattach = self._config.cmd(), self._config.reattach_config()
+        if self._config.runner is not None:
+            return str(self._config.runner.name)
         if cmd is not None and cmd.valid:
             return os.path.basename(cmd.path)
         return reattach.address if reattach is not None else "plugin"
@@ -279,6 +328,8 @@ class Client:
     @property
     def id(self) -> str:
         """What identifies the running plugin: its process id in digits; "" before the start."""
+        if self._config.runner is not None:
+            return str(self._config.runner.id)
         return str(self.pid) if self.pid >= 0 else ""
 
     @property
@@ -315,7 +366,8 @@ class Client:
         network, address, _, protocol, version = self._endpoint
         given = self._config.reattach_config()
         test = given is not None and given.test
-        return ReattachConfig(protocol, network, address, self.pid, test, version)
+        started = 0 if self._core is None else self._core.start_time
+        return ReattachConfig(protocol, network, address, self.pid, test, version, started)
 
     def __repr__(self) -> str:
         if self._endpoint is None:
@@ -327,6 +379,49 @@ class Client:
         return f"<pygo_plugin.Client {self.name!r} {state}>"
 
     # Inside.
+
+    def _make_broker(self, kind: Any) -> Any:
+        """The one broker: blocking, or asyncio's when the Client is."""
+        self._refuse_fork()
+        with self._lock:
+            if self._endpoint is None or self._core is None or self._killed:
+                state = "has been killed" if self._killed else "has not been started"
+                raise ClosedError(f"{self.name}: {state}, so that there is no broker")
+            if self._broker is None:
+                ports = (self._config.min_port, self._config.max_port)
+                core = self._core.broker()
+                group, directory = self._config.unix_socket_group, self._config.unix_socket_dir
+                sockets: dict[str, Any] = {
+                    "directory": os.path.abspath(directory) if directory else None,
+                    "share": lambda path: _core.listen_protect(path, group),
+                }
+                if self._adapter is not None:
+                    sockets = {"directory": self._adapter.socket_dir, "share": self._adapter.share}
+                self._broker = kind(core, self.name, self._endpoint[0], ports, **sockets)
+            return self._broker
+
+    def _tell_exit(self, status: int | None) -> None:
+        """Call `on_exit`. On the thread for callbacks; aio.Client has it go to its loop instead."""
+        handler = self._config.on_exit
+        if handler is not None:
+            handler(self, status)
+
+    def _prepare_runner(self, runner: Runner) -> str:
+        """Make the runner's socket directory. Returns: the variable that names it."""
+        from pygo_plugin import _runner
+
+        path = _runner.make_socket_dir(self.name, getattr(runner, "group", None))
+        self._remove_socket_dir = weakref.finalize(self, _runner.remove_socket_dir, path)
+        self._adapter = _runner.Adapter(runner, path)
+        return f"PLUGIN_UNIX_SOCKET_DIR={path}"
+
+    def _refuse_start(self) -> None:
+        """What `kill()` does before it ends the process."""
+        with self._lock:
+            self._killed = True
+            broker = self._broker
+        if broker is not None:
+            broker.close()
 
     def _refuse_fork(self) -> None:
         if _core.forked():  # before any lock: in a child it may be held for ever
@@ -370,6 +465,7 @@ class Client:
         versions = sorted(plugin_sets(config, name))
         handshake = config.handshake_config
         cmd, reattach = config.cmd(), config.reattach_config()
+        secure, sockets = config.secure_config, config.unix_socket_dir
         path = "" if cmd is None else cmd.path
         owner = weakref.ref(self)  # the core keeps the mirror: no cycle that goes through C
 
@@ -377,19 +473,31 @@ class Client:
             client = owner()
             return -1 if client is None else client.pid
 
+        def exited(status: int | None) -> None:
+            client = owner()
+            if client is not None:
+                client._tell_exit(status)
+
         mirror = LogMirror(plugin_logger(config.logger, name), path or name, pid, config.stderr)
+        output = None
+        if config.sync_stdout is not None or config.sync_stderr is not None:
+            output = OutputMirror(config.sync_stdout, config.sync_stderr)
         where = None
         if reattach is not None:
             version = reattach.protocol_version or handshake.protocol_version
             where = (
                 *(reattach.network, reattach.address, reattach.protocol),
-                *(version, reattach.pid, reattach.test),
+                *(version, reattach.pid, reattach.test, reattach.start_time),
             )
+        argv = None if cmd is None else list(cmd.args)
+        env = [] if cmd is None else _environment(cmd, config.skip_host_env, name)
+        if config.runner is not None:
+            argv, env = [name], [self._prepare_runner(config.runner)]
         _exit.register()
         core = _core.Client(
             name=name,
-            argv=None if cmd is None else list(cmd.args),
-            env=[] if cmd is None else _environment(cmd, config.skip_host_env, name),
+            argv=argv,
+            env=env,
             directory=cmd.dir or None if cmd is not None else None,
             cookie_key=handshake.magic_cookie_key,
             cookie_value=handshake.magic_cookie_value,
@@ -403,6 +511,17 @@ class Client:
             log_level=mirror.lowest_level(),
             log_buffer_size=config.plugin_log_buffer_size,
             want_raw=config.stderr is not None,
+            output=output,
+            auto_mtls=config.auto_mtls,
+            runner=self._adapter,
+            multiplex=config.broker_multiplex,
+            managed=config.managed,
+            detach=config.detach,
+            on_exit=None if config.on_exit is None else exited,
+            unix_socket_dir=os.path.abspath(sockets) if sockets else None,
+            unix_socket_group=config.unix_socket_group,
+            secure=None if secure is None else (secure.hash, secure.checksum),
+            tls=None if config.tls_config is None else config.tls_config._tls,
         )
         if config.managed:
             with _managed_lock:
@@ -413,9 +532,11 @@ class Client:
 def _check_target(config: ClientConfig, name: str) -> None:
     """Exactly one of `cmd` and `reattach_config` (protocol.md 1)."""
     cmd, reattach = config.cmd(), config.reattach_config()
-    if (cmd is None) == (reattach is None):
-        found = "both are" if cmd is not None else "neither is"
-        raise ConfigError(f"{name}: give either a cmd or a reattach_config; {found} set")
+    targets = {"cmd": cmd, "reattach_config": reattach, "runner": config.runner}
+    given = [target for target, value in targets.items() if value is not None]
+    if len(given) != 1:
+        found = f"{' and '.join(given)} are set" if given else "none is set"
+        raise ConfigError(f"{name}: give one of cmd, reattach_config and runner; {found}")
     if cmd is not None and not cmd.valid:
         raise ConfigError(f"{name}: the Cmd names no program: its args are empty")
     if reattach is not None and not reattach.valid:
@@ -425,8 +546,36 @@ def _check_target(config: ClientConfig, name: str) -> None:
 
 
 def _check_options(config: ClientConfig, name: str) -> None:
-    if config.auto_mtls:
-        raise ConfigError(f"{name}: auto_mtls is not available in this version of pygo_plugin yet")
+    if config.auto_mtls and config.reattach_config() is not None:
+        raise ConfigError(
+            f"{name}: auto_mtls does not go with a reattach_config: a running plugin trusts nobody "
+            "but the host that launched it"
+        )
+    sockets = config.unix_socket_dir or config.unix_socket_group is not None
+    if sockets and config.runner is not None:
+        raise ConfigError(
+            f"{name}: unix_socket_dir and unix_socket_group do not go with a runner, which decides "
+            "where its plugin's sockets are"
+        )
+    if sockets and config.reattach_config() is not None:
+        raise ConfigError(
+            f"{name}: unix_socket_dir and unix_socket_group do not go with a reattach_config: the "
+            "plugin that runs already has its socket"
+        )
+    if config.secure_config is not None and config.reattach_config() is not None:
+        raise ConfigError(
+            f"{name}: secure_config does not go with a reattach_config: the executable of a plugin "
+            "that runs already cannot be checked"
+        )
+    if config.secure_config is not None and config.runner is not None:
+        raise ConfigError(
+            f"{name}: secure_config does not go with a runner, which launches what it likes"
+        )
+    if config.auto_mtls and config.tls_config is not None:
+        raise ConfigError(
+            f"{name}: auto_mtls and tls_config exclude each other: certificates are made for this "
+            "launch, or they are given"
+        )
     unknown = [p for p in config.allowed_protocols if p not in PROTOCOLS]
     if unknown:
         raise ConfigError(f'{name}: allowed_protocols has {unknown[0]!r}; there is only "grpc"')
@@ -446,6 +595,27 @@ def _check_options(config: ClientConfig, name: str) -> None:
         raise ConfigError(
             f"{name}: the ReattachConfig's protocol is {reattach.protocol!r}, and allowed are "
             f"{config.allowed_protocols}"
+        )
+    if config.detach and config.runner is not None:
+        raise ConfigError(f"{name}: detach is for plugins that are subprocesses, without a runner")
+    if config.broker_multiplex and (config.detach or config.reattach_config() is not None):
+        raise ConfigError(
+            f"{name}: broker_multiplex does not go with detach or a reattach_config: the plugin "
+            "has one connection, and it is that of the host that launched it"
+        )
+    if config.detach and config.managed:
+        raise ConfigError(
+            f"{name}: detach is for a plugin that outlives its host, managed for one that does not"
+        )
+    if config.detach and config.auto_mtls:
+        raise ConfigError(
+            f"{name}: detach does not go with auto_mtls: no other host could reattach, since the "
+            "plugin trusts the host that launched it and nobody else"
+        )
+    if config.detach and reattach is not None:
+        raise ConfigError(
+            f"{name}: detach is for the host that launches a plugin; one that reattaches to it "
+            "ends it with kill() alone in any case"
         )
     handshake = config.handshake_config
     if "=" in handshake.magic_cookie_key or "\0" in (
@@ -477,14 +647,7 @@ def cleanup_clients() -> None:
         return
     with _managed_lock:
         clients = list(_managed)
-    threads = []
+        _managed.clear()
     for client in clients:
-        thread = threading.Thread(target=client.kill, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # newer Pythons start no threads while they exit
-            client.kill()
-        else:
-            threads.append(thread)
-    for thread in threads:
-        thread.join()
+        client._refuse_start()
+    _core.kill_all(True)

@@ -8,7 +8,10 @@
     │   ├── StartTimeoutError (TimeoutError)
     │   ├── HandshakeError               ... its first line was not a handshake
     │   └── VersionError                 ... it speaks other versions than the host
+    ├── ChecksumError                    the executable is not the expected one; nothing was started
+    ├── TLSError                         no secure connection to the plugin comes about
     ├── ReattachError                    nothing answers where a running plugin should be
+    ├── BrokerError                      a brokered connection could not be made
     ├── ClosedError (ValueError)         used before its start, or after it was killed
     ├── ForkedError                      used in a forked child of the host
     └── RpcError                         a call failed; also a grpc.RpcError
@@ -35,7 +38,10 @@ __all__ = [
     "StartTimeoutError",
     "HandshakeError",
     "VersionError",
+    "ChecksumError",
+    "TLSError",
     "ReattachError",
+    "BrokerError",
     "ClosedError",
     "ForkedError",
     "RpcError",
@@ -83,7 +89,7 @@ class HandshakeError(StartError):
 
 
 class VersionError(StartError):
-    """The plugin speaks a protocol version that the host does not."""
+    """The plugin speaks none of the host's protocol versions. The message names those of both."""
 
     plugin_version: int = 0
     """The application protocol version that the plugin chose."""
@@ -92,8 +98,35 @@ class VersionError(StartError):
     """The application protocol versions that the host offered."""
 
 
+class ChecksumError(PluginError):
+    """The plugin's executable has not the checksum of its SecureConfig. Nothing was started."""
+
+    hash: str = ""
+    """The name of the hash."""
+
+    expected: str = ""
+    """The checksum that it should have, in hexadecimal digits."""
+
+    found: str = ""
+    """The one that it has."""
+
+
+class TLSError(PluginError):
+    """No secure connection to the plugin comes about. One that was launched has been killed."""
+
+    reason: str = ""
+    """What is wrong: "expired", "not yet valid", "unknown authority", "name mismatch" or "invalid
+    certificate", all of the plugin's certificate; "no certificate", "plaintext" or "protocol", all
+    of the plugin; "refused" or "closed" by the plugin, maybe because of the host's certificate; or
+    "timeout"."""
+
+
 class ReattachError(PluginError):
     """No plugin could be reached at the address of a ReattachConfig."""
+
+
+class BrokerError(PluginError):
+    """A further connection between host and plugin could not be made: see `pygo_plugin.broker`."""
 
 
 class ClosedError(PluginError, ValueError):

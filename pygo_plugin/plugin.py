@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pygo_plugin.broker import Broker
     from pygo_plugin.client import Client
 
 __all__ = ["Plugin"]
@@ -24,7 +25,8 @@ class Plugin(ABC):  # noqa: B024  # each side overrides another half of the meth
             def server_register(self, server):
                 kv_pb2_grpc.add_KVServicer_to_server(KVServicer(), server)
 
-    The host needs `client_class()` (or its own `client()`), the plugin `server_register()`.
+    The host needs `client_class()` (or its own `grpc_client()` or `client()`), the plugin
+    `server_register()` (or `grpc_server()`).
     Subclasses need not call `super().__init__()`.
     """
 
@@ -44,6 +46,19 @@ class Plugin(ABC):  # noqa: B024  # each side overrides another half of the meth
             f"{type(self).__name__} has no server_register(server), which serving it takes"
         )
 
+    def grpc_server(self, broker: Broker, server: Any) -> None:
+        """As `server_register`, for plugins that need the broker: override one of the two.
+
+        `broker` makes further connections to the host, see `pygo_plugin.broker`; in asyncio
+        programs it is that of `pygo_plugin.aio`.
+        """
+        self.server_register(server)
+
+    def grpc_client(self, broker: Broker, channel: Any) -> Any:
+        """As `client`, for plugins that need the broker: what `Client.dispense` returns."""
+        factory = self.client_class()
+        return channel, None if factory is None else factory(channel)
+
     def client(self, client_conn: Client) -> Any:
         """What `Client.dispense` returns on the host: `(channel, stub)` unless overridden.
 
@@ -51,6 +66,7 @@ class Plugin(ABC):  # noqa: B024  # each side overrides another half of the meth
         `grpc.Channel` of their own on the plugin's one connection, or connect to
         `client_conn.conn_endpoint()` with another gRPC library.
         """
-        channel = client_conn.new_channel()
-        factory = self.client_class()
-        return channel, None if factory is None else factory(channel)
+        broker: Any = None  # not made for those that do not use it
+        if type(self).grpc_client is not Plugin.grpc_client:
+            broker = client_conn.broker
+        return self.grpc_client(broker, client_conn.new_channel())

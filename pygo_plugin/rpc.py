@@ -225,11 +225,15 @@ def metadata_call_credentials(
     """Credentials by a grpc.AuthMetadataPlugin: `metadata_plugin(context, callback)`.
 
     It is called for each call, on a thread of its own, and calls `callback(metadata, error)` once.
-    What it raises fails the call and is logged, under `name` if that is given.
+    It sees the context variables of whoever makes the credentials. What it raises fails the call
+    and is logged, under `name` if that is given.
     """
     if not callable(metadata_plugin):
         raise TypeError(f"a credentials plugin must be callable, which {metadata_plugin!r} is not")
-    return _core.plugin_call_credentials((metadata_plugin, name or repr(metadata_plugin)))
+    from contextvars import copy_context
+
+    plugin = (metadata_plugin, name or repr(metadata_plugin), copy_context())
+    return _core.plugin_call_credentials(plugin)
 
 
 def access_token_call_credentials(access_token: str) -> CallCredentials:

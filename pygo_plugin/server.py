@@ -12,17 +12,29 @@ import sys
 
 from pygo_plugin import _core, _exit
 from pygo_plugin._leaving import Leaving
+from pygo_plugin._stdio import Stdio
 from pygo_plugin.config import ServeConfig, plugin_sets
-from pygo_plugin.errors import ConfigError, ConfigTypeError
+from pygo_plugin.errors import ConfigError, ConfigTypeError, StartError, TLSError
+from pygo_plugin.plugin import Plugin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import logging
     import threading
+    from collections.abc import Callable, Iterable
     from typing import Any, NoReturn
+
+    from pygo_plugin.config import ReattachConfig
+    from pygo_plugin.security import TLSConfig
 
 __all__ = ["Server", "serve"]
 
 PORT_ATTEMPTS = 20  # a free port can be gone when it is listened on
+
+# When the host has died, in seconds: what handlers get to finish in, as after its Shutdown call,
+# and what the process gets to end by itself, which the host would have ended by force.
+GRACE = 2.0
+PATIENCE = 5.0
 
 MISCONFIGURED = (
     "Misconfigured plugin: its handshake config has no magic cookie key or value. "
@@ -48,6 +60,13 @@ class ServerBase:
         self._config = cfg
         self._server: Any = None
         self._leaving: Leaving | None = None
+        self._broker: Any = None  # made when a plugin wants it
+        self._bridge: Any = None  # to the broker, of a server of grpcio's
+        self._mux: _core.Mux | None = None  # when the host wants one connection for everything
+        self._tls: _core.TLS | None = None  # of all its connections
+        self._reattach: ReattachConfig | None = None  # in test mode, once it listens
+        self._stdio = Stdio()
+        self._tls_config: TLSConfig | None = None  # where that comes from, unless it is AutoMTLS
 
     def check_magic_key(self) -> bool:
         """Whether a host started this process: whether the environment holds the magic cookie.
@@ -61,6 +80,12 @@ class ServerBase:
         if os.environ.get(key) != value:
             return self._fail(NOT_A_PROGRAM)
         return True
+
+    def reattach_config(self) -> ReattachConfig:
+        """Where it serves in test mode; not `valid` before that, and under a host."""
+        from pygo_plugin.config import ReattachConfig  # which a plugin under a host does not need
+
+        return self._reattach or ReattachConfig()
 
     def server(self, **opts: Any) -> Any:
         """Make the server. Overrides usually call `self.default_grpc_server(...)`.
@@ -81,40 +106,160 @@ class ServerBase:
         if self._server is not None:
             self._fail("this Server serves already")
             return None
-        if not self.check_magic_key():
-            return None
-        if os.environ.get("PLUGIN_CLIENT_CERT"):
-            # Serving in plain text would make the host fail with an obscure TLS error.
-            self._fail(
-                "the host asks for AutoMTLS, which is not available in this version of pygo_plugin"
-            )
+        test = self._config.test is not None  # no host, and a process that is not ours alone
+        if not test and not self.check_magic_key():
             return None
         try:
             sets = plugin_sets(self._config, "ServeConfig")
-        except ConfigError as error:
+            self._secure(test)
+        except (ConfigError, TLSError) as error:
             self._fail(str(error))
             return None
-        version, notes = _core.negotiate(sorted(sets), os.environ.get("PLUGIN_PROTOCOL_VERSIONS"))
-        for note in notes:
-            _tell("WARN", note)
+        version = max(sets)
+        if not test:
+            version, notes = _core.negotiate(
+                sorted(sets), os.environ.get("PLUGIN_PROTOCOL_VERSIONS")
+            )
+            for note in notes:
+                _tell("WARN", note)
 
         server = self.server(**self._server_options())
-        _add_plugin_services(server, self.GRPC_SERVICE_NAME)
-        for plugin in sets[version].values():
-            plugin.server_register(server)
+        stopper = self._stopper(server)
+        _add_plugin_services(server, self.GRPC_SERVICE_NAME, self._stdio)
+        self._register(server, sets[version].values())
 
-        leaving = Leaving(self._stopper(server))
+        leaving = Leaving(stopper, self._stdio)
         _exit.register()
-        leaving.enter()
+        leaving.enter(signals=not test)
         try:
             network, address = self._listen(server, leaving)
-            line = _core.handshake_line(version, network, address, "grpc")
+            if self._broker is not None:
+                self._broker.use(network, _ports())
+            if test:
+                from pygo_plugin.config import ReattachConfig
+
+                self._reattach = ReattachConfig(
+                    "grpc", network, address, os.getpid(), True, version
+                )
+            field = None if self._tls is None else self._tls.field()
+            # Hosts that do not know it would take it for a part of the certificate.
+            mux = self._mux is not None if _asked_to_multiplex() else None
+            line = _core.handshake_line(version, network, address, "grpc", field, mux)
         except (OSError, RuntimeError, ValueError) as error:
-            self._stopper(server).stop(None)
-            leaving.leave(interrupts=True)
-            self._fail(f"cannot serve: {error}")
+            self._not_serving(server, leaving, error)
             return None
         return server, leaving, line
+
+    def _register(self, server: Any, plugins: Iterable[Plugin]) -> None:
+        """Have the plugins add their servicers, and those that want the broker get it."""
+        core: _core.Broker | None = None
+        if hasattr(server, "add_broker"):
+            if self._config.test is None and _asked_to_multiplex():
+                self._mux = _core.Mux()
+            core = server.add_broker(self._tls, self._mux)
+        for plugin in plugins:
+            if getattr(type(plugin), "grpc_server", Plugin.grpc_server) is Plugin.grpc_server:
+                plugin.server_register(server)
+                continue
+            if core is None:
+                from pygo_plugin._grpcio_broker import Bridge
+
+                self._bridge = Bridge(server, self._tls)
+                core = self._bridge.core
+            if self._broker is None:
+                self._broker = self._broker_class()(core, "", share=_protect)
+            plugin.grpc_server(self._broker, server)
+
+    def _broker_class(self) -> Any:
+        raise NotImplementedError
+
+    def _close_broker(self) -> None:
+        if self._broker is not None:
+            self._broker.close()
+        if self._bridge is not None:
+            self._bridge.close()
+        if self._mux is not None:
+            self._mux.close()
+
+    def _serving(self, server: Any, leaving: Leaving, line: bytes) -> None:
+        """The server has started: tell the host, or the test."""
+        if self._config.test is None:
+            self._watch_host(server, leaving)
+            if self._mux is not None:
+                try:
+                    self._mux.log_to(2)
+                except OSError:
+                    pass  # started without a stderr
+            _print_handshake(line, self._stdio, self._config.logger)
+        elif self._config.test.sync_stdio:
+            self._stdio.borrow()
+        self._server, self._leaving = server, leaving
+        if self._config.test is not None:
+            stopper = self._stopper(server)
+
+            def stop() -> None:
+                self._stdio.end()  # or the stop would cut the output off
+                stopper.stop(None)
+
+            self._config.test.serving(self.reattach_config(), stop)
+
+    def _not_serving(self, server: Any, leaving: Leaving, error: Exception) -> bool:
+        self._stopper(server).stop(None)
+        leaving.leave(interrupts=True)
+        return self._fail(f"cannot serve: {error}")
+
+    def _watch_host(self, server: Any, leaving: Leaving) -> None:
+        """Leave when the host has died, unless this plugin is one to outlive it."""
+        if self._config.outlive_host or os.environ.get("PYGO_PLUGIN_DETACHED"):
+            return
+        stopper = self._stopper(server)
+
+        def gone() -> None:
+            leaving.remove()
+            if self._mux is not None:
+                self._mux.remove()  # a handler may outlast the patience
+            stopper.stop(GRACE)
+
+        try:
+            _core.watch_host(gone, PATIENCE)
+        except (OSError, MemoryError) as error:
+            _tell("WARN", f"this plugin would not notice the end of its host: {error}")
+
+    def _secure(self, test: bool) -> None:
+        """Settle what to serve with: the author's TLS, what the host asks for, or plain text."""
+        # Nobody else's business, least of all that of processes which this one may start.
+        certificate = "" if test else os.environ.pop("PLUGIN_CLIENT_CERT", "")
+        if self._config.tls_provider is not None:
+            from pygo_plugin import security
+
+            given = self._config.tls_provider()
+            if not isinstance(given, security.TLSConfig):
+                raise ConfigTypeError(
+                    f"ServeConfig.tls_provider must return a TLSConfig, not {type(given).__name__}"
+                )
+            if certificate:
+                _tell(
+                    "WARN", "the host asks for AutoMTLS, but this plugin's tls_provider goes first"
+                )
+            self._tls_config = given._need_certificate()
+            self._tls = given._tls
+        elif certificate:
+            self._tls = _core.TLS.automatic(os.fsencode(certificate))
+
+    def _port_adder(self, server: Any) -> Callable[[str], int]:
+        """What makes the server listen on an address and returns the port."""
+        if self._tls is None:
+            return server.add_insecure_port  # type: ignore[no-any-return]
+        if hasattr(server, "add_plugin_services"):
+            credentials = self._tls.server_credentials()
+        elif self._tls_config is not None:
+            credentials = self._tls_config._grpcio_server_credentials()
+        else:
+            raise ValueError(
+                "the host asks for AutoMTLS, whose keys the TLS library inside grpcio does not "
+                "take; serve with default_grpc_server() instead of a server of grpcio's own"
+            )
+        return lambda address: server.add_secure_port(address, credentials)
 
     def _stopper(self, server: Any) -> Any:
         """What has a `stop(grace)` that stops the server without waiting."""
@@ -129,21 +274,36 @@ class ServerBase:
             options["interceptors"] = self._config.interceptors
         return options
 
+    def _ends_stdio_first(self, grace: float | None) -> bool:
+        """Whether a stop would cut off the stream of output, as any other call.
+
+        Otherwise it ends after the last handler, by the server's doing.
+        """
+        return not grace or not hasattr(self._server, "add_plugin_services")
+
     def _fail(self, message: str) -> bool:
         self.error_msg = message
         return False
 
     def _listen(self, server: Any, leaving: Leaving) -> tuple[str, str]:
         """Give the server its address. Returns: network and address of the handshake line."""
+        add_port = self._port_adder(server)
+        directory = os.environ.get("PLUGIN_UNIX_SOCKET_DIR") or None
+        if self._mux is not None:
+            if directory is None and not os.environ.get("PLUGIN_UNIX_SOCKET_GROUP"):
+                directory = self._mux.directory  # which a host that has us killed removes with all
+            add_port(f"unix:{self._mux.path}")  # where streams arrive
+            add_port = _multiplexed(self._mux)
+            leaving.mux = self._mux
         if self._config.network == "unix":
             try:
-                path = _listen_unix(server, leaving)
+                path = _listen_unix(add_port, leaving, directory, alone=self._config.test is None)
             except (OSError, RuntimeError, ValueError) as error:  # ValueError: too long a path
                 _tell("WARN", f"no unix socket, listening on TCP instead: {error}")
             else:
-                _share(path, os.environ.get("PLUGIN_UNIX_SOCKET_GROUP"))
+                _protect(path)
                 return "unix", path
-        return "tcp", _listen_tcp(server)
+        return "tcp", _listen_tcp(add_port)
 
 
 class Server(ServerBase):
@@ -163,6 +323,11 @@ class Server(ServerBase):
 
         return _server.Server(**opts)
 
+    def _broker_class(self) -> Any:
+        from pygo_plugin.broker import Broker
+
+        return Broker
+
     def serve(self, wait: bool = False) -> bool:
         """Start to serve and print the handshake line; with `wait`, return when it is all over.
 
@@ -175,12 +340,9 @@ class Server(ServerBase):
         server, leaving, line = opened
         try:
             server.start()
-            _print_handshake(line)
+            self._serving(server, leaving, line)
         except (OSError, RuntimeError, ValueError) as error:
-            server.stop(None)
-            leaving.leave(interrupts=True)
-            return self._fail(f"cannot serve: {error}")
-        self._server, self._leaving = server, leaving
+            return self._not_serving(server, leaving, error)
         if wait:
             self._wait()
         return True
@@ -188,7 +350,9 @@ class Server(ServerBase):
     def stop(self, grace: float | None = None) -> threading.Event:
         """Stop serving: refuse new calls, cancel those that still run after `grace` seconds.
 
-        None cancels them at once. Never blocks; the event is set when all is over.
+        None cancels them at once. What was printed reaches the host first, which takes no time but
+        with a host that does not read, and then no more than a second. The event is set when all is
+        over.
         """
         if self._server is None or self._leaving is None:
             from threading import Event
@@ -196,6 +360,8 @@ class Server(ServerBase):
             event = Event()
             event.set()
             return event
+        if self._ends_stdio_first(grace):
+            self._stdio.end()
         stopped: threading.Event = self._server.stop(grace)
         self._leaving.leave(interrupts=True)
         return stopped
@@ -204,6 +370,8 @@ class Server(ServerBase):
         try:
             self._server.wait_for_termination()
         finally:
+            self._close_broker()
+            self._stdio.end()
             if self._leaving is not None:
                 self._leaving.leave(interrupts=False)
 
@@ -211,18 +379,24 @@ class Server(ServerBase):
 def serve(cfg: ServeConfig) -> None:
     """Serve until the host shuts the plugin down. What a plugin's main program calls.
 
-    When it cannot serve, it says why on stderr and exits with status 1.
+    When it cannot serve, it says why on stderr and exits with status 1. In test mode it raises a
+    StartError instead.
     """
     server = Server(cfg)
     if not server.serve():
-        _give_up(server.error_msg)
+        _give_up(server.error_msg, cfg)
+    if cfg.test is not None:
+        server._wait()
+        return
     # Modules and classes stay until the end anyway. Left in the collector, they are gone through
     # once more at exit, and the host waits for that: 16 ms instead of 4 once grpcio is imported.
     gc.freeze()
     server._wait()
 
 
-def _give_up(message: str) -> NoReturn:
+def _give_up(message: str, cfg: ServeConfig) -> NoReturn:
+    if cfg.test is not None:
+        raise StartError(message)
     # A person may have started the plugin: plain words for him. Otherwise a tag for the host's log.
     if message in (MISCONFIGURED, NOT_A_PROGRAM):
         print(message, file=sys.stderr)
@@ -236,42 +410,59 @@ def _tell(level: str, message: str) -> None:
     print(f"[{level}] plugin: {message}", file=sys.stderr, flush=True)
 
 
-def _add_plugin_services(server: Any, name: str) -> None:
+def _add_plugin_services(server: Any, name: str, stdio: Stdio) -> None:
     if hasattr(server, "add_plugin_services"):
-        server.add_plugin_services(name)
+        server.add_plugin_services(name, stdio.core)
     else:  # grpcio's, from an override of Server.server()
         from pygo_plugin import _grpcio_services
 
-        _grpcio_services.add_plugin_services(server, name)
+        _grpcio_services.add_plugin_services(server, name, stdio)
 
 
-def _listen_unix(server: Any, leaving: Leaving) -> str:
-    path = _core.listen_path(os.environ.get("PLUGIN_UNIX_SOCKET_DIR") or None)
-    leaving.path = path  # before there is anything to remove, so that nothing gets forgotten
-    if not server.add_insecure_port(f"unix:{path}"):  # older grpcio does not raise
+def _asked_to_multiplex() -> bool:
+    return os.environ.get("PLUGIN_MULTIPLEX_GRPC") == "true"
+
+
+def _protect(path: str) -> None:
+    """Let a socket be used by whom the host wants to have it."""
+    _core.listen_protect(path, os.environ.get("PLUGIN_UNIX_SOCKET_GROUP"))
+
+
+def _multiplexed(mux: _core.Mux) -> Callable[[str], int]:
+    """What makes the host's one connection arrive at an address, and returns the port."""
+
+    def add_port(address: str) -> int:
+        if address.startswith("unix:"):
+            mux.listen("unix", address[len("unix:") :])
+            return 1
+        return mux.listen("tcp", address)
+
+    return add_port
+
+
+def _listen_unix(
+    add_port: Callable[[str], int], leaving: Leaving, directory: str | None, alone: bool
+) -> str:
+    """Listen on a new socket. `alone`: nothing else in this process minds a umask for a moment."""
+    path = _core.listen_path(directory)
+    leaving.take(path)
+    umask = os.umask(0o177) if alone else None  # nobody else gets in before the mode is set
+    try:
+        port = add_port(f"unix:{path}")
+    finally:
+        if umask is not None:
+            os.umask(umask)
+    if not port:  # older grpcio does not raise
         raise OSError(f"{path}: no socket can be made there")
     return path
 
 
-def _share(path: str, group: str | None) -> None:
-    """Let a group, given by name or number, use the socket: a host under another user asks so."""
-    if not group:
-        return
-    if group.isdigit():
-        number = int(group)
-    else:
-        import grp
-
-        try:
-            number = grp.getgrnam(group).gr_gid
-        except KeyError:
-            raise ValueError(f"PLUGIN_UNIX_SOCKET_GROUP: there is no group {group!r}") from None
-    os.chown(path, -1, number)
-    os.chmod(path, 0o660)
+def _ports() -> tuple[int, int]:
+    return _port("PLUGIN_MIN_PORT", 1024), _port("PLUGIN_MAX_PORT", 65535)
 
 
-def _listen_tcp(server: Any) -> str:
-    low, high = _port("PLUGIN_MIN_PORT", 1024), _port("PLUGIN_MAX_PORT", 65535)
+def _listen_tcp(add_port: Callable[[str], int]) -> str:
+    low, high = _ports()
     if low > high:
         raise ValueError(f"PLUGIN_MIN_PORT is {low}, more than PLUGIN_MAX_PORT {high}")
     problem: Exception | None = None
@@ -279,7 +470,7 @@ def _listen_tcp(server: Any) -> str:
         # 0 stands for no limits, as in go-plugin.
         wanted = _core.listen_port(low, high) if low else 0
         try:
-            port = server.add_insecure_port(f"127.0.0.1:{wanted}")
+            port = add_port(f"127.0.0.1:{wanted}")
         except (OSError, RuntimeError) as error:  # grpcio raises RuntimeError
             problem = error
             continue
@@ -301,23 +492,32 @@ def _port(variable: str, default: int) -> int:
     return port
 
 
-def _print_handshake(line: bytes) -> None:
-    """Write the line, and have `logging` speak hclog, whichever is there first."""
+def _print_handshake(line: bytes, stdio: Stdio, logger: logging.Logger | None) -> None:
+    """Redirect what is printed, write the line, and have `logging` speak hclog."""
+    logging_in_use = "logging" in sys.modules
+    log = _log_descriptor()
+    if logging_in_use:
+        _install_logging(log, logger)
     # Output of the author's that sits in sys.stdout's buffer must not come before the line: hence
     # the descriptor, and one write, so that the host cannot see half of it.
-    logging_in_use = "logging" in sys.modules
-    if logging_in_use:
-        _install_logging()
-    os.write(1, line)
-    if not logging_in_use:
-        _install_logging()
-
-
-def _install_logging() -> None:
     try:
-        descriptor = os.dup(2)
-    except OSError:  # started without a stderr
-        return
-    from pygo_plugin import _plugin_logging
+        stdio.open(line)
+    except (OSError, ValueError) as error:
+        os.write(1, line)
+        _tell("WARN", f"what is printed cannot be sent to the host: {error}")
+    if not logging_in_use:
+        _install_logging(log, logger)
 
-    _plugin_logging.install(descriptor)
+
+def _log_descriptor() -> int | None:
+    try:
+        return os.dup(2)
+    except OSError:  # started without a stderr
+        return None
+
+
+def _install_logging(descriptor: int | None, logger: logging.Logger | None) -> None:
+    if descriptor is not None:
+        from pygo_plugin import _plugin_logging
+
+        _plugin_logging.install(descriptor, logger)

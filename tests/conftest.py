@@ -13,6 +13,7 @@ import logging
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,14 +29,25 @@ ROOT = Path(__file__).resolve().parents[1]
 PROTOS = ROOT / "build" / "proto"
 GO_PEERS = ROOT / "build" / "peers"
 PEERS = ROOT / "tests" / "peers"
+KIT = ROOT / "tests" / "kit"  # modules for tests
 
 DEADLINE = 20.0  # seconds for anything that happens soon on an idle machine
 
 # For this process, and for the plugins that it launches.
-sys.path[:0] = [str(PROTOS), str(PEERS)]
+sys.path[:0] = [str(PROTOS), str(PEERS), str(KIT)]
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(PROTOS), str(PEERS), os.environ.get("PYTHONPATH", "")])
 )
+
+# nohup and background jobs of a shell have signals ignored, which plugins would inherit.
+USUAL = {
+    signal.SIGHUP: signal.SIG_DFL,
+    signal.SIGQUIT: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+}
+for number, handler in USUAL.items():
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 def missing(path: Path) -> None:
@@ -74,6 +86,21 @@ def eventually() -> Callable[..., Any]:
     return wait_until
 
 
+@pytest.fixture
+def freeze() -> Callable[[int], None]:
+    """Stops a process with SIGSTOP, which has to reach every thread: until then, one may answer."""
+
+    def stopped(pid: int) -> bool:
+        stats = [stat.read_text() for stat in Path("/proc", str(pid), "task").glob("*/stat")]
+        return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+    def stop(pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: stopped(pid), "the stop of all its threads")
+
+    return stop
+
+
 # ---- Peers --------------------------------------------------------------------------------------
 
 
@@ -81,11 +108,15 @@ class Peers:
     """Command lines of the peers, as lists."""
 
     def plugin(self, kind: str, *arguments: str) -> list[str]:
-        """A plugin that serves kv and probe: "python", "go" or "grpcio"."""
+        """A plugin that serves kv and probe: "python", "go" or "grpcio". Or the "impostor"."""
         if kind == "go":
             return self._go("plugin", *(a.replace("--", "-", 1) for a in arguments))
-        script = {"python": "pygo_plugin_peer.py", "grpcio": "grpcio_plugin.py"}[kind]
-        return [sys.executable, str(PEERS / script), *arguments]
+        scripts = {
+            "python": "pygo_plugin_peer.py",
+            "grpcio": "grpcio_plugin.py",
+            "impostor": "impostor_plugin.py",
+        }
+        return [sys.executable, str(PEERS / scripts[kind]), *arguments]
 
     def bad(self, mode: str, *arguments: str) -> list[str]:
         """A plugin that misbehaves."""
@@ -94,6 +125,10 @@ class Peers:
     def host(self) -> list[str]:
         """The Go host, which takes JSON requests."""
         return self._go("host")
+
+    def interop(self, *arguments: str) -> list[str]:
+        """grpc-go's side of gRPC's standard interop cases."""
+        return self._go("interop", *arguments)
 
     def _go(self, name: str, *arguments: str) -> list[str]:
         path = GO_PEERS / name
@@ -152,6 +187,27 @@ def socket_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TMPDIR", path)
     yield Path(path)
     shutil.rmtree(path, ignore_errors=True)
+
+
+# ---- Certificates -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def authority() -> Any:
+    """Whoever signs the two that follow; of kit/certificates.py."""
+    from certificates import Authority
+
+    return Authority("the tests' CA")
+
+
+@pytest.fixture(scope="session")
+def server_pair(authority: Any) -> Any:
+    return authority.issue("server", "localhost")
+
+
+@pytest.fixture(scope="session")
+def client_pair(authority: Any) -> Any:
+    return authority.issue("client", "client.test")
 
 
 # ---- Logs ---------------------------------------------------------------------------------------
@@ -275,6 +331,10 @@ class GoHost:
         reply = self.ask(op, **request)
         assert reply["ok"], f"{op}: {reply}"
         return reply
+
+    def kill(self) -> None:
+        """SIGKILL, as an accident would be."""
+        self._process.kill()
 
     def close(self) -> None:
         assert self._process.stdin is not None

@@ -13,6 +13,11 @@
 #include <grpc/byte_buffer.h>
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
+#ifdef __has_include
+#if __has_include(<grpc/credentials.h>) /* newer versions */
+#include <grpc/credentials.h>
+#endif
+#endif
 #include <grpc/support/time.h>
 #include <pthread.h>
 #include <stdio.h>

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 
 import grpc
@@ -11,40 +9,28 @@ import grpc_controller_pb2
 import grpc_controller_pb2_grpc
 import probe_pb2
 import probe_pb2_grpc
-from measure import COOKIE, launch_result, measure_calls, parse_arguments, report
-
-UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+from by_hand import PATIENCE, UNLIMITED, launch, reap
+from measure import launch_result, measure_calls, parse_arguments, report
+from messages import measure_stream
+from opened import hold_open
 
 
 class Plugin:
     """The plugin's process and a channel to it."""
 
     def __init__(self, command: list[str]) -> None:
-        key, value = COOKIE
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, key: value, "PLUGIN_PROTOCOL_VERSIONS": "1"},
-        )
-        assert self.process.stdout is not None
-        network, address = self.process.stdout.readline().decode().strip().split("|")[2:4]
-        target = f"unix:{address}" if network == "unix" else address
+        self.process, target = launch(command)
         self.channel = grpc.insecure_channel(target, options=UNLIMITED)
         self.stub = probe_pb2_grpc.ProbeStub(self.channel)
 
     def kill(self) -> None:
         controller = grpc_controller_pb2_grpc.GRPCControllerStub(self.channel)
         try:
-            controller.Shutdown(grpc_controller_pb2.Empty(), timeout=2)
+            controller.Shutdown(grpc_controller_pb2.Empty(), timeout=PATIENCE)
         except grpc.RpcError:
             pass  # the plugin may be quicker to go than to answer
         self.channel.close()
-        try:
-            self.process.wait(2)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        reap(self.process)
 
 
 def calls(arguments) -> dict:
@@ -70,10 +56,30 @@ def launches(arguments) -> dict:
     return launch_result(replies, kills)
 
 
+def stream(arguments) -> dict:
+    plugin = Plugin(arguments.plugin)
+    try:
+        return measure_stream(plugin.stub, arguments)
+    finally:
+        plugin.kill()
+
+
+def opened(arguments) -> None:
+    plugin = Plugin(arguments.plugin)
+    try:
+        hold_open(plugin.stub, arguments.open)
+    finally:
+        plugin.kill()
+
+
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.open:
+        opened(arguments)
+        return
     report(
         calls=calls(arguments) if arguments.calls else None,
+        stream=stream(arguments) if arguments.messages else None,
         launch=launches(arguments) if arguments.launch else None,
     )
 

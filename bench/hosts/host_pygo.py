@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from io import TextIOBase
+from io import RawIOBase, TextIOBase
 
 import probe_pb2
 import probe_pb2_grpc
 from measure import COOKIE, cpu_us, launch_result, measure_calls, parse_arguments, report
+from messages import measure_stream
+from opened import hold_open, hold_plugins
 
 from pygo_plugin import Client, HandshakeConfig, Plugin
 
@@ -24,7 +27,13 @@ class ProbePlugin(Plugin):
         return probe_pb2_grpc.ProbeStub
 
 
-def make_client(command: list[str], logger: logging.Logger | None = None) -> Client:
+def make_client(
+    command: list[str],
+    logger: logging.Logger | None = None,
+    stdout: Counter | None = None,
+    auto_mtls: bool = False,
+    multiplex: bool = False,
+) -> Client:
     if logger is None:
         logger = logging.getLogger("bench.off")
         logger.disabled = True
@@ -33,21 +42,67 @@ def make_client(command: list[str], logger: logging.Logger | None = None) -> Cli
         handshake_config=HandshakeConfig(1, *COOKIE),
         plugins={"probe": ProbePlugin()},
         logger=logger,
+        sync_stdout=stdout,
+        auto_mtls=auto_mtls,
+        broker_multiplex=multiplex,
     )
 
 
+def make_asked_for(arguments) -> Client:
+    return make_client(
+        arguments.plugin, auto_mtls=arguments.auto_mtls, multiplex=arguments.multiplex
+    )
+
+
+class EchoServicer(probe_pb2_grpc.ProbeServicer):
+    """What the plugin calls back."""
+
+    def Echo(self, request, context):
+        return probe_pb2.EchoReply(payload=request.payload)
+
+
 def calls(arguments) -> dict:
+    with make_asked_for(arguments) as client:
+        _, stub = client.dispense("probe")
+        payload = bytes(arguments.size)
+
+        def call_back():
+            with client.broker.serve(EchoServicer()) as service_id:
+                stub.CallBack(probe_pb2.CallBackRequest(service_id=service_id, payload=payload))
+
+        if arguments.call_back:
+            return measure_calls(call_back, arguments)
+        echo = stub.Echo
+        request = probe_pb2.EchoRequest(payload=payload, delay_ms=arguments.delay_ms)
+        return measure_calls(lambda: echo(request), arguments)
+
+
+def stream(arguments) -> dict:
+    with make_asked_for(arguments) as client:
+        _, stub = client.dispense("probe")
+        return measure_stream(stub, arguments)
+
+
+def opened(arguments) -> None:
     with make_client(arguments.plugin) as client:
         _, stub = client.dispense("probe")
-        echo = stub.Echo
-        request = probe_pb2.EchoRequest(payload=bytes(arguments.size), delay_ms=arguments.delay_ms)
-        return measure_calls(lambda: echo(request), arguments)
+        hold_open(stub, arguments.open)
+
+
+def plugins(arguments) -> None:
+    with contextlib.ExitStack() as running:
+
+        def dispense():
+            client = running.enter_context(make_client(arguments.plugin))
+            return client.dispense("probe")[1]
+
+        hold_plugins(dispense, arguments.plugins)
 
 
 def launches(arguments) -> dict:
     replies, kills = [], []
     for _ in range(arguments.launch):
-        client = make_client(arguments.plugin)
+        client = make_client(arguments.plugin, auto_mtls=arguments.auto_mtls)
         begin = time.perf_counter()
         _, stub = client.dispense("probe")
         stub.Echo(probe_pb2.EchoRequest())
@@ -57,6 +112,34 @@ def launches(arguments) -> dict:
         client.kill()
         kills.append(time.perf_counter() - begin)
     return launch_result(replies, kills)
+
+
+class Counter(RawIOBase):
+    """Takes what the plugin prints, and knows when all of it is there."""
+
+    def __init__(self, expected: int) -> None:
+        self._left = expected
+        self.done = threading.Event()
+
+    def write(self, data) -> int:
+        self._left -= len(data)
+        if self._left <= 0:
+            self.done.set()
+        return len(data)
+
+
+def output(arguments) -> dict:
+    size, piece = arguments.stdio << 20, 64 << 10
+    counter = Counter(size)
+    line = probe_pb2.Line(channel=probe_pb2.Line.STDOUT, text=b"x" * piece)
+    with make_client(arguments.plugin, stdout=counter) as client:
+        _, stub = client.dispense("probe")
+        cpu, begin = cpu_us(), time.perf_counter()
+        stub.Print(probe_pb2.PrintRequest(lines=[line], repeat=size // piece))
+        if not counter.done.wait(60):
+            raise TimeoutError(f"not all of {arguments.stdio} MiB of output arrived")
+        elapsed, cpu = time.perf_counter() - begin, cpu_us() - cpu
+    return {"mb_per_second": size / 1e6 / elapsed, "host_cpu_us_per_mb": cpu / (size / 1e6)}
 
 
 class Sink(TextIOBase):
@@ -136,10 +219,18 @@ def log_lines(arguments) -> dict:
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.open:
+        opened(arguments)
+        return
+    if arguments.plugins:
+        plugins(arguments)
+        return
     report(
         calls=calls(arguments) if arguments.calls else None,
+        stream=stream(arguments) if arguments.messages else None,
         launch=launches(arguments) if arguments.launch else None,
         log=log_lines(arguments) if arguments.loglines else None,
+        stdio=output(arguments) if arguments.stdio else None,
     )
 
 

@@ -13,7 +13,7 @@ import grpc
 import grpc_controller_pb2
 import grpc_controller_pb2_grpc
 import probe_pb2_grpc
-from echo import COOKIE, EchoServicer
+from echo import COOKIE, WORKERS, EchoServicer
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 LIFETIME = 600  # seconds, so that no benchmark leaves a process behind
@@ -35,7 +35,7 @@ def main():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = threading.Event()
     server = grpc.server(
-        futures.ThreadPoolExecutor(max_workers=16),
+        futures.ThreadPoolExecutor(max_workers=WORKERS),
         options=[("grpc.max_receive_message_length", -1)],
     )
     probe_pb2_grpc.add_ProbeServicer_to_server(EchoServicer(), server)

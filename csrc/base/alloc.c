@@ -1,23 +1,31 @@
 #include "base/alloc.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const gp__allocator c_library = {realloc, free};
-static gp__allocator current = {realloc, free};
+/* Atomic, since tests change it while other threads run. */
+static const gp__allocator *_Atomic current = &c_library;
 
 void
-gp__set_allocator(const gp__allocator *allocator)
+gp__set_allocator(const gp__allocator *replacement)
 {
-    current = allocator != NULL ? *allocator : c_library;
+    atomic_store(&current, replacement != NULL ? replacement : &c_library);
+}
+
+static const gp__allocator *
+allocator(void)
+{
+    return atomic_load_explicit(&current, memory_order_acquire);
 }
 
 void *
 gp__malloc(size_t size)
 {
-    return current.realloc(NULL, size > 0 ? size : 1);
+    return allocator()->realloc(NULL, size > 0 ? size : 1);
 }
 
 void *
@@ -38,14 +46,14 @@ gp__calloc(size_t count, size_t size)
 void *
 gp__realloc(void *ptr, size_t size)
 {
-    return current.realloc(ptr, size > 0 ? size : 1);
+    return allocator()->realloc(ptr, size > 0 ? size : 1);
 }
 
 void
 gp__free(void *ptr)
 {
     if (ptr != NULL) {
-        current.free(ptr);
+        allocator()->free(ptr);
     }
 }
 

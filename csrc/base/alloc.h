@@ -13,7 +13,10 @@ typedef struct gp__allocator {
     void (*free)(void *ptr);
 } gp__allocator;
 
-/* Replace the allocator; NULL restores the C library's. For tests, before anything is allocated. */
+/*
+ * Replace the allocator, which has to stay; NULL restores the C library's. For tests, before anything
+ * is allocated.
+ */
 void gp__set_allocator(const gp__allocator *allocator);
 
 /* All return NULL when memory is short. A size of zero is taken as one. */

@@ -42,12 +42,36 @@ gp_error_set(gp_error *err, int code, const char *format, ...)
     return code;
 }
 
+/* glibc's strerror_r gives the text, POSIX's fills the buffer and gives a number. */
+static const char *
+from_glibc(const char *text, char *buffer, size_t size, int errnum)
+{
+    (void)buffer;
+    (void)size;
+    (void)errnum;
+    return text;
+}
+
+static const char *
+from_posix(int failed, char *buffer, size_t size, int errnum)
+{
+    if (failed != 0) {
+        snprintf(buffer, size, "error %d", errnum);
+    }
+    return buffer;
+}
+
+#define REASON(errnum, buffer)                                                                 \
+    _Generic(strerror_r(errnum, buffer, sizeof(buffer)), char *: from_glibc, int: from_posix)( \
+        strerror_r(errnum, buffer, sizeof(buffer)), buffer, sizeof(buffer), errnum)
+
 int
 gp_error_set_errno(gp_error *err, int errnum, const char *format, ...)
 {
     va_list args;
     char *what;
-    char reason[128];
+    char buffer[128];
+    const char *reason;
 
     if (err == NULL) {
         return GP_EOS;
@@ -55,9 +79,7 @@ gp_error_set_errno(gp_error *err, int errnum, const char *format, ...)
     va_start(args, format);
     what = gp__vformat(format, args);
     va_end(args);
-    if (strerror_r(errnum, reason, sizeof(reason)) != 0) {
-        snprintf(reason, sizeof(reason), "error %d", errnum);
-    }
+    reason = REASON(errnum, buffer);
     set_message(err, GP_EOS, gp__format("%s: %s", what != NULL ? what : "system call", reason));
     gp__free(what);
     return GP_EOS;

@@ -1,6 +1,8 @@
 #include "gp/runtime.h"
 
 #include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
 
 #include "gp/error.h"
 
@@ -33,4 +35,17 @@ bool
 gp_runtime_forked(void)
 {
     return forked;
+}
+
+void
+gp_runtime_block_signals(void *before)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
+    sigset_t blocked;
+
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
+        sigdelset(&blocked, faults[i]);
+    }
+    pthread_sigmask(SIG_SETMASK, &blocked, before);
 }

@@ -115,12 +115,10 @@ int
 gp__thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
                  gp_error *err)
 {
-    sigset_t all;
     sigset_t before;
     int rc;
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    gp_runtime_block_signals(&before);
     rc = pthread_create(thread, NULL, run, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc != 0) {

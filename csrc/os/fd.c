@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/thread.h"
@@ -41,21 +42,50 @@ make_pipe(int ends[2])
 #endif
 }
 
-int
-gp__fd_pipe(int ends[2], gp_error *err)
+static int
+make_socketpair(int ends[2])
+{
+#if defined(__linux__) && !defined(GP_PORTABLE)
+    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends);
+#else
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0) {
+        return -1;
+    }
+    for (int i = 0; i < 2; i++) {
+        fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+        gp__fd_set_nonblocking(ends[i]);
+    }
+    return 0;
+#endif
+}
+
+static int
+make_ends(int ends[2], int (*make)(int ends[2]), const char *what, gp_error *err)
 {
     ends[0] = ends[1] = -1;
-    if (make_pipe(ends) < 0) {
-        return gp_error_set_errno(err, errno, "cannot create a pipe");
+    if (make(ends) < 0) {
+        return gp_error_set_errno(err, errno, "cannot create a %s", what);
     }
     if (move_up(&ends[0]) < 0 || move_up(&ends[1]) < 0) {
         int failed = errno;
 
         gp__fd_close(&ends[0]);
         gp__fd_close(&ends[1]);
-        return gp_error_set_errno(err, failed, "cannot create a pipe");
+        return gp_error_set_errno(err, failed, "cannot create a %s", what);
     }
     return 0;
+}
+
+int
+gp__fd_pipe(int ends[2], gp_error *err)
+{
+    return make_ends(ends, make_pipe, "pipe", err);
+}
+
+int
+gp__fd_socketpair(int ends[2], gp_error *err)
+{
+    return make_ends(ends, make_socketpair, "pair of sockets", err);
 }
 
 int
@@ -64,6 +94,13 @@ gp__fd_set_nonblocking(int fd)
     int flags = fcntl(fd, F_GETFL);
 
     return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+void
+gp__fd_prepare(int fd)
+{
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    gp__fd_set_nonblocking(fd);
 }
 
 void
@@ -76,6 +113,17 @@ gp__fd_close(int *fd)
         *fd = -1;
     }
     errno = before;
+}
+
+ssize_t
+gp__fd_read(int fd, void *bytes, size_t size)
+{
+    ssize_t got;
+
+    do {
+        got = read(fd, bytes, size);
+    } while (got < 0 && errno == EINTR);
+    return got;
 }
 
 int

@@ -1,11 +1,12 @@
 /*
- * Layer: os. Descriptors: pipes that no child inherits by accident, and waiting with a deadline.
+ * Layer: os. Descriptors: pipes and sockets that no child inherits by accident, and waiting with a deadline.
  */
 #ifndef GP_OS_FD_H
 #define GP_OS_FD_H
 
 #include <poll.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "gp/error.h"
 
@@ -15,10 +16,19 @@
  */
 int gp__fd_pipe(int ends[2], gp_error *err);
 
+/* A pair of connected stream sockets, as gp__fd_pipe() makes them, and non-blocking. */
+int gp__fd_socketpair(int ends[2], gp_error *err);
+
 int gp__fd_set_nonblocking(int fd);
+
+/* What accept() gives: have no child inherit it, and non-blocking. */
+void gp__fd_prepare(int fd);
 
 /* Close |*fd| unless it is negative, and make it so. Keeps errno. */
 void gp__fd_close(int *fd);
+
+/* read(), whatever signals arrive. May be called from signal handlers. */
+ssize_t gp__fd_read(int fd, void *bytes, size_t size);
 
 /*
  * poll() until |deadline|, whatever signals arrive.

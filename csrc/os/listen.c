@@ -2,35 +2,20 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <grp.h>
 #include <netinet/in.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "base/alloc.h"
-#include "base/text.h"
 #include "os/fd.h"
+#include "os/share.h"
 #include "os/socket.h"
 #include "os/tmpdir.h"
 
-/* What a name's group entry may take; a longer one would have thousands of members. */
-enum { GROUP_BUFFER = 64 * 1024 };
-
 enum { HIGHEST_PORT = 65535, ATTEMPTS = 100 };
-
-static const char *
-choose_directory(const char *directory)
-{
-    if (directory == NULL) {
-        directory = getenv("PLUGIN_UNIX_SOCKET_DIR");
-    }
-    return directory != NULL && directory[0] != '\0' ? directory : gp__tmpdir();
-}
 
 static int
 check_directory(const char *directory, gp_error *err)
@@ -53,7 +38,7 @@ int
 gp_listen_path(char out[GP_LISTEN_PATH], const char *directory, gp_error *err)
 {
     const size_t room = sizeof(((struct sockaddr_un *)NULL)->sun_path);
-    const char *where = choose_directory(directory);
+    const char *where = gp__socket_base(directory);
     const char *slash = where[strlen(where) - 1] == '/' ? "" : "/";
     int rc = check_directory(where, err);
 
@@ -82,53 +67,10 @@ gp_listen_path(char out[GP_LISTEN_PATH], const char *directory, gp_error *err)
                   : gp_error_set_errno(err, EEXIST, "no unix socket can be created in %s", where);
 }
 
-/* Returns 0, GP_EINVAL or GP_ENOMEM. */
-static int
-find_group(gid_t *out, const char *group, gp_error *err)
-{
-    const gp__text text = {group, strlen(group)};
-    struct group entry;
-    struct group *found = NULL;
-    char *buffer;
-    int number;
-
-    if (gp__text_int(text, &number) && number >= 0) {
-        *out = (gid_t)number;
-        return 0;
-    }
-    buffer = gp__malloc(GROUP_BUFFER);
-    if (buffer == NULL) {
-        return gp_error_set(err, GP_ENOMEM, "out of memory to find the group %s", group);
-    }
-    if (getgrnam_r(group, &entry, buffer, GROUP_BUFFER, &found) == 0 && found != NULL) {
-        *out = entry.gr_gid;
-    }
-    gp__free(buffer);
-    return found != NULL
-               ? 0
-               : gp_error_set(err, GP_EINVAL, "there is no group %s to give the socket to", group);
-}
-
 int
 gp_listen_protect(const char *path, const char *group, gp_error *err)
 {
-    gid_t gid = 0;
-    int rc;
-
-    if (group == NULL || group[0] == '\0') {
-        return chmod(path, 0600) == 0
-                   ? 0
-                   : gp_error_set_errno(err, errno, "cannot set the mode of %s", path);
-    }
-    if ((rc = find_group(&gid, group, err)) < 0) {
-        return rc;
-    }
-    if (chown(path, (uid_t)-1, gid) < 0) {
-        return gp_error_set_errno(err, errno, "cannot give %s to the group %s", path, group);
-    }
-    return chmod(path, 0660) == 0
-               ? 0
-               : gp_error_set_errno(err, errno, "cannot set the mode of %s", path);
+    return gp__share(path, group, 0600, 0660, err);
 }
 
 void

@@ -20,16 +20,27 @@
 #include "os/reactor.h"
 #include "os/spawn.h"
 
+/* How far a plugin may be below the process that was launched, a wrapper's say. */
+enum { GENERATIONS = 16 };
+
 /* How often a process without a pidfd is looked after while somebody waits for it. */
 static const int64_t nap_ns = 5 * GP__MS;
+
+/* The same while nobody does, in milliseconds. */
+static const int64_t exit_poll_ms = 20;
 
 struct gp__process {
     atomic_int refs;
     pid_t pid;
-    int pidfd;  /* owned; -1 where there is none */
-    bool child; /* ours to reap */
+    int pidfd;              /* owned; -1 where there is none */
+    bool child;             /* ours to reap */
+    gp__process *relays[2]; /* shared: ref. Pass a detached child's output on; NULL: none */
+    gp_runner runner;       /* owned; of a process elsewhere, else without a start */
+    int alive;              /* owned: the other end of what stands for the pidfd there; else -1 */
+    atomic_bool doomed;     /* elsewhere: somebody kills it */
     gp__procstat identity;
-    bool identified; /* |identity| is that of the joined process */
+    bool identified; /* |identity| is that of the process */
+    bool recognised; /* a joined process is known to be the one that was meant */
 
     pthread_mutex_t lock; /* guards reaping and signalling against each other; a leaf */
     atomic_bool gone;
@@ -53,6 +64,8 @@ process_new(gp__process **out, pid_t pid, bool child, gp_error *err)
     atomic_init(&process->gone, false);
     process->pid = pid;
     process->pidfd = -1;
+    process->alive = -1;
+    atomic_init(&process->doomed, false);
     process->child = child;
     process->status = GP_STATUS_UNKNOWN;
     pthread_mutex_init(&process->lock, NULL);
@@ -72,10 +85,66 @@ void
 gp__process_unref(gp__process *process)
 {
     if (process != NULL && atomic_fetch_sub(&process->refs, 1) == 1) {
+        if (process->runner.start != NULL) {
+            process->runner.release(process->runner.ctx);
+        }
+        gp__fd_close(&process->alive);
+        gp__process_unref(process->relays[0]);
+        gp__process_unref(process->relays[1]);
         gp__fd_close(&process->pidfd);
         pthread_mutex_destroy(&process->watch_lock);
         pthread_mutex_destroy(&process->lock);
         gp__free(process);
+    }
+}
+
+/*
+ * The host's end of a detached child's pipes goes away with the host, and a Go program dies of the
+ * SIGPIPE that its next line of log then gets. So another process stands in between that survives as
+ * well: it copies to the host while there is one, and to nowhere after that. |*fd| becomes the end to
+ * write to. Without it (there is no sh, say) the child has to live with its broken pipe.
+ */
+static void
+open_relay(gp__process **out, int *fd)
+{
+    static const char *const argv[] = {"/bin/sh", "-c", "cat; exec cat >/dev/null", NULL};
+    static const char *const env[] = {"PATH=/bin:/usr/bin", NULL};
+    gp__spawn_spec spec = {.argv = argv, .env = env, .directory = "/", .detached = true};
+    gp__process *relay;
+    int ends[2];
+
+    if (process_new(&relay, -1, true, NULL) < 0) {
+        return;
+    }
+    if (gp__fd_pipe(ends, NULL) < 0) {
+        goto fail_pipe;
+    }
+    spec.in = ends[0];
+    spec.out = *fd;
+    spec.err = *fd;
+    if (gp__spawn(&relay->pid, &spec, NULL) < 0) {
+        goto fail_spawn;
+    }
+    gp__fd_close(&ends[0]);
+    relay->pidfd = gp__pidfd_open(relay->pid);
+    gp__process_watch(relay, NULL, NULL, NULL); /* to have it reaped */
+    gp__fd_close(fd);
+    *fd = ends[1];
+    *out = relay;
+    return;
+
+fail_spawn:
+    gp__fd_close(&ends[0]);
+    gp__fd_close(&ends[1]);
+fail_pipe:
+    gp__process_unref(relay);
+}
+
+void
+gp__process_await_relays(gp__process *process, int64_t deadline)
+{
+    for (int i = 0; i < 2 && process->relays[i] != NULL; i++) {
+        gp__process_wait(process->relays[i], deadline, NULL);
     }
 }
 
@@ -85,7 +154,11 @@ gp__process_spawn(gp__process **out, const gp__process_spec *spec, int *out_fd, 
 {
     int outputs[2] = {-1, -1};
     int errors[2] = {-1, -1};
-    gp__spawn_spec child = {.argv = spec->argv, .env = spec->env, .directory = spec->directory};
+    gp__spawn_spec child = {.argv = spec->argv,
+                            .env = spec->env,
+                            .directory = spec->directory,
+                            .detached = spec->detached,
+                            .image = spec->image};
     gp__process *process;
     int rc;
 
@@ -99,6 +172,10 @@ gp__process_spawn(gp__process **out, const gp__process_spec *spec, int *out_fd, 
     if (gp__fd_set_nonblocking(outputs[0]) < 0 || gp__fd_set_nonblocking(errors[0]) < 0) {
         rc = gp_error_set_errno(err, errno, "cannot set up a pipe");
         goto fail;
+    }
+    if (spec->detached) {
+        open_relay(&process->relays[0], &outputs[1]);
+        open_relay(&process->relays[1], &errors[1]);
     }
     child.out = outputs[1];
     child.err = errors[1];
@@ -124,27 +201,167 @@ fail:
     return rc;
 }
 
+/* ---- Elsewhere ------------------------------------------------------------------------------- */
+
+static void *
+await_elsewhere(void *arg)
+{
+    gp__process *process = arg;
+
+    process->status = process->runner.wait(process->runner.ctx);
+    atomic_store(&process->gone, true);
+    gp__fd_close(&process->alive); /* which makes the other end readable */
+    gp__process_unref(process);
+    return NULL;
+}
+
+static void *
+kill_elsewhere(void *arg)
+{
+    gp__process *process = arg;
+
+    process->runner.kill(process->runner.ctx);
+    gp__process_unref(process);
+    return NULL;
+}
+
+/* A thread that nobody joins: how long a runner takes is nobody's business. */
+static int
+start_detached(const char *name, void *(*run)(void *), gp__process *process, gp_error *err)
+{
+    pthread_t thread;
+    int rc;
+
+    gp__process_ref(process); /* the thread's reference */
+    rc = gp__thread_start(&thread, name, run, process, err);
+    if (rc < 0) {
+        gp__process_unref(process);
+        return rc;
+    }
+    pthread_detach(thread);
+    return 0;
+}
+
 int
-gp__process_attach(gp__process **out, int pid, gp_error *err)
+gp__process_run(gp__process **out, const gp_runner *runner, const char *const *env, int *out_fd,
+                int *err_fd, gp_error *err)
+{
+    gp__process *process;
+    int alive[2];
+    int rc = process_new(&process, -1, false, err);
+
+    if (rc < 0) {
+        runner->release(runner->ctx);
+        return rc;
+    }
+    process->runner = *runner;
+    if ((rc = gp__fd_pipe(alive, err)) < 0) {
+        goto fail;
+    }
+    process->pidfd = alive[0];
+    process->alive = alive[1];
+    if ((rc = runner->start(runner->ctx, env, out_fd, err_fd, err)) < 0) {
+        goto fail;
+    }
+    gp__fd_set_nonblocking(*out_fd);
+    gp__fd_set_nonblocking(*err_fd);
+    if ((rc = start_detached("gp-runner", await_elsewhere, process, err)) < 0) {
+        runner->kill(runner->ctx);
+        gp__fd_close(out_fd);
+        gp__fd_close(err_fd);
+        goto fail;
+    }
+    *out = process;
+    return 0;
+
+fail:
+    gp__process_unref(process);
+    return rc;
+}
+
+const gp_runner *
+gp__process_runner(const gp__process *process)
+{
+    return process->runner.start != NULL ? &process->runner : NULL;
+}
+
+/* ---- Joining --------------------------------------------------------------------------------- */
+
+static int
+not_found(int pid, gp_error *err)
+{
+    return gp_error_set(err, GP_EREATTACH, "process not found: there is no process %d", pid);
+}
+
+int
+gp__process_attach(gp__process **out, int pid, unsigned long long start_time, gp_error *err)
 {
     gp__process *process;
     int rc;
 
     /* 0 and negative numbers would mean groups of processes to kill(). */
     if (pid <= 0 || (kill(pid, 0) < 0 && errno != EPERM)) {
-        return gp_error_set(err, GP_EREATTACH, "process not found: there is no process %d", pid);
+        return not_found(pid, err);
     }
     if ((rc = process_new(&process, pid, false, err)) < 0) {
         return rc;
     }
     process->pidfd = gp__pidfd_open(pid);
     process->identified = gp__procstat_read(pid, &process->identity);
+    /* Asked after reading: what was read is then that of the process behind the descriptor. */
     if (gp__process_gone(process)) {
         gp__process_unref(process);
-        return gp_error_set(err, GP_EREATTACH, "process not found: there is no process %d", pid);
+        return not_found(pid, err);
+    }
+    if (start_time != 0 && process->identified) {
+        if (process->identity.start_time != start_time) {
+            gp__process_unref(process);
+            return gp_error_set(err, GP_EREATTACH,
+                                "process not found: the pid %d is that of another process now",
+                                pid);
+        }
+        process->recognised = true;
     }
     *out = process;
     return 0;
+}
+
+bool
+gp__process_recognise(gp__process *process, int pid)
+{
+    gp__procstat at;
+    bool found = pid == (int)process->pid;
+
+    for (int i = 0; i < GENERATIONS && !found && pid > 1; i++) {
+        if (!gp__procstat_read(pid, &at)) {
+            break;
+        }
+        pid = (int)at.parent;
+        found = pid == (int)process->pid;
+    }
+    /* It must have been there all along, or a successor of the same pid was looked at. */
+    if (found && !gp__process_gone(process)) {
+        pthread_mutex_lock(&process->lock);
+        process->recognised = true;
+        pthread_mutex_unlock(&process->lock);
+        return true;
+    }
+    return false;
+}
+
+unsigned long long
+gp__process_start_time(gp__process *process)
+{
+    unsigned long long start_time;
+
+    pthread_mutex_lock(&process->lock);
+    /* The pid of a child that has not been reaped is its own. */
+    if (!process->identified && process->child && !atomic_load(&process->gone)) {
+        process->identified = gp__procstat_read(process->pid, &process->identity);
+    }
+    start_time = process->identified ? process->identity.start_time : 0;
+    pthread_mutex_unlock(&process->lock);
+    return start_time;
 }
 
 /* ---- Whether it lives ------------------------------------------------------------------------ */
@@ -215,8 +432,8 @@ look_after_joined(gp__process *process)
 bool
 gp__process_gone(gp__process *process)
 {
-    if (atomic_load(&process->gone)) {
-        return true;
+    if (atomic_load(&process->gone) || process->runner.start != NULL) {
+        return atomic_load(&process->gone);
     }
     pthread_mutex_lock(&process->lock);
     if (!atomic_load(&process->gone)) {
@@ -290,8 +507,14 @@ gp__process_kill(gp__process *process)
     if (gp_runtime_forked()) {
         return;
     }
+    if (process->runner.start != NULL) {
+        if (!atomic_load(&process->gone) && !atomic_exchange(&process->doomed, true)) {
+            start_detached("gp-runner-kill", kill_elsewhere, process, NULL);
+        }
+        return;
+    }
     pthread_mutex_lock(&process->lock);
-    if (!atomic_load(&process->gone)) {
+    if (!atomic_load(&process->gone) && (process->child || process->recognised)) {
         if (process->pidfd >= 0) {
             gp__pidfd_kill(process->pidfd, SIGKILL);
         } else if (process->child
@@ -352,7 +575,7 @@ gp__process_watch(gp__process *process, void (*exited)(void *ctx), void *ctx, gp
     process->exited_ctx = ctx;
     rc = process->pidfd >= 0
              ? gp__reactor_add(&process->watch, process->pidfd, notice_exit, process, err)
-             : gp__reactor_every(&process->watch, notice_exit, process, err);
+             : gp__reactor_every(&process->watch, exit_poll_ms, notice_exit, process, err);
     if (rc == 0) {
         gp__process_ref(process); /* the watch's reference */
     }

@@ -4,7 +4,7 @@
  * Shared by reference. Every function may be called from any thread; none takes a lock of another
  * object while holding its own. On Linux a pidfd stands for the process, so that no signal can reach
  * a successor with the same pid. Elsewhere (GP_PORTABLE, old kernels) a child is signalled only while
- * it is not reaped, and a joined process only if it is known to be the same one.
+ * it is not reaped, and a joined process only if it is still the same one.
  */
 #ifndef GP_OS_PROCESS_H
 #define GP_OS_PROCESS_H
@@ -13,7 +13,9 @@
 #include <stdint.h>
 
 #include "gp/error.h"
+#include "gp/runner.h"
 #include "gp/runtime.h"
+#include "os/sealed.h"
 
 typedef struct gp__process gp__process;
 
@@ -21,6 +23,9 @@ typedef struct gp__process_spec {
     const char *const *argv; /* borrowed; NULL-terminated, not empty */
     const char *const *env;  /* borrowed; NULL-terminated: all of the child's environment */
     const char *directory;   /* borrowed; NULL: the host's own */
+    bool detached;           /* survives this process, and so do its outputs */
+
+    const gp__sealed *image; /* borrowed; run this and not what argv[0] names; NULL: that */
 } gp__process_spec;
 
 /*
@@ -32,13 +37,46 @@ typedef struct gp__process_spec {
 int gp__process_spawn(gp__process **out, const gp__process_spec *spec, int *out_fd, int *err_fd,
                       gp_error *err);
 
-/* Join a process that runs already. Returns: 0, GP_EREATTACH (there is none), GP_ENOMEM or GP_EOS. */
-int gp__process_attach(gp__process **out, int pid, gp_error *err);
+/*
+ * Have a runner start a process elsewhere. The runner is taken over, even if this fails. Such a process
+ * has no pid; a thread of its own waits for its end, another one is started to kill it.
+ *
+ * Returns: 0, GP_ENOMEM, GP_EOS, or what the runner's start returned.
+ */
+int gp__process_run(gp__process **out, const gp_runner *runner, const char *const *env, int *out_fd,
+                    int *err_fd, gp_error *err);
+
+/* The runner of such a process, as long as that lives; NULL for others. */
+const gp_runner *gp__process_runner(const gp__process *process);
+
+/*
+ * Join a process that runs already. With |start_time|, what gp__process_start_time() once gave for
+ * it, another process that has the pid meanwhile is not taken for it; 0: unknown.
+ *
+ * Returns: 0, GP_EREATTACH (there is none), GP_ENOMEM or GP_EOS.
+ */
+int gp__process_attach(gp__process **out, int pid, unsigned long long start_time, gp_error *err);
+
+/*
+ * Whether |pid|, which somebody trustworthy has named, is the process or descends from it. A joined
+ * process is not signalled before it was recognised, in this way or by its start time: its pid may
+ * have been reused by the time it was joined.
+ */
+bool gp__process_recognise(gp__process *process, int pid);
+
+/* When it started, in ticks since boot: with the pid it names one process only. 0 if unknown. */
+unsigned long long gp__process_start_time(gp__process *process);
 
 gp__process *gp__process_ref(gp__process *process);
 
 /* The last reference to a child that still runs leaves it running, to be reaped by nobody. */
 void gp__process_unref(gp__process *process);
+
+/*
+ * A detached child writes through relays: wait until they have passed on what the dead child left,
+ * |deadline| at most. Nothing to wait for with others.
+ */
+void gp__process_await_relays(gp__process *process, int64_t deadline);
 
 /*
  * Have the reactor notice the death, which reaps a child at once and calls |exited| (may be NULL) on
@@ -68,7 +106,7 @@ gp__process_look gp__process_inspect(gp__process *process);
 /* Wait until it is gone. Returns: 0, GP_ETIMEOUT or GP_EUSER. */
 int gp__process_wait(gp__process *process, int64_t deadline, const gp_interrupt *interrupt);
 
-/* SIGKILL, if it can be told that the pid still stands for this process. Never blocks. */
+/* SIGKILL, if it is known that the pid stands for this process. Never blocks. */
 void gp__process_kill(gp__process *process);
 
 int gp__process_pid(const gp__process *process);

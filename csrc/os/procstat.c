@@ -16,6 +16,7 @@ gp__procstat_read(pid_t pid, gp__procstat *out)
     const char *rest;
     char state;
     unsigned flags;
+    int parent;
     ssize_t len;
     int fd;
 
@@ -34,10 +35,11 @@ gp__procstat_read(pid_t pid, gp__procstat *out)
     rest = strrchr(text, ')');
     if (rest == NULL ||
         sscanf(rest + 1,
-               " %c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-               &state, &flags, &out->start_time) != 3) {
+               " %c %d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+               &state, &parent, &flags, &out->start_time) != 4) {
         return false;
     }
+    out->parent = (pid_t)parent;
     out->dying = state == 'Z' || state == 'X' || (flags & TASK_EXITING) != 0;
     return true;
 }

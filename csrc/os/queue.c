@@ -1,7 +1,7 @@
 #include "gp/queue.h"
 
 #include <errno.h>
-#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,14 +18,20 @@
 #include "gp/runtime.h"
 #include "os/fd.h"
 
+/*
+ * Without a lock: posting wakes the loop's thread, which would only go back to sleep until the lock is
+ * free, two changes of threads for nothing.
+ */
 struct gp_queue {
     atomic_int refs;
-    pthread_mutex_t lock; /* guards what follows */
-    gp_queue_item *first;
-    gp_queue_item **end;
-    int fds[2]; /* owned: to read, to write; with an eventfd the same one */
-    bool closed;
+    _Atomic(gp_queue_item *) last; /* what was posted, the last thing first; or |closed| */
+    atomic_int posting;            /* threads that may be about to use fds[1] */
+    gp_queue_item *rest;           /* what the close has found; the closing thread's */
+    int fds[2];                    /* owned: to read, to write; with an eventfd the same one */
 };
+
+/* Nothing can be posted behind it. */
+static gp_queue_item closed;
 
 static int
 open_fds(int fds[2], gp_error *err)
@@ -45,7 +51,6 @@ open_fds(int fds[2], gp_error *err)
 #endif
 }
 
-/* Lock held. */
 static void
 close_fds(gp_queue *queue)
 {
@@ -62,17 +67,14 @@ gp_queue_new(gp_queue **out, gp_error *err)
     gp_queue *queue = gp__calloc(1, sizeof(*queue));
     int rc;
 
-    if (queue == NULL || pthread_mutex_init(&queue->lock, NULL) != 0) {
-        gp__free(queue);
+    if (queue == NULL) {
         return gp_error_set(err, GP_ENOMEM, "queue");
     }
     if ((rc = open_fds(queue->fds, err)) < 0) {
-        pthread_mutex_destroy(&queue->lock);
         gp__free(queue);
         return rc;
     }
     atomic_init(&queue->refs, 1);
-    queue->end = &queue->first;
     *out = queue;
     return 0;
 }
@@ -89,7 +91,6 @@ gp_queue_unref(gp_queue *queue)
 {
     if (queue != NULL && atomic_fetch_sub(&queue->refs, 1) == 1) {
         close_fds(queue);
-        pthread_mutex_destroy(&queue->lock);
         gp__free(queue);
     }
 }
@@ -100,7 +101,6 @@ gp_queue_fd(const gp_queue *queue)
     return queue->fds[0];
 }
 
-/* Under the lock, so that the descriptor cannot be closed, and given to others, meanwhile. */
 static void
 signal_loop(gp_queue *queue)
 {
@@ -118,22 +118,35 @@ signal_loop(gp_queue *queue)
 int
 gp_queue_post(gp_queue *queue, gp_queue_item *item)
 {
-    int rc = GP_ECLOSED;
+    gp_queue_item *last;
 
-    pthread_mutex_lock(&queue->lock);
-    if (!queue->closed) {
-        bool was_empty = queue->first == NULL;
-
-        item->next = NULL;
-        *queue->end = item;
-        queue->end = &item->next;
-        if (was_empty) {
-            signal_loop(queue);
-        }
-        rc = 0;
+    /* Who closes the queue waits for this to go, also when the item is taken and gone before. */
+    atomic_fetch_add(&queue->posting, 1);
+    last = atomic_load(&queue->last);
+    do {
+        item->next = last;
+    } while (last != &closed && !atomic_compare_exchange_weak(&queue->last, &last, item));
+    if (last == NULL) {
+        signal_loop(queue);
     }
-    pthread_mutex_unlock(&queue->lock);
-    return rc;
+    atomic_fetch_sub(&queue->posting, 1);
+    return last == &closed ? GP_ECLOSED : 0;
+}
+
+/* As they were posted. */
+static gp_queue_item *
+first_things_first(gp_queue_item *last)
+{
+    gp_queue_item *first = NULL;
+
+    while (last != NULL) {
+        gp_queue_item *earlier = last->next;
+
+        last->next = first;
+        first = last;
+        last = earlier;
+    }
+    return first;
 }
 
 gp_queue_item *
@@ -146,21 +159,28 @@ gp_queue_take(gp_queue *queue)
     if (gp_runtime_forked()) {
         return NULL;
     }
-    pthread_mutex_lock(&queue->lock);
-    while (!queue->closed && read(queue->fds[0], bytes, sizeof(bytes)) < 0 && errno == EINTR) {
+    if (atomic_load(&queue->last) == &closed) {
+        all = queue->rest;
+        queue->rest = NULL;
+        return first_things_first(all);
     }
-    all = queue->first;
-    queue->first = NULL;
-    queue->end = &queue->first;
-    pthread_mutex_unlock(&queue->lock);
-    return all;
+    /* First the wake-up, then what it is for: who finds the queue empty after that wakes us again. */
+    while (read(queue->fds[0], bytes, sizeof(bytes)) < 0 && errno == EINTR) {
+    }
+    return first_things_first(atomic_exchange(&queue->last, NULL));
 }
 
 void
 gp_queue_close(gp_queue *queue)
 {
-    pthread_mutex_lock(&queue->lock);
-    queue->closed = true;
+    gp_queue_item *all = atomic_exchange(&queue->last, &closed);
+
+    if (all == &closed) {
+        return;
+    }
+    queue->rest = all;
+    while (atomic_load(&queue->posting) > 0) {
+        sched_yield();
+    }
     close_fds(queue);
-    pthread_mutex_unlock(&queue->lock);
 }

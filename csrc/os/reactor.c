@@ -8,19 +8,33 @@
 
 enum { MOST_READY = 64 };
 
+_Static_assert((int)GP__WATCH_READ == (int)GP__SELECT_READ &&
+                   (int)GP__WATCH_WRITE == (int)GP__SELECT_WRITE,
+               "watches pass their events on as they are");
+
 struct gp__watch {
     gp__watch *prev; /* in the list of ticking watches, or of dead ones (next only) */
     gp__watch *next;
-    int fd; /* borrowed; -1 for one that ticks */
-    bool enabled;
+    int fd;          /* borrowed; -1 for one that ticks */
+    unsigned events; /* looked for; not 0 for one that ticks */
     bool dead;
+    int64_t period; /* nanoseconds, of one that ticks */
+    int64_t due;    /* when it does so next */
     gp__watch_fn *call;
     void *ctx; /* borrowed: outlives the watch */
 };
 
+/* One gp__reactor_call(), on its caller's stack. */
+typedef struct errand {
+    struct errand *next;
+    void (*run)(void *ctx);
+    void *ctx;
+    bool done;
+} errand;
+
 static struct {
     pthread_mutex_t lock;
-    pthread_cond_t idle; /* the running callback has returned, or the thread has ended */
+    pthread_cond_t idle; /* a callback or an errand is over, or the thread has ended */
     bool running;
     bool stopping;
     pthread_t thread;
@@ -28,6 +42,7 @@ static struct {
     gp__watch *ticking;     /* owned by their users */
     gp__watch *dead;        /* owned: removed, but perhaps among the events just fetched */
     gp__watch *calling;     /* borrowed: whose callback runs */
+    errand *errands;        /* borrowed: their callers wait */
 } reactor = {.lock = PTHREAD_MUTEX_INITIALIZER, .idle = PTHREAD_COND_INITIALIZER};
 
 /* Set on the reactor's own thread. */
@@ -48,7 +63,7 @@ free_dead(void)
 static void
 call(gp__watch *watch)
 {
-    if (watch->dead || !watch->enabled) {
+    if (watch->dead || watch->events == 0) {
         return;
     }
     reactor.calling = watch;
@@ -59,15 +74,53 @@ call(gp__watch *watch)
     pthread_cond_broadcast(&reactor.idle);
 }
 
+/* Milliseconds until something ticks; negative when nothing does. With the lock held. */
+static int
+until_tick(void)
+{
+    const int64_t longest = 3600 * 1000;
+    int64_t soonest = GP__FOREVER;
+    int64_t left;
+
+    for (gp__watch *watch = reactor.ticking; watch != NULL; watch = watch->next) {
+        soonest = watch->due < soonest ? watch->due : soonest;
+    }
+    if (soonest == GP__FOREVER) {
+        return -1;
+    }
+    left = (soonest - gp__now() + GP__MS - 1) / GP__MS;
+    return (int)(left < 0 ? 0 : left > longest ? longest : left);
+}
+
 static void
 tick(void)
 {
     gp__watch *watch = reactor.ticking;
+    int64_t now = watch != NULL ? gp__now() : 0;
 
     while (watch != NULL) {
-        call(watch);
-        /* If it was removed meanwhile, its link leads into the list of the dead: wait a tick. */
+        if (watch->due <= now) {
+            watch->due = now + watch->period;
+            call(watch);
+        }
+        /* If it was removed meanwhile, its link leads into the list of the dead: next time. */
         watch = watch->dead ? NULL : watch->next;
+    }
+}
+
+/* With the lock held, which is released meanwhile. */
+static void
+run_errands(void)
+{
+    while (reactor.errands != NULL) {
+        errand *it = reactor.errands;
+
+        reactor.errands = it->next;
+        pthread_mutex_unlock(&reactor.lock);
+        it->run(it->ctx);
+        pthread_mutex_lock(&reactor.lock);
+        it->done = true;
+        pthread_cond_broadcast(&reactor.idle);
     }
 }
 
@@ -80,7 +133,7 @@ run(void *unused)
     is_reactor = true;
     pthread_mutex_lock(&reactor.lock);
     while (!reactor.stopping) {
-        int timeout = reactor.ticking != NULL ? GP__REACTOR_TICK_MS : -1;
+        int timeout = until_tick();
         int count;
 
         /* Nothing fetched is left, so nobody looks at a dead watch any more. */
@@ -92,6 +145,7 @@ run(void *unused)
             call(ready[i]);
         }
         tick();
+        run_errands();
     }
     pthread_mutex_unlock(&reactor.lock);
     return NULL;
@@ -141,7 +195,7 @@ unlink_ticking(gp__watch *watch)
 }
 
 static int
-add(gp__watch **out, int fd, gp__watch_fn *fn, void *ctx, gp_error *err)
+add(gp__watch **out, int fd, int64_t period_ms, gp__watch_fn *fn, void *ctx, gp_error *err)
 {
     gp__watch *watch;
     int rc;
@@ -156,12 +210,14 @@ add(gp__watch **out, int fd, gp__watch_fn *fn, void *ctx, gp_error *err)
     watch->fd = fd;
     watch->call = fn;
     watch->ctx = ctx;
-    watch->enabled = true;
+    watch->events = GP__WATCH_READ;
+    watch->period = period_ms * GP__MS;
+    watch->due = period_ms > 0 ? gp__now() + watch->period : 0;
     pthread_mutex_lock(&reactor.lock);
     *out = watch;
     rc = ensure_running(err);
     if (rc == 0 && fd >= 0) {
-        rc = gp__selector_add(reactor.selector, fd, watch, err);
+        rc = gp__selector_add(reactor.selector, fd, watch->events, watch, err);
     } else if (rc == 0) {
         link_ticking(watch);
         gp__selector_wake(reactor.selector);
@@ -177,33 +233,52 @@ add(gp__watch **out, int fd, gp__watch_fn *fn, void *ctx, gp_error *err)
 int
 gp__reactor_add(gp__watch **out, int fd, gp__watch_fn *ready, void *ctx, gp_error *err)
 {
-    return add(out, fd, ready, ctx, err);
+    return add(out, fd, 0, ready, ctx, err);
 }
 
 int
-gp__reactor_every(gp__watch **out, gp__watch_fn *fn, void *ctx, gp_error *err)
+gp__reactor_every(gp__watch **out, int64_t period_ms, gp__watch_fn *fn, void *ctx, gp_error *err)
 {
-    return add(out, -1, fn, ctx, err);
+    return add(out, -1, period_ms, fn, ctx, err);
+}
+
+/* With the lock held. */
+static void
+want(gp__watch *watch, unsigned events)
+{
+    unsigned before = watch->events;
+
+    watch->events = events;
+    if (watch->fd < 0) {
+        return;
+    }
+    /* A hung-up pipe would be reported for ever, so one nobody looks at is not in the selector. */
+    if (events == 0) {
+        gp__selector_remove(reactor.selector, watch->fd);
+    } else if (before != 0) {
+        gp__selector_change(reactor.selector, watch->fd, events, watch);
+    } else if (gp__selector_add(reactor.selector, watch->fd, events, watch, NULL) < 0) {
+        watch->events = 0;
+    }
 }
 
 void
-gp__reactor_enable(gp__watch *watch, bool enabled)
+gp__reactor_want(gp__watch *watch, unsigned events)
 {
     if (gp_runtime_forked()) {
         return;
     }
     pthread_mutex_lock(&reactor.lock);
-    if (!watch->dead && watch->enabled != enabled) {
-        watch->enabled = enabled;
-        /* A hung-up pipe would be reported for ever, so a disabled one is not in the selector. */
-        if (watch->fd >= 0 && !enabled) {
-            gp__selector_remove(reactor.selector, watch->fd);
-        } else if (watch->fd >= 0 &&
-                   gp__selector_add(reactor.selector, watch->fd, watch, NULL) < 0) {
-            watch->enabled = false;
-        }
+    if (!watch->dead && watch->events != events) {
+        want(watch, events);
     }
     pthread_mutex_unlock(&reactor.lock);
+}
+
+void
+gp__reactor_enable(gp__watch *watch, bool enabled)
+{
+    gp__reactor_want(watch, enabled ? GP__WATCH_READ : 0);
 }
 
 void
@@ -215,7 +290,7 @@ gp__reactor_remove(gp__watch *watch)
     pthread_mutex_lock(&reactor.lock);
     if (watch->fd < 0) {
         unlink_ticking(watch);
-    } else if (watch->enabled) {
+    } else if (watch->events != 0) {
         gp__selector_remove(reactor.selector, watch->fd);
     }
     watch->dead = true;
@@ -228,6 +303,33 @@ gp__reactor_remove(gp__watch *watch)
         free_dead();
     }
     pthread_mutex_unlock(&reactor.lock);
+}
+
+int
+gp__reactor_call(void (*fn)(void *ctx), void *ctx, gp_error *err)
+{
+    errand it = {.run = fn, .ctx = ctx};
+    int rc;
+
+    if (gp_runtime_forked()) {
+        return gp_error_set(err, GP_EFORKED, "plugins cannot be used in a forked child");
+    }
+    if (is_reactor) {
+        fn(ctx);
+        return 0;
+    }
+    pthread_mutex_lock(&reactor.lock);
+    rc = ensure_running(err);
+    if (rc == 0) {
+        it.next = reactor.errands;
+        reactor.errands = &it;
+        gp__selector_wake(reactor.selector);
+        while (!it.done) {
+            pthread_cond_wait(&reactor.idle, &reactor.lock);
+        }
+    }
+    pthread_mutex_unlock(&reactor.lock);
+    return rc;
 }
 
 bool

@@ -1,8 +1,8 @@
 /*
- * Layer: os. Waiting until any of many descriptors can be read: epoll on Linux, poll() elsewhere and
- * under GP_PORTABLE.
+ * Layer: os. Waiting until any of many descriptors can be read or written: epoll on Linux, poll()
+ * elsewhere and under GP_PORTABLE.
  *
- * set, remove and wake may be called from any thread; wait from one.
+ * add, change, remove and wake may be called from any thread; wait from one.
  */
 #ifndef GP_OS_SELECTOR_H
 #define GP_OS_SELECTOR_H
@@ -14,13 +14,18 @@ typedef struct gp__selector gp__selector;
 int gp__selector_new(gp__selector **out, gp_error *err);
 void gp__selector_free(gp__selector *selector);
 
-/* Wait for |fd| too; |data| comes back when it can be read. Returns 0 or a GP_E* code. */
-int gp__selector_add(gp__selector *selector, int fd, void *data, gp_error *err);
+enum { GP__SELECT_READ = 1, GP__SELECT_WRITE = 2 };
+
+/* Wait for |fd| too; |data| comes back when it is ready for |events|. Returns 0 or a GP_E* code. */
+int gp__selector_add(gp__selector *selector, int fd, unsigned events, void *data, gp_error *err);
+
+/* Wait for other events of an |fd| that was added. */
+void gp__selector_change(gp__selector *selector, int fd, unsigned events, void *data);
 void gp__selector_remove(gp__selector *selector, int fd);
 
 /*
- * Returns: how many of |ready| were filled with the data of readable (or hung-up) descriptors, at
- * most |most|; 0 after a wake or |timeout_ms| (negative: none).
+ * Returns: how many of |ready| were filled with the data of ready (or hung-up) descriptors, at most
+ * |most|; 0 after a wake or |timeout_ms| (negative: none).
  */
 int gp__selector_wait(gp__selector *selector, void **ready, int most, int timeout_ms);
 

@@ -32,7 +32,7 @@ gp__selector_new(gp__selector **out, gp_error *err)
     if (selector->epoll < 0 || selector->wake < 0) {
         rc = gp_error_set_errno(err, errno, "cannot create the reactor");
     } else {
-        rc = gp__selector_add(selector, selector->wake, selector, err);
+        rc = gp__selector_add(selector, selector->wake, GP__SELECT_READ, selector, err);
     }
     if (rc < 0) {
         gp__selector_free(selector);
@@ -52,15 +52,33 @@ gp__selector_free(gp__selector *selector)
     }
 }
 
-int
-gp__selector_add(gp__selector *selector, int fd, void *data, gp_error *err)
+static struct epoll_event
+make_event(unsigned events, void *data)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = data};
+    return (struct epoll_event){
+        .events = (events & GP__SELECT_READ ? (unsigned)EPOLLIN : 0) |
+                  (events & GP__SELECT_WRITE ? (unsigned)EPOLLOUT : 0),
+        .data.ptr = data,
+    };
+}
+
+int
+gp__selector_add(gp__selector *selector, int fd, unsigned events, void *data, gp_error *err)
+{
+    struct epoll_event event = make_event(events, data);
 
     if (epoll_ctl(selector->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
         return gp_error_set_errno(err, errno, "cannot watch descriptor %d", fd);
     }
     return 0;
+}
+
+void
+gp__selector_change(gp__selector *selector, int fd, unsigned events, void *data)
+{
+    struct epoll_event event = make_event(events, data);
+
+    epoll_ctl(selector->epoll, EPOLL_CTL_MOD, fd, &event);
 }
 
 void

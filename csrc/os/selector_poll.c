@@ -40,7 +40,7 @@ gp__selector_new(gp__selector **out, gp_error *err)
     if (rc == 0) {
         gp__fd_set_nonblocking(selector->wake[0]);
         gp__fd_set_nonblocking(selector->wake[1]);
-        rc = gp__selector_add(selector, selector->wake[0], selector, err);
+        rc = gp__selector_add(selector, selector->wake[0], GP__SELECT_READ, selector, err);
     }
     if (rc < 0) {
         gp__selector_free(selector);
@@ -93,15 +93,22 @@ reserve(struct pollfd **fds, void ***data, size_t *cap, size_t need)
     return 0;
 }
 
+static short
+poll_events(unsigned events)
+{
+    return (short)((events & GP__SELECT_READ ? POLLIN : 0) |
+                   (events & GP__SELECT_WRITE ? POLLOUT : 0));
+}
+
 int
-gp__selector_add(gp__selector *selector, int fd, void *data, gp_error *err)
+gp__selector_add(gp__selector *selector, int fd, unsigned events, void *data, gp_error *err)
 {
     int rc;
 
     pthread_mutex_lock(&selector->lock);
     rc = reserve(&selector->fds, &selector->data, &selector->cap, selector->count + 1);
     if (rc == 0) {
-        selector->fds[selector->count] = (struct pollfd){.fd = fd, .events = POLLIN};
+        selector->fds[selector->count] = (struct pollfd){.fd = fd, .events = poll_events(events)};
         selector->data[selector->count++] = data;
     }
     pthread_mutex_unlock(&selector->lock);
@@ -110,6 +117,21 @@ gp__selector_add(gp__selector *selector, int fd, void *data, gp_error *err)
     }
     gp__selector_wake(selector);
     return 0;
+}
+
+void
+gp__selector_change(gp__selector *selector, int fd, unsigned events, void *data)
+{
+    pthread_mutex_lock(&selector->lock);
+    for (size_t i = 0; i < selector->count; i++) {
+        if (selector->fds[i].fd == fd) {
+            selector->fds[i].events = poll_events(events);
+            selector->data[i] = data;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&selector->lock);
+    gp__selector_wake(selector);
 }
 
 void

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stddef.h>
 #include <string.h>
@@ -68,9 +69,24 @@ await_connection(int fd, int64_t deadline, const gp_interrupt *interrupt)
     }
 }
 
+/* Who made the other end's socket listen; 0 where nobody can tell, or in another pid namespace. */
+static int
+listener_of(int fd)
+{
+#if defined(SO_PEERCRED) && !defined(GP_PORTABLE)
+    struct ucred peer = {.pid = 0};
+    socklen_t size = sizeof(peer);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? (int)peer.pid : 0;
+#else
+    (void)fd;
+    return 0;
+#endif
+}
+
 /* Returns as await_connection. */
 static int
-try_connect(const struct sockaddr *to, socklen_t size, int64_t deadline,
+try_connect(int *out, const struct sockaddr *to, socklen_t size, int64_t deadline,
             const gp_interrupt *interrupt)
 {
     int fd = open_socket(to->sa_family);
@@ -79,13 +95,16 @@ try_connect(const struct sockaddr *to, socklen_t size, int64_t deadline,
     if (fd >= 0 && rc == EINPROGRESS) {
         rc = await_connection(fd, deadline, interrupt);
     }
-    gp__fd_close(&fd);
+    if (rc != 0) {
+        gp__fd_close(&fd);
+    }
+    *out = fd;
     /* A listener whose backlog is full is a listener. */
     return rc == EAGAIN ? 0 : rc;
 }
 
 static int
-probe_unix(const char *path, int64_t deadline, const gp_interrupt *interrupt)
+connect_unix(int *out, const char *path, int64_t deadline, const gp_interrupt *interrupt)
 {
     struct sockaddr_un to = {.sun_family = AF_UNIX};
     size_t len = strlen(path);
@@ -98,7 +117,7 @@ probe_unix(const char *path, int64_t deadline, const gp_interrupt *interrupt)
         to.sun_path[0] = '\0';
     }
     return try_connect(
-        (const struct sockaddr *)&to,
+        out, (const struct sockaddr *)&to,
         (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + (path[0] == '@' ? 0 : 1)),
         deadline, interrupt);
 }
@@ -127,14 +146,15 @@ resolve(struct addrinfo **out, const char *address)
 }
 
 int
-gp__socket_probe(const char *network, const char *address, int64_t deadline,
-                 const gp_interrupt *interrupt, gp_error *err)
+gp__socket_connect(int *out, const char *network, const char *address, int64_t deadline,
+                   const gp_interrupt *interrupt, gp_error *err)
 {
     struct addrinfo *found = NULL;
     int rc = ECONNREFUSED;
 
+    *out = -1;
     if (strcmp(network, "unix") == 0) {
-        rc = probe_unix(address, deadline, interrupt);
+        rc = connect_unix(out, address, deadline, interrupt);
     } else {
         int failed = resolve(&found, address);
 
@@ -142,7 +162,7 @@ gp__socket_probe(const char *network, const char *address, int64_t deadline,
             return unreachable(err, network, address, gai_strerror(failed));
         }
         for (const struct addrinfo *at = found; at != NULL && rc > 0; at = at->ai_next) {
-            rc = try_connect(at->ai_addr, at->ai_addrlen, deadline, interrupt);
+            rc = try_connect(out, at->ai_addr, at->ai_addrlen, deadline, interrupt);
         }
         freeaddrinfo(found);
     }
@@ -153,6 +173,78 @@ gp__socket_probe(const char *network, const char *address, int64_t deadline,
         return unreachable(err, network, address, "timed out");
     }
     return rc < 0 ? gp_error_set(err, rc, "reattaching was interrupted") : 0;
+}
+
+int
+gp__socket_probe(const char *network, const char *address, int *listener, int64_t deadline,
+                 const gp_interrupt *interrupt, gp_error *err)
+{
+    int fd;
+    int rc = gp__socket_connect(&fd, network, address, deadline, interrupt, err);
+
+    if (listener != NULL) {
+        *listener = rc == 0 && fd >= 0 && strcmp(network, "unix") == 0 ? listener_of(fd) : 0;
+    }
+    gp__fd_close(&fd);
+    return rc;
+}
+
+static int
+listen_unix(const char *path)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    int fd;
+
+    if (strlen(path) >= sizeof(to.sun_path)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(to.sun_path, path, strlen(path));
+    fd = open_socket(AF_UNIX);
+    if (fd >= 0 && (bind(fd, (const struct sockaddr *)&to, sizeof(to)) < 0 ||
+                    chmod(path, 0600) < 0 || listen(fd, SOMAXCONN) < 0)) {
+        gp__fd_close(&fd);
+    }
+    return fd;
+}
+
+static int
+listen_tcp(const char *address, int *port)
+{
+    struct addrinfo *found = NULL;
+    struct sockaddr_in bound = {.sin_family = AF_INET};
+    socklen_t size = sizeof(bound);
+    int fd;
+
+    if (resolve(&found, address) != 0) {
+        errno = EADDRNOTAVAIL;
+        return -1;
+    }
+    fd = open_socket(found->ai_family);
+    if (fd >= 0 && (bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, SOMAXCONN) < 0 ||
+                    getsockname(fd, (struct sockaddr *)&bound, &size) < 0)) {
+        gp__fd_close(&fd);
+    }
+    freeaddrinfo(found);
+    if (port != NULL) {
+        *port = ntohs(bound.sin_port); /* where IPv6 has it, too */
+    }
+    return fd;
+}
+
+int
+gp__socket_listen(int *out, const char *network, const char *address, int *port, gp_error *err)
+{
+    *out = strcmp(network, "unix") == 0 ? listen_unix(address) : listen_tcp(address, port);
+    return *out < 0 ? gp_error_set_errno(err, errno, "cannot listen on %s", address) : 0;
+}
+
+bool
+gp__socket_exists(const char *path)
+{
+    struct stat file;
+
+    return lstat(path, &file) == 0 && S_ISSOCK(file.st_mode);
 }
 
 void

@@ -12,12 +12,31 @@
 #include "gp/runtime.h"
 
 /*
- * Connect and hang up: does anybody listen there?
+ * Connect. |*out| is a non-blocking, close-on-exec socket, the caller's to close; or -1 although this
+ * succeeded: somebody listens, with a queue that is full.
  *
  * Returns: 0, GP_EREATTACH with the reason, or GP_EUSER. Blocks until |deadline| at most.
  */
-int gp__socket_probe(const char *network, const char *address, int64_t deadline,
+int gp__socket_connect(int *out, const char *network, const char *address, int64_t deadline,
+                       const gp_interrupt *interrupt, gp_error *err);
+
+/*
+ * Connect and hang up: does anybody listen there? |*listener| (may be NULL) becomes the pid of the
+ * process that made a unix socket listen, 0 where nobody can tell.
+ *
+ * Returns: 0, GP_EREATTACH with the reason, or GP_EUSER. Blocks until |deadline| at most.
+ */
+int gp__socket_probe(const char *network, const char *address, int *listener, int64_t deadline,
                      const gp_interrupt *interrupt, gp_error *err);
+
+/*
+ * Listen at |address|, which a unix socket lets nobody but this user connect to. |port| (may be NULL)
+ * is what "host:0" became. Returns: 0 with |*out| set, non-blocking, or GP_EOS.
+ */
+int gp__socket_listen(int *out, const char *network, const char *address, int *port, gp_error *err);
+
+/* Whether there is a socket at |path|. */
+bool gp__socket_exists(const char *path);
 
 /* Remove what a dead process has left at |path|, but only a socket, and only our own user's. */
 void gp__socket_remove_stale(const char *path);

@@ -15,11 +15,16 @@
 #include "base/buf.h"
 #include "os/diagnose.h"
 #include "os/fd.h"
+#include "os/reactor.h"
 
 #if defined(__linux__) && !defined(GP_PORTABLE)
 #include <linux/close_range.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #define HAVE_CLOSE_RANGE 1
+#define HAVE_DEATH_SIGNAL 1
 #endif
 
 /* Where a program is looked for when the environment has no PATH, as Python's os.defpath. */
@@ -43,6 +48,14 @@ typedef struct spawn_plan {
     int report;                 /* the writing end of a close-on-exec pipe */
     int highest;                /* no descriptor above it was open; -1: close_range() does it */
     volatile bool entered;      /* written by the child: seen here only if memory is shared */
+    pid_t host;                 /* this process */
+    pid_t child;                /* the result of the fork, and its errno */
+    int errnum;
+#ifdef HAVE_DEATH_SIGNAL
+    cpu_set_t cpus; /* where the calling thread may run; |pinned|: elsewhere than the forking one */
+    bool pinned;
+    int nice; /* the calling thread's */
+#endif
 } spawn_plan;
 
 /* ---- In the child ----------------------------------------------------------------------------
@@ -86,6 +99,26 @@ close_others_on_exec(const spawn_plan *plan)
     }
 }
 
+/* What the child would have got from the calling thread, and its bond to this process. */
+static void
+join_or_leave(const spawn_plan *plan)
+{
+    if (plan->spec->detached) {
+        setsid();
+        return;
+    }
+#ifdef HAVE_DEATH_SIGNAL
+    if (plan->pinned) {
+        sched_setaffinity(0, sizeof(plan->cpus), &plan->cpus);
+    }
+    setpriority(PRIO_PROCESS, 0, plan->nice);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != plan->host) {
+        _exit(127); /* it died before it could be asked to tell */
+    }
+#endif
+}
+
 static _Noreturn void
 run_child(spawn_plan *plan)
 {
@@ -96,10 +129,15 @@ run_child(spawn_plan *plan)
 
     plan->entered = true;
     reset_signals();
-    if (dup2(spec->out, STDOUT_FILENO) < 0 || dup2(spec->err, STDERR_FILENO) < 0) {
+    join_or_leave(plan);
+    if ((spec->in >= FIRST_CLOSED && dup2(spec->in, STDIN_FILENO) < 0) ||
+        dup2(spec->out, STDOUT_FILENO) < 0 || dup2(spec->err, STDERR_FILENO) < 0) {
         give_up(plan, STAGE_DESCRIPTORS, errno, 0);
     }
     close_others_on_exec(plan);
+    if (spec->image != NULL && spec->image->script) {
+        fcntl(spec->image->fd, F_SETFD, 0); /* for the interpreter, which opens it by its path */
+    }
     if (spec->directory != NULL && chdir(spec->directory) < 0) {
         give_up(plan, STAGE_DIRECTORY, errno, 0);
     }
@@ -164,7 +202,7 @@ free_candidates(char **candidates)
 static char **
 make_candidates(const gp__spawn_spec *spec)
 {
-    const char *program = spec->argv[0];
+    const char *program = spec->image != NULL ? spec->image->path : spec->argv[0];
     bool direct = strchr(program, '/') != NULL;
     const char *path = direct ? "" : search_path(spec);
     size_t count = 1;
@@ -202,21 +240,57 @@ as_seen_here(const gp__spawn_spec *spec, const char *path)
     return gp__format("%s/%s", spec->directory, path);
 }
 
+/* The first of |candidates| that allows |mode|, as seen from here. NULL: none, or no memory. */
+static char *
+find_candidate(const gp__spawn_spec *spec, char *const *candidates, int mode)
+{
+    char *found = NULL;
+
+    for (size_t i = 0; candidates[i] != NULL && found == NULL; i++) {
+        found = as_seen_here(spec, candidates[i]);
+        if (found != NULL && access(found, mode) < 0) {
+            gp__free(found);
+            found = NULL;
+        }
+    }
+    return found;
+}
+
 char *
 gp__spawn_find(const gp__spawn_spec *spec)
 {
     char **candidates = make_candidates(spec);
     char *found = NULL;
 
-    for (size_t i = 0; candidates != NULL && candidates[i] != NULL && found == NULL; i++) {
-        found = as_seen_here(spec, candidates[i]);
-        if (found != NULL && access(found, F_OK) < 0) {
-            gp__free(found);
-            found = NULL;
-        }
+    if (candidates != NULL) {
+        found = find_candidate(spec, candidates, X_OK);
+        found = found != NULL ? found : find_candidate(spec, candidates, F_OK);
     }
     free_candidates(candidates);
     return found;
+}
+
+int
+gp__spawn_not_found(const gp__spawn_spec *spec, gp_error *err)
+{
+    const char *program = spec->argv[0];
+    gp__buf why = GP__BUF_INIT;
+    char *path;
+
+    if (strchr(program, '/') == NULL) {
+        return gp_error_set(err, GP_ESTART,
+                            "cannot start %s: there is no such program in PATH (%s)", program,
+                            search_path(spec));
+    }
+    path = as_seen_here(spec, program);
+    if (path == NULL || gp__diagnose_exec(&why, path, ENOENT) < 0) {
+        gp_error_set(err, GP_ESTART, "cannot start %s: there is no such file", program);
+    } else {
+        gp_error_set(err, GP_ESTART, "cannot start %s: %.*s", program, (int)why.len, why.data);
+    }
+    gp__buf_release(&why);
+    gp__free(path);
+    return GP_ESTART;
 }
 
 /*
@@ -263,15 +337,10 @@ highest_descriptor(void)
 static bool
 read_report(const spawn_plan *plan, int fd, spawn_report *report)
 {
-    ssize_t got;
-
     if (plan->entered) {
         gp__fd_set_nonblocking(fd);
     }
-    do {
-        got = read(fd, report, sizeof(*report));
-    } while (got < 0 && errno == EINTR);
-    return got == (ssize_t)sizeof(*report);
+    return gp__fd_read(fd, report, sizeof(*report)) == (ssize_t)sizeof(*report);
 }
 
 static int
@@ -282,14 +351,14 @@ explain_exec(const spawn_plan *plan, const spawn_report *report, gp_error *err)
     char *path;
     gp__buf why = GP__BUF_INIT;
 
-    if (report->errnum == ENOENT && strchr(program, '/') == NULL) {
+    if (spec->image != NULL) {
+        path = gp__strdup(spec->image->origin);
+    } else if (report->errnum == ENOENT && strchr(program, '/') == NULL) {
         char *found = gp__spawn_find(spec);
 
         /* Found all the same: then it is its interpreter that is missing. */
         if (found == NULL) {
-            return gp_error_set(err, GP_ESTART,
-                                "cannot start %s: there is no such program in PATH (%s)", program,
-                                search_path(spec));
+            return gp__spawn_not_found(spec, err);
         }
         path = found;
     } else {
@@ -329,21 +398,40 @@ explain(const spawn_plan *plan, const spawn_report *report, gp_error *err)
 }
 
 /* Fork with every signal blocked, so that no handler of the host's runs on shared memory. */
-static pid_t
-fork_undisturbed(spawn_plan *plan)
+static void
+fork_undisturbed(void *ctx)
 {
+    spawn_plan *plan = ctx;
     sigset_t all;
     sigset_t before;
-    int failed;
-    pid_t pid;
+#ifdef HAVE_DEATH_SIGNAL
+    cpu_set_t own;
 
+    plan->pinned = plan->pinned && sched_getaffinity(0, sizeof(own), &own) == 0 &&
+                   !CPU_EQUAL(&own, &plan->cpus);
+#endif
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid = fork_child(plan);
-    failed = errno;
+    plan->child = fork_child(plan);
+    plan->errnum = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    errno = failed;
-    return pid;
+}
+
+/* Fork on a thread that is there for good, if the child is to notice the end of it. */
+static int
+fork_somewhere(spawn_plan *plan, gp_error *err)
+{
+    plan->host = getpid();
+#ifdef HAVE_DEATH_SIGNAL
+    if (!plan->spec->detached) {
+        plan->pinned = sched_getaffinity(0, sizeof(plan->cpus), &plan->cpus) == 0;
+        plan->nice = getpriority(PRIO_PROCESS, 0);
+        return gp__reactor_call(fork_undisturbed, plan, err);
+    }
+#endif
+    (void)err;
+    fork_undisturbed(plan);
+    return 0;
 }
 
 static void
@@ -361,7 +449,6 @@ gp__spawn(pid_t *out, const gp__spawn_spec *spec, gp_error *err)
     spawn_plan plan = {.spec = spec};
     spawn_report report;
     int ends[2];
-    pid_t pid;
     int rc;
 
     plan.candidates = make_candidates(spec);
@@ -374,17 +461,17 @@ gp__spawn(pid_t *out, const gp__spawn_spec *spec, gp_error *err)
     }
     plan.report = ends[1];
     plan.highest = highest_descriptor();
-    pid = fork_undisturbed(&plan);
-    if (pid < 0) {
-        rc = gp_error_set_errno(err, errno, "cannot create a process for %s", spec->argv[0]);
+    rc = fork_somewhere(&plan, err);
+    if (rc == 0 && plan.child < 0) {
+        rc = gp_error_set_errno(err, plan.errnum, "cannot create a process for %s", spec->argv[0]);
     }
     gp__fd_close(&ends[1]);
-    if (pid > 0) {
+    if (rc == 0) {
         if (read_report(&plan, ends[0], &report)) {
-            reap(pid);
+            reap(plan.child);
             rc = explain(&plan, &report, err);
         } else {
-            *out = pid;
+            *out = plan.child;
         }
     }
     gp__fd_close(&ends[0]);

@@ -20,6 +20,15 @@ gp__tmpdir(void)
     return directory != NULL && directory[0] != '\0' ? directory : "/tmp";
 }
 
+const char *
+gp__socket_base(const char *directory)
+{
+    if (directory == NULL) {
+        directory = getenv("PLUGIN_UNIX_SOCKET_DIR");
+    }
+    return directory != NULL && directory[0] != '\0' ? directory : gp__tmpdir();
+}
+
 /* From the system's source of randomness; false if there is none to be had. */
 static bool
 system_random(unsigned char *out, size_t len)

@@ -9,6 +9,9 @@
 /* Where temporary files go: TMPDIR, or /tmp. Borrowed from the environment. */
 const char *gp__tmpdir(void);
 
+/* Where sockets go: |directory| if there is one, else PLUGIN_UNIX_SOCKET_DIR, else gp__tmpdir(). */
+const char *gp__socket_base(const char *directory);
+
 enum { GP__RANDOM_NAME = 16 };
 
 /* Fill |out| with that many random letters and digits and a terminating zero: about 80 bits. */

@@ -1,17 +1,24 @@
 #include "plugin/client.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/text.h"
 #include "base/thread.h"
+#include "mux/mux.h"
+#include "os/share.h"
 #include "os/socket.h"
+#include "rpc/channel.h"
+#include "services/broker.h"
 #include "services/health.h"
-#include "services/stdio.h"
 
 /* How long a process that has begun to exit may take until it counts as alive all the same... */
 static const int64_t dying_ms = 1000;
 /* ... and one of which nobody knows whether it has. */
 static const int64_t unsure_ms = 50;
+/* How long a plugin that has just said where it listens may take to let its host connect. */
+static const int64_t connect_ms = 10000;
 /* How long to look whether anybody listens, where nothing but the address is known. */
 static const int64_t probe_ms = 50;
 
@@ -74,8 +81,12 @@ client_init(gp_client *client, const gp_client_options *options, gp_error *err)
     }
     pthread_mutex_init(&client->lock, NULL);
     atomic_init(&client->refs, 1);
-    client->launch.out_fd = -1;
+    atomic_init(&client->told, options->exit.exited == NULL);
+    client->launch = (gp__launch){.image = GP__SEALED_INIT, .out_fd = -1};
     client->owns_log = true;
+    client->owns_output = true;
+    client->owns_runner = options->runner.start != NULL;
+    client->tls = options->tls != NULL ? gp_tls_ref(options->tls) : NULL;
     if (options->log.deliver == NULL) {
         client->options.view.log = (gp_log_sink){.deliver = discard, .level = GP_ERROR + 1};
     }
@@ -96,6 +107,30 @@ release_log(const gp_log_sink *log)
     }
 }
 
+static void
+release_output(const gp_output_sink *output)
+{
+    if (output->release != NULL) {
+        output->release(output->ctx);
+    }
+}
+
+static void
+release_exit(const gp_exit_sink *exit)
+{
+    if (exit->exited != NULL && exit->release != NULL) {
+        exit->release(exit->ctx);
+    }
+}
+
+static void
+release_runner(const gp_runner *runner)
+{
+    if (runner->start != NULL) {
+        runner->release(runner->ctx);
+    }
+}
+
 int
 gp_client_new(gp_client **out, const gp_client_options *options, gp_error *err)
 {
@@ -113,6 +148,9 @@ gp_client_new(gp_client **out, const gp_client_options *options, gp_error *err)
     }
     if (rc < 0) {
         release_log(&options->log);
+        release_output(&options->output);
+        release_exit(&options->exit);
+        release_runner(&options->runner);
         gp__free(client);
         return rc;
     }
@@ -140,10 +178,23 @@ gp__client_unref(gp_client *client)
     if (!gp__client_launched(client)) {
         gp__process_unref(client->process);
     }
-    gp_call_unref(client->stdio);
+    if (client->owns_runner) {
+        release_runner(&client->options.view.runner);
+    }
+    if (!atomic_load(&client->told)) {
+        release_exit(&client->options.view.exit);
+    }
+    gp_broker_unref(client->broker);
+    gp_mux_unref(client->mux);
+    gp__output_close(client->output);
     gp_channel_unref(client->channel);
+    gp__free(client->socket_dir);
+    gp_tls_unref(client->tls);
     if (client->owns_log) {
         release_log(&client->options.view.log);
+    }
+    if (client->owns_output) {
+        release_output(&client->options.view.output);
     }
     gp_error_release(&client->failure);
     gp__endpoint_release(&client->endpoint);
@@ -178,10 +229,35 @@ publish_process(gp_client *client, gp__process *process)
 }
 
 static int
+make_socket_dir(gp_client *client, gp_error *err)
+{
+    const gp_client_options *options = &client->options.view;
+    int rc = gp__share_directory(&client->socket_dir, options->unix_socket_dir,
+                                 options->unix_socket_group, err);
+
+    if (rc == GP_EOS) {
+        rc = GP_ESTART;
+        if (err != NULL) {
+            err->code = rc;
+        }
+    }
+    return rc;
+}
+
+static int
 launch(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
 {
-    int rc = gp__launch_spawn(&client->launch, &client->options.view, err);
+    const gp_client_options *options = &client->options.view;
+    int rc = options->auto_mtls ? gp_tls_new_automatic(&client->tls, NULL, err) : 0;
 
+    if (rc == 0 && options->unix_socket_dir != NULL) {
+        rc = make_socket_dir(client, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    client->owns_runner = false;
+    rc = gp__launch_spawn(&client->launch, options, client->tls, client->socket_dir, err);
     if (rc < 0) {
         return rc;
     }
@@ -202,16 +278,79 @@ join(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
     return rc;
 }
 
-/* Make the channel, and take what the plugin prints from now on. */
-static int
-open_channel(gp_client *client, gp_error *err)
+/* On the reactor's thread, with the mux's lock held. */
+static void
+log_why(void *ctx, const char *why)
 {
-    int rc = gp_channel_open(&client->channel, client->endpoint.view.target, NULL, err);
+    gp_client *client = ctx;
+    char *message = gp__format("the connection to the plugin has ended: %s", why);
 
+    if (message != NULL) {
+        gp__mirror_add(client->launch.mirror, message);
+    }
+    gp__free(message);
+}
+
+/*
+ * Make the channel, with TLS up to the connection, take what the plugin prints from now on, and what
+ * it announces.
+ */
+static int
+open_channel(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
+{
+    const gp_endpoint *where = &client->endpoint.view;
+    char target[sizeof("unix:") + GP__MUX_PATH];
+    int rc = 0;
+
+    snprintf(target, sizeof(target), "unix:");
+    if (client->options.view.multiplex &&
+        (rc = gp_mux_new(&client->mux, client->options.view.unix_socket_dir, err)) == 0) {
+        gp__mux_on_why(client->mux, log_why, client);
+        rc =
+            gp_mux_connect(client->mux, where->network, where->address, connect_ms, interrupt, err);
+        snprintf(target, sizeof(target), "unix:%s", gp_mux_path(client->mux));
+    }
     if (rc == 0) {
-        rc = gp__stdio_drain(&client->stdio, client->channel, err);
+        rc = gp_channel_open_tls(&client->channel, client->mux != NULL ? target : where->target,
+                                 client->tls, err);
+    }
+    if (rc == 0 && client->mux != NULL) {
+        gp__channel_explain(client->channel, client->mux);
+    }
+    if (rc == 0 && client->tls != NULL) {
+        rc = gp__client_secure(client, interrupt, err);
+    }
+    if (rc == 0) {
+        rc = gp__output_open(&client->output, client->channel, &client->options.view.output, err);
+        client->owns_output = rc < 0;
+    }
+    if (rc == 0) {
+        rc = gp__broker_open(&client->broker, client->channel, client->tls, client->mux,
+                             client->process, err);
     }
     return rc;
+}
+
+void
+gp__client_tell_exit(void *ctx)
+{
+    gp_client *client = ctx;
+    const gp_exit_sink *exit = &client->options.view.exit;
+
+    if (!atomic_exchange(&client->told, true)) {
+        exit->exited(exit->ctx, gp__process_status(client->process));
+    }
+}
+
+/* The start has succeeded: from now on the process's end is news. One that is over comes at once. */
+static int
+watch_exit(gp_client *client, gp_error *err)
+{
+    if (client->process == NULL || client->options.view.exit.exited == NULL) {
+        return 0;
+    }
+    gp__process_unwatch(client->process);
+    return gp__process_watch(client->process, gp__client_tell_exit, client, err);
 }
 
 /* The one attempt that there is. On failure nothing is left running. */
@@ -221,11 +360,19 @@ attempt(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
     bool launched = gp__client_launched(client);
     int rc = launched ? launch(client, interrupt, err) : join(client, interrupt, err);
 
-    if (rc == 0 && strcmp(client->endpoint.view.protocol, "grpc") == 0) {
-        rc = open_channel(client, err);
-        if (rc < 0) {
-            gp__client_abandon(client);
-        }
+    if (rc < 0) {
+        return rc;
+    }
+    if (strcmp(client->endpoint.view.protocol, "grpc") == 0) {
+        rc = open_channel(client, interrupt, err);
+    }
+    if (rc == 0) {
+        rc = watch_exit(client, err);
+    }
+    if (rc < 0 && launched) {
+        gp__client_end(client, 0, NULL);
+    } else if (rc < 0) {
+        gp__client_abandon(client);
     }
     return rc;
 }
@@ -276,6 +423,7 @@ start_once(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
     rc = attempt(client, interrupt, &failure);
     if (rc < 0) {
         gp__registry_remove(client);
+        gp__client_remove_sockets(client); /* the process is gone, if there was one */
     }
     pthread_mutex_lock(&client->lock);
     if (rc < 0) {
@@ -374,6 +522,12 @@ gp_client_channel(gp_client *client)
     return was_started(state_of(client)) ? client->channel : NULL;
 }
 
+gp_broker *
+gp_client_broker(gp_client *client)
+{
+    return was_started(state_of(client)) ? client->broker : NULL;
+}
+
 /* The plugin's own end explains a failed call better than gRPC does. */
 static void
 add_fate(gp_client *client, gp_error *err)
@@ -425,8 +579,8 @@ listener_gone(gp_client *client)
 {
     const gp_endpoint *endpoint = &client->endpoint.view;
 
-    return gp__socket_probe(endpoint->network, endpoint->address, gp__deadline_in(probe_ms), NULL,
-                            NULL) == GP_EREATTACH;
+    return gp__socket_probe(endpoint->network, endpoint->address, NULL, gp__deadline_in(probe_ms),
+                            NULL, NULL) == GP_EREATTACH;
 }
 
 /*
@@ -491,4 +645,14 @@ gp_client_pid(gp_client *client)
 
     gp__process_unref(process);
     return pid;
+}
+
+unsigned long long
+gp_client_start_time(gp_client *client)
+{
+    gp__process *process = gp__client_process(client);
+    unsigned long long start_time = process != NULL ? gp__process_start_time(process) : 0;
+
+    gp__process_unref(process);
+    return start_time;
 }

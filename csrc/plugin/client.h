@@ -12,11 +12,11 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "gp/call.h"
 #include "gp/client.h"
 #include "plugin/endpoint.h"
 #include "plugin/launch.h"
 #include "plugin/options.h"
+#include "plugin/output.h"
 
 /*
  *      NEW --> STARTING --> RUNNING --> KILLING --> OVER
@@ -35,9 +35,12 @@ typedef enum gp__client_state {
 struct gp_client {
     atomic_int refs; /* the user's one, and one of whoever kills all clients */
     gp__options options;
-    char *name;      /* owned; the program's base name, for messages */
-    bool owns_log;   /* the sink in the options is still ours to release */
-    gp_client *prev; /* in the registry */
+    char *name;    /* owned; the program's base name, for messages */
+    bool owns_log; /* the sinks in the options are still ours to release */
+    bool owns_output;
+    bool owns_runner;
+    atomic_bool told; /* the end of the process, to the sink for it, which is gone then */
+    gp_client *prev;  /* in the registry */
     gp_client *next;
     bool registered;
 
@@ -46,8 +49,12 @@ struct gp_client {
     gp__client_state state;
     bool kill_wanted;      /* written with the lock held */
     gp__process *process;  /* shared: ref. Written once; NULL while there is none, or unknown */
+    gp_tls *tls;           /* shared: ref; NULL: none. Of all its connections. As |channel| */
+    char *socket_dir;      /* owned; NULL: none. Removed with the process */
     gp_channel *channel;   /* shared: ref. Written before RUNNING */
-    gp_call *stdio;        /* owned: drains what the plugin prints. As |channel| */
+    gp__output *output;    /* owned: what the plugin prints. As |channel| */
+    gp_broker *broker;     /* shared: ref. As |channel| */
+    gp_mux *mux;           /* shared: ref; NULL: connections are separate. As |channel| */
     gp__endpoint endpoint; /* written before RUNNING */
     gp_error failure;      /* why the start failed, once FAILED */
 
@@ -70,10 +77,31 @@ void gp__client_unref(gp_client *client);
 int gp__client_reattach(gp_client *client, gp__endpoint *endpoint, gp__process **process,
                         const gp_interrupt *interrupt, gp_error *err);
 
+/*
+ * Wait until the channel is connected, or TLS has failed and why. Returns 0, GP_ETLS, GP_EEXITED (the
+ * plugin died meanwhile), GP_ENOMEM, GP_EUSER or GP_ECLOSED (killed meanwhile).
+ */
+int gp__client_secure(gp_client *client, const gp_interrupt *interrupt, gp_error *err);
+
+/* As |interrupt|, and stops also when somebody wants to kill the client. */
+typedef struct gp__client_interrupt {
+    gp_client *client;
+    const gp_interrupt *interrupt;
+} gp__client_interrupt;
+
+gp_interrupt gp__client_interrupt_of(gp__client_interrupt *both);
+bool gp__client_kill_wanted(gp_client *client);
+
+/* Tell of the process's end, unless that was done. |client| is a gp_client. */
+void gp__client_tell_exit(void *client);
+
 /* End a client that runs, with |patience_ms| for a graceful exit. One thread only. 0 or GP_EUSER. */
 int gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *interrupt);
 
-/* End it without patience if it was launched; let go of it if it was joined. */
+/* Remove the directory for its sockets, if there is one. */
+void gp__client_remove_sockets(gp_client *client);
+
+/* End it without patience if it was launched; let go of it if it was joined or detached. */
 void gp__client_abandon(gp_client *client);
 
 /* Enter it in the list of live clients, or take it off. Any thread; taking off is idempotent. */

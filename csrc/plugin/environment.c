@@ -7,13 +7,17 @@
 #include "base/buf.h"
 
 /* The most that add_protocol() adds. */
-enum { PROTOCOL_VARIABLES = 4 };
+enum { PROTOCOL_VARIABLES = 9 };
 
 /*
  * Set for a host that is itself a plugin, by its own host. A child that saw them would present a
  * certificate to somebody who asked for none, or multiplex where nobody listens for it.
  */
-static const char *const not_inherited[] = {"PLUGIN_CLIENT_CERT", "PLUGIN_MULTIPLEX_GRPC"};
+static const char *const not_inherited[] = {
+    "PLUGIN_CLIENT_CERT",
+    "PLUGIN_MULTIPLEX_GRPC",
+    "PYGO_PLUGIN_DETACHED",
+};
 
 static size_t
 key_length(const char *entry)
@@ -77,7 +81,8 @@ list_versions(const gp_client_options *options)
 }
 
 static int
-add_protocol(char **env, size_t *count, const gp_client_options *options)
+add_protocol(char **env, size_t *count, const gp_client_options *options, const gp_tls *tls,
+             const char *socket_dir)
 {
     int rc = 0;
 
@@ -92,11 +97,26 @@ add_protocol(char **env, size_t *count, const gp_client_options *options)
     if (rc == 0) {
         rc = add(env, count, gp__format("PLUGIN_MAX_PORT=%d", options->max_port));
     }
+    if (rc == 0 && options->detach) {
+        rc = add(env, count, gp__strdup("PYGO_PLUGIN_DETACHED=1"));
+    }
+    if (rc == 0 && socket_dir != NULL) {
+        rc = add(env, count, gp__format("PLUGIN_UNIX_SOCKET_DIR=%s", socket_dir));
+    }
+    if (rc == 0 && options->unix_socket_group != NULL) {
+        rc = add(env, count, gp__format("PLUGIN_UNIX_SOCKET_GROUP=%s", options->unix_socket_group));
+    }
+    if (rc == 0 && options->multiplex) {
+        rc = add(env, count, gp__strdup("PLUGIN_MULTIPLEX_GRPC=true"));
+    }
+    if (rc == 0 && tls != NULL && gp_tls_field(tls) != NULL) {
+        rc = add(env, count, gp__format("PLUGIN_CLIENT_CERT=%s", gp_tls_certificate(tls)));
+    }
     return rc < 0 ? rc : add(env, count, list_versions(options));
 }
 
 char **
-gp__environment_make(const gp_client_options *options)
+gp__environment_make(const gp_client_options *options, const gp_tls *tls, const char *socket_dir)
 {
     size_t given = 0;
     size_t count = 0;
@@ -116,7 +136,7 @@ gp__environment_make(const gp_client_options *options)
         }
     }
     if (rc == 0) {
-        rc = add_protocol(env, &count, options);
+        rc = add_protocol(env, &count, options, tls, socket_dir);
     }
     if (rc < 0) {
         env[count] = NULL;

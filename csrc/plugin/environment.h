@@ -8,11 +8,12 @@
 
 /*
  * The options' environment, followed by the protocol's variables; of several entries for one key the
- * last stays. What concerns only the host's own start as a plugin is left out.
+ * last stays. |tls| and |socket_dir| may be NULL. What concerns only the host's own start as a plugin is left out.
  *
  * Returns: a NULL-terminated array to be freed with gp__environment_free(), or NULL: out of memory.
  */
-char **gp__environment_make(const gp_client_options *options);
+char **gp__environment_make(const gp_client_options *options, const gp_tls *tls,
+                            const char *socket_dir);
 void gp__environment_free(char **env);
 
 #endif

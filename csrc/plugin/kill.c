@@ -1,6 +1,9 @@
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/thread.h"
+#include "mux/mux.h"
+#include "os/share.h"
 #include "os/socket.h"
 #include "plugin/client.h"
 #include "plugin/delivery.h"
@@ -10,7 +13,7 @@
 static const int64_t patience = 2000;
 /* How long SIGKILL may take; only a process that hangs inside the kernel takes longer. */
 static const int64_t dying_ms = 10000;
-/* How long the sink may take for what the plugin wrote last. */
+/* How long the sinks may take for what the plugin wrote last. */
 static const int64_t flush_ms = 5000;
 
 /* gRPC's code for a plugin that has no controller service: waiting would be in vain. */
@@ -33,6 +36,37 @@ ask(gp_client *client, int64_t patience_ms, const gp_interrupt *interrupt)
     return rc;
 }
 
+/*
+ * Wait for the rest of what the plugin prints: its stream ends with its server. Half of the patience,
+ * so that a plugin whose server waits for us to go away still has time to end. 0 or GP_EUSER.
+ */
+static int
+await_output(gp_client *client, int64_t patience_ms, const gp_interrupt *interrupt)
+{
+    int rc = 0;
+
+    if (client->output != NULL && patience_ms > 0) {
+        rc = gp__output_await_end(client->output, gp__deadline_in(patience_ms / 2), interrupt);
+    }
+    return rc == GP_EUSER ? rc : 0;
+}
+
+/* Have what the plugin wrote last delivered. 0 or GP_EUSER. */
+static int
+flush(gp_client *client, const gp_interrupt *interrupt)
+{
+    int64_t deadline = gp__deadline_in(flush_ms);
+    int rc = 0;
+
+    if (client->launch.mirror != NULL) {
+        rc = gp__mirror_flush(client->launch.mirror, deadline, interrupt);
+    }
+    if (client->output != NULL && rc != GP_EUSER) {
+        rc = gp__output_flush(client->output, deadline, interrupt);
+    }
+    return rc == GP_EUSER ? rc : 0;
+}
+
 /* Make sure that the process is gone, by |deadline| if |gracefully|, else now. 0 or GP_EUSER. */
 static int
 put_down(gp__process *process, bool gracefully, int64_t deadline, const gp_interrupt *interrupt)
@@ -46,6 +80,16 @@ put_down(gp__process *process, bool gracefully, int64_t deadline, const gp_inter
     return rc == GP_EUSER ? rc : 0;
 }
 
+void
+gp__client_remove_sockets(gp_client *client)
+{
+    if (client->socket_dir != NULL) {
+        gp__share_remove(client->socket_dir);
+        gp__free(client->socket_dir);
+        client->socket_dir = NULL;
+    }
+}
+
 int
 gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *interrupt)
 {
@@ -55,8 +99,17 @@ gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *inter
     int64_t deadline = gp__deadline_in(patience_ms);
     int rc = 0;
 
+    if (client->mux != NULL) {
+        gp__mux_on_why(client->mux, NULL, NULL); /* the log is about to be closed */
+    }
     if (!test && (process == NULL || !gp__process_gone(process))) {
         rc = ask(client, patience_ms, interrupt);
+    }
+    if (!test && rc == 0) {
+        rc = await_output(client, patience_ms, interrupt);
+    }
+    if (client->broker != NULL) {
+        gp_broker_close(client->broker, false);
     }
     if (client->channel != NULL) {
         gp_channel_close(client->channel);
@@ -68,17 +121,26 @@ gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *inter
     }
     if (client->launch.mirror != NULL) {
         gp__launch_finish(&client->launch);
-        if (rc != GP_EUSER && patience_ms > 0) {
-            rc = gp__mirror_flush(client->launch.mirror, gp__deadline_in(flush_ms), interrupt);
-        }
-        gp__mirror_close(client->launch.mirror);
-        client->launch.mirror = NULL;
+    }
+    if (rc != GP_EUSER && patience_ms > 0) {
+        rc = flush(client, interrupt);
+    }
+    gp__mirror_close(client->launch.mirror);
+    client->launch.mirror = NULL;
+    gp__output_close(client->output);
+    client->output = NULL;
+    gp_mux_close(client->mux);
+    if (process != NULL && (gp__process_gone(process) || !gp__client_launched(client))) {
+        gp__process_unwatch(process); /* a child that hangs in the kernel is left to the reactor */
     }
     if (process != NULL && gp__process_gone(process)) {
-        gp__process_unwatch(process); /* one that hangs in the kernel is left to the reactor */
         if (strcmp(client->endpoint.view.network, "unix") == 0) {
-            gp__socket_remove_stale(client->endpoint.address);
+            gp__share_remove_socket(client->endpoint.address, client->mux != NULL);
         }
+        if (client->broker != NULL) {
+            gp_broker_close(client->broker, true);
+        }
+        gp__client_remove_sockets(client);
     }
     return rc == GP_EUSER ? rc : 0;
 }
@@ -86,14 +148,19 @@ gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *inter
 void
 gp__client_abandon(gp_client *client)
 {
-    if (gp__client_launched(client)) {
+    bool launched = gp__client_launched(client);
+
+    if (launched && !client->options.view.detach) {
         gp__client_end(client, 0, NULL);
         return;
+    }
+    if (client->broker != NULL) {
+        gp_broker_close(client->broker, false);
     }
     if (client->channel != NULL) {
         gp_channel_close(client->channel);
     }
-    if (client->process != NULL) {
+    if (client->process != NULL && !launched) { /* a detached one is still ours to reap */
         gp__process_unwatch(client->process);
     }
 }
@@ -157,6 +224,9 @@ gp_client_kill(gp_client *client, const gp_interrupt *interrupt)
         pthread_mutex_unlock(&client->lock);
         ended = gp__client_end(client, rc == 0 ? patience : 0, interrupt);
         rc = rc == 0 ? ended : rc;
+        if (client->process != NULL && gp__process_gone(client->process)) {
+            gp__client_tell_exit(client);
+        }
         gp__registry_remove(client);
         pthread_mutex_lock(&client->lock);
         client->state = GP__CLIENT_OVER;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -9,14 +10,19 @@
 #include "base/thread.h"
 #include "os/diagnose.h"
 #include "os/fd.h"
+#include "os/share.h"
+#include "os/socket.h"
 #include "os/spawn.h"
 #include "plugin/environment.h"
+#include "plugin/verify.h"
 #include "wire/handshake.h"
 
 /* How long something that is bound to happen may take. */
 static const int64_t dying_ms = 10000;
 /* How often to look whether the process lives, where no descriptor tells. */
 static const int64_t look_ns = 20 * GP__MS;
+/* How long what a detached plugin wrote last may be under way. */
+static const int64_t relay_ms = 1000;
 /* How long a failed start waits for the plugin's last words to reach the log. */
 static const int64_t last_words_ms = 1000;
 
@@ -40,20 +46,49 @@ as_start_error(int rc, gp_error *err)
     return rc;
 }
 
-int
-gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_error *err)
+static int
+spawn(gp__launch *launch, const char *const *env, int *err_fd, gp_error *err)
 {
-    char **env = gp__environment_make(options);
-    gp__process_spec spec = {.argv = options->argv, .directory = options->directory};
+    const gp_client_options *options = launch->options;
+    gp__process_spec spec = {.argv = options->argv,
+                             .env = env,
+                             .directory = options->directory,
+                             .detached = options->detach};
+    int rc;
+
+    if (options->runner.start != NULL) {
+        return gp__process_run(&launch->process, &options->runner, env, &launch->out_fd, err_fd,
+                               err);
+    }
+    if (options->checksum_hash != NULL) {
+        if ((rc = gp__verify(&launch->image, options, env, err)) < 0) {
+            return rc;
+        }
+        spec.image = &launch->image;
+    }
+    rc = gp__process_spawn(&launch->process, &spec, &launch->out_fd, err_fd, err);
+    if (rc < 0) {
+        gp__sealed_release(&launch->image);
+    }
+    return rc;
+}
+
+int
+gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *tls,
+                 const char *socket_dir, gp_error *err)
+{
+    char **env = gp__environment_make(options, tls, socket_dir);
     int err_fd;
     int rc;
 
-    *launch = (gp__launch){.options = options, .out_fd = -1};
+    *launch = (gp__launch){.options = options, .tls = tls, .image = GP__SEALED_INIT, .out_fd = -1};
     if (env == NULL) {
+        if (options->runner.start != NULL) {
+            options->runner.release(options->runner.ctx);
+        }
         return gp_error_set(err, GP_ENOMEM, "out of memory for the plugin's environment");
     }
-    spec.env = (const char *const *)env;
-    rc = gp__process_spawn(&launch->process, &spec, &launch->out_fd, &err_fd, err);
+    rc = spawn(launch, (const char *const *)env, &err_fd, err);
     gp__environment_free(env);
     if (rc < 0) {
         return as_start_error(rc, err);
@@ -85,9 +120,7 @@ read_output(gp__launch *launch, gp_error *err)
         ptrdiff_t found;
         int rc;
 
-        do {
-            got = read(launch->out_fd, chunk, sizeof(chunk));
-        } while (got < 0 && errno == EINTR);
+        got = gp__fd_read(launch->out_fd, chunk, sizeof(chunk));
         if (got < 0 && errno == EAGAIN) {
             return MORE_TO_COME;
         }
@@ -132,8 +165,12 @@ await_line(gp__launch *launch, const gp_interrupt *interrupt, gp_error *err)
     for (;;) {
         /* Asked before reading: what a dead process has written is there to be read. */
         bool gone = gp__process_gone(launch->process);
-        int rc = read_output(launch, err);
+        int rc;
 
+        if (gone) {
+            gp__process_await_relays(launch->process, gp__deadline_in(relay_ms));
+        }
+        rc = read_output(launch, err);
         if (rc != MORE_TO_COME) {
             return rc;
         }
@@ -189,6 +226,96 @@ add_last_words(gp__launch *launch, gp_error *err)
     gp__free(words);
 }
 
+/* Without the newline and what may have come behind it. */
+static size_t
+line_length(const gp__launch *launch)
+{
+    const char *newline = memchr(launch->line.data, '\n', launch->line.len);
+
+    return newline != NULL ? (size_t)(newline - launch->line.data) : launch->line.len;
+}
+
+/* The plugin is dead, and was about to serve where its line says, whatever else is wrong with that. */
+static void
+remove_socket(const gp__launch *launch)
+{
+    gp__handshake_rules rules = {.versions = launch->options->versions,
+                                 .versions_count = launch->options->versions_count,
+                                 .protocols = GP_PROTOCOL_GRPC | GP_PROTOCOL_NETRPC};
+    gp_error err = GP_ERROR_INIT;
+    gp__handshake handshake;
+    int version;
+    char *path;
+    int rc;
+
+    if (gp__process_runner(launch->process) != NULL) { /* whose paths mean nothing here */
+        return;
+    }
+    rc = gp__handshake_parse(&handshake, launch->line.data, line_length(launch), &rules, &err);
+    if (rc == GP_EVERSION) {
+        version = err.number;
+        rules.versions = &version;
+        rules.versions_count = 1;
+        rc = gp__handshake_parse(&handshake, launch->line.data, line_length(launch), &rules, NULL);
+    }
+    gp_error_release(&err);
+    if (rc == 0 && strcmp(handshake.network, "unix") == 0 &&
+        (path = gp__memdup(handshake.address.data, handshake.address.len)) != NULL) {
+        gp__share_remove_socket(path, launch->options->multiplex);
+        gp__free(path);
+    }
+}
+
+/*
+ * A handshake line tells of one of the plugin's versions. Of the others plugins made with this library
+ * tell on stderr, when the host speaks none of them.
+ */
+static void
+add_versions(gp__launch *launch, gp_error *err)
+{
+    char *words;
+    char *message;
+
+    kill_and_reap(launch);
+    gp__launch_finish(launch);
+    if (err == NULL || (words = last_words(launch)) == NULL) {
+        return;
+    }
+    if (words[0] != '\0' && (message = gp__format("%s; its stderr ends with:\n%s",
+                                                  gp_error_message(err), words)) != NULL) {
+        gp__free(err->message);
+        err->message = message;
+    }
+    gp__free(words);
+}
+
+/* ": why" behind the message. */
+static void
+append(gp_error *err, const char *note, size_t len)
+{
+    const char *so_far = gp_error_message(err);
+    size_t end = strlen(so_far);
+    bool sentence = end > 0 && strchr(".?", so_far[end - 1]) != NULL;
+    char *message = gp__format("%s%s %.*s", so_far, sentence ? "" : ".", (int)len, note);
+
+    if (message != NULL) {
+        gp__free(err->message);
+        err->message = message;
+    }
+}
+
+/* A runner knows best why what it runs is no plugin. */
+static void
+add_runners_diagnosis(const gp_runner *runner, gp_error *err)
+{
+    char note[1024] = "";
+
+    runner->diagnose(runner->ctx, note, sizeof(note));
+    if (err != NULL && note[0] != '\0') {
+        append(err, note, strlen(note));
+    }
+}
+
 /* Something about the file may explain why it is no plugin, or not one for us. */
 static void
 add_diagnosis(const gp__launch *launch, gp_error *err)
@@ -200,22 +327,18 @@ add_diagnosis(const gp__launch *launch, gp_error *err)
     };
     static const char *const no_env[] = {NULL};
     gp__spawn_spec found = spec;
+    const gp_runner *runner = gp__process_runner(launch->process);
     gp__buf note = GP__BUF_INIT;
-    char *message;
     char *path;
 
+    if (runner != NULL) {
+        add_runners_diagnosis(runner, err);
+        return;
+    }
     found.env = spec.env != NULL ? spec.env : no_env;
     path = err != NULL ? gp__spawn_find(&found) : NULL;
     if (path != NULL && gp__diagnose_file(&note, path) == 0) {
-        const char *so_far = gp_error_message(err);
-        size_t len = strlen(so_far);
-        bool sentence = len > 0 && strchr(".?", so_far[len - 1]) != NULL;
-
-        message = gp__format("%s%s %.*s", so_far, sentence ? "" : ".", (int)note.len, note.data);
-        if (message != NULL) {
-            gp__free(err->message);
-            err->message = message;
-        }
+        append(err, note.data, note.len);
     }
     gp__buf_release(&note);
     gp__free(path);
@@ -274,6 +397,52 @@ is_exiting(const gp__launch *launch)
     return gp__process_gone(launch->process);
 }
 
+/* With AutoMTLS the plugin's certificate is in its line (protocol.md 2), and nobody else is trusted. */
+static int
+trust(const gp__launch *launch, const gp__handshake *handshake, gp_error *err)
+{
+    if (launch->tls == NULL || gp_tls_field(launch->tls) == NULL) {
+        return 0;
+    }
+    if (handshake->cert.len == 0) {
+        gp_error_set(
+            err, GP_ETLS,
+            "the plugin's handshake holds no certificate, and the host insists on AutoMTLS; "
+            "the plugin does not know it, or configures TLS by itself");
+        gp_error_set_detail(err, GP_TLS_NO_CERTIFICATE, strlen(GP_TLS_NO_CERTIFICATE));
+        return GP_ETLS;
+    }
+    return gp_tls_trust_field(launch->tls, handshake->cert.data, handshake->cert.len, err);
+}
+
+/* The plugin says where it listens in its own terms, which a runner puts into the host's. */
+static int
+init_translated(const gp__launch *launch, gp__endpoint *out, const gp__handshake *handshake,
+                gp_error *err)
+{
+    const gp_runner *runner = gp__process_runner(launch->process);
+    gp_runner_address at;
+    int rc;
+
+    if (handshake->address.len >= sizeof(at.address)) {
+        return gp_error_set(err, GP_EHANDSHAKE, "the plugin's address is too long");
+    }
+    snprintf(at.network, sizeof(at.network), "%s", handshake->network);
+    snprintf(at.address, sizeof(at.address), "%.*s", (int)handshake->address.len,
+             handshake->address.data);
+    rc = runner->plugin_to_host(runner->ctx, &at, err);
+    if (rc < 0) {
+        return rc;
+    }
+    if (strcmp(at.network, "unix") != 0 && strcmp(at.network, "tcp") != 0) {
+        return gp_error_set(err, GP_EHANDSHAKE, "the runner gave the network %s, not unix or tcp",
+                            at.network);
+    }
+    return gp__endpoint_init(out, strcmp(at.network, "unix") == 0 ? "unix" : "tcp",
+                             (gp__text){at.address, strlen(at.address)}, handshake->protocol,
+                             handshake->version);
+}
+
 static int
 parse_line(gp__launch *launch, gp__endpoint *out, gp_error *err)
 {
@@ -283,17 +452,40 @@ parse_line(gp__launch *launch, gp__endpoint *out, gp_error *err)
         .versions_count = options->versions_count,
         .protocols = options->protocols,
     };
-    const char *newline = memchr(launch->line.data, '\n', launch->line.len);
-    size_t len = newline != NULL ? (size_t)(newline - launch->line.data) : launch->line.len;
+    size_t len = line_length(launch);
     gp__handshake handshake;
     int rc = gp__handshake_parse(&handshake, launch->line.data, len, &rules, err);
 
     if (rc < 0) {
         return rc;
     }
-    rc = gp__endpoint_init(out, handshake.network, handshake.address, handshake.protocol,
-                           handshake.version);
-    return rc < 0 ? gp_error_set(err, rc, "out of memory for the plugin's address") : 0;
+    if (options->multiplex && handshake.multiplex != GP__MUX_YES) {
+        rc = gp_error_set(err, GP_EHANDSHAKE,
+                          "the plugin cannot multiplex: everything over one connection was asked "
+                          "for, and its handshake does not end with \"|true\". It needs a newer "
+                          "library, or its host to do without broker_multiplex");
+        gp_error_set_detail(err, launch->line.data, len);
+        return rc;
+    }
+    if (gp__process_runner(launch->process) != NULL) {
+        rc = init_translated(launch, out, &handshake, err);
+    } else {
+        rc = gp__endpoint_init(out, handshake.network, handshake.address, handshake.protocol,
+                               handshake.version);
+    }
+    if (rc < 0) {
+        return rc == GP_ENOMEM ? gp_error_set(err, rc, "out of memory for the plugin's address")
+                               : rc;
+    }
+    if ((rc = trust(launch, &handshake, err)) < 0) {
+        /* It serves, and will be killed before it can tidy up. */
+        kill_and_reap(launch);
+        if (strcmp(out->view.network, "unix") == 0) {
+            gp__share_remove_socket(out->address, launch->options->multiplex);
+        }
+        gp__endpoint_release(out);
+    }
+    return rc;
 }
 
 /* The handshake is over: from now on stdout is only emptied. */
@@ -333,6 +525,8 @@ shake_hands(gp__launch *launch, gp__endpoint *out, const gp_interrupt *interrupt
     }
     if (rc == GP_EHANDSHAKE) {
         add_diagnosis(launch, err);
+    } else if (rc == GP_EVERSION) {
+        add_versions(launch, err);
     }
     return rc;
 }
@@ -343,8 +537,12 @@ gp__launch_handshake(gp__launch *launch, gp__endpoint *out, const gp_interrupt *
 {
     int rc = shake_hands(launch, out, interrupt, err);
 
+    gp__sealed_release(&launch->image);
     if (rc < 0) {
         kill_and_reap(launch);
+        if (launch->line.len > 0) {
+            remove_socket(launch);
+        }
         gp__launch_finish(launch);
         gp__mirror_flush(launch->mirror, gp__deadline_in(last_words_ms), NULL);
         gp__mirror_close(launch->mirror);
@@ -357,6 +555,9 @@ void
 gp__launch_finish(gp__launch *launch)
 {
     if (launch->mirror != NULL) {
+        if (gp__process_gone(launch->process)) {
+            gp__process_await_relays(launch->process, gp__deadline_in(relay_ms));
+        }
         gp__mirror_finish(launch->mirror);
     }
     gp__drain_close(launch->drain);
@@ -369,10 +570,14 @@ gp__launch_release(gp__launch *launch)
 {
     gp__launch_finish(launch);
     gp__mirror_close(launch->mirror);
-    if (launch->process != NULL && gp__process_gone(launch->process)) {
-        gp__process_unwatch(launch->process); /* otherwise the reactor is still to reap it */
+    if (launch->process != NULL) {
+        gp__process_unwatch(launch->process);
+        if (!gp__process_gone(launch->process)) {
+            gp__process_watch(launch->process, NULL, NULL, NULL); /* to have it reaped */
+        }
     }
     gp__process_unref(launch->process);
+    gp__sealed_release(&launch->image);
     gp__buf_release(&launch->line);
     launch->mirror = NULL;
     launch->process = NULL;

@@ -20,27 +20,6 @@ gp__lines_release(gp__lines *lines)
     gp__buf_release(&lines->carry);
 }
 
-/* Say how many lines there was no memory for, now that there is some again. */
-static void
-report_lost(gp__lines *lines, gp__batch *batch, int level)
-{
-    gp_log_record *record = gp__batch_slot(batch);
-    char text[80];
-    int len = snprintf(text, sizeof(text),
-                       "%zu lines of this plugin's log were lost: out of memory", lines->lost);
-
-    if (level > GP_WARN) {
-        lines->lost = 0;
-    } else if (record != NULL) {
-        *record = (gp_log_record){.level = GP_WARN, .message_len = (size_t)len};
-        record->message = gp__arena_copy(&batch->arena, text, (size_t)len);
-        if (record->message != NULL) {
-            batch->count++;
-            lines->lost = 0;
-        }
-    }
-}
-
 static void
 count_record(gp__lines *lines, gp__batch *batch, int rc)
 {
@@ -51,6 +30,43 @@ count_record(gp__lines *lines, gp__batch *batch, int rc)
     } else {
         lines->lost++;
     }
+}
+
+/* A record whose message is |text| as it is. */
+static int
+put_record(gp__batch *batch, int level, const char *text, size_t len)
+{
+    gp_log_record *record = gp__batch_slot(batch);
+
+    if (record == NULL) {
+        return GP_ENOMEM;
+    }
+    *record = (gp_log_record){.level = level, .message_len = len};
+    record->message = gp__arena_copy(&batch->arena, text, len);
+    return record->message != NULL ? 1 : GP_ENOMEM;
+}
+
+/* Say how many lines there was no memory for, now that there is some again. */
+static void
+report_lost(gp__lines *lines, gp__batch *batch, int level)
+{
+    char text[80];
+    int len = snprintf(text, sizeof(text),
+                       "%zu lines of this plugin's log were lost: out of memory", lines->lost);
+
+    if (level > GP_WARN) {
+        lines->lost = 0;
+    } else if (put_record(batch, GP_WARN, text, (size_t)len) > 0) {
+        batch->count++;
+        lines->lost = 0;
+    }
+}
+
+void
+gp__lines_add(gp__lines *lines, gp__batch *batch, const char *message, int level)
+{
+    count_record(lines, batch,
+                 level > GP_WARN ? 0 : put_record(batch, GP_WARN, message, strlen(message)));
 }
 
 static void
@@ -79,20 +95,11 @@ add_line(gp__lines *lines, gp__batch *batch, const char *line, size_t len, int l
 static void
 add_piece(gp__lines *lines, gp__batch *batch, const char *piece, size_t len, int level)
 {
-    gp_log_record *record;
-
     if (level > GP_DEBUG) {
         batch->skipped = true;
         return;
     }
-    record = gp__batch_slot(batch);
-    if (record == NULL) {
-        lines->lost++;
-        return;
-    }
-    *record = (gp_log_record){.level = GP_DEBUG, .message_len = len};
-    record->message = gp__arena_copy(&batch->arena, piece, len);
-    count_record(lines, batch, record->message != NULL ? 1 : GP_ENOMEM);
+    count_record(lines, batch, put_record(batch, GP_DEBUG, piece, len));
 }
 
 static void

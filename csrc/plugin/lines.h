@@ -28,6 +28,9 @@ void gp__lines_release(gp__lines *lines);
  */
 void gp__lines_feed(gp__lines *lines, gp__batch *batch, const char *bytes, size_t len, int level);
 
+/* A record at GP_WARN that is no part of the output. */
+void gp__lines_add(gp__lines *lines, gp__batch *batch, const char *message, int level);
+
 /* The output has ended: an unfinished line is as good as a finished one. */
 void gp__lines_finish(gp__lines *lines, gp__batch *batch, int level);
 

@@ -198,11 +198,8 @@ static ssize_t
 read_once(gp__mirror *mirror)
 {
     char chunk[CHUNK];
-    ssize_t got;
+    ssize_t got = gp__fd_read(mirror->fd, chunk, sizeof(chunk));
 
-    do {
-        got = read(mirror->fd, chunk, sizeof(chunk));
-    } while (got < 0 && errno == EINTR);
     if (got > 0) {
         take_in(mirror, chunk, (size_t)got);
     }
@@ -237,6 +234,17 @@ readable(void *ctx)
         gp__reactor_enable(mirror->watch, false);
     }
     pthread_mutex_unlock(&mirror->lock);
+}
+
+void
+gp__mirror_add(gp__mirror *mirror, const char *message)
+{
+    gp__batch *batch = take_pending(mirror);
+
+    if (batch != NULL) {
+        gp__lines_add(&mirror->lines, batch, message, atomic_load(&mirror->level));
+        put_pending(mirror, batch);
+    }
 }
 
 /* ---- For the owner --------------------------------------------------------------------------- */

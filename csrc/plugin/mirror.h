@@ -31,6 +31,9 @@ enum { GP__MIRROR_TAIL = 4096 };
 int gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t buffer_size,
                     gp_error *err);
 
+/* Add a line of the host's own, at GP_WARN. On the reactor's thread, before finish. */
+void gp__mirror_add(gp__mirror *mirror, const char *message);
+
 /*
  * The process is dead: take over what it left in the pipe and read no further, even if some child of
  * its own still holds the other end. Doesn't wait for the delivery. Idempotent.

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "gp/checksum.h"
 #include "wire/handshake.h"
 
 enum { LOWEST_PORT = 0, HIGHEST_PORT = 65535 };
@@ -16,6 +17,16 @@ check_reattach(const gp_client_options *options, gp_error *err)
     char quoted[GP__QUOTED];
     const char *fault;
 
+    if (options->auto_mtls) {
+        return gp_error_set(
+            err, GP_EINVAL,
+            "AutoMTLS excludes reattaching: the running plugin trusts nobody but the "
+            "host that launched it");
+    }
+    if (options->checksum_hash != NULL) {
+        return gp_error_set(err, GP_EINVAL,
+                            "a checksum excludes reattaching: what runs already cannot be checked");
+    }
     if (address == NULL) {
         return gp_error_set(err, GP_EINVAL, "to reattach, both network and address are needed");
     }
@@ -53,6 +64,18 @@ check_launch(const gp_client_options *options, gp_error *err)
         options->min_port > options->max_port) {
         return gp_error_set(err, GP_EINVAL, "min_port %d and max_port %d are no range of ports",
                             options->min_port, options->max_port);
+    }
+    if (options->checksum_hash != NULL) {
+        int size = gp_checksum_size(options->checksum_hash, err);
+
+        if (size >= 0 && (size_t)size != options->checksum_len) {
+            return gp_error_set(err, GP_EINVAL,
+                                "a checksum of %s has %d bytes, the one to expect has %zu",
+                                options->checksum_hash, size, options->checksum_len);
+        }
+        if (size < 0) {
+            return size;
+        }
     }
     if (options->start_timeout_ms <= 0) {
         return gp_error_set(err, GP_EINVAL, "the start timeout has to be more than zero");
@@ -97,6 +120,18 @@ own_strings(gp__arena *memory, const char *const **at)
     return rc;
 }
 
+/* Returns 0 or GP_ENOMEM. */
+static int
+own_checksum(gp__arena *memory, gp_client_options *options)
+{
+    if (options->checksum_hash == NULL) {
+        return 0;
+    }
+    options->checksum =
+        (const unsigned char *)gp__arena_copy(memory, options->checksum, options->checksum_len);
+    return options->checksum != NULL ? own_string(memory, &options->checksum_hash) : GP_ENOMEM;
+}
+
 static int
 own_versions(gp__arena *memory, gp_client_options *options)
 {
@@ -118,6 +153,9 @@ gp__options_init(gp__options *options, const gp_client_options *from, gp_error *
     gp__arena *memory = &options->memory;
     int rc = from->reattach_network != NULL ? check_reattach(from, err) : check_launch(from, err);
 
+    if (rc == 0 && from->auto_mtls && from->tls != NULL) {
+        rc = gp_error_set(err, GP_EINVAL, "AutoMTLS and a configuration of TLS exclude each other");
+    }
     if (rc < 0) {
         return rc;
     }
@@ -125,6 +163,8 @@ gp__options_init(gp__options *options, const gp_client_options *from, gp_error *
     if (own_strings(memory, &own->argv) < 0 || own_strings(memory, &own->env) < 0 ||
         own_string(memory, &own->directory) < 0 || own_string(memory, &own->cookie_key) < 0 ||
         own_string(memory, &own->cookie_value) < 0 || own_versions(memory, own) < 0 ||
+        own_checksum(memory, own) < 0 || own_string(memory, &own->unix_socket_dir) < 0 ||
+        own_string(memory, &own->unix_socket_group) < 0 ||
         own_string(memory, &own->reattach_network) < 0 ||
         own_string(memory, &own->reattach_address) < 0 ||
         own_string(memory, &own->reattach_protocol) < 0) {

@@ -7,14 +7,8 @@
 /* A local listener answers at once; a remote one may be behind a firewall that swallows packets. */
 static const int64_t connect_ms = 5000;
 
-/* Asks the caller's interrupt, and whether somebody kills the client meanwhile. */
-typedef struct combined {
-    gp_client *client;
-    const gp_interrupt *interrupt;
-} combined;
-
-static bool
-kill_wanted(gp_client *client)
+bool
+gp__client_kill_wanted(gp_client *client)
 {
     bool wanted;
 
@@ -27,9 +21,15 @@ kill_wanted(gp_client *client)
 static int
 check(void *ctx)
 {
-    const combined *both = ctx;
+    const gp__client_interrupt *both = ctx;
 
-    return kill_wanted(both->client) ? 1 : gp__interrupted(both->interrupt);
+    return gp__client_kill_wanted(both->client) ? 1 : gp__interrupted(both->interrupt);
+}
+
+gp_interrupt
+gp__client_interrupt_of(gp__client_interrupt *both)
+{
+    return (gp_interrupt){check, both};
 }
 
 int
@@ -41,20 +41,27 @@ gp__client_reattach(gp_client *client, gp__endpoint *endpoint, gp__process **pro
     const char *address = options->reattach_address;
     bool grpc =
         options->reattach_protocol != NULL && strcmp(options->reattach_protocol, "grpc") == 0;
-    combined both = {client, interrupt};
-    const gp_interrupt stop = {check, &both};
+    gp__client_interrupt both = {client, interrupt};
+    const gp_interrupt stop = gp__client_interrupt_of(&both);
+    int listener;
     int rc;
 
     *process = NULL;
     if (options->reattach_pid > 0) {
-        rc = gp__process_attach(process, options->reattach_pid, err);
+        rc = gp__process_attach(process, options->reattach_pid, options->reattach_start_time, err);
         if (rc < 0) {
             return rc;
         }
     }
-    rc = gp__socket_probe(network, address, gp__deadline_in(connect_ms), &stop, err);
-    if (rc == GP_EUSER && kill_wanted(client)) {
+    rc = gp__socket_probe(network, address, &listener, gp__deadline_in(connect_ms), &stop, err);
+    if (rc == GP_EUSER && gp__client_kill_wanted(client)) {
         rc = GP_ECLOSED;
+    }
+    if (rc == 0 && *process != NULL && listener > 0 && !gp__process_recognise(*process, listener) &&
+        options->reattach_start_time == 0) {
+        /* A stranger has the pid, or the plugin is in another pid namespace: as good as none. */
+        gp__process_unref(*process);
+        *process = NULL;
     }
     if (rc == 0 && *process != NULL) {
         rc = gp__process_watch(*process, NULL, NULL, err);

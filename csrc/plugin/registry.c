@@ -60,7 +60,9 @@ gp__registry_remove(gp_client *client)
 static bool
 concerned(const gp_client *client, bool managed_only)
 {
-    return client->options.view.managed || (!managed_only && gp__client_launched(client));
+    const gp_client_options *options = &client->options.view;
+
+    return options->managed || (!managed_only && gp__client_launched(client) && !options->detach);
 }
 
 /* A job for each client concerned, or for as many as there is memory for. */
@@ -95,6 +97,22 @@ in_a_hurry(void *ctx)
     const group *jobs = ctx;
 
     return atomic_load(&jobs->hurry) ? 1 : 0;
+}
+
+/*
+ * Nobody is left who wants their replies, and a plugin that is asked to exit would give them its grace,
+ * which is all of our patience.
+ */
+static void
+cancel_calls(job *jobs)
+{
+    for (job *one = jobs; one != NULL; one = one->next) {
+        gp_channel *channel = gp_client_channel(one->client);
+
+        if (channel != NULL) {
+            gp_channel_cancel_others(channel);
+        }
+    }
 }
 
 static void *
@@ -182,6 +200,9 @@ gp_client_kill_all(bool managed_only, const gp_interrupt *interrupt)
     while ((jobs = collect(managed_only, &jobs_of)) != NULL) {
         int interrupted;
 
+        if (!managed_only) {
+            cancel_calls(jobs);
+        }
         start(jobs);
         interrupted = await(&jobs_of, interrupt);
         rc = rc == 0 ? interrupted : rc;

@@ -2,119 +2,80 @@
 
 #include "gp/call.h"
 #include "py/call.h"
+#include "py/channel.h"
 #include "py/errors.h"
-#include "py/loop.h"
+#include "py/loop_future.h"
 #include "py/message.h"
 #include "py/metadata.h"
+#include "py/operation.h"
+
+enum { CANCELLED = 1 };
 
 /* The base of the calls of pygo_plugin.aio. Its methods never wait: futures do. */
 typedef struct AsyncCallObject {
     CallObject base;
     PyObject *serializer; /* owned */
+    PyObject *loop;       /* owned */
+    PyObject *channel;    /* owned: a Channel */
+    PyObject *ended;      /* owned: a LoopFuture */
+    PyObject *reply;      /* owned: the one reply, once it has been asked for */
     gp_queue *queue;      /* shared: ref */
+    pygo_loop_member member;
+    pygo_loop_member of_channel;
 } AsyncCallObject;
 
-/* What sends a call's requests. It does not keep the call going. */
+/* What sends its requests. */
 typedef struct AsyncSenderObject {
-    PyObject_HEAD
-    gp_call *call;        /* owned: a hold */
-    PyObject *serializer; /* owned */
-    gp_queue *queue;      /* shared: ref */
+    SenderObject base;
+    gp_queue *queue; /* shared: ref */
 } AsyncSenderObject;
 
-/* One operation under way. It keeps the call's memory, but not the call going. */
-typedef struct operation {
-    pygo_completion base;
-    PyObject *future;       /* owned */
-    gp_call *call;          /* owned: a hold */
-    PyObject *keep;         /* owned; kept until the end, may be NULL */
-    PyObject *deserializer; /* owned; of a receive */
-    gp_message *message;    /* owned; what a receive got */
-} operation;
-
 static void
-operation_free(operation *self)
+release(void *call)
 {
-    if (self->message != NULL) {
-        gp_message_free(self->message);
-    }
-    gp_call_release(self->call);
-    Py_XDECREF(self->keep);
-    Py_XDECREF(self->deserializer);
-    Py_DECREF(self->future);
-    pygo_completion_free(&self->base);
+    gp_call_release(call);
 }
 
-/* The result of everything but a receive. */
-static void
-finish_plain(pygo_completion *completion, bool alive)
-{
-    operation *self = (operation *)completion;
-
-    if (alive) {
-        pygo_future_resolve(self->future, Py_NewRef(Py_True));
-    }
-    operation_free(self);
-}
-
-/* |keep| is what the end of the stream is told by. */
-static PyObject *
-received(PyObject *deserializer, gp_message *message, PyObject *end)
-{
-    return message != NULL ? pygo_deserialize(deserializer, message) : Py_NewRef(end);
-}
-
-static void
-finish_receive(pygo_completion *completion, bool alive)
-{
-    operation *self = (operation *)completion;
-
-    if (alive) {
-        gp_message *message = self->message;
-
-        self->message = NULL;
-        pygo_future_resolve(self->future, received(self->deserializer, message, self->keep));
-    }
-    operation_free(self);
-}
-
-static operation *
+/* It keeps the call's memory, but not the call going. */
+static pygo_operation *
 operation_new(gp_queue *queue, gp_call *call, PyObject *future,
               void (*finish)(pygo_completion *, bool))
 {
-    operation *self = pygo_completion_new(sizeof(*self), queue, finish);
-
-    if (self != NULL) {
-        self->future = Py_NewRef(future);
-        self->call = gp_call_hold(call);
-    }
-    return self;
-}
-
-/* ---- On the polling thread ---- */
-
-static void
-then(void *ctx)
-{
-    pygo_completion_post(ctx);
-}
-
-static void
-then_received(void *ctx, gp_message *message)
-{
-    operation *self = ctx;
-
-    self->message = message;
-    pygo_completion_post(&self->base);
+    return pygo_operation_new(queue, future, finish, gp_call_hold(call), release);
 }
 
 /* ---- AsyncCall ---- */
 
-PyObject *
-pygo_async_call_wrap(PyTypeObject *type, gp_call *call, PyObject *serializer,
-                     PyObject *deserializer, PyObject *loop_queue)
+/* Nobody will ever learn how the call ends. */
+static void
+call_orphaned(pygo_loop_member *member)
 {
-    gp_queue *queue = pygo_queue_of(loop_queue);
+    AsyncCallObject *self = (AsyncCallObject *)((char *)member - offsetof(AsyncCallObject, member));
+
+    gp_call_cancel(self->base.call, CANCELLED, "The event loop has been closed!");
+}
+
+/* Have |ended| resolved when the status is there, and the call kept going until then if |keep|. */
+static int
+watch_end(AsyncCallObject *self, bool keep)
+{
+    pygo_operation *op =
+        operation_new(self->queue, self->base.call, self->ended, pygo_operation_resolve);
+
+    if (op == NULL) {
+        return -1;
+    }
+    op->keep = keep ? Py_NewRef((PyObject *)self) : NULL;
+    Py_BEGIN_ALLOW_THREADS
+    gp_call_on_done(self->base.call, pygo_operation_then, op);
+    Py_END_ALLOW_THREADS
+    return 0;
+}
+
+PyObject *
+pygo_async_call_wrap(PyTypeObject *type, gp_call *call, const pygo_async_setting *setting)
+{
+    gp_queue *queue = pygo_queue_of(setting->loop_queue);
     AsyncCallObject *self = NULL;
 
     if (queue != NULL && !PyType_IsSubtype(type, pygo_module_state->async_call_type)) {
@@ -127,15 +88,61 @@ pygo_async_call_wrap(PyTypeObject *type, gp_call *call, PyObject *serializer,
         return NULL;
     }
     self->base.call = call;
-    self->base.deserializer = Py_NewRef(deserializer);
-    self->serializer = Py_NewRef(serializer);
+    self->base.deserializer = Py_NewRef(setting->deserializer);
+    self->serializer = Py_NewRef(setting->serializer);
+    self->loop = Py_NewRef(setting->loop);
+    self->channel = Py_NewRef(setting->channel);
     self->queue = gp_queue_ref(queue);
+    self->member.orphaned = call_orphaned;
+    pygo_loop_join(setting->loop_queue, &self->member);
+    pygo_channel_enter(self->channel, &self->of_channel);
+    self->ended = pygo_loop_future_new(self->loop);
+    if (self->ended == NULL || watch_end(self, setting->keep) < 0) {
+        Py_DECREF(self); /* which cancels it */
+        return NULL;
+    }
     return (PyObject *)self;
+}
+
+PyObject *
+pygo_async_call_of_channel(pygo_loop_member *member)
+{
+    PyObject *self = (PyObject *)((char *)member - offsetof(AsyncCallObject, of_channel));
+
+    return Py_REFCNT(self) > 0 ? Py_NewRef(self) : NULL;
+}
+
+static int
+call_traverse(AsyncCallObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->base.deserializer);
+    Py_VISIT(self->serializer);
+    Py_VISIT(self->loop);
+    Py_VISIT(self->channel);
+    Py_VISIT(self->ended);
+    Py_VISIT(self->reply);
+    return 0;
+}
+
+/* What methods rely on stays until the end. */
+static int
+call_clear(AsyncCallObject *self)
+{
+    Py_CLEAR(self->reply);
+    return 0;
 }
 
 static void
 call_dealloc(AsyncCallObject *self)
 {
+    PyObject_GC_UnTrack(self);
+    pygo_loop_leave(&self->member);
+    pygo_loop_leave(&self->of_channel);
+    Py_CLEAR(self->reply);
+    Py_CLEAR(self->ended);
+    Py_CLEAR(self->channel);
+    Py_CLEAR(self->loop);
     Py_CLEAR(self->serializer);
     gp_queue_unref(self->queue);
     self->queue = NULL;
@@ -143,72 +150,59 @@ call_dealloc(AsyncCallObject *self)
 }
 
 static PyObject *
-call_on_done(AsyncCallObject *self, PyObject *args)
+call_reply(AsyncCallObject *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *future;
-    int keep;
-    operation *op;
+    if (self->reply == NULL) {
+        gp_message *message = gp_call_take_reply(self->base.call);
 
-    if (!PyArg_ParseTuple(args, "Op:_on_done", &future, &keep)) {
-        return NULL;
+        self->reply = message != NULL ? pygo_deserialize(self->base.deserializer, message)
+                                      : Py_NewRef(Py_None);
     }
-    op = operation_new(self->queue, self->base.call, future, finish_plain);
-    if (op == NULL) {
-        return NULL;
-    }
-    op->keep = keep ? Py_NewRef((PyObject *)self) : NULL;
-    Py_BEGIN_ALLOW_THREADS
-    gp_call_on_done(self->base.call, then, op);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    return Py_XNewRef(self->reply);
 }
 
 static PyObject *
 call_receive(AsyncCallObject *self, PyObject *args)
 {
-    gp_message *message = NULL;
+    gp_message *message;
     PyObject *future;
     PyObject *end;
-    operation *op;
+    pygo_operation *op;
     int there;
 
     if (!PyArg_ParseTuple(args, "OO:_receive", &future, &end) || pygo_check_forked() < 0) {
         return NULL;
     }
-    op = operation_new(self->queue, self->base.call, future, finish_receive);
+    op = operation_new(self->queue, self->base.call, future, pygo_operation_receive);
     if (op == NULL) {
         return NULL;
     }
     op->keep = Py_NewRef(end);
     op->deserializer = Py_NewRef(self->base.deserializer);
     Py_BEGIN_ALLOW_THREADS
-    there = gp_call_receive_then(self->base.call, &message, then_received, op);
+    there = gp_call_receive_then(self->base.call, &message, pygo_operation_received, op);
     Py_END_ALLOW_THREADS
-    if (there) {
-        op->message = message;
-        finish_receive(&op->base, true);
-    }
-    Py_RETURN_NONE;
+    return pygo_operation_receiving(op, there, message);
 }
 
 static PyObject *
 call_on_metadata(AsyncCallObject *self, PyObject *future)
 {
-    operation *op;
+    pygo_operation *op;
     int there;
 
     if (pygo_check_forked() < 0) {
         return NULL;
     }
-    op = operation_new(self->queue, self->base.call, future, finish_plain);
+    op = operation_new(self->queue, self->base.call, future, pygo_operation_resolve);
     if (op == NULL) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    there = gp_call_initial_metadata_then(self->base.call, then, op);
+    there = gp_call_initial_metadata_then(self->base.call, pygo_operation_then, op);
     Py_END_ALLOW_THREADS
     if (there) {
-        finish_plain(&op->base, true);
+        pygo_operation_resolve(&op->base, true);
     }
     Py_RETURN_NONE;
 }
@@ -228,24 +222,28 @@ call_metadata(AsyncCallObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+call_code(AsyncCallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    const gp_call_status *status = gp_call_get_status(self->base.call);
+
+    return PyLong_FromLong(status != NULL ? status->code : -1);
+}
+
+static PyObject *
 call_sender(AsyncCallObject *self, PyObject *Py_UNUSED(ignored))
 {
-    PyTypeObject *type = pygo_module_state->async_sender_type;
-    AsyncSenderObject *sender = (AsyncSenderObject *)type->tp_alloc(type, 0);
+    AsyncSenderObject *sender = (AsyncSenderObject *)pygo_sender_new(
+        pygo_module_state->async_sender_type, self->base.call, self->serializer);
 
     if (sender != NULL) {
-        sender->call = gp_call_hold(self->base.call);
-        sender->serializer = Py_NewRef(self->serializer);
         sender->queue = gp_queue_ref(self->queue);
     }
     return (PyObject *)sender;
 }
 
 static PyMethodDef call_methods[] = {
-    {"_on_done", (PyCFunction)call_on_done, METH_VARARGS,
-     "_on_done($self, future, keep, /)\n--\n\nResolve the future when the status is there; keep "
-     "the "
-     "call going until then. Only once."},
+    {"_the_reply", (PyCFunction)call_reply, METH_NOARGS,
+     "_the_reply($self)\n--\n\nThe one reply of a call that has ended well."},
     {"_receive", (PyCFunction)call_receive, METH_VARARGS,
      "_receive($self, future, end, /)\n--\n\nResolve the future with the next reply, or with end. "
      "One "
@@ -256,13 +254,26 @@ static PyMethodDef call_methods[] = {
      "at a time."},
     {"_metadata", (PyCFunction)call_metadata, METH_NOARGS,
      "_metadata($self)\n--\n\nThe initial metadata, which are there."},
+    {"_code", (PyCFunction)call_code, METH_NOARGS,
+     "_code($self)\n--\n\nThe number of the status, -1 while there is none."},
     {"_sender", (PyCFunction)call_sender, METH_NOARGS,
      "_sender($self)\n--\n\nWhat sends this call's requests."},
     {NULL, NULL, 0, NULL},
 };
 
+static PyMemberDef call_members[] = {
+    {"_loop", T_OBJECT_EX, offsetof(AsyncCallObject, loop), READONLY, "whose call it is"},
+    {"_channel", T_OBJECT_EX, offsetof(AsyncCallObject, channel), READONLY, "what it is made on"},
+    {"_ended", T_OBJECT_EX, offsetof(AsyncCallObject, ended), READONLY,
+     "resolved when the status is there; cancelled with the task that awaits it"},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot call_slots[] = {
     {Py_tp_dealloc, call_dealloc},
+    {Py_tp_traverse, call_traverse},
+    {Py_tp_clear, call_clear},
+    {Py_tp_members, call_members},
     {Py_tp_methods, call_methods},
     {Py_tp_doc, "One RPC of pygo_plugin.aio. Made by calling a stub, never directly."},
     {0, NULL},
@@ -271,7 +282,8 @@ static PyType_Slot call_slots[] = {
 static PyType_Spec call_spec = {
     .name = "pygo_plugin._core.AsyncCall",
     .basicsize = sizeof(AsyncCallObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | PYGO_DISALLOW_INSTANTIATION,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | PYGO_DISALLOW_INSTANTIATION,
     .slots = call_slots,
 };
 
@@ -280,38 +292,26 @@ static PyType_Spec call_spec = {
 static void
 sender_dealloc(AsyncSenderObject *self)
 {
-    PyTypeObject *type = Py_TYPE(self);
-
-    if (self->call != NULL) {
-        gp_call_release(self->call);
-    }
     gp_queue_unref(self->queue);
-    Py_XDECREF(self->serializer);
-    type->tp_free(self);
-    Py_DECREF(type);
+    self->queue = NULL;
+    pygo_sender_dealloc(&self->base);
 }
 
-/* Send |message|, or the end if it is NULL, and resolve |future| when that is through. */
+/* Send |message|, or the end if it is NULL, and resolve |future| when the next may be sent. */
 static PyObject *
 sender_start(AsyncSenderObject *self, const gp_bytes *message, PyObject *future)
 {
-    operation *op = operation_new(self->queue, self->call, future, finish_plain);
+    pygo_operation *op =
+        operation_new(self->queue, self->base.call, future, pygo_operation_resolve);
     int rc;
 
     if (op == NULL) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_call_send_then(self->call, message, then, op);
+    rc = gp_call_post(self->base.call, message, pygo_operation_sent, op);
     Py_END_ALLOW_THREADS
-    if (rc < 0) {
-        operation_free(op);
-    }
-    if (rc == GP_EINVAL) {
-        PyErr_SetString(PyExc_RuntimeError, "another message is being sent");
-        return NULL;
-    }
-    return PyBool_FromLong(rc == 0);
+    return pygo_operation_posted(op, rc);
 }
 
 static PyObject *
@@ -326,7 +326,7 @@ sender_send(AsyncSenderObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "OO:send", &message, &future) || pygo_check_forked() < 0) {
         return NULL;
     }
-    bytes = pygo_serialize(self->serializer, message);
+    bytes = pygo_serialize(self->base.serializer, message);
     if (bytes == NULL) {
         return NULL;
     }
@@ -342,30 +342,12 @@ sender_close(AsyncSenderObject *self, PyObject *future)
     return pygo_check_forked() < 0 ? NULL : sender_start(self, NULL, future);
 }
 
-static PyObject *
-sender_fail(AsyncSenderObject *self, PyObject *args)
-{
-    int code;
-    const char *details;
-
-    if (!PyArg_ParseTuple(args, "is:fail", &code, &details)) {
-        return NULL;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    gp_call_cancel(self->call, code, details);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
-}
-
 static PyMethodDef sender_methods[] = {
     {"send", (PyCFunction)sender_send, METH_VARARGS,
      "send($self, message, future, /)\n--\n\nSend one request, and resolve the future when the "
-     "next "
-     "may be sent. False: the call is over, and the future is left alone."},
+     "next may be sent. False: the call is over, and the future is left alone."},
     {"close", (PyCFunction)sender_close, METH_O,
      "close($self, future, /)\n--\n\nSay that no more requests follow. As send."},
-    {"fail", (PyCFunction)sender_fail, METH_VARARGS,
-     "fail($self, code, details, /)\n--\n\nEnd the call with this status."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -387,6 +369,6 @@ int
 pygo_async_call_setup(PyObject *module, pygo_state *state)
 {
     state->async_call_type = pygo_add_subtype(module, &call_spec, state->call_base_type);
-    state->async_sender_type = pygo_add_type(module, &sender_spec);
+    state->async_sender_type = pygo_add_subtype(module, &sender_spec, state->sender_base_type);
     return state->async_call_type != NULL && state->async_sender_type != NULL ? 0 : -1;
 }

@@ -10,8 +10,11 @@
 /* Where the calls of a server of pygo_plugin.aio go. Lives as long as the C server. */
 typedef struct pygo_arrivals pygo_arrivals;
 
-/* |arrived|(context) is called on the loop for each call; |contexts| is its type. NULL: exception. */
-pygo_arrivals *pygo_arrivals_new(PyObject *arrived, PyObject *contexts);
+/*
+ * |arrived|(context, handler) is called on the loop for each call; |contexts| is the context's type. The
+ * handler is what |registered|, a dict, has for the method, or None. NULL: exception.
+ */
+pygo_arrivals *pygo_arrivals_new(PyObject *arrived, PyObject *contexts, PyObject *registered);
 
 /* Before the server starts. 0, or -1 with TypeError. */
 int pygo_arrivals_set_queue(pygo_arrivals *arrivals, PyObject *loop_queue);

@@ -3,9 +3,9 @@
 
 #include "py/async_server.h"
 #include "py/errors.h"
-#include "py/loop.h"
 #include "py/message.h"
 #include "py/metadata.h"
+#include "py/operation.h"
 #include "py/server.h"
 
 enum { STATUS_UNKNOWN = 2, STATUS_UNAVAILABLE = 14 };
@@ -20,9 +20,12 @@ struct pygo_arrivals {
     pthread_mutex_t lock;
     PyObject *unary[UNARY_PLACES]; /* owned bytes: their paths; under the lock */
     int unary_count;
-    gp_queue *queue;        /* shared: ref; NULL until the start */
-    PyObject *arrived;      /* owned */
+    gp_queue *queue;      /* shared: ref; NULL until the start */
+    PyObject *loop_queue; /* borrowed: what |queue| is of; valid while it drains */
+    pygo_loop_member member;
+    PyObject *arrived;      /* owned; NULL once the loop is gone */
     PyTypeObject *contexts; /* owned: aio._server.ServicerContext */
+    PyObject *registered;   /* owned dict: method -> handler */
 };
 
 /* A call that nobody on the loop has seen. */
@@ -34,110 +37,31 @@ typedef struct arrival {
     pygo_arrivals *arrivals; /* borrowed: lives as long as the server, which the call keeps */
 } arrival;
 
-/* One operation under way. */
-typedef struct operation {
-    pygo_completion base;
-    gp_server_call *call;   /* owned */
-    PyObject *target;       /* owned: the future, or what is called when the call is cancelled */
-    PyObject *deserializer; /* owned; of a receive */
-    PyObject *end;          /* owned; of a receive */
-    gp_message *message;    /* owned; what a receive got */
-} operation;
-
 /* The base of the contexts of pygo_plugin.aio. Its methods never wait: futures do. */
 typedef struct AsyncServerCallObject {
     ServerCallObject base;
-    gp_queue *queue;         /* shared: ref */
+    gp_queue *queue; /* shared: ref */
+    pygo_loop_member member;
     pygo_arrivals *arrivals; /* borrowed: lives as long as the server, which the call keeps */
-    operation *cancellation; /* owned until the core has posted it; NULL if nobody wants to know */
-    gp_message *first;       /* owned: the first message */
-    bool with_first;         /* it is there and has not been taken, or there is none */
-    bool ours;               /* to be handed back */
+    pygo_operation
+        *cancellation; /* owned until the core has posted it; NULL if nobody wants to know */
+    gp_message *first; /* owned: the first message */
+    bool with_first;   /* it is there and has not been taken, or there is none */
+    bool ours;         /* to be handed back */
 } AsyncServerCallObject;
 
-/* ---- Operations ---- */
-
 static void
-operation_free(operation *self)
+release(void *call)
 {
-    if (self->message != NULL) {
-        gp_message_free(self->message);
-    }
-    gp_server_call_unref(self->call);
-    Py_XDECREF(self->deserializer);
-    Py_XDECREF(self->end);
-    Py_DECREF(self->target);
-    pygo_completion_free(&self->base);
+    gp_server_call_unref(call);
 }
 
-static void
-finish_plain(pygo_completion *completion, bool alive)
-{
-    operation *self = (operation *)completion;
-
-    if (alive) {
-        pygo_future_resolve(self->target, Py_NewRef(Py_True));
-    }
-    operation_free(self);
-}
-
-static void
-finish_receive(pygo_completion *completion, bool alive)
-{
-    operation *self = (operation *)completion;
-
-    if (alive) {
-        gp_message *message = self->message;
-
-        self->message = NULL;
-        pygo_future_resolve(self->target, message != NULL
-                                              ? pygo_deserialize(self->deserializer, message)
-                                              : Py_NewRef(self->end));
-    }
-    operation_free(self);
-}
-
-static void
-finish_cancellation(pygo_completion *completion, bool alive)
-{
-    operation *self = (operation *)completion;
-    PyObject *result = alive ? PyObject_CallNoArgs(self->target) : Py_NewRef(Py_None);
-
-    if (result == NULL) {
-        PyErr_WriteUnraisable(self->target);
-    }
-    Py_XDECREF(result);
-    operation_free(self);
-}
-
-static operation *
+static pygo_operation *
 operation_new(AsyncServerCallObject *call, PyObject *target,
               void (*finish)(pygo_completion *, bool))
 {
-    operation *self = pygo_completion_new(sizeof(*self), call->queue, finish);
-
-    if (self != NULL) {
-        self->call = gp_server_call_ref(call->base.call);
-        self->target = Py_NewRef(target);
-    }
-    return self;
-}
-
-/* ---- On the polling thread ---- */
-
-static void
-then(void *ctx)
-{
-    pygo_completion_post(ctx);
-}
-
-static void
-then_received(void *ctx, gp_message *message)
-{
-    operation *self = ctx;
-
-    self->message = message;
-    pygo_completion_post(&self->base);
+    return pygo_operation_new(call->queue, target, finish, gp_server_call_ref(call->base.call),
+                              release);
 }
 
 /* ---- Arrivals ---- */
@@ -149,26 +73,96 @@ refuse(gp_server_call *call, int code, const char *details)
     gp_server_call_hand_back(call);
 }
 
+/* Nobody is to be told of a cancellation any more. */
+static void
+forget_cancellation(AsyncServerCallObject *self)
+{
+    pygo_operation *cancellation = self->cancellation;
+
+    self->cancellation = NULL;
+    if (cancellation != NULL && gp_server_call_on_cancel(self->base.call, NULL, NULL) == 0) {
+        pygo_operation_free(cancellation);
+    }
+}
+
+/* The call is the core's again: nothing of ours will touch it. */
+static void
+hand_back(AsyncServerCallObject *self)
+{
+    if (!self->ours) {
+        return;
+    }
+    self->ours = false;
+    forget_cancellation(self);
+    Py_BEGIN_ALLOW_THREADS
+    gp_server_call_hand_back(self->base.call);
+    Py_END_ALLOW_THREADS
+}
+
+static void
+give_up(AsyncServerCallObject *self, int code, const char *details)
+{
+    if (self->ours) {
+        Py_BEGIN_ALLOW_THREADS
+        gp_server_call_cancel(self->base.call, code, details);
+        Py_END_ALLOW_THREADS
+        hand_back(self);
+    }
+}
+
+/*
+ * The method's task will never run again. Whom to tell of a cancellation keeps it, and what it keeps in
+ * turn: letting go of that is what frees them.
+ */
+static void
+call_orphaned(pygo_loop_member *member)
+{
+    AsyncServerCallObject *self =
+        (AsyncServerCallObject *)((char *)member - offsetof(AsyncServerCallObject, member));
+
+    Py_INCREF(self);
+    give_up(self, STATUS_UNAVAILABLE, "the server's event loop is closed");
+    Py_DECREF(self);
+}
+
+static PyObject *
+method_of(gp_server_call *call)
+{
+    gp_bytes path = gp_server_call_method(call);
+
+    return PyUnicode_DecodeUTF8(path.data, (Py_ssize_t)path.len, "replace");
+}
+
 static void
 announce(arrival *self)
 {
     PyTypeObject *type = self->arrivals->contexts;
     AsyncServerCallObject *context =
         (AsyncServerCallObject *)pygo_server_call_new(type, self->call);
+    PyObject *method = method_of(self->call);
+    PyObject *handler =
+        method != NULL ? PyDict_GetItemWithError(self->arrivals->registered, method) : NULL;
     PyObject *result;
 
-    if (context == NULL) {
+    if (context == NULL || (handler == NULL && PyErr_Occurred())) {
         PyErr_WriteUnraisable(self->arrivals->arrived);
         refuse(self->call, STATUS_UNKNOWN, "out of memory");
+        Py_XDECREF(context);
+        Py_XDECREF(method);
         return;
     }
     context->queue = gp_queue_ref(self->base.queue);
+    context->member.orphaned = call_orphaned;
+    pygo_loop_join(self->arrivals->loop_queue, &context->member);
     context->arrivals = self->arrivals;
     context->first = self->message;
     context->with_first = self->with_message;
     self->message = NULL;
     context->ours = true;
-    result = PyObject_CallOneArg(self->arrivals->arrived, (PyObject *)context);
+    handler = Py_NewRef(handler != NULL ? handler : Py_None);
+    result = PyObject_CallFunctionObjArgs(self->arrivals->arrived, context, handler, NULL);
+    Py_DECREF(handler);
+    Py_DECREF(method);
     if (result == NULL) {
         PyErr_WriteUnraisable(self->arrivals->arrived);
     }
@@ -193,7 +187,7 @@ finish_arrival(pygo_completion *completion, bool alive)
 }
 
 pygo_arrivals *
-pygo_arrivals_new(PyObject *arrived, PyObject *contexts)
+pygo_arrivals_new(PyObject *arrived, PyObject *contexts, PyObject *registered)
 {
     pygo_arrivals *self;
 
@@ -211,7 +205,20 @@ pygo_arrivals_new(PyObject *arrived, PyObject *contexts)
     pthread_mutex_init(&self->lock, NULL);
     self->arrived = Py_NewRef(arrived);
     self->contexts = (PyTypeObject *)Py_NewRef(contexts);
+    self->registered = Py_NewRef(registered);
     return self;
+}
+
+/*
+ * Nothing will arrive any more. What would have been told of it knows the tasks of this server's calls,
+ * which know the calls, which keep the server.
+ */
+static void
+arrivals_orphaned(pygo_loop_member *member)
+{
+    pygo_arrivals *self = (pygo_arrivals *)((char *)member - offsetof(pygo_arrivals, member));
+
+    Py_CLEAR(self->arrived);
 }
 
 int
@@ -224,6 +231,10 @@ pygo_arrivals_set_queue(pygo_arrivals *arrivals, PyObject *loop_queue)
     }
     gp_queue_unref(arrivals->queue);
     arrivals->queue = gp_queue_ref(queue);
+    arrivals->loop_queue = loop_queue;
+    arrivals->member.orphaned = arrivals_orphaned;
+    pygo_loop_leave(&arrivals->member);
+    pygo_loop_join(loop_queue, &arrivals->member);
     return 0;
 }
 
@@ -231,8 +242,10 @@ void
 pygo_arrivals_free(pygo_arrivals *arrivals)
 {
     if (arrivals != NULL) {
-        Py_DECREF(arrivals->arrived);
+        pygo_loop_leave(&arrivals->member);
+        Py_XDECREF(arrivals->arrived);
         Py_DECREF(arrivals->contexts);
+        Py_DECREF(arrivals->registered);
         gp_queue_unref(arrivals->queue);
         for (int i = 0; i < arrivals->unary_count; i++) {
             Py_DECREF(arrivals->unary[i]);
@@ -322,31 +335,12 @@ pygo_arrivals_take(pygo_arrivals *arrivals, gp_server_call *call)
 
 /* ---- AsyncServerCall ---- */
 
-/* The call is the core's again: nothing of ours will touch it. */
-static void
-hand_back(AsyncServerCallObject *self)
-{
-    operation *cancellation = self->cancellation;
-
-    if (!self->ours) {
-        return;
-    }
-    self->ours = false;
-    self->cancellation = NULL;
-    if (cancellation != NULL && gp_server_call_on_cancel(self->base.call, NULL, NULL) == 0) {
-        operation_free(cancellation);
-    }
-    Py_BEGIN_ALLOW_THREADS
-    gp_server_call_hand_back(self->base.call);
-    Py_END_ALLOW_THREADS
-}
-
 static void
 call_dealloc(AsyncServerCallObject *self)
 {
-    if (self->ours && !gp_runtime_forked()) {
-        gp_server_call_cancel(self->base.call, STATUS_UNAVAILABLE, "the call was given up");
-        hand_back(self);
+    pygo_loop_leave(&self->member);
+    if (!gp_runtime_forked()) {
+        give_up(self, STATUS_UNAVAILABLE, "the call was given up");
     }
     if (self->first != NULL) {
         gp_message_free(self->first);
@@ -363,50 +357,28 @@ call_receive(AsyncServerCallObject *self, PyObject *args)
     PyObject *deserializer;
     PyObject *future;
     PyObject *end;
-    operation *op;
+    pygo_operation *op;
     int there;
 
     if (!PyArg_ParseTuple(args, "OOO:_receive", &deserializer, &future, &end)) {
         return NULL;
     }
-    op = operation_new(self, future, finish_receive);
+    op = operation_new(self, future, pygo_operation_receive);
     if (op == NULL) {
         return NULL;
     }
     op->deserializer = Py_NewRef(deserializer);
-    op->end = Py_NewRef(end);
+    op->keep = Py_NewRef(end);
     if (self->with_first) {
-        op->message = self->first;
+        message = self->first;
         self->first = NULL;
         self->with_first = false;
-        finish_receive(&op->base, true);
-        Py_RETURN_NONE;
+        return pygo_operation_receiving(op, true, message);
     }
     Py_BEGIN_ALLOW_THREADS
-    there = gp_server_call_receive_then(self->base.call, &message, then_received, op);
+    there = gp_server_call_receive_then(self->base.call, &message, pygo_operation_received, op);
     Py_END_ALLOW_THREADS
-    if (there) {
-        op->message = message;
-        finish_receive(&op->base, true);
-    }
-    Py_RETURN_NONE;
-}
-
-/* What a send's start has come to. */
-static PyObject *
-started(operation *op, int rc)
-{
-    if (rc < 0) {
-        operation_free(op);
-    }
-    if (rc == GP_EINVAL) {
-        PyErr_SetString(PyExc_RuntimeError, "another message is being sent");
-        return NULL;
-    }
-    if (rc == GP_ENOMEM) {
-        return PyErr_NoMemory();
-    }
-    return PyBool_FromLong(rc == 0);
+    return pygo_operation_receiving(op, there, message);
 }
 
 static PyObject *
@@ -414,22 +386,37 @@ call_send(AsyncServerCallObject *self, PyObject *args)
 {
     PyObject *message;
     PyObject *future;
-    operation *op;
+    pygo_operation *op;
     gp_bytes view;
     int rc;
 
     if (!PyArg_ParseTuple(args, "SO:_send", &message, &future)) {
         return NULL;
     }
-    op = operation_new(self, future, finish_plain);
+    op = operation_new(self, future, pygo_operation_resolve);
     if (op == NULL) {
         return NULL;
     }
     view = pygo_bytes_view(message);
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_server_call_send_then(self->base.call, view, then, op);
+    rc = gp_server_call_post(self->base.call, view, pygo_operation_sent, op);
     Py_END_ALLOW_THREADS
-    return started(op, rc);
+    return pygo_operation_posted(op, rc);
+}
+
+static PyObject *
+call_flush(AsyncServerCallObject *self, PyObject *future)
+{
+    pygo_operation *op = operation_new(self, future, pygo_operation_resolve);
+
+    if (op == NULL) {
+        return NULL;
+    }
+    if (gp_server_call_flush_then(self->base.call, pygo_operation_sent, op)) {
+        pygo_operation_free(op);
+        Py_RETURN_FALSE;
+    }
+    Py_RETURN_TRUE;
 }
 
 static PyObject *
@@ -438,40 +425,45 @@ call_send_metadata(AsyncServerCallObject *self, PyObject *args)
     pygo_metadata metadata;
     PyObject *pairs;
     PyObject *future;
-    operation *op;
+    pygo_operation *op;
     int rc;
 
     if (!PyArg_ParseTuple(args, "OO:_send_metadata", &pairs, &future) ||
         pygo_metadata_from_python(&metadata, pairs) < 0) {
         return NULL;
     }
-    op = operation_new(self, future, finish_plain);
+    op = operation_new(self, future, pygo_operation_resolve);
     if (op == NULL) {
         pygo_metadata_release(&metadata);
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_server_call_send_initial_metadata_then(self->base.call, metadata.view, then, op);
+    rc = gp_server_call_send_initial_metadata_then(self->base.call, metadata.view,
+                                                   pygo_operation_sent, op);
     Py_END_ALLOW_THREADS
     pygo_metadata_release(&metadata);
-    return started(op, rc);
+    return pygo_operation_started(op, rc);
 }
 
 static PyObject *
 call_on_cancel(AsyncServerCallObject *self, PyObject *callable)
 {
-    operation *op;
+    pygo_operation *op;
+    int rc;
 
     if (self->cancellation != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "somebody is told already");
         return NULL;
     }
-    op = operation_new(self, callable, finish_cancellation);
+    op = operation_new(self, callable, pygo_operation_call);
     if (op == NULL) {
         return NULL;
     }
-    if (gp_server_call_on_cancel(self->base.call, then, op) < 0) {
-        operation_free(op);
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_server_call_on_cancel(self->base.call, pygo_operation_then, op);
+    Py_END_ALLOW_THREADS
+    if (rc < 0) {
+        pygo_operation_free(op);
         Py_RETURN_FALSE;
     }
     self->cancellation = op;
@@ -509,12 +501,7 @@ call_give_up(AsyncServerCallObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "is:_give_up", &code, &details)) {
         return NULL;
     }
-    if (self->ours) {
-        Py_BEGIN_ALLOW_THREADS
-        gp_server_call_cancel(self->base.call, code, details);
-        Py_END_ALLOW_THREADS
-        hand_back(self);
-    }
+    give_up(self, code, details);
     Py_RETURN_NONE;
 }
 
@@ -529,6 +516,7 @@ call_delegate(AsyncServerCallObject *self, PyObject *args)
     }
     if (self->ours) {
         self->ours = false;
+        forget_cancellation(self);
         if (self->with_first) {
             gp_server_call_put_back(self->base.call, self->first);
             self->first = NULL;
@@ -540,6 +528,25 @@ call_delegate(AsyncServerCallObject *self, PyObject *args)
         Py_END_ALLOW_THREADS
     }
     Py_RETURN_NONE;
+}
+
+static PyObject *
+call_take_first(AsyncServerCallObject *self, PyObject *args)
+{
+    PyObject *deserializer;
+    PyObject *otherwise;
+    gp_message *message;
+
+    if (!PyArg_ParseTuple(args, "OO:_take_first", &deserializer, &otherwise)) {
+        return NULL;
+    }
+    if (self->first == NULL) {
+        return Py_NewRef(otherwise);
+    }
+    message = self->first;
+    self->first = NULL;
+    self->with_first = false;
+    return pygo_deserialize(deserializer, message);
 }
 
 static PyObject *
@@ -571,6 +578,9 @@ static PyMethodDef methods[] = {
     {"_send", (PyCFunction)call_send, METH_VARARGS,
      "_send($self, message, future, /)\n--\n\nSend bytes, and resolve the future when the next may "
      "be sent. False: the call is over, and the future is left alone."},
+    {"_flush", (PyCFunction)call_flush, METH_O,
+     "_flush($self, future, /)\n--\n\nResolve the future when everything has been sent. False: "
+     "it has been, and the future is left alone."},
     {"_send_metadata", (PyCFunction)call_send_metadata, METH_VARARGS,
      "_send_metadata($self, metadata, future, /)\n--\n\nThe same for initial metadata; also False "
      "when they have gone out before."},
@@ -589,6 +599,10 @@ static PyMethodDef methods[] = {
      "_delegate($self, handler, wants_message, /)\n--\n\nHave a worker answer the call."},
     {"_handler_details", (PyCFunction)call_details, METH_NOARGS,
      "_handler_details($self)\n--\n\nWhat the call asks for."},
+    {"_take_first", (PyCFunction)call_take_first, METH_VARARGS,
+     "_take_first($self, deserializer, otherwise, /)\n--\n\nThe request that the call was "
+     "announced "
+     "with, or otherwise."},
     {"_expect_one", (PyCFunction)call_expect_one, METH_NOARGS,
      "_expect_one($self)\n--\n\nThe method takes one request: announce its next calls with it."},
     {"_was_cancelled", (PyCFunction)call_was_cancelled, METH_NOARGS,

@@ -5,7 +5,7 @@
 #define PYGO_CALL_H
 
 #include "gp/call.h"
-#include "py/state.h"
+#include "py/loop.h"
 
 /* The base of Call, to which _calls.Call and _calls.ResponseStream add grpcio's interfaces, and of
  * AsyncCall. */
@@ -16,15 +16,39 @@ typedef struct CallObject {
     PyObject *weakrefs;
 } CallObject;
 
+/* What sends a call's requests; a base of Sender and AsyncSender. It does not keep the call going. */
+typedef struct SenderObject {
+    PyObject_HEAD
+    gp_call *call;        /* owned: a hold */
+    PyObject *serializer; /* owned */
+} SenderObject;
+
+SenderObject *pygo_sender_new(PyTypeObject *type, gp_call *call, PyObject *serializer);
+
+/* The last thing that the dealloc of a kind of sender does. */
+void pygo_sender_dealloc(SenderObject *self);
+
 /* The last thing that the dealloc of a kind of call does. */
 void pygo_call_dealloc(CallObject *self);
 
+/* What a call of an asyncio program belongs to. All borrowed. */
+typedef struct pygo_async_setting {
+    PyObject *serializer;
+    PyObject *deserializer;
+    PyObject *channel;
+    PyObject *loop;
+    PyObject *loop_queue; /* where its completions go */
+    bool keep;            /* it goes on although nobody holds it */
+} pygo_async_setting;
+
 /*
- * Wrap |call| (its reference is taken over, also on failure) in |type|, a subclass of AsyncCall, whose
- * completions go to |loop_queue|.
+ * Wrap |call| (its reference is taken over, also on failure) in |type|, a subclass of AsyncCall.
  */
-PyObject *pygo_async_call_wrap(PyTypeObject *type, gp_call *call, PyObject *serializer,
-                               PyObject *deserializer, PyObject *loop_queue);
+PyObject *pygo_async_call_wrap(PyTypeObject *type, gp_call *call,
+                               const pygo_async_setting *setting);
+
+/* The AsyncCall that is in its channel's ring by |member|, new; NULL: it is about to go. */
+PyObject *pygo_async_call_of_channel(pygo_loop_member *member);
 
 /* Wrap |call| (its reference is taken over, also on failure) in a |kind| of Call. */
 PyObject *pygo_call_wrap(pygo_late kind, gp_call *call, PyObject *deserializer);

@@ -8,13 +8,6 @@
 
 enum { CANCELLED = 1 };
 
-/* What the thread that sends a call's requests holds. It does not keep the call going. */
-typedef struct SenderObject {
-    PyObject_HEAD
-    gp_call *call;        /* owned: a hold */
-    PyObject *serializer; /* owned */
-} SenderObject;
-
 int
 pygo_timeout_ns(int64_t *out, PyObject *seconds)
 {
@@ -76,25 +69,6 @@ pygo_call_raise(gp_call *call, PyObject *deserializer)
     Py_XDECREF(exception);
     Py_XDECREF(wrapped);
     return NULL;
-}
-
-int
-pygo_call_feed(gp_call *call, PyObject *serializer, PyObject *requests)
-{
-    PyTypeObject *type = pygo_module_state->sender_type;
-    PyObject *feed = pygo_late_get(PYGO_FEED);
-    SenderObject *sender = feed != NULL ? (SenderObject *)type->tp_alloc(type, 0) : NULL;
-    PyObject *result;
-
-    if (sender == NULL) {
-        return -1;
-    }
-    sender->call = gp_call_hold(call);
-    sender->serializer = Py_NewRef(serializer);
-    result = PyObject_CallFunctionObjArgs(feed, (PyObject *)sender, requests, NULL);
-    Py_DECREF(sender);
-    Py_XDECREF(result);
-    return result != NULL ? 0 : -1;
 }
 
 /* ---- Call ---- */
@@ -349,94 +323,13 @@ static PyType_Spec stream_spec = {
     .slots = stream_slots,
 };
 
-/* ---- Sender ---- */
-
-static void
-sender_dealloc(SenderObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-
-    if (self->call != NULL) {
-        gp_call_release(self->call);
-    }
-    Py_XDECREF(self->serializer);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-static PyObject *
-sender_send(SenderObject *self, PyObject *message)
-{
-    PyObject *bytes = pygo_serialize(self->serializer, message);
-    int rc;
-
-    if (bytes == NULL) {
-        return NULL;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    rc = gp_call_send(self->call, pygo_bytes_view(bytes), NULL);
-    Py_END_ALLOW_THREADS
-    Py_DECREF(bytes);
-    return PyBool_FromLong(rc == 0);
-}
-
-static PyObject *
-sender_close(SenderObject *self, PyObject *Py_UNUSED(ignored))
-{
-    Py_BEGIN_ALLOW_THREADS
-    gp_call_send_close(self->call, NULL);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-sender_fail(SenderObject *self, PyObject *args)
-{
-    int code;
-    const char *details;
-
-    if (!PyArg_ParseTuple(args, "is:fail", &code, &details)) {
-        return NULL;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    gp_call_cancel(self->call, code, details);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef sender_methods[] = {
-    {"send", (PyCFunction)sender_send, METH_O,
-     "send($self, message, /)\n--\n\nSend one request; False when the call is over. Waits for flow "
-     "control."},
-    {"close", (PyCFunction)sender_close, METH_NOARGS,
-     "close($self)\n--\n\nSay that no more requests follow."},
-    {"fail", (PyCFunction)sender_fail, METH_VARARGS,
-     "fail($self, code, details, /)\n--\n\nEnd the call with this status."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyType_Slot sender_slots[] = {
-    {Py_tp_dealloc, sender_dealloc},
-    {Py_tp_methods, sender_methods},
-    {Py_tp_doc, "The sending side of a call with a stream of requests."},
-    {0, NULL},
-};
-
-static PyType_Spec sender_spec = {
-    .name = "pygo_plugin._core.Sender",
-    .basicsize = sizeof(SenderObject),
-    .flags = Py_TPFLAGS_DEFAULT | PYGO_DISALLOW_INSTANTIATION,
-    .slots = sender_slots,
-};
-
 int
 pygo_call_setup(PyObject *module, pygo_state *state)
 {
     PyTypeObject *stream;
 
     state->call_base_type = pygo_add_type(module, &base_spec);
-    state->sender_type = pygo_add_type(module, &sender_spec);
-    if (state->call_base_type == NULL || state->sender_type == NULL) {
+    if (state->call_base_type == NULL) {
         return -1;
     }
     state->call_type = pygo_add_subtype(module, &call_spec, state->call_base_type);

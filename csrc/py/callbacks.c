@@ -76,12 +76,10 @@ run_thread(void *arg)
 static void
 ensure_thread(callback_queue *queue)
 {
-    sigset_t all;
     sigset_t before;
 
     if (!queue->running && !queue->stopping) {
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
+        gp_runtime_block_signals(&before);
         queue->running = pthread_create(&queue->thread, NULL, run_thread, queue) == 0;
         pthread_sigmask(SIG_SETMASK, &before, NULL);
     }

@@ -5,7 +5,7 @@
 #define PYGO_CHANNEL_H
 
 #include "gp/channel.h"
-#include "py/state.h"
+#include "py/loop.h"
 
 /* Which side streams: request first, then reply. */
 typedef enum pygo_arity {
@@ -17,6 +17,9 @@ typedef enum pygo_arity {
 
 /* A _channel.Channel around |channel|, whose reference is taken over, also on failure. */
 PyObject *pygo_channel_wrap(gp_channel *channel);
+
+/* Enter a call of an asyncio program, which keeps |channel|, in the ring of those. */
+void pygo_channel_enter(PyObject *channel, pygo_loop_member *member);
 
 /* A multicallable. |connection| belongs to |channel|. */
 PyObject *pygo_multicallable_new(pygo_arity arity, PyObject *channel, gp_channel *connection,

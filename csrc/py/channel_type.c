@@ -4,14 +4,44 @@
 #include "py/credentials.h"
 #include "py/errors.h"
 #include "py/gil.h"
-#include "py/loop.h"
+#include "py/operation.h"
 
 /* The base of _channel.Channel, which adds what costs nothing to have in Python. */
 typedef struct ChannelObject {
     PyObject_HEAD
     gp_channel *channel; /* owned */
     PyObject *weakrefs;
+    pygo_loop_member calls; /* head of the ring of asyncio's calls; zero until the first */
 } ChannelObject;
+
+void
+pygo_channel_enter(PyObject *channel, pygo_loop_member *member)
+{
+    pygo_loop_member *head = &((ChannelObject *)channel)->calls;
+
+    if (head->next == NULL) {
+        head->next = head->prev = head;
+    }
+    pygo_ring_join(head, member);
+}
+
+static PyObject *
+channel_async_calls(ChannelObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *all = PyList_New(0);
+    pygo_loop_member *member = self->calls.next;
+
+    while (all != NULL && member != NULL && member != &self->calls) {
+        PyObject *call = pygo_async_call_of_channel(member);
+
+        member = member->next;
+        if (call != NULL && PyList_Append(all, call) < 0) {
+            Py_CLEAR(all);
+        }
+        Py_XDECREF(call); /* not the last reference, which would change the ring */
+    }
+    return all;
+}
 
 static int
 convert_option(gp_channel_arg *out, PyObject *pair)
@@ -257,7 +287,7 @@ channel_watch_state(ChannelObject *self, PyObject *args)
     PyObject *loop_queue;
     PyObject *future;
     gp_queue *queue;
-    void *promise;
+    pygo_operation *told;
     int last;
     int rc;
 
@@ -265,15 +295,15 @@ channel_watch_state(ChannelObject *self, PyObject *args)
         pygo_check_forked() < 0 || (queue = pygo_queue_of(loop_queue)) == NULL) {
         return NULL;
     }
-    promise = pygo_promise_new(queue, future);
-    if (promise == NULL) {
+    told = pygo_operation_new(queue, future, pygo_operation_resolve, NULL, NULL);
+    if (told == NULL) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_channel_watch_state(self->channel, last, -1, pygo_promise_post, promise);
+    rc = gp_channel_watch_state(self->channel, last, -1, pygo_operation_then, told);
     Py_END_ALLOW_THREADS
     if (rc < 0) {
-        pygo_promise_drop(promise);
+        pygo_operation_free(told);
         return PyErr_NoMemory();
     }
     Py_RETURN_NONE;
@@ -306,6 +336,8 @@ static PyMethodDef methods[] = {
      "wait_state($self, last, timeout=None)\n--\n\nWait for another state than last, or timeout "
      "seconds: "
      "the state."},
+    {"_async_calls", (PyCFunction)channel_async_calls, METH_NOARGS,
+     "_async_calls($self)\n--\n\nThe calls of asyncio programs that somebody still holds."},
     {"_watch_state", (PyCFunction)channel_watch_state, METH_VARARGS,
      "_watch_state($self, last, queue, future, /)\n--\n\nResolve the future when the state is "
      "another "

@@ -2,11 +2,16 @@
 
 #include <string.h>
 
+#include "py/broker.h"
 #include "py/call.h"
+#include "py/callbacks.h"
 #include "py/channel.h"
 #include "py/errors.h"
 #include "py/gil.h"
 #include "py/log_sink.h"
+#include "py/output_sink.h"
+#include "py/runner.h"
+#include "py/tls.h"
 
 typedef struct ClientObject {
     PyObject_HEAD
@@ -101,14 +106,79 @@ protocols_from(unsigned *out, PyObject *protocols)
     return PyErr_Occurred() ? -1 : 0;
 }
 
+/* One call of on_exit, to be made on the thread for callbacks. */
+typedef struct exit_callback {
+    pygo_callback base;
+    PyObject *callable; /* owned */
+    int status;
+} exit_callback;
+
+/* With the GIL. */
+static void
+run_exit(pygo_callback *base)
+{
+    exit_callback *self = (exit_callback *)base;
+    PyObject *status =
+        self->status == GP_STATUS_UNKNOWN ? Py_NewRef(Py_None) : PyLong_FromLong(self->status);
+    PyObject *result = status != NULL ? PyObject_CallOneArg(self->callable, status) : NULL;
+
+    if (result == NULL) {
+        PyErr_WriteUnraisable(self->callable);
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(status);
+    Py_DECREF(self->callable);
+    PyMem_RawFree(self);
+}
+
+static void
+tell_exit(void *ctx, int status)
+{
+    exit_callback *self = ctx;
+
+    self->status = status;
+    pygo_callback_post(&self->base);
+}
+
+static void
+release_exit(void *ctx)
+{
+    exit_callback *self = ctx;
+
+    pygo_gil_release(self->callable);
+    PyMem_RawFree(self);
+}
+
+static int
+exit_sink(gp_exit_sink *out, PyObject *callable)
+{
+    exit_callback *self;
+
+    *out = (gp_exit_sink){.exited = NULL};
+    if (callable == Py_None) {
+        return 0;
+    }
+    self = PyMem_RawCalloc(1, sizeof(*self));
+    if (self == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    self->base.run = run_exit;
+    self->callable = Py_NewRef(callable);
+    *out = (gp_exit_sink){.exited = tell_exit, .release = release_exit, .ctx = self};
+    return 0;
+}
+
 /* What the options point into while they are being used. */
 typedef struct borrowed {
     const char **argv;
     PyObject *argv_owner;
     const char **env;
     PyObject *env_owner;
-    PyObject *directory; /* bytes */
+    PyObject *directory;  /* bytes */
+    PyObject *socket_dir; /* bytes */
     int *versions;
+    Py_buffer checksum;
 } borrowed;
 
 static void
@@ -120,17 +190,42 @@ borrowed_release(borrowed *kept)
     Py_XDECREF(kept->argv_owner);
     Py_XDECREF(kept->env_owner);
     Py_XDECREF(kept->directory);
+    Py_XDECREF(kept->socket_dir);
+    PyBuffer_Release(&kept->checksum);
 }
 
 static int
 parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, PyObject *args,
               PyObject *kwargs)
 {
-    static char *names[] = {
-        "name",          "argv",     "env",       "directory", "cookie_key",
-        "cookie_value",  "versions", "protocols", "min_port",  "max_port",
-        "start_timeout", "reattach", "log",       "log_level", "log_buffer_size",
-        "want_raw",      "managed",  NULL};
+    static char *names[] = {"name",
+                            "argv",
+                            "env",
+                            "directory",
+                            "cookie_key",
+                            "cookie_value",
+                            "versions",
+                            "protocols",
+                            "min_port",
+                            "max_port",
+                            "start_timeout",
+                            "reattach",
+                            "log",
+                            "log_level",
+                            "log_buffer_size",
+                            "want_raw",
+                            "output",
+                            "managed",
+                            "auto_mtls",
+                            "tls",
+                            "detach",
+                            "on_exit",
+                            "runner",
+                            "secure",
+                            "unix_socket_dir",
+                            "unix_socket_group",
+                            "multiplex",
+                            NULL};
     PyObject *name = NULL;
     PyObject *argv = Py_None;
     PyObject *env = NULL;
@@ -139,11 +234,20 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
     PyObject *protocols = NULL;
     PyObject *reattach = Py_None;
     PyObject *log = Py_None;
+    PyObject *output = Py_None;
+    PyObject *tls = Py_None;
+    PyObject *on_exit = Py_None;
+    PyObject *runner = Py_None;
+    PyObject *secure = Py_None;
+    PyObject *socket_dir = Py_None;
     double start_timeout = 60.0;
     Py_ssize_t log_buffer_size = 0;
     int log_level = GP_TRACE;
     int want_raw = 0;
     int managed = 0;
+    int auto_mtls = 0;
+    int detach = 0;
+    int multiplex = 0;
     int test = 0;
 
     *options = (gp_client_options){.cookie_key = "",
@@ -153,10 +257,11 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
                                    .protocols = GP_PROTOCOL_GRPC,
                                    .reattach_pid = -1};
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "|$UOOOssOOiidOOinpp:Client", names, &name, &argv, &env, &directory,
-            &options->cookie_key, &options->cookie_value, &versions, &protocols, &options->min_port,
-            &options->max_port, &start_timeout, &reattach, &log, &log_level, &log_buffer_size,
-            &want_raw, &managed)) {
+            args, kwargs, "|$UOOOssOOiidOOinpOppOpOOOOzp:Client", names, &name, &argv, &env,
+            &directory, &options->cookie_key, &options->cookie_value, &versions, &protocols,
+            &options->min_port, &options->max_port, &start_timeout, &reattach, &log, &log_level,
+            &log_buffer_size, &want_raw, &output, &managed, &auto_mtls, &tls, &detach, &on_exit,
+            &runner, &secure, &socket_dir, &options->unix_socket_group, &multiplex)) {
         return -1;
     }
     self->name = name != NULL ? Py_NewRef(name) : PyUnicode_FromString("");
@@ -166,27 +271,45 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
         (protocols != NULL && protocols_from(&options->protocols, protocols) < 0) ||
         (argv != Py_None && strings_from(&kept->argv, &kept->argv_owner, argv) < 0) ||
         (env != NULL && strings_from(&kept->env, &kept->env_owner, env) < 0) ||
-        (directory != Py_None && !PyUnicode_FSConverter(directory, &kept->directory))) {
+        (directory != Py_None && !PyUnicode_FSConverter(directory, &kept->directory)) ||
+        (socket_dir != Py_None && !PyUnicode_FSConverter(socket_dir, &kept->socket_dir)) ||
+        pygo_tls(&options->tls, tls) < 0) {
         return -1;
     }
     if (reattach != Py_None &&
         !PyArg_ParseTuple(reattach,
-                          "sssiip;reattach must be (network, address, protocol, "
-                          "version, pid, test)",
+                          "sssiipK;reattach must be (network, address, protocol, "
+                          "version, pid, test, start time)",
                           &options->reattach_network, &options->reattach_address,
                           &options->reattach_protocol, &options->reattach_version,
-                          &options->reattach_pid, &test)) {
+                          &options->reattach_pid, &test, &options->reattach_start_time)) {
         return -1;
     }
+    if (secure != Py_None && !PyArg_ParseTuple(secure, "sy*;secure must be (hash, checksum)",
+                                               &options->checksum_hash, &kept->checksum)) {
+        return -1;
+    }
+    options->checksum = kept->checksum.buf;
+    options->checksum_len = (size_t)kept->checksum.len;
     options->reattach_test = test != 0;
     options->argv = kept->argv;
     options->env = kept->env;
     options->directory = kept->directory != NULL ? PyBytes_AS_STRING(kept->directory) : NULL;
+    options->unix_socket_dir =
+        kept->socket_dir != NULL ? PyBytes_AS_STRING(kept->socket_dir) : NULL;
     options->versions = kept->versions;
     options->start_timeout_ms = (int64_t)(start_timeout * 1000);
     options->log_buffer_size = (size_t)log_buffer_size;
     options->managed = managed != 0;
+    options->auto_mtls = auto_mtls != 0;
+    options->detach = detach != 0;
+    options->multiplex = multiplex != 0;
+    if (exit_sink(&options->exit, on_exit) < 0) {
+        return -1;
+    }
+    options->runner = pygo_runner(runner);
     options->log = pygo_log_sink(log, log_level, want_raw != 0);
+    options->output = pygo_output_sink(output);
     return 0;
 }
 
@@ -300,6 +423,24 @@ client_channel(ClientObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+client_broker(ClientObject *self, PyObject *Py_UNUSED(ignored))
+{
+    gp_error err = GP_ERROR_INIT;
+    gp_broker *broker;
+
+    if (pygo_check_forked() < 0) {
+        return NULL;
+    }
+    broker = gp_client_broker(self->client);
+    if (broker == NULL) {
+        gp_error_set(&err, GP_ECLOSED,
+                     "there is no broker: the plugin has not been started, or has been killed");
+        return pygo_raise(&err, name_of(self));
+    }
+    return pygo_broker_wrap(gp_broker_ref(broker), self->name);
+}
+
+static PyObject *
 client_ping(ClientObject *self, PyObject *timeout)
 {
     const gp_interrupt *interrupt = pygo_interrupt();
@@ -369,12 +510,20 @@ client_pid(ClientObject *self, void *Py_UNUSED(closure))
     return PyLong_FromLong(gp_client_pid(self->client));
 }
 
+static PyObject *
+client_start_time(ClientObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(gp_client_start_time(self->client));
+}
+
 static PyMethodDef methods[] = {
     {"start", (PyCFunction)client_start, METH_NOARGS,
      "start($self)\n--\n\nLaunch and shake hands, once: (network, address, target, protocol, "
      "version)."},
     {"channel", (PyCFunction)client_channel, METH_NOARGS,
      "channel($self)\n--\n\nA new view of the one connection."},
+    {"broker", (PyCFunction)client_broker, METH_NOARGS,
+     "broker($self)\n--\n\nThe one broker between this host and the plugin."},
     {"ping", (PyCFunction)client_ping, METH_O,
      "ping($self, timeout, /)\n--\n\nHealth check, within timeout seconds; raises when unhealthy."},
     {"kill", (PyCFunction)client_kill, METH_NOARGS,
@@ -388,6 +537,8 @@ static PyGetSetDef getters[] = {
     {"exit_status", (getter)client_exit_status, NULL,
      "Exit status, -N for signal N; None while it runs or if nobody can tell.", NULL},
     {"pid", (getter)client_pid, NULL, "Process id; -1 before the start.", NULL},
+    {"start_time", (getter)client_start_time, NULL,
+     "When the process started, in ticks since boot; 0 if unknown.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

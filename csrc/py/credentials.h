@@ -15,6 +15,17 @@ int pygo_channel_credentials(const gp_channel_credentials **out, PyObject *objec
 int pygo_server_credentials(const gp_server_credentials **out, PyObject *object);
 int pygo_call_credentials(const gp_call_credentials **out, PyObject *object);
 
+/* A CallCredentials around |credentials|, which are taken over, also on failure. */
+PyObject *pygo_call_credentials_wrap(gp_call_credentials *credentials);
+/* Takes |credentials| over, also on failure. */
+PyObject *pygo_server_credentials_wrap(gp_server_credentials *credentials);
+
+/*
+ * PEM bytes, borrowed; NULL for None. |name| is that of the argument. Returns 0, or -1 with an
+ * exception.
+ */
+int pygo_pem_text(const char **out, PyObject *object, const char *name);
+
 /* (identity key or None, ((name, value as bytes), ...)). Frees |context|. */
 PyObject *pygo_auth_context_to_python(gp_auth_context *context);
 

@@ -20,6 +20,12 @@ class_name(int code)
         return "VersionError";
     case GP_EREATTACH:
         return "ReattachError";
+    case GP_ETLS:
+        return "TLSError";
+    case GP_EBROKER:
+        return "BrokerError";
+    case GP_ECHECKSUM:
+        return "ChecksumError";
     case GP_ECLOSED:
         return "ClosedError";
     case GP_EFORKED:
@@ -55,6 +61,24 @@ set_attribute(PyObject *exception, const char *name, PyObject *value)
     return rc;
 }
 
+/* "HASH EXPECTED FOUND" */
+static int
+attach_checksums(PyObject *exception, const char *detail)
+{
+    size_t hash = strcspn(detail, " ");
+    const char *expected = detail + hash + (detail[hash] != '\0');
+    size_t len = strcspn(expected, " ");
+    const char *found = expected + len + (expected[len] != '\0');
+
+    if (set_attribute(exception, "hash",
+                      PyUnicode_DecodeUTF8(detail, (Py_ssize_t)hash, "replace")) < 0 ||
+        set_attribute(exception, "expected",
+                      PyUnicode_DecodeUTF8(expected, (Py_ssize_t)len, "replace")) < 0) {
+        return -1;
+    }
+    return set_attribute(exception, "found", PyUnicode_FromString(found));
+}
+
 /* The evidence goes where errors.py documents it. */
 static int
 attach_evidence(PyObject *exception, const gp_error *err)
@@ -72,6 +96,10 @@ attach_evidence(PyObject *exception, const gp_error *err)
         return set_attribute(exception, "stderr", PyUnicode_DecodeUTF8(detail, len, "replace"));
     case GP_EHANDSHAKE:
         return set_attribute(exception, "line", PyBytes_FromStringAndSize(detail, len));
+    case GP_ETLS:
+        return set_attribute(exception, "reason", PyUnicode_DecodeUTF8(detail, len, "replace"));
+    case GP_ECHECKSUM:
+        return attach_checksums(exception, detail);
     case GP_EVERSION:
         return set_attribute(exception, "plugin_version", PyLong_FromLong(err->number));
     default:

@@ -40,6 +40,17 @@ pygo_gil_thread_exit(void)
 }
 
 void
+pygo_gil_release(void *object)
+{
+    if (!atomic_load(&closed)) {
+        PyGILState_STATE gil = PyGILState_Ensure();
+
+        Py_DECREF((PyObject *)object);
+        PyGILState_Release(gil);
+    }
+}
+
+void
 pygo_gil_close(void)
 {
     atomic_store(&closed, true);

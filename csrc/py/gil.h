@@ -21,6 +21,9 @@ void pygo_gil_leave(void);
 /* Give the thread's PyThreadState back. For threads that have entered; harmless for others. */
 void pygo_gil_thread_exit(void);
 
+/* Let go of a reference, on any thread, with the GIL or without. Not once the interpreter is ending. */
+void pygo_gil_release(void *object);
+
 /* From now on pygo_gil_enter() refuses. */
 void pygo_gil_close(void);
 bool pygo_gil_is_open(void);

@@ -1,23 +1,38 @@
 #include "py/functions.h"
 
+#include "gp/checksum.h"
 #include "gp/handshake.h"
+#include "gp/host.h"
+#include "gp/leaving.h"
 #include "gp/listen.h"
+#include "py/callbacks.h"
 #include "py/errors.h"
 
 static PyObject *
 handshake_line(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    gp_handshake_fields fields = {.multiplex = -1};
+    gp_handshake_fields fields = {0};
+    PyObject *multiplex = Py_None;
     gp_error err = GP_ERROR_INIT;
-    char line[GP_HANDSHAKE_LINE];
+    PyObject *result;
+    size_t room;
+    char *line;
     ptrdiff_t len;
 
-    if (!PyArg_ParseTuple(args, "isss:handshake_line", &fields.version, &fields.network,
-                          &fields.address, &fields.protocol)) {
+    if (!PyArg_ParseTuple(args, "isss|zO:handshake_line", &fields.version, &fields.network,
+                          &fields.address, &fields.protocol, &fields.cert, &multiplex)) {
         return NULL;
     }
-    len = gp_handshake_format(line, sizeof(line), &fields, &err);
-    return len < 0 ? pygo_raise(&err, NULL) : PyBytes_FromStringAndSize(line, len);
+    fields.multiplex = multiplex == Py_None ? -1 : PyObject_IsTrue(multiplex);
+    room = GP_HANDSHAKE_LINE + (fields.cert != NULL ? strlen(fields.cert) : 0);
+    line = PyMem_Malloc(room);
+    if (line == NULL) {
+        return PyErr_NoMemory();
+    }
+    len = gp_handshake_format(line, room, &fields, &err);
+    result = len < 0 ? pygo_raise(&err, NULL) : PyBytes_FromStringAndSize(line, len);
+    PyMem_Free(line);
+    return result;
 }
 
 /* Collects gp_version_choose's notes in a list; an exception stops the collecting. */
@@ -91,6 +106,52 @@ listen_path(PyObject *Py_UNUSED(module), PyObject *directory)
 }
 
 static PyObject *
+leaving_add(PyObject *Py_UNUSED(module), PyObject *path)
+{
+    gp_error err = GP_ERROR_INIT;
+    PyObject *bytes;
+    int place;
+
+    if (!PyUnicode_FSConverter(path, &bytes)) {
+        return NULL;
+    }
+    place = gp_leaving_add(PyBytes_AS_STRING(bytes), &err);
+    Py_DECREF(bytes);
+    return place < 0 ? pygo_raise(&err, NULL) : PyLong_FromLong(place);
+}
+
+static PyObject *
+leaving_drop(PyObject *Py_UNUSED(module), PyObject *place)
+{
+    int number = (int)PyLong_AsLong(place);
+
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    gp_leaving_drop(number);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+listen_protect(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    gp_error err = GP_ERROR_INIT;
+    PyObject *path;
+    const char *group;
+    int rc;
+
+    if (!PyArg_ParseTuple(args, "O&z:listen_protect", PyUnicode_FSConverter, &path, &group)) {
+        return NULL;
+    }
+    rc = gp_listen_protect(PyBytes_AS_STRING(path), group, &err);
+    Py_DECREF(path);
+    if (rc < 0) {
+        return pygo_raise(&err, NULL);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 listen_port(PyObject *Py_UNUSED(module), PyObject *args)
 {
     gp_error err = GP_ERROR_INIT;
@@ -105,15 +166,86 @@ listen_port(PyObject *Py_UNUSED(module), PyObject *args)
     return port < 0 ? pygo_raise(&err, NULL) : PyLong_FromLong(port);
 }
 
+/* With the GIL, on the thread for callbacks. */
+static void
+run_host_gone(pygo_callback *self)
+{
+    PyObject *result = PyObject_CallNoArgs(self->callable);
+
+    if (result == NULL) {
+        PyErr_WriteUnraisable(self->callable);
+    }
+    Py_XDECREF(result);
+}
+
+static void
+host_gone(void *ctx)
+{
+    pygo_callback_post(ctx);
+}
+
+static PyObject *
+watch_host(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    static pygo_callback callback = {.run = run_host_gone};
+    gp_error err = GP_ERROR_INIT;
+    PyObject *callable;
+    double patience;
+    int rc;
+
+    if (!PyArg_ParseTuple(args, "Od:watch_host", &callable, &patience)) {
+        return NULL;
+    }
+    if (callback.callable != NULL) {
+        Py_RETURN_NONE; /* the first server of the process is the plugin */
+    }
+    callback.callable = Py_NewRef(callable);
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_host_watch(host_gone, &callback, (int64_t)(patience * 1000), &err);
+    Py_END_ALLOW_THREADS
+    if (rc < 0) {
+        return pygo_raise(&err, NULL);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+digest_size(PyObject *Py_UNUSED(module), PyObject *name)
+{
+    gp_error err = GP_ERROR_INIT;
+    const char *hash = PyUnicode_AsUTF8(name);
+    int size;
+
+    if (hash == NULL) {
+        return NULL;
+    }
+    size = gp_checksum_size(hash, &err);
+    return size < 0 ? pygo_raise(&err, NULL) : PyLong_FromLong(size);
+}
+
 PyMethodDef pygo_launch_functions[] = {
+    {"digest_size", digest_size, METH_O,
+     "digest_size($module, hash, /)\n--\n\nHow many bytes a hash of OpenSSL's gives."},
     {"handshake_line", handshake_line, METH_VARARGS,
-     "handshake_line($module, version, network, address, protocol, /)\n--\n\n"
+     "handshake_line($module, version, network, address, protocol, cert=None, multiplex=None, "
+     "/)\n--\n\n"
      "The line that a plugin prints for its host, with the newline."},
+    {"watch_host", watch_host, METH_VARARGS,
+     "watch_host($module, gone, patience, /)\n--\n\n"
+     "Call gone() once the host is no more; end the process patience seconds later."},
     {"negotiate", negotiate, METH_VARARGS,
      "negotiate($module, own, offered, /)\n--\n\n"
      "The version that a plugin serves, and notes about entries that were left out."},
     {"listen_path", listen_path, METH_O,
      "listen_path($module, directory, /)\n--\n\nA fresh unix socket path."},
+    {"leaving_add", leaving_add, METH_O,
+     "leaving_add($module, path, /)\n--\n\nHave signals that end the process remove this file "
+     "first. A number for leaving_drop()."},
+    {"leaving_drop", leaving_drop, METH_O,
+     "leaving_drop($module, place, /)\n--\n\nUndo leaving_add()."},
+    {"listen_protect", listen_protect, METH_VARARGS,
+     "listen_protect($module, path, group, /)\n--\n\n"
+     "Let only this user, or the group as well, connect to a unix socket."},
     {"listen_port", listen_port, METH_VARARGS,
      "listen_port($module, min_port, max_port, /)\n--\n\nA TCP port on 127.0.0.1 that is free "
      "now."},

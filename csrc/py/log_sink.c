@@ -120,18 +120,6 @@ deliver(void *ctx, const gp_log_batch *batch)
     return (int)level;
 }
 
-static void
-release(void *ctx)
-{
-    /* On the delivery thread, or under the GIL in new and free: both are fine for this. */
-    if (pygo_gil_is_open()) {
-        PyGILState_STATE gil = PyGILState_Ensure();
-
-        Py_DECREF((PyObject *)ctx);
-        PyGILState_Release(gil);
-    }
-}
-
 gp_log_sink
 pygo_log_sink(PyObject *callback, int level, bool want_raw)
 {
@@ -139,7 +127,7 @@ pygo_log_sink(PyObject *callback, int level, bool want_raw)
         return (gp_log_sink){.level = GP_ERROR + 1};
     }
     return (gp_log_sink){.deliver = deliver,
-                         .release = release,
+                         .release = pygo_gil_release,
                          .ctx = Py_NewRef(callback),
                          .want_raw = want_raw,
                          .level = level};

@@ -24,6 +24,19 @@ typedef struct pygo_completion {
 /* The queue of a LoopQueue, borrowed. NULL with TypeError. */
 gp_queue *pygo_queue_of(PyObject *loop_queue);
 
+/* Something that makes no sense without its loop. In a ring of its LoopQueue; with the GIL. */
+typedef struct pygo_loop_member {
+    struct pygo_loop_member *next;
+    struct pygo_loop_member *prev;
+    void (*orphaned)(struct pygo_loop_member *self); /* the loop is gone; must not block */
+} pygo_loop_member;
+
+void pygo_ring_join(pygo_loop_member *head, pygo_loop_member *member);
+void pygo_loop_join(PyObject *loop_queue, pygo_loop_member *member);
+
+/* Idempotent; harmless for one that never joined. */
+void pygo_loop_leave(pygo_loop_member *member);
+
 /* A zeroed completion of |size| bytes for |queue|. NULL with MemoryError. */
 void *pygo_completion_new(size_t size, gp_queue *queue, void (*finish)(pygo_completion *, bool));
 
@@ -37,8 +50,8 @@ void *pygo_completion_new_raw(size_t size, gp_queue *queue,
 void pygo_completion_free(pygo_completion *completion);
 
 /*
- * Have the loop finish it. Any thread, no GIL needed. When the loop is gone, whoever drains another
- * queue next frees what it holds.
+ * Have the loop finish it. Any thread, no GIL needed. When the loop is gone, the thread for callbacks
+ * frees what it holds.
  */
 void pygo_completion_post(pygo_completion *completion);
 
@@ -46,14 +59,9 @@ void pygo_completion_post(pygo_completion *completion);
 bool pygo_completion_try_post(pygo_completion *completion);
 
 /*
- * Give |future| its result, unless it is done (which includes cancelled). Steals |value|; NULL: the
+ * Give |future|, one of asyncio's or a LoopFuture, its result, unless it is done (which includes cancelled). Steals |value|; NULL: the
  * exception under way.
  */
 void pygo_future_resolve(PyObject *future, PyObject *value);
-
-/* A completion that gives |future| the result True: for callbacks of the C library with a context. */
-void *pygo_promise_new(gp_queue *queue, PyObject *future);
-void pygo_promise_post(void *promise);
-void pygo_promise_drop(void *promise); /* instead; with the GIL */
 
 #endif

@@ -3,19 +3,25 @@
 #include <pthread.h>
 
 #include "gp/runtime.h"
+#include "py/callbacks.h"
 #include "py/errors.h"
+#include "py/loop_future.h"
 
 typedef struct LoopQueueObject {
     PyObject_HEAD
-    gp_queue *queue; /* owned */
+    gp_queue *queue;          /* owned */
+    pygo_loop_member members; /* head of the ring */
     PyObject *weakrefs;
 } LoopQueueObject;
 
-/* What was posted for loops that are gone. Freed by the next one who has the GIL and comes by. */
+static void free_orphans(pygo_callback *self);
+
+/* What was posted for loops that are gone, and what frees it, queued while there is any. */
 static struct {
     pthread_mutex_t lock;
     gp_queue_item *first;
-} orphans = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    pygo_callback free;
+} orphans = {.lock = PTHREAD_MUTEX_INITIALIZER, .free = {.run = free_orphans}};
 
 static struct {
     PyObject *done;
@@ -64,13 +70,19 @@ pygo_completion_try_post(pygo_completion *completion)
 void
 pygo_completion_post(pygo_completion *completion)
 {
+    bool queued;
+
     if (pygo_completion_try_post(completion)) {
         return;
     }
     pthread_mutex_lock(&orphans.lock);
+    queued = orphans.first != NULL;
     completion->item.next = orphans.first;
     orphans.first = &completion->item;
     pthread_mutex_unlock(&orphans.lock);
+    if (!queued) {
+        pygo_callback_post(&orphans.free);
+    }
 }
 
 static void
@@ -85,13 +97,10 @@ finish_all(gp_queue_item *item, bool alive)
 }
 
 static void
-free_orphans(void)
+free_orphans(pygo_callback *Py_UNUSED(self))
 {
     gp_queue_item *all;
 
-    if (gp_runtime_forked()) {
-        return; /* the lock may be held for ever */
-    }
     pthread_mutex_lock(&orphans.lock);
     all = orphans.first;
     orphans.first = NULL;
@@ -136,12 +145,18 @@ take_exception(void)
 void
 pygo_future_resolve(PyObject *future, PyObject *value)
 {
-    PyObject *name = names.set_result;
+    bool failed = value == NULL;
+    PyObject *name = failed ? names.set_exception : names.set_result;
     PyObject *result;
 
-    if (value == NULL) {
-        name = names.set_exception;
+    if (failed) {
         value = take_exception();
+    }
+    if (pygo_loop_future_check(future)) {
+        if (pygo_loop_future_settle(future, value, failed) < 0) {
+            PyErr_WriteUnraisable(future);
+        }
+        return;
     }
     if (!is_done(future)) {
         result = PyObject_CallMethodOneArg(future, name, value);
@@ -151,46 +166,6 @@ pygo_future_resolve(PyObject *future, PyObject *value)
         Py_XDECREF(result);
     }
     Py_DECREF(value);
-}
-
-typedef struct promise {
-    pygo_completion base;
-    PyObject *future; /* owned */
-} promise;
-
-static void
-keep_promise(pygo_completion *completion, bool alive)
-{
-    promise *self = (promise *)completion;
-
-    if (alive) {
-        pygo_future_resolve(self->future, Py_NewRef(Py_True));
-    }
-    Py_DECREF(self->future);
-    pygo_completion_free(completion);
-}
-
-void *
-pygo_promise_new(gp_queue *queue, PyObject *future)
-{
-    promise *self = pygo_completion_new(sizeof(*self), queue, keep_promise);
-
-    if (self != NULL) {
-        self->future = Py_NewRef(future);
-    }
-    return self;
-}
-
-void
-pygo_promise_post(void *ctx)
-{
-    pygo_completion_post(ctx);
-}
-
-void
-pygo_promise_drop(void *ctx)
-{
-    keep_promise(ctx, false);
 }
 
 /* ---- LoopQueue ---- */
@@ -206,6 +181,31 @@ pygo_queue_of(PyObject *loop_queue)
     return ((LoopQueueObject *)loop_queue)->queue;
 }
 
+void
+pygo_ring_join(pygo_loop_member *head, pygo_loop_member *member)
+{
+    member->next = head->next;
+    member->prev = head;
+    head->next->prev = member;
+    head->next = member;
+}
+
+void
+pygo_loop_join(PyObject *loop_queue, pygo_loop_member *member)
+{
+    pygo_ring_join(&((LoopQueueObject *)loop_queue)->members, member);
+}
+
+void
+pygo_loop_leave(pygo_loop_member *member)
+{
+    if (member->next != NULL) {
+        member->next->prev = member->prev;
+        member->prev->next = member->next;
+        member->next = member->prev = NULL;
+    }
+}
+
 static PyObject *
 queue_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -219,8 +219,10 @@ queue_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (pygo_check_forked() < 0) {
         return NULL;
     }
-    free_orphans();
     self = (LoopQueueObject *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->members.next = self->members.prev = &self->members;
+    }
     if (self != NULL && gp_queue_new(&self->queue, &err) < 0) {
         self->queue = NULL;
         Py_CLEAR(self);
@@ -236,6 +238,12 @@ queue_dealloc(LoopQueueObject *self)
 
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    while (self->members.next != &self->members) {
+        pygo_loop_member *member = self->members.next;
+
+        pygo_loop_leave(member);
+        member->orphaned(member);
     }
     if (self->queue != NULL) {
         gp_queue_close(self->queue);
@@ -255,9 +263,16 @@ queue_fileno(LoopQueueObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 queue_drain(LoopQueueObject *self, PyObject *Py_UNUSED(ignored))
 {
+    int rc;
+
     Py_INCREF(self); /* what is finished may close the loop */
+    pygo_loop_future_begin();
     finish_all(gp_queue_take(self->queue), true);
+    rc = pygo_loop_future_end();
     Py_DECREF(self);
+    if (rc < 0) {
+        return NULL;
+    }
     Py_RETURN_NONE;
 }
 
@@ -265,7 +280,9 @@ static PyMethodDef methods[] = {
     {"fileno", (PyCFunction)queue_fileno, METH_NOARGS,
      "fileno($self)\n--\n\nThe descriptor that is readable while there is something to drain."},
     {"drain", (PyCFunction)queue_drain, METH_NOARGS,
-     "drain($self)\n--\n\nFinish what has been posted. On the loop's thread."},
+     "drain($self)\n--\n\nFinish what has been posted, and let tasks go on that wait for it. On "
+     "the "
+     "loop's thread."},
     {NULL, NULL, 0, NULL},
 };
 

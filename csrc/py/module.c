@@ -7,6 +7,7 @@
 #include "py/functions.h"
 #include "py/gil.h"
 #include "py/grpc_log.h"
+#include "py/runner.h"
 #include "py/server.h"
 #include "py/state.h"
 
@@ -76,12 +77,22 @@ forked(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-kill_all(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+kill_all(PyObject *Py_UNUSED(module), PyObject *managed_only)
 {
+    int managed = PyObject_IsTrue(managed_only);
+    const gp_interrupt *interrupt = managed > 0 ? pygo_interrupt() : NULL; /* at exit: nothing */
+    int rc = 0;
+
+    if (managed < 0) {
+        return NULL;
+    }
     if (!gp_runtime_forked()) {
         Py_BEGIN_ALLOW_THREADS
-        gp_client_kill_all(false, NULL);
+        rc = gp_client_kill_all(managed > 0, interrupt);
         Py_END_ALLOW_THREADS
+    }
+    if (rc == GP_EUSER) {
+        return NULL;
     }
     Py_RETURN_NONE;
 }
@@ -127,8 +138,9 @@ static PyMethodDef own_functions[] = {
      "unraisable($module, error, where, /)\n--\n\nHand an exception to sys.unraisablehook."},
     {"forked", forked, METH_NOARGS,
      "forked($module)\n--\n\nWhether this process is a fork of the one that loaded the core."},
-    {"kill_all", kill_all, METH_NOARGS,
-     "kill_all($module)\n--\n\nKill every running plugin of this process, in parallel."},
+    {"kill_all", kill_all, METH_O,
+     "kill_all($module, managed_only, /)\n--\n\n"
+     "Kill every running plugin of this process, or the managed ones, in parallel."},
     {"shutdown", shutdown_core, METH_NOARGS,
      "shutdown($module)\n--\n\nEnd the core's threads that enter Python. For interpreter exit."},
     {NULL, NULL, 0, NULL},
@@ -171,11 +183,16 @@ module_exec(PyObject *module)
         return -1;
     }
     if (pygo_metadata_setup(module, state) < 0 || pygo_client_setup(module, state) < 0 ||
-        pygo_credentials_setup(module, state) < 0 || pygo_channel_setup(module, state) < 0 ||
+        pygo_credentials_setup(module, state) < 0 || pygo_auth_plugin_setup(module, state) < 0 ||
+        pygo_tls_setup(module, state) < 0 || pygo_broker_setup(module, state) < 0 ||
+        pygo_mux_setup(module, state) < 0 || pygo_channel_setup(module, state) < 0 ||
         pygo_multicallable_setup(module, state) < 0 || pygo_call_setup(module, state) < 0 ||
-        pygo_loop_setup(module, state) < 0 || pygo_async_call_setup(module, state) < 0 ||
+        pygo_sender_setup(module, state) < 0 || pygo_loop_setup(module, state) < 0 ||
+        pygo_loop_future_setup(module, state) < 0 || pygo_async_call_setup(module, state) < 0 ||
         pygo_server_call_setup(module, state) < 0 ||
-        pygo_async_server_call_setup(module, state) < 0 || pygo_server_setup(module, state) < 0) {
+        pygo_async_server_call_setup(module, state) < 0 ||
+        pygo_dispatcher_setup(module, state) < 0 || pygo_server_setup(module, state) < 0 ||
+        pygo_stdio_setup(module, state) < 0 || pygo_runner_setup(module) < 0) {
         return -1;
     }
     if (PyModule_AddFunctions(module, own_functions) < 0 ||

@@ -11,6 +11,8 @@
 typedef struct MultiCallableObject {
     PyObject_HEAD
     vectorcallfunc vectorcall;
+    bool streams_in;
+    bool streams_out;
     PyObject *channel;      /* owned: keeps |connection| alive */
     gp_channel *connection; /* borrowed from |channel| */
     PyObject *method;       /* owned bytes */
@@ -139,71 +141,67 @@ make_options(gp_call_options *out, pygo_metadata *metadata, const MultiCallableO
     return 0;
 }
 
-/* Start a call with one request. NULL with an exception. */
+/*
+ * Start a call. Its request is sent with it; of a stream of requests none is. NULL with an exception.
+ */
 static gp_call *
-start_with_request(MultiCallableObject *self, const call_args *args, unsigned flags, bool stream)
+begin(const MultiCallableObject *self, const call_args *args, unsigned flags)
 {
+    bool stream = self->streams_in || self->streams_out;
     gp_error err = GP_ERROR_INIT;
     gp_call_options options;
     pygo_metadata metadata;
+    PyObject *request = NULL;
     gp_call *call = NULL;
-    PyObject *request;
+    gp_bytes bytes;
     int rc;
 
     if (make_options(&options, &metadata, self, args) < 0) {
         return NULL;
     }
-    options.flags |= flags;
-    request = pygo_serialize(self->serializer, args->request);
-    if (request != NULL) {
-        gp_bytes bytes = pygo_bytes_view(request);
-
-        Py_BEGIN_ALLOW_THREADS
-        rc = stream ? gp_call_start_stream(&call, self->connection, &options, &bytes, &err)
-                    : gp_call_start_unary(&call, self->connection, &options, bytes, &err);
-        Py_END_ALLOW_THREADS
-        if (rc < 0) {
-            pygo_raise(&err, NULL);
-            call = NULL;
+    options.flags |= flags | (self->streams_in && !self->streams_out ? GP_CALL_ONE_REPLY : 0);
+    if (!self->streams_in) {
+        request = pygo_serialize(self->serializer, args->request);
+        if (request == NULL) {
+            pygo_metadata_release(&metadata);
+            return NULL;
         }
-        Py_DECREF(request);
+        bytes = pygo_bytes_view(request);
     }
-    pygo_metadata_release(&metadata);
-    return call;
-}
-
-/* Start a call whose requests follow. */
-static gp_call *
-start_open(MultiCallableObject *self, const call_args *args, unsigned flags)
-{
-    gp_error err = GP_ERROR_INIT;
-    gp_call_options options;
-    pygo_metadata metadata;
-    gp_call *call = NULL;
-    int rc;
-
-    if (make_options(&options, &metadata, self, args) < 0) {
-        return NULL;
-    }
-    options.flags |= flags;
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_call_start_stream(&call, self->connection, &options, NULL, &err);
+    rc = stream ? gp_call_start_stream(&call, self->connection, &options,
+                                       request != NULL ? &bytes : NULL, &err)
+                : gp_call_start_unary(&call, self->connection, &options, bytes, &err);
     Py_END_ALLOW_THREADS
+    Py_XDECREF(request);
     pygo_metadata_release(&metadata);
     if (rc < 0) {
         pygo_raise(&err, NULL);
-        call = NULL;
+        return NULL;
     }
     return call;
 }
 
-/* Start a call whose requests come from an iterator on a thread of their own. */
+/*
+ * Start a call as Python has called it: a stream of requests is sent by a thread of its own, which
+ * takes them from an iterator. NULL with an exception.
+ */
 static gp_call *
-start_with_requests(MultiCallableObject *self, const call_args *args, unsigned flags)
+start(const MultiCallableObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames,
+      unsigned flags)
 {
-    PyObject *requests = PyObject_GetIter(args->request);
-    gp_call *call = requests != NULL ? start_open(self, args, flags) : NULL;
+    PyObject *requests;
+    call_args parsed;
+    gp_call *call;
 
+    if (parse_args(&parsed, args, nargsf, kwnames) < 0) {
+        return NULL;
+    }
+    if (!self->streams_in) {
+        return begin(self, &parsed, flags);
+    }
+    requests = PyObject_GetIter(parsed.request);
+    call = requests != NULL ? begin(self, &parsed, flags) : NULL;
     if (call != NULL && pygo_call_feed(call, self->serializer, requests) < 0) {
         gp_call_unref(call);
         call = NULL;
@@ -244,11 +242,32 @@ finish(MultiCallableObject *self, gp_call *call, gp_call **kept)
     return reply;
 }
 
+/* ---- The ways to call ---- */
+
 static PyObject *
-reply_with_call(MultiCallableObject *self, gp_call *call)
+call_one_reply(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
+    MultiCallableObject *self = (MultiCallableObject *)callable;
+    gp_call *call = start(self, args, nargsf, kwnames, 0);
+
+    return call != NULL ? finish(self, call, NULL) : NULL;
+}
+
+static PyObject *
+call_replies(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    MultiCallableObject *self = (MultiCallableObject *)callable;
+    gp_call *call = start(self, args, nargsf, kwnames, 0);
+
+    return call != NULL ? pygo_call_wrap(PYGO_STREAM, call, self->deserializer) : NULL;
+}
+
+static PyObject *
+with_call(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    gp_call *call = start(self, args, (size_t)nargs, kwnames, 0);
     gp_call *kept = NULL;
-    PyObject *reply = finish(self, call, &kept);
+    PyObject *reply = call != NULL ? finish(self, call, &kept) : NULL;
     PyObject *wrapped;
 
     if (reply == NULL) {
@@ -263,157 +282,43 @@ reply_with_call(MultiCallableObject *self, gp_call *call)
 }
 
 static PyObject *
-as_future(MultiCallableObject *self, gp_call *call)
+as_future(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    unsigned flags = self->streams_in ? 0 : GP_CALL_EARLY_METADATA;
+    gp_call *call = start(self, args, (size_t)nargs, kwnames, flags);
+
+    if (call == NULL) {
+        return NULL;
+    }
     gp_call_attend(call);
     return pygo_call_wrap(PYGO_CALL, call, self->deserializer);
 }
 
-/* ---- The calls of each arity ---- */
-
-static PyObject *
-unary_unary_call(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-{
-    MultiCallableObject *self = (MultiCallableObject *)callable;
-    call_args parsed;
-    gp_call *call;
-
-    if (parse_args(&parsed, args, nargsf, kwnames) < 0) {
-        return NULL;
-    }
-    call = start_with_request(self, &parsed, 0, false);
-    return call != NULL ? finish(self, call, NULL) : NULL;
-}
-
-static PyObject *
-unary_unary_with_call(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs,
-                      PyObject *kwnames)
-{
-    call_args parsed;
-    gp_call *call;
-
-    if (parse_args(&parsed, args, (size_t)nargs, kwnames) < 0) {
-        return NULL;
-    }
-    call = start_with_request(self, &parsed, 0, false);
-    return call != NULL ? reply_with_call(self, call) : NULL;
-}
-
-static PyObject *
-unary_unary_future(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs,
-                   PyObject *kwnames)
-{
-    call_args parsed;
-    gp_call *call;
-
-    if (parse_args(&parsed, args, (size_t)nargs, kwnames) < 0) {
-        return NULL;
-    }
-    call = start_with_request(self, &parsed, GP_CALL_EARLY_METADATA, false);
-    return call != NULL ? as_future(self, call) : NULL;
-}
-
-static PyObject *
-unary_stream_call(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-{
-    MultiCallableObject *self = (MultiCallableObject *)callable;
-    call_args parsed;
-    gp_call *call;
-
-    if (parse_args(&parsed, args, nargsf, kwnames) < 0) {
-        return NULL;
-    }
-    call = start_with_request(self, &parsed, 0, true);
-    return call != NULL ? pygo_call_wrap(PYGO_STREAM, call, self->deserializer) : NULL;
-}
-
-static PyObject *
-stream_unary_call(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-{
-    MultiCallableObject *self = (MultiCallableObject *)callable;
-    call_args parsed;
-    gp_call *call;
-
-    if (parse_args(&parsed, args, nargsf, kwnames) < 0) {
-        return NULL;
-    }
-    call = start_with_requests(self, &parsed, GP_CALL_ONE_REPLY);
-    return call != NULL ? finish(self, call, NULL) : NULL;
-}
-
-static PyObject *
-stream_unary_with_call(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs,
-                       PyObject *kwnames)
-{
-    call_args parsed;
-    gp_call *call;
-
-    if (parse_args(&parsed, args, (size_t)nargs, kwnames) < 0) {
-        return NULL;
-    }
-    call = start_with_requests(self, &parsed, GP_CALL_ONE_REPLY);
-    return call != NULL ? reply_with_call(self, call) : NULL;
-}
-
-static PyObject *
-stream_unary_future(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs,
-                    PyObject *kwnames)
-{
-    call_args parsed;
-    gp_call *call;
-
-    if (parse_args(&parsed, args, (size_t)nargs, kwnames) < 0) {
-        return NULL;
-    }
-    call = start_with_requests(self, &parsed, GP_CALL_ONE_REPLY);
-    return call != NULL ? as_future(self, call) : NULL;
-}
-
-static PyObject *
-stream_stream_call(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
-{
-    MultiCallableObject *self = (MultiCallableObject *)callable;
-    call_args parsed;
-    gp_call *call;
-
-    if (parse_args(&parsed, args, nargsf, kwnames) < 0) {
-        return NULL;
-    }
-    call = start_with_requests(self, &parsed, 0);
-    return call != NULL ? pygo_call_wrap(PYGO_STREAM, call, self->deserializer) : NULL;
-}
-
-static const vectorcallfunc calls[4] = {
-    unary_unary_call,
-    unary_stream_call,
-    stream_unary_call,
-    stream_stream_call,
-};
-
 /* The call of pygo_plugin.aio, whatever the arity: it is started, and nobody waits. */
 static PyObject *
-begin(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs)
+begin_async(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    bool streams_in = self->vectorcall == calls[PYGO_STREAM_UNARY] ||
-                      self->vectorcall == calls[PYGO_STREAM_STREAM];
-    bool streams_out = self->vectorcall == calls[PYGO_UNARY_STREAM] ||
-                       self->vectorcall == calls[PYGO_STREAM_STREAM];
+    pygo_async_setting setting;
     call_args parsed;
     gp_call *call;
 
-    if (nargs != 2 + MAX_ARGS || !PyType_Check(args[0])) {
-        PyErr_SetString(PyExc_TypeError,
-                        "_begin() takes a type, a LoopQueue and a call's arguments");
+    if (nargs != 4 + MAX_ARGS || !PyType_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "_begin() takes a type, a LoopQueue, its loop, whether to "
+                                         "keep the call, and a call's arguments");
         return NULL;
     }
-    parsed = (call_args){args[2], args[3], args[4], args[5], args[6], args[7]};
-    call = streams_in ? start_open(self, &parsed, streams_out ? 0 : GP_CALL_ONE_REPLY)
-                      : start_with_request(self, &parsed, 0, streams_out);
+    parsed = (call_args){args[4], args[5], args[6], args[7], args[8], args[9]};
+    call = begin(self, &parsed, 0);
     if (call == NULL) {
         return NULL;
     }
-    return pygo_async_call_wrap((PyTypeObject *)args[0], call, self->serializer, self->deserializer,
-                                args[1]);
+    setting = (pygo_async_setting){.serializer = self->serializer,
+                                   .deserializer = self->deserializer,
+                                   .channel = self->channel,
+                                   .loop = args[2],
+                                   .loop_queue = args[1],
+                                   .keep = args[3] == Py_True};
+    return pygo_async_call_wrap((PyTypeObject *)args[0], call, &setting);
 }
 
 /* ---- The types ---- */
@@ -441,7 +346,9 @@ pygo_multicallable_new(pygo_arity arity, PyObject *channel, gp_channel *connecti
         Py_DECREF(bytes);
         return NULL;
     }
-    self->vectorcall = calls[arity];
+    self->streams_in = arity == PYGO_STREAM_UNARY || arity == PYGO_STREAM_STREAM;
+    self->streams_out = arity == PYGO_UNARY_STREAM || arity == PYGO_STREAM_STREAM;
+    self->vectorcall = self->streams_out ? call_replies : call_one_reply;
     self->channel = Py_NewRef(channel);
     self->connection = connection;
     self->method = bytes;
@@ -488,30 +395,22 @@ multicallable_dealloc(MultiCallableObject *self)
 
 #define FAST(function) (PyCFunction)(void (*)(void)) function, METH_FASTCALL | METH_KEYWORDS
 
-#define BEGIN                                                                               \
-    {"_begin", (PyCFunction)(void (*)(void))begin, METH_FASTCALL,                           \
-     "_begin($self, kind, queue, request, timeout, metadata, credentials, wait_for_ready, " \
-     "compression, /)\n--\n\nStart a call of pygo_plugin.aio: a kind of AsyncCall."}
+#define BEGIN                                                                             \
+    {"_begin", (PyCFunction)(void (*)(void))begin_async, METH_FASTCALL,                   \
+     "_begin($self, kind, queue, loop, keep, request, timeout, metadata, credentials, "   \
+     "wait_for_ready, compression, /)\n--\n\nStart a call of pygo_plugin.aio: a kind of " \
+     "AsyncCall."}
 
-static PyMethodDef unary_unary_methods[] = {
+static PyMethodDef one_reply_methods[] = {
     BEGIN,
-    {"with_call", FAST(unary_unary_with_call),
+    {"with_call", FAST(with_call),
      "with_call" CALL_DOC "Call and wait: (reply, call). timeout in seconds."},
-    {"future", FAST(unary_unary_future),
+    {"future", FAST(as_future),
      "future" CALL_DOC "Call without waiting: the call, which is also a grpc.Future."},
     {NULL, NULL, 0, NULL},
 };
 
-static PyMethodDef stream_unary_methods[] = {
-    BEGIN,
-    {"with_call", FAST(stream_unary_with_call),
-     "with_call" CALL_DOC "Call and wait: (reply, call). timeout in seconds."},
-    {"future", FAST(stream_unary_future),
-     "future" CALL_DOC "Call without waiting: the call, which is also a grpc.Future."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyMethodDef stream_methods[] = {BEGIN, {NULL, NULL, 0, NULL}};
+static PyMethodDef replies_methods[] = {BEGIN, {NULL, NULL, 0, NULL}};
 
 static PyMemberDef members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(MultiCallableObject, vectorcall), READONLY, NULL},
@@ -548,13 +447,13 @@ int
 pygo_multicallable_setup(PyObject *module, pygo_state *state)
 {
     if (add_type(module, state, PYGO_UNARY_UNARY, "pygo_plugin._core.UnaryUnaryMultiCallable",
-                 unary_unary_methods) < 0 ||
+                 one_reply_methods) < 0 ||
         add_type(module, state, PYGO_UNARY_STREAM, "pygo_plugin._core.UnaryStreamMultiCallable",
-                 stream_methods) < 0 ||
+                 replies_methods) < 0 ||
         add_type(module, state, PYGO_STREAM_UNARY, "pygo_plugin._core.StreamUnaryMultiCallable",
-                 stream_unary_methods) < 0 ||
+                 one_reply_methods) < 0 ||
         add_type(module, state, PYGO_STREAM_STREAM, "pygo_plugin._core.StreamStreamMultiCallable",
-                 stream_methods) < 0) {
+                 replies_methods) < 0) {
         return -1;
     }
     return 0;

@@ -1,5 +1,5 @@
 /*
- * Layer: py. One call as a Python servicer sees it: what server_type.c and server_call_type.c share.
+ * Layer: py. One call as a Python servicer sees it: what the files of the server share.
  */
 #ifndef PYGO_SERVER_H
 #define PYGO_SERVER_H
@@ -44,6 +44,17 @@ PyObject *pygo_request_iterator_new(ServerCallObject *context, PyObject *deseria
  */
 void pygo_server_call_end(ServerCallObject *context, PyObject *message, int code,
                           const char *details);
+
+/* ---- servicer.c ---- */
+
+/* Answer a call with |handler|, a grpc.RpcMethodHandler of any arity. Leaves no exception. */
+void pygo_servicer_run(ServerCallObject *context, PyObject *handler);
+
+/* Whether its requests are a stream. */
+bool pygo_servicer_streams_in(PyObject *handler);
+
+/* When the module is set up. 0, or -1 with an exception. */
+int pygo_servicer_setup(void);
 
 /* Stop all servers and give their handlers a moment to return. For interpreter exit; with the GIL. */
 void pygo_servers_shutdown(void);

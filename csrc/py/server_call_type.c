@@ -8,7 +8,7 @@
 #include "py/message.h"
 #include "py/metadata.h"
 
-enum { STATUS_OK = 0, CANCELLED = 1, STATUS_UNKNOWN = 2 };
+enum { CANCELLED = 1, STATUS_UNKNOWN = 2 };
 
 typedef struct RequestIteratorObject {
     PyObject_HEAD

@@ -37,17 +37,24 @@ typedef struct pygo_state {
     PyTypeObject *async_call_type;
     PyTypeObject *async_sender_type;
     PyTypeObject *loop_queue_type;
+    PyTypeObject *loop_future_type;
+    PyTypeObject *sender_base_type;
     PyTypeObject *sender_type;
     PyTypeObject *server_type;
     PyTypeObject *server_call_type;
     PyTypeObject *async_server_call_type;
     PyTypeObject *request_iterator_type;
+    PyTypeObject *stdio_type;
+    PyTypeObject *stdio_reader_type;
     PyTypeObject *metadatum_type;
     PyTypeObject *handler_details_type;
     PyTypeObject *channel_credentials_type;
     PyTypeObject *server_credentials_type;
     PyTypeObject *call_credentials_type;
     PyTypeObject *auth_answer_type;
+    PyTypeObject *tls_type;
+    PyTypeObject *broker_type;
+    PyTypeObject *mux_type;
     PyObject *errors;                /* the module pygo_plugin.errors */
     PyObject *json_loads;            /* imported with the first structured log field */
     PyObject *late[PYGO_LATE_COUNT]; /* NULL until first needed */
@@ -66,14 +73,22 @@ PyObject *pygo_late_get(pygo_late what);
  */
 int pygo_client_setup(PyObject *module, pygo_state *state);
 int pygo_credentials_setup(PyObject *module, pygo_state *state);
+int pygo_auth_plugin_setup(PyObject *module, pygo_state *state);
+int pygo_tls_setup(PyObject *module, pygo_state *state);
+int pygo_mux_setup(PyObject *module, pygo_state *state);
+int pygo_broker_setup(PyObject *module, pygo_state *state);
 int pygo_channel_setup(PyObject *module, pygo_state *state);
 int pygo_multicallable_setup(PyObject *module, pygo_state *state);
 int pygo_call_setup(PyObject *module, pygo_state *state);
+int pygo_sender_setup(PyObject *module, pygo_state *state);
 int pygo_async_call_setup(PyObject *module, pygo_state *state);
 int pygo_loop_setup(PyObject *module, pygo_state *state);
+int pygo_loop_future_setup(PyObject *module, pygo_state *state);
+int pygo_dispatcher_setup(PyObject *module, pygo_state *state);
 int pygo_server_setup(PyObject *module, pygo_state *state);
 int pygo_server_call_setup(PyObject *module, pygo_state *state);
 int pygo_async_server_call_setup(PyObject *module, pygo_state *state);
+int pygo_stdio_setup(PyObject *module, pygo_state *state);
 int pygo_metadata_setup(PyObject *module, pygo_state *state);
 
 /* Make a type from |spec|; public if |module| is not NULL. A new reference. */

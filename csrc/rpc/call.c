@@ -1,66 +1,12 @@
-#include "gp/call.h"
+#include "rpc/call.h"
 
-#include <grpc/grpc.h>
 #include <grpc/slice.h>
 #include <grpc/support/alloc.h>
 #include <stddef.h>
-#include <string.h>
 
 #include "base/alloc.h"
 #include "base/thread.h"
-#include "rpc/channel.h"
 #include "rpc/convert.h"
-#include "rpc/credentials.h"
-#include "rpc/runtime.h"
-
-/*
- * A call has up to four batches under way: its start (which ends with the initial metadata), its
- * status, one send and one receive. Each holds a reference while it is on the queue, and opens its
- * gate when it is done. Unary calls need only the status batch, with everything in it.
- */
-struct gp_call {
-    gp__call_link link;  /* in the channel's ring until done */
-    atomic_int refs;     /* users' and batches' */
-    atomic_int users;    /* users' alone: the last one cancels */
-    grpc_call *call;     /* owned */
-    gp_channel *channel; /* shared: ref */
-    gp__poller *poller;  /* borrowed: the channel's */
-    int64_t deadline;
-
-    gp__event start;
-    gp__event status;
-    gp__event send;
-    gp__event receive;
-    gp__gate started;
-    gp__gate done;
-    gp__gate sent;     /* open while no send is under way */
-    gp__gate received; /* open when |incoming| is there to be taken */
-    bool has_start;    /* there is a start batch; otherwise metadata comes with the status */
-    bool receiving;    /* a receive is under way, or its result not yet taken */
-
-    grpc_metadata_array initial;
-    grpc_metadata_array trailing;
-    gp_metadatum *initial_view;  /* owned; made on demand */
-    gp_metadatum *trailing_view; /* owned; made with the status */
-    grpc_status_code code;
-    grpc_slice details;
-    const char *debug; /* owned by gpr */
-    gp_call_status result;
-    grpc_byte_buffer *outgoing; /* owned: what the send batch, or the start, refers to */
-    grpc_byte_buffer *incoming; /* owned until taken */
-    gp_call_then *on_sent;      /* set while no send is under way */
-    void *on_sent_ctx;
-
-    pthread_mutex_t lock; /* guards what follows */
-    gp_call_received *on_received;
-    void *on_received_ctx;
-    gp_call_then *on_start;
-    void *on_start_ctx;
-    bool attended; /* counted as urgent in the poller */
-    bool over;     /* as |done|, for those who must decide under the lock */
-    void (*on_done)(void *ctx);
-    void *on_done_ctx;
-};
 
 static void
 batch_ref(gp_call *call)
@@ -68,8 +14,8 @@ batch_ref(gp_call *call)
     atomic_fetch_add_explicit(&call->refs, 1, memory_order_relaxed);
 }
 
-static void
-unref(gp_call *call)
+void
+gp__call_unref(gp_call *call)
 {
     if (atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) != 1) {
         return;
@@ -80,13 +26,11 @@ unref(gp_call *call)
     gp__free(call->trailing_view);
     grpc_slice_unref(call->details);
     gpr_free((void *)(uintptr_t)call->debug);
-    if (call->outgoing != NULL) {
-        grpc_byte_buffer_destroy(call->outgoing);
+    gp__inbox_release(&call->inbox);
+    gp__outbox_release(&call->outbox);
+    if (call->call != NULL) {
+        grpc_call_unref(call->call);
     }
-    if (call->incoming != NULL) {
-        grpc_byte_buffer_destroy(call->incoming);
-    }
-    grpc_call_unref(call->call);
     gp_channel_unref(call->channel);
     pthread_mutex_destroy(&call->lock);
     gp__free(call);
@@ -98,7 +42,7 @@ unref(gp_call *call)
 static void
 tell_start(gp_call *call)
 {
-    gp_call_then *then;
+    gp_then *then;
 
     pthread_mutex_lock(&call->lock);
     then = call->on_start;
@@ -117,7 +61,7 @@ start_complete(gp__event *event, bool ok)
     (void)ok;
     gp__gate_open(call->poller, &call->started);
     tell_start(call);
-    unref(call);
+    gp__call_unref(call);
 }
 
 static void
@@ -129,11 +73,16 @@ status_complete(gp__event *event, bool ok)
     bool attended;
 
     (void)ok; /* the status is set either way */
+    if (call->code == GRPC_STATUS_UNAVAILABLE) {
+        gp__channel_add_reason(call->channel, &call->details);
+    }
     call->result.code = (int)call->code;
     call->result.details = gp__bytes_from_slice(&call->details);
     call->result.debug = call->debug;
     call->result.trailing = gp__metadata_view(&call->trailing_view, &call->trailing);
     gp__channel_leave(call->channel, &call->link);
+    /* Before |over|: who is told at once because of that looks for the status. */
+    gp__gate_open(call->poller, &call->done);
 
     pthread_mutex_lock(&call->lock);
     call->over = true;
@@ -145,274 +94,72 @@ status_complete(gp__event *event, bool ok)
     if (attended) {
         gp__poller_urgent_drop(call->poller);
     }
-    gp__gate_open(call->poller, &call->done);
     if (!call->has_start) {
         tell_start(call);
     }
     if (on_done != NULL) {
         on_done(ctx);
     }
-    unref(call);
+    gp__call_unref(call);
 }
 
 static void
 send_complete(gp__event *event, bool ok)
 {
-    gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, send));
-    gp_call_then *then = call->on_sent;
-    void *ctx = call->on_sent_ctx;
+    gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, outbox.event));
 
-    (void)ok; /* a failed send means that the call is over: the status says why */
-    call->on_sent = NULL;
-    if (call->outgoing != NULL) {
-        grpc_byte_buffer_destroy(call->outgoing);
-        call->outgoing = NULL;
-    }
-    gp__gate_open(call->poller, &call->sent);
-    if (then != NULL) {
-        then(ctx);
-    }
-    unref(call);
-}
-
-static gp_message *
-take_message(gp_call *call)
-{
-    gp_message *message = gp__message_from_buffer(call->incoming);
-
-    call->receiving = false;
-    call->incoming = NULL;
-    return message;
+    gp__outbox_complete(&call->outbox, ok);
+    gp__call_unref(call);
 }
 
 static void
 receive_complete(gp__event *event, bool ok)
 {
-    gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, receive));
-    gp_call_received *then;
-    void *ctx;
+    gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, inbox.event));
 
-    (void)ok; /* |incoming| is NULL then */
-    gp__gate_open(call->poller, &call->received);
-    pthread_mutex_lock(&call->lock);
-    then = call->on_received;
-    ctx = call->on_received_ctx;
-    call->on_received = NULL;
-    pthread_mutex_unlock(&call->lock);
-    if (then != NULL) {
-        then(ctx, take_message(call));
-    }
-    unref(call);
+    (void)ok; /* the end, then */
+    gp__inbox_complete(&call->inbox);
+    gp__call_unref(call);
 }
 
-/* ---- Starting ---- */
+/* ---- Life ---- */
 
-static uint32_t
-initial_flags(unsigned flags)
+int
+gp__call_new(gp_call **out, gp_channel *channel)
 {
-    if (flags & GP_CALL_WAIT_FOR_READY) {
-        return GRPC_INITIAL_METADATA_WAIT_FOR_READY |
-               GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET;
-    }
-    return flags & GP_CALL_NO_WAIT_FOR_READY ? GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET
-                                             : 0;
-}
+    gp_call *call = gp__calloc(1, sizeof(*call));
 
-/* A call without batches, entered in its channel. */
-static int
-make(gp_call **out, gp_channel *channel, const gp_call_options *options, gp_error *err)
-{
-    grpc_slice method;
-    gp_call *call;
-    int rc;
-
-    if (gp_runtime_forked()) {
-        return gp_error_set(err, GP_EFORKED, "a channel cannot be used in a forked child");
-    }
-    call = gp__calloc(1, sizeof(*call));
     if (call == NULL || pthread_mutex_init(&call->lock, NULL) != 0) {
         gp__free(call);
-        return gp_error_set(err, GP_ENOMEM, "call");
+        return GP_ENOMEM;
     }
     atomic_init(&call->refs, 1);
     atomic_init(&call->users, 1);
-    atomic_init(&call->sent.open, true);
-    call->start.complete = start_complete;
-    call->status.complete = status_complete;
-    call->send.complete = send_complete;
-    call->receive.complete = receive_complete;
     call->channel = gp_channel_ref(channel);
     call->poller = gp__channel_poller(channel);
+    call->start.complete = start_complete;
+    call->status.complete = status_complete;
+    gp__inbox_init(&call->inbox, call, gp__call_start_batch, call->poller, &call->lock,
+                   receive_complete);
+    gp__outbox_init(&call->outbox, call, gp__call_start_batch, call->poller, &call->lock,
+                    send_complete);
     call->details = grpc_empty_slice();
-    call->deadline = gp__deadline_in_ns(options->timeout_ns);
-    method = gp__slice_from_bytes(options->method);
-    call->call = grpc_channel_create_call(gp__channel_grpc(channel), NULL, GRPC_PROPAGATE_DEFAULTS,
-                                          call->poller->queue, method, NULL,
-                                          gp__timespec_from_deadline(call->deadline), NULL);
-    grpc_slice_unref(method);
-    if (options->credentials != NULL) {
-        grpc_call_set_credentials(call->call, gp__call_credentials(options->credentials));
-    }
-    if ((rc = gp__channel_enter(channel, &call->link, err)) < 0) {
-        unref(call);
-        return rc;
-    }
     *out = call;
     return 0;
-}
-
-static int
-make_metadata(grpc_metadata **out, size_t *count, const gp_call_options *options)
-{
-    size_t extra = options->compression != GP_COMPRESS_DEFAULT;
-    int rc = gp__metadata_to_grpc(out, options->metadata, extra);
-
-    *count = options->metadata.count + extra;
-    if (rc == 0 && extra) {
-        (*out)[*count - 1] = gp__compression_metadata(options->compression);
-    }
-    return rc;
-}
-
-/* The status operation is the same for every call. */
-static grpc_op
-status_op(gp_call *call)
-{
-    return (grpc_op){
-        .op = GRPC_OP_RECV_STATUS_ON_CLIENT,
-        .data.recv_status_on_client = {&call->trailing, &call->code, &call->details, &call->debug}};
-}
-
-static grpc_op
-reply_op(gp_call *call)
-{
-    return (grpc_op){.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->incoming};
-}
-
-static grpc_op
-initial_metadata_op(gp_call *call)
-{
-    return (grpc_op){.op = GRPC_OP_RECV_INITIAL_METADATA,
-                     .data.recv_initial_metadata.recv_initial_metadata = &call->initial};
 }
 
 /* The bytes are checked by our callers and the operations are ours: a refusal is a bug of ours. */
-static int
-start_batch(gp_call *call, const grpc_op *ops, size_t count, gp__event *event)
+int
+gp__call_start_batch(void *of, const grpc_op *ops, size_t count, gp__event *event)
 {
-    grpc_call_error refusal;
+    gp_call *call = of;
 
     batch_ref(call);
-    refusal = grpc_call_start_batch(call->call, ops, count, event, NULL);
-    if (refusal != GRPC_CALL_OK) {
+    gp__event_given(event);
+    if (grpc_call_start_batch(call->call, ops, count, event, NULL) != GRPC_CALL_OK) {
         atomic_fetch_sub_explicit(&call->refs, 1, memory_order_relaxed);
         return GP_EINVAL;
     }
-    return 0;
-}
-
-/* The first batches could not be started: nobody has seen the call. */
-static int
-abandon(gp_call *call, int code, gp_error *err)
-{
-    gp__channel_leave(call->channel, &call->link);
-    grpc_call_cancel(call->call, NULL);
-    unref(call);
-    return gp_error_set(err, code, "gRPC refused the call: is the metadata legal?");
-}
-
-int
-gp_call_start_unary(gp_call **out, gp_channel *channel, const gp_call_options *options,
-                    gp_bytes request, gp_error *err)
-{
-    bool early = (options->flags & GP_CALL_EARLY_METADATA) != 0;
-    grpc_metadata *metadata;
-    size_t metadata_count;
-    grpc_op ops[6];
-    size_t count = 0;
-    gp_call *call;
-    int rc = make(&call, channel, options, err);
-
-    if (rc < 0) {
-        return rc;
-    }
-    if ((rc = make_metadata(&metadata, &metadata_count, options)) < 0) {
-        return abandon(call, rc, err);
-    }
-    call->outgoing = gp__byte_buffer_from_bytes(request);
-    ops[count++] =
-        (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA,
-                  .flags = initial_flags(options->flags),
-                  .data.send_initial_metadata = {.count = metadata_count, .metadata = metadata}};
-    ops[count++] =
-        (grpc_op){.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->outgoing};
-    ops[count++] = (grpc_op){.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
-    ops[count++] = reply_op(call);
-    ops[count++] = status_op(call);
-    if (!early) {
-        ops[count++] = initial_metadata_op(call);
-    }
-    rc = start_batch(call, ops, count, &call->status);
-    gp__metadata_free(metadata, metadata_count);
-    if (rc < 0) {
-        return abandon(call, rc, err);
-    }
-    if (early) {
-        grpc_op op = initial_metadata_op(call);
-
-        call->has_start = true;
-        start_batch(call, &op, 1, &call->start);
-    }
-    *out = call;
-    return 0;
-}
-
-int
-gp_call_start_stream(gp_call **out, gp_channel *channel, const gp_call_options *options,
-                     const gp_bytes *request, gp_error *err)
-{
-    grpc_metadata *metadata;
-    size_t metadata_count;
-    grpc_op ops[4];
-    size_t count = 0;
-    gp_call *call;
-    int rc = make(&call, channel, options, err);
-
-    if (rc < 0) {
-        return rc;
-    }
-    if ((rc = make_metadata(&metadata, &metadata_count, options)) < 0) {
-        return abandon(call, rc, err);
-    }
-    ops[count++] = status_op(call);
-    if (options->flags & GP_CALL_ONE_REPLY) {
-        ops[count++] = reply_op(call);
-    }
-    if ((rc = start_batch(call, ops, count, &call->status)) < 0) {
-        gp__metadata_free(metadata, metadata_count);
-        return abandon(call, rc, err);
-    }
-    count = 0;
-    ops[count++] =
-        (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA,
-                  .flags = initial_flags(options->flags),
-                  .data.send_initial_metadata = {.count = metadata_count, .metadata = metadata}};
-    if (request != NULL) {
-        call->outgoing = gp__byte_buffer_from_bytes(*request);
-        ops[count++] =
-            (grpc_op){.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->outgoing};
-        ops[count++] = (grpc_op){.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
-    }
-    ops[count++] = initial_metadata_op(call);
-    call->has_start = true;
-    rc = start_batch(call, ops, count, &call->start);
-    gp__metadata_free(metadata, metadata_count);
-    if (rc < 0) {
-        gp_call_cancel(call, GRPC_STATUS_INTERNAL, "the call could not be started");
-        gp_call_unref(call);
-        return gp_error_set(err, rc, "gRPC refused the call: is the metadata legal?");
-    }
-    *out = call;
     return 0;
 }
 
@@ -433,7 +180,7 @@ gp_call_unref(gp_call *call)
     if (atomic_fetch_sub(&call->users, 1) == 1 && !gp__gate_is_open(&call->done)) {
         grpc_call_cancel(call->call, NULL);
     }
-    unref(call);
+    gp__call_unref(call);
 }
 
 gp_call *
@@ -447,7 +194,7 @@ void
 gp_call_release(gp_call *call)
 {
     if (!gp_runtime_forked()) {
-        unref(call);
+        gp__call_unref(call);
     }
 }
 
@@ -465,57 +212,44 @@ gp_call_wait(gp_call *call, int64_t timeout_ns, const gp_interrupt *interrupt)
 gp_message *
 gp_call_take_reply(gp_call *call)
 {
-    return take_message(call);
+    return gp__inbox_take(&call->inbox);
 }
 
-/* Start a send; none is under way. */
+/* Send |message|, or the end if it is NULL, with the place for it taken. */
 static int
-start_send(gp_call *call, const gp_bytes *message)
+send(gp_call *call, const gp_bytes *message)
 {
     grpc_op op = {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
 
     if (gp__gate_is_open(&call->done)) {
-        return GP_ECLOSED;
+        return gp__outbox_yield(&call->outbox);
     }
     if (message != NULL) {
-        call->outgoing = gp__byte_buffer_from_bytes(*message);
-        op =
-            (grpc_op){.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = call->outgoing};
+        op = gp__outbox_op(&call->outbox, *message, 0);
     }
-    gp__gate_close(&call->sent);
-    if (start_batch(call, &op, 1, &call->send) < 0) {
-        /* Refused only after a close: there is no more to say on this call. */
-        if (call->outgoing != NULL) {
-            grpc_byte_buffer_destroy(call->outgoing);
-            call->outgoing = NULL;
-        }
-        gp__gate_open(call->poller, &call->sent);
-        return GP_ECLOSED;
-    }
-    return 0;
-}
-
-static int
-send(gp_call *call, const gp_bytes *message, const gp_interrupt *interrupt)
-{
-    int rc = gp__poller_wait(call->poller, &call->sent, GP__FOREVER, interrupt);
-
-    return rc < 0 ? rc : start_send(call, message);
+    return gp__outbox_start(&call->outbox, &op, 1);
 }
 
 int
-gp_call_send_then(gp_call *call, const gp_bytes *message, gp_call_then *then, void *ctx)
+gp_call_send_then(gp_call *call, const gp_bytes *message, gp_sent *then, void *ctx)
+{
+    int rc = gp__outbox_take_then(&call->outbox, then, ctx);
+
+    return rc < 0 ? rc : send(call, message);
+}
+
+int
+gp_call_post(gp_call *call, const gp_bytes *message, gp_sent *then, void *ctx)
 {
     int rc;
 
-    if (!gp__gate_is_open(&call->sent)) {
-        return GP_EINVAL;
+    if (gp__gate_is_open(&call->done)) {
+        return GP_ECLOSED;
     }
-    call->on_sent = then;
-    call->on_sent_ctx = ctx;
-    rc = start_send(call, message);
-    if (rc < 0) {
-        call->on_sent = NULL;
+    rc = gp__outbox_post(&call->outbox, message, 0, then, ctx);
+    if (rc == GP__POSTED_TAKEN) {
+        rc = send(call, message);
+        return rc < 0 ? rc : GP__POSTED;
     }
     return rc;
 }
@@ -523,72 +257,36 @@ gp_call_send_then(gp_call *call, const gp_bytes *message, gp_call_then *then, vo
 int
 gp_call_send(gp_call *call, gp_bytes message, const gp_interrupt *interrupt)
 {
-    return send(call, &message, interrupt);
+    int rc;
+
+    if (gp__gate_is_open(&call->done)) {
+        return GP_ECLOSED;
+    }
+    rc = gp__outbox_queue(&call->outbox, message, 0, interrupt);
+    if (rc != 0) {
+        return rc < 0 ? rc : 0;
+    }
+    return send(call, &message);
 }
 
 int
 gp_call_send_close(gp_call *call, const gp_interrupt *interrupt)
 {
-    return send(call, NULL, interrupt);
-}
+    int rc = gp__outbox_take(&call->outbox, interrupt);
 
-/* Leaves the gate open, with nothing to take, if gRPC refuses. Returns whether it did not. */
-static bool
-start_receive(gp_call *call)
-{
-    grpc_op op = reply_op(call);
-
-    gp__gate_close(&call->received);
-    call->receiving = true;
-    if (start_batch(call, &op, 1, &call->receive) < 0) {
-        gp__gate_open(call->poller, &call->received);
-        return false;
-    }
-    return true;
+    return rc < 0 ? rc : send(call, NULL);
 }
 
 int
 gp_call_receive(gp_call *call, gp_message **out, const gp_interrupt *interrupt)
 {
-    int rc;
-
-    *out = NULL;
-    if (!call->receiving) {
-        start_receive(call);
-    }
-    rc = gp__poller_wait(call->poller, &call->received, GP__FOREVER, interrupt);
-    if (rc < 0) {
-        return rc; /* the receive goes on; the next call takes its result */
-    }
-    *out = take_message(call);
-    return *out != NULL;
+    return gp__inbox_receive(&call->inbox, out, interrupt);
 }
 
 int
-gp_call_receive_then(gp_call *call, gp_message **out, gp_call_received *then, void *ctx)
+gp_call_receive_then(gp_call *call, gp_message **out, gp_received *then, void *ctx)
 {
-    bool there;
-
-    if (!call->receiving) {
-        call->on_received = then;
-        call->on_received_ctx = ctx;
-        if (start_receive(call)) {
-            return 0;
-        }
-        call->on_received = NULL;
-    }
-    /* An earlier wait was interrupted: its message may be there, or be on its way. */
-    pthread_mutex_lock(&call->lock);
-    there = gp__gate_is_open(&call->received);
-    if (!there) {
-        call->on_received = then;
-        call->on_received_ctx = ctx;
-    }
-    pthread_mutex_unlock(&call->lock);
-    if (there) {
-        *out = take_message(call);
-    }
-    return there;
+    return gp__inbox_receive_then(&call->inbox, out, then, ctx);
 }
 
 int
@@ -607,7 +305,7 @@ gp_call_initial_metadata(gp_call *call, gp_metadata *out, const gp_interrupt *in
 }
 
 int
-gp_call_initial_metadata_then(gp_call *call, gp_call_then *then, void *ctx)
+gp_call_initial_metadata_then(gp_call *call, gp_then *then, void *ctx)
 {
     gp__gate *gate = call->has_start ? &call->started : &call->done;
     bool there;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/text.h"
 #include "base/thread.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
@@ -14,13 +15,17 @@ typedef struct connection {
     atomic_int refs;
     grpc_channel *channel; /* owned */
     gp__poller *poller;    /* borrowed: lives as long as the process */
+    gp_mux *mux;           /* shared: ref; NULL: a connection of its own */
     bool secure;
+    pthread_mutex_t lock; /* guards |views|; comes before theirs */
+    gp_channel *views;    /* borrowed: they take themselves off */
 } connection;
 
 /* A view of a connection: closing it ends its own calls and nobody else's. */
 struct gp_channel {
     atomic_int refs;
     connection *connection; /* shared: ref */
+    gp_channel *next_view;  /* of the same connection; under its lock */
     pthread_mutex_t lock;   /* guards what follows */
     gp__call_link calls;    /* head of a ring of running calls */
     bool closed;
@@ -65,7 +70,8 @@ connect_to(connection **out, const char *target, const gp_channel_options *optio
     grpc_channel_args args;
     int rc;
 
-    if (made == NULL) {
+    if (made == NULL || pthread_mutex_init(&made->lock, NULL) != 0) {
+        gp__free(made);
         return gp_error_set(err, GP_ENOMEM, "channel");
     }
     atomic_init(&made->refs, 1);
@@ -86,6 +92,7 @@ connect_to(connection **out, const char *target, const gp_channel_options *optio
     return 0;
 
 fail:
+    pthread_mutex_destroy(&made->lock);
     gp__free(made);
     return rc;
 }
@@ -95,6 +102,8 @@ connection_unref(connection *shared)
 {
     if (atomic_fetch_sub(&shared->refs, 1) == 1) {
         grpc_channel_destroy(shared->channel);
+        gp_mux_unref(shared->mux);
+        pthread_mutex_destroy(&shared->lock);
         gp__free(shared);
     }
 }
@@ -113,6 +122,10 @@ make_view(gp_channel **out, connection *shared, gp_error *err)
     atomic_init(&channel->refs, 1);
     channel->connection = shared;
     channel->calls.next = channel->calls.prev = &channel->calls;
+    pthread_mutex_lock(&shared->lock);
+    channel->next_view = shared->views;
+    shared->views = channel;
+    pthread_mutex_unlock(&shared->lock);
     *out = channel;
     return 0;
 }
@@ -133,6 +146,53 @@ gp_channel_open(gp_channel **out, const char *target, const gp_channel_options *
 }
 
 int
+gp_channel_open_tls(gp_channel **out, const char *target, const gp_tls *tls, gp_error *err)
+{
+    gp_channel_arg name = {.key = "grpc.ssl_target_name_override"};
+    gp_channel_options options = {.args = &name, .args_count = 1};
+    gp_channel_credentials *credentials;
+    int rc;
+
+    if (tls == NULL) {
+        return gp_channel_open(out, target, NULL, err);
+    }
+    rc = gp_channel_credentials_tls(&credentials, tls, err);
+    if (rc == 0) {
+        name.string = gp_tls_server_name(tls);
+        options.credentials = credentials;
+        rc = gp_channel_open(out, target, &options, err);
+        gp_channel_credentials_free(credentials);
+    }
+    return rc;
+}
+
+void
+gp__channel_explain(gp_channel *channel, gp_mux *mux)
+{
+    channel->connection->mux = gp_mux_ref(mux);
+}
+
+void
+gp__channel_add_reason(const gp_channel *channel, grpc_slice *details)
+{
+    gp_mux *mux = channel->connection->mux;
+    gp_error why = GP_ERROR_INIT;
+    char *text;
+
+    if (mux == NULL || gp_mux_why(mux, &why) == 0) {
+        return;
+    }
+    text = gp__format("%.*s: %s", (int)GRPC_SLICE_LENGTH(*details),
+                      (const char *)GRPC_SLICE_START_PTR(*details), gp_error_message(&why));
+    if (text != NULL) {
+        grpc_slice_unref(*details);
+        *details = grpc_slice_from_copied_string(text);
+    }
+    gp__free(text);
+    gp_error_release(&why);
+}
+
+int
 gp_channel_view(gp_channel **out, gp_channel *channel, gp_error *err)
 {
     atomic_fetch_add(&channel->connection->refs, 1);
@@ -149,12 +209,29 @@ gp_channel_ref(gp_channel *channel)
 void
 gp_channel_unref(gp_channel *channel)
 {
+    gp_channel **link;
+
     if (channel == NULL || gp_runtime_forked() || atomic_fetch_sub(&channel->refs, 1) != 1) {
         return;
     }
+    pthread_mutex_lock(&channel->connection->lock);
+    for (link = &channel->connection->views; *link != channel; link = &(*link)->next_view) {
+    }
+    *link = channel->next_view;
+    pthread_mutex_unlock(&channel->connection->lock);
     connection_unref(channel->connection);
     pthread_mutex_destroy(&channel->lock);
     gp__free(channel);
+}
+
+/* Lock held. */
+static void
+cancel_calls(gp_channel *channel)
+{
+    /* Cancelling only schedules: no call leaves the ring before the lock is free again. */
+    for (gp__call_link *link = channel->calls.next; link != &channel->calls; link = link->next) {
+        gp__call_cancel_link(link);
+    }
 }
 
 void
@@ -165,11 +242,24 @@ gp_channel_close(gp_channel *channel)
     }
     pthread_mutex_lock(&channel->lock);
     channel->closed = true;
-    /* Cancelling only schedules: no call leaves the ring before the lock is free again. */
-    for (gp__call_link *link = channel->calls.next; link != &channel->calls; link = link->next) {
-        gp__call_cancel_link(link);
-    }
+    cancel_calls(channel);
     pthread_mutex_unlock(&channel->lock);
+}
+
+void
+gp_channel_cancel_others(gp_channel *channel)
+{
+    connection *shared = channel->connection;
+
+    pthread_mutex_lock(&shared->lock);
+    for (gp_channel *view = shared->views; view != NULL; view = view->next_view) {
+        if (view != channel) {
+            pthread_mutex_lock(&view->lock);
+            cancel_calls(view);
+            pthread_mutex_unlock(&view->lock);
+        }
+    }
+    pthread_mutex_unlock(&shared->lock);
 }
 
 grpc_channel *
@@ -281,6 +371,7 @@ gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
     watched->event.complete = watch_complete;
     atomic_init(&watched->refs, 2);
     watched->channel = gp_channel_ref(channel);
+    gp__event_given(&watched->event);
     grpc_channel_watch_connectivity_state(gp__channel_grpc(channel), (grpc_connectivity_state)last,
                                           gp__timespec_from_deadline(deadline), poller->queue,
                                           &watched->event);
@@ -334,6 +425,7 @@ gp_channel_watch_state(gp_channel *channel, int last, int64_t timeout_ms, void (
     notified->then = then;
     notified->ctx = ctx;
     gp__poller_urgent_add(notified->poller);
+    gp__event_given(&notified->event);
     grpc_channel_watch_connectivity_state(gp__channel_grpc(channel), (grpc_connectivity_state)last,
                                           gp__timespec_from_deadline(gp__deadline_in(timeout_ms)),
                                           notified->poller->queue, &notified->event);

@@ -1,5 +1,5 @@
 /*
- * Layer: rpc. What call.c needs of a channel.
+ * Layer: rpc. What calls need of a channel.
  */
 #ifndef GP_RPC_CHANNEL_H
 #define GP_RPC_CHANNEL_H
@@ -7,6 +7,7 @@
 #include <grpc/grpc.h>
 
 #include "gp/channel.h"
+#include "gp/mux.h"
 #include "rpc/poller.h"
 
 /* The place of a call in its channel's list of running calls. */
@@ -14,6 +15,15 @@ typedef struct gp__call_link {
     struct gp__call_link *next;
     struct gp__call_link *prev;
 } gp__call_link;
+
+/*
+ * The connection is a stream of |mux|, of which a reference is taken: calls that fail when that ends say why.
+ * Before the first call.
+ */
+void gp__channel_explain(gp_channel *channel, gp_mux *mux);
+
+/* Add that reason to |details|, the ones of a call that failed for want of a connection. */
+void gp__channel_add_reason(const gp_channel *channel, grpc_slice *details);
 
 grpc_channel *gp__channel_grpc(const gp_channel *channel);
 gp__poller *gp__channel_poller(const gp_channel *channel);

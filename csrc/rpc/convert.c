@@ -146,17 +146,11 @@ gp__compression_metadata(int algorithm)
 
 /* ---- gp/message.h ---- */
 
-static grpc_byte_buffer *
-buffer_of(const gp_message *message)
-{
-    return (grpc_byte_buffer *)(uintptr_t)message;
-}
-
 size_t
 gp_message_size(const gp_message *message)
 {
     grpc_byte_buffer_reader reader;
-    grpc_byte_buffer *buffer = buffer_of(message);
+    grpc_byte_buffer *buffer = gp__buffer_of_message(message);
     size_t size;
 
     if (!grpc_byte_buffer_reader_init(&reader, buffer)) {
@@ -175,7 +169,7 @@ gp_message_copy(const gp_message *message, void *out)
     grpc_slice *slice;
     unsigned char *to = out;
 
-    if (!grpc_byte_buffer_reader_init(&reader, buffer_of(message))) {
+    if (!grpc_byte_buffer_reader_init(&reader, gp__buffer_of_message(message))) {
         return;
     }
     while (grpc_byte_buffer_reader_peek(&reader, &slice)) {
@@ -189,7 +183,7 @@ void
 gp_message_free(gp_message *message)
 {
     if (message != NULL) {
-        grpc_byte_buffer_destroy(buffer_of(message));
+        grpc_byte_buffer_destroy(gp__buffer_of_message(message));
     }
 }
 

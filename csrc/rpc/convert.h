@@ -51,4 +51,10 @@ gp__message_from_buffer(grpc_byte_buffer *buffer)
     return (gp_message *)buffer;
 }
 
+static inline grpc_byte_buffer *
+gp__buffer_of_message(const gp_message *message)
+{
+    return (grpc_byte_buffer *)(uintptr_t)message;
+}
+
 #endif

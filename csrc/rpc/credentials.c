@@ -69,18 +69,15 @@ check_pair(const gp_key_pair *pair, const char *whose, gp_error *err)
     return gp__pem_check_pair(pair->private_key, pair->certificate_chain, whose, err);
 }
 
-int
-gp_channel_credentials_ssl(gp_channel_credentials **out, const char *roots, const gp_key_pair *pair,
-                           gp_error *err)
+/* Of texts that have been checked. */
+static int
+make_ssl(gp_channel_credentials **out, const char *roots, const gp_key_pair *pair, gp_error *err)
 {
     grpc_ssl_pem_key_cert_pair grpc_pair;
     void *made;
-    int rc;
+    int rc = make(&made, err);
 
-    if ((roots != NULL &&
-         (rc = gp__pem_check_certificates(roots, "the root certificates", err)) < 0) ||
-        (pair != NULL && (rc = check_pair(pair, "the client's", err)) < 0) ||
-        (rc = make(&made, err)) < 0) {
+    if (rc < 0) {
         return rc;
     }
     if (pair != NULL) {
@@ -90,6 +87,39 @@ gp_channel_credentials_ssl(gp_channel_credentials **out, const char *roots, cons
     (*out)->grpc =
         grpc_ssl_credentials_create_ex(roots, pair != NULL ? &grpc_pair : NULL, NULL, NULL);
     return 0;
+}
+
+int
+gp_channel_credentials_ssl(gp_channel_credentials **out, const char *roots, const gp_key_pair *pair,
+                           gp_error *err)
+{
+    int rc;
+
+    if ((roots != NULL &&
+         (rc = gp__pem_check_certificates(roots, "the root certificates", err)) < 0) ||
+        (pair != NULL && (rc = check_pair(pair, "the client's", err)) < 0)) {
+        return rc;
+    }
+    return make_ssl(out, roots, pair, err);
+}
+
+/* Without roots of its own an automatic one would trust all those of the system. */
+static int
+check_trust(const gp_tls *tls, gp_error *err)
+{
+    return gp_tls_field(tls) != NULL && gp_tls_roots(tls) == NULL
+               ? gp_error_set(err, GP_ETLS, "the other side's certificate is not known yet")
+               : 0;
+}
+
+int
+gp_channel_credentials_tls(gp_channel_credentials **out, const gp_tls *tls, gp_error *err)
+{
+    const gp_key_pair pair = {gp_tls_private_key(tls), gp_tls_certificate(tls)};
+    int rc = check_trust(tls, err);
+
+    return rc < 0 ? rc
+                  : make_ssl(out, gp_tls_roots(tls), pair.private_key != NULL ? &pair : NULL, err);
 }
 
 int
@@ -117,31 +147,16 @@ gp_channel_credentials_free(gp_channel_credentials *credentials)
 
 /* ---- Of servers ---- */
 
-int
-gp_server_credentials_ssl(gp_server_credentials **out, const gp_key_pair *pairs, size_t count,
-                          const char *roots, bool require_client, gp_error *err)
+/* Of texts that have been checked. */
+static int
+make_server_ssl(gp_server_credentials **out, const gp_key_pair *pairs, size_t count,
+                const char *roots, bool require_client, gp_error *err)
 {
     grpc_ssl_pem_key_cert_pair *grpc_pairs;
     void *made;
-    int rc = 0;
+    int rc = make(&made, err);
 
-    if (count == 0) {
-        return gp_error_set(err, GP_EINVAL,
-                            "a server needs at least one pair of private key and certificate "
-                            "chain");
-    }
-    if (require_client && roots == NULL) {
-        return gp_error_set(err, GP_EINVAL,
-                            "client certificates can be required only with root certificates "
-                            "that vouch for them");
-    }
-    for (size_t i = 0; i < count && rc == 0; i++) {
-        rc = check_pair(&pairs[i], "the server's", err);
-    }
-    if (rc == 0 && roots != NULL) {
-        rc = gp__pem_check_certificates(roots, "the root certificates", err);
-    }
-    if (rc < 0 || (rc = make(&made, err)) < 0) {
+    if (rc < 0) {
         return rc;
     }
     grpc_pairs = gp__calloc(count, sizeof(*grpc_pairs));
@@ -161,6 +176,44 @@ gp_server_credentials_ssl(gp_server_credentials **out, const gp_key_pair *pairs,
         NULL);
     gp__free(grpc_pairs);
     return 0;
+}
+
+int
+gp_server_credentials_ssl(gp_server_credentials **out, const gp_key_pair *pairs, size_t count,
+                          const char *roots, bool require_client, gp_error *err)
+{
+    int rc = 0;
+
+    if (count == 0) {
+        return gp_error_set(err, GP_EINVAL,
+                            "a server needs at least one pair of private key and certificate "
+                            "chain");
+    }
+    if (require_client && roots == NULL) {
+        return gp_error_set(err, GP_EINVAL,
+                            "client certificates can be required only with root certificates "
+                            "that vouch for them");
+    }
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        rc = check_pair(&pairs[i], "the server's", err);
+    }
+    if (rc == 0 && roots != NULL) {
+        rc = gp__pem_check_certificates(roots, "the root certificates", err);
+    }
+    return rc < 0 ? rc : make_server_ssl(out, pairs, count, roots, require_client, err);
+}
+
+int
+gp_server_credentials_tls(gp_server_credentials **out, const gp_tls *tls, gp_error *err)
+{
+    const gp_key_pair pair = {gp_tls_private_key(tls), gp_tls_certificate(tls)};
+    const char *roots = gp_tls_roots(tls);
+    int rc = check_trust(tls, err);
+
+    if (rc == 0 && pair.private_key == NULL) {
+        rc = gp_error_set(err, GP_EINVAL, "a server needs a certificate and its private key");
+    }
+    return rc < 0 ? rc : make_server_ssl(out, &pair, 1, roots, roots != NULL, err);
 }
 
 void

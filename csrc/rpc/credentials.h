@@ -5,6 +5,11 @@
 #define GP_RPC_CREDENTIALS_H
 
 #include <grpc/grpc_security.h>
+#ifdef __has_include
+#if __has_include(<grpc/credentials.h>) /* where newer versions have moved the constructors */
+#include <grpc/credentials.h>
+#endif
+#endif
 
 #include "gp/credentials.h"
 

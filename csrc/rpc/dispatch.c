@@ -11,15 +11,30 @@ gp__server_request_call(gp_server *server)
     gp_server_call *call;
 
     if (gp__server_call_new(&call, server) < 0) {
-        return; /* fewer slots: the next call that goes brings one back */
+        atomic_fetch_add(&server->missing, 1); /* until the next call goes */
+        return;
     }
     gp__server_batch_started(server);
+    gp__event_given(&call->arrive);
     if (grpc_server_request_call(server->grpc, &call->call, &call->details,
                                  &call->received_metadata, server->poller.queue,
                                  server->poller.queue, &call->arrive) != GRPC_CALL_OK) {
         gp__server_batch_ended(server);
         gp_server_call_unref(call);
     }
+}
+
+void
+gp__server_request_missing(gp_server *server)
+{
+    /* Counted first: workers that would have to see what we ask for cannot all be gone then. */
+    gp__server_batch_started(server);
+    for (int left = atomic_exchange(&server->missing, 0); left > 0; left--) {
+        if (!gp_server_stopping(server)) {
+            gp__server_request_call(server);
+        }
+    }
+    gp__server_batch_ended(server);
 }
 
 void
@@ -49,46 +64,6 @@ find_method(const gp_server *server, gp_bytes path)
     return NULL;
 }
 
-void
-gp__server_call_arrived(gp_server_call *call, bool ok)
-{
-    gp_server *server = call->server;
-    bool too_many;
-
-    gp__server_batch_ended(server);
-    if (!ok) {
-        gp_server_call_unref(call);
-        return;
-    }
-    gp__server_request_call(server);
-    call->method = find_method(server, gp_server_call_method(call));
-    gp__server_call_begin(call);
-    if (call->method != NULL) {
-        return; /* answered when its message is there */
-    }
-    pthread_mutex_lock(&server->poller.lock);
-    too_many = server->active >= server->max_concurrent;
-    if (!too_many) {
-        server->active++;
-        if (server->handler.take != NULL) {
-            call->phase = GP__CALL_TAKEN;
-        } else {
-            gp__server_queue_job(server, call);
-        }
-    }
-    pthread_mutex_unlock(&server->poller.lock);
-    if (!too_many && server->handler.take != NULL) {
-        server->handler.take(server->handler_ctx, call);
-    }
-    if (too_many) {
-        static const char text[] = "Concurrent RPC limit exceeded!";
-
-        gp_server_call_finish(call, GRPC_STATUS_RESOURCE_EXHAUSTED,
-                              (gp_bytes){text, sizeof(text) - 1}, (gp_metadata){NULL, 0});
-        gp_server_call_unref(call);
-    }
-}
-
 /* They would use up the grace that is meant for calls with an end. */
 void
 gp__server_end_endless(gp_server *server)
@@ -106,6 +81,25 @@ gp__server_end_endless(gp_server *server)
         gp_server_call_unref(call);
         call = next;
     }
+}
+
+void
+gp__server_tell_idle(gp_server *server)
+{
+    /* Once it has stopped, handlers that go on have nobody left to answer. */
+    if (!server->stopping || server->told_idle || (server->active > 0 && !server->stopped)) {
+        return;
+    }
+    server->told_idle = true;
+    pthread_mutex_unlock(&server->poller.lock);
+    for (const struct method_block *added = server->methods; added != NULL; added = added->next) {
+        for (size_t i = 0; i < added->count; i++) {
+            if (added->methods[i].on_idle != NULL) {
+                added->methods[i].on_idle(added->methods[i].ctx);
+            }
+        }
+    }
+    pthread_mutex_lock(&server->poller.lock);
 }
 
 /* An endless call is over: it need not be ended any more. */
@@ -150,12 +144,55 @@ keep_endless(gp_server *server, gp_server_call *call)
 
 /* A service in C answers. */
 static void
-answer(gp_server *server, gp_server_call *call)
+answer(gp_server *server, gp_server_call *call, const gp_message *request)
 {
-    call->method->answer(call->method->ctx, call, gp__message_from_buffer(call->incoming));
+    call->method->answer(call->method->ctx, call, request);
     if (call->method->endless) {
         keep_endless(server, call);
     } else {
+        gp_server_call_unref(call);
+    }
+}
+
+void
+gp__server_call_arrived(gp_server_call *call, bool ok)
+{
+    gp_server *server = call->server;
+    bool too_many;
+
+    gp__server_batch_ended(server);
+    if (!ok) {
+        gp_server_call_unref(call);
+        return;
+    }
+    gp__server_request_call(server);
+    call->method = find_method(server, gp_server_call_method(call));
+    gp__server_call_begin(call);
+    if (call->method != NULL) {
+        if (call->method->streams) {
+            answer(server, call, NULL);
+        }
+        return; /* others are answered when their message is there */
+    }
+    pthread_mutex_lock(&server->poller.lock);
+    too_many = server->active >= server->max_concurrent;
+    if (!too_many) {
+        server->active++;
+        if (server->handler.take != NULL) {
+            call->phase = GP__CALL_TAKEN;
+        } else {
+            gp__server_queue_job(server, call);
+        }
+    }
+    pthread_mutex_unlock(&server->poller.lock);
+    if (!too_many && server->handler.take != NULL) {
+        server->handler.take(server->handler_ctx, call);
+    }
+    if (too_many) {
+        static const char text[] = "Concurrent RPC limit exceeded!";
+
+        gp_server_call_finish(call, GRPC_STATUS_RESOURCE_EXHAUSTED,
+                              (gp_bytes){text, sizeof(text) - 1}, (gp_metadata){NULL, 0});
         gp_server_call_unref(call);
     }
 }
@@ -166,7 +203,9 @@ gp__server_call_readable(gp_server_call *call)
     gp_server *server = call->server;
 
     if (call->method != NULL) {
-        answer(server, call);
+        if (!call->method->streams) {
+            answer(server, call, gp__message_from_buffer(call->inbox.incoming));
+        }
         return;
     }
     pthread_mutex_lock(&server->poller.lock);
@@ -184,7 +223,7 @@ gp_server_call_delegate(gp_server_call *call, void *data, bool wants_message)
     call->data = data;
     pthread_mutex_lock(&server->poller.lock);
     call->phase = GP__CALL_EXPECTING;
-    if (!wants_message || gp__gate_is_open(&call->received)) {
+    if (!wants_message || gp__gate_is_open(&call->inbox.there)) {
         call->phase = GP__CALL_RUNNING;
         gp__server_queue_job(server, call);
     }
@@ -201,6 +240,7 @@ gp_server_call_hand_back(gp_server_call *call)
     }
     pthread_mutex_lock(&server->poller.lock);
     server->active--;
+    gp__server_tell_idle(server);
     gp__server_hang_up_if_idle(server);
     pthread_mutex_unlock(&server->poller.lock);
     gp_server_call_unref(call);

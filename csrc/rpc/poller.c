@@ -43,6 +43,7 @@ handle_one(gp__poller *poller, int64_t deadline)
         return false;
     }
     gp__event *handler = event.tag;
+    gp__event_got(handler);
     handler->complete(handler, event.success != 0);
     return true;
 }
@@ -58,6 +59,7 @@ gp__poller_release(gp__poller *poller)
             grpc_completion_queue_next(poller->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
         if (event.type == GRPC_OP_COMPLETE) {
             gp__event *handler = event.tag;
+            gp__event_got(handler);
             handler->complete(handler, event.success != 0);
         }
     } while (event.type != GRPC_QUEUE_SHUTDOWN);
@@ -75,17 +77,23 @@ take_seat(gp__poller *poller)
     pthread_mutex_unlock(&poller->lock);
 }
 
-/* Leave the seat to a sleeper, or to the standby thread if something urgent is under way. */
+/* The seat is free: for a sleeper, or the standby thread if something urgent is under way. Lock held. */
 static void
-leave_seat(gp__poller *poller)
+pass_on(gp__poller *poller)
 {
-    pthread_mutex_lock(&poller->lock);
-    poller->taken = false;
     if (poller->waiters != NULL) {
         pthread_cond_signal(&poller->waiters->cond);
     } else if (poller->urgent > 0 || poller->parked) {
         gp__poller_wake_standby(poller);
     }
+}
+
+static void
+leave_seat(gp__poller *poller)
+{
+    pthread_mutex_lock(&poller->lock);
+    poller->taken = false;
+    pass_on(poller);
 }
 
 void
@@ -154,8 +162,8 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
         }
     }
     /* Whoever was woken to poll and no longer needs to must pass that on. */
-    if (!poller->taken && poller->waiters != NULL) {
-        pthread_cond_signal(&poller->waiters->cond);
+    if (has_cond && !poller->taken) {
+        pass_on(poller);
     }
     pthread_mutex_unlock(&poller->lock);
     if (has_cond) {
@@ -193,6 +201,18 @@ gp__poller_urgent_add(gp__poller *poller)
         gp__poller_wake_standby(poller);
     }
     pthread_mutex_unlock(&poller->lock);
+}
+
+bool
+gp__poller_urgent_if_taken(gp__poller *poller)
+{
+    bool taken;
+
+    pthread_mutex_lock(&poller->lock);
+    taken = poller->taken;
+    poller->urgent += taken;
+    pthread_mutex_unlock(&poller->lock);
+    return taken;
 }
 
 void

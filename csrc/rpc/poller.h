@@ -29,10 +29,46 @@
 
 #include "base/thread.h"
 
-/* The tag of everything put on the queue. |complete| runs on the polling thread, no lock held. */
+/*
+ * The tag of everything put on the queue. |complete| runs on the polling thread, no lock held: a gate
+ * that another thread opened would go unnoticed by who polls for it.
+ */
 typedef struct gp__event {
     void (*complete)(struct gp__event *event, bool ok);
 } gp__event;
+
+/*
+ * Before an event is given to gRPC. gRPC has what came before that happen before the completion, which
+ * ThreadSanitizer has to be told: gRPC itself is not compiled for it.
+ */
+#if defined(__SANITIZE_THREAD__)
+void __tsan_acquire(void *addr);
+void __tsan_release(void *addr);
+
+static inline void
+gp__event_given(gp__event *event)
+{
+    __tsan_release(event);
+}
+
+static inline void
+gp__event_got(gp__event *event)
+{
+    __tsan_acquire(event);
+}
+#else
+static inline void
+gp__event_given(gp__event *event)
+{
+    (void)event;
+}
+
+static inline void
+gp__event_got(gp__event *event)
+{
+    (void)event;
+}
+#endif
 
 /* Something that threads wait for. Closed is zero. Stays open once opened, until closed again. */
 typedef struct gp__gate {
@@ -82,6 +118,9 @@ gp__gate_is_open(const gp__gate *gate)
 /* Count business that the standby thread must serve at once when nobody polls. */
 void gp__poller_urgent_add(gp__poller *poller);
 void gp__poller_urgent_drop(gp__poller *poller);
+
+/* The same if somebody polls now; otherwise nothing is counted. Returns which. */
+bool gp__poller_urgent_if_taken(gp__poller *poller);
 
 /*
  * With |lock| held and the seat free: take it, handle one event (or reach |deadline|), leave it.

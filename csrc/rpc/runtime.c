@@ -10,8 +10,13 @@
 #include "gp/log.h"
 #include "gp/runtime.h"
 
-/* Gone from gRPC 1.66 on, which logs through abseil alone. */
-#pragma weak gpr_set_log_function
+/* gRPC's gpr_log_func_args, with all that belongs to it gone from 1.66 on: see listen_to_grpc(). */
+typedef struct log_args {
+    const char *file;
+    int line;
+    gpr_log_severity severity;
+    const char *message;
+} log_args;
 
 static struct {
     pthread_mutex_t lock;
@@ -38,7 +43,7 @@ gp_grpc_set_log(void (*line)(int level, const char *text))
 }
 
 static void
-on_grpc_log(gpr_log_func_args *args)
+on_grpc_log(log_args *args)
 {
     void (*line)(int, const char *) = atomic_load(&log_line);
     int level = args->severity == GPR_LOG_SEVERITY_ERROR  ? GP_ERROR
@@ -47,6 +52,18 @@ on_grpc_log(gpr_log_func_args *args)
 
     if (line != NULL) {
         line(level, args->message);
+    }
+}
+
+/* Versions from 1.66 on log through abseil alone, which writes to stderr. */
+static void
+listen_to_grpc(void)
+{
+    void (*set_log_function)(void (*)(log_args *));
+
+    *(void **)&set_log_function = dlsym(RTLD_DEFAULT, "gpr_set_log_function");
+    if (set_log_function != NULL) {
+        set_log_function(on_grpc_log);
     }
 }
 
@@ -89,9 +106,7 @@ start(gp_error *err)
                             "'spawn' or 'forkserver' method instead of 'fork'");
     }
     if (!process.running) {
-        if (gpr_set_log_function != NULL) {
-            gpr_set_log_function(on_grpc_log);
-        }
+        listen_to_grpc();
         grpc_init();
         quieten_abseil();
         process.running = true;

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grpc/grpc_security.h>
 #include <limits.h>
 #include <poll.h>
 #include <string.h>
@@ -54,6 +53,11 @@ free_memory(gp_server *server)
         struct method_block *added = server->methods;
 
         server->methods = added->next;
+        for (size_t i = 0; i < added->count; i++) {
+            if (added->methods[i].release != NULL) {
+                added->methods[i].release(added->methods[i].ctx);
+            }
+        }
         gp__free(added->block);
         gp__free(added);
     }
@@ -90,6 +94,7 @@ shutdown_complete(gp__event *event, bool ok)
     (void)ok;
     pthread_mutex_lock(&server->poller.lock);
     server->stopped = true;
+    gp__server_tell_idle(server);
     pthread_cond_broadcast(&server->changed);
     pthread_mutex_unlock(&server->poller.lock);
     while (write(server->stop_pipe[1], "", 1) < 0 && errno == EINTR) {
@@ -231,10 +236,16 @@ gp_server_start(gp_server *server, gp_error *err)
         gp__server_request_call(server);
     }
     pthread_mutex_lock(&server->poller.lock);
-    gp__server_start_worker(server);
+    /* Slots that are missing come back with calls that go, of which there would be none. */
+    if (atomic_load(&server->missing) < SLOTS) {
+        gp__server_start_worker(server);
+    }
     failed = server->threads == 0;
     server->started = !failed;
     pthread_mutex_unlock(&server->poller.lock);
+    if (atomic_load(&server->missing) == SLOTS) {
+        return gp_error_set(err, GP_ENOMEM, "server");
+    }
     return failed ? gp_error_set(err, GP_EOS, "cannot start a thread for the server") : 0;
 }
 
@@ -297,6 +308,10 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
     pthread_mutex_unlock(&server->poller.lock);
     if (first) {
         gp__server_end_endless(server);
+        pthread_mutex_lock(&server->poller.lock);
+        gp__server_tell_idle(server);
+        pthread_mutex_unlock(&server->poller.lock);
+        gp__event_given(&server->shutdown);
         grpc_server_shutdown_and_notify(server->grpc, server->poller.queue, &server->shutdown);
         finish_unstarted(server);
     }

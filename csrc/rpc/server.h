@@ -14,6 +14,7 @@
 #include <grpc/grpc.h>
 
 #include "gp/server.h"
+#include "rpc/halves.h"
 #include "rpc/method.h"
 #include "rpc/poller.h"
 
@@ -40,19 +41,12 @@ struct gp_server_call {
 
     gp__event arrive;
     gp__event close;
-    gp__event receive;
-    gp__event send;
     gp__event finish;
-    gp__gate received;            /* open when |incoming| is there to be taken */
-    gp__gate sent;                /* open while no send is under way */
-    gp_server_call_then *on_sent; /* set while no send is under way */
-    void *on_sent_ctx;
-    bool receiving;             /* a receive is under way, or its result not yet taken */
-    grpc_byte_buffer *incoming; /* owned until taken */
-    grpc_byte_buffer *outgoing; /* owned */
-    int close_cancelled;        /* written by gRPC */
-    atomic_int compression;     /* GP_COMPRESS_* */
-    atomic_bool plain;          /* the next message is not to be compressed */
+    gp__inbox inbox;
+    gp__outbox outbox;
+    int close_cancelled;    /* written by gRPC */
+    atomic_int compression; /* GP_COMPRESS_* */
+    atomic_bool plain;      /* the next message is not to be compressed */
 
     const gp__method *method;     /* borrowed; a service in C, or NULL */
     void *data;                   /* the handler's */
@@ -61,17 +55,15 @@ struct gp_server_call {
     gp_server_call *next_endless; /* under the poller's lock */
     gp_server_call *next_over;    /* under the poller's lock */
 
-    pthread_mutex_t lock; /* guards what follows */
+    pthread_mutex_t lock; /* guards what follows, and what of |inbox| is under a lock */
     bool initial_sent;
     bool finished; /* the status went out */
     atomic_bool over;
     atomic_bool cancelled;
     void (*on_over)(void *ctx);
     void *on_over_ctx;
-    gp_server_call_then *on_cancel;
+    gp_then *on_cancel;
     void *on_cancel_ctx;
-    gp_server_call_received *on_received;
-    void *on_received_ctx;
 };
 
 /* Methods are remembered by a hash of their name. Two that share a place share their fate. */
@@ -82,7 +74,8 @@ struct gp_server {
     atomic_int batches; /* on the queue, arrivals included */
     grpc_server *grpc;  /* owned */
     gp_server_handler handler;
-    void *handler_ctx; /* owned: handler.release */
+    atomic_int missing; /* arrivals that could not be asked for, as memory was short */
+    void *handler_ctx;  /* owned: handler.release */
     int max_workers;
     int max_concurrent;
     bool general; /* no plugin */
@@ -106,14 +99,17 @@ struct gp_server {
     int idle_count;
     pthread_cond_t changed; /* for joining and for the grace thread */
     int threads;
+    int starting;                 /* of these, those that have not looked around yet */
     int running;                  /* workers inside the handler */
     int active;                   /* calls that the handler is not done with */
     bool has_standby;             /* a worker is in gp__poller_watch() */
     bool slow[GP__METHOD_PLACES]; /* methods whose last call took longer than a tick */
+    bool *left_for; /* into |slow|: the method for which the seat was left without offering it */
     bool started;
     bool stopping;
-    bool hung_up; /* the connections have been closed */
-    bool stopped; /* gRPC says that no call is left */
+    bool told_idle; /* methods have been told that no handler runs any more */
+    bool hung_up;   /* the connections have been closed */
+    bool stopped;   /* gRPC says that no call is left */
     bool has_grace_thread;
     int64_t cancel_at;
 };
@@ -123,12 +119,15 @@ gp_server *gp__server_ref(gp_server *server);
 void gp__server_unref(gp_server *server);
 
 /* dispatch.c. Batches are counted while they are on the queue, arrivals included. */
-void gp__server_request_call(gp_server *server); /* ask gRPC for one more call */
+void gp__server_request_call(gp_server *server);    /* ask gRPC for one more call */
+void gp__server_request_missing(gp_server *server); /* once more, where that has failed */
 void gp__server_batch_started(gp_server *server);
 void gp__server_batch_ended(gp_server *server);
 void gp__server_call_arrived(gp_server_call *call, bool ok);
 void gp__server_call_readable(gp_server_call *call);
 void gp__server_end_endless(gp_server *server);
+void
+gp__server_tell_idle(gp_server *server); /* once no handler runs; with the poller's lock held */
 
 /* worker.c. With the poller's lock held, but for queue_over. */
 void gp__server_start_worker(gp_server *server);

@@ -32,17 +32,16 @@ gp_server_call_unref(gp_server_call *call)
     grpc_call_details_destroy(&call->details);
     grpc_metadata_array_destroy(&call->received_metadata);
     gp__free(call->metadata_view);
-    if (call->incoming != NULL) {
-        grpc_byte_buffer_destroy(call->incoming);
-    }
-    if (call->outgoing != NULL) {
-        grpc_byte_buffer_destroy(call->outgoing);
-    }
+    gp__inbox_release(&call->inbox);
+    gp__outbox_release(&call->outbox);
     if (call->call != NULL) {
         grpc_call_unref(call->call);
     }
     pthread_mutex_destroy(&call->lock);
     gp__free(call);
+    if (atomic_load(&server->missing) > 0) {
+        gp__server_request_missing(server);
+    }
     gp__server_unref(server);
 }
 
@@ -55,10 +54,12 @@ batch_ended(gp_server_call *call)
 }
 
 static int
-start_batch(gp_server_call *call, const grpc_op *ops, size_t count, gp__event *event)
+start_batch(void *of, const grpc_op *ops, size_t count, gp__event *event)
 {
-    gp_server_call_ref(call);
+    gp_server_call *call = gp_server_call_ref(of);
+
     gp__server_batch_started(call->server);
+    gp__event_given(event);
     if (grpc_call_start_batch(call->call, ops, count, event, NULL) != GRPC_CALL_OK) {
         batch_ended(call);
         return GP_EINVAL;
@@ -78,7 +79,7 @@ static void
 close_complete(gp__event *event, bool ok)
 {
     gp_server_call *call = CALL_OF(event, close);
-    gp_server_call_then *on_cancel = NULL;
+    gp_then *on_cancel = NULL;
     bool wanted;
 
     (void)ok;
@@ -100,61 +101,24 @@ close_complete(gp__event *event, bool ok)
     batch_ended(call);
 }
 
-static gp_message *
-take_message(gp_server_call *call)
-{
-    gp_message *message = gp__message_from_buffer(call->incoming);
-
-    call->receiving = false;
-    call->incoming = NULL;
-    return message;
-}
-
 static void
 receive_complete(gp__event *event, bool ok)
 {
-    gp_server_call *call = CALL_OF(event, receive);
-    gp_server_call_received *then;
-    void *ctx;
+    gp_server_call *call = CALL_OF(event, inbox.event);
 
-    (void)ok; /* |incoming| is NULL then */
-    gp__gate_open(&call->server->poller, &call->received);
-    pthread_mutex_lock(&call->lock);
-    then = call->on_received;
-    ctx = call->on_received_ctx;
-    call->on_received = NULL;
-    pthread_mutex_unlock(&call->lock);
-    if (then != NULL) {
-        then(ctx, take_message(call));
-    } else {
+    (void)ok; /* the end, then */
+    if (!gp__inbox_complete(&call->inbox)) {
         gp__server_call_readable(call);
     }
     batch_ended(call);
 }
 
 static void
-drop_outgoing(gp_server_call *call)
-{
-    if (call->outgoing != NULL) {
-        grpc_byte_buffer_destroy(call->outgoing);
-        call->outgoing = NULL;
-    }
-}
-
-static void
 send_complete(gp__event *event, bool ok)
 {
-    gp_server_call *call = CALL_OF(event, send);
-    gp_server_call_then *then = call->on_sent;
-    void *ctx = call->on_sent_ctx;
+    gp_server_call *call = CALL_OF(event, outbox.event);
 
-    (void)ok; /* a failed send means that the call is over */
-    call->on_sent = NULL;
-    drop_outgoing(call);
-    gp__gate_open(&call->server->poller, &call->sent);
-    if (then != NULL) {
-        then(ctx);
-    }
+    gp__outbox_complete(&call->outbox, ok);
     batch_ended(call);
 }
 
@@ -175,32 +139,16 @@ gp__server_call_new(gp_server_call **out, gp_server *server)
         return GP_ENOMEM;
     }
     atomic_init(&call->refs, 1);
-    atomic_init(&call->sent.open, true);
     atomic_init(&call->compression, GP_COMPRESS_DEFAULT);
     call->server = gp__server_ref(server);
     call->arrive.complete = arrive_complete;
     call->close.complete = close_complete;
-    call->receive.complete = receive_complete;
-    call->send.complete = send_complete;
     call->finish.complete = finish_complete;
+    gp__inbox_init(&call->inbox, call, start_batch, &server->poller, &call->lock, receive_complete);
+    gp__outbox_init(&call->outbox, call, start_batch, &server->poller, &call->lock, send_complete);
     grpc_call_details_init(&call->details);
     *out = call;
     return 0;
-}
-
-/* Leaves the gate open, with nothing to take, if gRPC refuses. Returns whether it did not. */
-static bool
-start_receive(gp_server_call *call)
-{
-    grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->incoming};
-
-    gp__gate_close(&call->received);
-    call->receiving = true;
-    if (start_batch(call, &op, 1, &call->receive) < 0) {
-        gp__gate_open(&call->server->poller, &call->received);
-        return false;
-    }
-    return true;
 }
 
 void
@@ -216,7 +164,7 @@ gp__server_call_begin(gp_server_call *call)
     call->metadata_count = gp__metadata_view(&call->metadata_view, &call->received_metadata).count;
     start_batch(call, &op, 1, &call->close);
     /* Every call has a first message, or the end in its place: it costs nothing to ask at once. */
-    start_receive(call);
+    gp__inbox_start(&call->inbox);
 }
 
 /* ---- What handlers see ---- */
@@ -266,54 +214,19 @@ gp_server_call_auth_context(gp_server_call *call)
 int
 gp_server_call_receive(gp_server_call *call, gp_message **out, const gp_interrupt *interrupt)
 {
-    int rc;
-
-    *out = NULL;
-    if (!call->receiving) {
-        start_receive(call);
-    }
-    rc = gp__poller_wait(&call->server->poller, &call->received, GP__FOREVER, interrupt);
-    if (rc < 0) {
-        return rc; /* the receive goes on; the next call takes its result */
-    }
-    *out = take_message(call);
-    return *out != NULL;
+    return gp__inbox_receive(&call->inbox, out, interrupt);
 }
 
 int
-gp_server_call_receive_then(gp_server_call *call, gp_message **out, gp_server_call_received *then,
-                            void *ctx)
+gp_server_call_receive_then(gp_server_call *call, gp_message **out, gp_received *then, void *ctx)
 {
-    bool there;
-
-    *out = NULL;
-    if (!call->receiving) {
-        call->on_received = then;
-        call->on_received_ctx = ctx;
-        if (start_receive(call)) {
-            return 0;
-        }
-        call->on_received = NULL;
-    }
-    pthread_mutex_lock(&call->lock);
-    there = gp__gate_is_open(&call->received);
-    if (!there) {
-        call->on_received = then;
-        call->on_received_ctx = ctx;
-    }
-    pthread_mutex_unlock(&call->lock);
-    if (there) {
-        *out = take_message(call);
-    }
-    return there;
+    return gp__inbox_receive_then(&call->inbox, out, then, ctx);
 }
 
 void
 gp_server_call_put_back(gp_server_call *call, gp_message *message)
 {
-    call->incoming = (grpc_byte_buffer *)message;
-    call->receiving = true;
-    gp__gate_open(&call->server->poller, &call->received);
+    gp__inbox_put_back(&call->inbox, message);
 }
 
 void
@@ -349,58 +262,11 @@ add_initial_metadata(gp_server_call *call, grpc_op *ops, grpc_metadata *items, s
     return needed;
 }
 
-/* What sends |call->outgoing|. */
-static grpc_op
-message_op(gp_server_call *call)
+/* How the next message is to be sent. */
+static uint32_t
+next_flags(gp_server_call *call)
 {
-    return (grpc_op){.op = GRPC_OP_SEND_MESSAGE,
-                     .flags = atomic_exchange(&call->plain, false) ? GRPC_WRITE_NO_COMPRESS : 0,
-                     .data.send_message.send_message = call->outgoing};
-}
-
-/* Wait for the send under way, if any, and take its place. */
-static int
-take_send(gp_server_call *call, const gp_interrupt *interrupt)
-{
-    int rc = gp__poller_wait(&call->server->poller, &call->sent, GP__FOREVER, interrupt);
-
-    if (rc == 0) {
-        gp__gate_close(&call->sent);
-    }
-    return rc;
-}
-
-/* The same without waiting, with |then| to be called at its end. */
-static int
-take_send_then(gp_server_call *call, gp_server_call_then *then, void *ctx)
-{
-    if (!gp__gate_is_open(&call->sent)) {
-        return GP_EINVAL;
-    }
-    gp__gate_close(&call->sent);
-    call->on_sent = then;
-    call->on_sent_ctx = ctx;
-    return 0;
-}
-
-/* Give the place that take_send() took back. */
-static int
-yield_send(gp_server_call *call)
-{
-    call->on_sent = NULL;
-    gp__gate_open(&call->server->poller, &call->sent);
-    return GP_ECLOSED;
-}
-
-/* Start a batch in the place that take_send() took. */
-static int
-start_send(gp_server_call *call, const grpc_op *ops, size_t count)
-{
-    if (start_batch(call, ops, count, &call->send) < 0) {
-        drop_outgoing(call);
-        return yield_send(call);
-    }
-    return 0;
+    return atomic_exchange(&call->plain, false) ? GRPC_WRITE_NO_COMPRESS : 0;
 }
 
 /* With the place for a send taken. */
@@ -412,11 +278,12 @@ send_initial_metadata(gp_server_call *call, gp_metadata metadata)
     int rc = gp__metadata_to_grpc(&items, metadata, 1);
 
     if (rc < 0) {
-        yield_send(call);
+        gp__outbox_yield(&call->outbox);
         return rc;
     }
-    rc = add_initial_metadata(call, &op, items, metadata.count) == 0 ? yield_send(call)
-                                                                     : start_send(call, &op, 1);
+    rc = add_initial_metadata(call, &op, items, metadata.count) == 0
+             ? gp__outbox_yield(&call->outbox)
+             : gp__outbox_start(&call->outbox, &op, 1);
     gp__metadata_free(items, metadata.count);
     return rc;
 }
@@ -424,52 +291,81 @@ send_initial_metadata(gp_server_call *call, gp_metadata metadata)
 int
 gp_server_call_send_initial_metadata(gp_server_call *call, gp_metadata metadata)
 {
-    int rc = take_send(call, NULL);
+    int rc = gp__outbox_take(&call->outbox, NULL);
 
     return rc < 0 ? rc : send_initial_metadata(call, metadata);
 }
 
 int
-gp_server_call_send_initial_metadata_then(gp_server_call *call, gp_metadata metadata,
-                                          gp_server_call_then *then, void *ctx)
+gp_server_call_send_initial_metadata_then(gp_server_call *call, gp_metadata metadata, gp_sent *then,
+                                          void *ctx)
 {
-    int rc = take_send_then(call, then, ctx);
+    int rc = gp__outbox_take_then(&call->outbox, then, ctx);
 
     return rc < 0 ? rc : send_initial_metadata(call, metadata);
 }
 
 /* With the place for a send taken. */
 static int
-send_message(gp_server_call *call, gp_bytes message)
+send_message(gp_server_call *call, gp_bytes message, uint32_t flags)
 {
     grpc_metadata own;
     grpc_op ops[2];
     size_t count;
 
     if (gp_server_call_over(call)) {
-        return yield_send(call);
+        return gp__outbox_yield(&call->outbox);
     }
-    call->outgoing = gp__byte_buffer_from_bytes(message);
     count = add_initial_metadata(call, ops, &own, 0);
-    ops[count++] = message_op(call);
-    return start_send(call, ops, count);
+    ops[count++] = gp__outbox_op(&call->outbox, message, flags);
+    return gp__outbox_start(&call->outbox, ops, count);
 }
 
 int
 gp_server_call_send(gp_server_call *call, gp_bytes message, const gp_interrupt *interrupt)
 {
-    int rc = take_send(call, interrupt);
+    uint32_t flags = next_flags(call);
+    int rc;
 
-    return rc < 0 ? rc : send_message(call, message);
+    if (gp_server_call_over(call)) {
+        return GP_ECLOSED;
+    }
+    rc = gp__outbox_queue(&call->outbox, message, flags, interrupt);
+    if (rc != 0) {
+        return rc < 0 ? rc : 0;
+    }
+    return send_message(call, message, flags);
 }
 
 int
-gp_server_call_send_then(gp_server_call *call, gp_bytes message, gp_server_call_then *then,
-                         void *ctx)
+gp_server_call_send_then(gp_server_call *call, gp_bytes message, gp_sent *then, void *ctx)
 {
-    int rc = take_send_then(call, then, ctx);
+    int rc = gp__outbox_take_then(&call->outbox, then, ctx);
 
-    return rc < 0 ? rc : send_message(call, message);
+    return rc < 0 ? rc : send_message(call, message, next_flags(call));
+}
+
+int
+gp_server_call_post(gp_server_call *call, gp_bytes message, gp_sent *then, void *ctx)
+{
+    uint32_t flags = next_flags(call);
+    int rc;
+
+    if (gp_server_call_over(call)) {
+        return GP_ECLOSED;
+    }
+    rc = gp__outbox_post(&call->outbox, &message, flags, then, ctx);
+    if (rc == GP__POSTED_TAKEN) {
+        rc = send_message(call, message, flags);
+        return rc < 0 ? rc : GP__POSTED;
+    }
+    return rc;
+}
+
+int
+gp_server_call_flush_then(gp_server_call *call, gp_sent *then, void *ctx)
+{
+    return gp__outbox_flush_then(&call->outbox, then, ctx);
 }
 
 static void
@@ -493,11 +389,11 @@ end(gp_server_call *call, const gp_bytes *message, int code, gp_bytes details, g
         grpc_slice_unref(details_slice);
         return;
     }
-    take_send(call, NULL); /* the status must not overtake a message that waits for flow control */
+    gp__outbox_take(&call->outbox,
+                    NULL); /* the status must not overtake a message that waits for flow control */
     count = add_initial_metadata(call, ops, &own, 0);
     if (message != NULL) {
-        call->outgoing = gp__byte_buffer_from_bytes(*message);
-        ops[count++] = message_op(call);
+        ops[count++] = gp__outbox_op(&call->outbox, *message, next_flags(call));
     }
     ops[count++] = (grpc_op){.op = GRPC_OP_SEND_STATUS_FROM_SERVER,
                              .data.send_status_from_server = {
@@ -540,7 +436,7 @@ gp_server_call_cancelled(const gp_server_call *call)
 }
 
 int
-gp_server_call_on_cancel(gp_server_call *call, gp_server_call_then *then, void *ctx)
+gp_server_call_on_cancel(gp_server_call *call, gp_then *then, void *ctx)
 {
     int rc = GP_ECLOSED;
 

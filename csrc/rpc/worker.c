@@ -16,8 +16,10 @@ gp__server_start_worker(gp_server *server)
 
     atomic_fetch_add(&server->refs, 1);
     server->threads++;
+    server->starting++;
     if (gp__thread_start(&thread, "gp-worker", run_worker, server, NULL) < 0) {
         server->threads--;
+        server->starting--;
         atomic_fetch_sub(&server->refs, 1);
         return;
     }
@@ -44,11 +46,11 @@ call_worker(gp_server *server)
     }
 }
 
-/* Somebody must look after the seat while this worker is busy. Lock held. */
+/* Somebody must look after the seat while this worker is busy: whoever starts up will. Lock held. */
 static void
 ensure_standby(gp_server *server)
 {
-    if (server->has_standby) {
+    if (server->has_standby || server->starting > 0) {
         return;
     }
     if (server->idle_count > 0) {
@@ -111,22 +113,32 @@ refuse_unknown(gp_server_call *call)
                           (gp_metadata){NULL, 0});
 }
 
-/* Let the handler look at a new call. Returns whether it is to be run now. Lock not held. */
-static bool
+typedef enum verdict {
+    RUN,
+    REFUSED,
+    LATER, /* once its message is there: whoever has the lock may run it, and free it */
+} verdict;
+
+/* Let the handler look at a new call. Lock held on entry and exit, not in between. */
+static verdict
 begin_call(gp_server *server, gp_server_call *call)
 {
-    int answer = server->handler.begin(server->handler_ctx, call, &call->data);
-    bool run = true;
+    int answer;
 
+    pthread_mutex_unlock(&server->poller.lock);
+    answer = server->handler.begin(server->handler_ctx, call, &call->data);
     if (answer < 0) {
         refuse_unknown(call);
-        return false;
     }
     pthread_mutex_lock(&server->poller.lock);
-    run = answer == 0 || gp__gate_is_open(&call->received);
-    call->phase = run ? GP__CALL_RUNNING : GP__CALL_EXPECTING;
-    pthread_mutex_unlock(&server->poller.lock);
-    return run;
+    if (answer < 0) {
+        return REFUSED;
+    }
+    if (answer == 0 || gp__gate_is_open(&call->inbox.there)) {
+        return RUN;
+    }
+    call->phase = GP__CALL_EXPECTING;
+    return LATER;
 }
 
 /*
@@ -161,36 +173,64 @@ run_handler(gp_server *server, gp_server_call *call)
     if (expected) {
         gp__poller_offer(poller);
         start = gp__now();
+    } else {
+        server->left_for = slow;
     }
     pthread_mutex_unlock(&poller->lock);
     server->handler.run(server->handler_ctx, call, call->data);
     pthread_mutex_lock(&poller->lock);
     if (!expected) {
         *slow = poller->takeovers != takeovers;
+        server->left_for = server->left_for == slow ? NULL : server->left_for;
     } else {
         *slow = gp__now() - start >= slow_ns;
     }
+}
+
+/*
+ * Wait as the standby thread; returns whether the seat is to be taken. A handler that it had to be taken
+ * over from is known to be slow at once: it may be one that never returns, with more calls of the same
+ * method behind it, of which each would have to be waited for. Lock held on entry and exit.
+ */
+static bool
+stand_by(gp_server *server)
+{
+    unsigned long takeovers = server->poller.takeovers;
+    bool claim;
+
+    server->has_standby = true;
+    claim = gp__poller_watch(&server->poller);
+    server->has_standby = false;
+    if (claim) {
+        ensure_standby(server);
+    }
+    if (server->poller.takeovers != takeovers && server->left_for != NULL) {
+        *server->left_for = true;
+    }
+    return claim;
 }
 
 /* Lock held on entry and exit, not in between. */
 static void
 run_job(gp_server *server, gp_server_call *call)
 {
-    bool run = true;
+    verdict found = RUN;
 
     server->running++;
     ensure_standby(server);
-    if (call->phase == GP__CALL_ARRIVED) {
-        pthread_mutex_unlock(&server->poller.lock);
-        run = begin_call(server, call);
-        pthread_mutex_lock(&server->poller.lock);
+    if (server->jobs != NULL && server->running < server->max_workers) {
+        /* Two calls may have woken the same worker, which is busy from now on. */
+        call_worker(server);
     }
-    if (run) {
+    if (call->phase == GP__CALL_ARRIVED) {
+        found = begin_call(server, call);
+    }
+    if (found == RUN) {
         call->phase = GP__CALL_RUNNING;
         run_handler(server, call);
     }
     server->running--;
-    if (run || call->phase == GP__CALL_ARRIVED) {
+    if (found != LATER) {
         server->active--;
         pthread_mutex_unlock(&server->poller.lock);
         gp_server_call_unref(call);
@@ -258,10 +298,12 @@ run_worker(void *arg)
     bool claim;
 
     pthread_mutex_lock(&poller->lock);
+    server->starting--;
     claim = server->threads == 1; /* the first one polls; a later one only fills in */
     while (!all_done(server)) {
         gp_server_call *call;
 
+        gp__server_tell_idle(server);
         gp__server_hang_up_if_idle(server);
         if (server->over != NULL) {
             run_over(server);
@@ -274,12 +316,7 @@ run_worker(void *arg)
             gp__poller_turn(poller, next_look(server));
             turning = NULL;
         } else if (!server->has_standby) {
-            server->has_standby = true;
-            claim = gp__poller_watch(poller);
-            server->has_standby = false;
-            if (claim) {
-                ensure_standby(server);
-            }
+            claim = stand_by(server);
         } else {
             server->idle_count++;
             pthread_cond_wait(&server->idle, &poller->lock);

@@ -6,6 +6,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -111,5 +112,59 @@ gp__pem_check_pair(const char *key, const char *chain, const char *whose, gp_err
     ERR_clear_error();
     EVP_PKEY_free(private_key);
     X509_free(certificate);
+    return rc;
+}
+
+/* The password is all that OpenSSL's own callback would ask the terminal for. */
+static int
+give_password(char *out, int size, int writing, void *ctx)
+{
+    const char *password = ctx;
+    size_t len = strlen(password);
+
+    (void)writing;
+    if (len > (size_t)size) {
+        return -1;
+    }
+    memcpy(out, password, len);
+    return (int)len;
+}
+
+static char *
+key_text(EVP_PKEY *key)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *copy = NULL;
+    char *data;
+    long len;
+
+    if (bio != NULL && PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) == 1) {
+        len = BIO_get_mem_data(bio, &data);
+        copy = gp__memdup(data, (size_t)len);
+        OPENSSL_cleanse(data, (size_t)len);
+    }
+    BIO_free(bio);
+    return copy;
+}
+
+int
+gp__pem_decrypt_key(char **out, const char *pem, const char *password, gp_error *err)
+{
+    BIO *source = BIO_new_mem_buf(pem, (int)strlen(pem));
+    EVP_PKEY *key = source != NULL ? PEM_read_bio_PrivateKey(source, NULL, give_password,
+                                                             (void *)(uintptr_t)password)
+                                   : NULL;
+    int rc = 0;
+
+    if (key == NULL) {
+        rc = gp_error_set(err, GP_EINVAL,
+                          "the private key cannot be read: it is no key in PEM, or the password is "
+                          "not the right one");
+    } else if ((*out = key_text(key)) == NULL) {
+        rc = gp_error_set(err, GP_ENOMEM, "out of memory for a private key");
+    }
+    ERR_clear_error();
+    EVP_PKEY_free(key);
+    BIO_free(source);
     return rc;
 }

@@ -20,4 +20,10 @@ int gp__pem_check_certificates(const char *pem, const char *what, gp_error *err)
  */
 int gp__pem_check_pair(const char *key, const char *chain, const char *whose, gp_error *err);
 
+/*
+ * |*out| is the private key |pem| without its encryption, to be wiped and freed by the caller. One that
+ * is not encrypted needs no |password|. Returns: 0, GP_EINVAL or GP_ENOMEM.
+ */
+int gp__pem_decrypt_key(char **out, const char *pem, const char *password, gp_error *err);
+
 #endif

@@ -73,6 +73,26 @@ report_invalid(gp__text list, gp_version_note *note, void *ctx)
     }
 }
 
+/* The host refuses what is served then, and knows one version of ours: this names all of them. */
+static void
+report_mismatch(const int *versions, size_t count, gp__text list, int chosen, gp_version_note *note,
+                void *ctx)
+{
+    char quoted[GP__QUOTED];
+    gp__buf text = GP__BUF_INIT;
+    int rc = gp__buf_printf(&text, "no version in common: the host speaks %s, this plugin",
+                            gp__quote(quoted, list.data, list.len));
+
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        rc = gp__buf_printf(&text, i > 0 ? ", %d" : " %d", versions[i]);
+    }
+    if (rc == 0 && gp__buf_printf(&text, "; it serves %d", chosen) == 0 &&
+        gp__buf_append(&text, "", 1) == 0) {
+        note(ctx, text.data);
+    }
+    gp__buf_release(&text);
+}
+
 static bool
 lists(gp__text list, int version)
 {
@@ -108,6 +128,9 @@ gp_version_choose(int *out, const int *versions, size_t count, const char *liste
             *out = versions[i];
         }
         found = found || match;
+    }
+    if (!found && list.len > 0 && note != NULL) {
+        report_mismatch(versions, count, list, *out, note, ctx);
     }
     return found ? 1 : 0;
 }

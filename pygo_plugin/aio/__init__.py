@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, Union
 
     from .. import _core
+    from ._broker import Broker
     from ._client import Client
     from ._errors import EOF, AioRpcError
     from ._plugin import Server, serve
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     # plugins
+    "Broker",
     "Client",
     "Server",
     "serve",
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Broker": "_broker",
     "Client": "_client",
     "Server": "_plugin",
     "serve": "_plugin",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from .._abstract import Abstract
+from .._core import LoopFuture
+from ._loops import UNBROKEN
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,21 +32,10 @@ class Call(_core.AsyncCall, Abstract):
     Cancelling a task that waits for the call cancels the call.
     """
 
-    _loop: asyncio.AbstractEventLoop
-    _ended: asyncio.Future[bool]  # by the core; cancelled with the task that awaits it
     _final: _core._CallStatus | None = None
     _locally = False  # cancelled from this side
-    _arrived: asyncio.Future[bool] | None = None  # initial metadata
+    _arrived: _core.LoopFuture | None = None  # initial metadata
     _callbacks: list[Callable[[Any], Any]] | None = None  # None: none were ever added
-    _channel: _core.Channel
-
-    def _begin(
-        self, loop: asyncio.AbstractEventLoop, channel: _core.Channel, keep: bool = False
-    ) -> None:
-        self._loop = loop
-        self._channel = channel
-        self._ended = ended = loop.create_future()
-        self._on_done(ended, keep)
 
     def cancel(self) -> bool:
         """End the call with CANCELLED; False if it has ended."""
@@ -91,7 +82,7 @@ class Call(_core.AsyncCall, Abstract):
 
         if not self.done():
             if self._arrived is None:
-                self._arrived = self._loop.create_future()
+                self._arrived = LoopFuture(self._loop)
                 self._on_metadata(self._arrived)
             await asyncio.wait((self._arrived, self._ended), return_when=asyncio.FIRST_COMPLETED)
         return metadata(() if self._locally else self._metadata())
@@ -124,7 +115,7 @@ class Call(_core.AsyncCall, Abstract):
             state = self._channel.state(True)
             if state == _READY:
                 return
-            changed = self._loop.create_future()
+            changed = LoopFuture(self._loop)
             self._channel._watch_state(state, queue_of(self._loop), changed)
             await asyncio.wait((changed, self._ended), return_when=asyncio.FIRST_COMPLETED)
         await self._raise_for_status()
@@ -170,8 +161,6 @@ class Call(_core.AsyncCall, Abstract):
 class _OneReply(Call):
     """A call with one reply, which awaiting it gives."""
 
-    _reply: Any
-
     def __await__(self) -> Generator[Any, None, Any]:
         ended = self._ended
         if not ended.done():
@@ -180,21 +169,19 @@ class _OneReply(Call):
             except asyncio.CancelledError:
                 self.cancel()
                 raise
-        status = self._status_now()
-        if self._locally:
-            raise asyncio.CancelledError
-        if status[0] != 0:
+        if self._locally or ended.cancelled() or self._code() != 0:
+            status = self._status_now()
+            if self._locally:
+                raise asyncio.CancelledError
             raise self._error(status)
-        # The reply is taken out of the core once, and kept for who awaits again.
-        if "_reply" not in self.__dict__:
-            self._reply = self._take_reply()
-        return self._reply
+        return self._the_reply()
 
 
 class _Replies(Call):
     """A call whose replies are iterated over, or read one by one. Dropping it cancels it."""
 
-    _reading: asyncio.Future[Any] | None = None
+    _reading: LoopFuture | None = None
+    _unbroken = 0  # replies that were there at once
     _iterated: bool | None = None  # or read; None: neither yet
 
     def __aiter__(self) -> Self:
@@ -235,9 +222,13 @@ class _Replies(Call):
             raise asyncio.InvalidStateError("another task is reading from this RPC")
         if self._locally:
             return _END
-        self._reading = future = self._loop.create_future()
+        self._reading = future = LoopFuture(self._loop)
         self._receive(future, _END)
         try:
+            if future.done():  # at once, because the connection has brought it before
+                self._unbroken += 1
+                if self._unbroken % UNBROKEN == 0:
+                    await asyncio.sleep(0)
             return await future
         except asyncio.CancelledError:
             self.cancel()
@@ -253,7 +244,8 @@ class _Requests(Call):
     _outbox: _core.AsyncSender
     _written = False  # by write(), that is, not by an iterator
     _half_closed = False
-    _sending: asyncio.Future[bool] | None = None
+    _sending: LoopFuture | None = None
+    _unsuspended = 0  # requests whose write() had nothing to wait for
 
     def _feed_from(self, requests: Any) -> None:
         self._outbox = sender = self._sender()
@@ -274,7 +266,7 @@ class _Requests(Call):
             raise asyncio.InvalidStateError(_FINISHED)
         if self._half_closed:
             raise asyncio.InvalidStateError(_HALF_CLOSED)
-        future = self._loop.create_future()
+        future = LoopFuture(self._loop)
         await self._sent(self._outbox.send(request, future), future)
 
     async def done_writing(self) -> None:
@@ -285,7 +277,7 @@ class _Requests(Call):
         if self._half_closed or self.done():
             return
         self._half_closed = True
-        future = self._loop.create_future()
+        future = LoopFuture(self._loop)
         await self._sent(self._outbox.close(future), future)
 
     def _use_writes(self) -> None:
@@ -294,15 +286,20 @@ class _Requests(Call):
 
             raise usage_error(_MIXED)
 
-    async def _sent(self, started: bool, future: asyncio.Future[bool]) -> None:
+    async def _sent(self, started: bool, future: LoopFuture) -> None:
+        sent = False
         if started:
             self._sending = future
             try:
-                await future
+                if future.done():
+                    self._unsuspended += 1
+                    if self._unsuspended % UNBROKEN == 0:
+                        await asyncio.sleep(0)
+                sent = await future
             except asyncio.CancelledError:
                 self.cancel()
                 raise
-        if not started or self.done():
+        if not sent:
             await self._raise_for_status()
 
 
@@ -333,9 +330,19 @@ class StreamStreamCall(_Requests, _Replies):
 async def _feed(sender: _core.AsyncSender, requests: Any, loop: asyncio.AbstractEventLoop) -> None:
     """Send what `requests` yields."""
 
+    unsuspended = 0
+
     async def send(request: Any) -> bool:
-        future = loop.create_future()
-        return sender.send(request, future) and await future
+        nonlocal unsuspended
+        future = LoopFuture(loop)
+        if not sender.send(request, future):
+            return False
+        if future.done():
+            unsuspended += 1
+            if unsuspended % UNBROKEN == 0:
+                await asyncio.sleep(0)
+        sent: bool = await future
+        return sent
 
     try:
         if isinstance(requests, AsyncIterable):
@@ -355,4 +362,4 @@ async def _feed(sender: _core.AsyncSender, requests: Any, loop: asyncio.Abstract
             raise
         _core.unraisable(error, requests)
     else:
-        sender.close(loop.create_future())
+        sender.close(LoopFuture(loop))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _channel, _core
 from .._abstract import Abstract
 from ..errors import ClosedError
-from ._calls import Call, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
+from ._calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from ._loops import queue_of, running_loop
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ _SHUTDOWN = 4
 
 class _MultiCallable:
     """One method of a channel, to be called."""
+
+    _kind: type[Any]
+    _keep = False
 
     def __init__(self, channel: Channel, factory: str, method: str | bytes, *codec: Any) -> None:
         self._channel = channel
@@ -40,147 +43,95 @@ class _MultiCallable:
             return self
         return type(self)(self._channel, self._factory, method, *self._codec)
 
-    def _start(
-        self,
-        kind: type[Any],
-        keep: bool,
-        request: Any,
-        timeout: float | None,
-        metadata: Any,
-        credentials: Any,
-        wait_for_ready: bool | None,
-        compression: int | None,
-    ) -> Any:
+    def _intercepted(self, request: Any, options: Sequence[Any]) -> Any:
+        from . import _interceptors
+
+        return getattr(_interceptors, f"Intercepted{self._kind.__name__}")(self, request, options)
+
+    def _start(self, request: Any, *options: Any) -> Any:
         loop = running_loop()
         channel = self._channel
         if channel._closed:
             raise ClosedError("the channel is closed")
-        call = self._begin(
-            kind,
-            queue_of(loop),
-            request,
-            timeout,
-            metadata,
-            credentials,
-            wait_for_ready,
-            compression,
-        )
-        call._begin(loop, channel._core, keep)
-        channel._calls.add(call)
+        return self._begin(self._kind, channel._queue_of(loop), loop, self._keep, request, *options)
+
+
+class _OneRequest(_MultiCallable):
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> Any:
+        """Start a call: one to `await`, or to iterate over where replies are a stream.
+
+        `timeout` is in seconds.
+        """
+        if self._interceptors:
+            options = (timeout, metadata, credentials, wait_for_ready, compression)
+            return self._intercepted(request, options)
+        return self._start(request, timeout, metadata, credentials, wait_for_ready, compression)
+
+    def _run(self, request: Any, *options: Any) -> Any:
+        return self._start(request, *options)
+
+
+class _Requests(_MultiCallable):
+    def __call__(
+        self,
+        request_iterator: Any = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> Any:
+        """Start a call, with requests from an (async) iterable, or to be written with `write()`.
+
+        `timeout` is in seconds.
+        """
+        options = (timeout, metadata, credentials, wait_for_ready, compression)
+        if self._interceptors:
+            return self._intercepted(request_iterator, options)
+        return self._run(request_iterator, *options)
+
+    def _run(self, requests: Any, *options: Any) -> Any:
+        call = self._start(None, *options)
+        call._feed_from(requests)
         return call
 
 
-class UnaryUnaryMultiCallable(_MultiCallable, Abstract):
+class UnaryUnaryMultiCallable(_OneRequest, Abstract):
     """One request, one reply."""
 
     _implements = ("aio.UnaryUnaryMultiCallable",)
-
-    def __call__(
-        self,
-        request: Any,
-        *,
-        timeout: float | None = None,
-        metadata: Any = None,
-        credentials: Any = None,
-        wait_for_ready: bool | None = None,
-        compression: int | None = None,
-    ) -> Any:
-        """Start a call. `reply = await stub.Method(request)`; `timeout` is in seconds."""
-        options = (timeout, metadata, credentials, wait_for_ready, compression)
-        if self._interceptors:
-            from ._interceptors import InterceptedUnaryUnaryCall
-
-            return InterceptedUnaryUnaryCall(self, request, options)
-        return self._run(request, *options)
-
-    def _run(self, request: Any, *options: Any) -> UnaryUnaryCall:
-        # It has an end of its own: it goes on although nobody holds the call.
-        call: UnaryUnaryCall = self._start(UnaryUnaryCall, True, request, *options)
-        return call
+    _kind = UnaryUnaryCall
+    _keep = True  # a call has an end of its own: it goes on although nobody holds it
 
 
-class UnaryStreamMultiCallable(_MultiCallable, Abstract):
+class UnaryStreamMultiCallable(_OneRequest, Abstract):
     """One request, a stream of replies."""
 
     _implements = ("aio.UnaryStreamMultiCallable",)
-
-    def __call__(
-        self,
-        request: Any,
-        *,
-        timeout: float | None = None,
-        metadata: Any = None,
-        credentials: Any = None,
-        wait_for_ready: bool | None = None,
-        compression: int | None = None,
-    ) -> Any:
-        """Start a call. `async for reply in stub.Method(request)`; `timeout` is in seconds."""
-        options = (timeout, metadata, credentials, wait_for_ready, compression)
-        if self._interceptors:
-            from ._interceptors import InterceptedUnaryStreamCall
-
-            return InterceptedUnaryStreamCall(self, request, options)
-        return self._run(request, *options)
-
-    def _run(self, request: Any, *options: Any) -> UnaryStreamCall:
-        call: UnaryStreamCall = self._start(UnaryStreamCall, False, request, *options)
-        return call
+    _kind = UnaryStreamCall
 
 
-class StreamUnaryMultiCallable(_MultiCallable, Abstract):
+class StreamUnaryMultiCallable(_Requests, Abstract):
     """A stream of requests, one reply."""
 
     _implements = ("aio.StreamUnaryMultiCallable",)
-
-    def __call__(
-        self,
-        request_iterator: Any = None,
-        timeout: float | None = None,
-        metadata: Any = None,
-        credentials: Any = None,
-        wait_for_ready: bool | None = None,
-        compression: int | None = None,
-    ) -> Any:
-        """Start a call, with requests from an (async) iterable, or to be written with `write()`."""
-        options = (timeout, metadata, credentials, wait_for_ready, compression)
-        if self._interceptors:
-            from ._interceptors import InterceptedStreamUnaryCall
-
-            return InterceptedStreamUnaryCall(self, request_iterator, options)
-        return self._run(request_iterator, *options)
-
-    def _run(self, requests: Any, *options: Any) -> StreamUnaryCall:
-        call: StreamUnaryCall = self._start(StreamUnaryCall, False, None, *options)
-        call._feed_from(requests)
-        return call
+    _kind = StreamUnaryCall
 
 
-class StreamStreamMultiCallable(_MultiCallable, Abstract):
+class StreamStreamMultiCallable(_Requests, Abstract):
     """Streams both ways."""
 
     _implements = ("aio.StreamStreamMultiCallable",)
-
-    def __call__(
-        self,
-        request_iterator: Any = None,
-        timeout: float | None = None,
-        metadata: Any = None,
-        credentials: Any = None,
-        wait_for_ready: bool | None = None,
-        compression: int | None = None,
-    ) -> Any:
-        """Start a call, with requests from an (async) iterable, or to be written with `write()`."""
-        options = (timeout, metadata, credentials, wait_for_ready, compression)
-        if self._interceptors:
-            from ._interceptors import InterceptedStreamStreamCall
-
-            return InterceptedStreamStreamCall(self, request_iterator, options)
-        return self._run(request_iterator, *options)
-
-    def _run(self, requests: Any, *options: Any) -> StreamStreamCall:
-        call: StreamStreamCall = self._start(StreamStreamCall, False, None, *options)
-        call._feed_from(requests)
-        return call
+    _kind = StreamStreamCall
 
 
 # Which kind of interceptor sees the calls of which arity: by the method that it has.
@@ -204,7 +155,7 @@ class Channel(Abstract):
     def __init__(self, core: _core.Channel, interceptors: Iterable[Any] | None = None) -> None:
         self._core = core
         self._closed = False
-        self._calls: weakref.WeakSet[Call] = weakref.WeakSet()
+        self._last_queue: tuple[Any, Any] | None = None  # references to a loop and its queue
         self._watchers: set[asyncio.Future[bool]] = set()
         self._interceptors = tuple(interceptors or ())
         for interceptor in self._interceptors:
@@ -213,6 +164,15 @@ class Channel(Abstract):
                     f"an interceptor needs one of the methods {', '.join(_INTERCEPT.values())}, "
                     f"and {interceptor!r} has none"
                 )
+
+    def _queue_of(self, loop: asyncio.AbstractEventLoop) -> _core.LoopQueue:
+        """queue_of(loop), which usually is that of the last call."""
+        known = self._last_queue
+        queue = known[1]() if known is not None and known[0]() is loop else None
+        if queue is None:
+            queue = queue_of(loop)
+            self._last_queue = (weakref.ref(loop), weakref.ref(queue))
+        return queue
 
     def _interceptors_of(self, kind: type[_MultiCallable]) -> Sequence[Any]:
         found = (getattr(i, _INTERCEPT[kind], None) for i in self._interceptors)
@@ -300,7 +260,7 @@ class Channel(Abstract):
         if self._closed:
             return
         self._closed = True
-        running = [call for call in self._calls if not call.done()]
+        running = [call for call in self._core._async_calls() if not call.done()]
         if running and grace:
             ends = [call._ended for call in running]
             await asyncio.wait(ends, timeout=grace)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterable
+import contextlib
+import weakref
+from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from .. import client as _client
 from ..errors import ClosedError
 from ._channel import Channel
+from ._threads import in_thread
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..config import ReattachConfig
-
-_T = TypeVar("_T")
+    from ._broker import Broker
 
 
 class Client:
@@ -28,7 +29,8 @@ class Client:
             reply = await kv.Get(request)
 
     Takes what `pygo_plugin.Client` takes, and `interceptors` for the calls of its channels, of
-    grpc.aio's kinds. The plugin does not belong to a loop: several may use it.
+    grpc.aio's kinds. `on_exit` may be a coroutine function, and runs on the loop of the first
+    start. Otherwise the plugin does not belong to a loop: several may use it.
     """
 
     def __init__(
@@ -36,6 +38,18 @@ class Client:
     ) -> None:
         """Raises: ConfigError (a ValueError) when the options cannot be right."""
         self._client = _client.Client(cmd, **options)
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the first start
+        self._exit_task: asyncio.Future[Any] | None = None
+        if self._client._config.on_exit is not None:
+            owner = weakref.ref(self)
+
+            def tell(status: int | None) -> None:
+                client = owner()
+                if client is not None and client._loop is not None:
+                    with contextlib.suppress(RuntimeError):  # the loop has been closed
+                        client._loop.call_soon_threadsafe(client._tell_exit, status)
+
+            self._client._tell_exit = tell  # type: ignore[method-assign]
         self._interceptors = tuple(interceptors or ())
         self._channel: Channel | None = None
 
@@ -50,7 +64,9 @@ class Client:
         """
         if self._client.conn_endpoint():
             return self._client.start()
-        starting = asyncio.ensure_future(_in_thread(self._client.start))
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        starting = asyncio.ensure_future(in_thread(self._client.start))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -67,7 +83,7 @@ class Client:
 
         Idempotent. It is killed also if this is cancelled.
         """
-        await _in_thread(self._client.kill)
+        await in_thread(self._client.kill)
 
     def exited(self) -> bool:
         """Whether the plugin's process is gone, or `kill()` has been called."""
@@ -85,6 +101,12 @@ class Client:
     ) -> None:
         await self.kill()
 
+    def _tell_exit(self, status: int | None) -> None:
+        handler = self._client._config.on_exit
+        outcome = None if handler is None else handler(self, status)
+        if asyncio.iscoroutine(outcome):
+            self._exit_task = asyncio.ensure_future(outcome)
+
     # Use.
 
     async def dispense(self, name: str) -> Any:
@@ -101,7 +123,7 @@ class Client:
 
     async def ping(self, timeout: float = _client.PING_TIMEOUT) -> str:
         """Ask the plugin's health service: "" or what is wrong. Starts when needed."""
-        return await _in_thread(self._client.ping, timeout)
+        return await in_thread(self._client.ping, timeout)
 
     def new_channel(self) -> Channel:
         """A channel on the plugin's connection, for the caller to close.
@@ -121,6 +143,17 @@ class Client:
         if self._channel is None or self._client.exited():
             self._channel = self.new_channel()
         return self._channel
+
+    @property
+    def broker(self) -> Broker:
+        """What makes further connections to the plugin, in either direction; see docs/broker.md.
+
+        Raises: ClosedError before the start and after `kill()`.
+        """
+        from ._broker import Broker
+
+        broker: Broker = self._client._make_broker(Broker)
+        return broker
 
     # What is known once it has started.
 
@@ -164,42 +197,3 @@ class Client:
 
     def __repr__(self) -> str:
         return repr(self._client).replace("pygo_plugin.Client", "pygo_plugin.aio.Client", 1)
-
-
-async def _in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
-    """What the function returns, which blocks a thread of its own meanwhile.
-
-    Not the loop's executor: that may be busy, and asyncio.run() would wait for it at its end.
-    """
-    future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-    call = (future, function, arguments)
-    threading.Thread(target=_run, args=call, name="pygo-aio", daemon=True).start()
-    del call
-    try:
-        return await future
-    finally:
-        del future  # an error's traceback has this frame
-
-
-def _run(future: asyncio.Future[Any], function: Callable[..., Any], arguments: Any) -> None:
-    outcome: Any
-    failed = False
-    try:
-        outcome = function(*arguments)
-    except BaseException as error:
-        outcome, failed = error, True
-    try:
-        future.get_loop().call_soon_threadsafe(_settle, future, outcome, failed)
-    except RuntimeError:
-        pass  # the loop has been closed
-    finally:
-        del future, outcome, function, arguments  # an error's traceback has this frame
-
-
-def _settle(future: asyncio.Future[Any], outcome: Any, failed: bool) -> None:
-    if future.done():
-        return
-    if failed:
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)

@@ -9,6 +9,8 @@ import weakref
 from .. import _core, _exit
 from ..errors import ForkedError
 
+UNBROKEN = 32  # messages that are there at once, until others on the loop have their turn
+
 # Neither side is kept: the loop's reader owns the queue, which so ends when the loop is closed.
 _queues: weakref.WeakKeyDictionary[
     asyncio.AbstractEventLoop, weakref.ReferenceType[_core.LoopQueue]

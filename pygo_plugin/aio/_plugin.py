@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .. import server as _plugin_server
 from ..errors import ConfigError
 from ._server import Server as RpcServer
+from ._threads import in_thread
 
 if TYPE_CHECKING:
     from ..config import ServeConfig
@@ -27,6 +28,11 @@ class Server(_plugin_server.ServerBase):
         """
         return RpcServer(**opts)
 
+    def _broker_class(self) -> Any:
+        from ._broker import Broker
+
+        return Broker
+
     async def serve(self, wait: bool = False) -> bool:
         """Start to serve and print the handshake line; with `wait`, return when it is all over.
 
@@ -39,12 +45,9 @@ class Server(_plugin_server.ServerBase):
         server, leaving, line = opened
         try:
             await server.start()
-            _plugin_server._print_handshake(line)
+            self._serving(server, leaving, line)
         except (OSError, RuntimeError, ValueError) as error:
-            await server.stop(None)
-            leaving.leave(interrupts=True)
-            return self._fail(f"cannot serve: {error}")
-        self._server, self._leaving = server, leaving
+            return self._not_serving(server, leaving, error)
         if wait:
             await self._wait()
         return True
@@ -55,7 +58,10 @@ class Server(_plugin_server.ServerBase):
         None cancels them at once. Returns when all is over.
         """
         if self._server is not None and self._leaving is not None:
+            if self._ends_stdio_first(grace):
+                await in_thread(self._stdio.end)
             await self._server.stop(grace)
+            self._close_broker()
             self._leaving.leave(interrupts=True)
 
     def _stopper(self, server: Any) -> Any:
@@ -70,6 +76,8 @@ class Server(_plugin_server.ServerBase):
             await self._server.wait_for_termination()
             await self._server.stop(None)  # for the methods that are still running
         finally:
+            self._close_broker()
+            self._stdio.end()
             if self._leaving is not None:
                 self._leaving.leave(interrupts=False)
 
@@ -77,10 +85,12 @@ class Server(_plugin_server.ServerBase):
 async def serve(cfg: ServeConfig) -> None:
     """Serve until the host shuts the plugin down: `asyncio.run(aio.serve(config))`.
 
-    When it cannot serve, it says why on stderr and exits with status 1.
+    When it cannot serve, it says why on stderr and exits with status 1. In test mode it raises a
+    StartError instead.
     """
     server = Server(cfg)
     if not await server.serve():
-        _plugin_server._give_up(server.error_msg)
-    gc.freeze()  # see pygo_plugin.serve
+        _plugin_server._give_up(server.error_msg, cfg)
+    if cfg.test is None:
+        gc.freeze()  # see pygo_plugin.serve
     await server._wait()

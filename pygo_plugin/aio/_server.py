@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _core, _exit, _server
+from .._core import LoopFuture
 from ..errors import PluginError
-from ._loops import queue_of
+from ._loops import UNBROKEN, queue_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,30 +35,43 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
     _deserializer: Any
     _serializer: Any
     _over = False  # answered, or given up
-    _sending: asyncio.Future[bool] | None = None
-    _reading: asyncio.Future[Any] | None = None
-    _iterated: bool | None = None  # the requests, or read; None: neither yet
-    _then: list[Callable[[Any], Any]]
+    _sending: LoopFuture | None = None
+    _reading: LoopFuture | None = None
+    _unbroken = 0  # requests that were there at once
+    _writing = False  # something has been sent ahead of the end
+    _unsuspended = 0  # replies whose write() had nothing to wait for
+    _then: list[Callable[[Any], Any]] | None = None
+    _task: asyncio.Task[None]
+    _begun = False  # the task has
 
     async def read(self) -> Any:
         """The next request, or EOF."""
         from ._errors import EOF
 
-        self._use(iterated=False)
         request = await self._next()
         return EOF if request is _END else request
 
     async def write(self, message: Any) -> None:
-        """Send one reply. Waits until the next one may be sent."""
+        """Send one reply. Waits until the next one may be sent.
+
+        Raises: asyncio.CancelledError when the client has gone.
+        """
         await self._idle()
-        await self._started(self._send, self._serialized(message))
+        if not await self._started(self._send, self._serialized(message)):
+            # The task is about to be cancelled. A method that only writes must not keep the loop
+            # from getting to that.
+            raise asyncio.CancelledError
 
     async def send_initial_metadata(  # type: ignore[override]  # a coroutine here
         self, initial_metadata: Iterable[tuple[str, str | bytes]]
     ) -> None:
         """Send metadata ahead of the first reply."""
-        await self._idle()
-        if not await self._started(self._send_metadata, initial_metadata) and self.is_active():
+        await self._flushed()
+        if self._over:
+            raise asyncio.InvalidStateError("the call has been answered")
+        if not await self._started(self._send_metadata, initial_metadata):
+            if not self.is_active():
+                raise asyncio.CancelledError
             raise ValueError(
                 "initial metadata has been sent already, by an earlier call or with the first reply"
             )
@@ -94,24 +108,22 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
         """Have `callback(context)` called when the method is done with the call."""
         if self._over:
             callback(self)
+        elif self._then is None:
+            self._then = [callback]
         else:
             self._then.append(callback)
 
     # Inside.
 
-    def _use(self, iterated: bool) -> None:
-        if self._iterated is None:
-            self._iterated = iterated
-        elif self._iterated is not iterated:
-            from ._errors import usage_error
-
-            raise usage_error("the requests of one call are either iterated over or read, not both")
-
     async def _next(self) -> Any:
         if self._reading is not None and not self._reading.done():
             raise asyncio.InvalidStateError("another task is reading from this call")
-        self._reading = future = self._loop.create_future()
+        self._reading = future = LoopFuture(self._loop)
         self._receive(self._deserializer, future, _END)
+        if future.done():  # at once, because the connection has brought it before
+            self._unbroken += 1
+            if self._unbroken % UNBROKEN == 0:
+                await asyncio.sleep(0)
         request = await future
         if request is _END and self._was_cancelled():
             # The client went away in the middle: that is no end of its requests.
@@ -131,30 +143,45 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
         if self._over:
             raise asyncio.InvalidStateError("the call has been answered")
 
+    async def _flushed(self) -> None:
+        """Wait until everything has been sent."""
+        while self._sending is not None and not self._sending.done():
+            await asyncio.wait((self._sending,))
+        future = LoopFuture(self._loop)
+        if self._flush(future):
+            self._sending = future
+            await asyncio.wait((future,))
+
     async def _started(self, start: Callable[[Any, Any], bool], what: Any) -> bool:
-        future = self._loop.create_future()
+        future = LoopFuture(self._loop)
+        self._writing = True
         if not start(what, future):
             return False
+        if future.done():
+            self._unsuspended += 1
+            if self._unsuspended % UNBROKEN == 0:
+                await asyncio.sleep(0)
+            return True
         self._sending = future
         # Cancelling the task takes nothing back: the core goes on sending.
         await asyncio.shield(future)
         return True
 
     async def _end(self, message: bytes | None, code: int, details: str) -> None:
-        if self._sending is not None and not self._sending.done():
+        if self._writing:
             # The status must not overtake a reply that waits for flow control.
-            await asyncio.wait((self._sending,))
+            await self._flushed()
         self._over = True
         self._finish(message, code, details)
 
     def _run_callbacks(self) -> None:
         self._over = True
-        for callback in self._then:
+        callbacks, self._then = self._then or (), None
+        for callback in callbacks:
             try:
                 callback(self)
             except Exception as error:
                 _core.unraisable(error, callback)
-        self._then.clear()
 
 
 class _Requests:
@@ -164,7 +191,6 @@ class _Requests:
         self._context = context
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        self._context._use(iterated=True)
         return self
 
     async def __anext__(self) -> Any:
@@ -230,11 +256,11 @@ class Server(_server.ServerBase):
             await self._dispatcher.finished()
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
-        """Wait until the server has stopped, at most `timeout` seconds. Whether it has."""
+        """Wait until the server has stopped, at most `timeout` seconds. True if that ran out."""
         if self._terminated is None:
             raise PluginError("the server has not been started")
         done, _ = await asyncio.wait((self._terminated,), timeout=timeout)
-        return bool(done)
+        return not done
 
 
 class _Dispatcher:
@@ -245,9 +271,24 @@ class _Dispatcher:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        # What has been found out of the handlers of registered methods, which stay, by their ids.
+        self._known: dict[int, tuple[Any, Any]] = {}
 
-    def arrived(self, context: ServicerContext) -> None:
-        """A call is there. Called by the core, on the loop."""
+    def arrived(self, context: ServicerContext, handler: Any) -> None:
+        """A call is there, of a registered method if there is a handler. Called by the core."""
+        if handler is not None:
+            found = self._known.get(id(handler))
+            if found is None:
+                found = (handler, _coroutine_of(handler))
+                self._known[id(handler)] = found
+                if found[1] is not None and not handler.request_streaming:
+                    context._expect_one()
+            behavior = found[1]
+            if behavior is not None:
+                self._start(context, self._answer(context, handler, behavior))
+            else:
+                context._delegate(handler, not handler.request_streaming)
+            return
         if self.routes.interceptors:
             self._start(context, self._intercepted(context))
             return
@@ -268,12 +309,17 @@ class _Dispatcher:
 
     def _start(self, context: ServicerContext, coroutine: Any) -> None:
         context._loop = self.loop
-        context._then = []
-        task = self.loop.create_task(coroutine)
+        context._task = task = self.loop.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if not context._on_cancel(task.cancel):
-            task.cancel()
+        cancel = functools.partial(self._cancel, context)
+        if not context._on_cancel(cancel):
+            cancel()
+
+    def _cancel(self, context: ServicerContext) -> None:
+        """The call has ended before it was answered."""
+        if not context._begun:  # nor will it be: a task that is cancelled first never runs
+            self._tasks.discard(context._task)
+        context._task.cancel()
 
     async def _intercepted(self, context: ServicerContext) -> None:
         async def proceed(details: Any, index: int) -> Any:
@@ -283,26 +329,30 @@ class _Dispatcher:
                 )
             return self.routes._continue(details, index)
 
+        context._begun = True
         try:
             handler = await proceed(context._handler_details(), 0)
+            coroutine = self._serve(context, handler)
+            if coroutine is not None:
+                await coroutine
         except asyncio.CancelledError:
             context._give_up(_CANCELLED, "Cancelled")
             raise
         except Exception as error:
             _core.unraisable(error, self.routes.interceptors)
             context._finish(None, _UNKNOWN, "Exception in service handler!")
-            return
-        coroutine = self._serve(context, handler)
-        if coroutine is not None:
-            await coroutine
+        finally:
+            self._tasks.discard(context._task)
 
     def _serve(self, context: ServicerContext, handler: Any) -> Any:
         """What answers the call; None if that is nothing for the loop, or has been done."""
         if handler is None:
             context._finish(None, _UNIMPLEMENTED, "Method not found!")
             return None
-        behavior = _behavior(handler)
-        if _is_async(behavior):
+        behavior = _coroutine_of(handler)
+        if behavior is not None:
+            if not handler.request_streaming:
+                context._expect_one()
             return self._answer(context, handler, behavior)
         context._delegate(handler, not handler.request_streaming)
         return None
@@ -310,14 +360,19 @@ class _Dispatcher:
     async def _answer(
         self, context: ServicerContext, handler: Any, behavior: Callable[..., Any]
     ) -> None:
-        if not handler.request_streaming:
-            context._expect_one()
+        context._begun = True
         context._deserializer = handler.request_deserializer
         context._serializer = handler.response_serializer
         doing = "Exception deserializing request!"
         code = _INTERNAL
         try:
-            argument = _Requests(context) if handler.request_streaming else await context._next()
+            argument: Any
+            if handler.request_streaming:
+                argument = _Requests(context)
+            else:
+                argument = context._take_first(handler.request_deserializer, _END)
+                if argument is _END:
+                    argument = await context._next()
             if argument is _END:
                 doing = "the method requires exactly one request message"
                 await context._end(None, _UNIMPLEMENTED, doing)
@@ -328,7 +383,10 @@ class _Dispatcher:
                 reply = await result
                 doing, code = "Failed to serialize response!", _INTERNAL
                 data = context._serialized(reply)
-                await context._end(data, _OK, "")
+                if context._writing:
+                    await context._flushed()
+                context._over = True
+                context._finish(data, _OK, "")
             else:
                 if hasattr(result, "__aiter__"):
                     doing = "Exception iterating responses"
@@ -336,11 +394,15 @@ class _Dispatcher:
                 else:
                     await result
                 await context._end(None, _OK, "")
+        except GeneratorExit:  # the loop is gone, and nothing can be awaited any more
+            context._give_up(_CANCELLED, "Cancelled")
+            raise
         except BaseException as error:
             await self._failed(context, error, code, doing)
             if not isinstance(error, Exception):
                 raise
         finally:
+            self._tasks.discard(context._task)  # a callback would cost the loop another round
             context._run_callbacks()
 
     async def _failed(
@@ -358,17 +420,26 @@ class _Dispatcher:
 
 
 async def _send_all(context: ServicerContext, replies: Any) -> None:
+    close = getattr(replies, "aclose", None)
     try:
         async for reply in replies:
             await context.write(reply)
+    except GeneratorExit:
+        close = None
+        raise
     finally:
-        close = getattr(replies, "aclose", None)
         if close is not None:
             await close()
 
 
 def _number(code: Any) -> Any:
     return getattr(code, "value", (code,))[0]
+
+
+def _coroutine_of(handler: Any) -> Any:
+    """What is to run on the loop; None: the method has no coroutine."""
+    behavior = _behavior(handler)
+    return behavior if _is_async(behavior) else None
 
 
 def _behavior(handler: Any) -> Any:

@@ -37,7 +37,7 @@ as_root() {
 
 BUILD_PACKAGES=(gcc libc6-dev make pkg-config protobuf-c-compiler
     libgrpc-dev libprotobuf-c-dev libssl-dev libjansson-dev ca-certificates)
-TEST_PACKAGES=(clang libcmocka-dev valgrind)
+TEST_PACKAGES=(clang libcmocka-dev valgrind bubblewrap podman runc)
 
 is_installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null)" = installed ]
@@ -138,10 +138,13 @@ setup_venv() {
 # Those of the examples stand beside them too, so that they run as they are.
 setup_protos() {
     local protos stamp=build/proto/stamp now
-    protos=(examples/kv/kv.proto examples/greeter/greeter.proto tests/proto/probe.proto proto/*.proto)
-    now=$(fingerprint "${protos[@]}" "$VENV/requirements.stamp")
+    protos=(examples/kv/kv.proto examples/greeter/greeter.proto tests/proto/*.proto proto/*.proto)
+    # Those whose messages alone are needed.
+    local examples=(examples/greeter/greeter examples/bidirectional/counter
+        examples/streaming/shout examples/upgrade/counter)
+    now=$(fingerprint "${protos[@]}" "${examples[@]/%/.proto}" "$VENV/requirements.stamp")
     if [ "$(cat "$stamp" 2> /dev/null)" = "$now" ] && [ -e examples/kv/kv_pb2.py ] &&
-        [ -e examples/greeter/greeter_pb2.py ]; then
+        ls "${examples[@]/%/_pb2.py}" > /dev/null 2>&1; then
         return
     fi
     say "generating Python from ${#protos[@]} protos"
@@ -151,7 +154,9 @@ setup_protos() {
         compile_proto "$proto" build/proto
     done
     compile_proto examples/kv/kv.proto examples/kv
-    compile_messages examples/greeter/greeter.proto examples/greeter
+    for proto in "${examples[@]/%/.proto}"; do
+        compile_messages "$proto" "$(dirname "$proto")"
+    done
     printf '%s\n' "$now" > "$stamp"
 }
 
@@ -216,17 +221,23 @@ setup_go() {
 # fails in a checkout that another user owns.
 go_build() {
     mkdir -p "$(dirname "${2}x")" # a path that ends in a slash is the directory itself
-    (cd "$1" && go build -buildvcs=false -o "$ROOT/$2" "$3")
+    (cd "$1" && go build -buildvcs=false -o "$ROOT/$2" "${@:3}")
 }
 
 setup_peers() {
     setup_go
     go_build tests/peers/go build/peers/ ./cmd/...
+    # For a container that holds nothing else.
+    CGO_ENABLED=0 go_build tests/peers/go build/peers/static/plugin ./cmd/plugin
+    make -s -C csrc -j2 peers
 }
 
 setup_go_example() {
     setup_go
     go_build examples/kv/plugin-go build/examples/kv-go .
+    # Static, for a container that holds nothing else.
+    CGO_ENABLED=0 go_build examples/bidirectional/go build/examples/counter-go/ ./plugin ./host
+    go_build examples/streaming/go build/examples/streaming-go/ ./plugin ./host
 }
 
 # ---- One set-up at a time ----------------------------------------------------------------------

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/thread.h"
+#include "gp/broker.h"
 #include "gp/call.h"
 #include "gp/channel.h"
 #include "gp/server.h"
@@ -31,15 +32,17 @@
 
 typedef struct fixture {
     gp_server *server;
+    gp_broker *broker; /* the plugin's side */
     gp_channel *channel;
     char target[64];
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    bool gate_open;     /* /t/Block may answer */
-    int inside;         /* handlers in /t/Block */
-    atomic_int overs;   /* on_over callbacks that ran */
-    atomic_int threads; /* threads that said goodbye */
-    bool released;      /* the server is gone to its last thread */
+    bool gate_open;        /* /t/Block may answer */
+    int inside;            /* handlers in /t/Block */
+    atomic_int overs;      /* on_over callbacks that ran */
+    atomic_int threads;    /* threads that said goodbye */
+    bool released;         /* the server is gone to its last thread */
+    gp_server_call *taken; /* by fixture_take, and by nobody since */
 } fixture;
 
 static inline gp_bytes
@@ -174,6 +177,35 @@ fixture_release(void *ctx)
     pthread_mutex_unlock(&self->lock);
 }
 
+/* Keeps one call for take_call(). */
+static inline void
+fixture_take(void *ctx, gp_server_call *call)
+{
+    fixture *self = ctx;
+
+    pthread_mutex_lock(&self->lock);
+    self->taken = call;
+    pthread_cond_broadcast(&self->changed);
+    pthread_mutex_unlock(&self->lock);
+}
+
+/* The next call of a server that hands its calls over. */
+static inline gp_server_call *
+take_call(fixture *self)
+{
+    int64_t deadline = gp__deadline_in(20000);
+    gp_server_call *call;
+
+    pthread_mutex_lock(&self->lock);
+    while (self->taken == NULL) {
+        assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
+    }
+    call = self->taken;
+    self->taken = NULL;
+    pthread_mutex_unlock(&self->lock);
+    return call;
+}
+
 static inline void
 open_gate(fixture *self)
 {
@@ -197,12 +229,13 @@ wait_inside(fixture *self, int count)
 }
 
 static inline void
-fixture_start(fixture *self, int max_workers, int max_concurrent)
+fixture_open(fixture *self, int max_workers, int max_concurrent,
+             void (*take)(void *ctx, gp_server_call *call))
 {
     static atomic_int number;
     gp_error err = GP_ERROR_INIT;
     gp_server_options options = {
-        .handler = {fixture_begin, fixture_run, fixture_thread_exit, fixture_release},
+        .handler = {fixture_begin, fixture_run, fixture_thread_exit, fixture_release, take},
         .handler_ctx = self,
         .max_workers = max_workers,
         .max_concurrent = max_concurrent,
@@ -216,9 +249,16 @@ fixture_start(fixture *self, int max_workers, int max_concurrent)
     assert_int_equal(gp_server_new(&self->server, &options, &err), 0);
     assert_int_equal(gp_server_add_health(self->server, "plugin", &err), 0);
     assert_int_equal(gp_server_add_controller(self->server, 2000, &err), 0);
+    assert_int_equal(gp_server_add_broker(self->server, NULL, NULL, &self->broker, &err), 0);
     assert_int_equal(gp_server_listen(self->server, self->target, NULL, &err), 0);
     assert_int_equal(gp_server_start(self->server, &err), 0);
     assert_int_equal(gp_channel_open(&self->channel, self->target, NULL, &err), 0);
+}
+
+static inline void
+fixture_start(fixture *self, int max_workers, int max_concurrent)
+{
+    fixture_open(self, max_workers, max_concurrent, NULL);
 }
 
 static inline void
@@ -233,6 +273,7 @@ fixture_stop(fixture *self)
     assert_int_equal(gp_server_join(self->server, 20000, NULL), 0);
     assert_true(atomic_load(&self->threads) > 0);
     gp_server_release(self->server);
+    gp_broker_unref(self->broker);
     pthread_mutex_lock(&self->lock);
     while (!self->released) {
         assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);

@@ -12,32 +12,77 @@
 
 /* ---- Allocation ---- */
 
+/*
+ * The blocks that are there are remembered one by one: threads of an earlier test may still free
+ * what that one allocated, which is none of the present one's business.
+ */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t freed;
+    bool ready;
+    void **blocks;
+    size_t count;
+    size_t capacity;
+} living = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
 static atomic_long made;
-static atomic_long living;
 static atomic_long failures;
 static atomic_long fail_at;
+
+static void
+remember_block(void *ptr)
+{
+    if (living.count == living.capacity) {
+        living.capacity = living.capacity > 0 ? 2 * living.capacity : 256;
+        living.blocks = realloc(living.blocks, living.capacity * sizeof(*living.blocks));
+        if (living.blocks == NULL) {
+            abort();
+        }
+    }
+    living.blocks[living.count++] = ptr;
+}
+
+/* False if |ptr| is not from this test. The newest are looked at first: they go first. */
+static bool
+forget_block(const void *ptr)
+{
+    for (size_t i = living.count; i-- > 0;) {
+        if (living.blocks[i] == ptr) {
+            living.blocks[i] = living.blocks[--living.count];
+            pthread_cond_broadcast(&living.freed);
+            return true;
+        }
+    }
+    return false;
+}
 
 static void *
 counting_realloc(void *ptr, size_t size)
 {
     void *result;
+    bool ours;
 
     if (atomic_fetch_add(&made, 1) == atomic_load(&fail_at)) {
         atomic_fetch_add(&failures, 1);
         return NULL;
     }
+    pthread_mutex_lock(&living.lock);
+    ours = ptr == NULL || forget_block(ptr);
     result = realloc(ptr, size);
-    if (ptr == NULL && result != NULL) {
-        atomic_fetch_add(&living, 1);
+    if (ours && (result != NULL || ptr != NULL)) {
+        remember_block(result != NULL ? result : ptr);
     }
+    pthread_mutex_unlock(&living.lock);
     return result;
 }
 
 static void
 counting_free(void *ptr)
 {
-    atomic_fetch_sub(&living, 1);
+    pthread_mutex_lock(&living.lock);
+    (void)forget_block(ptr);
     free(ptr);
+    pthread_mutex_unlock(&living.lock);
 }
 
 void
@@ -45,8 +90,14 @@ alloc_begin(long failing)
 {
     static const gp__allocator counting = {counting_realloc, counting_free};
 
+    if (!living.ready) {
+        assert_int_equal(gp__cond_init(&living.freed), 0);
+        living.ready = true;
+    }
+    pthread_mutex_lock(&living.lock);
+    living.count = 0;
+    pthread_mutex_unlock(&living.lock);
     atomic_store(&made, 0);
-    atomic_store(&living, 0);
     atomic_store(&failures, 0);
     atomic_store(&fail_at, failing);
     gp__set_allocator(&counting);
@@ -55,8 +106,16 @@ alloc_begin(long failing)
 long
 alloc_end(void)
 {
+    int64_t deadline = patience();
+    size_t left;
+
+    pthread_mutex_lock(&living.lock);
+    while (living.count > 0 && gp__cond_wait_until(&living.freed, &living.lock, deadline) == 0) {
+    }
+    left = living.count;
+    pthread_mutex_unlock(&living.lock);
     gp__set_allocator(NULL);
-    assert_int_equal(atomic_load(&living), 0);
+    assert_int_equal(left, 0);
     return atomic_load(&made);
 }
 

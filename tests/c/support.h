@@ -26,7 +26,10 @@
 /* Count what is allocated from now on; allocation number |failing| (from 0) fails, negative: none. */
 void alloc_begin(long failing);
 
-/* Back to the C library. Returns how many allocations there were; fails the test if any is left. */
+/*
+ * Wait until all of them are freed (a thread of the library may be at it), and go back to the C
+ * library. Returns how many allocations there were; fails the test if any stays.
+ */
 long alloc_end(void);
 
 /* How many of the allocations so far have failed. */

@@ -1,87 +1,8 @@
 #include "rpc_fixture.h"
 
-#include <openssl/bio.h>
-#include <openssl/ec.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
-#include <openssl/x509v3.h>
-
 #include "base/alloc.h"
 #include "gp/credentials.h"
-
-/* ---- Certificates ---- */
-
-typedef struct identity {
-    EVP_PKEY *key;
-    X509 *certificate;
-    char *key_pem;
-    char *certificate_pem;
-} identity;
-
-static char *
-bio_text(BIO *bio)
-{
-    char *data;
-    long len = BIO_get_mem_data(bio, &data);
-    char *copy = gp__memdup(data, (size_t)len);
-
-    BIO_free(bio);
-    return copy;
-}
-
-static EVP_PKEY *
-new_key(void)
-{
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_id(EVP_PKEY_EC, NULL);
-    EVP_PKEY *key = NULL;
-
-    assert_int_equal(EVP_PKEY_keygen_init(context), 1);
-    assert_int_equal(EVP_PKEY_CTX_set_ec_paramgen_curve_nid(context, NID_X9_62_prime256v1), 1);
-    assert_int_equal(EVP_PKEY_keygen(context, &key), 1);
-    EVP_PKEY_CTX_free(context);
-    return key;
-}
-
-/* A certificate for localhost, named |name|, by |issuer|; its own if that is NULL. */
-static identity
-issue(const char *name, const identity *issuer)
-{
-    static long serial = 1;
-    identity made = {.key = new_key(), .certificate = X509_new()};
-    X509_NAME *subject = X509_get_subject_name(made.certificate);
-    X509_EXTENSION *extension =
-        issuer == NULL ? X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints, "critical,CA:TRUE")
-                       : X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, "DNS:localhost");
-    BIO *bio;
-
-    X509_set_version(made.certificate, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(made.certificate), serial++);
-    X509_gmtime_adj(X509_getm_notBefore(made.certificate), -3600);
-    X509_gmtime_adj(X509_getm_notAfter(made.certificate), 3600);
-    X509_set_pubkey(made.certificate, made.key);
-    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
-    X509_set_issuer_name(made.certificate,
-                         issuer != NULL ? X509_get_subject_name(issuer->certificate) : subject);
-    X509_add_ext(made.certificate, extension, -1);
-    X509_EXTENSION_free(extension);
-    assert_true(X509_sign(made.certificate, issuer != NULL ? issuer->key : made.key, EVP_sha256()) >
-                0);
-
-    bio = BIO_new(BIO_s_mem());
-    PEM_write_bio_PrivateKey(bio, made.key, NULL, NULL, 0, NULL, NULL);
-    made.key_pem = bio_text(bio);
-    bio = BIO_new(BIO_s_mem());
-    PEM_write_bio_X509(bio, made.certificate);
-    made.certificate_pem = bio_text(bio);
-    return made;
-}
-
-static gp_key_pair
-pair_of(const identity *of)
-{
-    return (gp_key_pair){of->key_pem, of->certificate_pem};
-}
+#include "identity.h"
 
 static identity authority;
 static identity server_identity;
@@ -92,25 +13,21 @@ static int
 make_identities(void **state)
 {
     (void)state;
-    authority = issue("authority", NULL);
-    server_identity = issue("server", &authority);
-    client_identity = issue("client", &authority);
-    stranger = issue("stranger", NULL);
+    authority = identity_issue("authority", NULL);
+    server_identity = identity_issue("server", &authority);
+    client_identity = identity_issue("client", &authority);
+    stranger = identity_issue("stranger", NULL);
     return 0;
 }
 
 static int
 free_identities(void **state)
 {
-    identity *all[] = {&authority, &server_identity, &client_identity, &stranger};
-
     (void)state;
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-        EVP_PKEY_free(all[i]->key);
-        X509_free(all[i]->certificate);
-        gp__free(all[i]->key_pem);
-        gp__free(all[i]->certificate_pem);
-    }
+    identity_release(&authority);
+    identity_release(&server_identity);
+    identity_release(&client_identity);
+    identity_release(&stranger);
     return 0;
 }
 
@@ -142,16 +59,40 @@ run_and_see(void *ctx, gp_server_call *call, void *data)
     fixture_run(ctx, call, data);
 }
 
+/*
+ * What the handler has seen of the call before, whose reply is there: the lock tells ThreadSanitizer the
+ * order of things, which it cannot see through a socket.
+ */
+static const gp_auth_context *
+last_client(void)
+{
+    const gp_auth_context *client;
+
+    pthread_mutex_lock(&seen_lock);
+    client = seen;
+    pthread_mutex_unlock(&seen_lock);
+    return client;
+}
+
+static const char *
+last_token(void)
+{
+    pthread_mutex_lock(&seen_lock);
+    pthread_mutex_unlock(&seen_lock);
+    return seen_token;
+}
+
 /* The values under |key|, separated by commas. */
 static const char *
 property(const char *key)
 {
     static char found[4096];
+    const gp_auth_context *client = last_client();
     size_t used = 0;
 
     found[0] = '\0';
-    for (size_t i = 0; i < seen->properties.count; i++) {
-        gp_metadatum item = seen->properties.items[i];
+    for (size_t i = 0; i < client->properties.count; i++) {
+        gp_metadatum item = client->properties.items[i];
 
         if (item.key.len == strlen(key) && memcmp(item.key.data, key, item.key.len) == 0) {
             used +=
@@ -165,7 +106,7 @@ property(const char *key)
 static void
 serve(fixture *self, bool require_client)
 {
-    gp_key_pair pair = pair_of(&server_identity);
+    gp_key_pair pair = identity_pair(&server_identity);
     gp_server_credentials *credentials;
     gp_error err = GP_ERROR_INIT;
     gp_server_options options = {
@@ -213,7 +154,7 @@ trusting(const identity *root, const identity *own)
     gp_key_pair pair;
 
     if (own != NULL) {
-        pair = pair_of(own);
+        pair = identity_pair(own);
     }
     assert_int_equal(gp_channel_credentials_ssl(&credentials, root->certificate_pem,
                                                 own != NULL ? &pair : NULL, NULL),
@@ -269,7 +210,7 @@ a_call_over_tls(void **state)
     serve(&self, false);
     connect_with(&self, trusting(&authority, NULL));
     assert_int_equal(echo(&self, NULL), 0);
-    assert_null(seen->identity_key);
+    assert_null(last_client()->identity_key);
     assert_string_equal(property("transport_security_type"), "ssl");
     stop(&self);
 }
@@ -283,8 +224,8 @@ a_call_between_two_that_know_each_other(void **state)
     serve(&self, true);
     connect_with(&self, trusting(&authority, &client_identity));
     assert_int_equal(echo(&self, NULL), 0);
-    assert_string_equal(seen->identity_key, "x509_subject_alternative_name");
-    assert_string_equal(property(seen->identity_key), "localhost");
+    assert_string_equal(last_client()->identity_key, "x509_subject_alternative_name");
+    assert_string_equal(property(last_client()->identity_key), "localhost");
     assert_string_equal(property("x509_common_name"), "client");
     assert_string_equal(property("x509_pem_cert"), client_identity.certificate_pem);
     stop(&self);
@@ -336,7 +277,7 @@ what_is_not_pem_is_refused(void **state)
     gp_key_pair swapped = {server_identity.certificate_pem, server_identity.certificate_pem};
     gp_key_pair garbage = {"-----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----\n",
                            server_identity.certificate_pem};
-    gp_key_pair good = pair_of(&server_identity);
+    gp_key_pair good = identity_pair(&server_identity);
 
     (void)state;
     expect_invalid(gp_channel_credentials_ssl(&channel, "", NULL, &err), &err, "no certificate");
@@ -374,7 +315,7 @@ a_token_is_a_header(void **state)
     connect_with(&self, trusting(&authority, NULL));
     assert_int_equal(gp_call_credentials_token(&token, "secret", &err), 0);
     assert_int_equal(echo(&self, token), 0);
-    assert_string_equal(seen_token, "Bearer secret");
+    assert_string_equal(last_token(), "Bearer secret");
     gp_call_credentials_free(token);
     expect_invalid(gp_call_credentials_token(&token, "a\nb", &err), &err, "printable ASCII");
     stop(&self);
@@ -472,7 +413,7 @@ plugins_give_metadata(void **state)
     connect_with(&self, composed);
     assert_int_equal(gp_call_credentials_compose(&both, first, second, NULL), 0);
     assert_int_equal(echo(&self, NULL), 0);
-    assert_string_equal(seen_token, "from the plugin");
+    assert_string_equal(last_token(), "from the plugin");
     assert_int_equal(atomic_load(&one.asked), 1);
     assert_int_equal(echo(&self, both), 0);
     assert_int_equal(atomic_load(&one.asked), 3);
@@ -481,6 +422,7 @@ plugins_give_metadata(void **state)
     gp_call_credentials_free(second);
     gp_call_credentials_free(both);
     stop(&self);
+    wait_released(&one);
     wait_released(&two);
 }
 
@@ -520,7 +462,7 @@ static void
 each_allocation_may_fail(void **state)
 {
     static const gp__allocator failing = {failing_realloc, free};
-    gp_key_pair pair = pair_of(&server_identity);
+    gp_key_pair pair = identity_pair(&server_identity);
     gp_auth_plugin made = {ask, release, &(plugin){.how = REFUSE}};
     gp_channel_credentials *channel;
     gp_server_credentials *server;

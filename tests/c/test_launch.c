@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "os/socket.h"
 #include "plugin/environment.h"
 #include "plugin/launch.h"
 #include "support.h"
@@ -49,7 +50,7 @@ prepare(launched *it, const char *script)
 static int
 launch_until(launched *it, const gp_interrupt *interrupt)
 {
-    int rc = gp__launch_spawn(&it->launch, &it->options, &it->err);
+    int rc = gp__launch_spawn(&it->launch, &it->options, NULL, NULL, &it->err);
 
     if (rc == 0) {
         rc = gp__launch_handshake(&it->launch, &it->endpoint, interrupt, &it->err);
@@ -203,7 +204,7 @@ environments(void **state)
     (void)state;
     prepare(&it, "");
     it.options.env = given;
-    env = gp__environment_make(&it.options);
+    env = gp__environment_make(&it.options, NULL, NULL);
     assert_non_null(env);
     for (size_t i = 0; expected[i] != NULL; i++) {
         assert_non_null(env[i]);
@@ -213,7 +214,7 @@ environments(void **state)
     gp__environment_free(env);
     it.options.env = NULL;
     it.options.cookie_key = "";
-    env = gp__environment_make(&it.options);
+    env = gp__environment_make(&it.options, NULL, NULL);
     assert_string_equal(env[0], "PLUGIN_MIN_PORT=10000");
     gp__environment_free(env);
     done(&it);
@@ -333,6 +334,34 @@ lines_that_are_no_handshake(void **state)
     done(&it);
 }
 
+/* The plugin serves already when it is refused, and is killed before it can tidy up. */
+static void
+sockets_of_the_refused(void **state)
+{
+    /* An unknown version, an unknown protocol, and two that cannot multiplex. */
+    static const char *const lines[][2] = {
+        {"1|2", "grpc"}, {"1|1", "netrpc"}, {"1|1", "grpc"}, {"1|1", "grpc||false"}};
+    struct stat status;
+    char script[400];
+    char path[200];
+    launched it;
+    int fd;
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s/refused", make_directory());
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        assert_int_equal(gp__socket_listen(&fd, "unix", path, NULL, NULL), 0);
+        close(fd);
+        snprintf(script, sizeof(script), "echo '%s|unix|%s|%s'; exec sleep 1000", lines[i][0], path,
+                 lines[i][1]);
+        prepare(&it, script);
+        it.options.multiplex = true;
+        assert_true(launch_until(&it, NULL) < 0);
+        assert_true(lstat(path, &status) < 0);
+        done(&it);
+    }
+}
+
 static void
 a_closed_stdout(void **state)
 {
@@ -425,6 +454,7 @@ main(void)
         cmocka_unit_test(in_any_chunks),
         cmocka_unit_test(without_a_newline_at_the_end),
         cmocka_unit_test(abstract_sockets),
+        cmocka_unit_test(sockets_of_the_refused),
         cmocka_unit_test(the_protocols_variables),
         cmocka_unit_test(environments),
         cmocka_unit_test(stdout_is_drained),

@@ -173,28 +173,35 @@ probing(void **state)
     gp_error err = GP_ERROR_INIT;
     char path[GP_LISTEN_PATH];
     char address[40];
+    int listener;
     int port;
     int fd;
 
     (void)state;
     assert_int_equal(gp_listen_path(path, make_directory(), NULL), 0);
-    assert_int_equal(gp__socket_probe("unix", path, patience(), NULL, &err), GP_EREATTACH);
+    assert_int_equal(gp__socket_probe("unix", path, NULL, patience(), NULL, &err), GP_EREATTACH);
     assert_non_null(strstr(gp_error_message(&err), "process not found"));
     fd = listen_unix(path);
-    assert_int_equal(gp__socket_probe("unix", path, patience(), NULL, &err), 0);
+    assert_int_equal(gp__socket_probe("unix", path, &listener, patience(), NULL, &err), 0);
+#ifndef GP_PORTABLE
+    assert_int_equal(listener, getpid());
+#endif
     close(fd);
-    assert_int_equal(gp__socket_probe("unix", path, patience(), NULL, &err), GP_EREATTACH);
+    assert_int_equal(gp__socket_probe("unix", path, NULL, patience(), NULL, &err), GP_EREATTACH);
     gp_listen_remove(path);
 
     fd = listen_tcp(&port);
     snprintf(address, sizeof(address), "127.0.0.1:%d", port);
-    assert_int_equal(gp__socket_probe("tcp", address, patience(), NULL, &err), 0);
+    assert_int_equal(gp__socket_probe("tcp", address, &listener, patience(), NULL, &err), 0);
+    assert_int_equal(listener, 0);
     snprintf(address, sizeof(address), "localhost:%d", port);
-    assert_int_equal(gp__socket_probe("tcp", address, patience(), NULL, &err), 0);
+    assert_int_equal(gp__socket_probe("tcp", address, NULL, patience(), NULL, &err), 0);
     close(fd);
-    assert_int_equal(gp__socket_probe("tcp", address, patience(), NULL, &err), GP_EREATTACH);
-    assert_int_equal(gp__socket_probe("tcp", "no port", patience(), NULL, &err), GP_EREATTACH);
-    assert_int_equal(gp__socket_probe("tcp", "[::zz]:1", patience(), NULL, &err), GP_EREATTACH);
+    assert_int_equal(gp__socket_probe("tcp", address, NULL, patience(), NULL, &err), GP_EREATTACH);
+    assert_int_equal(gp__socket_probe("tcp", "no port", NULL, patience(), NULL, &err),
+                     GP_EREATTACH);
+    assert_int_equal(gp__socket_probe("tcp", "[::zz]:1", NULL, patience(), NULL, &err),
+                     GP_EREATTACH);
     gp_error_release(&err);
 }
 
@@ -213,9 +220,9 @@ abstract_names(void **state)
                           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)len)),
                      0);
     assert_int_equal(listen(fd, 1), 0);
-    assert_int_equal(gp__socket_probe("unix", name, patience(), NULL, NULL), 0);
+    assert_int_equal(gp__socket_probe("unix", name, NULL, patience(), NULL, NULL), 0);
     close(fd);
-    assert_int_equal(gp__socket_probe("unix", name, patience(), NULL, NULL), GP_EREATTACH);
+    assert_int_equal(gp__socket_probe("unix", name, NULL, patience(), NULL, NULL), GP_EREATTACH);
 }
 
 static int

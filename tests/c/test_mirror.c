@@ -469,6 +469,7 @@ every_allocation_fails(void **state)
         assert_true(rc == 0 || rc == GP_ENOMEM);
         if (rc == 0) {
             gp__mirror_finish(mirror);
+            gp__mirror_add(mirror, "the host's"); /* the reader is through */
             assert_int_equal(gp__mirror_flush(mirror, patience(), NULL), 0);
             gp__mirror_close(mirror);
             recorder_await_released(&rec);
@@ -505,6 +506,35 @@ lost_lines_are_counted(void **state)
     gp__batch_free(batch);
 }
 
+/* Not of the plugin's: a WARNING for who wants those, between the plugin's lines. */
+static void
+a_line_of_the_hosts_own(void **state)
+{
+    gp__batch *batch = gp__batch_new();
+    mirrored it;
+    gp__lines lines;
+
+    (void)state;
+    gp__lines_init(&lines, 0);
+    gp__lines_feed(&lines, batch, "par", 3, GP_TRACE);
+    gp__lines_add(&lines, batch, "the host's", GP_TRACE);
+    gp__lines_feed(&lines, batch, "tial\n", 5, GP_TRACE);
+    assert_int_equal(batch->count, 2);
+    assert_int_equal(batch->records[0].level, GP_WARN);
+    assert_memory_equal(batch->records[0].message, "the host's", 10);
+    assert_memory_equal(batch->records[1].message, "partial", 7);
+    gp__lines_add(&lines, batch, "the host's", GP_ERROR);
+    assert_int_equal(batch->count, 2);
+    gp__lines_release(&lines);
+    gp__batch_free(batch);
+
+    open_with(&it, GP_TRACE, false, 0);
+    gp__mirror_add(it.mirror, "the host's");
+    recorder_await_count(&it.rec, 1);
+    assert_recorded(&it, 0, GP_WARN, "the host's");
+    close_mirrored(&it);
+}
+
 static int
 finish(void **state)
 {
@@ -531,6 +561,7 @@ main(void)
         cmocka_unit_test(shutdown_delivers_what_is_queued),
         cmocka_unit_test(chunks_make_no_difference),
         cmocka_unit_test(every_allocation_fails),
+        cmocka_unit_test(a_line_of_the_hosts_own),
         cmocka_unit_test(lost_lines_are_counted),
     };
 

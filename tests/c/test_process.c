@@ -1,8 +1,9 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -31,7 +32,7 @@ static int
 spawn_with(child *it, const char *const *argv, const char *const *env, const char *directory,
            gp_error *err)
 {
-    const gp__process_spec spec = {argv, env, directory};
+    const gp__process_spec spec = {.argv = argv, .env = env, .directory = directory};
 
     return gp__process_spawn(&it->process, &spec, &it->out, &it->err, err);
 }
@@ -174,7 +175,7 @@ standard_descriptors_may_be_closed(void **state)
     }
     {
         static const char *const argv[] = {"/bin/sh", "-c", "echo out; echo err >&2", NULL};
-        const gp__process_spec spec = {argv, (const char *const *)environ, NULL};
+        const gp__process_spec spec = {.argv = argv, .env = (const char *const *)environ};
         gp__process *process = NULL;
         char out[16] = "";
         int out_fd = -1;
@@ -421,7 +422,7 @@ dying(void **state)
     SHELL(&it, "exec sleep 1000");
     assert_int_equal(gp__process_inspect(it.process), GP__PROCESS_WELL);
     /* A dead child of ours that is not reaped yet, seen by one that only joined it. */
-    assert_int_equal(gp__process_attach(&joined, gp__process_pid(it.process), NULL), 0);
+    assert_int_equal(gp__process_attach(&joined, gp__process_pid(it.process), 0, NULL), 0);
     gp__process_kill(it.process);
     while (gp__process_inspect(joined) == GP__PROCESS_WELL) {
         sched_yield();
@@ -529,10 +530,14 @@ joining_a_process(void **state)
     (void)state;
     noticed_init(&seen);
     SHELL(&it, "exec sleep 1000");
-    assert_int_equal(gp__process_attach(&joined, gp__process_pid(it.process), NULL), 0);
+    assert_int_equal(gp__process_attach(&joined, gp__process_pid(it.process), 0, NULL), 0);
     assert_int_equal(gp__process_watch(joined, notice, &seen, NULL), 0);
     assert_false(gp__process_gone(joined));
     assert_int_equal(gp__process_wait(joined, gp__deadline_in(10), NULL), GP_ETIMEOUT);
+    gp__process_kill(joined); /* not before it is recognised */
+    assert_int_equal(gp__process_wait(joined, gp__deadline_in(10), NULL), GP_ETIMEOUT);
+    assert_false(gp__process_recognise(joined, getpid()));
+    assert_true(gp__process_recognise(joined, gp__process_pid(it.process)));
     gp__process_kill(joined);
     await_exit(&it);
     assert_int_equal(gp__process_status(it.process), -SIGKILL); /* whose child it is reaps it */
@@ -541,6 +546,57 @@ joining_a_process(void **state)
     assert_int_equal(gp__process_status(joined), GP_STATUS_UNKNOWN);
     gp__process_kill(joined);
     gp__process_unwatch(joined);
+    gp__process_unref(joined);
+    child_release(&it);
+}
+
+static void
+a_pid_with_its_start_time(void **state)
+{
+    gp_error err = GP_ERROR_INIT;
+    gp__process *joined;
+    unsigned long long started;
+    child it;
+
+    (void)state;
+    SHELL(&it, "exec sleep 1000");
+    started = gp__process_start_time(it.process);
+    assert_true(started > 0);
+    assert_int_equal(gp__process_attach(&joined, gp__process_pid(it.process), started + 1, &err),
+                     GP_EREATTACH);
+    assert_non_null(strstr(gp_error_message(&err), "another process"));
+    assert_int_equal(gp__process_attach(&joined, gp__process_pid(it.process), started, &err), 0);
+    assert_int_equal(gp__process_start_time(joined), started);
+    gp__process_kill(joined);
+    await_exit(&it);
+    assert_int_equal(gp__process_wait(joined, patience(), NULL), 0);
+    gp__process_unref(joined);
+    child_release(&it);
+    gp_error_release(&err);
+}
+
+/* A wrapper is what was launched, and what it runs is what listens. */
+static void
+a_descendant_is_recognised(void **state)
+{
+    gp__process *joined;
+    child it;
+    char line[32] = "";
+    size_t len = 0;
+
+    (void)state;
+    SHELL(&it, "sh -c 'echo $$; exec sleep 1000'; :");
+    while (strchr(line, '\n') == NULL) {
+        ssize_t got = read(it.out, line + len, sizeof(line) - 1 - len);
+
+        len += got > 0 ? (size_t)got : 0;
+        sched_yield();
+    }
+    assert_int_equal(gp__process_attach(&joined, gp__process_pid(it.process), 0, NULL), 0);
+    assert_true(gp__process_recognise(joined, atoi(line)));
+    gp__process_kill(joined);
+    await_exit(&it);
+    assert_int_equal(kill(atoi(line), SIGKILL), 0);
     gp__process_unref(joined);
     child_release(&it);
 }
@@ -558,11 +614,113 @@ joining_nobody(void **state)
     await_exit(&it);
     pid = gp__process_pid(it.process);
     child_release(&it);
-    assert_int_equal(gp__process_attach(&joined, pid, &err), GP_EREATTACH);
+    assert_int_equal(gp__process_attach(&joined, pid, 0, &err), GP_EREATTACH);
     assert_non_null(strstr(gp_error_message(&err), "process not found"));
-    assert_int_equal(gp__process_attach(&joined, 0, &err), GP_EREATTACH);
-    assert_int_equal(gp__process_attach(&joined, -1, &err), GP_EREATTACH);
+    assert_int_equal(gp__process_attach(&joined, 0, 0, &err), GP_EREATTACH);
+    assert_int_equal(gp__process_attach(&joined, -1, 0, &err), GP_EREATTACH);
     gp_error_release(&err);
+}
+
+/* ---- Elsewhere ---- */
+
+/* A runner of nothing: it has ended once somebody writes to |end|. */
+typedef struct nothing {
+    int end[2];
+    int fails;
+    int kills;
+    atomic_int releases; /* counted last, by whichever thread */
+} nothing;
+
+static int
+start_nothing(void *ctx, const char *const *env, int *out_fd, int *err_fd, gp_error *err)
+{
+    const nothing *it = ctx;
+
+    assert_string_equal(env[0], "A=b");
+    if (it->fails) {
+        return gp_error_set(err, GP_ESTART, "no luck");
+    }
+    *out_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    *err_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return 0;
+}
+
+static int
+wait_for_nothing(void *ctx)
+{
+    const nothing *it = ctx;
+    char status = 0;
+
+    assert_int_equal(read(it->end[0], &status, 1), 1);
+    return status;
+}
+
+static void
+kill_nothing(void *ctx)
+{
+    nothing *it = ctx;
+
+    it->kills++;
+    assert_int_equal(write(it->end[1], "\x07", 1), 1);
+}
+
+static void
+release_nothing(void *ctx)
+{
+    nothing *it = ctx;
+
+    gp__fd_close(&it->end[0]);
+    gp__fd_close(&it->end[1]);
+    atomic_fetch_add(&it->releases, 1);
+}
+
+static void
+run_by_a_runner(void **state)
+{
+    static const char *const env[] = {"A=b", NULL};
+
+    (void)state;
+    for (int fails = 0; fails < 2; fails++) {
+        nothing it = {.fails = fails};
+        const gp_runner runner = {.start = start_nothing,
+                                  .wait = wait_for_nothing,
+                                  .kill = kill_nothing,
+                                  .release = release_nothing,
+                                  .ctx = &it};
+        gp_error err = GP_ERROR_INIT;
+        gp__process *process;
+        child fds = {NULL, -1, -1};
+        noticed seen;
+        int rc;
+
+        noticed_init(&seen);
+        assert_int_equal(gp__fd_pipe(it.end, NULL), 0);
+        rc = gp__process_run(&process, &runner, env, &fds.out, &fds.err, &err);
+        assert_int_equal(rc, fails ? GP_ESTART : 0);
+        if (rc == 0) {
+            assert_ptr_equal(gp__process_runner(process)->ctx, &it);
+            assert_int_equal(gp__process_pid(process), -1);
+            assert_int_equal(gp__process_watch(process, notice, &seen, NULL), 0);
+            assert_false(gp__process_gone(process));
+            assert_int_equal(gp__process_wait(process, gp__deadline_in(10), NULL), GP_ETIMEOUT);
+            gp__process_kill(process);
+            gp__process_kill(process);
+            assert_int_equal(gp__process_wait(process, patience(), NULL), 0);
+            await_notice(&seen);
+            assert_int_equal(gp__process_status(process), 7);
+            gp__process_unwatch(process);
+            gp__process_unref(process);
+            gp__fd_close(&fds.out);
+            gp__fd_close(&fds.err);
+        }
+        /* The last reference may be that of a thread that is about to end. */
+        for (int64_t deadline = patience(); atomic_load(&it.releases) == 0;) {
+            assert_true(gp__now() < deadline);
+            sched_yield();
+        }
+        assert_int_equal(it.kills, fails ? 0 : 1);
+        gp_error_release(&err);
+    }
 }
 
 /* ---- Allocation ---- */
@@ -633,7 +791,10 @@ main(void)
         cmocka_unit_test(deaths_are_noticed),
         cmocka_unit_test(unwatched_deaths_are_not),
         cmocka_unit_test(joining_a_process),
+        cmocka_unit_test(a_pid_with_its_start_time),
+        cmocka_unit_test(a_descendant_is_recognised),
         cmocka_unit_test(joining_nobody),
+        cmocka_unit_test(run_by_a_runner),
         cmocka_unit_test(every_allocation_fails),
     };
 

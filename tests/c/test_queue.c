@@ -97,6 +97,57 @@ no_wake_up_is_lost_between_threads(void **state)
     gp_queue_unref(queue);
 }
 
+typedef struct poster {
+    pthread_t thread;
+    gp_queue *queue;
+    gp_queue_item items[COUNT];
+    int accepted;
+} poster;
+
+static void *
+post_until_closed(void *arg)
+{
+    poster *self = arg;
+
+    while (self->accepted < COUNT &&
+           gp_queue_post(self->queue, &self->items[self->accepted]) == 0) {
+        self->accepted++;
+    }
+    gp_queue_unref(self->queue);
+    return NULL;
+}
+
+static void
+what_is_accepted_while_it_closes_is_found(void **state)
+{
+    static poster posters[2];
+    int count = 0;
+    gp_queue *queue;
+
+    (void)state;
+    assert_int_equal(gp_queue_new(&queue, NULL), 0);
+    for (int i = 0; i < 2; i++) {
+        posters[i].queue = gp_queue_ref(queue);
+        assert_int_equal(pthread_create(&posters[i].thread, NULL, post_until_closed, &posters[i]),
+                         0);
+    }
+    while (count == 0) {
+        for (gp_queue_item *item = gp_queue_take(queue); item != NULL; item = item->next) {
+            count++;
+        }
+    }
+    gp_queue_close(queue);
+    for (gp_queue_item *item = gp_queue_take(queue); item != NULL; item = item->next) {
+        count++;
+    }
+    assert_null(gp_queue_take(queue));
+    gp_queue_unref(queue);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(posters[i].thread, NULL);
+    }
+    assert_int_equal(count, posters[0].accepted + posters[1].accepted);
+}
+
 int
 main(void)
 {
@@ -104,6 +155,7 @@ main(void)
         cmocka_unit_test(items_come_in_order_and_wake_once),
         cmocka_unit_test(a_closed_queue_refuses_but_gives_what_it_has),
         cmocka_unit_test(no_wake_up_is_lost_between_threads),
+        cmocka_unit_test(what_is_accepted_while_it_closes_is_found),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -116,7 +116,9 @@ readable_and_ended(void **state)
     await_bytes(&one, 3);
     put(&two, "x");
     await_bytes(&two, 1);
+    pthread_mutex_lock(&one.lock);
     assert_int_equal(one.bytes, 3);
+    pthread_mutex_unlock(&one.lock);
     gp__fd_close(&one.ends[1]);
     await_flag(&one, &one.ended);
     watched_release(&one);
@@ -266,7 +268,8 @@ ticks(void **state)
         gp__reactor_remove(tickers[i].base.watch);
         tickers[i].until = i == 1 ? 2 : 0;
         pthread_mutex_lock(&tickers[i].base.lock);
-        assert_int_equal(gp__reactor_every(&tickers[i].base.watch, on_tick, &tickers[i], NULL), 0);
+        assert_int_equal(gp__reactor_every(&tickers[i].base.watch, 5, on_tick, &tickers[i], NULL),
+                         0);
         pthread_mutex_unlock(&tickers[i].base.lock);
     }
     await_bytes(&tickers[0].base, 5);
@@ -329,6 +332,47 @@ nothing_in_a_forked_child(void **state)
 }
 
 static void
+note_thread(void *ctx)
+{
+    *(int *)ctx += gp__reactor_current() ? 1 : 100;
+}
+
+static void
+call_within(void *ctx)
+{
+    assert_int_equal(gp__reactor_call(note_thread, ctx, NULL), 0);
+}
+
+static void *
+call_often(void *ctx)
+{
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(gp__reactor_call(note_thread, ctx, NULL), 0);
+    }
+    return NULL;
+}
+
+static void
+calls(void **state)
+{
+    enum { CALLERS = 4 };
+    pthread_t callers[CALLERS];
+    int runs = 0;
+
+    (void)state;
+    for (int i = 0; i < CALLERS; i++) {
+        assert_int_equal(pthread_create(&callers[i], NULL, call_often, &runs), 0);
+    }
+    for (int i = 0; i < CALLERS; i++) {
+        pthread_join(callers[i], NULL);
+    }
+    assert_int_equal(gp__reactor_call(call_within, &runs, NULL), 0);
+    gp__reactor_stop();
+    assert_int_equal(gp__reactor_call(note_thread, &runs, NULL), 0);
+    assert_int_equal(runs, 100 * CALLERS + 2);
+}
+
+static void
 every_allocation_fails(void **state)
 {
     long failing = 0;
@@ -374,6 +418,7 @@ main(void)
         cmocka_unit_test(ticks),
         cmocka_unit_test(stopped_and_started_anew),
         cmocka_unit_test(nothing_in_a_forked_child),
+        cmocka_unit_test(calls),
         cmocka_unit_test(every_allocation_fails),
     };
 

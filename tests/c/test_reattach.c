@@ -5,7 +5,7 @@
 /* ---- Joining ---- */
 
 static void
-make_joined(plugin *it, const plugin *running, bool with_pid, bool test)
+prepare_joined(plugin *it, const plugin *running, bool with_pid, bool test)
 {
     const gp_endpoint *endpoint = gp_client_endpoint(running->client);
 
@@ -17,6 +17,12 @@ make_joined(plugin *it, const plugin *running, bool with_pid, bool test)
     it->options.reattach_version = endpoint->version;
     it->options.reattach_pid = with_pid ? gp_client_pid(running->client) : -1;
     it->options.reattach_test = test;
+}
+
+static void
+make_joined(plugin *it, const plugin *running, bool with_pid, bool test)
+{
+    prepare_joined(it, running, with_pid, test);
     make(it);
 }
 
@@ -115,14 +121,47 @@ joining_nobody(void **state)
     done(&first);
 }
 
+/* A pid that was reused: nobody may be signalled for it. */
+static void
+the_pid_is_a_strangers(void **state)
+{
+    plugin first;
+    plugin second;
+    plugin stranger;
+
+    (void)state;
+    make_plugin(&first, "deaf");
+    start(&first);
+    make_plugin(&stranger, "polite");
+    start(&stranger);
+    prepare_joined(&second, &first, true, false);
+    second.options.reattach_pid = gp_client_pid(stranger.client);
+    make(&second);
+    start(&second);
+#ifndef GP_PORTABLE /* where nobody tells who listens */
+    assert_int_equal(gp_client_pid(second.client), -1);
+#endif
+    assert_int_equal(gp_client_kill(second.client, NULL), 0);
+    ping(&stranger);
+    assert_false(gp_client_exited(stranger.client));
+    done(&second);
+    /* With its start time, the pid of another process is as good as a dead one. */
+    prepare_joined(&second, &first, true, false);
+    second.options.reattach_start_time = gp_client_start_time(first.client) + 1;
+    make(&second);
+    assert_int_equal(gp_client_start(second.client, NULL, &second.err), GP_EREATTACH);
+    done(&second);
+    done(&first);
+    done(&stranger);
+}
+
 int
 main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(joined_and_killed),
-        cmocka_unit_test(joined_for_a_test),
-        cmocka_unit_test(the_joined_plugin_dies),
-        cmocka_unit_test(joining_nobody),
+        cmocka_unit_test(joined_and_killed),      cmocka_unit_test(joined_for_a_test),
+        cmocka_unit_test(the_joined_plugin_dies), cmocka_unit_test(joining_nobody),
+        cmocka_unit_test(the_pid_is_a_strangers),
     };
 
     return plugin_main(tests, argc, argv);

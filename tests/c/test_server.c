@@ -1,6 +1,7 @@
 #include "rpc_fixture.h"
 
 #include "base/alloc.h"
+#include "rpc/server.h"
 #include "services/controller.h"
 #include "services/health.h"
 #include "services/request.h"
@@ -94,6 +95,68 @@ short_calls_pass_long_ones(void **state)
     for (int i = 0; i < 3; i++) {
         assert_int_equal(outcome(blocked[i]), 0);
         gp_call_unref(blocked[i]);
+    }
+    fixture_stop(&self);
+}
+
+static void
+many_long_calls_begin_without_waiting_for_each_other(void **state)
+{
+    enum { CALLS = 20 };
+    gp_call *blocked[CALLS];
+    unsigned long waits;
+    fixture self;
+
+    (void)state;
+    fixture_start(&self, CALLS, 0);
+    for (int i = 0; i < CALLS; i++) {
+        blocked[i] = start(&self, "/t/Block", "long");
+    }
+    wait_inside(&self, CALLS);
+    pthread_mutex_lock(&self.server->poller.lock);
+    waits = self.server->poller.takeovers;
+    pthread_mutex_unlock(&self.server->poller.lock);
+    open_gate(&self);
+    for (int i = 0; i < CALLS; i++) {
+        assert_int_equal(outcome(blocked[i]), 0);
+        gp_call_unref(blocked[i]);
+    }
+    fixture_stop(&self);
+    /* The first was waited for until it had turned out to be long; a busy machine may add a few. */
+    assert_in_range(waits, 1, CALLS / 2);
+}
+
+/* Echoes one after the other; returns how many failed. */
+static void *
+call_many_times(void *arg)
+{
+    uintptr_t failures = 0;
+
+    for (int i = 0; i < 500; i++) {
+        gp_call *call = start(arg, "/t/Echo", "x");
+
+        failures += outcome(call) != 0;
+        gp_call_unref(call);
+    }
+    return (void *)failures;
+}
+
+static void
+many_calls_at_once(void **state)
+{
+    pthread_t threads[8];
+    fixture self;
+
+    (void)state;
+    fixture_start(&self, 4, 0);
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, call_many_times, &self), 0);
+    }
+    for (int i = 0; i < 8; i++) {
+        void *failures;
+
+        pthread_join(threads[i], &failures);
+        assert_null(failures);
     }
     fixture_stop(&self);
 }
@@ -194,6 +257,66 @@ an_address_in_use_is_an_error(void **state)
     gp_server_release(server);
 }
 
+/* An allocator that has no memory for what is as large as a call of the server's. */
+static atomic_bool short_of_calls;
+static _Thread_local bool spared; /* this thread makes calls of the client's, as large as that */
+
+static void *
+realloc_unless_short(void *ptr, size_t size)
+{
+    return ptr == NULL && size == sizeof(gp_server_call) && !spared && atomic_load(&short_of_calls)
+               ? NULL
+               : realloc(ptr, size);
+}
+
+static void
+slots_come_back_when_memory_does(void **state)
+{
+    static const gp__allocator allocator = {realloc_unless_short, free};
+    fixture self;
+
+    (void)state;
+    gp__set_allocator(&allocator);
+    spared = true;
+    fixture_start(&self, 2, 0);
+    for (int i = 0; i < 20; i++) { /* more than there are slots */
+        gp_call *call = start(&self, "/t/Block", "");
+
+        wait_inside(&self, 1);
+        atomic_store(&short_of_calls, true);
+        gp_call *other = start(&self, "/t/Echo", "x");
+        assert_int_equal(outcome(other), 0);
+        gp_call_unref(other);
+        atomic_store(&short_of_calls, false);
+        open_gate(&self);
+        assert_int_equal(outcome(call), 0);
+        gp_call_unref(call);
+        pthread_mutex_lock(&self.lock);
+        self.gate_open = false;
+        pthread_mutex_unlock(&self.lock);
+    }
+    fixture_stop(&self);
+    spared = false;
+    gp__set_allocator(NULL);
+}
+
+static void
+a_server_without_memory_for_calls_does_not_start(void **state)
+{
+    static const gp__allocator allocator = {realloc_unless_short, free};
+    gp_server_options options = {.max_workers = 1};
+    gp_server *server;
+
+    (void)state;
+    gp__set_allocator(&allocator);
+    atomic_store(&short_of_calls, true);
+    assert_int_equal(gp_server_new(&server, &options, NULL), 0);
+    assert_int_equal(gp_server_start(server, NULL), GP_ENOMEM);
+    gp_server_release(server);
+    atomic_store(&short_of_calls, false);
+    gp__set_allocator(NULL);
+}
+
 int
 main(void)
 {
@@ -203,11 +326,15 @@ main(void)
         cmocka_unit_test(a_running_call_gets_its_grace),
         cmocka_unit_test(grace_runs_out),
         cmocka_unit_test(short_calls_pass_long_ones),
+        cmocka_unit_test(many_long_calls_begin_without_waiting_for_each_other),
+        cmocka_unit_test(many_calls_at_once),
         cmocka_unit_test(services_in_c_answer_while_every_worker_is_busy),
         cmocka_unit_test(too_many_calls_are_refused),
         cmocka_unit_test(a_watch_does_not_hold_up_the_stop),
         cmocka_unit_test(a_server_that_never_started_is_released),
         cmocka_unit_test(an_address_in_use_is_an_error),
+        cmocka_unit_test(slots_come_back_when_memory_does),
+        cmocka_unit_test(a_server_without_memory_for_calls_does_not_start),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

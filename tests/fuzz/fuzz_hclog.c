@@ -48,7 +48,8 @@ count(const char *bytes, size_t len, const char *any)
 
 /*
  * The scanner against jansson, on what both should see alike: they differ on purpose about escapes,
- * about numbers beyond a double, and about nesting beyond a depth.
+ * about numbers beyond a double, and about nesting beyond a depth. And jansson passes over a zero byte
+ * behind a number.
  */
 static void
 compare_readers(const char *bytes, size_t len)
@@ -62,7 +63,8 @@ compare_readers(const char *bytes, size_t len)
     int rc;
 
     if (len == 0 || len > 300 || bytes[0] != '{' || !gp__utf8_valid(bytes, len) ||
-        count(bytes, len, "\\eE") > 0 || count(bytes, len, "{[") > 16) {
+        memchr(bytes, '\0', len) != NULL || count(bytes, len, "\\eE") > 0 ||
+        count(bytes, len, "{[") > 16) {
         return;
     }
     gp__json_scan(&scanner, bytes, len);

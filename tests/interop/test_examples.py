@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 KV = ROOT / "examples" / "kv"
 GREETER = ROOT / "examples" / "greeter"
+UPGRADE = ROOT / "examples" / "upgrade"
 KV_GO = ROOT / "build" / "examples" / "kv-go"
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
@@ -72,6 +75,30 @@ def test_kv_example_with_a_plugin_that_fails(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.startswith("the plugin failed: false: ")
+
+
+def test_upgrade_example(tmp_path: Path) -> None:
+    host = UPGRADE / "host.py"
+    first = run(host, "40", directory=tmp_path)
+    match = re.fullmatch(r"started process (\d+)\nthe total is 40\n", first)
+    assert match
+    second = run(host, "2", directory=tmp_path)
+    assert second == f"reattached to process {match[1]}\nthe total is 42\n"
+    assert run(host, "stop", directory=tmp_path).endswith("stopped\n")
+
+
+def test_upgrade_example_after_the_plugins_own_end(tmp_path: Path, eventually: Any) -> None:
+    host = UPGRADE / "host.py"
+    first = run(host, "1", directory=tmp_path)
+    pid = int(first.split()[2])
+    address = json.loads((tmp_path / "plugin.json").read_text())["Addr"]["String"]
+    os.kill(pid, signal.SIGTERM)  # which lets it remove its socket
+    eventually(lambda: not os.path.exists(address), "the socket's end")
+    second = run(host, "1", directory=tmp_path)
+    assert second.startswith("starting anew: ")
+    assert "process not found" in second
+    assert second.endswith("the total is 1\n")
+    run(host, "stop", directory=tmp_path)
 
 
 @pytest.mark.parametrize("grpcio", [True, False], ids=["grpcio", "no grpcio"])

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
+import resource
+import shutil
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +28,7 @@ from pygo_plugin import (
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
 
 SHORT = 0.5  # seconds, where the plugin will never answer
+DEADLINE = 20.0  # seconds, where it will
 
 
 # ---- Before the handshake -----------------------------------------------------------------------
@@ -187,6 +193,200 @@ def test_kill_does_not_wait_for_an_orphan(
     client.kill()
     assert client.exit_status == 0
     assert b"orphan pid" in orphan_log.getvalue()
+
+
+# ---- The end, at each point of a life -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["exit-after-line", "exit-on-connect"])
+def test_exit_after_the_handshake(peers: Any, make_client: Any, eventually: Any, mode: str) -> None:
+    client = make_client(peers.bad(mode, "-status", "6"))
+    client.start()
+    # It may still serve for a moment.
+    eventually(lambda: client.ping(timeout=DEADLINE) != "", "a ping that fails")
+    eventually(client.exited, "exited()")
+    client.kill()
+    assert client.exit_status == 6
+
+
+def test_exit_in_the_middle_of_a_call(peers: Any, make_client: Any, eventually: Any) -> None:
+    import grpc
+    import probe_pb2
+
+    client = make_client(peers.plugin("go"))
+    _, probe = client.dispense("probe")
+    with pytest.raises(grpc.RpcError):
+        probe.Exit(probe_pb2.ExitRequest(status=7), timeout=DEADLINE)
+    assert client.exited()
+    client.kill()
+    assert client.exit_status == 7
+
+
+@pytest.mark.parametrize("plugin", ["bad", "python", "go"])
+def test_a_stopped_plugin(peers: Any, make_client: Any, freeze: Any, plugin: str) -> None:
+    """It answers nothing, not even to be asked to end; its output is waited for in vain."""
+    command = peers.bad("serve") if plugin == "bad" else peers.plugin(plugin)
+    client = make_client(command, sync_stdout=io.BytesIO())
+    assert client.ping() == ""
+    freeze(client.pid)
+    assert client.ping(timeout=SHORT) != ""
+    assert not client.exited()
+    client.kill()
+    assert client.exit_status == -signal.SIGKILL
+    remove_sockets()
+
+
+def remove_sockets() -> None:
+    """Those of a plugin that was killed before it could, and whose host had not to."""
+    for path in Path(os.environ["TMPDIR"]).rglob("plugin*"):
+        if path.is_socket():
+            path.unlink()
+
+
+def test_stopped_before_the_handshake(peers: Any, make_client: Any) -> None:
+    client = make_client(["sh", "-c", "kill -STOP $$"], start_timeout=SHORT)
+    with pytest.raises(StartTimeoutError):
+        client.start()
+    assert client.exited()
+
+
+# ---- Addresses ----------------------------------------------------------------------------------
+
+
+def test_a_socket_behind_a_symlink(peers: Any, make_client: Any) -> None:
+    client = make_client(peers.bad("symlink"))
+    assert client.ping() == ""
+    client.kill()
+    assert client.exit_status == 0
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "directory"])
+def test_what_is_no_socket_is_left_alone(
+    peers: Any, make_client: Any, tmp_path: Path, kind: str
+) -> None:
+    """The address comes from the plugin: its host must not remove whatever it names."""
+    path = tmp_path / "precious"
+    if kind == "file":
+        path.write_text("data")
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        (tmp_path / "target").write_text("data")
+        path.symlink_to(tmp_path / "target")
+    client = make_client(peers.bad("line", "-line", f"1|1|unix|{path}|grpc"))
+    client.start()
+    assert client.ping(timeout=DEADLINE) != ""
+    client.kill()
+    assert os.path.lexists(path)
+    assert kind != "link" or path.read_text() == "data"
+
+
+# ---- Too much -----------------------------------------------------------------------------------
+
+
+def most_memory() -> int:
+    """The most that this process has ever had in memory, in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@pytest.mark.parametrize("wanted", [True, False], ids=["logged", "not logged"])
+def test_a_line_of_a_gigabyte(peers: Any, make_client: Any, wanted: bool) -> None:
+    logger = logging.getLogger("test_hostile.endless")
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG if wanted else logging.ERROR)
+    counter = Counting()
+    logger.addHandler(counter)
+    before = most_memory()
+    client = make_client(peers.bad("endless-log", "-serve", "-mib", "1024"), logger=logger)
+    for _ in range(10):
+        assert client.ping() == ""
+    client.kill()
+    logger.removeHandler(counter)
+    assert most_memory() - before < 64 << 10
+    assert counter.longest <= 64 << 10
+
+
+class Counting(logging.Handler):
+    longest = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.longest = max(self.longest, len(record.getMessage()))
+
+
+def test_an_endless_line_instead_of_a_handshake(peers: Any, make_client: Any) -> None:
+    before = most_memory()
+    with pytest.raises(HandshakeError):
+        make_client(peers.bad("longline", "-mib", "512")).start()
+    assert most_memory() - before < 64 << 10
+
+
+def test_a_slow_line_does_not_extend_the_time(peers: Any, make_client: Any) -> None:
+    client = make_client(peers.bad("slowline", "-interval", "100ms"), start_timeout=SHORT)
+    with pytest.raises(StartTimeoutError):
+        client.start()
+    remove_directories()
+
+
+def remove_directories() -> None:
+    for path in Path(os.environ["TMPDIR"]).glob("plugin-bad*"):
+        shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["taken", "discarded"])
+def test_a_flood_of_output_and_rubbish(peers: Any, make_client: Any, taken: bool) -> None:
+    class Writer:
+        total = 0
+
+        def write(self, data: bytes) -> None:
+            self.total += len(data)
+            assert data.startswith(b"flood\n")
+
+    writer = Writer()
+    before = most_memory()
+    client = make_client(
+        peers.bad("flood-stdio", "-mib", "100"), sync_stdout=writer if taken else None
+    )
+    for _ in range(20):
+        assert client.ping() == ""
+    client.kill()
+    assert client.exit_status == 0
+    assert most_memory() - before < 64 << 10
+    assert not taken or writer.total > 0
+
+
+# ---- Many ---------------------------------------------------------------------------------------
+
+MANY = 200
+
+
+@pytest.fixture
+def _descriptors() -> Iterator[None]:
+    """As many as the system allows: each plugin takes a few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+@pytest.mark.usefixtures("_descriptors")
+def test_many_at_once(peers: Any, make_client: Any, eventually: Any) -> None:
+    command = peers.bad("serve")
+    assert make_client(command).ping() == ""  # which starts the threads that there are
+    clients = [make_client(command) for _ in range(MANY)]
+    before = threads()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda client: client.ping(4 * DEADLINE), clients))
+        assert answers == [""] * MANY
+        assert len({client.pid for client in clients}) == MANY
+        # gRPC's own pool of threads has a size of its own.
+        assert threads() <= before + 8 + 8
+        list(pool.map(lambda client: client.kill(), clients))
+    assert {client.exit_status for client in clients} == {0}
+    eventually(lambda: threads() <= before + 8, "an end of the threads")
 
 
 # ---- Logs ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,3 +106,110 @@ def test_a_plugin_that_prints_much_goes_on(plugin: str, peers: Any, make_client:
     for _ in range(4):
         probe.Print(probe_pb2.PrintRequest(repeat=250, lines=lines), timeout=20)
     assert client.ping() == ""
+
+
+# ---- Versions -----------------------------------------------------------------------------------
+
+VERSIONS = {  # the host's, the plugin's, what they agree on
+    "match": ([1, 2], [1, 2], 2),
+    "host newer": ([2, 3], [1, 2], 2),
+    "plugin newer": ([1, 2], [2, 3, 4], 2),
+    "none": ([1, 2], [3, 4], None),
+}
+
+
+@pytest.fixture(params=VERSIONS)
+def versions(request: pytest.FixtureRequest) -> tuple[list[int], list[int], int | None]:
+    return VERSIONS[request.param]
+
+
+def with_versions(peers: Any, plugin: str, versions: list[int]) -> list[str]:
+    command: list[str] = peers.plugin(plugin, "--versions", ",".join(map(str, versions)))
+    return command
+
+
+@pytest.mark.parametrize("plugin", ["python", "go"])
+def test_versions_with_a_python_host(
+    plugin: str, versions: tuple[list[int], list[int], int | None], peers: Any, make_client: Any
+) -> None:
+    import probe_pb2
+    from pygo_plugin_peer import plugins
+
+    from pygo_plugin import VersionError
+
+    ours, theirs, agreed = versions
+    client = make_client(
+        with_versions(peers, plugin, theirs),
+        versioned_plugins={version: plugins(version) for version in ours},
+    )
+    if agreed is None:
+        with pytest.raises(VersionError, match=r"version 3, this host speaks 1, 2") as caught:
+            client.start()
+        assert caught.value.plugin_version == 3
+        assert list(caught.value.host_versions) == ours
+        if plugin == "python":
+            assert '"1,2", this plugin 3, 4; it serves 3' in str(caught.value)
+        assert client.exited()
+        return
+    _, probe = client.dispense("probe")
+    assert client.negotiated_version == agreed
+    assert probe.Environ(probe_pb2.EnvironRequest(), timeout=10).version == agreed
+
+
+@pytest.mark.parametrize("plugin", ["python", "go"])
+def test_versions_with_a_go_host(
+    plugin: str,
+    versions: tuple[list[int], list[int], int | None],
+    peers: Any,
+    go_host: Any,
+    socket_dir: Path,
+) -> None:
+    ours, theirs, agreed = versions
+    command = with_versions(peers, plugin, theirs)
+    if agreed is None:
+        failed = go_host.ask("start", cmd=command, versions=ours)
+        assert not failed["ok"]
+        assert "incompatible api version" in failed["error"].lower()
+        for path in socket_dir.iterdir():  # a Go host kills and does not tidy up
+            path.unlink()
+        return
+    started = go_host.do("start", cmd=command, versions=ours)
+    assert started["negotiated_version"] == agreed
+    assert go_host.do("environ")["version"] == agreed
+    assert go_host.do("kill")["exited"]
+
+
+# ---- Stdio --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", ["core", "aio", "grpcio"])
+def test_what_a_plugin_prints_reaches_a_go_host(
+    server: str, network: str, peers: Any, go_host: Any
+) -> None:
+    go_host.do("start", cmd=peers.plugin("python", "--network", network, "--server", server))
+    lines = [
+        {"channel": "STDOUT", "text": "to stdout\n"},
+        {"channel": "STDERR", "text": "to stderr\n"},
+        {"channel": "STDOUT", "text": "by the descriptor\n", "raw": True},
+        {"channel": "LOG", "text": "to the log"},
+    ]
+    for line in lines:
+        go_host.do("print", lines=[line])
+    go_host.do("logs", until="to the log")
+    printed = go_host.do("stdio", until="by the descriptor")
+    assert printed["stdout"] == "to stdout\nby the descriptor\n"
+    printed["stderr"] += go_host.do("stdio")["stderr"]
+    assert printed["stderr"] == "to stderr\n"
+    killed = go_host.do("kill")
+    assert killed["exited"]
+    assert not killed["forced"]
+
+
+def test_a_go_host_gets_much_output(peers: Any, go_host: Any) -> None:
+    go_host.do("start", cmd=peers.plugin("python"))
+    line = {"channel": "STDOUT", "text": "x" * 1023 + "\n"}
+    for _ in range(8):
+        go_host.do("print", lines=[line], repeat=1024)
+    go_host.do("print", lines=[{"channel": "STDOUT", "text": "the end\n"}])
+    assert len(go_host.do("stdio", until="the end")["stdout"]) == (8 << 20) + len("the end\n")
+    assert not go_host.do("kill")["forced"]

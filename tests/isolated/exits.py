@@ -168,6 +168,15 @@ def kill_at_exit() -> None:
     print(started.pid, flush=True)
 
 
+def running_call() -> None:
+    """It does not keep the plugin from its own end."""
+    started = make_client()
+    atexit.register(lambda: os.write(1, f"{started.exit_status}\n".encode()))
+    _, probe = started.dispense("probe")
+    kept.append(probe.Hang.future(pb.HangRequest()))
+    wait_until(lambda: hanging(probe))
+
+
 def unused() -> None:
     """Made, and never started."""
     kept.append(make_client())
@@ -184,5 +193,6 @@ main(
     server,
     busy_server,
     kill_at_exit,
+    running_call,
     unused,
 )

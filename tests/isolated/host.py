@@ -7,6 +7,7 @@ command line as JSON, and says on stdout what it found.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -26,12 +27,22 @@ def command() -> list[str]:
     return found
 
 
-def make_client(argv: list[str] | None = None) -> Client:
+def make_client(argv: list[str] | None = None, **options: Any) -> Client:
     return Client(
         argv or command(),
         handshake_config=pygo_plugin_peer.HANDSHAKE,
         plugins=pygo_plugin_peer.plugins(),
+        **options,
     )
+
+
+def exists(pid: int) -> bool:
+    """Whether there is such a process, a zombie or not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def wait_until(condition: Callable[[], Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from host import DEADLINE, hanging, main, make_client, pb, wait_until
 
-from pygo_plugin import RpcError
+from pygo_plugin import RpcError, rpc
 
 PATIENCE = 5.0  # seconds; what a person notices is a tenth of it
 
@@ -77,6 +77,85 @@ def future() -> None:
         print("cancelled")
 
 
+def waits_for_a_future() -> list[Callable[[Any], Any]]:
+    return [
+        lambda call: call.exception(),
+        lambda call: call.traceback(),
+        lambda call: call.code(),
+        lambda call: call.details(),
+        lambda call: call.initial_metadata(),
+        lambda call: call.trailing_metadata(),
+    ]
+
+
+def ask() -> None:
+    """Whatever a call is asked; one call each, since an interrupted wait may end it."""
+    with make_client() as client:
+        _, probe = client.dispense("probe")
+        for wait in waits_for_a_future():
+            call = probe.Hang.future(pb.HangRequest())
+            interrupted(lambda wait=wait, call=call: wait(call), lambda: hanging(probe))
+            call.cancel()
+            wait_until(lambda: not hanging(probe))
+        print("cancelled")
+
+
+def requests() -> None:
+    """A call that goes on sending, and one that only reads."""
+    ended = threading.Event()
+
+    def messages(kind: Any) -> Any:
+        yield kind()
+        ended.wait(DEADLINE)
+
+    with make_client() as client:
+        _, probe = client.dispense("probe")
+        interrupted(lambda: probe.Sum(messages(pb.SumRequest)), lambda: True)
+        chat = probe.Chat(messages(pb.ChatMessage))
+        next(chat)
+        interrupted(lambda: next(chat), lambda: True)
+        assert chat.code().name == "CANCELLED"
+        ended.set()
+        print("cancelled")
+
+
+def ready() -> None:
+    """A call that waits for a server."""
+    with rpc.insecure_channel("unix:/nowhere/at/all") as channel:
+        call = channel.unary_unary("/a/b")
+        interrupted(lambda: call(b"", wait_for_ready=True), lambda: True)
+    print("cancelled")
+
+
+def server() -> None:
+    """Waits for a server's end, and for that of its handlers."""
+    import grpc
+
+    entered, leave = threading.Event(), threading.Event()
+
+    def behavior(request: bytes, context: Any) -> bytes:
+        entered.set()
+        leave.wait(DEADLINE)
+        return request
+
+    made = rpc.server(max_workers=1)
+    methods = {"M": grpc.unary_unary_rpc_method_handler(behavior)}
+    made.add_registered_method_handlers("t", methods)
+    port = made.add_insecure_port("127.0.0.1:0")
+    made.start()
+    interrupted(made.wait_for_termination, lambda: True)
+    interrupted(lambda: made.wait_for_termination(DEADLINE), lambda: True)
+    with rpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        future = channel.unary_unary("/t/M").future(b"x")
+        assert entered.wait(DEADLINE)
+        stopped = made.stop(DEADLINE)
+        interrupted(made.join, lambda: True)
+        leave.set()
+        assert future.result(DEADLINE) == b"x"
+    assert stopped.wait(DEADLINE)
+    print("cancelled")
+
+
 def stream() -> None:
     with make_client() as client:
         _, probe = client.dispense("probe")
@@ -122,4 +201,4 @@ def handler() -> None:
         other.close()
 
 
-main(unary, with_call, future, stream, start, handler)
+main(unary, with_call, future, ask, requests, ready, server, stream, start, handler)

@@ -89,8 +89,21 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--thread", action="store_true", help="serve off the main thread, which waits"
     )
+    parser.add_argument("--outlive-host", action="store_true", help="go on when the host is gone")
+    parser.add_argument("--tls-cert", help="serve TLS with the certificate in this PEM file")
+    parser.add_argument("--tls-key", help="the certificate's key, a PEM file")
+    parser.add_argument("--tls-ca", help="require client certificates by the one in this file")
     parser.add_argument("--end", choices=["return", "exit", "raise"], default="return")
     return parser.parse_args()
+
+
+def tls_provider(arguments: argparse.Namespace) -> Any:
+    def provide() -> Any:
+        from pygo_plugin import TLSConfig
+
+        return TLSConfig(arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
+
+    return provide
 
 
 def main() -> None:
@@ -107,6 +120,8 @@ def main() -> None:
         handshake_config=HANDSHAKE,
         versioned_plugins={version: plugins(version) for version in versions},
         network=arguments.network,
+        outlive_host=arguments.outlive_host,
+        tls_provider=tls_provider(arguments) if arguments.tls_cert else None,
     )
     for number in range(arguments.log_lines):
         entry = {"@level": "info", "@message": "a line of the log", "number": number}
@@ -133,17 +148,17 @@ def run(arguments: argparse.Namespace, config: ServeConfig) -> None:
 
         asyncio.run(aio.serve(config))
         return
+    server: Server
     if arguments.server == "grpcio":
-        served = GrpcioServer(config).serve(wait=True)
+        server = GrpcioServer(config)
     elif arguments.workers:
         server = WorkersServer(config)
         server.workers = arguments.workers
-        served = server.serve(wait=True)
     else:
         serve(config)
         return
-    if not served:
-        sys.exit(1)
+    if not server.serve(wait=True):
+        sys.exit(server.error_msg)
 
 
 if __name__ == "__main__":

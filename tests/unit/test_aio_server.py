@@ -1,12 +1,14 @@
-"""The server of pygo_plugin.aio, and plugins that serve with it."""
+"""Plugins that serve with pygo_plugin.aio. Its server is tested in tests/conformance."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import gc
+import queue
 import subprocess
 import sys
-import threading
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -14,190 +16,65 @@ import grpc.aio
 import probe_pb2
 import probe_pb2_grpc
 import pytest
+from aio_stage import DEADLINE
 
 import pygo_plugin
-from pygo_plugin import aio
-
-DEADLINE = 20.0
-
-
-class Probe(probe_pb2_grpc.ProbeServicer):  # type: ignore[misc]
-    def __init__(self) -> None:
-        self.started = asyncio.Event()
-        self.release = asyncio.Event()
-        self.done: list[Any] = []
-        self.loop_thread = threading.get_ident()
-
-    async def Echo(self, request: Any, context: Any) -> Any:
-        context.add_done_callback(self.done.append)
-        assert isinstance(context, grpc.aio.ServicerContext)
-        assert context.peer().startswith("unix:")
-        assert context.is_active()
-        assert not context.done()
-        self.started.set()
-        await self.release.wait()
-        return probe_pb2.EchoReply(payload=request.payload)
-
-    async def Fail(self, request: Any, context: Any) -> Any:
-        if request.code == 0:
-            return b"not a message"
-        if request.code == 1:
-            raise ValueError("as asked")
-        if request.code == 2:
-            context.set_code(grpc.StatusCode.DATA_LOSS)
-            context.set_details("lost")
-            return probe_pb2.FailReply()
-        return await context.abort(grpc.StatusCode.OK, "not a failure")
-
-    def Sum(self, request_iterator: Any, context: Any) -> Any:  # on a worker
-        assert threading.get_ident() != self.loop_thread
-        return probe_pb2.SumReply(total=sum(request.value for request in request_iterator))
-
-    def Environ(self, request: Any, context: Any) -> Any:  # on a worker
-        assert threading.get_ident() != self.loop_thread
-        return probe_pb2.EnvironReply(pid=1)
-
-    async def Chat(self, request_iterator: Any, context: Any) -> Any:
-        async for request in request_iterator:
-            with pytest.raises(aio.UsageError):
-                await context.read()
-            yield request
-
-
-async def start(path: Any, **options: Any) -> tuple[Any, Probe, str]:
-    server, probe, target = aio.server(**options), Probe(), f"unix:{path}/s"
-    probe_pb2_grpc.add_ProbeServicer_to_server(probe, server)
-    server.add_insecure_port(target)
-    await server.start()
-    return server, probe, target
+from pygo_plugin import aio, rpc
 
 
 def run(coroutine: Any) -> None:
     asyncio.run(asyncio.wait_for(coroutine, DEADLINE))
 
 
-def test_sync_methods_beside_coroutines(socket_dir: Any) -> None:
-    async def main() -> None:
-        server, _, target = await start(socket_dir)
-        async with aio.insecure_channel(target) as channel:
-            stub = probe_pb2_grpc.ProbeStub(channel)
-            for _ in range(3):
-                assert (await stub.Environ(probe_pb2.EnvironRequest())).pid == 1
-                numbers = [probe_pb2.SumRequest(value=n) for n in range(4)]
-                assert (await stub.Sum(numbers)).total == 6
-        await server.stop(None)
+def test_calls_end_with_the_loop_of_their_server(
+    socket_dir: Any, eventually: Callable[..., Any]
+) -> None:
+    loop = asyncio.new_event_loop()
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    contexts: list[weakref.ref[Any]] = []
+    tasks: list[weakref.ref[Any]] = []
 
-    run(main())
+    all_here = asyncio.Event()
 
+    def arrived(context: Any) -> None:
+        contexts.append(weakref.ref(context))
+        tasks.append(weakref.ref(asyncio.current_task()))
+        if len(contexts) == 2:
+            all_here.set()
 
-def test_what_methods_end_with(socket_dir: Any, caplog: pytest.LogCaptureFixture) -> None:
-    async def main() -> None:
-        server, _, target = await start(socket_dir)
-        async with aio.insecure_channel(target) as channel:
-            stub = probe_pb2_grpc.ProbeStub(channel)
-            codes = []
-            for code in range(4):
-                with pytest.raises(grpc.RpcError) as caught:
-                    await stub.Fail(probe_pb2.FailRequest(code=code))
-                codes.append(caught.value.code().name)
-            assert codes == ["INTERNAL", "UNKNOWN", "DATA_LOSS", "UNKNOWN"]
-            with pytest.raises(grpc.RpcError) as caught:
-                await channel.unary_unary("/no/thing")(b"")
-            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-            messages = [probe_pb2.ChatMessage(payload=b"x")]
-            assert [reply async for reply in stub.Chat(messages)] == messages
-        await server.stop(None)
+    class Hanging(probe_pb2_grpc.ProbeServicer):  # type: ignore[misc]
+        async def Hang(self, request: Any, context: Any) -> Any:
+            arrived(context)
+            await asyncio.Event().wait()
 
-    with caplog.at_level(logging.ERROR):
-        run(main())
-    assert "as asked" in caplog.text
+        async def Chat(self, request_iterator: Any, context: Any) -> Any:
+            arrived(context)
+            async for request in request_iterator:
+                yield request
 
+    async def main() -> aio.Server:
+        server = aio.server()
+        probe_pb2_grpc.add_ProbeServicer_to_server(Hanging(), server)
+        server.add_insecure_port(f"unix:{socket_dir}/s")
+        await server.start()
+        return server
 
-def test_stopping_with_grace(socket_dir: Any) -> None:
-    async def main() -> None:
-        server, probe, target = await start(socket_dir)
-        async with aio.insecure_channel(target) as channel:
-            call = probe_pb2_grpc.ProbeStub(channel).Echo(probe_pb2.EchoRequest(payload=b"x"))
-            await probe.started.wait()
-            assert not await server.wait_for_termination(0.01)
-            stopping = asyncio.ensure_future(server.stop(10))
-            await asyncio.wait((stopping,), timeout=0.05)
-            assert not stopping.done()
-            probe.release.set()
-            assert (await call).payload == b"x"
-            await stopping
-        assert await server.wait_for_termination()
-        assert len(probe.done) == 1
-        assert probe.done[0].done()
-        assert not probe.done[0].cancelled()
+    server = loop.run_until_complete(main())
+    with rpc.insecure_channel(f"unix:{socket_dir}/s") as channel:
+        stub = probe_pb2_grpc.ProbeStub(channel)
+        calls = [stub.Hang.future(probe_pb2.HangRequest()), stub.Chat(iter(requests.get, None))]
 
-    run(main())
-
-
-def test_stopping_without_grace_cancels(socket_dir: Any) -> None:
-    async def main() -> None:
-        server, probe, target = await start(socket_dir)
-        async with aio.insecure_channel(target) as channel:
-            call = probe_pb2_grpc.ProbeStub(channel).Echo(probe_pb2.EchoRequest(payload=b"x"))
-            await probe.started.wait()
-            await server.stop(None)
-            assert probe.done[0].cancelled()
-            with pytest.raises(grpc.aio.AioRpcError):
-                await call
-
-    run(main())
-
-
-def test_maximum_concurrent_rpcs(socket_dir: Any) -> None:
-    async def main() -> None:
-        server, probe, target = await start(socket_dir, maximum_concurrent_rpcs=1)
-        async with aio.insecure_channel(target) as channel:
-            stub = probe_pb2_grpc.ProbeStub(channel)
-            first = stub.Echo(probe_pb2.EchoRequest(payload=b"x"))
-            await probe.started.wait()
-            with pytest.raises(grpc.RpcError) as caught:
-                await stub.Echo(probe_pb2.EchoRequest())
-            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            probe.release.set()
-            assert (await first).payload == b"x"
-        await server.stop(None)
-
-    run(main())
-
-
-def test_server_interceptors(socket_dir: Any) -> None:
-    seen = []
-
-    class Look(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-        async def intercept_service(self, continuation: Any, details: Any) -> Any:
-            seen.append(details.method)
-            await asyncio.sleep(0)
-            return await continuation(details)
-
-    async def main() -> None:
-        server, probe, target = await start(socket_dir, interceptors=[Look(), Look()])
-        probe.release.set()
-        async with aio.insecure_channel(target) as channel:
-            stub = probe_pb2_grpc.ProbeStub(channel)
-            await stub.Echo(probe_pb2.EchoRequest())
-            await stub.Echo(probe_pb2.EchoRequest())
-            await stub.Environ(probe_pb2.EnvironRequest())
-        await server.stop(None)
-
-    run(main())
-    assert seen == 4 * ["/probe.Probe/Echo"] + 2 * ["/probe.Probe/Environ"]
-
-
-def test_a_server_starts_once(socket_dir: Any) -> None:
-    async def main() -> None:
-        server, _, _ = await start(socket_dir)
-        with pytest.raises(pygo_plugin.PluginError):
-            await server.start()
-        await server.stop(None)
-        with pytest.raises(pygo_plugin.PluginError):
-            await aio.server().wait_for_termination()
-
-    run(main())
+        loop.run_until_complete(asyncio.wait_for(all_here.wait(), DEADLINE))
+        loop.set_exception_handler(lambda loop, context: None)  # tasks destroyed while pending
+        loop.close()
+        del loop, server  # which knows the methods that run
+        eventually(
+            lambda: gc.collect() < 0 or not any(ref() for ref in contexts + tasks),
+            "the end of the methods",
+        )
+        codes = [call.code() for call in calls]
+    requests.put(None)
+    assert codes == [grpc.StatusCode.UNAVAILABLE] * 2
 
 
 # ---- Plugins ------------------------------------------------------------------------------------

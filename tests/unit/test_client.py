@@ -40,6 +40,13 @@ def command(peers: Any) -> list[str]:
     return peer
 
 
+@pytest.fixture
+def plain_command(peers: Any) -> list[str]:
+    """A plugin whose stderr is its log for good; ours send what is printed there elsewhere."""
+    peer: list[str] = peers.plugin("grpcio")
+    return peer
+
+
 def environ(client: Client) -> Any:
     import probe_pb2
 
@@ -443,9 +450,9 @@ def test_log_lines_from_before_the_handshake(peers: Any, make_client: Any, recor
 
 
 def test_everything_logged_is_there_after_kill(
-    command: list[str], make_client: Any, records: Any
+    plain_command: list[str], make_client: Any, records: Any
 ) -> None:
-    client = make_client(command)
+    client = make_client(plain_command)
     print_lines(client, {"channel": "STDERR", "text": b"[INFO] last words\n"})
     client.kill()
     assert [r.levelname for r in records.records if r.getMessage().endswith("last words")] == [
@@ -468,26 +475,30 @@ def test_given_logger(command: list[str], make_client: Any, records: Any) -> Non
     assert record.levelno == 5
 
 
-def test_raw_copy_of_stderr(command: list[str], make_client: Any) -> None:
+def test_raw_copy_of_stderr(plain_command: list[str], make_client: Any) -> None:
     copy = io.BytesIO()
-    client = make_client(command, stderr=copy)
+    client = make_client(plain_command, stderr=copy)
     lines = b"plain\n[ERROR] tagged \xff\nunfinished"
     print_lines(client, {"channel": "STDERR", "text": lines, "raw": True})
     client.kill()
     assert lines in copy.getvalue()
 
 
-def test_raw_copy_to_a_descriptor(command: list[str], make_client: Any, tmp_path: Path) -> None:
+def test_raw_copy_to_a_descriptor(
+    plain_command: list[str], make_client: Any, tmp_path: Path
+) -> None:
     path = tmp_path / "stderr"
     with open(path, "wb") as file:
-        client = make_client(command, stderr=file.fileno())
+        client = make_client(plain_command, stderr=file.fileno())
         print_lines(client, {"channel": "STDERR", "text": b"for the file\n"})
         client.kill()
     assert b"for the file\n" in path.read_bytes()
 
 
-def test_long_lines_arrive_in_pieces(command: list[str], make_client: Any, records: Any) -> None:
-    client = make_client(command, plugin_log_buffer_size=1024)
+def test_long_lines_arrive_in_pieces(
+    plain_command: list[str], make_client: Any, records: Any
+) -> None:
+    client = make_client(plain_command, plugin_log_buffer_size=1024)
     print_lines(client, {"channel": "STDERR", "text": b"x" * 5000 + b"\n", "raw": True})
     client.kill()
     pieces = [r.getMessage() for r in records.records if r.getMessage().startswith("x")]

@@ -69,8 +69,8 @@ def test_never_started_means_no_warning() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "either a cmd or a reattach_config; neither is set"),
-        ({"cmd": "p", "reattach_config": REATTACH}, "both are set"),
+        ({}, "one of cmd, reattach_config and runner; none is set"),
+        ({"cmd": "p", "reattach_config": REATTACH}, "cmd and reattach_config are set"),
         ({"cmd": []}, "names no program"),
         ({"reattach_config": ReattachConfig()}, "needs protocol, network and address"),
     ],
@@ -91,7 +91,6 @@ def test_options_beside_a_config_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"auto_mtls": True}, "auto_mtls is not available in this version"),
         ({"allowed_protocols": ["netrpc"]}, "netrpc is not available in this version"),
         ({"allowed_protocols": ["grpc", "netrpc"]}, "netrpc is not available"),
         ({"allowed_protocols": ["carrier-pigeon"]}, "'carrier-pigeon'"),
@@ -158,3 +157,30 @@ def test_addresses_compare_and_print() -> None:
 def test_handshake_is_shared_not_copied() -> None:
     config = ClientConfig(cmd=sys.executable, handshake_config=HANDSHAKE)
     assert config.handshake_config is HANDSHAKE
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("skip_host_env", "yes", r"ClientConfig\.skip_host_env must be True or False, not str"),
+        ("min_port", -1, r"ClientConfig\.min_port must be a port"),
+        ("max_port", 65536, r"ClientConfig\.max_port must be a port"),
+        ("start_timeout", 0, r"ClientConfig\.start_timeout must be greater than 0"),
+        ("start_timeout", float("nan"), r"ClientConfig\.start_timeout must be greater than 0"),
+        ("plugin_log_buffer_size", 0, r"ClientConfig\.plugin_log_buffer_size must be greater"),
+        ("plugin_log_buffer_size", 1.5, r"ClientConfig\.plugin_log_buffer_size must be an int"),
+        ("allowed_protocols", "grpc", r"ClientConfig\.allowed_protocols must be a list of str"),
+        ("versioned_plugins", 1, r"ClientConfig\.versioned_plugins must be a dict"),
+    ],
+)
+def test_options_that_are_refused_at_once(option: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Client("plugin", **{option: value})
+
+
+@pytest.mark.parametrize("entry", ["no equals sign", "=value", "A=\0", 7])
+def test_entries_of_the_environment_that_are_refused(entry: Any) -> None:
+    cmd = Cmd("plugin")
+    cmd.env = [entry]
+    with pytest.raises(ConfigError, match=r'plugin: Cmd\.env must hold "KEY=VALUE" entries only'):
+        Client(cmd).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from pygo_plugin import (
     ReattachConfig,
     ServeConfig,
 )
+from pygo_plugin import config as config_module
 from pygo_plugin.config import plugin_sets
 
 
@@ -121,6 +123,60 @@ def test_reattach_is_valid_with_protocol_network_and_address() -> None:
     assert reattach.valid
     assert (reattach.protocol, reattach.network, reattach.address) == ("grpc", "unix", "/s")
     assert (reattach.pid, reattach.test, reattach.protocol_version) == (7, True, 0)
+
+
+def test_reattach_goes_through_json() -> None:
+    config = ReattachConfig("grpc", "unix", "/s", 7, True, 3, 12345)
+    assert ReattachConfig.from_json(config.to_json()) == config
+    # Terraform's shape.
+    assert json.loads(config.to_json()) == {
+        "Protocol": "grpc",
+        "ProtocolVersion": 3,
+        "Pid": 7,
+        "Test": True,
+        "Addr": {"Network": "unix", "String": "/s"},
+        "PidStartTime": 12345,
+    }
+
+
+def test_reattach_from_what_go_writes() -> None:
+    text = b'{"Protocol":"grpc","Pid":0,"Addr":{"Network":"tcp","String":"127.0.0.1:1"},"New":[]}'
+    config = ReattachConfig.from_json(text)
+    assert config == ReattachConfig("grpc", "tcp", "127.0.0.1:1")
+    assert config.valid
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "no JSON"),
+        ("[]", "must be an object"),
+        ('{"Addr": 7}', "must be an object"),
+        ('{"Protocol": 7}', "protocol must be a str"),
+        ('{"Addr": {"Network": null}}', "network must be a str"),
+        ('{"Pid": "7"}', "pid must be an int"),
+        ('{"Test": 1}', "test must be True or False"),
+        ('{"PidStartTime": -1}', "must not be negative"),
+    ],
+)
+def test_reattach_from_bad_json(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ReattachConfig.from_json(text)
+
+
+def test_reattach_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ReattachConfig("grpc", "unix", "/s", 7)
+    monkeypatch.delenv("APP_REATTACH", raising=False)
+    assert ReattachConfig.from_env("APP_REATTACH", "kv") is None
+    monkeypatch.setenv("APP_REATTACH", json.dumps({"kv": config.as_dict()}))
+    assert ReattachConfig.from_env("APP_REATTACH", "kv") == config
+    assert ReattachConfig.from_env("APP_REATTACH", "other") is None
+    monkeypatch.setenv("APP_REATTACH", "[]")
+    with pytest.raises(ConfigError, match="APP_REATTACH"):
+        ReattachConfig.from_env("APP_REATTACH", "kv")
+    monkeypatch.setenv("APP_REATTACH", '{"kv": {"Pid": "x"}}')
+    with pytest.raises(ConfigError, match="'kv' in the environment variable APP_REATTACH"):
+        ReattachConfig.from_env("APP_REATTACH", "kv")
 
 
 # ---- ClientConfig -------------------------------------------------------------------------------
@@ -255,6 +311,14 @@ class Interceptor:
         return continuation(details)
 
 
+def test_logger_of_a_serve_config() -> None:
+    logger = logging.getLogger("mine")
+    assert ServeConfig().logger is None
+    assert ServeConfig(logger=logger).logger is logger
+    with pytest.raises(TypeError, match=r"ServeConfig\.logger must be a logging\.Logger, not str"):
+        ServeConfig(logger="mine")  # type: ignore[arg-type]
+
+
 def test_workers_and_interceptors_of_a_serve_config() -> None:
     config = ServeConfig()
     assert (config.max_workers, config.interceptors) == (None, ())
@@ -322,3 +386,13 @@ def test_plugins_are_instances(plugin: Any, words: str) -> None:
 def test_versions_are_integers() -> None:
     with pytest.raises(ConfigError, match="must be an int, not str"):
         plugin_sets(ServeConfig(versioned_plugins={"1": {}}), "x")  # type: ignore[dict-item]
+
+
+def test_every_class_is_a_name_of_the_config_module() -> None:
+    names: dict[str, Any] = {}
+    exec("from pygo_plugin.config import *", names)
+    assert names["ClientConfig"] is ClientConfig
+    assert names["ReattachConfig"] is config_module.ReattachConfig is ReattachConfig
+    assert set(config_module.__all__) <= set(dir(config_module))
+    with pytest.raises(AttributeError, match="has no attribute 'ClientConfg'"):
+        config_module.ClientConfg  # type: ignore[attr-defined]  # noqa: B018

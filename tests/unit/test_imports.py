@@ -66,6 +66,8 @@ def test_a_plugin_does_not_load_the_hosts_side() -> None:
     found = imported_by("from pygo_plugin import HandshakeConfig, Plugin, ServeConfig, serve")
     assert "pygo_plugin.client" not in found
     assert "pygo_plugin._logging" not in found
+    assert "pygo_plugin._host_config" not in found
+    assert "pygo_plugin._reattach_config" not in found
 
 
 def test_a_host_does_not_load_grpcio_or_the_plugins_side() -> None:
@@ -73,6 +75,12 @@ def test_a_host_does_not_load_grpcio_or_the_plugins_side() -> None:
     assert "grpc" not in found
     assert "asyncio" not in found
     assert "pygo_plugin.server" not in found
+
+
+def test_pytests_entry_point_loads_nothing_of_the_package() -> None:
+    found = imported_by("import pytest; import pygo_plugin._pytest")
+    ours = {name for name in found if name.partition(".")[0] in ("pygo_plugin", "grpc", "google")}
+    assert ours == {"pygo_plugin", "pygo_plugin._pytest"}
 
 
 def test_the_package_alone_does_not_load_the_core() -> None:
@@ -87,7 +95,11 @@ from pygo_plugin import HandshakeConfig, ServeConfig, Server, server
 
 os.environ["PYGO_KEY"] = "value"
 os.environ.pop("PLUGIN_CLIENT_CERT", None)
-server._print_handshake = lambda line: os.write(1, " ".join(set(sys.modules) - before).encode())
+
+def show(line, stdio, logger):
+    os.write(1, " ".join(set(sys.modules) - before).encode())
+
+server._print_handshake = show
 plugin = Server(ServeConfig(handshake_config=HandshakeConfig(1, "PYGO_KEY", "value")))
 assert plugin.serve(), plugin.error_msg
 plugin.stop(None).wait()

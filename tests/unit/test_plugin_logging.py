@@ -189,13 +189,13 @@ SCRIPT = """
 import os, logging
 {before}
 from pygo_plugin import _plugin_logging
-_plugin_logging.install(os.dup(2))
+_plugin_logging.install(os.dup(2), {logger})
 {after}
 """
 
 
-def run(before: str, after: str) -> str:
-    script = SCRIPT.format(before=before, after=after)
+def run(before: str, after: str, logger: str = "None") -> str:
+    script = SCRIPT.format(before=before, after=after, logger=logger)
     command = [sys.executable, "-c", script]
     return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
@@ -219,3 +219,33 @@ def test_install_keeps_the_authors_level() -> None:
 
 def test_level_names() -> None:
     assert run("", "os.write(2, logging.getLevelName(5).encode())") == "TRACE"
+
+
+MINE = "logging.getLogger('mine')"
+
+
+def test_a_logger_of_the_authors_is_the_log() -> None:
+    after = "logging.getLogger('mine.a').log(5, 'm'); logging.getLogger('other').info('o')"
+    (line,) = run("", after, MINE).splitlines()
+    entry = json.loads(line)
+    assert (entry["@level"], entry["@module"], entry["@message"]) == ("trace", "mine.a", "m")
+
+
+def test_a_logger_of_the_authors_keeps_its_handlers() -> None:
+    before = f"{MINE}.addHandler(logging.StreamHandler())"
+    plain, line = run(before, f"{MINE}.info('m')", MINE).splitlines()
+    assert plain == "m"
+    assert json.loads(line)["@message"] == "m"
+
+
+@pytest.mark.parametrize("name", ["mine", ""])
+def test_a_logger_of_the_authors_keeps_the_level(name: str) -> None:
+    before = f"logging.getLogger({name!r}).setLevel(logging.ERROR)"
+    (line,) = run(before, f"{MINE}.info('i'); {MINE}.error('e')", MINE).splitlines()
+    assert json.loads(line)["@message"] == "e"
+
+
+def test_a_logger_gets_one_handler() -> None:
+    before = "from pygo_plugin import _plugin_logging as p; p.install(os.dup(2), logging.root)"
+    (line,) = run(before, "logging.info('m')", "logging.root").splitlines()
+    assert json.loads(line)["@message"] == "m"

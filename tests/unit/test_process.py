@@ -57,6 +57,14 @@ def test_ctrl_c(run: Run, mode: str) -> None:
     assert output(run("interrupts.py", mode)) == "interrupted\ncancelled\n"
 
 
+WAITS = [("ask", 6), ("requests", 2), ("ready", 1), ("server", 3)]
+
+
+@pytest.mark.parametrize(("mode", "waits"), WAITS)
+def test_ctrl_c_in_every_wait(run: Run, mode: str, waits: int) -> None:
+    assert output(run("interrupts.py", mode)) == "interrupted\n" * waits + "cancelled\n"
+
+
 def test_signal_handlers_run_during_calls(run: Run) -> None:
     assert output(run("interrupts.py", "handler")) == "handled True CANCELLED\n"
 
@@ -110,6 +118,10 @@ def test_exit_handlers_of_the_author(run: Run, eventually: Any) -> None:
     pid, exited = output(run("exits.py", "kill_at_exit")).split()
     assert exited == "True"
     eventually(lambda: gone(int(pid)), "the plugin's end")
+
+
+def test_running_calls_do_not_keep_a_plugin_from_its_own_end(run: Run) -> None:
+    assert output(run("exits.py", "running_call")) == "0\n"
 
 
 # ---- What is around a process -------------------------------------------------------------------

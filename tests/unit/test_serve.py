@@ -213,14 +213,6 @@ def test_server_takes_a_serve_config() -> None:
         Server({})  # type: ignore[arg-type]
 
 
-def test_host_that_wants_auto_mtls(run: Run, peers: Any) -> None:
-    process = run(peers.plugin("python"), PLUGIN_CLIENT_CERT="-----BEGIN CERTIFICATE-----")
-    stdout, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stdout) == (1, "")
-    assert stderr.startswith("[ERROR]")
-    assert "AutoMTLS" in stderr
-
-
 def test_stop_before_serve() -> None:
     assert Server(ServeConfig()).stop().is_set()
 
@@ -267,11 +259,12 @@ def test_socket_is_gone_however_the_program_ends(
     assert list(socket_dir.iterdir()) == []
 
 
+@pytest.mark.parametrize("arguments", [[], ["--thread"]])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_signals_kill_after_the_socket_is_gone(
-    run: Run, peers: Any, socket_dir: Path, number: signal.Signals
+    run: Run, peers: Any, socket_dir: Path, number: signal.Signals, arguments: list[str]
 ) -> None:
-    process = run(peers.plugin("python"))
+    process = run(peers.plugin("python", *arguments))
     handshake(process)
     process.send_signal(number)
     assert process.wait(30) == -number
@@ -401,6 +394,33 @@ def test_logging_of_the_author_stays(run: Run, peers: Any) -> None:
     assert "own: a message\n" in process.communicate(timeout=30)[1]
 
 
+def test_logger_of_the_configuration(run: Run) -> None:
+    script = """
+import logging
+from pygo_plugin import HandshakeConfig, Plugin, ServeConfig, Server
+
+class Idle(Plugin):
+    def server_register(self, server):
+        pass
+
+server = Server(ServeConfig(
+    handshake_config=HandshakeConfig(1, "PYGO_TEST_COOKIE", "pygo"),
+    plugins={"idle": Idle()},
+    logger=logging.getLogger("mine"),
+))
+assert server.serve(), server.error_msg
+logging.getLogger("mine.part").debug("a message")
+logging.getLogger("other").info("nobody's")
+assert not logging.getLogger().handlers
+server.stop().wait()
+"""
+    process = run([sys.executable, "-c", script])
+    (line,) = process.communicate(timeout=30)[1].splitlines()
+    entry = json.loads(line)
+    assert (entry["@level"], entry["@module"]) == ("debug", "mine.part")
+    assert entry["@message"] == "a message"
+
+
 # ---- The server of the configuration ------------------------------------------------------------
 
 CONFIGURED = """
@@ -493,6 +513,7 @@ class Recorder:
         def method(*arguments: Any) -> Any:
             self.asked.append(name)
             if name == "add_insecure_port":
+                Path(arguments[0][len("unix:") :]).touch()  # whose mode will be set
                 return 1
             event = threading.Event()
             event.set()
@@ -515,7 +536,9 @@ def test_order_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYGO_KEY", "value")
     for variable in ("PLUGIN_CLIENT_CERT", "PLUGIN_UNIX_SOCKET_GROUP"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(server, "_print_handshake", lambda line: recorder.asked.append("line"))
+    monkeypatch.setattr(
+        server, "_print_handshake", lambda line, stdio, logger: recorder.asked.append("line")
+    )
     config = ServeConfig(
         handshake_config=HandshakeConfig(1, "PYGO_KEY", "value"), plugins={"x": Registering()}
     )
@@ -527,6 +550,7 @@ def test_order_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
         signal.signal(signal.SIGINT, before)  # swallowed until the process ends, were it a plugin
     assert recorder.asked == [
         "add_plugin_services",
+        "add_broker",
         "registered",
         "add_insecure_port",
         "start",

@@ -595,7 +595,7 @@ def test_nothing_but_protobuf_is_imported_before_the_handshake() -> None:
         KV = service(kv_pb2, "KV")
         os.environ["PYGO_KEY"] = "value"
         os.environ.pop("PLUGIN_CLIENT_CERT", None)
-        server._print_handshake = lambda line: print(*sorted(set(sys.modules) - before))
+        server._print_handshake = lambda *_: print(*sorted(set(sys.modules) - before))
         config = ServeConfig(
             handshake_config=HandshakeConfig(1, "PYGO_KEY", "value"),
             plugins={"kv": KV.plugin(KV.Servicer)},
@@ -612,6 +612,7 @@ def test_nothing_but_protobuf_is_imported_before_the_handshake() -> None:
         "pygo_plugin._service",
         "pygo_plugin._status",
         "pygo_plugin.plugin",
+        "pygo_plugin._checks",
         "pygo_plugin.config",
         "pygo_plugin.errors",
     }

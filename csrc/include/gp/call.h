@@ -100,25 +100,29 @@ int gp_call_send_close(gp_call *call, const gp_interrupt *interrupt);
 int gp_call_receive(gp_call *call, gp_message **out, const gp_interrupt *interrupt);
 
 /*
- * The same without waiting. What happens later is told once by |then|, on the polling thread, with no
- * lock held; it must not block. It owns the message, NULL is the end of the stream, and it may ask for
- * the next one. Whether the call is served meanwhile is up to gp_call_attend().
+ * The same without waiting. Whether the call is served meanwhile is up to gp_call_attend().
+ *
+ * Returns: 1 with |out| set (NULL: the end) when that is known at once, 0: |then| will be called.
  */
-typedef void gp_call_received(void *ctx, gp_message *message);
-typedef void gp_call_then(void *ctx);
-
-/* Returns: 1 with |out| set when a message is there at once, otherwise 0: |then| will be called. */
-int gp_call_receive_then(gp_call *call, gp_message **out, gp_call_received *then, void *ctx);
+int gp_call_receive_then(gp_call *call, gp_message **out, gp_received *then, void *ctx);
 
 /*
  * Send |message|, or that none follows if it is NULL; |then| is called when the next one may be sent.
  *
  * Returns: 0; GP_ECLOSED when the call is over, GP_EINVAL while a send is under way: no |then|.
  */
-int gp_call_send_then(gp_call *call, const gp_bytes *message, gp_call_then *then, void *ctx);
+int gp_call_send_then(gp_call *call, const gp_bytes *message, gp_sent *then, void *ctx);
+
+/*
+ * The same for who sends many: up to 64 KiB wait in the call to be sent.
+ *
+ * Returns: 1: the next one may be sent at once, 0: when |then| is called; GP_ECLOSED when the call is
+ * over, GP_EINVAL when |then| has not been called yet.
+ */
+int gp_call_post(gp_call *call, const gp_bytes *message, gp_sent *then, void *ctx);
 
 /* Returns: 1 when gp_call_initial_metadata() would not wait, otherwise 0: |then| will be called. */
-int gp_call_initial_metadata_then(gp_call *call, gp_call_then *then, void *ctx);
+int gp_call_initial_metadata_then(gp_call *call, gp_then *then, void *ctx);
 
 /* Wait for the initial metadata. Returns 0 or GP_EUSER. |out| is empty if none came. */
 int gp_call_initial_metadata(gp_call *call, gp_metadata *out, const gp_interrupt *interrupt);

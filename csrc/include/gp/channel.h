@@ -10,6 +10,7 @@
 #include "gp/credentials.h"
 #include "gp/error.h"
 #include "gp/runtime.h"
+#include "gp/tls.h"
 
 typedef struct gp_channel gp_channel;
 
@@ -44,6 +45,11 @@ int gp_channel_open(gp_channel **out, const char *target, const gp_channel_optio
                     gp_error *err);
 
 /*
+ * The same as |tls| says; NULL: no TLS. Returns also GP_ETLS, as gp_channel_credentials_tls().
+ */
+int gp_channel_open_tls(gp_channel **out, const char *target, const gp_tls *tls, gp_error *err);
+
+/*
  * A second view of the same connection: closing either ends its own calls only.
  * Returns: 0 or GP_ENOMEM.
  */
@@ -57,6 +63,9 @@ bool gp_channel_secure(const gp_channel *channel);
 
 /* Cancel every call and refuse new ones. Idempotent. Threads: any. */
 void gp_channel_close(gp_channel *channel);
+
+/* Cancel the calls of the connection's other views, which stay open. Threads: any. */
+void gp_channel_cancel_others(gp_channel *channel);
 
 /* The connectivity state now; |connect| leaves GP_IDLE. */
 int gp_channel_state(gp_channel *channel, bool connect);

@@ -13,6 +13,7 @@
 
 #include "gp/error.h"
 #include "gp/message.h"
+#include "gp/tls.h"
 
 typedef struct gp_channel_credentials gp_channel_credentials;
 typedef struct gp_server_credentials gp_server_credentials;
@@ -38,6 +39,12 @@ typedef struct gp_key_pair {
 int gp_channel_credentials_ssl(gp_channel_credentials **out, const char *roots,
                                const gp_key_pair *pair, gp_error *err);
 
+/*
+ * What |tls| says; the name has to go into the channel argument. Returns: 0, GP_ETLS (an automatic
+ * one has not been told whom to trust), GP_ENOMEM or GP_EFORKED.
+ */
+int gp_channel_credentials_tls(gp_channel_credentials **out, const gp_tls *tls, gp_error *err);
+
 /* |channel| with |call|'s credentials for each call. Returns: 0, GP_ENOMEM or GP_EFORKED. */
 int gp_channel_credentials_compose(gp_channel_credentials **out,
                                    const gp_channel_credentials *channel,
@@ -55,6 +62,13 @@ void gp_channel_credentials_free(gp_channel_credentials *credentials);
  */
 int gp_server_credentials_ssl(gp_server_credentials **out, const gp_key_pair *pairs, size_t count,
                               const char *roots, bool require_client, gp_error *err);
+
+/*
+ * What |tls| says, which has to have a certificate. With roots, clients have to show a certificate
+ * that one of them vouches for; without, none is asked for.
+ * Returns: 0, GP_EINVAL (no certificate), GP_ETLS (as above), GP_ENOMEM or GP_EFORKED.
+ */
+int gp_server_credentials_tls(gp_server_credentials **out, const gp_tls *tls, gp_error *err);
 
 void gp_server_credentials_free(gp_server_credentials *credentials);
 

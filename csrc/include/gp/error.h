@@ -24,7 +24,11 @@
     X(GP_ECLOSED, -11, "already closed")                                  \
     X(GP_EFORKED, -12, "used in a forked child")                          \
     X(GP_EREATTACH, -13, "the running plugin could not be reached")       \
-    X(GP_ERPC, -14, "the call failed")
+    X(GP_ERPC, -14, "the call failed")                                    \
+    X(GP_EPROTOCOL, -15, "the other side broke the protocol")             \
+    X(GP_ETLS, -16, "no secure connection")                               \
+    X(GP_EBROKER, -17, "no brokered connection")                          \
+    X(GP_ECHECKSUM, -18, "not the expected executable")
 
 enum {
 #define GP__STATUS_ENUM(name, value, text) name = (value),
@@ -35,7 +39,8 @@ enum {
 typedef struct gp_error {
     int code;      /* one of GP_E*, 0 while nothing has failed */
     char *message; /* owned; NULL means the code's own text */
-    char *detail;  /* owned; the evidence: the handshake line, or the tail of stderr. May be NULL */
+    char *detail;  /* owned; the evidence: the handshake line, the tail of stderr, what is wrong
+                      with TLS as one of gp/tls.h's words, or both checksums. May be NULL */
     size_t detail_len;
     long number; /* GP_EEXITED: exit status, -N for signal N. GP_EVERSION: the plugin's version */
 } gp_error;

@@ -4,6 +4,7 @@
 #ifndef GP_MESSAGE_H
 #define GP_MESSAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,15 @@ size_t gp_message_size(const gp_message *message);
 void gp_message_copy(const gp_message *message, void *out);
 
 void gp_message_free(gp_message *message);
+
+/*
+ * How it is told that something has happened, that a message was sent, or that one is there (NULL: the
+ * end of them), which the callee then owns. Once, on the polling thread, with no lock held. Neither may block; both may ask
+ * for the next one.
+ */
+typedef void gp_then(void *ctx);
+typedef void gp_sent(void *ctx, bool ok); /* not ok: the call is over */
+typedef void gp_received(void *ctx, gp_message *message);
 
 /* As gRPC's compression algorithms. DEFAULT is what the channel or the server does anyway. */
 enum { GP_COMPRESS_DEFAULT = -1, GP_COMPRESS_NONE, GP_COMPRESS_DEFLATE, GP_COMPRESS_GZIP };

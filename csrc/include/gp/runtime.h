@@ -28,6 +28,13 @@ int gp_runtime_init(void);
  */
 bool gp_runtime_forked(void);
 
+/*
+ * Block all signals for this thread, and for those that it starts: they belong to the program's own.
+ * Not those by which a thread reports its own fault, or nobody could handle them. |before| points to
+ * a sigset_t, for pthread_sigmask(). (Its type is not known wherever this header is.)
+ */
+void gp_runtime_block_signals(void *before);
+
 /* The exit status of a process when nobody could tell it: somebody else had reaped it. */
 #define GP_STATUS_UNKNOWN (-1000)
 

@@ -136,15 +136,11 @@ void gp_server_call_skip_compression(gp_server_call *call);
 int gp_server_call_send(gp_server_call *call, gp_bytes message, const gp_interrupt *interrupt);
 
 /*
- * The same without waiting: what happens later is told once by |then|, on the polling thread, with no
- * lock held; it must not block. It owns the message; NULL is the end.
+ * The same without waiting.
+ * Returns: 1 with |out| set (NULL: the end) when that is known at once, 0: |then| will be called.
  */
-typedef void gp_server_call_received(void *ctx, gp_message *message);
-typedef void gp_server_call_then(void *ctx);
-
-/* Returns: 1 with |out| set (NULL: the end) when that is known at once, 0: |then| will be called. */
-int gp_server_call_receive_then(gp_server_call *call, gp_message **out,
-                                gp_server_call_received *then, void *ctx);
+int gp_server_call_receive_then(gp_server_call *call, gp_message **out, gp_received *then,
+                                void *ctx);
 
 /* Undo a receive: the next one gives |message| again (NULL: the end). None is under way. */
 void gp_server_call_put_back(gp_server_call *call, gp_message *message);
@@ -153,17 +149,28 @@ void gp_server_call_put_back(gp_server_call *call, gp_message *message);
  * |then| is called when the next message may be sent.
  * Returns: 0; GP_ECLOSED as the functions above, GP_EINVAL while a send is under way: no |then|.
  */
-int gp_server_call_send_then(gp_server_call *call, gp_bytes message, gp_server_call_then *then,
-                             void *ctx);
+int gp_server_call_send_then(gp_server_call *call, gp_bytes message, gp_sent *then, void *ctx);
 int gp_server_call_send_initial_metadata_then(gp_server_call *call, gp_metadata metadata,
-                                              gp_server_call_then *then, void *ctx);
+                                              gp_sent *then, void *ctx);
+
+/*
+ * The same for who sends many: up to 64 KiB wait in the call to be sent.
+ * Returns: 1: the next one may be sent at once, 0: when |then| is called; GP_ECLOSED, GP_EINVAL.
+ */
+int gp_server_call_post(gp_server_call *call, gp_bytes message, gp_sent *then, void *ctx);
+
+/*
+ * Returns: 1 when nothing waits to be sent, so that the call can be ended without blocking; 0: |then|
+ * will be called when that is so.
+ */
+int gp_server_call_flush_then(gp_server_call *call, gp_sent *then, void *ctx);
 
 /*
  * Have |then| called if the call ends before it is answered, on the polling thread; it must not block.
  * One at a time; NULL takes it back. Returns: 0, or GP_ECLOSED: too late, because the call is over, or
  * (for NULL) because |then| has been called or is about to be.
  */
-int gp_server_call_on_cancel(gp_server_call *call, gp_server_call_then *then, void *ctx);
+int gp_server_call_on_cancel(gp_server_call *call, gp_then *then, void *ctx);
 
 /* A call that was taken (see |take|): its handler is done with it. Any thread; it has been ended. */
 void gp_server_call_hand_back(gp_server_call *call);

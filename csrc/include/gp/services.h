@@ -8,12 +8,19 @@
 #include "gp/error.h"
 #include "gp/message.h"
 #include "gp/server.h"
+#include "gp/stdio.h"
 
 /* The health service: the empty name and |service| (copied) are SERVING, all others NOT_FOUND. */
 int gp_server_add_health(gp_server *server, const char *service, gp_error *err);
 
 /* The controller: Shutdown answers, then stops the server with |grace_ms| for running calls. */
 int gp_server_add_controller(gp_server *server, int64_t grace_ms, gp_error *err);
+
+/*
+ * The stream of what this process prints. It ends, with |stdio|, once the server has been told to stop
+ * and no handler is running any more. The server takes a reference.
+ */
+int gp_server_add_stdio(gp_server *server, gp_stdio *stdio, gp_error *err);
 
 /* What a client of server reflection asks about. */
 typedef enum gp_reflection_kind {

@@ -482,8 +482,10 @@ func (x *CountReply) GetPayload() []byte {
 }
 
 type SumRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Value         int64                  `protobuf:"varint,1,opt,name=value,proto3" json:"value,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Value int64                  `protobuf:"varint,1,opt,name=value,proto3" json:"value,omitempty"`
+	// Ballast, which nobody looks at.
+	Payload       []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -523,6 +525,13 @@ func (x *SumRequest) GetValue() int64 {
 		return x.Value
 	}
 	return 0
+}
+
+func (x *SumRequest) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
 }
 
 type SumReply struct {
@@ -1216,6 +1225,105 @@ func (x *EnvironReply) GetVersion() int32 {
 	return 0
 }
 
+type CallBackRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the brokered connection.
+	ServiceId uint32 `protobuf:"varint,1,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
+	// What to send.
+	Payload       []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallBackRequest) Reset() {
+	*x = CallBackRequest{}
+	mi := &file_probe_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallBackRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallBackRequest) ProtoMessage() {}
+
+func (x *CallBackRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_probe_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallBackRequest.ProtoReflect.Descriptor instead.
+func (*CallBackRequest) Descriptor() ([]byte, []int) {
+	return file_probe_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CallBackRequest) GetServiceId() uint32 {
+	if x != nil {
+		return x.ServiceId
+	}
+	return 0
+}
+
+func (x *CallBackRequest) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+type CallBackReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What came back.
+	Payload       []byte `protobuf:"bytes,1,opt,name=payload,proto3" json:"payload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallBackReply) Reset() {
+	*x = CallBackReply{}
+	mi := &file_probe_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallBackReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallBackReply) ProtoMessage() {}
+
+func (x *CallBackReply) ProtoReflect() protoreflect.Message {
+	mi := &file_probe_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallBackReply.ProtoReflect.Descriptor instead.
+func (*CallBackReply) Descriptor() ([]byte, []int) {
+	return file_probe_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *CallBackReply) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
 var File_probe_proto protoreflect.FileDescriptor
 
 const file_probe_proto_rawDesc = "" +
@@ -1247,10 +1355,11 @@ const file_probe_proto_rawDesc = "" +
 	"\n" +
 	"CountReply\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
-	"\apayload\x18\x02 \x01(\fR\apayload\"\"\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\"<\n" +
 	"\n" +
 	"SumRequest\x12\x14\n" +
-	"\x05value\x18\x01 \x01(\x03R\x05value\"6\n" +
+	"\x05value\x18\x01 \x01(\x03R\x05value\x12\x18\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\"6\n" +
 	"\bSumReply\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x03R\x05total\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x05R\x05count\"'\n" +
@@ -1307,7 +1416,13 @@ const file_probe_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\x1a6\n" +
 	"\bFdsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x012\xf8\x03\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"J\n" +
+	"\x0fCallBackRequest\x12\x1d\n" +
+	"\n" +
+	"service_id\x18\x01 \x01(\rR\tserviceId\x12\x18\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\")\n" +
+	"\rCallBackReply\x12\x18\n" +
+	"\apayload\x18\x01 \x01(\fR\apayload2\xb2\x04\n" +
 	"\x05Probe\x12,\n" +
 	"\x04Echo\x12\x12.probe.EchoRequest\x1a\x10.probe.EchoReply\x12,\n" +
 	"\x04Fail\x12\x12.probe.FailRequest\x1a\x10.probe.FailReply\x121\n" +
@@ -1318,7 +1433,8 @@ const file_probe_proto_rawDesc = "" +
 	"\tCancelled\x12\x17.probe.CancelledRequest\x1a\x15.probe.CancelledReply\x12,\n" +
 	"\x04Exit\x12\x12.probe.ExitRequest\x1a\x10.probe.ExitReply\x12/\n" +
 	"\x05Print\x12\x13.probe.PrintRequest\x1a\x11.probe.PrintReply\x125\n" +
-	"\aEnviron\x12\x15.probe.EnvironRequest\x1a\x13.probe.EnvironReplyB#Z!pygo-plugin.example/peers/probepbb\x06proto3"
+	"\aEnviron\x12\x15.probe.EnvironRequest\x1a\x13.probe.EnvironReply\x128\n" +
+	"\bCallBack\x12\x16.probe.CallBackRequest\x1a\x14.probe.CallBackReplyB#Z!pygo-plugin.example/peers/probepbb\x06proto3"
 
 var (
 	file_probe_proto_rawDescOnce sync.Once
@@ -1333,7 +1449,7 @@ func file_probe_proto_rawDescGZIP() []byte {
 }
 
 var file_probe_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_probe_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_probe_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_probe_proto_goTypes = []any{
 	(Line_Channel)(0),        // 0: probe.Line.Channel
 	(*EchoRequest)(nil),      // 1: probe.EchoRequest
@@ -1357,17 +1473,19 @@ var file_probe_proto_goTypes = []any{
 	(*PrintReply)(nil),       // 19: probe.PrintReply
 	(*EnvironRequest)(nil),   // 20: probe.EnvironRequest
 	(*EnvironReply)(nil),     // 21: probe.EnvironReply
-	nil,                      // 22: probe.Line.FieldsEntry
-	nil,                      // 23: probe.EnvironReply.EnvironEntry
-	nil,                      // 24: probe.EnvironReply.FdsEntry
+	(*CallBackRequest)(nil),  // 22: probe.CallBackRequest
+	(*CallBackReply)(nil),    // 23: probe.CallBackReply
+	nil,                      // 24: probe.Line.FieldsEntry
+	nil,                      // 25: probe.EnvironReply.EnvironEntry
+	nil,                      // 26: probe.EnvironReply.FdsEntry
 }
 var file_probe_proto_depIdxs = []int32{
 	2,  // 0: probe.EchoReply.metadata:type_name -> probe.Metadatum
 	0,  // 1: probe.Line.channel:type_name -> probe.Line.Channel
-	22, // 2: probe.Line.fields:type_name -> probe.Line.FieldsEntry
+	24, // 2: probe.Line.fields:type_name -> probe.Line.FieldsEntry
 	17, // 3: probe.PrintRequest.lines:type_name -> probe.Line
-	23, // 4: probe.EnvironReply.environ:type_name -> probe.EnvironReply.EnvironEntry
-	24, // 5: probe.EnvironReply.fds:type_name -> probe.EnvironReply.FdsEntry
+	25, // 4: probe.EnvironReply.environ:type_name -> probe.EnvironReply.EnvironEntry
+	26, // 5: probe.EnvironReply.fds:type_name -> probe.EnvironReply.FdsEntry
 	1,  // 6: probe.Probe.Echo:input_type -> probe.EchoRequest
 	4,  // 7: probe.Probe.Fail:input_type -> probe.FailRequest
 	6,  // 8: probe.Probe.Count:input_type -> probe.CountRequest
@@ -1378,18 +1496,20 @@ var file_probe_proto_depIdxs = []int32{
 	15, // 13: probe.Probe.Exit:input_type -> probe.ExitRequest
 	18, // 14: probe.Probe.Print:input_type -> probe.PrintRequest
 	20, // 15: probe.Probe.Environ:input_type -> probe.EnvironRequest
-	3,  // 16: probe.Probe.Echo:output_type -> probe.EchoReply
-	5,  // 17: probe.Probe.Fail:output_type -> probe.FailReply
-	7,  // 18: probe.Probe.Count:output_type -> probe.CountReply
-	9,  // 19: probe.Probe.Sum:output_type -> probe.SumReply
-	10, // 20: probe.Probe.Chat:output_type -> probe.ChatMessage
-	12, // 21: probe.Probe.Hang:output_type -> probe.HangReply
-	14, // 22: probe.Probe.Cancelled:output_type -> probe.CancelledReply
-	16, // 23: probe.Probe.Exit:output_type -> probe.ExitReply
-	19, // 24: probe.Probe.Print:output_type -> probe.PrintReply
-	21, // 25: probe.Probe.Environ:output_type -> probe.EnvironReply
-	16, // [16:26] is the sub-list for method output_type
-	6,  // [6:16] is the sub-list for method input_type
+	22, // 16: probe.Probe.CallBack:input_type -> probe.CallBackRequest
+	3,  // 17: probe.Probe.Echo:output_type -> probe.EchoReply
+	5,  // 18: probe.Probe.Fail:output_type -> probe.FailReply
+	7,  // 19: probe.Probe.Count:output_type -> probe.CountReply
+	9,  // 20: probe.Probe.Sum:output_type -> probe.SumReply
+	10, // 21: probe.Probe.Chat:output_type -> probe.ChatMessage
+	12, // 22: probe.Probe.Hang:output_type -> probe.HangReply
+	14, // 23: probe.Probe.Cancelled:output_type -> probe.CancelledReply
+	16, // 24: probe.Probe.Exit:output_type -> probe.ExitReply
+	19, // 25: probe.Probe.Print:output_type -> probe.PrintReply
+	21, // 26: probe.Probe.Environ:output_type -> probe.EnvironReply
+	23, // 27: probe.Probe.CallBack:output_type -> probe.CallBackReply
+	17, // [17:28] is the sub-list for method output_type
+	6,  // [6:17] is the sub-list for method input_type
 	6,  // [6:6] is the sub-list for extension type_name
 	6,  // [6:6] is the sub-list for extension extendee
 	0,  // [0:6] is the sub-list for field type_name
@@ -1406,7 +1526,7 @@ func file_probe_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_probe_proto_rawDesc), len(file_probe_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

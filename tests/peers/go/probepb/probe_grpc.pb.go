@@ -35,6 +35,7 @@ const (
 	Probe_Exit_FullMethodName      = "/probe.Probe/Exit"
 	Probe_Print_FullMethodName     = "/probe.Probe/Print"
 	Probe_Environ_FullMethodName   = "/probe.Probe/Environ"
+	Probe_CallBack_FullMethodName  = "/probe.Probe/CallBack"
 )
 
 // ProbeClient is the client API for Probe service.
@@ -61,6 +62,9 @@ type ProbeClient interface {
 	Print(ctx context.Context, in *PrintRequest, opts ...grpc.CallOption) (*PrintReply, error)
 	// Environ describes the process.
 	Environ(ctx context.Context, in *EnvironRequest, opts ...grpc.CallOption) (*EnvironReply, error)
+	// CallBack dials what the caller's side serves on the broker under an id, and calls its Echo.
+	// A server that was not given a broker does not implement it.
+	CallBack(ctx context.Context, in *CallBackRequest, opts ...grpc.CallOption) (*CallBackReply, error)
 }
 
 type probeClient struct {
@@ -186,6 +190,16 @@ func (c *probeClient) Environ(ctx context.Context, in *EnvironRequest, opts ...g
 	return out, nil
 }
 
+func (c *probeClient) CallBack(ctx context.Context, in *CallBackRequest, opts ...grpc.CallOption) (*CallBackReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CallBackReply)
+	err := c.cc.Invoke(ctx, Probe_CallBack_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ProbeServer is the server API for Probe service.
 // All implementations must embed UnimplementedProbeServer
 // for forward compatibility.
@@ -210,6 +224,9 @@ type ProbeServer interface {
 	Print(context.Context, *PrintRequest) (*PrintReply, error)
 	// Environ describes the process.
 	Environ(context.Context, *EnvironRequest) (*EnvironReply, error)
+	// CallBack dials what the caller's side serves on the broker under an id, and calls its Echo.
+	// A server that was not given a broker does not implement it.
+	CallBack(context.Context, *CallBackRequest) (*CallBackReply, error)
 	mustEmbedUnimplementedProbeServer()
 }
 
@@ -249,6 +266,9 @@ func (UnimplementedProbeServer) Print(context.Context, *PrintRequest) (*PrintRep
 }
 func (UnimplementedProbeServer) Environ(context.Context, *EnvironRequest) (*EnvironReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Environ not implemented")
+}
+func (UnimplementedProbeServer) CallBack(context.Context, *CallBackRequest) (*CallBackReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method CallBack not implemented")
 }
 func (UnimplementedProbeServer) mustEmbedUnimplementedProbeServer() {}
 func (UnimplementedProbeServer) testEmbeddedByValue()               {}
@@ -422,6 +442,24 @@ func _Probe_Environ_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Probe_CallBack_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CallBackRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProbeServer).CallBack(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Probe_CallBack_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProbeServer).CallBack(ctx, req.(*CallBackRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Probe_ServiceDesc is the grpc.ServiceDesc for Probe service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -456,6 +494,10 @@ var Probe_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Environ",
 			Handler:    _Probe_Environ_Handler,
+		},
+		{
+			MethodName: "CallBack",
+			Handler:    _Probe_CallBack_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -38,6 +38,12 @@ var modes = map[string]struct {
 }{
 	"exit":                         {exit, "write -stderr, then exit with -status"},
 	"signal":                       {kill, "write -stderr, then die of -signal"},
+	"serve":                        {serveOnly, "serve, and do nothing wrong"},
+	"exit-after-line":              {exitAfterLine, "exit with -status right after the handshake"},
+	"exit-on-connect":              {exitOnConnect, "exit with -status when a host connects"},
+	"symlink":                      {symlink, "serve, and name a symbolic link to the socket in the handshake"},
+	"endless-log":                  {endlessLog, "write a line of -mib MiB to stderr, then exit; -serve: after a handshake"},
+	"flood-stdio":                  {floodStdio, "serve -mib MiB of output and rubbish through GRPCStdio"},
 	"silent":                       {silent, "wait and print nothing"},
 	"nonewline":                    {noNewline, "print -line without its newline, then wait"},
 	"line":                         {printLine, "print -line, then wait"},

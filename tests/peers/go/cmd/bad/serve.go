@@ -64,7 +64,7 @@ func startServer(emit func(line string) error) (*server, error) {
 	})
 }
 
-func startServerWith(emit func(line string) error, onShutdown func(context.Context, *server) error) (*server, error) {
+func startServerWith(emit func(line string) error, onShutdown func(context.Context, *server) error, register ...func(*grpc.Server)) (*server, error) {
 	dir, err := os.MkdirTemp("", "plugin-bad")
 	if err != nil {
 		return nil, err
@@ -81,6 +81,9 @@ func startServerWith(emit func(line string) error, onShutdown func(context.Conte
 		stopped:    make(chan struct{}),
 	}
 	s.grpc.RegisterService(&controllerService, s)
+	for _, more := range register {
+		more(s.grpc)
+	}
 	checks := health.NewServer()
 	checks.SetServingStatus("plugin", grpc_health_v1.HealthCheckResponse_SERVING)
 	grpc_health_v1.RegisterHealthServer(s.grpc, checks)

@@ -3,6 +3,11 @@
 //	bench -calls 20000 -size 100 -threads 1 -cmd ./plugin
 //	bench -launch 20 -cmd ./plugin
 //	bench -loglines 100000 -cmd ./plugin
+//	bench -stream server -messages 100000 -size 100 -cmd ./plugin
+//	bench -stdio 64 -cmd ./plugin
+//	bench -calls 1000 -call-back -auto-mtls -multiplex -cmd ./plugin
+//	bench -open 1000 -cmd ./plugin
+//	bench -plugins 200 -cmd ./plugin
 //
 // Arguments after the flags go to the plugin. The measurements asked for are
 // printed as one JSON object.
@@ -21,50 +26,87 @@ import (
 	"github.com/hashicorp/go-plugin"
 
 	"pygo-plugin.example/peers/internal/peer"
-	"pygo-plugin.example/peers/probepb"
 )
 
 // bench holds what all measurements have in common.
 type bench struct {
-	cmd      []string
-	autoMTLS bool
+	cmd       []string
+	autoMTLS  bool
+	multiplex bool
+}
+
+// wanted says what to measure; zero means not to.
+type wanted struct {
+	calls, size, threads int
+	callBack             bool
+	launches             int
+	logLines             int
+	output               int
+	stream               string
+	messages             int
+	open                 int
+	plugins              int
 }
 
 func main() {
+	var want wanted
 	cmd := flag.String("cmd", "", "plugin to launch, a `path`")
-	calls := flag.Int("calls", 0, "measure `N` calls of Echo in all")
-	size := flag.Int("size", 100, "payload of a call in `bytes`")
-	threads := flag.Int("threads", 1, "callers at the same time, a `number`")
-	launches := flag.Int("launch", 0, "launch and kill the plugin `K` times")
-	logLines := flag.Int("loglines", 0, "mirror `N` log lines from the plugin")
+	flag.IntVar(&want.calls, "calls", 0, "measure `N` calls of Echo in all")
+	flag.IntVar(&want.size, "size", 100, "payload of a call or a message in `bytes`")
+	flag.IntVar(&want.threads, "threads", 1, "callers at the same time, a `number`")
+	flag.BoolVar(&want.callBack, "call-back", false, "have each call dial the host and call it back")
+	flag.IntVar(&want.launches, "launch", 0, "launch and kill the plugin `K` times")
+	flag.IntVar(&want.logLines, "loglines", 0, "mirror `N` log lines from the plugin")
+	flag.IntVar(&want.output, "stdio", 0, "have the plugin print `N` MiB")
+	flag.StringVar(&want.stream, "stream", "server", "`kind` of stream: server, client or chat")
+	flag.IntVar(&want.messages, "messages", 0, "measure `N` messages on one stream")
+	flag.IntVar(&want.open, "open", 0, "keep `N` calls open, between lines of input")
+	flag.IntVar(&want.plugins, "plugins", 0, "keep `N` plugins running, between lines of input")
 	autoMTLS := flag.Bool("auto-mtls", false, "use AutoMTLS")
+	multiplex := flag.Bool("multiplex", false, "everything over one connection")
 	flag.Parse()
 
-	b := &bench{cmd: append([]string{*cmd}, flag.Args()...), autoMTLS: *autoMTLS}
-	if err := b.run(*cmd, *calls, *size, *threads, *launches, *logLines); err != nil {
+	b := &bench{append([]string{*cmd}, flag.Args()...), *autoMTLS, *multiplex}
+	if err := b.run(*cmd, want); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func (b *bench) run(cmd string, calls, size, threads, launches, logLines int) error {
-	if cmd == "" || threads < 1 {
+func (b *bench) run(cmd string, want wanted) error {
+	if cmd == "" || want.threads < 1 {
 		return errors.New("-cmd is needed, and at least one thread")
+	}
+	if want.open > 0 {
+		return b.holdOpen(want.open)
+	}
+	if want.plugins > 0 {
+		return b.holdPlugins(want.plugins)
 	}
 	results := make(map[string]any)
 	var err error
-	if calls > 0 {
-		if results["calls"], err = b.calls(calls, size, threads); err != nil {
+	if want.calls > 0 {
+		if results["calls"], err = b.calls(want); err != nil {
 			return err
 		}
 	}
-	if launches > 0 {
-		if results["launch"], err = b.launches(launches); err != nil {
+	if want.messages > 0 {
+		if results["stream"], err = b.stream(want.stream, want.messages, want.size); err != nil {
 			return err
 		}
 	}
-	if logLines > 0 {
-		if results["log"], err = b.logLines(logLines); err != nil {
+	if want.launches > 0 {
+		if results["launch"], err = b.launches(want.launches); err != nil {
+			return err
+		}
+	}
+	if want.logLines > 0 {
+		if results["log"], err = b.logLines(want.logLines); err != nil {
+			return err
+		}
+	}
+	if want.output > 0 {
+		if results["stdio"], err = b.output(want.output); err != nil {
 			return err
 		}
 	}
@@ -73,18 +115,25 @@ func (b *bench) run(cmd string, calls, size, threads, launches, logLines int) er
 
 // newClient makes a client that formats its log and writes it to the output.
 func (b *bench) newClient(log io.Writer) *plugin.Client {
+	return b.newClientWith(log, io.Discard)
+}
+
+// newClientWith also takes what the plugin prints.
+func (b *bench) newClientWith(log, stdout io.Writer) *plugin.Client {
 	return plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig:  peer.Handshake,
-		Plugins:          peer.Plugins(int(peer.Handshake.ProtocolVersion), nil),
-		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
-		AutoMTLS:         b.autoMTLS,
-		Cmd:              exec.Command(b.cmd[0], b.cmd[1:]...),
-		Logger:           hclog.New(&hclog.LoggerOptions{Name: "bench", Level: hclog.Trace, Output: log}),
+		HandshakeConfig:     peer.Handshake,
+		Plugins:             peer.Plugins(int(peer.Handshake.ProtocolVersion), nil),
+		AllowedProtocols:    []plugin.Protocol{plugin.ProtocolGRPC},
+		AutoMTLS:            b.autoMTLS,
+		GRPCBrokerMultiplex: b.multiplex,
+		SyncStdout:          stdout,
+		Cmd:                 exec.Command(b.cmd[0], b.cmd[1:]...),
+		Logger:              hclog.New(&hclog.LoggerOptions{Name: "bench", Level: hclog.Trace, Output: log}),
 	})
 }
 
 // probe starts a client's plugin if need be.
-func probe(client *plugin.Client) (probepb.ProbeClient, error) {
+func probe(client *plugin.Client) (*peer.Probe, error) {
 	protocol, err := client.Client()
 	if err != nil {
 		return nil, err
@@ -93,5 +142,5 @@ func probe(client *plugin.Client) (probepb.ProbeClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return raw.(probepb.ProbeClient), nil
+	return raw.(*peer.Probe), nil
 }

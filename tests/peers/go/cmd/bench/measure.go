@@ -13,8 +13,13 @@ import (
 	"pygo-plugin.example/peers/probepb"
 )
 
-// warmup is how many calls each thread makes before the clock starts.
-const warmup = 200
+// Calls before the clock starts: warmup for each thread, mostWarmup for all of
+// them together. Calls that are called back take longer.
+const (
+	warmup         = 200
+	mostWarmup     = 1000
+	callBackWarmup = 20
+)
 
 // summary describes a set of durations in one unit.
 type summary struct {
@@ -44,25 +49,31 @@ type callResult struct {
 }
 
 // calls measures unary calls over one connection.
-func (b *bench) calls(calls, size, threads int) (*callResult, error) {
+func (b *bench) calls(want wanted) (*callResult, error) {
 	client := b.newClient(io.Discard)
 	defer client.Kill()
 	stub, err := probe(client)
 	if err != nil {
 		return nil, err
 	}
-	request := &probepb.EchoRequest{Payload: make([]byte, size)}
+	payload, threads := make([]byte, want.size), want.threads
+	request := &probepb.EchoRequest{Payload: payload}
 	call := func() error {
 		_, err := stub.Echo(context.Background(), request)
 		return err
 	}
-	for range warmup * threads {
+	before := min(warmup*threads, mostWarmup)
+	if want.callBack {
+		call = func() error { return stub.CallBackOnce(context.Background(), payload) }
+		before = callBackWarmup
+	}
+	for range before {
 		if err := call(); err != nil {
 			return nil, err
 		}
 	}
 
-	perThread := max(calls/threads, 1)
+	perThread := max(want.calls/threads, 1)
 	durations := make([][]time.Duration, threads)
 	errs := make([]error, threads)
 	cpu, begin := cpuTime(), time.Now()
@@ -91,7 +102,7 @@ func (b *bench) calls(calls, size, threads int) (*callResult, error) {
 	made := perThread * threads
 	return &callResult{
 		Calls:     made,
-		Size:      size,
+		Size:      want.size,
 		Threads:   threads,
 		Latency:   summarize(slices.Concat(durations...), time.Microsecond),
 		PerSecond: float64(made) / elapsed.Seconds(),

@@ -51,6 +51,14 @@ var operations = map[string]operation{
 	"print":       onClient(printLines),
 	"environ":     onClient(environ),
 
+	"call_back":    onClient(callBack),
+	"call_dialled": onClient(callDialled),
+	"nest":         onClient(nest),
+	"exercise":     onClient(exercise),
+	"hang_in_host": onClient(hangInHost),
+	"call_test":    onClient(callTest),
+	"descriptors":  descriptors,
+
 	"health":  onClient(health),
 	"reflect": onClient(reflectServices),
 }

@@ -6,13 +6,11 @@ import (
 	"crypto/tls"
 	"flag"
 	"fmt"
-	"math"
 	"os"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
-	"google.golang.org/grpc"
 
 	"pygo-plugin.example/peers/internal/peer"
 )
@@ -53,7 +51,7 @@ func serve(network, versionList string, files peer.TLSFiles, logger hclog.Logger
 	config := &plugin.ServeConfig{
 		HandshakeConfig:  peer.Handshake,
 		VersionedPlugins: peer.Versions(versions, logger),
-		GRPCServer:       newServer,
+		GRPCServer:       peer.NewServer,
 		Logger:           logger,
 	}
 	if files.Cert != "" {
@@ -68,9 +66,4 @@ func serve(network, versionList string, files peer.TLSFiles, logger hclog.Logger
 	default:
 		return fmt.Errorf("network %q is neither unix nor tcp", network)
 	}
-}
-
-// newServer is go-plugin's default server without gRPC's limit of 4 MiB.
-func newServer(options []grpc.ServerOption) *grpc.Server {
-	return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(math.MaxInt32))...)
 }

@@ -1,5 +1,5 @@
 // Package peer holds what the Go plugin and the Go hosts have in common: the
-// handshake, the plugin set and the two services.
+// handshake, the plugin set and the services.
 package peer
 
 import (
@@ -26,6 +26,7 @@ func Plugins(version int, logger hclog.Logger) plugin.PluginSet {
 	return plugin.PluginSet{
 		"kv":    &kvPlugin{},
 		"probe": &probePlugin{version: version, logger: logger},
+		"test":  &brokerPlugin{},
 	}
 }
 
@@ -52,18 +53,40 @@ func (p *kvPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grp
 	return kvpb.NewKVClient(conn), nil
 }
 
-// probePlugin serves Probe, and gives hosts a probepb.ProbeClient.
+// probePlugin serves Probe, and gives hosts a *Probe.
 type probePlugin struct {
 	plugin.NetRPCUnsupportedPlugin
 	version int
 	logger  hclog.Logger
 }
 
-func (p *probePlugin) GRPCServer(_ *plugin.GRPCBroker, server *grpc.Server) error {
-	probepb.RegisterProbeServer(server, &probe{version: p.version, logger: p.logger})
+func (p *probePlugin) GRPCServer(broker *plugin.GRPCBroker, server *grpc.Server) error {
+	probepb.RegisterProbeServer(server, &probe{version: p.version, logger: p.logger, broker: broker})
 	return nil
 }
 
-func (p *probePlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
-	return probepb.NewProbeClient(conn), nil
+func (p *probePlugin) GRPCClient(_ context.Context, broker *plugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return &Probe{probepb.NewProbeClient(conn), broker}, nil
+}
+
+// Probe is what hosts dispense: the client, and the broker for calls back.
+type Probe struct {
+	probepb.ProbeClient
+	broker *plugin.GRPCBroker
+}
+
+// CallBackOnce serves a Probe under a new id while the plugin dials it and calls
+// its Echo.
+func (p *Probe) CallBackOnce(ctx context.Context, payload []byte) error {
+	id := p.broker.NextId()
+	servers := make(chan *grpc.Server, 1)
+	go p.broker.AcceptAndServe(id, func(options []grpc.ServerOption) *grpc.Server {
+		server := grpc.NewServer(options...)
+		probepb.RegisterProbeServer(server, &probe{})
+		servers <- server
+		return server
+	})
+	_, err := p.CallBack(ctx, &probepb.CallBackRequest{ServiceId: id, Payload: payload})
+	(<-servers).Stop()
+	return err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -23,6 +24,7 @@ type probe struct {
 	probepb.UnimplementedProbeServer
 	version   int
 	logger    hclog.Logger
+	broker    *plugin.GRPCBroker // nil: none
 	hung      atomic.Int32
 	cancelled atomic.Int32
 }
@@ -141,6 +143,25 @@ func (s *probe) Exit(_ context.Context, req *probepb.ExitRequest) (*probepb.Exit
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	return nil, status.Errorf(codes.InvalidArgument, "signal %d does not kill", req.Signal)
+}
+
+func (s *probe) CallBack(ctx context.Context, req *probepb.CallBackRequest) (*probepb.CallBackReply, error) {
+	if s.broker == nil {
+		return nil, status.Error(codes.Unimplemented, "there is no broker to dial with")
+	}
+	if _, err := answerMetadata(ctx); err != nil {
+		return nil, err
+	}
+	conn, err := s.broker.Dial(req.ServiceId)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	reply, err := probepb.NewProbeClient(conn).Echo(ctx, &probepb.EchoRequest{Payload: req.Payload})
+	if err != nil {
+		return nil, err
+	}
+	return &probepb.CallBackReply{Payload: reply.Payload}, nil
 }
 
 // pause waits, or returns the status of a call that ended meanwhile.

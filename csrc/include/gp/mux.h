@@ -1,0 +1,70 @@
+/*
+ * Layer: public. Everything between a host and its plugin over one connection (protocol: "Broker
+ * multiplexing"): the gRPC connection of the start, and each brokered one, is a stream of a yamux
+ * session.
+ *
+ * gRPC connects and listens as ever, with TLS or without, but at unix sockets in a private directory of
+ * this process: what connects there becomes a stream, and a stream becomes a connection to there.
+ *
+ * Before a side opens a brokered stream it knocks, and waits for the answer: the next stream then
+ * belongs to the id that was knocked for. The broker carries knocks and answers.
+ *
+ * Shared by reference. Threads: any.
+ */
+#ifndef GP_MUX_H
+#define GP_MUX_H
+
+#include <stdint.h>
+
+#include "gp/error.h"
+#include "gp/runtime.h"
+
+typedef struct gp_mux gp_mux;
+
+/*
+ * Makes the directory, in |base|; NULL stands for PLUGIN_UNIX_SOCKET_DIR, or else the temporary one.
+ * Returns: 0, GP_ENOMEM, GP_EINVAL (its path is too long for sockets), GP_EOS or GP_EFORKED.
+ */
+int gp_mux_new(gp_mux **out, const char *base, gp_error *err);
+
+gp_mux *gp_mux_ref(gp_mux *mux);
+void gp_mux_unref(gp_mux *mux);
+
+/*
+ * The path that stands for the connection of the start: a plugin's server listens there, and after
+ * gp_mux_connect() a host's channel connects to there. Borrowed.
+ */
+const char *gp_mux_path(const gp_mux *mux);
+
+/* On the host: connect to the plugin. Blocks for |timeout_ms| at most. */
+int gp_mux_connect(gp_mux *mux, const char *network, const char *address, int64_t timeout_ms,
+                   const gp_interrupt *interrupt, gp_error *err);
+
+/* The private directory (0700), for whatever else listens behind this connection. Borrowed. */
+const char *gp_mux_directory(const gp_mux *mux);
+
+/*
+ * On the plugin: listen at the address that the host will be told, for one connection. |port| (may be
+ * NULL) is the port for "host:0". Who may connect is up to the umask, as with gp_listen_path().
+ */
+int gp_mux_listen(gp_mux *mux, const char *network, const char *address, int *port, gp_error *err);
+
+/*
+ * Why the connection has ended, when there is more to it than that the other side has closed it: a GP_E*
+ * code with the reason in |why|. Otherwise 0.
+ */
+int gp_mux_why(gp_mux *mux, gp_error *why);
+
+/*
+ * Have that written to a duplicate of |fd|, a plugin's stderr, as a line for its host's log. A pipe that is
+ * full gets nothing. Returns 0 or GP_EOS.
+ */
+int gp_mux_log_to(gp_mux *mux, int fd, gp_error *err);
+
+/* Remove the directory and all sockets in it: nothing new is dialled or accepted. Idempotent. */
+void gp_mux_remove(gp_mux *mux);
+
+/* End the session and remove everything. Idempotent. Not on the reactor's thread. */
+void gp_mux_close(gp_mux *mux);
+
+#endif

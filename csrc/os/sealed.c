@@ -1,0 +1,232 @@
+#include "os/sealed.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "os/diagnose.h"
+#include "os/fd.h"
+#include "os/tmpdir.h"
+
+#if defined(__linux__) && !defined(GP_PORTABLE)
+#include <sys/mman.h>
+#define HAVE_MEMFD 1
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U /* since Linux 6.3; before, all of them may be executed */
+#endif
+#endif
+
+enum { PIECE = 64 * 1024 };
+
+static int
+cannot(gp_error *err, const char *path, int errnum)
+{
+    gp__buf why = GP__BUF_INIT;
+
+    if (gp__diagnose_exec(&why, path, errnum) < 0) {
+        gp_error_set_errno(err, errnum, "cannot start %s", path);
+    } else {
+        gp_error_set(err, GP_ESTART, "cannot start %s: %.*s", path, (int)why.len, why.data);
+    }
+    if (err != NULL) {
+        err->code = GP_ESTART;
+    }
+    gp__buf_release(&why);
+    return GP_ESTART;
+}
+
+/* Open what is to be copied. Returns the descriptor or a GP_E* code. */
+static int
+open_original(const char *path, gp_error *err)
+{
+    /* Without O_NONBLOCK a named pipe would keep us waiting. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat file;
+
+    if (fd < 0) {
+        return cannot(err, path, errno);
+    }
+    if (fstat(fd, &file) < 0 || !S_ISREG(file.st_mode) || access(path, X_OK) < 0) {
+        gp__fd_close(&fd);
+        return cannot(err, path, EACCES);
+    }
+    return fd;
+}
+
+/* ---- Where the copy goes ---- */
+
+static int
+open_memory(gp__sealed *out)
+{
+#ifdef HAVE_MEMFD
+    out->fd = memfd_create("plugin", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+    if (out->fd < 0 && errno == EINVAL) {
+        out->fd = memfd_create("plugin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    }
+    if (out->fd >= 0 && out->fd <= STDERR_FILENO) {
+        /* The child has other uses for these numbers. */
+        int low = out->fd;
+
+        out->fd = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+        close(low);
+    }
+#else
+    (void)out;
+#endif
+    return out->fd;
+}
+
+/* A new file in a new directory, both for this user alone. Returns the descriptor or a GP_E* code. */
+static int
+open_file(gp__sealed *out, gp_error *err)
+{
+    const char *slash = strrchr(out->origin, '/');
+    char *directory = gp__format("%s/plugin-XXXXXX", gp__tmpdir());
+    int fd = -1;
+
+    if (directory == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "out of memory to start %s", out->origin);
+    }
+    if (mkdtemp(directory) == NULL) {
+        gp_error_set_errno(err, errno, "no private directory can be made in %s", gp__tmpdir());
+        gp__free(directory);
+        return GP_EOS;
+    }
+    out->path = gp__format("%s/%s", directory, slash != NULL ? slash + 1 : out->origin);
+    if (out->path != NULL) {
+        fd = open(out->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0500);
+    }
+    if (fd < 0) {
+        fd = out->path == NULL ? gp_error_set(err, GP_ENOMEM, "out of memory to start a plugin")
+                               : gp_error_set_errno(err, errno, "cannot write %s", out->path);
+        rmdir(directory);
+    }
+    gp__free(directory);
+    return fd;
+}
+
+/* Nobody can write any more: not even we, for what is in memory. Returns 0 or errno. */
+static int
+seal(gp__sealed *out, int to)
+{
+#ifdef HAVE_MEMFD
+    if (to == out->fd) {
+        const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+
+        return fcntl(to, F_ADD_SEALS, seals) == 0 ? 0 : errno;
+    }
+#endif
+    (void)out;
+    return close(to) == 0 ? 0 : errno;
+}
+
+/* ---- Copying ---- */
+
+static int
+write_all(int fd, const char *bytes, size_t len)
+{
+    while (len > 0) {
+        ssize_t some = write(fd, bytes, len);
+
+        if (some < 0 && errno == EINTR) {
+            continue;
+        }
+        if (some < 0) {
+            return errno;
+        }
+        bytes += some;
+        len -= (size_t)some;
+    }
+    return 0;
+}
+
+/* Returns 0 or errno. */
+static int
+copy(gp__sealed *out, int from, int to, char *piece,
+     void (*see)(void *ctx, const void *bytes, size_t len), void *ctx)
+{
+    bool first = true;
+
+    for (;;) {
+        ssize_t got = gp__fd_read(from, piece, PIECE);
+        int failed;
+
+        if (got <= 0) {
+            return got < 0 ? errno : 0;
+        }
+        if (first) {
+            out->script = got >= 2 && piece[0] == '#' && piece[1] == '!';
+            first = false;
+        }
+        see(ctx, piece, (size_t)got);
+        if ((failed = write_all(to, piece, (size_t)got)) != 0) {
+            return failed;
+        }
+    }
+}
+
+int
+gp__sealed_copy(gp__sealed *out, const char *path,
+                void (*see)(void *ctx, const void *bytes, size_t len), void *ctx, gp_error *err)
+{
+    static const gp__sealed empty = GP__SEALED_INIT;
+    char *piece = gp__malloc(PIECE);
+    int from = open_original(path, err);
+    int to = -1;
+    int rc = from < 0 ? from : 0;
+    int failed;
+
+    *out = empty;
+    out->origin = gp__strdup(path);
+    if (rc == 0 && (piece == NULL || out->origin == NULL)) {
+        rc = gp_error_set(err, GP_ENOMEM, "out of memory to start %s", path);
+    }
+    if (rc == 0 && (to = open_memory(out)) >= 0) {
+        out->path = gp__format("/proc/self/fd/%d", to);
+        rc =
+            out->path != NULL ? 0 : gp_error_set(err, GP_ENOMEM, "out of memory to start a plugin");
+    } else if (rc == 0) {
+        to = open_file(out, err);
+        rc = to < 0 ? to : 0;
+    }
+    if (rc == 0) {
+        failed = copy(out, from, to, piece, see, ctx);
+        if (failed == 0) {
+            failed = seal(out, to);
+        } else if (to != out->fd) {
+            close(to);
+        }
+        if (failed != 0) {
+            rc = gp_error_set_errno(err, failed, "%s cannot be copied to be checked", path);
+        }
+    }
+    gp__free(piece);
+    gp__fd_close(&from);
+    if (rc < 0) {
+        gp__sealed_release(out);
+    }
+    return rc;
+}
+
+void
+gp__sealed_release(gp__sealed *sealed)
+{
+    char *slash;
+
+    if (sealed->fd < 0 && sealed->path != NULL) {
+        unlink(sealed->path);
+        slash = strrchr(sealed->path, '/');
+        *slash = '\0';
+        rmdir(sealed->path);
+    }
+    gp__fd_close(&sealed->fd);
+    gp__free(sealed->path);
+    gp__free(sealed->origin);
+    sealed->path = NULL;
+    sealed->origin = NULL;
+}

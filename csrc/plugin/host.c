@@ -1,0 +1,250 @@
+#include "gp/host.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/thread.h"
+#include "gp/runtime.h"
+#include "os/fd.h"
+#include "os/process.h"
+#include "os/procstat.h"
+#include "os/reactor.h"
+
+#if defined(__linux__) && !defined(GP_PORTABLE)
+#include <sys/prctl.h>
+#endif
+
+enum { ANCESTORS = 16, OUTPUTS = 2 };
+
+/* How long a process may be dying: it closes its descriptors first, and leaves its children last. */
+static const int64_t dying_ms = 10000;
+/* How often to look, where nothing tells. */
+static const int64_t look_ms = 50;
+
+/* The one watch of the process; it stays. All of it belongs to the reactor's thread. */
+static struct {
+    void (*gone)(void *ctx);
+    void *ctx;
+    int64_t patience_ms;
+    gp__process *parent;         /* shared: ref; NULL: it is not to be seen from here */
+    pid_t parent_pid;            /* |parent|'s, for where there are no pidfds */
+    pid_t ancestors[ANCESTORS];  /* from the parent upwards, zeros behind the last one known */
+    int outputs[OUTPUTS];        /* owned: stdout and stderr if both are pipes, else -1 */
+    gp__watch *watches[OUTPUTS]; /* owned */
+    gp__watch *clock;            /* owned */
+    int64_t suspicion;           /* once nobody reads the outputs: how long to look who has ended */
+    int64_t deadline;            /* once the host is gone: the end of the patience */
+} host = {.outputs = {-1, -1}};
+
+static atomic_flag watched = ATOMIC_FLAG_INIT;
+
+/* ---- The end --------------------------------------------------------------------------------- */
+
+static void
+tick(void *unused)
+{
+    (void)unused;
+    if (gp__now() >= host.deadline) {
+        _exit(1);
+    }
+}
+
+static void
+leave(void)
+{
+    if (host.deadline != 0) {
+        return;
+    }
+    host.deadline = gp__deadline_in(host.patience_ms);
+    for (int i = 0; i < OUTPUTS; i++) {
+        gp__reactor_remove(host.watches[i]);
+        host.watches[i] = NULL;
+    }
+    gp__reactor_remove(host.clock);
+    gp__reactor_every(&host.clock, look_ms, tick, NULL, NULL);
+    host.gone(host.ctx);
+}
+
+static void
+parent_ended(void *unused)
+{
+    (void)unused;
+    leave();
+}
+
+static void
+list_ancestors(pid_t out[ANCESTORS])
+{
+    gp__procstat at;
+    pid_t pid = getppid();
+
+    for (int i = 0; i < ANCESTORS; i++) {
+        out[i] = pid;
+        pid = pid > 0 && gp__procstat_read(pid, &at) ? at.parent : 0;
+    }
+}
+
+/* Whether one of those above us has ended. Where only the parent is known, whoever asks is right. */
+static bool
+ancestors_changed(void)
+{
+    pid_t now[ANCESTORS];
+    bool changed = host.ancestors[1] == 0;
+
+    list_ancestors(now);
+    for (int i = 0; i < ANCESTORS && !changed; i++) {
+        changed = now[i] != host.ancestors[i];
+    }
+    return changed;
+}
+
+/* Where nothing tells of the parent's end: whoever has lost it gets another one. */
+static void
+look_for_parent(void *unused)
+{
+    (void)unused;
+    if (getppid() != host.parent_pid || (host.suspicion != 0 && ancestors_changed())) {
+        leave();
+    }
+}
+
+/* Nobody reads the outputs any more. A host that only closed them is still there in the end. */
+static void
+look_for_ancestors(void *unused)
+{
+    (void)unused;
+    if (ancestors_changed()) {
+        leave();
+    } else if (gp__now() >= host.suspicion) {
+        gp__reactor_remove(host.clock);
+        host.clock = NULL;
+    }
+}
+
+/* The other end of an output has been closed; or it was a false alarm. */
+static void
+output_closed(void *unused)
+{
+    struct pollfd outputs[OUTPUTS];
+    bool closed = true;
+
+    (void)unused;
+    for (int i = 0; i < OUTPUTS; i++) {
+        outputs[i] = (struct pollfd){.fd = host.outputs[i]};
+    }
+    poll(outputs, OUTPUTS, 0);
+    for (int i = 0; i < OUTPUTS; i++) {
+        bool hung_up = (outputs[i].revents & (POLLERR | POLLHUP)) != 0;
+
+        closed = closed && hung_up;
+        if (hung_up && host.watches[i] != NULL) {
+            gp__reactor_enable(host.watches[i], false); /* it would be reported for ever */
+        }
+    }
+    if (closed && host.suspicion == 0) {
+        host.suspicion = gp__deadline_in(dying_ms);
+        if (host.clock == NULL) { /* else it looks after the parent already */
+            gp__reactor_every(&host.clock, look_ms, look_for_ancestors, NULL, NULL);
+        }
+    }
+}
+
+/* ---- Setting it up --------------------------------------------------------------------------- */
+
+/* A host reads both through pipes. What else there may be (a terminal, a file) hangs up for no host. */
+static void
+keep_outputs(void)
+{
+    struct stat file;
+
+    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fstat(fd, &file) < 0 || !S_ISFIFO(file.st_mode)) {
+            return;
+        }
+    }
+    for (int i = 0; i < OUTPUTS; i++) {
+        host.outputs[i] = fcntl(STDOUT_FILENO + i, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    }
+}
+
+static int
+watch_outputs(gp_error *err)
+{
+    int rc = 0;
+
+    keep_outputs();
+    for (int i = 0; i < OUTPUTS && host.outputs[0] >= 0 && host.outputs[1] >= 0 && rc == 0; i++) {
+        rc = gp__reactor_add(&host.watches[i], host.outputs[i], output_closed, NULL, err);
+    }
+    return rc;
+}
+
+/* A parent outside of this process's pid namespace has the number 0 and cannot be watched. */
+static int
+watch_parent(gp_error *err)
+{
+    int rc;
+
+    host.parent_pid = getppid();
+    if (host.parent_pid <= 0 || gp__process_attach(&host.parent, host.parent_pid, 0, NULL) < 0) {
+        return 0;
+    }
+    if (gp__process_pidfd(host.parent) < 0) {
+        return gp__reactor_every(&host.clock, look_ms, look_for_parent, NULL, err);
+    }
+    rc = gp__process_watch(host.parent, parent_ended, NULL, err);
+    /* The number was its parent's before and after: so the descriptor is, too. */
+    if (rc == 0 && getppid() != host.parent_pid) {
+        return gp__reactor_every(&host.clock, look_ms, look_for_parent, NULL, err);
+    }
+    return rc;
+}
+
+typedef struct request {
+    void (*gone)(void *ctx);
+    void *ctx;
+    int64_t patience_ms;
+    gp_error *err;
+    int rc;
+} request;
+
+static void
+set_up(void *ctx)
+{
+    request *wanted = ctx;
+
+    host.gone = wanted->gone;
+    host.ctx = wanted->ctx;
+    host.patience_ms = wanted->patience_ms;
+    list_ancestors(host.ancestors);
+    wanted->rc = watch_parent(wanted->err);
+    if (wanted->rc == 0) {
+        wanted->rc = watch_outputs(wanted->err);
+    }
+}
+
+int
+gp_host_watch(void (*gone)(void *ctx), void *ctx, int64_t patience_ms, gp_error *err)
+{
+    request wanted = {gone, ctx, patience_ms, err, 0};
+    int rc;
+
+    if (gp_runtime_forked()) {
+        return gp_error_set(err, GP_EFORKED, "a forked child of a plugin has no host");
+    }
+    if (atomic_flag_test_and_set(&watched)) {
+        return 0;
+    }
+    rc = gp__reactor_call(set_up, &wanted, err);
+    rc = rc == 0 ? wanted.rc : rc;
+#if defined(__linux__) && !defined(GP_PORTABLE)
+    if (rc == 0) {
+        prctl(PR_SET_PDEATHSIG, 0); /* the main thread's, if this is it */
+    }
+#endif
+    return rc;
+}

@@ -1,0 +1,92 @@
+#include <string.h>
+
+#include "base/thread.h"
+#include "os/fd.h"
+#include "os/socket.h"
+#include "plugin/client.h"
+#include "tls/probe.h"
+
+/* How long a process that has begun to exit may take to do so. */
+static const int64_t dying_ms = 1000;
+/* How long a plugin that was joined may take; one that was launched has its start timeout. */
+static const int64_t joined_ms = 10000;
+
+static bool
+is_gone(gp__process *process)
+{
+    if (gp__process_inspect(process) == GP__PROCESS_DYING) {
+        gp__process_wait(process, gp__deadline_in(dying_ms), NULL);
+    }
+    return gp__process_gone(process);
+}
+
+/*
+ * gRPC could not connect. Returns 0 if nothing is wrong with TLS, so that its next attempt may succeed,
+ * or as gp__client_secure().
+ */
+static int
+find_fault(gp_client *client, int64_t deadline, const gp_interrupt *interrupt, gp_error *err)
+{
+    const gp_endpoint *endpoint = &client->endpoint.view;
+    gp__process *process = client->process;
+    char fate[96];
+    int fd;
+    int rc =
+        gp__socket_connect(&fd, endpoint->network, endpoint->address, deadline, interrupt, err);
+
+    if (rc == 0 && fd >= 0) {
+        rc = gp__tls_probe(client->tls, fd, deadline, interrupt, err);
+        gp__fd_close(&fd);
+    }
+    if (rc < 0 && rc != GP_EUSER && process != NULL && is_gone(process)) {
+        int status = gp__process_status(process);
+
+        gp_error_set(err, GP_EEXITED, "the plugin %s before the host could connect to it",
+                     gp__process_fate(status, fate, sizeof(fate)));
+        if (err != NULL) {
+            err->number = status;
+        }
+        return GP_EEXITED;
+    }
+    return rc == GP_EREATTACH ? 0 : rc;
+}
+
+static int
+timed_out(gp_error *err)
+{
+    gp_error_set(err, GP_ETLS, "no secure connection to the plugin came about in time");
+    gp_error_set_detail(err, GP_TLS_TIMEOUT, strlen(GP_TLS_TIMEOUT));
+    return GP_ETLS;
+}
+
+int
+gp__client_secure(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
+{
+    gp__client_interrupt both = {client, interrupt};
+    const gp_interrupt stop = gp__client_interrupt_of(&both);
+    int64_t deadline =
+        gp__client_launched(client) ? client->launch.deadline : gp__deadline_in(joined_ms);
+    int state = gp_channel_state(client->channel, true);
+    int rc = 0;
+
+    while (rc == 0 && state != GP_READY) {
+        int64_t left = (deadline - gp__now()) / GP__MS;
+
+        if (left <= 0) {
+            return timed_out(err);
+        }
+        if (state == GP_TRANSIENT_FAILURE) {
+            rc = find_fault(client, deadline, &stop, err);
+        }
+        if (rc == 0) {
+            int next = gp_channel_wait_state(client->channel, state, left, &stop);
+
+            rc = next < 0 && next != GP_ETIMEOUT ? next : 0;
+            state = gp_channel_state(client->channel, true);
+        }
+    }
+    if (rc == GP_EUSER && gp__client_kill_wanted(client)) {
+        return gp_error_set(err, GP_ECLOSED, "it was killed while it started");
+    }
+    return rc == GP_EUSER ? gp_error_set(err, rc, "the start was interrupted") : rc;
+}

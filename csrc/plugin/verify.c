@@ -1,0 +1,88 @@
+#include "plugin/verify.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "os/spawn.h"
+#include "tls/checksum.h"
+
+enum { HEX_MAX = 2 * GP__CHECKSUM_MAX + 1 };
+
+static const char *
+hex(char out[HEX_MAX], const unsigned char *bytes, size_t len)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < len; i++) {
+        out[2 * i] = digits[bytes[i] >> 4];
+        out[2 * i + 1] = digits[bytes[i] & 15];
+    }
+    out[2 * len] = '\0';
+    return out;
+}
+
+static int
+compare(const gp_client_options *options, const char *path, const unsigned char *found,
+        gp_error *err)
+{
+    char expected_hex[HEX_MAX];
+    char found_hex[HEX_MAX];
+    const size_t len = options->checksum_len; /* which is right for the hash: options.c */
+    char *detail;
+
+    if (gp__checksum_equal(options->checksum, found, len)) {
+        return 0;
+    }
+    hex(expected_hex, options->checksum, len);
+    hex(found_hex, found, len);
+    gp_error_set(err, GP_ECHECKSUM,
+                 "%s is not what it should be: expected the %s checksum %s, found %s; nothing was "
+                 "started",
+                 path, options->checksum_hash, expected_hex, found_hex);
+    detail = gp__format("%s %s %s", options->checksum_hash, expected_hex, found_hex);
+    if (detail != NULL) {
+        gp_error_set_detail(err, detail, strlen(detail));
+        gp__free(detail);
+    }
+    return GP_ECHECKSUM;
+}
+
+static int
+check(gp__sealed *out, const gp_client_options *options, const char *path, gp_error *err)
+{
+    unsigned char found[GP__CHECKSUM_MAX];
+    gp__checksum *sum;
+    int rc = gp__checksum_new(&sum, options->checksum_hash, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc = gp__sealed_copy(out, path, gp__checksum_add, sum, err);
+    if (rc == 0) {
+        rc = gp__checksum_end(sum, found, err);
+        if (rc >= 0) {
+            rc = compare(options, path, found, err);
+        }
+        if (rc < 0) {
+            gp__sealed_release(out);
+        }
+    }
+    gp__checksum_free(sum);
+    return rc;
+}
+
+int
+gp__verify(gp__sealed *out, const gp_client_options *options, const char *const *env, gp_error *err)
+{
+    const gp__spawn_spec spec = {
+        .argv = options->argv, .env = env, .directory = options->directory};
+    char *path = gp__spawn_find(&spec);
+    int rc;
+
+    if (path == NULL) {
+        return gp__spawn_not_found(&spec, err);
+    }
+    rc = check(out, options, path, err);
+    gp__free(path);
+    return rc;
+}

@@ -1,0 +1,20 @@
+/*
+ * Layer: plugin. The check of an executable before it runs.
+ */
+#ifndef GP_PLUGIN_VERIFY_H
+#define GP_PLUGIN_VERIFY_H
+
+#include "gp/client.h"
+#include "os/sealed.h"
+
+/*
+ * Find the program as gp__spawn() would with |env|, and copy it. |out| is the copy to run, if it has
+ * the checksum that the options ask for.
+ *
+ * Returns: 0, GP_ECHECKSUM (the detail is "HASH EXPECTED FOUND", the sums in hexadecimal digits),
+ * GP_EINVAL, GP_ESTART, GP_ENOMEM or GP_EOS.
+ */
+int gp__verify(gp__sealed *out, const gp_client_options *options, const char *const *env,
+               gp_error *err);
+
+#endif

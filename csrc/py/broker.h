@@ -1,0 +1,13 @@
+/*
+ * Layer: py. Brokers as Python objects.
+ */
+#ifndef PYGO_BROKER_H
+#define PYGO_BROKER_H
+
+#include "gp/broker.h"
+#include "py/state.h"
+
+/* A Broker around |broker|, whose reference is taken over, also on failure. |name| (str) begins errors. */
+PyObject *pygo_broker_wrap(gp_broker *broker, PyObject *name);
+
+#endif

@@ -1,0 +1,21 @@
+/*
+ * Layer: py. What a server does with its calls: finds their handlers and runs them, or hands them to an
+ * event loop.
+ */
+#ifndef PYGO_DISPATCHER_H
+#define PYGO_DISPATCHER_H
+
+#include "gp/server.h"
+#include "py/async_server.h"
+#include "py/state.h"
+
+/*
+ * Fill |handler|. Returns its context, which handler->release frees. NULL with an exception.
+ *
+ * |find|(details) gives a grpc.RpcMethodHandler or None; the dict |registered| is asked first.
+ * |contexts| is _server.ServicerContext. |arrivals| are taken over, also on failure; NULL: no loop.
+ */
+void *pygo_dispatcher_new(gp_server_handler *handler, PyObject *find, PyObject *registered,
+                          PyObject *contexts, pygo_arrivals *arrivals);
+
+#endif

@@ -1,0 +1,209 @@
+#include "py/server.h"
+
+#include "py/channel.h"
+#include "py/message.h"
+
+enum { STATUS_OK = 0, STATUS_UNKNOWN = 2, STATUS_UNIMPLEMENTED = 12, STATUS_INTERNAL = 13 };
+
+/* The attributes of a grpc.RpcMethodHandler, interned when the module is set up. */
+static struct {
+    PyObject *request_streaming;
+    PyObject *response_streaming;
+    PyObject *request_deserializer;
+    PyObject *response_serializer;
+    PyObject *behavior[4]; /* by pygo_arity */
+} names;
+
+static const char unreadable_request[] = "Exception deserializing request!";
+
+/* ---- Failures ---- */
+
+/*
+ * The exception under way ends the call. It is logged and described by _server.handler_failed, unless
+ * it is that of abort(), which has said everything.
+ */
+static void
+fail(ServerCallObject *context, int code, const char *doing)
+{
+    PyObject *type;
+    PyObject *exception;
+    PyObject *traceback;
+    PyObject *describe;
+    PyObject *text = NULL;
+    PyObject *encoded = NULL;
+    const char *details = doing;
+
+    if (context->aborted) {
+        PyErr_Clear();
+        pygo_server_call_end(context, NULL, STATUS_UNKNOWN, "");
+        return;
+    }
+    if (context->unreadable) {
+        code = STATUS_INTERNAL;
+        doing = details = unreadable_request;
+    }
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyErr_NormalizeException(&type, &exception, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(exception, traceback);
+    }
+    describe = pygo_late_get(PYGO_HANDLER_FAILED);
+    if (describe != NULL) {
+        text = PyObject_CallFunction(describe, "OOs", (PyObject *)context, exception, doing);
+    }
+    if (text != NULL && PyUnicode_Check(text)) {
+        encoded = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
+    }
+    if (encoded != NULL) {
+        details = PyBytes_AS_STRING(encoded);
+    } else {
+        PyErr_WriteUnraisable((PyObject *)context);
+    }
+    /* What the handler has set counts, as with grpcio; but not OK, which it is not. */
+    if (context->code != NULL && pygo_status_number(context->code) == STATUS_OK) {
+        Py_CLEAR(context->code);
+    }
+    pygo_server_call_end(context, NULL, code, details);
+    Py_XDECREF(encoded);
+    Py_XDECREF(text);
+    Py_XDECREF(type);
+    Py_XDECREF(exception);
+    Py_XDECREF(traceback);
+}
+
+/* ---- Answering ---- */
+
+/* The one request of a call; NULL if there is none, or with the call ended. */
+static PyObject *
+receive_one(ServerCallObject *context, PyObject *deserializer)
+{
+    gp_message *message;
+    PyObject *request;
+
+    Py_BEGIN_ALLOW_THREADS
+    gp_server_call_receive(context->call, &message, NULL);
+    Py_END_ALLOW_THREADS
+    if (message == NULL) {
+        pygo_server_call_end(context, NULL, STATUS_UNIMPLEMENTED,
+                             "the method requires exactly one request message");
+        return NULL;
+    }
+    request = pygo_deserialize(deserializer, message);
+    if (request == NULL) {
+        fail(context, STATUS_INTERNAL, unreadable_request);
+    }
+    return request;
+}
+
+static void
+send_one(ServerCallObject *context, PyObject *serializer, PyObject *response)
+{
+    PyObject *bytes = pygo_serialize(serializer, response);
+
+    if (bytes == NULL) {
+        fail(context, STATUS_INTERNAL, "Failed to serialize response!");
+        return;
+    }
+    pygo_server_call_end(context, bytes, STATUS_OK, "");
+    Py_DECREF(bytes);
+}
+
+/* Send all that |responses| yields, until the end, an exception, or the loss of the client. */
+static void
+send_all(ServerCallObject *context, PyObject *serializer, PyObject *responses)
+{
+    PyObject *iterator = PyObject_GetIter(responses);
+    PyObject *response;
+    int rc = 0;
+
+    while (iterator != NULL && rc == 0 && (response = PyIter_Next(iterator)) != NULL) {
+        PyObject *bytes = pygo_serialize(serializer, response);
+
+        Py_DECREF(response);
+        if (bytes == NULL) {
+            fail(context, STATUS_INTERNAL, "Failed to serialize response!");
+            Py_DECREF(iterator);
+            return;
+        }
+        Py_BEGIN_ALLOW_THREADS
+        rc = gp_server_call_send(context->call, pygo_bytes_view(bytes), NULL);
+        Py_END_ALLOW_THREADS
+        Py_DECREF(bytes);
+    }
+    if (PyErr_Occurred()) {
+        fail(context, STATUS_UNKNOWN, "Exception iterating responses");
+    } else if (rc == 0) {
+        pygo_server_call_end(context, NULL, STATUS_OK, "");
+    }
+    Py_XDECREF(iterator);
+}
+
+static bool
+is_true(PyObject *handler, PyObject *name)
+{
+    PyObject *value = PyObject_GetAttr(handler, name);
+    int truth = value != NULL ? PyObject_IsTrue(value) : 0;
+
+    Py_XDECREF(value);
+    return truth > 0;
+}
+
+bool
+pygo_servicer_streams_in(PyObject *handler)
+{
+    bool truth = is_true(handler, names.request_streaming);
+
+    PyErr_Clear();
+    return truth;
+}
+
+void
+pygo_servicer_run(ServerCallObject *context, PyObject *handler)
+{
+    bool streams_in = is_true(handler, names.request_streaming);
+    bool streams_out = is_true(handler, names.response_streaming);
+    PyObject *behavior = PyObject_GetAttr(handler, names.behavior[2 * streams_in + streams_out]);
+    PyObject *deserializer = PyObject_GetAttr(handler, names.request_deserializer);
+    PyObject *serializer = PyObject_GetAttr(handler, names.response_serializer);
+    PyObject *argument = NULL;
+    PyObject *result = NULL;
+
+    if (behavior == NULL || deserializer == NULL || serializer == NULL || PyErr_Occurred()) {
+        fail(context, STATUS_UNKNOWN, "The method's handler is unusable");
+    } else {
+        argument = streams_in ? pygo_request_iterator_new(context, deserializer)
+                              : receive_one(context, deserializer);
+    }
+    if (argument != NULL) {
+        PyObject *args[] = {argument, (PyObject *)context};
+
+        result = PyObject_Vectorcall(behavior, args, 2, NULL);
+        if (result == NULL) {
+            fail(context, STATUS_UNKNOWN, "Exception calling application");
+        } else if (streams_out) {
+            send_all(context, serializer, result);
+        } else {
+            send_one(context, serializer, result);
+        }
+    }
+    PyErr_Clear();
+    Py_XDECREF(result);
+    Py_XDECREF(argument);
+    Py_XDECREF(serializer);
+    Py_XDECREF(deserializer);
+    Py_XDECREF(behavior);
+}
+
+int
+pygo_servicer_setup(void)
+{
+    names.request_streaming = PyUnicode_InternFromString("request_streaming");
+    names.response_streaming = PyUnicode_InternFromString("response_streaming");
+    names.request_deserializer = PyUnicode_InternFromString("request_deserializer");
+    names.response_serializer = PyUnicode_InternFromString("response_serializer");
+    names.behavior[PYGO_UNARY_UNARY] = PyUnicode_InternFromString("unary_unary");
+    names.behavior[PYGO_UNARY_STREAM] = PyUnicode_InternFromString("unary_stream");
+    names.behavior[PYGO_STREAM_UNARY] = PyUnicode_InternFromString("stream_unary");
+    names.behavior[PYGO_STREAM_STREAM] = PyUnicode_InternFromString("stream_stream");
+    return PyErr_Occurred() ? -1 : 0;
+}

@@ -1,0 +1,13 @@
+/*
+ * Layer: py. What a TLS object holds.
+ */
+#ifndef PYGO_TLS_H
+#define PYGO_TLS_H
+
+#include "gp/tls.h"
+#include "py/state.h"
+
+/* What |object| holds, borrowed from it; NULL for None. Returns 0, or -1 with a TypeError. */
+int pygo_tls(gp_tls **out, PyObject *object);
+
+#endif

@@ -1,0 +1,65 @@
+/*
+ * Layer: rpc. The client's call from the inside: what call.c and call_start.c share.
+ *
+ *   call_start.c   making a call, and its first batches
+ *   call.c         its life: completions, waiting, sending, receiving, ending
+ */
+#ifndef GP_RPC_CALL_H
+#define GP_RPC_CALL_H
+
+#include <grpc/grpc.h>
+
+#include "gp/call.h"
+#include "rpc/channel.h"
+#include "rpc/halves.h"
+
+/*
+ * A call has up to four batches under way: its start (which ends with the initial metadata), its
+ * status, one send and one receive. Each holds a reference while it is on the queue, and opens its
+ * gate when it is done. Unary calls need only the status batch, with everything in it.
+ */
+struct gp_call {
+    gp__call_link link;  /* in the channel's ring until done */
+    atomic_int refs;     /* users' and batches' */
+    atomic_int users;    /* users' alone: the last one cancels */
+    grpc_call *call;     /* owned */
+    gp_channel *channel; /* shared: ref */
+    gp__poller *poller;  /* borrowed: the channel's */
+    int64_t deadline;
+
+    gp__event start;
+    gp__event status;
+    gp__gate started;
+    gp__gate done;
+    bool has_start;    /* there is a start batch; otherwise metadata comes with the status */
+    gp__inbox inbox;   /* of a stream of replies; or where the status batch puts the one reply */
+    gp__outbox outbox; /* of a stream of requests; or what the first batch sends */
+
+    grpc_metadata_array initial;
+    grpc_metadata_array trailing;
+    gp_metadatum *initial_view;  /* owned; made on demand */
+    gp_metadatum *trailing_view; /* owned; made with the status */
+    grpc_status_code code;
+    grpc_slice details;
+    const char *debug; /* owned by gpr */
+    gp_call_status result;
+
+    pthread_mutex_t lock; /* guards what follows, and what of |inbox| is under a lock */
+    gp_then *on_start;
+    void *on_start_ctx;
+    bool attended; /* counted as urgent in the poller */
+    bool over;     /* as |done|, for those who must decide under the lock */
+    void (*on_done)(void *ctx);
+    void *on_done_ctx;
+};
+
+/* call.c: a call of |channel| that has no batches and is in no ring. GP_ENOMEM. */
+int gp__call_new(gp_call **out, gp_channel *channel);
+
+/* As gp__start_batch. */
+int gp__call_start_batch(void *call, const grpc_op *ops, size_t count, gp__event *event);
+
+/* Give a reference back that is no user's. */
+void gp__call_unref(gp_call *call);
+
+#endif

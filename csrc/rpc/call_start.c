@@ -1,0 +1,182 @@
+#include "rpc/call.h"
+
+#include <grpc/slice.h>
+
+#include "base/thread.h"
+#include "rpc/convert.h"
+#include "rpc/credentials.h"
+#include "rpc/runtime.h"
+
+static uint32_t
+initial_flags(unsigned flags)
+{
+    if (flags & GP_CALL_WAIT_FOR_READY) {
+        return GRPC_INITIAL_METADATA_WAIT_FOR_READY |
+               GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET;
+    }
+    return flags & GP_CALL_NO_WAIT_FOR_READY ? GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET
+                                             : 0;
+}
+
+/* A call without batches, entered in its channel. */
+static int
+make(gp_call **out, gp_channel *channel, const gp_call_options *options, gp_error *err)
+{
+    grpc_slice method;
+    gp_call *call;
+    int rc;
+
+    if (gp_runtime_forked()) {
+        return gp_error_set(err, GP_EFORKED, "a channel cannot be used in a forked child");
+    }
+    if ((rc = gp__call_new(&call, channel)) < 0) {
+        return gp_error_set(err, rc, "call");
+    }
+    call->deadline = gp__deadline_in_ns(options->timeout_ns);
+    method = gp__slice_from_bytes(options->method);
+    call->call = grpc_channel_create_call(gp__channel_grpc(channel), NULL, GRPC_PROPAGATE_DEFAULTS,
+                                          call->poller->queue, method, NULL,
+                                          gp__timespec_from_deadline(call->deadline), NULL);
+    grpc_slice_unref(method);
+    if (options->credentials != NULL) {
+        grpc_call_set_credentials(call->call, gp__call_credentials(options->credentials));
+    }
+    if ((rc = gp__channel_enter(channel, &call->link, err)) < 0) {
+        gp__call_unref(call);
+        return rc;
+    }
+    *out = call;
+    return 0;
+}
+
+static int
+make_metadata(grpc_metadata **out, size_t *count, const gp_call_options *options)
+{
+    size_t extra = options->compression != GP_COMPRESS_DEFAULT;
+    int rc = gp__metadata_to_grpc(out, options->metadata, extra);
+
+    *count = options->metadata.count + extra;
+    if (rc == 0 && extra) {
+        (*out)[*count - 1] = gp__compression_metadata(options->compression);
+    }
+    return rc;
+}
+
+static grpc_op
+send_metadata_op(const gp_call_options *options, grpc_metadata *metadata, size_t count)
+{
+    return (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA,
+                     .flags = initial_flags(options->flags),
+                     .data.send_initial_metadata = {.count = count, .metadata = metadata}};
+}
+
+/* The status operation is the same for every call. */
+static grpc_op
+status_op(gp_call *call)
+{
+    return (grpc_op){
+        .op = GRPC_OP_RECV_STATUS_ON_CLIENT,
+        .data.recv_status_on_client = {&call->trailing, &call->code, &call->details, &call->debug}};
+}
+
+static grpc_op
+initial_metadata_op(gp_call *call)
+{
+    return (grpc_op){.op = GRPC_OP_RECV_INITIAL_METADATA,
+                     .data.recv_initial_metadata.recv_initial_metadata = &call->initial};
+}
+
+/* The first batches could not be started: nobody has seen the call. */
+static int
+abandon(gp_call *call, int code, gp_error *err)
+{
+    gp__channel_leave(call->channel, &call->link);
+    grpc_call_cancel(call->call, NULL);
+    gp__call_unref(call);
+    return gp_error_set(err, code, "gRPC refused the call: is the metadata legal?");
+}
+
+int
+gp_call_start_unary(gp_call **out, gp_channel *channel, const gp_call_options *options,
+                    gp_bytes request, gp_error *err)
+{
+    bool early = (options->flags & GP_CALL_EARLY_METADATA) != 0;
+    grpc_metadata *metadata;
+    size_t metadata_count;
+    grpc_op ops[6];
+    size_t count = 0;
+    gp_call *call;
+    int rc = make(&call, channel, options, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if ((rc = make_metadata(&metadata, &metadata_count, options)) < 0) {
+        return abandon(call, rc, err);
+    }
+    ops[count++] = send_metadata_op(options, metadata, metadata_count);
+    ops[count++] = gp__outbox_op(&call->outbox, request, 0);
+    ops[count++] = (grpc_op){.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
+    ops[count++] = gp__inbox_op(&call->inbox);
+    ops[count++] = status_op(call);
+    if (!early) {
+        ops[count++] = initial_metadata_op(call);
+    }
+    rc = gp__call_start_batch(call, ops, count, &call->status);
+    gp__metadata_free(metadata, metadata_count);
+    if (rc < 0) {
+        return abandon(call, rc, err);
+    }
+    if (early) {
+        grpc_op op = initial_metadata_op(call);
+
+        call->has_start = true;
+        gp__call_start_batch(call, &op, 1, &call->start);
+    }
+    *out = call;
+    return 0;
+}
+
+int
+gp_call_start_stream(gp_call **out, gp_channel *channel, const gp_call_options *options,
+                     const gp_bytes *request, gp_error *err)
+{
+    grpc_metadata *metadata;
+    size_t metadata_count;
+    grpc_op ops[4];
+    size_t count = 0;
+    gp_call *call;
+    int rc = make(&call, channel, options, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if ((rc = make_metadata(&metadata, &metadata_count, options)) < 0) {
+        return abandon(call, rc, err);
+    }
+    ops[count++] = status_op(call);
+    if (options->flags & GP_CALL_ONE_REPLY) {
+        ops[count++] = gp__inbox_op(&call->inbox);
+    }
+    if ((rc = gp__call_start_batch(call, ops, count, &call->status)) < 0) {
+        gp__metadata_free(metadata, metadata_count);
+        return abandon(call, rc, err);
+    }
+    count = 0;
+    ops[count++] = send_metadata_op(options, metadata, metadata_count);
+    if (request != NULL) {
+        ops[count++] = gp__outbox_op(&call->outbox, *request, 0);
+        ops[count++] = (grpc_op){.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
+    }
+    ops[count++] = initial_metadata_op(call);
+    call->has_start = true;
+    rc = gp__call_start_batch(call, ops, count, &call->start);
+    gp__metadata_free(metadata, metadata_count);
+    if (rc < 0) {
+        gp_call_cancel(call, GRPC_STATUS_INTERNAL, "the call could not be started");
+        gp_call_unref(call);
+        return gp_error_set(err, rc, "gRPC refused the call: is the metadata legal?");
+    }
+    *out = call;
+    return 0;
+}

@@ -1,0 +1,176 @@
+#include "services/broker_state.h"
+
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "mux/mux.h"
+
+const char *
+gp__broker_other_side(const gp_broker *broker)
+{
+    return broker->call != NULL ? "the plugin" : "the host";
+}
+
+static void
+keep(void *broker)
+{
+    gp_broker_ref(broker);
+}
+
+static void
+let_go(void *broker)
+{
+    gp_broker_unref(broker);
+}
+
+gp_broker *
+gp__broker_new(gp_tls *tls, gp_mux *mux)
+{
+    gp_broker *broker = gp__calloc(1, sizeof(*broker));
+
+    if (broker == NULL || gp__cond_init(&broker->changed) < 0) {
+        gp__free(broker);
+        return NULL;
+    }
+    pthread_mutex_init(&broker->lock, NULL);
+    atomic_init(&broker->refs, 1);
+    broker->notes_end = &broker->notes;
+    broker->tls = tls != NULL ? gp_tls_ref(tls) : NULL;
+    if (mux != NULL) {
+        const gp__mux_post post = {.knock = gp__broker_post_knock,
+                                   .answer = gp__broker_post_answer,
+                                   .ref = keep,
+                                   .unref = let_go,
+                                   .ctx = broker};
+
+        broker->mux = gp_mux_ref(mux);
+        gp__mux_set_post(mux, &post);
+    }
+    return broker;
+}
+
+gp_broker *
+gp_broker_ref(gp_broker *broker)
+{
+    atomic_fetch_add(&broker->refs, 1);
+    return broker;
+}
+
+void
+gp_broker_unref(gp_broker *broker)
+{
+    if (broker == NULL || gp_runtime_forked() || atomic_fetch_sub(&broker->refs, 1) != 1) {
+        return;
+    }
+    if (broker->mux != NULL) {
+        gp__mux_set_post(broker->mux, NULL);
+    }
+    gp__broker_drop_places(broker);
+    gp__broker_drop_sockets(broker->sockets, false);
+    gp__broker_drop_notes(broker);
+    if (broker->release_gone != NULL) {
+        broker->release_gone(broker->gone_ctx);
+    }
+    gp_call_unref(broker->call);
+    if (broker->elsewhere != NULL) {
+        gp__process_unref(broker->elsewhere);
+    }
+    gp_tls_unref(broker->tls);
+    gp_mux_unref(broker->mux);
+    pthread_cond_destroy(&broker->changed);
+    pthread_mutex_destroy(&broker->lock);
+    gp__free(broker);
+}
+
+uint32_t
+gp_broker_next_id(gp_broker *broker)
+{
+    unsigned last = atomic_load(&broker->last_id);
+
+    while (last != UINT32_MAX && !atomic_compare_exchange_weak(&broker->last_id, &last, last + 1)) {
+    }
+    return last != UINT32_MAX ? last + 1 : 0;
+}
+
+bool
+gp_broker_multiplexed(const gp_broker *broker)
+{
+    return broker->mux != NULL;
+}
+
+const char *
+gp_broker_directory(const gp_broker *broker)
+{
+    return broker->mux != NULL ? gp_mux_directory(broker->mux) : NULL;
+}
+
+gp_tls *
+gp_broker_tls(const gp_broker *broker)
+{
+    return broker->tls;
+}
+
+bool
+gp_broker_on_gone(gp_broker *broker, gp_then *then, gp_then *release, void *ctx)
+{
+    bool there;
+
+    pthread_mutex_lock(&broker->lock);
+    there = broker->gone[0] == '\0';
+    broker->on_gone = then;
+    broker->release_gone = release;
+    broker->gone_ctx = ctx;
+    pthread_mutex_unlock(&broker->lock);
+    return there;
+}
+
+void
+gp__broker_set_gone(gp_broker *broker, const char *format, const char *what)
+{
+    if (broker->gone[0] == '\0') {
+        snprintf(broker->gone, sizeof(broker->gone), format, what);
+        gp__broker_drop_notes(broker);
+    }
+}
+
+void
+gp_broker_close(gp_broker *broker, bool plugin_gone)
+{
+    gp__socket_path *sockets = NULL;
+
+    if (gp_runtime_forked()) {
+        return;
+    }
+    if (broker->mux != NULL) {
+        gp__mux_set_post(broker->mux, NULL);
+    }
+    pthread_mutex_lock(&broker->lock);
+    broker->closed = true;
+    gp__broker_set_gone(broker, "the connection to %s has been closed",
+                        gp__broker_other_side(broker));
+    if (plugin_gone) {
+        sockets = broker->sockets;
+        broker->sockets = NULL;
+        broker->sockets_count = 0;
+    }
+    pthread_cond_broadcast(&broker->changed);
+    pthread_mutex_unlock(&broker->lock);
+    gp__broker_drop_sockets(sockets, true);
+    if (broker->call != NULL) {
+        gp_call_cancel(broker->call, 1, "the broker is closed");
+    }
+}
+
+void
+gp__broker_tell_gone(gp_broker *broker)
+{
+    gp_then *then;
+
+    pthread_mutex_lock(&broker->lock);
+    then = broker->closed ? NULL : broker->on_gone;
+    pthread_cond_broadcast(&broker->changed);
+    pthread_mutex_unlock(&broker->lock);
+    if (then != NULL) {
+        then(broker->gone_ctx);
+    }
+}

@@ -1,0 +1,19 @@
+/*
+ * Layer: services. The host's side of GRPCBroker; for the rest see gp/broker.h.
+ */
+#ifndef GP_SERVICES_BROKER_H
+#define GP_SERVICES_BROKER_H
+
+#include "gp/broker.h"
+#include "os/process.h"
+
+/*
+ * Open the plugin's stream. A plugin without the service ends it at once, which is only told to whoever
+ * uses the broker. Shared references are taken of |tls|, of |mux|, and of |process|, whose runner, if
+ * it has one, translates addresses; all may be NULL. Returns: 0, GP_ENOMEM, GP_ECLOSED or GP_EFORKED.
+ * Never blocks.
+ */
+int gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_mux *mux,
+                    gp__process *process, gp_error *err);
+
+#endif

@@ -1,0 +1,74 @@
+#include "services/broker.h"
+
+#include "gp/call.h"
+#include "rpc/channel.h"
+#include "services/broker_state.h"
+
+enum { UNIMPLEMENTED = 12 }; /* gRPC's code */
+
+/* The stream's status is there. */
+static void
+host_ended(void *ctx)
+{
+    gp_broker *broker = ctx;
+    bool unimplemented = gp_call_get_status(broker->call)->code == UNIMPLEMENTED;
+
+    pthread_mutex_lock(&broker->lock);
+    if (unimplemented) {
+        gp__broker_set_gone(broker, "%s has no broker service (plugin.GRPCBroker)",
+                            gp__broker_other_side(broker));
+    } else {
+        gp__broker_set_gone(broker, "%s has gone", gp__broker_other_side(broker));
+    }
+    pthread_mutex_unlock(&broker->lock);
+    gp__broker_tell_gone(broker);
+    gp_broker_unref(broker); /* the stream's */
+}
+
+/* On the polling thread. */
+static void
+host_received(void *ctx, gp_message *message)
+{
+    gp_broker *broker = ctx;
+
+    while (message != NULL) {
+        gp__broker_take_in(broker, message);
+        if (gp_call_receive_then(broker->call, &message, host_received, broker) == 0) {
+            return;
+        }
+    }
+    gp_call_on_done(broker->call, host_ended, broker);
+}
+
+int
+gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_mux *mux,
+                gp__process *process, gp_error *err)
+{
+    const gp_call_options options = {.method = {GP__BROKER_STREAM, sizeof(GP__BROKER_STREAM) - 1},
+                                     .timeout_ns = -1,
+                                     .compression = GP_COMPRESS_DEFAULT};
+    gp_broker *broker = gp__broker_new(tls, mux);
+    gp_message *message;
+    int rc;
+
+    if (broker == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a plugin's broker");
+    }
+    rc = gp_call_start_stream(&broker->call, channel, &options, NULL, err);
+    if (rc < 0) {
+        broker->call = NULL;
+        gp_broker_close(broker, false);
+        gp_broker_unref(broker);
+        return rc;
+    }
+    if (process != NULL && gp__process_runner(process) != NULL) {
+        broker->elsewhere = gp__process_ref(process);
+    }
+    broker->poller = gp__channel_poller(channel);
+    gp_broker_ref(broker); /* the stream's */
+    if (gp_call_receive_then(broker->call, &message, host_received, broker) == 1) {
+        host_received(broker, message);
+    }
+    *out = broker;
+    return 0;
+}

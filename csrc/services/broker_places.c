@@ -1,0 +1,193 @@
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/thread.h"
+#include "os/socket.h"
+#include "services/broker_state.h"
+
+enum {
+    LONGEST_ADDRESS = 1024, /* of a network's name, too: nobody listens at a longer one */
+    MOST_PLACES = 4096,     /* announced and not asked for; older ones go */
+    MOST_SOCKETS = 1024     /* of the plugin's, remembered to be tidied up after it */
+};
+
+/* As with go-plugin: who dials comes within five seconds, or not at all. */
+static const int64_t claim_ms = 5000;
+
+void
+gp__broker_release_listener(gp__listener *where)
+{
+    gp__free(where->network);
+    gp__free(where->address);
+    *where = (gp__listener){NULL, NULL};
+}
+
+static void
+free_place(gp__place *one)
+{
+    gp__broker_release_listener(&one->where);
+    gp__free(one);
+}
+
+/* With the lock held. Those that nobody has asked for in time, and those with |id|, go. */
+static void
+drop_places(gp_broker *broker, uint32_t id)
+{
+    gp__place **at = &broker->places;
+    int64_t now = gp__now();
+    size_t kept = 0;
+
+    while (*at != NULL) {
+        gp__place *one = *at;
+
+        if (one->id == id || one->expires <= now || kept >= MOST_PLACES - 1) {
+            *at = one->next;
+            free_place(one);
+        } else {
+            kept++;
+            at = &one->next;
+        }
+    }
+    broker->places_count = kept;
+}
+
+/* With the lock held. Sockets that are gone need no tidying up. */
+static void
+remember_socket(gp_broker *broker, const char *path)
+{
+    size_t size = strlen(path) + 1;
+    gp__socket_path *one = gp__malloc(sizeof(*one) + size);
+
+    if (one == NULL) {
+        return;
+    }
+    memcpy(one->path, path, size);
+    one->next = broker->sockets;
+    broker->sockets = one;
+    if (++broker->sockets_count >= MOST_SOCKETS) {
+        gp__socket_path **at = &broker->sockets;
+
+        broker->sockets_count = 0;
+        while (*at != NULL) {
+            one = *at;
+            if (broker->sockets_count < MOST_SOCKETS / 2 && gp__socket_exists(one->path)) {
+                broker->sockets_count++;
+                at = &one->next;
+            } else {
+                *at = one->next;
+                gp__free(one);
+            }
+        }
+    }
+}
+
+void
+gp__broker_take_place(gp_broker *broker, const Plugin__ConnInfo *info)
+{
+    gp__place *one;
+
+    if (strlen(info->network) > LONGEST_ADDRESS || strlen(info->address) > LONGEST_ADDRESS ||
+        (one = gp__calloc(1, sizeof(*one))) == NULL) {
+        return;
+    }
+    one->id = info->service_id;
+    one->where.network = gp__strdup(info->network);
+    one->where.address = gp__strdup(info->address);
+    if (one->where.network == NULL || one->where.address == NULL) {
+        free_place(one);
+        return;
+    }
+    pthread_mutex_lock(&broker->lock);
+    /* (A runner's plugin uses paths that are not this machine's, and has a directory of its own.) */
+    if (broker->call != NULL && broker->elsewhere == NULL && strcmp(info->network, "unix") == 0) {
+        remember_socket(broker, info->address);
+    }
+    drop_places(broker, one->id);
+    one->expires = gp__deadline_in(claim_ms);
+    one->next = broker->places;
+    broker->places = one;
+    broker->places_count++;
+    pthread_cond_broadcast(&broker->changed);
+    pthread_mutex_unlock(&broker->lock);
+}
+
+/* With the lock held. */
+static bool
+claim(gp_broker *broker, uint32_t id, gp__listener *out)
+{
+    for (gp__place **at = &broker->places; *at != NULL; at = &(*at)->next) {
+        gp__place *one = *at;
+
+        if (one->id == id && one->expires > gp__now()) {
+            *at = one->next;
+            broker->places_count--;
+            *out = one->where;
+            gp__free(one);
+            return true;
+        }
+    }
+    return false;
+}
+
+int
+gp__broker_find(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interrupt *interrupt,
+                gp__listener *out, gp_error *err)
+{
+    int64_t deadline = gp__deadline_in(timeout_ms);
+    bool found;
+    int rc = 0;
+
+    if (broker->poller != NULL) {
+        gp__poller_urgent_add(broker->poller);
+    }
+    pthread_mutex_lock(&broker->lock);
+    while (!(found = claim(broker, id, out)) && rc == 0 && broker->gone[0] == '\0') {
+        rc = gp__cond_wait_interruptible(&broker->changed, &broker->lock, deadline, interrupt);
+    }
+    if (found) {
+        rc = 0;
+    } else if (rc == GP_EUSER) {
+        gp_error_set(err, rc, "interrupted while waiting for connection %u", (unsigned)id);
+    } else if (broker->gone[0] != '\0') {
+        rc = gp_error_set(err, GP_EBROKER, "connection %u cannot be dialled: %s", (unsigned)id,
+                          broker->gone);
+    } else {
+        rc =
+            gp_error_set(err, GP_EBROKER,
+                         "connection %u was dialled, and %s did not announce within %.3g s that it "
+                         "accepts it; it has to accept the same id, and one that nobody dials is "
+                         "dropped after 5 s",
+                         (unsigned)id, gp__broker_other_side(broker), (double)timeout_ms / 1000);
+    }
+    pthread_mutex_unlock(&broker->lock);
+    if (broker->poller != NULL) {
+        gp__poller_urgent_drop(broker->poller);
+    }
+    return rc;
+}
+
+void
+gp__broker_drop_places(gp_broker *broker)
+{
+    while (broker->places != NULL) {
+        gp__place *next = broker->places->next;
+
+        free_place(broker->places);
+        broker->places = next;
+    }
+    broker->places_count = 0;
+}
+
+void
+gp__broker_drop_sockets(gp__socket_path *sockets, bool remove)
+{
+    while (sockets != NULL) {
+        gp__socket_path *next = sockets->next;
+
+        if (remove) {
+            gp__socket_remove_stale(sockets->path);
+        }
+        gp__free(sockets);
+        sockets = next;
+    }
+}

@@ -1,0 +1,102 @@
+#include "tls/checksum.h"
+
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/text.h"
+
+struct gp__checksum {
+    EVP_MD_CTX *context; /* owned */
+    bool failed;
+};
+
+static const EVP_MD *
+find(const char *hash, gp_error *err)
+{
+    const EVP_MD *digest = EVP_get_digestbyname(hash);
+    char quoted[GP__QUOTED];
+
+    if (digest == NULL || EVP_MD_get_size(digest) <= 0 ||
+        EVP_MD_get_size(digest) > GP__CHECKSUM_MAX) {
+        gp_error_set(err, GP_EINVAL,
+                     "unknown hash %s: expected \"sha256\", \"sha384\", \"sha512\" or the name of "
+                     "another digest of OpenSSL's",
+                     gp__quote(quoted, hash, strlen(hash)));
+        return NULL;
+    }
+    return digest;
+}
+
+int
+gp_checksum_size(const char *hash, gp_error *err)
+{
+    const EVP_MD *digest = find(hash, err);
+
+    return digest != NULL ? EVP_MD_get_size(digest) : GP_EINVAL;
+}
+
+int
+gp__checksum_new(gp__checksum **out, const char *hash, gp_error *err)
+{
+    const EVP_MD *digest = find(hash, err);
+    gp__checksum *sum;
+
+    if (digest == NULL) {
+        return GP_EINVAL;
+    }
+    sum = gp__calloc(1, sizeof(*sum));
+    if (sum != NULL) {
+        sum->context = EVP_MD_CTX_new();
+    }
+    if (sum == NULL || sum->context == NULL) {
+        gp__checksum_free(sum);
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a checksum");
+    }
+    if (EVP_DigestInit_ex(sum->context, digest, NULL) != 1) {
+        /* A name that is known, of a digest that this OpenSSL has switched off (md4, say). */
+        ERR_clear_error();
+        gp__checksum_free(sum);
+        return gp_error_set(err, GP_EINVAL, "the hash %s is not available in this OpenSSL", hash);
+    }
+    *out = sum;
+    return 0;
+}
+
+void
+gp__checksum_add(void *ctx, const void *bytes, size_t len)
+{
+    gp__checksum *sum = ctx;
+
+    sum->failed = EVP_DigestUpdate(sum->context, bytes, len) != 1 || sum->failed;
+}
+
+int
+gp__checksum_end(gp__checksum *sum, unsigned char out[GP__CHECKSUM_MAX], gp_error *err)
+{
+    unsigned len;
+
+    if (sum->failed || EVP_DigestFinal_ex(sum->context, out, &len) != 1) {
+        ERR_clear_error();
+        return gp_error_set(err, GP_ENOMEM, "the checksum cannot be calculated");
+    }
+    return (int)len;
+}
+
+void
+gp__checksum_free(gp__checksum *sum)
+{
+    if (sum != NULL) {
+        EVP_MD_CTX_free(sum->context);
+        gp__free(sum);
+    }
+}
+
+int
+gp__checksum_equal(const void *one, const void *other, size_t len)
+{
+    return CRYPTO_memcmp(one, other, len) == 0;
+}

@@ -1,0 +1,71 @@
+"""Fixtures for pytest, which finds them by the package's entry point. See docs/testing.md.
+
+Every pytest run on the machine imports this module: nothing else before a fixture is used.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from typing import Any
+
+    from pygo_plugin import Client
+
+__all__ = ["pygo_aio_stub", "pygo_client", "pygo_stub"]
+
+
+@pytest.fixture
+def pygo_client() -> Iterator[Callable[..., Client]]:
+    """`pygo_client(plugins, **options)`: a started client of plugins served in this process.
+
+    Takes what `pygo_plugin.testing.client` takes, any number of times.
+    """
+    from contextlib import ExitStack
+
+    from pygo_plugin import testing
+
+    with ExitStack() as stack:
+        yield lambda *args, **options: stack.enter_context(testing.client(*args, **options))
+
+
+@pytest.fixture
+def pygo_stub() -> Iterator[Callable[..., Any]]:
+    """`pygo_stub(plugin)` or `pygo_stub(plugins, name)`: a stub of a plugin served in this process.
+
+    Takes what `pygo_plugin.testing.stub` takes, any number of times.
+    """
+    from contextlib import ExitStack
+
+    from pygo_plugin import testing
+
+    with ExitStack() as stack:
+        yield lambda *args, **options: stack.enter_context(testing.stub(*args, **options))
+
+
+@pytest.fixture
+def pygo_aio_stub() -> Iterator[Callable[..., Awaitable[Any]]]:
+    """`await pygo_aio_stub(plugin)`: the same for asyncio, on whatever loop the test runs.
+
+    The plugin's methods may be coroutines; they run on another loop, on a thread of its own.
+    """
+    from contextlib import ExitStack
+
+    from pygo_plugin import aio, testing
+
+    with ExitStack() as stack:
+
+        async def dispense(plugin: Any, name: str | None = None, **options: Any) -> Any:
+            plugins, name = testing.named(plugin, name)
+            reattach = stack.enter_context(testing.serve(plugins, asyncio=True, **options))
+            client = aio.Client(
+                reattach_config=reattach,
+                plugins=plugins,
+                handshake_config=options.get("handshake_config"),
+            )
+            stack.callback(client._client.kill)  # needs no loop
+            return testing.stub_of(await client.dispense(name))
+
+        yield dispense

@@ -1,0 +1,81 @@
+"""The plugin's side of what it prints: descriptors 1 and 2 on their way to the host."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pygo_plugin import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Stdio"]
+
+PATIENCE = 1.0  # seconds, at the end, for a host that reads slowly or not at all
+
+
+class Stdio:
+    """Standard output and standard error of this process, as the service StreamStdio gives them.
+
+    From `open()` to `end()` the descriptors are pipes, which one host at a time reads. Before and
+    after they are what the process was started with.
+    """
+
+    def __init__(self) -> None:
+        self.core = _core.Stdio()
+        self._pid = os.getpid()
+        self._buffering: list[tuple[Any, bool]] = []  # of borrowed streams, to put back
+
+    def open(self, line: bytes) -> None:
+        """Replace the descriptors, then write the line to what standard output was.
+
+        In that order, because the host that has read the line may have something printed at once.
+        Python's own streams write each line when it is complete from now on.
+
+        Raises: OSError, or ConfigError (a ValueError) if they have been replaced already. Nothing
+        has happened then.
+        """
+        self.core.open(line)
+        _each_stream("reconfigure", line_buffering=True)
+
+    def borrow(self) -> None:
+        """The same in a process that is not the plugin's alone: `end()` leaves no trace of it.
+
+        What was printed before stays where it was meant for.
+
+        Raises: as `open`.
+        """
+        _each_stream("flush")
+        streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+        buffering = [(s, s.line_buffering) for s in streams if hasattr(s, "line_buffering")]
+        self.open(b"")
+        self._buffering = buffering
+
+    def finish(self) -> None:
+        """Give the descriptors back; the host gets what was written before. Never blocks."""
+        if os.getpid() == self._pid:
+            _each_stream("flush")
+            self.core.finish(PATIENCE)
+
+    def end(self) -> None:
+        """The same, and wait until the host has it, at most a second. Idempotent."""
+        if os.getpid() == self._pid:
+            _each_stream("flush")
+            buffering, self._buffering = self._buffering, []
+            for stream, by_line in buffering:
+                _call(stream, "reconfigure", line_buffering=by_line)
+            self.core.end(PATIENCE)
+
+
+def _each_stream(method: str, **arguments: Any) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        _call(stream, method, **arguments)
+
+
+def _call(stream: Any, method: str, **arguments: Any) -> None:
+    try:
+        getattr(stream, method)(**arguments)
+    except (AttributeError, OSError, RuntimeError, ValueError):
+        pass  # none at all, the author's own kind, closed, or in the middle of a write

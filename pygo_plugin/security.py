@@ -1,0 +1,274 @@
+"""Whom a host and a plugin believe: TLS of one's own instead of AutoMTLS, and checksums.
+
+Loaded by those that use it alone: a plugin without it does not pay for the import.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pygo_plugin import _core
+from pygo_plugin.errors import ConfigError, ConfigTypeError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Union
+
+    from typing_extensions import Self
+
+    Pem = Union[bytes, str, "os.PathLike[str]"]
+
+__all__ = ["SecureConfig", "TLSConfig"]
+
+
+class TLSConfig:
+    """Who one side is, and whom it believes. Immutable; files are read by the constructor.
+
+        TLSConfig("ca.pem")                                                 # a host
+        TLSConfig(certificate="plugin.pem", key="plugin.key")               # its plugin
+        TLSConfig("ca.pem", certificate="both.pem", key="both.key")         # mutual, on either side
+
+    roots         certificates that may vouch for the other side. On a host None stands for those of
+                  the system. A plugin with roots lets only hosts in that have a certificate by one
+                  of them; without, it asks for none
+    certificate   this side's own, followed by intermediate ones; a plugin needs one
+    key           its private key; None: it is in `certificate`
+    server_name   what a host expects the plugin's certificate to be for; None: "localhost", since
+                  the address of a plugin, a socket or a port, is no name
+    password      for an encrypted key
+
+    Each of the first three is a path, or PEM as bytes or str. Connections are of TLS 1.2 or later.
+    """
+
+    __slots__ = ("_key", "_tls", "certificate", "roots", "server_name")
+
+    _key: bytes | None
+    _tls: _core.TLS
+    roots: bytes | None
+    certificate: bytes | None
+    server_name: str
+
+    def __init__(
+        self,
+        roots: Pem | None = None,
+        certificate: Pem | None = None,
+        key: Pem | None = None,
+        *,
+        server_name: str | None = None,
+        password: str | bytes | None = None,
+    ) -> None:
+        """Raises: ConfigError for a file that cannot be read, for what is not PEM or no pair."""
+        if server_name is not None and not isinstance(server_name, str):
+            raise ConfigTypeError(
+                f"TLSConfig.server_name must be a str, not {type(server_name).__name__}"
+            )
+        set_ = object.__setattr__
+        set_(self, "roots", _pem("roots", roots))
+        set_(self, "certificate", _pem("certificate", certificate))
+        set_(self, "_key", self.certificate if key is None else _pem("key", key))
+        set_(self, "server_name", server_name or "localhost")
+        if password is not None and not isinstance(password, (str, bytes)):
+            raise ConfigTypeError(
+                f"TLSConfig.password must be a str or bytes, not {type(password).__name__}"
+            )
+        secret = password.decode() if isinstance(password, bytes) else password
+        try:
+            tls = _core.TLS(self.roots, self.certificate, self._key, self.server_name, secret)
+        except ConfigError as error:
+            raise ConfigError(f"TLSConfig: {error}") from None
+        set_(self, "_tls", tls)
+
+    if not TYPE_CHECKING:  # with a visible __setattr__, mypy would let misspelt attributes pass
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            raise AttributeError(f"TLSConfig cannot be changed: make another one ({name})")
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, TLSConfig):
+            return self._compared() == other._compared()
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
+
+    def _compared(self) -> tuple[Any, ...]:
+        return self.roots, self.certificate, self._key, self.server_name
+
+    def __repr__(self) -> str:
+        shown = [f"{name}=..." for name in ("roots", "certificate") if getattr(self, name)]
+        if self._key:
+            shown.append("key=...")
+        return f"TLSConfig({', '.join([*shown, f'server_name={self.server_name!r}'])})"
+
+    def _need_certificate(self) -> TLSConfig:
+        if self.certificate is None:
+            raise ConfigError("TLSConfig: a plugin needs a certificate and its key")
+        return self
+
+    def _grpcio_server_credentials(self) -> Any:
+        """The same for a server of grpcio's own."""
+        import grpc
+
+        pairs: list[Any] = [(self._key, self.certificate)]
+        return grpc.ssl_server_credentials(pairs, self.roots, self.roots is not None)
+
+
+class SecureConfig:
+    """The checksum that a plugin's executable has to have, or it is not run. Immutable.
+
+        SecureConfig("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")
+        SecureConfig.from_file("SHA512SUMS", "kv-plugin")
+
+    checksum   bytes, or their hexadecimal digits
+    hash       "sha256", "sha384", "sha512" or another digest by OpenSSL's name
+
+    What is hashed is a copy, and it is the copy that runs: no change of the file comes in between.
+    """
+
+    __slots__ = ("checksum", "hash")
+
+    checksum: bytes
+    hash: str
+
+    def __init__(self, checksum: bytes | str, hash: str = "sha256") -> None:  # noqa: A002
+        """Raises: ConfigError: no checksum, no hash, an unknown one, or not that hash's length."""
+        digest = _checksum(checksum)
+        if not isinstance(hash, str):
+            raise ConfigTypeError(
+                f"SecureConfig.hash must be the name of a hash, not {type(hash).__name__}"
+            )
+        if not digest:
+            raise ConfigError("SecureConfig: there is no checksum")
+        if not hash:
+            raise ConfigError('SecureConfig: there is no hash; it may be "sha256"')
+        try:
+            size = _core.digest_size(hash)
+        except ConfigError as error:
+            raise ConfigError(f"SecureConfig: {error}") from None
+        if len(digest) != size:
+            raise ConfigError(
+                f"SecureConfig: a checksum of {hash} has {size} bytes, this one has {len(digest)}"
+            )
+        object.__setattr__(self, "checksum", digest)
+        object.__setattr__(self, "hash", hash)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        name: str,
+        hash: str | None = None,  # noqa: A002
+    ) -> Self:
+        """The checksum of `name` in a file as `sha256sum` and its kin write them.
+
+        Lines are "CHECKSUM  NAME", or "SHA256 (NAME) = CHECKSUM" as --tag has it. Without `hash`,
+        the length of a checksum tells which it is of md5, sha1, sha256, sha384 and sha512.
+
+        Raises: ConfigError when the file cannot be read, has no line for `name`, or several that
+        differ.
+        """
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                lines = file.read().splitlines()
+        except OSError as error:
+            raise ConfigError(
+                f"SecureConfig: {os.fspath(path)} cannot be read: {error.strerror}"
+            ) from None
+        wanted = _plain(name)
+        found = {
+            (checksum.lower(), tag)
+            for checksum, entry, tag in map(_entry, lines)
+            if checksum and _plain(entry) == wanted
+        }
+        if len(found) != 1:
+            problem = "several checksums" if found else "no checksum"
+            raise ConfigError(f"SecureConfig: {os.fspath(path)} has {problem} for {name!r}")
+        ((checksum, tag),) = found
+        if hash is None:
+            hash = tag or _HASHES.get(len(checksum), "")  # noqa: A001
+            if not hash:
+                raise ConfigError(
+                    f"SecureConfig: {os.fspath(path)}: a checksum of {len(checksum)} digits does "
+                    f"not tell its hash; give that of {name!r} by name"
+                )
+        return cls(checksum, hash)
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            raise AttributeError(f"SecureConfig cannot be changed: make another one ({name})")
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, SecureConfig):
+            return (self.checksum, self.hash) == (other.checksum, other.hash)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.checksum, self.hash))
+
+    def __repr__(self) -> str:
+        return f"SecureConfig({self.checksum.hex()!r}, {self.hash!r})"
+
+
+_HASHES = {32: "md5", 40: "sha1", 64: "sha256", 96: "sha384", 128: "sha512"}  # by digits
+
+
+def _checksum(value: Any) -> bytes:
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value)
+    if not isinstance(value, str):
+        raise ConfigTypeError(
+            f"SecureConfig.checksum must be bytes or hexadecimal digits, not {type(value).__name__}"
+        )
+    try:
+        return bytes.fromhex(value)
+    except ValueError:
+        raise ConfigError(
+            "SecureConfig.checksum: a str must consist of hexadecimal digits, two for each byte"
+        ) from None
+
+
+def _entry(line: str) -> tuple[str, str, str]:
+    """(checksum, name, hash if it is said) of a line; empty strings for anything else."""
+    escaped = line.startswith("\\")
+    line = line[escaped:]
+    checksum, _, name = line.partition(" ")
+    found = (checksum, name[1:], "")  # a space for text, an asterisk for binary
+    if not _is_hex(checksum):
+        tag, _, rest = line.partition(" (")
+        name, _, checksum = rest.rpartition(") = ")
+        found = (checksum, name, tag.lower().replace("-", ""))
+    if not _is_hex(found[0]):
+        return "", "", ""
+    if escaped:
+        name = found[1].replace("\\\\", "\0").replace("\\n", "\n").replace("\0", "\\")
+        found = (found[0], name, found[2])
+    return found
+
+
+def _is_hex(text: str) -> bool:
+    return bool(text) and all(digit in "0123456789abcdefABCDEF" for digit in text)
+
+
+def _plain(name: str) -> str:
+    return name[2:] if name.startswith("./") else name
+
+
+def _pem(what: str, value: Any) -> bytes | None:
+    """PEM as bytes, from a file unless `value` is PEM itself."""
+    if value is None or (isinstance(value, bytes) and b"-----BEGIN " in value):
+        return value
+    if isinstance(value, str) and "-----BEGIN " in value:
+        return value.encode()
+    if isinstance(value, bytes):
+        raise ConfigError(f"TLSConfig.{what}: the bytes are not PEM; a path has to be a str")
+    if not isinstance(value, (str, os.PathLike)):
+        raise ConfigTypeError(
+            f"TLSConfig.{what} must be a path, or PEM as bytes or str, not {type(value).__name__}"
+        )
+    try:
+        with open(value, "rb") as file:
+            return file.read()
+    except OSError as error:
+        name = os.fsdecode(value)
+        raise ConfigError(f"TLSConfig.{what}: {name} cannot be read: {error.strerror}") from None

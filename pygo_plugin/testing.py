@@ -1,0 +1,151 @@
+"""Plugins served in the process of their test: no launch, and breakpoints work on both sides.
+
+A test gets the real thing but for the process: a server, a socket, a client that reattaches.
+For pytest there are fixtures; see docs/testing.md and _pytest.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+from pygo_plugin.client import Client
+from pygo_plugin.config import HandshakeConfig, ReattachConfig, ServeConfig, ServeTestConfig
+from pygo_plugin.errors import ConfigError
+from pygo_plugin.plugin import Plugin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["client", "serve", "stub"]
+
+
+@contextlib.contextmanager
+def serve(
+    plugins: Mapping[str, Plugin] | None = None,
+    *,
+    asyncio: bool = False,
+    sync_stdio: bool = False,
+    **options: Any,
+) -> Iterator[ReattachConfig]:
+    """Serve plugins in this process while the block runs.
+
+    Gives the ReattachConfig for a client, or for a host in another process: its `test` is set, so
+    that killing such a client leaves this process alone.
+
+    asyncio     serve on an event loop, on a thread of its own: for methods that are coroutines
+    sync_stdio  as ServeTestConfig has it
+    options     of ServeConfig
+
+    Raises: StartError when it cannot serve; what `server_register` raises.
+    """
+    ready = _Ready()
+    options.setdefault("handshake_config", HandshakeConfig())
+    test = ServeTestConfig(ready=ready.set, stop=ready.stop, sync_stdio=sync_stdio)
+    config = ServeConfig(plugins=plugins, test=test, **options)
+    thread = threading.Thread(
+        target=_serve, args=(config, asyncio, ready), name="pygo-testing", daemon=True
+    )
+    thread.start()
+    try:
+        yield ready.wait()
+    finally:
+        ready.stop.set()
+        thread.join()
+
+
+class _Ready:
+    """Where the serving thread leaves its outcome: where it serves, or why it does not."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self._done = threading.Event()
+        self._config = ReattachConfig()
+        self._error: BaseException | None = None
+
+    def set(self, config: ReattachConfig) -> None:
+        self._config = config
+        self._done.set()
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error
+        self._done.set()
+
+    def wait(self) -> ReattachConfig:
+        self._done.wait()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return self._config
+
+
+def _serve(config: ServeConfig, on_loop: bool, ready: _Ready) -> None:
+    try:
+        if on_loop:
+            import asyncio
+
+            from pygo_plugin import aio
+
+            asyncio.run(aio.serve(config))
+        else:
+            from pygo_plugin import server
+
+            server.serve(config)
+    except BaseException as error:
+        ready.fail(error)
+
+
+@contextlib.contextmanager
+def client(
+    plugins: Mapping[str, Plugin] | None = None,
+    *,
+    asyncio: bool = False,
+    **options: Any,
+) -> Iterator[Client]:
+    """The same, with a started client of it. Raises: as `serve`."""
+    with serve(plugins, asyncio=asyncio, **options) as reattach:
+        kinds = ("versioned_plugins", "handshake_config")
+        shared = {name: options[name] for name in kinds if name in options}
+        joined = Client(reattach_config=reattach, plugins=plugins, **shared)
+        try:
+            joined.start()
+            yield joined
+        finally:
+            joined.kill()
+
+
+@contextlib.contextmanager
+def stub(
+    plugin: Plugin | Mapping[str, Plugin],
+    name: str | None = None,
+    *,
+    asyncio: bool = False,
+    **options: Any,
+) -> Iterator[Any]:
+    """The same, with the stub of the plugin `name`, or all else that its `client()` returns.
+
+    `plugin` is a plugin set, or one plugin, which then needs no name.
+
+    Raises: as `serve`; ConfigError for an unknown name.
+    """
+    plugins, name = named(plugin, name)
+    with client(plugins, asyncio=asyncio, **options) as joined:
+        yield stub_of(joined.dispense(name))
+
+
+def named(
+    plugin: Plugin | Mapping[str, Plugin], name: str | None
+) -> tuple[Mapping[str, Plugin], str]:
+    """A plugin set, and the name of the one that is meant."""
+    plugins = {name or "plugin": plugin} if isinstance(plugin, Plugin) else plugin
+    if name is None:
+        if len(plugins) != 1:
+            raise ConfigError(f"which plugin is it to be? There are {', '.join(sorted(plugins))}")
+        (name,) = plugins
+    return plugins, name
+
+
+def stub_of(dispensed: Any) -> Any:
+    """The stub of the (channel, stub) that plugins dispense by default."""
+    return dispensed[1] if isinstance(dispensed, tuple) and len(dispensed) == 2 else dispensed

@@ -1,0 +1,155 @@
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "os/last_words.h"
+#include "support.h"
+
+/* What is found at the end of a process that dies of a signal after |say|, which writes to a pipe. */
+static void
+dying_words(char *found, size_t size, bool (*say)(const int *pipe, const char *const *words),
+            const char *const *words)
+{
+    const struct rlimit none = {0, 0};
+    int from[2];
+    int to[2];
+    size_t len = 0;
+    ssize_t got;
+    pid_t pid;
+    int status;
+
+    assert_int_equal(pipe(from), 0);
+    assert_int_equal(pipe(to), 0);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        setrlimit(RLIMIT_CORE, &none);
+        signal(SIGABRT, SIG_DFL);
+        fcntl(from[0], F_SETFL, O_NONBLOCK);
+        gp__last_words_guard(from[0], to[1]);
+        if (!say(from, words)) {
+            _exit(1);
+        }
+        abort();
+    }
+    close(to[1]);
+    while ((got = read(to[0], found + len, size - 1 - len)) > 0) {
+        len += (size_t)got;
+    }
+    found[len] = '\0';
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGABRT);
+    close(to[0]);
+    close(from[0]);
+    close(from[1]);
+}
+
+static bool
+put(int fd, const char *text)
+{
+    return write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+}
+
+/* All but the last are taken out of the pipe, one by one. */
+static bool
+say_and_take(const int *pipe, const char *const *words)
+{
+    static char bytes[32768];
+
+    for (; words[1] != NULL; words++) {
+        if (!put(pipe[1], words[0]) || gp__last_words_take(pipe[0], bytes, sizeof(bytes)) < 0) {
+            return false;
+        }
+    }
+    return put(pipe[1], words[0]);
+}
+
+static void *
+take_on(void *from)
+{
+    static char bytes[4096];
+
+    while (true) {
+        gp__last_words_take(*(const int *)from, bytes, sizeof(bytes));
+    }
+    return NULL;
+}
+
+static bool
+say_to_a_thread(const int *pipe, const char *const *words)
+{
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, take_on, (void *)pipe) != 0) {
+        return false;
+    }
+    for (; *words != NULL; words++) {
+        if (!put(pipe[1], *words)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void
+what_was_taken_piece_by_piece_is_there(void **state)
+{
+    const char *const words[] = {"Fatal error\n", "\n", "Current thread:\n", "  File 1\n", NULL};
+    char found[200];
+
+    (void)state;
+    dying_words(found, sizeof(found), say_and_take, words);
+    if (strstr(found, "Fatal error\n\nCurrent thread:\n  File 1\n") != found) {
+        fail_msg("%s", found);
+    }
+}
+
+static void
+of_much_the_end_is_there(void **state)
+{
+    static char much[30000];
+    static char found[40000];
+    const char *const words[] = {"begins\n", much, "goes on\n", "ends\n", NULL};
+
+    (void)state;
+    memset(much, 'x', sizeof(much) - 1);
+    dying_words(found, sizeof(found), say_and_take, words);
+    assert_null(strstr(found, "begins"));
+    assert_non_null(strstr(found, "xxgoes on\nends\n"));
+    assert_in_range(strlen(found), 16000, 17000);
+}
+
+/* Whoever takes the words out of the pipe does so while the process dies, too. */
+static void
+what_is_being_taken_is_there(void **state)
+{
+    static const char *const words[] = {"Fatal error: ", "of segments\n", "\n", "File 1\n", NULL};
+
+    (void)state;
+    for (int round = 0; round < 500; round++) {
+        char found[400];
+
+        dying_words(found, sizeof(found), say_to_a_thread, words);
+        if (strstr(found, "Fatal error: of segments\n\nFile 1\n") == NULL) {
+            fail_msg("%s", found);
+        }
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_taken_piece_by_piece_is_there),
+        cmocka_unit_test(of_much_the_end_is_there),
+        cmocka_unit_test(what_is_being_taken_is_there),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

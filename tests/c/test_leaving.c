@@ -1,0 +1,194 @@
+#include "support.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "gp/leaving.h"
+#include "gp/listen.h"
+
+static const int signals[] = {SIGTERM, SIGHUP, SIGQUIT};
+
+static void *
+raise_it(void *number)
+{
+    kill(getpid(), *(int *)number);
+    return NULL;
+}
+
+/* Have |child|(|number|) run in a process of its own. Its wait status. */
+static int
+run(void (*child)(int number), int number)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        child(number);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+static const char *first;
+static const char *second;
+
+static int
+setup(void **state)
+{
+    (void)state;
+    first = make_file("first", "", 0600);
+    second = make_file("second", "", 0600);
+    return 0;
+}
+
+static int
+teardown(void **state)
+{
+    (void)state;
+    remove_directory();
+    return 0;
+}
+
+static void
+die_on_a_thread(int number)
+{
+    pthread_t thread;
+
+    if (gp_leaving_add(first, NULL) < 0 || gp_leaving_add(second, NULL) < 0) {
+        _exit(1);
+    }
+    pthread_create(&thread, NULL, raise_it, &number);
+    pthread_join(thread, NULL);
+    for (;;) {
+        pause();
+    }
+}
+
+static void
+signals_end_the_process_after_the_files_are_gone(void **state)
+{
+    for (int i = 0; i < 3; i++) {
+        int status = run(die_on_a_thread, signals[i]);
+
+        assert_true(WIFSIGNALED(status));
+        assert_int_equal(WTERMSIG(status), signals[i]);
+        assert_int_not_equal(access(first, F_OK), 0);
+        assert_int_not_equal(access(second, F_OK), 0);
+        setup(state);
+    }
+}
+
+static void
+drop_and_die(int number)
+{
+    gp_leaving_drop(gp_leaving_add(first, NULL));
+    raise(number);
+}
+
+static void
+what_was_dropped_stays(void **state)
+{
+    struct sigaction action;
+    int status = run(drop_and_die, SIGTERM);
+
+    (void)state;
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(access(first, F_OK), 0);
+    gp_leaving_drop(gp_leaving_add(first, NULL));
+    sigaction(SIGTERM, NULL, &action);
+    assert_true(action.sa_handler == SIG_DFL);
+}
+
+static void
+die_in_a_fork(int number)
+{
+    int status;
+    pid_t pid;
+
+    gp_leaving_add(first, NULL);
+    pid = fork();
+    if (pid == 0) {
+        raise(number);
+    }
+    waitpid(pid, &status, 0);
+    _exit(WIFSIGNALED(status) && access(first, F_OK) == 0 ? 7 : 1);
+}
+
+static void
+a_forked_child_removes_nothing(void **state)
+{
+    int status = run(die_in_a_fork, SIGTERM);
+
+    (void)state;
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 7);
+}
+
+static volatile sig_atomic_t handled;
+
+static void
+handle(int number)
+{
+    handled = number;
+}
+
+static void
+handlers_of_others_stay(void **state)
+{
+    int place;
+
+    (void)state;
+    signal(SIGTERM, handle);
+    signal(SIGHUP, SIG_IGN);
+    place = gp_leaving_add(first, NULL);
+    raise(SIGTERM);
+    raise(SIGHUP);
+    assert_int_equal(handled, SIGTERM);
+    assert_int_equal(access(first, F_OK), 0);
+    gp_leaving_drop(place);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);
+}
+
+static void
+there_is_room_for_sixteen(void **state)
+{
+    char long_path[GP_LISTEN_PATH + 1];
+    gp_error err = GP_ERROR_INIT;
+    int places[16];
+
+    (void)state;
+    for (int i = 0; i < 16; i++) {
+        places[i] = gp_leaving_add(first, NULL);
+        assert_true(places[i] >= 0);
+    }
+    assert_int_equal(gp_leaving_add(second, &err), GP_ENOMEM);
+    gp_error_release(&err);
+    for (int i = 0; i < 16; i++) {
+        gp_leaving_drop(places[i]);
+    }
+    memset(long_path, 'x', GP_LISTEN_PATH);
+    long_path[GP_LISTEN_PATH] = '\0';
+    assert_int_equal(gp_leaving_add(long_path, &err), GP_EINVAL);
+    gp_error_release(&err);
+}
+
+int
+main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(signals_end_the_process_after_the_files_are_gone),
+        TEST(what_was_dropped_stays),
+        TEST(a_forked_child_removes_nothing),
+        TEST(handlers_of_others_stay),
+        TEST(there_is_room_for_sixteen),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,415 @@
+#include "mux_fixture.h"
+
+static void
+streams_without_a_knock_are_the_hosts(void **state)
+{
+    end ends[2];
+    int here;
+    int there;
+
+    (void)state;
+    begin(ends);
+    for (int i = 0; i < 2; i++) {
+        here = connect_to(gp_mux_path(ends[0].mux));
+        there = await_connection(main_listener);
+        expect_text(here, there, "hello");
+        expect_text(there, here, "welcome");
+        close(here);
+        close(there);
+    }
+    finish(ends);
+}
+
+static void
+each_stream_finds_its_server(void **state)
+{
+    end ends[2];
+    int listeners[2];
+    char paths[2][GP__MUX_PATH];
+
+    (void)state;
+    begin(ends);
+    for (int i = 0; i < 2; i++) {
+        snprintf(paths[i], sizeof(paths[i]), "%s/server-%d", make_directory(), i);
+        assert_int_equal(gp__socket_listen(&listeners[i], "unix", paths[i], NULL, NULL), 0);
+    }
+    for (int from = 0; from < 2; from++) {
+        for (uint32_t id = 1; id <= 6; id++) {
+            int which = (int)(id % 2);
+            gp__mux_local *local;
+            int here;
+            int there;
+
+            if (id > 3) { /* others are knocked for before they are accepted */
+                assert_int_equal(gp__mux_accept(ends[1 - from].mux, id, paths[which], NULL), 0);
+            }
+            here = dial(&ends[from], id, &local);
+            if (id <= 3) {
+                assert_int_equal(gp__mux_accept(ends[1 - from].mux, id, paths[which], NULL), 0);
+            }
+            await_open(local);
+            there = await_connection(listeners[which]);
+            expect_text(here, there, "question");
+            expect_text(there, here, "answer");
+            close(here);
+            close(there);
+            gp__mux_forget(ends[1 - from].mux, id);
+        }
+    }
+    close(listeners[0]);
+    close(listeners[1]);
+    finish(ends);
+}
+
+static void
+what_cannot_be_dialled(void **state)
+{
+    end ends[2];
+
+    (void)state;
+    begin(ends);
+    expect_failure(&ends[0], 10, "the plugin did not accept it within 0.01 s");
+    finish(ends);
+
+    begin(ends);
+    ends[0].silent = true; /* its knock does not arrive, but an answer does */
+    {
+        gp_error err = GP_ERROR_INIT;
+        gp__mux_local *local;
+        int fd = dial(&ends[0], 7, &local);
+
+        await_sent(&ends[0], 1);
+        gp__mux_answered(ends[0].mux, 8, 0, "not that one");
+        gp__mux_answered(ends[0].mux, 7, 0, "no such thing");
+        assert_int_equal(gp__mux_await(local, "the plugin", LONG, NULL, &err), GP_EBROKER);
+        assert_non_null(strstr(gp_error_message(&err), "refused by the plugin: no such thing"));
+        gp_error_release(&err);
+        close(fd);
+    }
+    finish(ends);
+}
+
+static void
+the_other_side_goes(void **state)
+{
+    end ends[2];
+
+    (void)state;
+    begin(ends);
+    gp_mux_close(ends[1].mux);
+    expect_failure(&ends[0], LONG, "");
+    end_letters(ends);
+    for (int i = 0; i < 2; i++) {
+        gp_mux_close(ends[i].mux);
+        gp_mux_unref(ends[i].mux);
+        pthread_mutex_destroy(&ends[i].lock);
+        pthread_cond_destroy(&ends[i].changed);
+    }
+    remove_directory();
+}
+
+static void
+nothing_after_the_end(void **state)
+{
+    gp_error err = GP_ERROR_INIT;
+    gp__mux_local *local;
+    gp_mux *mux;
+
+    (void)state;
+    assert_int_equal(gp_mux_new(&mux, make_directory(), NULL), 0);
+    gp_mux_close(mux);
+    gp_mux_close(mux);
+    assert_int_equal(gp__mux_accept(mux, 1, "/nowhere", &err), GP_EBROKER);
+    assert_non_null(strstr(gp_error_message(&err), "the connection has ended"));
+    gp_error_release(&err);
+    assert_true(gp__mux_dial(mux, 1, &local, NULL) < 0);
+    gp__mux_knocked(mux, 1, 0);
+    gp__mux_answered(mux, 1, 0, "");
+    gp_mux_unref(mux);
+    remove_directory();
+}
+
+/* ---- Why it has ended ---- */
+
+typedef struct told {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int count;
+    char why[200];
+} told;
+
+static void
+tell(void *ctx, const char *why)
+{
+    told *it = ctx;
+
+    pthread_mutex_lock(&it->lock);
+    it->count++;
+    snprintf(it->why, sizeof(it->why), "%s", why);
+    pthread_cond_broadcast(&it->changed);
+    pthread_mutex_unlock(&it->lock);
+}
+
+/* A host's end, told by |it|; what comes back is the plugin's. */
+static int
+connect_told(gp_mux **mux, told *it)
+{
+    char address[200];
+    int listener;
+    int fd;
+
+    memset(it, 0, sizeof(*it));
+    pthread_mutex_init(&it->lock, NULL);
+    assert_int_equal(gp__cond_init(&it->changed), 0);
+    assert_int_equal(gp_mux_new(mux, make_directory(), NULL), 0);
+    gp__mux_on_why(*mux, tell, it);
+    snprintf(address, sizeof(address), "%s/plugin", make_directory());
+    assert_int_equal(gp__socket_listen(&listener, "unix", address, NULL, NULL), 0);
+    assert_int_equal(gp_mux_connect(*mux, "unix", address, LONG, NULL, NULL), 0);
+    fd = await_connection(listener);
+    close_listener(listener, address);
+    return fd;
+}
+
+static void
+finish_told(gp_mux *mux, told *it)
+{
+    gp_mux_close(mux);
+    gp_mux_unref(mux);
+    pthread_mutex_destroy(&it->lock);
+    pthread_cond_destroy(&it->changed);
+    remove_directory();
+}
+
+static void
+await_end(gp_mux *mux)
+{
+    bool over = false;
+
+    while (!over) {
+        pthread_mutex_lock(&mux->lock);
+        over = mux->over;
+        pthread_mutex_unlock(&mux->lock);
+        sched_yield();
+    }
+}
+
+static void
+a_fault_of_the_other_side(void **state)
+{
+    static const char rubbish[] = "what is this, then?";
+    gp_error err = GP_ERROR_INIT;
+    gp__mux_local *local;
+    gp_mux *mux;
+    told it;
+    int fd;
+
+    (void)state;
+    fd = connect_told(&mux, &it);
+    assert_int_equal(gp_mux_why(mux, &err), 0);
+    assert_int_equal(send(fd, rubbish, sizeof(rubbish), MSG_NOSIGNAL), (ssize_t)sizeof(rubbish));
+    pthread_mutex_lock(&it.lock);
+    while (it.count == 0) {
+        assert_int_equal(gp__cond_wait_until(&it.changed, &it.lock, patience()), 0);
+    }
+    assert_non_null(strstr(it.why, "found 119"));
+    pthread_mutex_unlock(&it.lock);
+    assert_int_equal(gp_mux_why(mux, &err), GP_EPROTOCOL);
+    assert_string_equal(gp_error_message(&err), it.why);
+    assert_int_equal(gp__mux_accept(mux, 1, "/nowhere", &err), GP_EBROKER);
+    assert_non_null(strstr(gp_error_message(&err), "has ended: "));
+    assert_non_null(strstr(gp_error_message(&err), it.why));
+    assert_int_equal(gp__mux_dial(mux, 7, &local, NULL), 0);
+    assert_int_equal(gp__mux_await(local, "the plugin", LONG, NULL, &err), GP_EBROKER);
+    assert_non_null(strstr(gp_error_message(&err), "the plugin has gone: "));
+    assert_non_null(strstr(gp_error_message(&err), it.why));
+    gp_error_release(&err);
+    close(fd);
+    finish_told(mux, &it);
+}
+
+static void
+a_plain_end_needs_no_reason(void **state)
+{
+    gp_error err = GP_ERROR_INIT;
+    gp_mux *mux;
+    told it;
+
+    (void)state;
+    close(connect_told(&mux, &it));
+    await_end(mux);
+    assert_int_equal(gp_mux_why(mux, &err), 0);
+    assert_int_equal(it.count, 0);
+    assert_int_equal(gp__mux_accept(mux, 1, "/nowhere", &err), GP_EBROKER);
+    assert_non_null(strstr(gp_error_message(&err), "the connection has ended"));
+    gp_error_release(&err);
+    finish_told(mux, &it);
+}
+
+/* A plugin's: into the log of its host, unless that does not read it. */
+static void
+a_line_for_the_log(void **state)
+{
+    char address[200];
+    char line[300] = "";
+    gp_mux *mux;
+    int pipes[2];
+
+    (void)state;
+    for (int full = 0; full < 2; full++) {
+        int fd;
+
+        assert_int_equal(pipe(pipes), 0);
+        assert_int_equal(gp_mux_new(&mux, make_directory(), NULL), 0);
+        assert_int_equal(gp_mux_log_to(mux, -1, NULL), GP_EOS);
+        assert_int_equal(gp_mux_log_to(mux, pipes[1], NULL), 0);
+        fcntl(pipes[1], F_SETFL, O_NONBLOCK);
+        while (full == 1 && write(pipes[1], "x", 1) == 1) {
+        }
+        fcntl(pipes[1], F_SETFL, 0);
+        snprintf(address, sizeof(address), "%s/plugin", make_directory());
+        assert_int_equal(gp_mux_listen(mux, "unix", address, NULL, NULL), 0);
+        fd = connect_to(address);
+        assert_int_equal(send(fd, "rubbish rubbish", 15, MSG_NOSIGNAL), 15);
+        await_end(mux);
+        if (full == 0) {
+            assert_true(read(pipes[0], line, sizeof(line) - 1) > 0);
+            assert_memory_equal(line, "[WARN] plugin: the connection to the host has ended: ", 53);
+            assert_non_null(strstr(line, "found 114"));
+            assert_int_equal(line[strlen(line) - 1], '\n');
+        }
+        close(fd);
+        unlink(address);
+        close(pipes[0]);
+        close(pipes[1]);
+        gp_mux_unref(mux);
+    }
+    remove_directory();
+}
+
+/* ---- Its directory ---- */
+
+static void
+where_the_directory_is(void **state)
+{
+    char base[200];
+    gp_error err = GP_ERROR_INIT;
+    gp_mux *mux;
+
+    (void)state;
+    assert_int_equal(gp_mux_new(&mux, make_directory(), NULL), 0);
+    assert_memory_equal(gp_mux_directory(mux), make_directory(), strlen(make_directory()));
+    gp_mux_unref(mux);
+    setenv("TMPDIR", "/nowhere/to/be/found", 1);
+    assert_int_equal(gp_mux_new(&mux, NULL, &err), GP_EOS);
+    assert_non_null(strstr(gp_error_message(&err), "/nowhere/to/be/found"));
+    gp_error_release(&err);
+    setenv("PLUGIN_UNIX_SOCKET_DIR", make_directory(), 1);
+    assert_int_equal(gp_mux_new(&mux, NULL, NULL), 0);
+    assert_memory_equal(gp_mux_path(mux), make_directory(), strlen(make_directory()));
+    gp_mux_unref(mux);
+    unsetenv("PLUGIN_UNIX_SOCKET_DIR");
+    unsetenv("TMPDIR");
+    snprintf(base, sizeof(base), "%s/%060d", make_directory(), 0);
+    assert_int_equal(mkdir(base, 0700), 0);
+    assert_int_equal(gp_mux_new(&mux, base, &err), GP_EINVAL);
+    assert_non_null(strstr(gp_error_message(&err), "is too long for unix sockets"));
+    gp_error_release(&err);
+    assert_int_equal(rmdir(base), 0); /* nothing is left in it */
+    remove_directory();
+}
+
+/* ---- Memory ---- */
+
+/* What does not depend on another thread's doing. */
+static void
+use(void)
+{
+    char path[GP__MUX_PATH] = "/nowhere";
+    gp_error err = GP_ERROR_INIT;
+    gp__mux_local *local;
+    gp_mux *mux;
+
+    if (gp_mux_new(&mux, make_directory(), &err) == 0) {
+        gp__mux_knocked(mux, 1, 0);
+        gp__mux_accept(mux, 1, path, NULL);
+        gp__mux_accept(mux, 2, path, NULL);
+        gp__mux_knocked(mux, 2, 0);
+        gp__mux_forget(mux, 2);
+        if (gp__mux_dial(mux, 3, &local, NULL) == 0) {
+            gp__mux_await(local, "nobody", 0, NULL, NULL);
+        }
+        gp_mux_close(mux);
+        gp_mux_unref(mux);
+    }
+    gp_error_release(&err);
+    gp__reactor_stop();
+}
+
+static void
+memory_runs_out(void **state)
+{
+    struct stat status;
+    long count;
+
+    (void)state;
+    gp__reactor_stop();
+    alloc_begin(-1);
+    use();
+    count = alloc_end();
+    for (long i = 0; i < count; i++) {
+        alloc_begin(i);
+        use();
+        alloc_end();
+    }
+    assert_int_equal(stat(make_directory(), &status), 0);
+    assert_int_equal(status.st_nlink, 2); /* and no directory is left */
+    remove_directory();
+}
+
+/* A connection for which there is no memory is closed, and the next one is taken. */
+static void
+no_memory_for_a_connection(void **state)
+{
+    gp_error err = GP_ERROR_INIT;
+    gp__mux_local *local;
+    gp_mux *mux;
+    int fd;
+
+    (void)state;
+    /* Nothing else is connected, so that nobody else needs memory meanwhile. */
+    assert_int_equal(gp_mux_new(&mux, make_directory(), NULL), 0);
+    assert_int_equal(gp__mux_dial(mux, 7, &local, NULL), 0);
+    alloc_begin(0);
+    expect_end(connect_to(gp__mux_local_path(local)));
+    assert_int_equal(alloc_failures(), 1);
+    alloc_end();
+    fd = connect_to(gp__mux_local_path(local));
+    assert_int_equal(gp__mux_await(local, "the plugin", LONG, NULL, &err), GP_EBROKER);
+    assert_non_null(strstr(gp_error_message(&err), "the broker is closed"));
+    gp_error_release(&err);
+    close(fd);
+    gp_mux_close(mux);
+    gp_mux_unref(mux);
+    remove_directory();
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(streams_without_a_knock_are_the_hosts),
+        cmocka_unit_test(each_stream_finds_its_server),
+        cmocka_unit_test(what_cannot_be_dialled),
+        cmocka_unit_test(the_other_side_goes),
+        cmocka_unit_test(nothing_after_the_end),
+        cmocka_unit_test(a_fault_of_the_other_side),
+        cmocka_unit_test(a_plain_end_needs_no_reason),
+        cmocka_unit_test(a_line_for_the_log),
+        cmocka_unit_test(where_the_directory_is),
+        cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(no_memory_for_a_connection),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, stop_reactor);
+}

@@ -1,0 +1,332 @@
+#include "mux_fixture.h"
+
+/* ---- Diallers that give up ---- */
+
+/* Its knock may be answered yet: the next one waits, and the door that opens is walked through. */
+static void
+a_knock_keeps_its_place(void **state)
+{
+    servers to;
+    gp__mux_local *local;
+    end ends[2];
+    int here;
+
+    (void)state;
+    for (int from = 0; from < 2; from++) {
+        begin(ends);
+        begin_servers(&to);
+        assert_int_equal(gp__mux_accept(ends[1 - from].mux, 8, to.paths[1], NULL), 0);
+        give_up(&ends[from], 7);
+        here = dial(&ends[from], 8, &local);
+        await_sent(&ends[from], 1);
+        assert_int_equal(gp__mux_accept(ends[1 - from].mux, 7, to.paths[0], NULL), 0);
+        expect_end(await_connection(to.listeners[0]));
+        await_open(local);
+        expect_hello(here, to.listeners[1]);
+        finish_servers(&to);
+        finish(ends);
+    }
+}
+
+/* One that never got its turn leaves nothing behind. */
+static void
+given_up_before_its_turn(void **state)
+{
+    gp__mux_local *local;
+    end ends[2];
+    int fd;
+
+    (void)state;
+    begin(ends);
+    give_up(&ends[0], 7);
+    fd = dial(&ends[0], 8, &local);
+    await_queued(&ends[0], local);
+    assert_int_equal(gp__mux_await(local, "the plugin", LONG, &interrupt_now, NULL), GP_EUSER);
+    close(fd);
+    expire_knock(&ends[0]);
+    await_sent(&ends[0], 1);
+    assert_null(ends[0].mux->queue);
+    finish(ends);
+}
+
+/* After five seconds others have their turns. An answer that comes then still gets its stream. */
+static void
+an_answer_that_is_overdue(void **state)
+{
+    servers to;
+    gp__mux_local *local;
+    end ends[2];
+    int here;
+
+    (void)state;
+    begin(ends);
+    begin_servers(&to);
+    give_up(&ends[0], 7);
+    expire_knock(&ends[0]);
+    gp__mux_answered(ends[0].mux, 99, 0, ""); /* nobody has knocked for that */
+    assert_int_equal(gp__mux_accept(ends[1].mux, 7, to.paths[0], NULL), 0);
+    expect_end(await_connection(to.listeners[0]));
+    assert_int_equal(ends[0].mux->overdue_count, 0);
+    gp__mux_answered(ends[0].mux, 7, 0, ""); /* a second time: it was not asked twice */
+    assert_int_equal(gp__mux_accept(ends[1].mux, 8, to.paths[1], NULL), 0);
+    here = dial(&ends[0], 8, &local);
+    await_open(local);
+    expect_hello(here, to.listeners[1]);
+    /* Those that are never answered don't pile up. */
+    set_silent(&ends[0], true);
+    for (uint32_t id = 100; id < 100 + 2 * GP__MUX_OVERDUE; id++) {
+        pthread_mutex_lock(&ends[0].lock);
+        ends[0].sent = ends[0].on_their_way = 0;
+        pthread_mutex_unlock(&ends[0].lock);
+        give_up(&ends[0], id);
+        expire_knock(&ends[0]);
+    }
+    assert_int_equal(ends[0].mux->overdue_count, GP__MUX_OVERDUE);
+    assert_int_equal(ends[0].mux->overdue[0].id, 100 + GP__MUX_OVERDUE);
+    finish_servers(&to);
+    finish(ends);
+}
+
+/* Who waits on knocks again, when others have had their turns. */
+static void
+patience_beyond_one_knock(void **state)
+{
+    gp__mux_local *local;
+    char path[GP__MUX_PATH];
+    int listener;
+    end ends[2];
+    int here;
+
+    (void)state;
+    begin(ends);
+    listener = listen_at(path, "late");
+    set_silent(&ends[0], true);
+    here = dial(&ends[0], 7, &local);
+    await_sent(&ends[0], 1);
+    expire_knock(&ends[0]);
+    await_sent(&ends[0], 2);
+    assert_int_equal(gp__mux_accept(ends[1].mux, 7, path, NULL), 0);
+    set_silent(&ends[0], false);
+    await_open(local);
+    expect_end(await_connection(listener)); /* the first knock gets an answer, too */
+    expect_hello(here, listener);
+    close_listener(listener, path);
+    finish(ends);
+}
+
+static void *
+await_for_a_moment(void *local)
+{
+    assert_int_equal(gp__mux_await(local, "the plugin", 1, NULL, NULL), GP_EBROKER);
+    return NULL;
+}
+
+/* A moment's patience is for the other side, which has not been asked while others are before it. */
+static void
+patience_begins_with_the_turn(void **state)
+{
+    gp__mux_local *local;
+    pthread_t thread;
+    end ends[2];
+    int fd;
+
+    (void)state;
+    begin(ends);
+    give_up(&ends[0], 7);
+    fd = dial(&ends[0], 8, &local);
+    await_queued(&ends[0], local);
+    assert_int_equal(pthread_create(&thread, NULL, await_for_a_moment, local), 0);
+    expire_knock(&ends[0]);
+    pthread_join(thread, NULL);
+    await_sent(&ends[0], 2);
+    close(fd);
+    finish(ends);
+}
+
+/* Two at once for one id are two streams. */
+static void
+two_diallers_of_one_id(void **state)
+{
+    gp__mux_local *locals[2];
+    char path[GP__MUX_PATH];
+    int listener;
+    end ends[2];
+    int here[2];
+
+    (void)state;
+    begin(ends);
+    listener = listen_at(path, "popular");
+    for (int i = 0; i < 2; i++) {
+        here[i] = dial(&ends[0], 7, &locals[i]);
+    }
+    assert_int_equal(gp__mux_accept(ends[1].mux, 7, path, NULL), 0);
+    for (int i = 1; i >= 0; i--) {
+        await_open(locals[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        close(await_connection(listener));
+        close(here[i]);
+    }
+    close_listener(listener, path);
+    finish(ends);
+}
+
+static void
+a_knock_that_cannot_be_sent(void **state)
+{
+    end ends[2];
+
+    (void)state;
+    begin(ends);
+    ends[0].deaf = true;
+    expect_failure(&ends[0], LONG, "it could not be told");
+    finish(ends);
+}
+
+/* ---- Doors that open in vain ---- */
+
+/* An unmodified dialler that gave up knocks for another one: the last knock counts. */
+static void
+two_knocks_and_one_stream(void **state)
+{
+    char paths[2][GP__MUX_PATH];
+    int listeners[3];
+    end ends[2];
+    int here;
+
+    (void)state;
+    begin(ends);
+    listeners[0] = listen_at(paths[0], "first");
+    listeners[1] = listen_at(paths[1], "second");
+    listeners[2] = main_listener;
+    for (uint32_t id = 1; id <= 2; id++) {
+        assert_int_equal(gp__mux_accept(ends[1].mux, id, paths[id - 1], NULL), 0);
+    }
+    gp__mux_knocked(ends[1].mux, 1, 0);
+    gp__mux_knocked(ends[1].mux, 2, 0);
+    await_sent(&ends[1], 2);
+    for (int i = 1; i <= 2; i++) { /* the second one is the connection of the start's again */
+        here = connect_to(gp_mux_path(ends[0].mux));
+        expect_hello(here, listeners[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        close_listener(listeners[i], paths[i]);
+    }
+    finish(ends);
+}
+
+/* A stream that was knocked for and does not come leaves the next one alone, after a while. */
+static void
+a_stream_that_never_comes(void **state)
+{
+    char path[GP__MUX_PATH];
+    int listener;
+    end ends[2];
+    int here;
+
+    (void)state;
+    begin(ends);
+    listener = listen_at(path, "expecting");
+    assert_int_equal(gp__mux_accept(ends[1].mux, 1, path, NULL), 0);
+    gp__mux_knocked(ends[1].mux, 1, 0);
+    pthread_mutex_lock(&ends[1].mux->lock);
+    assert_int_equal(ends[1].mux->expected_count, 1);
+    assert_true(ends[1].mux->expected[0].until <= gp__deadline_in(gp__knock_ms));
+    ends[1].mux->expected[0].until = 0;
+    pthread_mutex_unlock(&ends[1].mux->lock);
+    here = connect_to(gp_mux_path(ends[0].mux));
+    expect_hello(here, main_listener);
+    /* The same, if the answer could not be sent. */
+    ends[1].deaf = true;
+    gp__mux_knocked(ends[1].mux, 1, 0);
+    assert_int_equal(ends[1].mux->expected_count, 0);
+    close_listener(listener, path);
+    finish(ends);
+}
+
+static void
+knocks_for_what_is_closed(void **state)
+{
+    char path[GP__MUX_PATH];
+    int listener;
+    end ends[2];
+
+    (void)state;
+    begin(ends);
+    listener = listen_at(path, "closing");
+    for (uint32_t id = 6; id <= 7; id++) {
+        assert_int_equal(gp__mux_accept(ends[1].mux, id, path, NULL), 0);
+    }
+    gp__mux_knocked(ends[1].mux, 6, 0);
+    gp__mux_forget(ends[1].mux, 6);
+    gp__mux_forget(ends[1].mux, 7);
+    close_listener(listener, path);
+    /* The stream that was let in finds nobody, rather than another server. */
+    expect_end(connect_to(gp_mux_path(ends[0].mux)));
+    /* And it is no use to wait for that one. */
+    expect_failure(&ends[0], LONG, "refused by the plugin: it is not accepted any more");
+    /* One that was never there is waited for, and any number may be forgotten. */
+    for (uint32_t id = 100; id < 100 + 2 * GP__MUX_FORGOTTEN; id++) {
+        assert_int_equal(gp__mux_accept(ends[1].mux, id, path, NULL), 0);
+        gp__mux_forget(ends[1].mux, id);
+    }
+    gp__mux_knocked(ends[1].mux, 7, 0);
+    assert_true(ends[1].mux->early_until > 0);
+    assert_int_equal(ends[1].mux->early.id, 7);
+    finish(ends);
+}
+
+/* ---- Floods, and early knocks ---- */
+
+/* Who knocks again has given up what he had knocked for before: the last one counts. */
+static void
+early_knocks(void **state)
+{
+    char path[GP__MUX_PATH] = "/nowhere";
+    gp_mux *mux;
+    end ends[2];
+
+    (void)state;
+    begin(ends);
+    mux = ends[1].mux;
+    for (uint32_t id = 1; id < 10000; id++) {
+        gp__mux_knocked(mux, id, id);
+        gp__mux_knocked(mux, id, id + 1);
+    }
+    assert_int_equal(gp__mux_accept(mux, 9998, path, NULL), 0);
+    assert_int_equal(ends[1].sent, 0);
+    /* It is dropped before its dialler gives up. */
+    pthread_mutex_lock(&mux->lock);
+    assert_true(mux->early_until < gp__deadline_in(gp__knock_ms));
+    pthread_mutex_unlock(&mux->lock);
+    assert_int_equal(gp__mux_accept(mux, 9999, path, NULL), 0);
+    assert_int_equal(ends[1].sent, 1);
+    assert_int_equal(ends[1].letters[0].mark, 10000);
+    gp__mux_knocked(mux, 10001, 1);
+    pthread_mutex_lock(&mux->lock);
+    mux->early_until = 1;
+    pthread_mutex_unlock(&mux->lock);
+    assert_int_equal(gp__mux_accept(mux, 10001, path, NULL), 0);
+    assert_int_equal(ends[1].sent, 1);
+    finish(ends);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_knock_keeps_its_place),
+        cmocka_unit_test(given_up_before_its_turn),
+        cmocka_unit_test(an_answer_that_is_overdue),
+        cmocka_unit_test(patience_beyond_one_knock),
+        cmocka_unit_test(patience_begins_with_the_turn),
+        cmocka_unit_test(two_diallers_of_one_id),
+        cmocka_unit_test(a_knock_that_cannot_be_sent),
+        cmocka_unit_test(two_knocks_and_one_stream),
+        cmocka_unit_test(a_stream_that_never_comes),
+        cmocka_unit_test(knocks_for_what_is_closed),
+        cmocka_unit_test(early_knocks),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, stop_reactor);
+}

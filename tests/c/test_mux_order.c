@@ -1,0 +1,161 @@
+/* Answers that cross with knocks: which stream belongs to which, and what is said when. */
+#include "mux_fixture.h"
+
+/* An answer on its way when the next one knocks: each stream goes to the server that it was meant for. */
+static void
+a_late_answer_crosses_with_a_knock(void **state)
+{
+    servers to;
+    gp__mux_local *local;
+    end ends[2];
+    int here;
+
+    (void)state;
+    for (int from = 0; from < 2; from++) {
+        end *dialler = &ends[from];
+        end *server = &ends[1 - from];
+
+        begin(ends);
+        begin_servers(&to);
+        for (uint32_t id = 7; id <= 8; id++) {
+            assert_int_equal(gp__mux_accept(server->mux, id, to.paths[id - 7], NULL), 0);
+        }
+        set_silent(server, true);
+        give_up(dialler, 7);
+        await_sent(server, 1);
+        expire_knock(dialler);
+        here = dial(dialler, 8, &local);
+        await_sent(server, 2);
+        set_silent(server, false);
+        await_open(local);
+        expect_end(await_connection(to.listeners[0]));
+        expect_hello(here, to.listeners[1]);
+        assert_int_equal(server->mux->expected_count, 0);
+        finish_servers(&to);
+        finish(ends);
+    }
+}
+
+/* The same when both are for the same id, and a third one is next. */
+static void
+a_late_answer_crosses_with_a_knock_for_the_same(void **state)
+{
+    servers to;
+    gp__mux_local *locals[2];
+    end ends[2];
+    int here[2];
+
+    (void)state;
+    begin(ends);
+    begin_servers(&to);
+    for (uint32_t id = 7; id <= 8; id++) {
+        assert_int_equal(gp__mux_accept(ends[1].mux, id, to.paths[id - 7], NULL), 0);
+    }
+    set_silent(&ends[1], true);
+    give_up(&ends[0], 7);
+    await_sent(&ends[1], 1);
+    expire_knock(&ends[0]);
+    for (int i = 0; i < 2; i++) {
+        here[i] = dial(&ends[0], (uint32_t)(7 + i), &locals[i]);
+        await_sent(&ends[1], 2);
+    }
+    set_silent(&ends[1], false);
+    for (int i = 0; i < 2; i++) {
+        await_open(locals[i]);
+    }
+    expect_end(await_connection(to.listeners[0]));
+    for (int i = 0; i < 2; i++) {
+        expect_hello(here[i], to.listeners[i]);
+    }
+    finish_servers(&to);
+    finish(ends);
+}
+
+/* go-plugin's answers have no marks: those that are late get their streams, too. */
+static void
+answers_without_marks(void **state)
+{
+    char path[GP__MUX_PATH];
+    gp__mux_local *local;
+    int listener;
+    end ends[2];
+    int here;
+
+    (void)state;
+    begin(ends);
+    ends[0].unmarked = ends[1].unmarked = true;
+    listener = listen_at(path, "unmarked");
+    give_up(&ends[0], 7);
+    expire_knock(&ends[0]);
+    assert_int_equal(gp__mux_accept(ends[1].mux, 7, path, NULL), 0);
+    expect_end(await_connection(listener));
+    here = dial(&ends[0], 7, &local);
+    await_open(local);
+    expect_hello(here, listener);
+    assert_int_equal(ends[0].mux->overdue_count, 0);
+    close_listener(listener, path);
+    finish(ends);
+}
+
+/* Any number of answers is remembered no longer than that. */
+static void
+answers_whose_streams_never_come(void **state)
+{
+    end ends[2];
+    gp_mux *mux;
+
+    (void)state;
+    begin(ends);
+    mux = ends[1].mux;
+    assert_int_equal(gp__mux_accept(mux, 7, "/nowhere", NULL), 0);
+    for (uint32_t mark = 1; mark <= 60; mark++) {
+        gp__mux_knocked(mux, 7, mark);
+    }
+    pthread_mutex_lock(&mux->lock);
+    assert_int_equal(mux->expected_count, GP__MUX_EXPECTED);
+    assert_int_equal(mux->expected[0].knock.mark, 60 - GP__MUX_EXPECTED + 1);
+    mux->expected_count = 0;
+    pthread_mutex_unlock(&mux->lock);
+    finish(ends);
+}
+
+/* What is said while somebody says something keeps its place; what is too much is not said. */
+static void
+letters_keep_their_order(void **state)
+{
+    end ends[2];
+    gp_mux *mux;
+
+    (void)state;
+    begin(ends);
+    mux = ends[1].mux;
+    assert_int_equal(gp__mux_accept(mux, 7, "/nowhere", NULL), 0);
+    mux->saying = true;
+    for (uint32_t mark = 1; mark <= 2 * GP__MUX_LETTERS; mark++) {
+        gp__mux_knocked(mux, 7, mark);
+    }
+    assert_int_equal(ends[1].sent, 0);
+    assert_int_equal(mux->expected[mux->expected_count - 1].knock.mark, GP__MUX_LETTERS);
+    mux->saying = false;
+    gp__mux_say(mux);
+    assert_int_equal(ends[1].sent, GP__MUX_LETTERS);
+    for (uint32_t i = 0; i < GP__MUX_LETTERS; i++) {
+        assert_int_equal(ends[1].letters[i].mark, i + 1);
+    }
+    mux->expected_count = 0;
+    finish(ends);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_late_answer_crosses_with_a_knock),
+        cmocka_unit_test(a_late_answer_crosses_with_a_knock_for_the_same),
+        cmocka_unit_test(answers_without_marks),
+        cmocka_unit_test(answers_whose_streams_never_come),
+        cmocka_unit_test(letters_keep_their_order),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, stop_reactor);
+}

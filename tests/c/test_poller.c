@@ -1,0 +1,121 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "rpc/poller.h"
+#include "rpc/runtime.h"
+
+typedef struct sleeper {
+    gp__poller *poller;
+    gp__gate gate;
+    int64_t deadline;
+    int rc;
+} sleeper;
+
+static void *
+sleep_until_open(void *arg)
+{
+    sleeper *self = arg;
+
+    self->rc = gp__poller_wait(self->poller, &self->gate, self->deadline, NULL);
+    return NULL;
+}
+
+static void *
+stand_by(void *arg)
+{
+    gp__poller *poller = arg;
+    bool called;
+
+    pthread_mutex_lock(&poller->lock);
+    called = gp__poller_watch(poller);
+    pthread_mutex_unlock(&poller->lock);
+    return (void *)(uintptr_t)called;
+}
+
+static bool
+is_taken(const gp__poller *poller)
+{
+    return poller->taken;
+}
+
+static bool
+has_waiter(const gp__poller *poller)
+{
+    return poller->waiters != NULL;
+}
+
+static bool
+is_parked(const gp__poller *poller)
+{
+    return poller->parked;
+}
+
+static void
+wait_until(gp__poller *poller, bool (*condition)(const gp__poller *))
+{
+    int64_t deadline = gp__deadline_in(20000);
+    bool met = false;
+
+    while (!met) {
+        assert_true(gp__now() < deadline);
+        pthread_mutex_lock(&poller->lock);
+        met = condition(poller);
+        pthread_mutex_unlock(&poller->lock);
+    }
+}
+
+/*
+ * The seat is left to a sleeper that has no more use for it when it wakes up, since what it waited
+ * for came meanwhile. Whatever is urgent must then be the standby thread's.
+ */
+static void
+the_seat_is_passed_on(void **state)
+{
+    gp__poller poller;
+    sleeper polling = {.poller = &poller};
+    sleeper sleeping = {.poller = &poller, .deadline = GP__FOREVER};
+    pthread_t threads[3];
+    void *called;
+
+    (void)state;
+    assert_int_equal(gp__poller_init(&poller, NULL), 0);
+    polling.deadline = gp__deadline_in(2000);
+    assert_int_equal(pthread_create(&threads[0], NULL, sleep_until_open, &polling), 0);
+    wait_until(&poller, is_taken);
+    assert_int_equal(pthread_create(&threads[1], NULL, sleep_until_open, &sleeping), 0);
+    wait_until(&poller, has_waiter);
+    assert_int_equal(pthread_create(&threads[2], NULL, stand_by, &poller), 0);
+    wait_until(&poller, is_parked);
+    gp__poller_urgent_add(&poller);
+    atomic_store(&sleeping.gate.open, true); /* its wake-up is still on the way */
+
+    pthread_join(threads[0], NULL);
+    assert_int_equal(polling.rc, GP_ETIMEOUT);
+    pthread_join(threads[1], NULL);
+    assert_int_equal(sleeping.rc, 0);
+    pthread_join(threads[2], &called);
+    assert_non_null(called);
+    gp__poller_urgent_drop(&poller);
+    gp__poller_release(&poller);
+}
+
+static int
+set_up(void **state)
+{
+    (void)state;
+    return gp__grpc_start(NULL);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_seat_is_passed_on),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}

@@ -1,0 +1,263 @@
+#include <grp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "os/share.h"
+#include "support.h"
+
+static mode_t
+mode_of(const char *path)
+{
+    struct stat file;
+
+    assert_int_equal(stat(path, &file), 0);
+    return file.st_mode & 07777;
+}
+
+static void
+make_socket(const char *path)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    snprintf(at.sun_path, sizeof(at.sun_path), "%s", path);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&at, sizeof(at)), 0);
+    close(fd);
+}
+
+static void
+a_directory_of_ones_own(void **state)
+{
+    char *path;
+
+    (void)state;
+    assert_int_equal(gp__share_directory(&path, make_directory(), NULL, NULL), 0);
+    assert_int_equal(mode_of(path), 0700);
+    assert_non_null(strstr(path, "/plugin-dir"));
+    gp__share_remove(path);
+    assert_int_equal(access(path, F_OK), -1);
+    gp__free(path);
+}
+
+static void
+a_directory_for_a_group(void **state)
+{
+    char number[32];
+    struct stat file;
+    char *path;
+
+    (void)state;
+    snprintf(number, sizeof(number), "%ld", (long)getegid());
+    assert_int_equal(gp__share_directory(&path, make_directory(), number, NULL), 0);
+    assert_int_equal(mode_of(path), 0770);
+    assert_int_equal(stat(path, &file), 0);
+    assert_int_equal(file.st_gid, getegid());
+    gp__share_remove(path);
+    gp__free(path);
+}
+
+static void
+sockets_go_with_their_directory(void **state)
+{
+    char *path;
+    char *inside;
+
+    (void)state;
+    assert_int_equal(gp__share_directory(&path, make_directory(), "", NULL), 0);
+    inside = gp__format("%s/plugin1", path);
+    make_socket(inside);
+    gp__share_remove(path);
+    assert_int_equal(access(path, F_OK), -1);
+    gp__free(inside);
+    gp__free(path);
+}
+
+/* Sockets |directory|/plugin1 and main. */
+static void
+make_two(char *out[2], const char *directory)
+{
+    out[0] = gp__format("%s/plugin1", directory);
+    out[1] = gp__format("%s/main", directory);
+    make_socket(out[0]);
+    make_socket(out[1]);
+}
+
+static void
+free_two(char *paths[2])
+{
+    gp__free(paths[0]);
+    gp__free(paths[1]);
+}
+
+static void
+a_private_directory_goes_with_its_socket(void **state)
+{
+    char *private;
+    char *paths[2];
+
+    (void)state;
+    assert_int_equal(gp__share_directory(&private, make_directory(), NULL, NULL), 0);
+    make_two(paths, private);
+    gp__share_remove_socket(paths[0], false);
+    assert_int_equal(access(paths[0], F_OK), -1);
+    assert_int_equal(access(paths[1], F_OK), 0);
+    gp__share_remove_socket(paths[0], true);
+    assert_int_equal(access(private, F_OK), -1);
+    gp__share_remove_socket(paths[0], true); /* gone already */
+    free_two(paths);
+    gp__free(private);
+}
+
+static void
+a_directory_of_others_stays(void **state)
+{
+    char *others = gp__format("%s/plugin-directory", make_directory());
+    char *paths[2];
+
+    (void)state;
+    assert_int_equal(mkdir(others, 0755), 0);
+    make_two(paths, others);
+    gp__share_remove_socket(paths[0], true);
+    assert_int_equal(access(paths[0], F_OK), -1);
+    assert_int_equal(access(paths[1], F_OK), 0);
+    gp__share_remove_socket("relative", true);
+    gp__share_remove_socket("@abstract", true);
+    unlink(paths[1]);
+    rmdir(others);
+    free_two(paths);
+    gp__free(others);
+}
+
+/* What a plugin that was given a directory has made in there. */
+static void
+private_directories_go_with_the_one_around_them(void **state)
+{
+    char *outer;
+    char *inner;
+    char *elsewhere;
+    char *link;
+    char *paths[2];
+    char *others[2];
+
+    (void)state;
+    assert_int_equal(gp__share_directory(&outer, make_directory(), NULL, NULL), 0);
+    assert_int_equal(gp__share_directory(&inner, outer, NULL, NULL), 0);
+    assert_int_equal(gp__share_directory(&elsewhere, make_directory(), NULL, NULL), 0);
+    link = gp__format("%s/plugin-dirabcdef", outer);
+    assert_int_equal(symlink(elsewhere, link), 0);
+    make_two(paths, inner);
+    make_two(others, elsewhere);
+    gp__share_remove(outer);
+    assert_int_equal(access(inner, F_OK), -1);
+    assert_int_equal(access(others[0], F_OK), 0); /* links lead anywhere */
+    assert_int_equal(access(outer, F_OK), 0);
+    unlink(link);
+    gp__share_remove(outer);
+    assert_int_equal(access(outer, F_OK), -1);
+    gp__share_remove(elsewhere);
+    free_two(paths);
+    free_two(others);
+    gp__free(link);
+    gp__free(elsewhere);
+    gp__free(inner);
+    gp__free(outer);
+}
+
+static void
+what_is_no_socket_stays(void **state)
+{
+    char *path;
+    char *inside;
+    FILE *file;
+
+    (void)state;
+    assert_int_equal(gp__share_directory(&path, make_directory(), NULL, NULL), 0);
+    inside = gp__format("%s/data", path);
+    file = fopen(inside, "w");
+    assert_non_null(file);
+    fclose(file);
+    gp__share_remove(path);
+    assert_int_equal(access(inside, F_OK), 0);
+    unlink(inside);
+    gp__share_remove(path);
+    gp__share_remove(path); /* gone already */
+    gp__free(inside);
+    gp__free(path);
+}
+
+static void
+expect_failure(const char *base, const char *group, int code, const char *words)
+{
+    gp_error err = GP_ERROR_INIT;
+    char *path = NULL;
+
+    assert_int_equal(gp__share_directory(&path, base, group, &err), code);
+    assert_non_null(strstr(gp_error_message(&err), words));
+    assert_null(path);
+    gp_error_release(&err);
+}
+
+static void
+what_cannot_be(void **state)
+{
+    (void)state;
+    expect_failure("/nowhere", NULL, GP_EOS, "no directory for sockets can be made in /nowhere");
+    expect_failure(make_directory(), "no such group", GP_EINVAL, "there is no group no such group");
+    expect_failure(make_directory(), "-1", GP_EINVAL, "there is no group -1");
+}
+
+static void
+when_memory_is_short(void **state)
+{
+    struct group *own = getgrgid(getegid());
+    const char *directory = make_directory();
+    long failing = 0;
+    long used;
+    char *path;
+    int rc;
+
+    (void)state;
+    assert_non_null(own);
+    do {
+        alloc_begin(failing++);
+        rc = gp__share_directory(&path, directory, own->gr_name, NULL);
+        assert_int_equal(rc, alloc_failures() > 0 ? GP_ENOMEM : 0);
+        if (rc == 0) {
+            gp__share_remove(path);
+            rmdir(path);
+            gp__free(path);
+        }
+        used = alloc_end();
+    } while (failing <= used);
+}
+
+static int
+tidy_up(void **state)
+{
+    (void)state;
+    remove_directory();
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_directory_of_ones_own),
+        cmocka_unit_test(a_directory_for_a_group),
+        cmocka_unit_test(sockets_go_with_their_directory),
+        cmocka_unit_test(a_private_directory_goes_with_its_socket),
+        cmocka_unit_test(a_directory_of_others_stays),
+        cmocka_unit_test(private_directories_go_with_the_one_around_them),
+        cmocka_unit_test(what_is_no_socket_stays),
+        cmocka_unit_test(what_cannot_be),
+        cmocka_unit_test(when_memory_is_short),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, tidy_up);
+}

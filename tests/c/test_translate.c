@@ -1,0 +1,154 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "elsewhere.h"
+#include "os/reactor.h"
+#include "services/translate.h"
+#include "support.h"
+
+/* ---- Without a runner ---- */
+
+static void
+expect_target(const char *network, const char *address, const char *target)
+{
+    char *out = NULL;
+
+    assert_int_equal(gp__dial_target(NULL, 7, network, address, &out, NULL), 0);
+    assert_string_equal(out, target);
+    gp__free(out);
+}
+
+static void
+targets(void **state)
+{
+    gp_error err = GP_ERROR_INIT;
+    char *out = NULL;
+
+    (void)state;
+    expect_target("unix", "/tmp/x", "unix:/tmp/x");
+    expect_target("unix", "@x", "unix-abstract:x");
+    expect_target("tcp", "127.0.0.1:80", "127.0.0.1:80");
+    assert_int_equal(gp__dial_target(NULL, 7, "smoke", "hill 3", &out, &err), GP_EBROKER);
+    assert_string_equal(gp_error_message(&err), "connection 7 is announced at hill 3 of network "
+                                                "\"smoke\"; expected unix or tcp");
+    assert_null(out);
+    gp_error_release(&err);
+}
+
+/* ---- With one ---- */
+
+static int
+to_host(void *ctx, gp_runner_address *address, gp_error *err)
+{
+    int answer = ((elsewhere *)ctx)->answer;
+
+    if (answer < 0) {
+        return gp_error_set(err, answer, "nobody knows %s", address->address);
+    }
+    snprintf(address->address, sizeof(address->address), "/host");
+    return 0;
+}
+
+static int
+to_plugin(void *ctx, gp_runner_address *address, gp_error *err)
+{
+    (void)ctx;
+    (void)err;
+    snprintf(address->network, sizeof(address->network), "smoke");
+    return 0;
+}
+
+static void
+expect_failure(elsewhere *it, bool to_host_side, const char *network, int code, const char *words)
+{
+    gp_error err = GP_ERROR_INIT;
+    gp_runner_address out;
+
+    assert_int_equal(gp__translate(it->process, to_host_side, 7, network, "/there", &out, &err),
+                     code);
+    if (strstr(gp_error_message(&err), words) == NULL) {
+        fail_msg("%s", gp_error_message(&err));
+    }
+    gp_error_release(&err);
+}
+
+static void
+what_the_runner_says(void **state)
+{
+    elsewhere it;
+    char *target = NULL;
+
+    (void)state;
+    elsewhere_begin(&it, to_host, to_plugin);
+    assert_int_equal(gp__dial_target(it.process, 7, "unix", "/there", &target, NULL), 0);
+    assert_string_equal(target, "unix:/host");
+    gp__free(target);
+    it.answer = GP_EUSER;
+    expect_failure(&it, true, "unix", GP_EBROKER,
+                   "connection 7 is at /there, which cannot be put into the host's terms: nobody "
+                   "knows /there");
+    it.answer = GP_ECLOSED;
+    expect_failure(&it, true, "unix", GP_ECLOSED, "nobody knows /there");
+    expect_failure(&it, true, "much too long", GP_EBROKER, "it is too long");
+    expect_failure(&it, false, "unix", GP_EBROKER,
+                   "into the plugin's terms: the runner gave the network smoke, not unix or tcp");
+    elsewhere_finish(&it);
+}
+
+/* ---- Memory ---- */
+
+/* Each way through, with one allocation that fails: an error, of which nothing is left. */
+static void
+memory_runs_out(void **state)
+{
+    static const char *const networks[] = {"unix", "tcp", "smoke"};
+    elsewhere it;
+
+    (void)state;
+    elsewhere_begin(&it, to_host, to_plugin);
+    for (int answer = 0; answer >= GP_EUSER; answer += GP_EUSER) {
+        it.answer = answer;
+        for (int i = 0; i < 3; i++) {
+            for (long failing = 0;; failing++) {
+                gp_error err = GP_ERROR_INIT;
+                char *target = NULL;
+                int rc;
+
+                alloc_begin(failing);
+                rc = gp__dial_target(i < 2 ? it.process : NULL, 7, networks[i], "/there", &target,
+                                     &err);
+                assert_true(rc == 0 || rc == GP_ENOMEM || rc == GP_EBROKER);
+                assert_int_equal(rc == 0, target != NULL);
+                gp_error_release(&err);
+                gp__free(target);
+                alloc_end();
+                if (alloc_failures() == 0) {
+                    break;
+                }
+            }
+        }
+    }
+    elsewhere_finish(&it);
+}
+
+static int
+stop_reactor(void **state)
+{
+    (void)state;
+    gp__reactor_stop();
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(targets),
+        cmocka_unit_test(what_the_runner_says),
+        cmocka_unit_test(memory_runs_out),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, stop_reactor);
+}

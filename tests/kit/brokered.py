@@ -1,0 +1,111 @@
+"""What tests of the broker share: ways to connect, plugins to connect with, and what may leak."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import broker_plugin
+from broker_plugin import HANDSHAKE, BrokerPlugin, Test, add, add_all
+from own_runner import Own
+from proxy import Proxy
+
+TIMEOUT = 60.0
+
+# How a host may connect to its plugin: options of Client, and names of the Go host's.
+HOW: dict[str, dict[str, bool]] = {
+    "plain": {},
+    "mtls": {"auto_mtls": True},
+    "multiplexed": {"broker_multiplex": True},
+    "multiplexed mtls": {"broker_multiplex": True, "auto_mtls": True},
+}
+OPTIONS: dict[str, Any] = {"handshake_config": HANDSHAKE, "plugins": {"test": BrokerPlugin()}}
+
+
+class OverTCP(Own):
+    """Puts a relay in front of a plugin that listens on a unix socket only, as Go's do."""
+
+    proxy: Proxy | None = None
+
+    def plugin_to_host(self, network: str, address: str) -> tuple[str, str]:
+        self.proxy = Proxy(super().plugin_to_host(network, address)[1])
+        return "tcp", f"127.0.0.1:{self.proxy.port}"
+
+    def wait(self) -> int | None:
+        status = super().wait()
+        if self.proxy is not None:
+            self.proxy.close()
+        return status
+
+
+def target(peers: Any, plugin: str, network: str, multiplex: bool, *arguments: str) -> Any:
+    """What to give a Client: a command, or a runner."""
+    if plugin == "python":
+        return [sys.executable, broker_plugin.__file__, "--network", network, *arguments]
+    if network == "tcp" and multiplex:
+        return OverTCP(peers.plugin("go", *arguments))
+    return peers.plugin("go", "--network", network, *arguments)
+
+
+def echo(server: Any) -> None:
+    add(server, Echo=lambda data: b"host: " + data)
+
+
+def serve_all(server: Any) -> None:
+    add_all(server, b"host: ")
+
+
+# ---- Many ----------------------------------------------------------------------------------------
+
+
+def call_back(broker: Any, test: Any) -> None:
+    """The host serves, the plugin dials."""
+    with broker.serve(echo) as service_id:
+        number = b"%d" % service_id
+        assert test.CallBack(number, timeout=TIMEOUT) == b"host: " + number
+
+
+def call_dialled(broker: Any, test: Any) -> None:
+    """The plugin serves, the host dials."""
+    number = test.Serve(b"", timeout=TIMEOUT)
+    with broker.dial(int(number)) as channel:
+        assert Test(channel).Echo(b"x", timeout=TIMEOUT) == b"plugin: x"
+    test.Stop(number, timeout=TIMEOUT)
+
+
+def at_once(count: int, once: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(count) as pool:
+        for done in [pool.submit(once) for _ in range(count)]:
+            done.result(2 * TIMEOUT)
+
+
+class Census:
+    """Compares what there was with what there is: descriptors, threads and memory of a process.
+
+    Some of what has just ended may still be on its way, or be kept for the next time.
+    """
+
+    SOME = 12
+    KIB = 12 << 10
+
+    def __init__(self, count: Callable[[], list[int]]) -> None:
+        self._count = count
+        self._before = self._take()
+
+    def _take(self) -> list[int]:
+        gc.collect()
+        return self._count()
+
+    def same(self) -> bool:
+        """For eventually()."""
+        now = self._take()
+        limits = [self.SOME, self.SOME, self.KIB]
+        return all(n <= b + limit for n, b, limit in zip(now, self._before, limits))
+
+
+def census_of(test: Any) -> Census:
+    """Of the plugin."""
+    return Census(lambda: [int(number) for number in test.Resources(b"").split()])

@@ -1,0 +1,102 @@
+"""The plugins that calls go to, and their violent ends."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import probe_pb2 as pb
+import pygo_plugin_peer
+from calls import Problems
+
+from pygo_plugin import Client, PluginError, RpcError, aio
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = ROOT / "tests" / "peers"
+
+COMMANDS = {
+    "python": [sys.executable, str(PEERS / "pygo_plugin_peer.py")],
+    "asyncio": [sys.executable, str(Path(__file__).with_name("async_plugin.py"))],
+    "go": [str(ROOT / "build" / "peers" / "plugin")],
+}
+
+
+class Plugin:
+    """One launch of a plugin, with clients for threads and for asyncio on its one connection."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.doomed = False  # from just before it is made to end
+        self.expected: set[int] = {0}  # its exit status
+        self.client = aio.Client(
+            COMMANDS[kind],
+            handshake_config=pygo_plugin_peer.HANDSHAKE,
+            plugins=pygo_plugin_peer.plugins(),
+        )
+        self.blocking: Client = self.client._client
+        self.channel, self.probe = self.blocking.dispense("probe")
+
+    def check_alive(self, problems: Problems) -> None:
+        if self.blocking.exited() and not self.doomed:
+            problems.add(f"{self.blocking!r} has ended unasked: status {self.blocking.exit_status}")
+
+    def end(self, how: str, problems: Problems) -> None:
+        self.check_alive(problems)
+        self.doomed = True
+        if how == "signal":
+            self.expected = {-signal.SIGKILL}
+            os.kill(self.blocking.pid, signal.SIGKILL)
+        elif how == "exit":
+            self.expected = {3}
+            try:
+                self.probe.Exit(pb.ExitRequest(status=3))
+            except RpcError:
+                pass
+        self.blocking.kill()
+        status = self.blocking.exit_status
+        # A plugin that is busy when it is asked to go may need more than its two seconds.
+        if status not in self.expected | {-signal.SIGKILL}:
+            problems.add(f"{self.blocking!r} ended with status {status} after {how}")
+
+
+class Fleet:
+    """A plugin of each kind that lasts, and one that does not."""
+
+    def __init__(self, problems: Problems, random: random.Random) -> None:
+        self._problems = problems
+        self._random = random
+        self._lock = threading.Lock()
+        self._lasting = [Plugin(kind) for kind in COMMANDS]
+        self._passing = [Plugin(kind) for kind in COMMANDS]
+
+    def any(self, random: random.Random) -> Plugin:
+        with self._lock:
+            plugin = random.choice(self._lasting + self._passing)
+        plugin.check_alive(self._problems)
+        return plugin
+
+    def lasting(self) -> list[int]:
+        return [plugin.blocking.pid for plugin in self._lasting]
+
+    def churn(self, stop: threading.Event) -> None:
+        """End one plugin after the other, each in the middle of its calls, and replace it."""
+        while not stop.wait(self._random.uniform(0.1, 0.8)):
+            place = self._random.randrange(len(self._passing))
+            old = self._passing[place]
+            old.end(self._random.choice(["kill", "signal", "exit"]), self._problems)
+            try:
+                new = Plugin(old.kind)
+            except PluginError as error:
+                self._problems.add(f"{old.kind} does not start again: {error}")
+                return
+            with self._lock:
+                self._passing[place] = new
+
+    def close(self) -> None:
+        for plugin in self._lasting + self._passing:
+            plugin.end("kill", self._problems)
+        self._lasting, self._passing = [], []
