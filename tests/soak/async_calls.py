@@ -76,7 +76,8 @@ async def cancelled_task(plugin: Plugin, probe: Any, random: Random) -> None:
 
 
 async def forgotten_call(plugin: Plugin, probe: Any, random: Random) -> None:
-    probe.Hang(pb.HangRequest())
+    """It goes on although nobody holds it: without a deadline it would keep a worker for ever."""
+    probe.Hang(pb.HangRequest(), timeout=random.uniform(0, 0.1))
     await asyncio.sleep(0)
 
 
