@@ -155,7 +155,7 @@ gp__call_start_batch(void *of, const grpc_op *ops, size_t count, gp__event *even
     gp_call *call = of;
 
     batch_ref(call);
-    gp__event_given(event);
+    gp__hand_over(event);
     if (grpc_call_start_batch(call->call, ops, count, event, NULL) != GRPC_CALL_OK) {
         atomic_fetch_sub_explicit(&call->refs, 1, memory_order_relaxed);
         return GP_EINVAL;

@@ -371,7 +371,7 @@ gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
     watched->event.complete = watch_complete;
     atomic_init(&watched->refs, 2);
     watched->channel = gp_channel_ref(channel);
-    gp__event_given(&watched->event);
+    gp__hand_over(&watched->event);
     grpc_channel_watch_connectivity_state(gp__channel_grpc(channel), (grpc_connectivity_state)last,
                                           gp__timespec_from_deadline(deadline), poller->queue,
                                           &watched->event);
@@ -425,7 +425,7 @@ gp_channel_watch_state(gp_channel *channel, int last, int64_t timeout_ms, void (
     notified->then = then;
     notified->ctx = ctx;
     gp__poller_urgent_add(notified->poller);
-    gp__event_given(&notified->event);
+    gp__hand_over(&notified->event);
     grpc_channel_watch_connectivity_state(gp__channel_grpc(channel), (grpc_connectivity_state)last,
                                           gp__timespec_from_deadline(gp__deadline_in(timeout_ms)),
                                           notified->poller->queue, &notified->event);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/handover.h"
 #include "gp/runtime.h"
 #include "rpc/convert.h"
 #include "rpc/runtime.h"
@@ -312,6 +313,7 @@ plugin_destroy(void *state)
 {
     gp_auth_plugin *plugin = state;
 
+    gp__take_back(plugin);
     plugin->release(plugin->ctx);
     gp__free(plugin);
 }
@@ -332,6 +334,7 @@ gp_call_credentials_plugin(gp_call_credentials **out, const gp_auth_plugin *plug
         return gp_error_set(err, GP_ENOMEM, "credentials");
     }
     *copy = *plugin;
+    gp__hand_over(copy);
     *out = made;
     (*out)->grpc = grpc_metadata_credentials_create_from_plugin(
         (grpc_metadata_credentials_plugin){

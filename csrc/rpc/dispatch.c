@@ -15,7 +15,7 @@ gp__server_request_call(gp_server *server)
         return;
     }
     gp__server_batch_started(server);
-    gp__event_given(&call->arrive);
+    gp__hand_over(&call->arrive);
     if (grpc_server_request_call(server->grpc, &call->call, &call->details,
                                  &call->received_metadata, server->poller.queue,
                                  server->poller.queue, &call->arrive) != GRPC_CALL_OK) {

@@ -43,7 +43,7 @@ handle_one(gp__poller *poller, int64_t deadline)
         return false;
     }
     gp__event *handler = event.tag;
-    gp__event_got(handler);
+    gp__take_back(handler);
     handler->complete(handler, event.success != 0);
     return true;
 }
@@ -59,7 +59,7 @@ gp__poller_release(gp__poller *poller)
             grpc_completion_queue_next(poller->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
         if (event.type == GRPC_OP_COMPLETE) {
             gp__event *handler = event.tag;
-            gp__event_got(handler);
+            gp__take_back(handler);
             handler->complete(handler, event.success != 0);
         }
     } while (event.type != GRPC_QUEUE_SHUTDOWN);

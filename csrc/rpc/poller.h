@@ -27,6 +27,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/handover.h"
 #include "base/thread.h"
 
 /*
@@ -36,39 +37,6 @@
 typedef struct gp__event {
     void (*complete)(struct gp__event *event, bool ok);
 } gp__event;
-
-/*
- * Before an event is given to gRPC. gRPC has what came before that happen before the completion, which
- * ThreadSanitizer has to be told: gRPC itself is not compiled for it.
- */
-#if defined(__SANITIZE_THREAD__)
-void __tsan_acquire(void *addr);
-void __tsan_release(void *addr);
-
-static inline void
-gp__event_given(gp__event *event)
-{
-    __tsan_release(event);
-}
-
-static inline void
-gp__event_got(gp__event *event)
-{
-    __tsan_acquire(event);
-}
-#else
-static inline void
-gp__event_given(gp__event *event)
-{
-    (void)event;
-}
-
-static inline void
-gp__event_got(gp__event *event)
-{
-    (void)event;
-}
-#endif
 
 /* Something that threads wait for. Closed is zero. Stays open once opened, until closed again. */
 typedef struct gp__gate {

@@ -311,7 +311,7 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
         pthread_mutex_lock(&server->poller.lock);
         gp__server_tell_idle(server);
         pthread_mutex_unlock(&server->poller.lock);
-        gp__event_given(&server->shutdown);
+        gp__hand_over(&server->shutdown);
         grpc_server_shutdown_and_notify(server->grpc, server->poller.queue, &server->shutdown);
         finish_unstarted(server);
     }

@@ -59,7 +59,7 @@ start_batch(void *of, const grpc_op *ops, size_t count, gp__event *event)
     gp_server_call *call = gp_server_call_ref(of);
 
     gp__server_batch_started(call->server);
-    gp__event_given(event);
+    gp__hand_over(event);
     if (grpc_call_start_batch(call->call, ops, count, event, NULL) != GRPC_CALL_OK) {
         batch_ended(call);
         return GP_EINVAL;
