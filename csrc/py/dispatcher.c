@@ -151,13 +151,6 @@ take(void *ctx, gp_server_call *call)
     pygo_arrivals_take(((dispatcher *)ctx)->arrivals, call);
 }
 
-static void
-thread_exit(void *ctx)
-{
-    (void)ctx;
-    pygo_gil_thread_exit();
-}
-
 /* The last reference to the server may go on any thread, with or without the GIL. */
 static void
 release(void *ctx)
@@ -202,7 +195,6 @@ pygo_dispatcher_new(gp_server_handler *handler, PyObject *find, PyObject *regist
     *handler = (gp_server_handler){
         .begin = begin,
         .run = run,
-        .thread_exit = thread_exit,
         .release = release,
         .take = arrivals != NULL ? take : NULL,
     };
@@ -229,5 +221,6 @@ pygo_dispatcher_setup(PyObject *module, pygo_state *state)
         0) {
         return -1;
     }
+    gp_server_on_thread_exit(pygo_gil_thread_exit);
     return pygo_servicer_setup();
 }

@@ -8,7 +8,7 @@
 #include "base/thread.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
-#include "rpc/runtime.h"
+#include "rpc/crew.h"
 
 /* The connection below one or more channels. */
 typedef struct connection {
@@ -76,7 +76,7 @@ connect_to(connection **out, const char *target, const gp_channel_options *optio
     }
     atomic_init(&made->refs, 1);
     /* Even while nobody calls, somebody must notice what comes in: a GOAWAY, the end. */
-    if ((rc = gp__client_poller(&made->poller, err)) < 0 || (rc = gp__client_standby(err)) < 0) {
+    if ((rc = gp__crew_poller(&made->poller, err)) < 0 || (rc = gp__crew_start(false, err)) < 0) {
         goto fail;
     }
     args.num_args = own_count + options->args_count;

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "rpc/convert.h"
+#include "rpc/crew.h"
 
 void
 gp__server_request_call(gp_server *server)
@@ -17,8 +18,8 @@ gp__server_request_call(gp_server *server)
     gp__server_batch_started(server);
     gp__hand_over(&call->arrive);
     if (grpc_server_request_call(server->grpc, &call->call, &call->details,
-                                 &call->received_metadata, server->poller.queue,
-                                 server->poller.queue, &call->arrive) != GRPC_CALL_OK) {
+                                 &call->received_metadata, server->poller->queue,
+                                 server->poller->queue, &call->arrive) != GRPC_CALL_OK) {
         gp__server_batch_ended(server);
         gp_server_call_unref(call);
     }
@@ -46,7 +47,12 @@ gp__server_batch_started(gp_server *server)
 void
 gp__server_batch_ended(gp_server *server)
 {
-    atomic_fetch_sub(&server->batches, 1);
+    /* Until it is stopped there are always those that ask for calls. */
+    if (atomic_fetch_sub(&server->batches, 1) == 1) {
+        pthread_mutex_lock(&server->poller->lock);
+        gp__server_settle(server);
+        pthread_mutex_unlock(&server->poller->lock);
+    }
 }
 
 static const gp__method *
@@ -70,10 +76,10 @@ gp__server_end_endless(gp_server *server)
 {
     gp_server_call *call;
 
-    pthread_mutex_lock(&server->poller.lock);
+    pthread_mutex_lock(&server->poller->lock);
     call = server->endless;
     server->endless = NULL;
-    pthread_mutex_unlock(&server->poller.lock);
+    pthread_mutex_unlock(&server->poller->lock);
     while (call != NULL) {
         gp_server_call *next = call->next_endless;
 
@@ -91,7 +97,7 @@ gp__server_tell_idle(gp_server *server)
         return;
     }
     server->told_idle = true;
-    pthread_mutex_unlock(&server->poller.lock);
+    pthread_mutex_unlock(&server->poller->lock);
     for (const struct method_block *added = server->methods; added != NULL; added = added->next) {
         for (size_t i = 0; i < added->count; i++) {
             if (added->methods[i].on_idle != NULL) {
@@ -99,7 +105,17 @@ gp__server_tell_idle(gp_server *server)
             }
         }
     }
-    pthread_mutex_lock(&server->poller.lock);
+    pthread_mutex_lock(&server->poller->lock);
+}
+
+/* Lock held. */
+static void
+add_job(gp_server *server, gp_server_call *call)
+{
+    call->next_job = NULL;
+    *server->jobs_end = call;
+    server->jobs_end = &call->next_job;
+    gp__crew_add_job(server);
 }
 
 /* An endless call is over: it need not be ended any more. */
@@ -111,14 +127,14 @@ forget_endless(void *ctx)
     gp_server_call **link;
     bool found;
 
-    pthread_mutex_lock(&server->poller.lock);
+    pthread_mutex_lock(&server->poller->lock);
     for (link = &server->endless; *link != NULL && *link != call; link = &(*link)->next_endless) {
     }
     found = *link == call;
     if (found) {
         *link = call->next_endless;
     }
-    pthread_mutex_unlock(&server->poller.lock);
+    pthread_mutex_unlock(&server->poller->lock);
     if (found) {
         gp_server_call_unref(call);
     }
@@ -130,11 +146,11 @@ keep_endless(gp_server *server, gp_server_call *call)
 {
     bool stopping;
 
-    pthread_mutex_lock(&server->poller.lock);
+    pthread_mutex_lock(&server->poller->lock);
     call->next_endless = server->endless;
     server->endless = call;
     stopping = server->stopping;
-    pthread_mutex_unlock(&server->poller.lock);
+    pthread_mutex_unlock(&server->poller->lock);
     if (stopping) {
         gp__server_end_endless(server);
     } else if (gp_server_call_on_over(call, forget_endless, call) < 0) {
@@ -174,17 +190,17 @@ gp__server_call_arrived(gp_server_call *call, bool ok)
         }
         return; /* others are answered when their message is there */
     }
-    pthread_mutex_lock(&server->poller.lock);
+    pthread_mutex_lock(&server->poller->lock);
     too_many = server->active >= server->max_concurrent;
     if (!too_many) {
         server->active++;
         if (server->handler.take != NULL) {
             call->phase = GP__CALL_TAKEN;
         } else {
-            gp__server_queue_job(server, call);
+            add_job(server, call);
         }
     }
-    pthread_mutex_unlock(&server->poller.lock);
+    pthread_mutex_unlock(&server->poller->lock);
     if (!too_many && server->handler.take != NULL) {
         server->handler.take(server->handler_ctx, call);
     }
@@ -208,11 +224,11 @@ gp__server_call_readable(gp_server_call *call)
         }
         return;
     }
-    pthread_mutex_lock(&server->poller.lock);
+    pthread_mutex_lock(&server->poller->lock);
     if (call->phase == GP__CALL_EXPECTING) {
-        gp__server_queue_job(server, call);
+        add_job(server, call);
     }
-    pthread_mutex_unlock(&server->poller.lock);
+    pthread_mutex_unlock(&server->poller->lock);
 }
 
 void
@@ -221,13 +237,13 @@ gp_server_call_delegate(gp_server_call *call, void *data, bool wants_message)
     gp_server *server = call->server;
 
     call->data = data;
-    pthread_mutex_lock(&server->poller.lock);
+    pthread_mutex_lock(&server->poller->lock);
     call->phase = GP__CALL_EXPECTING;
     if (!wants_message || gp__gate_is_open(&call->inbox.there)) {
         call->phase = GP__CALL_RUNNING;
-        gp__server_queue_job(server, call);
+        add_job(server, call);
     }
-    pthread_mutex_unlock(&server->poller.lock);
+    pthread_mutex_unlock(&server->poller->lock);
 }
 
 void
@@ -238,10 +254,9 @@ gp_server_call_hand_back(gp_server_call *call)
     if (gp_runtime_forked()) {
         return;
     }
-    pthread_mutex_lock(&server->poller.lock);
+    pthread_mutex_lock(&server->poller->lock);
     server->active--;
-    gp__server_tell_idle(server);
-    gp__server_hang_up_if_idle(server);
-    pthread_mutex_unlock(&server->poller.lock);
+    gp__server_settle(server);
+    pthread_mutex_unlock(&server->poller->lock);
     gp_server_call_unref(call);
 }

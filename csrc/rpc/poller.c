@@ -48,26 +48,6 @@ handle_one(gp__poller *poller, int64_t deadline)
     return true;
 }
 
-void
-gp__poller_release(gp__poller *poller)
-{
-    grpc_event event;
-
-    grpc_completion_queue_shutdown(poller->queue);
-    do {
-        event =
-            grpc_completion_queue_next(poller->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-        if (event.type == GRPC_OP_COMPLETE) {
-            gp__event *handler = event.tag;
-            gp__take_back(handler);
-            handler->complete(handler, event.success != 0);
-        }
-    } while (event.type != GRPC_QUEUE_SHUTDOWN);
-    grpc_completion_queue_destroy(poller->queue);
-    pthread_cond_destroy(&poller->standby);
-    pthread_mutex_destroy(&poller->lock);
-}
-
 static void
 take_seat(gp__poller *poller)
 {
@@ -239,6 +219,15 @@ gp__poller_offer(gp__poller *poller)
     }
 }
 
+void
+gp__poller_relieve(gp__poller *poller)
+{
+    if (poller->servers > 0) {
+        poller->relieved = true;
+        gp__poller_wake_standby(poller);
+    }
+}
+
 /* Whether the standby thread should take the seat without a look at the clock. Lock held. */
 static bool
 wanted_at_once(const gp__poller *poller)
@@ -249,8 +238,9 @@ wanted_at_once(const gp__poller *poller)
 bool
 gp__poller_watch(gp__poller *poller)
 {
-    bool suspicious = false; /* the seat was free at the last look */
+    bool suspicious = poller->relieved; /* the seat was free at the last look */
 
+    poller->relieved = false;
     for (;;) {
         unsigned long turns = poller->turns;
         int rc;

@@ -1,5 +1,5 @@
 /*
- * Layer: rpc. One completion queue, polled by one thread at a time.
+ * Layer: rpc. The process's completion queue, polled by one thread at a time.
  *
  * gRPC polls with a single epoll call per process; a second thread inside it only adds a hand-over.
  * So there is one seat. Whoever waits for something takes the seat if it is free and handles what
@@ -13,9 +13,9 @@
  *            '--- free for a tick, or somebody has urgent business: standby -'
  *
  * On the client that is how streams that nobody reads stay served; on the server it is how polling
- * goes on while a handler runs long.
+ * goes on while a handler runs long. The standby thread is one of the crew's (rpc/crew.h).
  *
- * Locks: |lock| guards everything here and, on the server, its job queue. It is never held while
+ * Locks: |lock| guards everything here, the crew and the servers. It is never held while
  * polling, in gp__event.complete, or while calling out. Lock order: call or channel lock first, then this.
  */
 #ifndef GP_RPC_POLLER_H
@@ -58,12 +58,11 @@ typedef struct gp__poller {
     bool parked;             /* the standby thread sleeps until the seat is left */
     bool offered;            /* whoever left the seat will not be back soon */
     bool busy;               /* the seat was taken anew since the standby thread last looked */
+    bool relieved;           /* it was left to somebody who may not come to take it */
+    int servers; /* that run: their calls come at any time, whether somebody polls or not */
 } gp__poller;
 
 int gp__poller_init(gp__poller *poller, gp_error *err);
-
-/* Shut the queue down, drain it and free it. Nobody may be waiting. */
-void gp__poller_release(gp__poller *poller);
 
 /*
  * Wait for |gate|, polling if nobody else does.
@@ -107,5 +106,8 @@ void gp__poller_wake_standby(gp__poller *poller);
 
 /* With |lock| held: have the standby thread take the free seat at once. */
 void gp__poller_offer(gp__poller *poller);
+
+/* With |lock| held, after a turn: leave the seat to those who wait for what they need themselves. */
+void gp__poller_relieve(gp__poller *poller);
 
 #endif

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <grpc/grpc.h>
 #include <grpc/support/log.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -21,11 +22,6 @@ typedef struct log_args {
 static struct {
     pthread_mutex_t lock;
     bool running;
-    bool has_poller;
-    gp__poller poller;
-    bool standby_running;
-    bool standby_stop;
-    pthread_t standby;
 } process = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static _Atomic(void (*)(int, const char *)) log_line;
@@ -123,104 +119,4 @@ gp__grpc_start(gp_error *err)
     rc = start(err);
     pthread_mutex_unlock(&process.lock);
     return rc;
-}
-
-int
-gp__client_poller(gp__poller **out, gp_error *err)
-{
-    int rc;
-
-    pthread_mutex_lock(&process.lock);
-    rc = start(err);
-    if (rc == 0 && !process.has_poller) {
-        rc = gp__poller_init(&process.poller, err);
-        process.has_poller = rc == 0;
-    }
-    pthread_mutex_unlock(&process.lock);
-    *out = &process.poller;
-    return rc;
-}
-
-static void *
-run_standby(void *arg)
-{
-    gp__poller *poller = arg;
-    bool stop = false;
-
-    pthread_mutex_lock(&poller->lock);
-    while (!stop) {
-        unsigned long wakeups = poller->wakeups;
-
-        if (gp__poller_watch(poller)) {
-            /* Stay until a caller that waits for itself has come: it polls better for itself. */
-            do {
-                gp__poller_turn(poller, GP__FOREVER);
-            } while (!process.standby_stop && !poller->taken && poller->waiters == NULL &&
-                     (poller->urgent > 0 || poller->wakeups == wakeups));
-        }
-        stop = process.standby_stop;
-    }
-    pthread_mutex_unlock(&poller->lock);
-    return NULL;
-}
-
-int
-gp__client_standby(gp_error *err)
-{
-    int rc = 0;
-
-    pthread_mutex_lock(&process.lock);
-    if (!process.standby_running && !process.standby_stop) {
-        rc = gp__thread_start(&process.standby, "gp-standby", run_standby, &process.poller, err);
-        process.standby_running = rc == 0;
-    }
-    pthread_mutex_unlock(&process.lock);
-    return rc;
-}
-
-static void
-woken(gp__event *event, bool ok)
-{
-    (void)event;
-    (void)ok;
-}
-
-/* Make a thread that sits in the queue return from it: an empty batch completes at once. */
-static void
-wake_from_queue(gp__poller *poller)
-{
-    static gp__event nothing = {woken};
-    grpc_call *call;
-    grpc_channel *nowhere = grpc_lame_client_channel_create("", GRPC_STATUS_UNAVAILABLE, "");
-
-    call = grpc_channel_create_call(nowhere, NULL, GRPC_PROPAGATE_DEFAULTS, poller->queue,
-                                    grpc_slice_from_static_string("/"), NULL,
-                                    gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-    grpc_call_start_batch(call, NULL, 0, &nothing, NULL);
-    grpc_call_unref(call);
-    grpc_channel_destroy(nowhere);
-}
-
-void
-gp_grpc_shutdown(void)
-{
-    bool join;
-
-    if (gp_runtime_forked()) {
-        return;
-    }
-    pthread_mutex_lock(&process.lock);
-    join = process.standby_running;
-    process.standby_running = false;
-    if (join) {
-        pthread_mutex_lock(&process.poller.lock);
-        process.standby_stop = true;
-        gp__poller_wake_standby(&process.poller);
-        pthread_mutex_unlock(&process.poller.lock);
-        wake_from_queue(&process.poller);
-    }
-    pthread_mutex_unlock(&process.lock);
-    if (join) {
-        pthread_join(process.standby, NULL);
-    }
 }

@@ -12,7 +12,7 @@
 #include "base/thread.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
-#include "rpc/runtime.h"
+#include "rpc/crew.h"
 
 /* Calls that gRPC may announce before we have asked for the next ones: absorbs bursts. */
 enum { SLOTS = 8, OWN_ARGS = 3 };
@@ -46,7 +46,6 @@ static void
 free_memory(gp_server *server)
 {
     pthread_cond_destroy(&server->changed);
-    pthread_cond_destroy(&server->idle);
     close(server->stop_pipe[0]);
     close(server->stop_pipe[1]);
     while (server->methods != NULL) {
@@ -71,15 +70,23 @@ gp__server_ref(gp_server *server)
     return server;
 }
 
-/* The last reference going means: no thread runs, no call lives. */
+/* Freed by the crew: it may be the polling thread that lets go, which must not wait for the handler's. */
 void
 gp__server_unref(gp_server *server)
 {
-    if (atomic_fetch_sub(&server->refs, 1) != 1) {
-        return;
+    gp__poller *poller = server->poller;
+
+    if (atomic_fetch_sub(&server->refs, 1) == 1) {
+        pthread_mutex_lock(&poller->lock);
+        gp__crew_add_dead(server);
+        pthread_mutex_unlock(&poller->lock);
     }
+}
+
+void
+gp__server_free(gp_server *server)
+{
     grpc_server_destroy(server->grpc);
-    gp__poller_release(&server->poller);
     if (server->handler.release != NULL) {
         server->handler.release(server->handler_ctx);
     }
@@ -92,49 +99,48 @@ shutdown_complete(gp__event *event, bool ok)
     gp_server *server = (gp_server *)((char *)event - offsetof(gp_server, shutdown));
 
     (void)ok;
-    pthread_mutex_lock(&server->poller.lock);
+    pthread_mutex_lock(&server->poller->lock);
     server->stopped = true;
-    gp__server_tell_idle(server);
+    server->poller->servers -= server->serving;
+    server->serving = false;
+    gp__server_settle(server);
     pthread_cond_broadcast(&server->changed);
-    pthread_mutex_unlock(&server->poller.lock);
+    pthread_mutex_unlock(&server->poller->lock);
     while (write(server->stop_pipe[1], "", 1) < 0 && errno == EINTR) {
     }
     if (server->on_stopped != NULL) {
         server->on_stopped(server->on_stopped_ctx);
     }
+    gp__server_unref(server);
 }
 
 int
 gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
 {
+    gp__poller *poller;
     gp_server *server;
     int rc;
 
     if (gp_runtime_init() < 0) {
         return gp_error_set(err, GP_EOS, "cannot install the fork guard");
     }
-    if ((rc = gp__grpc_start(err)) < 0) {
+    if ((rc = gp__crew_poller(&poller, err)) < 0) {
         return rc;
     }
     server = gp__calloc(1, sizeof(*server));
     if (server == NULL) {
         return gp_error_set(err, GP_ENOMEM, "server");
     }
+    server->poller = poller;
     if (pipe2(server->stop_pipe, O_CLOEXEC) < 0) {
         rc = gp_error_set_errno(err, errno, "pipe");
         goto fail_pipe;
     }
-    if (gp__cond_init(&server->idle) < 0 || gp__cond_init(&server->changed) < 0 ||
-        (rc = gp__poller_init(&server->poller, err)) < 0) {
+    if (gp__cond_init(&server->changed) < 0 || (server->grpc = make_grpc_server(options)) == NULL) {
         rc = gp_error_set(err, GP_ENOMEM, "server");
-        goto fail_poller;
+        goto fail;
     }
-    server->grpc = make_grpc_server(options);
-    if (server->grpc == NULL) {
-        rc = gp_error_set(err, GP_ENOMEM, "server");
-        goto fail_server;
-    }
-    grpc_server_register_completion_queue(server->grpc, server->poller.queue, NULL);
+    grpc_server_register_completion_queue(server->grpc, server->poller->queue, NULL);
     atomic_init(&server->refs, 1);
     server->handler = options->handler;
     server->handler_ctx = options->handler_ctx;
@@ -147,9 +153,7 @@ gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
     *out = server;
     return 0;
 
-fail_server:
-    gp__poller_release(&server->poller);
-fail_poller:
+fail:
     close(server->stop_pipe[0]);
     close(server->stop_pipe[1]);
 fail_pipe:
@@ -222,12 +226,12 @@ int
 gp_server_start(gp_server *server, gp_error *err)
 {
     bool again;
-    bool failed;
+    int rc = 0;
 
-    pthread_mutex_lock(&server->poller.lock);
+    pthread_mutex_lock(&server->poller->lock);
     again = server->started || server->stopping;
     server->started = true;
-    pthread_mutex_unlock(&server->poller.lock);
+    pthread_mutex_unlock(&server->poller->lock);
     if (again) {
         return gp_error_set(err, GP_EINVAL, "the server has been started or stopped already");
     }
@@ -235,18 +239,18 @@ gp_server_start(gp_server *server, gp_error *err)
     for (int i = 0; i < SLOTS; i++) {
         gp__server_request_call(server);
     }
-    pthread_mutex_lock(&server->poller.lock);
     /* Slots that are missing come back with calls that go, of which there would be none. */
-    if (atomic_load(&server->missing) < SLOTS) {
-        gp__server_start_worker(server);
-    }
-    failed = server->threads == 0;
-    server->started = !failed;
-    pthread_mutex_unlock(&server->poller.lock);
     if (atomic_load(&server->missing) == SLOTS) {
-        return gp_error_set(err, GP_ENOMEM, "server");
+        rc = gp_error_set(err, GP_ENOMEM, "server");
+    } else {
+        rc = gp__crew_start(true, err);
     }
-    return failed ? gp_error_set(err, GP_EOS, "cannot start a thread for the server") : 0;
+    pthread_mutex_lock(&server->poller->lock);
+    server->started = rc == 0;
+    server->serving = rc == 0 && !server->stopped;
+    server->poller->servers += server->serving;
+    pthread_mutex_unlock(&server->poller->lock);
+    return rc;
 }
 
 /* Cancels what still runs when its grace is over. Only there while a stop with grace is under way. */
@@ -255,25 +259,48 @@ run_grace(void *arg)
 {
     gp_server *server = arg;
 
-    pthread_mutex_lock(&server->poller.lock);
+    pthread_mutex_lock(&server->poller->lock);
     while (!server->stopped && gp__now() < server->cancel_at) {
-        gp__cond_wait_until(&server->changed, &server->poller.lock, server->cancel_at);
+        gp__cond_wait_until(&server->changed, &server->poller->lock, server->cancel_at);
     }
-    pthread_mutex_unlock(&server->poller.lock);
+    pthread_mutex_unlock(&server->poller->lock);
     grpc_server_cancel_all_calls(server->grpc);
     gp__server_unref(server);
     return NULL;
 }
 
-/* No worker ever ran: take the shutdown event off the queue ourselves. It is there at once. */
+/*
+ * Close the connections once no call is left on them: a client that keeps its connection open while
+ * it waits for us to be gone must not keep us. Lock held, but not meanwhile.
+ */
 static void
-finish_unstarted(gp_server *server)
+hang_up_if_idle(gp_server *server)
 {
-    pthread_mutex_lock(&server->poller.lock);
-    while (!server->started && !server->stopped) {
-        gp__poller_turn(&server->poller, GP__FOREVER);
+    if (server->stopping && !server->hung_up && server->active == 0 && server->overs == 0 &&
+        atomic_load(&server->batches) == 0) {
+        server->hung_up = true;
+        pthread_mutex_unlock(&server->poller->lock);
+        grpc_server_cancel_all_calls(server->grpc);
+        pthread_mutex_lock(&server->poller->lock);
     }
-    pthread_mutex_unlock(&server->poller.lock);
+}
+
+/* Whether nothing of it is left to do, ever. Lock held. */
+static bool
+all_done(const gp_server *server)
+{
+    return server->stopped && server->active == 0 && server->overs == 0 &&
+           atomic_load(&server->batches) == 0;
+}
+
+void
+gp__server_settle(gp_server *server)
+{
+    if (server->stopping) {
+        gp__server_tell_idle(server);
+        hang_up_if_idle(server);
+        pthread_cond_broadcast(&server->changed);
+    }
 }
 
 void
@@ -287,7 +314,7 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
     if (gp_runtime_forked()) {
         return;
     }
-    pthread_mutex_lock(&server->poller.lock);
+    pthread_mutex_lock(&server->poller->lock);
     first = !server->stopping;
     server->stopping = true;
     if (cancel_at < server->cancel_at) {
@@ -305,15 +332,16 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
             patient = false;
         }
     }
-    pthread_mutex_unlock(&server->poller.lock);
+    pthread_mutex_unlock(&server->poller->lock);
     if (first) {
         gp__server_end_endless(server);
-        pthread_mutex_lock(&server->poller.lock);
-        gp__server_tell_idle(server);
-        pthread_mutex_unlock(&server->poller.lock);
+        gp__server_ref(server); /* until the shutdown is complete */
         gp__hand_over(&server->shutdown);
-        grpc_server_shutdown_and_notify(server->grpc, server->poller.queue, &server->shutdown);
-        finish_unstarted(server);
+        grpc_server_shutdown_and_notify(server->grpc, server->poller->queue, &server->shutdown);
+        pthread_mutex_lock(&server->poller->lock);
+        gp__server_settle(server);
+        pthread_mutex_unlock(&server->poller->lock);
+        gp__crew_start(true, NULL); /* it may never have started */
     }
     if (grace_ms >= 0 && !patient) {
         grpc_server_cancel_all_calls(server->grpc);
@@ -332,9 +360,9 @@ gp_server_stopping(gp_server *server)
 {
     bool stopping;
 
-    pthread_mutex_lock(&server->poller.lock);
+    pthread_mutex_lock(&server->poller->lock);
     stopping = server->stopping;
-    pthread_mutex_unlock(&server->poller.lock);
+    pthread_mutex_unlock(&server->poller->lock);
     return stopping;
 }
 
@@ -369,13 +397,13 @@ gp_server_join(gp_server *server, int64_t timeout_ms, const gp_interrupt *interr
     int64_t deadline = gp__deadline_in(timeout_ms);
     int rc = 0;
 
-    pthread_mutex_lock(&server->poller.lock);
-    while (server->threads > 0 && rc != GP_EUSER && gp__now() < deadline) {
-        rc = gp__cond_wait_interruptible(&server->changed, &server->poller.lock, deadline,
+    pthread_mutex_lock(&server->poller->lock);
+    while (server->started && !all_done(server) && rc != GP_EUSER && gp__now() < deadline) {
+        rc = gp__cond_wait_interruptible(&server->changed, &server->poller->lock, deadline,
                                          interrupt);
     }
-    rc = rc == GP_EUSER ? rc : server->threads > 0 ? GP_ETIMEOUT : 0;
-    pthread_mutex_unlock(&server->poller.lock);
+    rc = rc == GP_EUSER ? rc : server->started && !all_done(server) ? GP_ETIMEOUT : 0;
+    pthread_mutex_unlock(&server->poller->lock);
     return rc;
 }
 

@@ -1,12 +1,12 @@
 /*
- * Layer: rpc. The server from the inside: what server.c, dispatch.c, worker.c and server_call.c share.
+ * Layer: rpc. The server from the inside: what server.c, dispatch.c, crew.c and server_call.c share.
  *
  *   server.c       making, listening, starting, stopping
  *   dispatch.c     calls arrive: to a service in C, or to the queue of jobs
- *   worker.c       the threads: one polls and runs what comes in, others stand by or run handlers
+ *   crew.c         the threads of all servers, which run what comes in
  *   server_call.c  one call: its batches, and what its handler does with it
  *
- * Locks: the poller's lock guards the server's state and its queues. A call's lock comes before it.
+ * Locks: the poller's lock guards the servers' state and their queues. A call's lock comes before it.
  */
 #ifndef GP_RPC_SERVER_H
 #define GP_RPC_SERVER_H
@@ -70,7 +70,8 @@ struct gp_server_call {
 enum { GP__METHOD_PLACES = 64 };
 
 struct gp_server {
-    atomic_int refs;    /* the owner's, one for each call and worker, one for the grace thread */
+    atomic_int
+        refs; /* the owner's, one for each call, one while it shuts down, the grace thread's */
     atomic_int batches; /* on the queue, arrivals included */
     grpc_server *grpc;  /* owned */
     gp_server_handler handler;
@@ -90,22 +91,20 @@ struct gp_server {
     void (*on_stopped)(void *ctx);
     void *on_stopped_ctx;
 
-    gp__poller poller; /* its lock guards everything below */
+    gp__poller *poller; /* borrowed: lives as long as the process. Its lock guards what follows */
     gp_server_call *jobs;
     gp_server_call **jobs_end;
-    gp_server_call *endless; /* each with a reference */
-    gp_server_call *over;    /* whose on_over is due; each with a reference */
-    pthread_cond_t idle;     /* workers without a part to play */
-    int idle_count;
-    pthread_cond_t changed; /* for joining and for the grace thread */
-    int threads;
-    int starting;                 /* of these, those that have not looked around yet */
-    int running;                  /* workers inside the handler */
+    gp_server_call *endless;      /* each with a reference */
+    gp_server *next_ready;        /* the crew's */
+    gp_server *next_dead;         /* the crew's */
+    bool ready;                   /* it is queued for its turn */
+    pthread_cond_t changed;       /* for joining and for the grace thread */
+    int running;                  /* calls inside the handler */
     int active;                   /* calls that the handler is not done with */
-    bool has_standby;             /* a worker is in gp__poller_watch() */
+    int overs;                    /* calls whose on_over is due or runs */
     bool slow[GP__METHOD_PLACES]; /* methods whose last call took longer than a tick */
-    bool *left_for; /* into |slow|: the method for which the seat was left without offering it */
     bool started;
+    bool serving; /* it is counted in the poller's */
     bool stopping;
     bool told_idle; /* methods have been told that no handler runs any more */
     bool hung_up;   /* the connections have been closed */
@@ -114,9 +113,16 @@ struct gp_server {
     int64_t cancel_at;
 };
 
-/* server.c. The last reference going means: no thread runs, no call lives. */
+/* server.c. The last reference going means: nothing runs, no call lives. */
 gp_server *gp__server_ref(gp_server *server);
 void gp__server_unref(gp_server *server);
+void gp__server_free(gp_server *server); /* the crew's, once nobody refers to it */
+
+/*
+ * With the poller's lock held, which is let go meanwhile, and a reference: do what is due when a server
+ * that is being stopped has one call less.
+ */
+void gp__server_settle(gp_server *server);
 
 /* dispatch.c. Batches are counted while they are on the queue, arrivals included. */
 void gp__server_request_call(gp_server *server);    /* ask gRPC for one more call */
@@ -127,13 +133,7 @@ void gp__server_call_arrived(gp_server_call *call, bool ok);
 void gp__server_call_readable(gp_server_call *call);
 void gp__server_end_endless(gp_server *server);
 void
-gp__server_tell_idle(gp_server *server); /* once no handler runs; with the poller's lock held */
-
-/* worker.c. With the poller's lock held, but for queue_over. */
-void gp__server_start_worker(gp_server *server);
-void gp__server_queue_job(gp_server *server, gp_server_call *call);
-void gp__server_queue_over(gp_server_call *call); /* takes a reference over */
-void gp__server_hang_up_if_idle(gp_server *server);
+gp__server_tell_idle(gp_server *server); /* no handler runs; the lock is held, let go meanwhile */
 
 /* server_call.c */
 int gp__server_call_new(gp_server_call **out, gp_server *server);

@@ -7,6 +7,7 @@
 #include "base/thread.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
+#include "rpc/crew.h"
 #include "rpc/server.h"
 
 #define CALL_OF(event, member) \
@@ -96,7 +97,10 @@ close_complete(gp__event *event, bool ok)
         on_cancel(call->on_cancel_ctx);
     }
     if (wanted) {
-        gp__server_queue_over(gp_server_call_ref(call));
+        pthread_mutex_lock(&call->server->poller->lock);
+        call->server->overs++;
+        gp__crew_add_over(gp_server_call_ref(call));
+        pthread_mutex_unlock(&call->server->poller->lock);
     }
     batch_ended(call);
 }
@@ -144,8 +148,8 @@ gp__server_call_new(gp_server_call **out, gp_server *server)
     call->arrive.complete = arrive_complete;
     call->close.complete = close_complete;
     call->finish.complete = finish_complete;
-    gp__inbox_init(&call->inbox, call, start_batch, &server->poller, &call->lock, receive_complete);
-    gp__outbox_init(&call->outbox, call, start_batch, &server->poller, &call->lock, send_complete);
+    gp__inbox_init(&call->inbox, call, start_batch, server->poller, &call->lock, receive_complete);
+    gp__outbox_init(&call->outbox, call, start_batch, server->poller, &call->lock, send_complete);
     grpc_call_details_init(&call->details);
     *out = call;
     return 0;

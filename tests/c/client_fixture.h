@@ -53,10 +53,7 @@ static inline int
 be_plugin(const char *manner)
 {
     const gp_server_options options = {
-        .handler = {.begin = no_method,
-                    .run = nothing_to_run,
-                    .thread_exit = nothing_to_do,
-                    .release = nothing_to_do},
+        .handler = {.begin = no_method, .run = nothing_to_run, .release = nothing_to_do},
         .max_workers = 1,
     };
     char path[GP_LISTEN_PATH];

@@ -40,8 +40,7 @@ typedef struct fixture {
     bool gate_open;        /* /t/Block may answer */
     int inside;            /* handlers in /t/Block */
     atomic_int overs;      /* on_over callbacks that ran */
-    atomic_int threads;    /* threads that said goodbye */
-    bool released;         /* the server is gone to its last thread */
+    bool released;         /* the server is gone */
     gp_server_call *taken; /* by fixture_take, and by nobody since */
 } fixture;
 
@@ -161,12 +160,6 @@ fixture_run(void *ctx, gp_server_call *call, void *data)
 }
 
 static void
-fixture_thread_exit(void *ctx)
-{
-    atomic_fetch_add(&((fixture *)ctx)->threads, 1);
-}
-
-static void
 fixture_release(void *ctx)
 {
     fixture *self = ctx;
@@ -235,7 +228,7 @@ fixture_open(fixture *self, int max_workers, int max_concurrent,
     static atomic_int number;
     gp_error err = GP_ERROR_INIT;
     gp_server_options options = {
-        .handler = {fixture_begin, fixture_run, fixture_thread_exit, fixture_release, take},
+        .handler = {fixture_begin, fixture_run, fixture_release, take},
         .handler_ctx = self,
         .max_workers = max_workers,
         .max_concurrent = max_concurrent,
@@ -271,7 +264,6 @@ fixture_stop(fixture *self)
     gp_channel_unref(self->channel);
     gp_server_stop(self->server, 0);
     assert_int_equal(gp_server_join(self->server, 20000, NULL), 0);
-    assert_true(atomic_load(&self->threads) > 0);
     gp_server_release(self->server);
     gp_broker_unref(self->broker);
     pthread_mutex_lock(&self->lock);

@@ -207,7 +207,7 @@ plugins_without_a_broker(void **state)
 
     (void)state;
     fixture_start(&rpc, 1, 0);
-    options.handler = (gp_server_handler){fixture_begin, fixture_run, NULL, NULL, NULL};
+    options.handler = (gp_server_handler){fixture_begin, fixture_run, NULL, NULL};
     options.handler_ctx = &rpc;
     assert_int_equal(gp_server_new(&server, &options, NULL), 0);
     snprintf(target, sizeof(target), "%s-2", rpc.target);

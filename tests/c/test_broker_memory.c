@@ -15,7 +15,7 @@ static gp_server_options
 idle_server(void)
 {
     const gp_server_options options = {
-        .handler = {fixture_begin, fixture_run, NULL, NULL, NULL},
+        .handler = {fixture_begin, fixture_run, NULL, NULL},
         .max_workers = 1,
     };
 

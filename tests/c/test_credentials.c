@@ -110,10 +110,7 @@ serve(fixture *self, bool require_client)
     gp_server_credentials *credentials;
     gp_error err = GP_ERROR_INIT;
     gp_server_options options = {
-        .handler = {.begin = fixture_begin,
-                    .run = run_and_see,
-                    .thread_exit = fixture_thread_exit,
-                    .release = fixture_release},
+        .handler = {.begin = fixture_begin, .run = run_and_see, .release = fixture_release},
         .handler_ctx = self,
         .max_workers = 2,
         .general = true,

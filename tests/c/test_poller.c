@@ -5,8 +5,7 @@
 
 #include <cmocka.h>
 
-#include "rpc/poller.h"
-#include "rpc/runtime.h"
+#include "rpc/crew.h"
 
 typedef struct sleeper {
     gp__poller *poller;
@@ -75,22 +74,20 @@ wait_until(gp__poller *poller, bool (*condition)(const gp__poller *))
 static void
 the_seat_is_passed_on(void **state)
 {
-    gp__poller poller;
-    sleeper polling = {.poller = &poller};
-    sleeper sleeping = {.poller = &poller, .deadline = GP__FOREVER};
+    gp__poller *poller = *state;
+    sleeper polling = {.poller = poller};
+    sleeper sleeping = {.poller = poller, .deadline = GP__FOREVER};
     pthread_t threads[3];
     void *called;
 
-    (void)state;
-    assert_int_equal(gp__poller_init(&poller, NULL), 0);
     polling.deadline = gp__deadline_in(2000);
     assert_int_equal(pthread_create(&threads[0], NULL, sleep_until_open, &polling), 0);
-    wait_until(&poller, is_taken);
+    wait_until(poller, is_taken);
     assert_int_equal(pthread_create(&threads[1], NULL, sleep_until_open, &sleeping), 0);
-    wait_until(&poller, has_waiter);
-    assert_int_equal(pthread_create(&threads[2], NULL, stand_by, &poller), 0);
-    wait_until(&poller, is_parked);
-    gp__poller_urgent_add(&poller);
+    wait_until(poller, has_waiter);
+    assert_int_equal(pthread_create(&threads[2], NULL, stand_by, poller), 0);
+    wait_until(poller, is_parked);
+    gp__poller_urgent_add(poller);
     atomic_store(&sleeping.gate.open, true); /* its wake-up is still on the way */
 
     pthread_join(threads[0], NULL);
@@ -99,15 +96,13 @@ the_seat_is_passed_on(void **state)
     assert_int_equal(sleeping.rc, 0);
     pthread_join(threads[2], &called);
     assert_non_null(called);
-    gp__poller_urgent_drop(&poller);
-    gp__poller_release(&poller);
+    gp__poller_urgent_drop(poller);
 }
 
 static int
 set_up(void **state)
 {
-    (void)state;
-    return gp__grpc_start(NULL);
+    return gp__crew_poller((gp__poller **)state, NULL);
 }
 
 int

@@ -350,8 +350,7 @@ one_call(gp_channel *channel, const char *target)
 {
     static fixture self;
     gp_server_options options = {
-        .handler = {fixture_begin, fixture_run, fixture_thread_exit, fixture_release,
-                    take_and_echo},
+        .handler = {fixture_begin, fixture_run, fixture_release, take_and_echo},
         .handler_ctx = &self,
         .max_workers = 1,
     };

@@ -4,6 +4,9 @@
 #ifndef GP_GRPC_H
 #define GP_GRPC_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 /* The version of the gRPC C core that is loaded, as "1.51.1". */
 const char *gp_grpc_version(void);
 
@@ -13,7 +16,11 @@ const char *gp_grpc_version(void);
  */
 void gp_grpc_set_log(void (*line)(int level, const char *text));
 
-/* End the thread that serves client calls nobody waits for. For process exit; idempotent. */
-void gp_grpc_shutdown(void);
+/*
+ * End the threads that see to calls and run handlers, for the end of the process. Idempotent.
+ *
+ * Returns: whether they have gone within |timeout_ms|; those that are in a handler may not have.
+ */
+bool gp_grpc_shutdown(int64_t timeout_ms);
 
 #endif

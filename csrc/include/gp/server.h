@@ -1,9 +1,10 @@
 /*
  * Layer: public. A gRPC server whose polling thread runs the handlers itself.
  *
- * One thread polls. What a call needs from user code runs right there, which costs no hand-over; when
- * it takes longer than a tick (about half a millisecond) another thread takes over the polling.
- * At most |max_workers| handlers run at once; further calls queue. Services written in C (gp__method)
+ * One thread polls for all servers of the process, and for its calls. What a call needs from user code
+ * runs right there, which costs no hand-over; when it takes longer than a tick (about half a millisecond)
+ * another thread takes over the polling. At most |max_workers| of a server's handlers run at once;
+ * further calls queue. Services written in C (gp__method)
  * run on the polling thread whatever the handlers do.
  */
 #ifndef GP_SERVER_H
@@ -21,7 +22,7 @@
 typedef struct gp_server gp_server;
 typedef struct gp_server_call gp_server_call;
 
-/* What the application does with calls. All of it runs on the server's threads, without locks held. */
+/* What the application does with calls. All of it runs on the core's threads, without locks held. */
 typedef struct gp_server_handler {
     /*
      * A call came in. Look its method up and keep what was found in |*data|.
@@ -30,8 +31,6 @@ typedef struct gp_server_handler {
     int (*begin)(void *ctx, gp_server_call *call, void **data);
     /* Answer the call; gp_server_call_finish() or gp_server_call_reply() must have been called. */
     void (*run)(void *ctx, gp_server_call *call, void *data);
-    /* A thread that has run any of the above ends. */
-    void (*thread_exit)(void *ctx);
     /* Nothing of the above and below will be called any more. */
     void (*release)(void *ctx);
     /*
@@ -54,6 +53,9 @@ typedef struct gp_server_options {
      */
     bool general;
 } gp_server_options;
+
+/* Have |goodbye| called by each thread that may have run handlers, when it ends. Once, before all else. */
+void gp_server_on_thread_exit(void (*goodbye)(void));
 
 int gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err);
 
@@ -90,7 +92,7 @@ void gp_server_on_stopped(gp_server *server, void (*then)(void *ctx), void *ctx)
 bool gp_server_stopping(gp_server *server);
 
 /*
- * Wait until all handlers have returned and the server's threads are about to end.
+ * Wait until a server that was stopped is done: all handlers have returned, nothing is under way.
  * Returns: 0, GP_ETIMEOUT or GP_EUSER. Never from a handler.
  */
 int gp_server_join(gp_server *server, int64_t timeout_ms, const gp_interrupt *interrupt);
@@ -198,7 +200,7 @@ bool gp_server_call_over(const gp_server_call *call);
 bool gp_server_call_cancelled(const gp_server_call *call);
 
 /*
- * Have |done| called once, when the call is over, on one of the server's threads, with no lock held;
+ * Have |done| called once, when the call is over, on one of the core's threads, with no lock held;
  * it may block. At most one per call.
  * Returns 0, or GP_ECLOSED if the call is over already (|done| is not called then).
  */

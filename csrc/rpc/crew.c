@@ -1,0 +1,532 @@
+#include "rpc/crew.h"
+
+#include <grpc/grpc.h>
+
+#include "base/thread.h"
+#include "gp/grpc.h"
+#include "rpc/runtime.h"
+#include "rpc/server.h"
+
+/* How long a thread rests before it goes. */
+static const int64_t rest_ns = 10000 * GP__MS;
+
+/*
+ * Methods that have been found slow are not waited for until a tick has passed: the seat is offered
+ * before they run, until one of them turns out to be quick.
+ */
+static const int64_t slow_ns = 500000;
+
+static struct {
+    pthread_mutex_t making; /* comes before the poller's lock; guards |made| */
+    bool made;
+
+    gp__poller poller;     /* its lock guards everything below */
+    gp_server *ready;      /* with a job that may run, in turn */
+    gp_server **ready_end; /* NULL: |ready| itself */
+    gp_server_call *over;  /* whose on_over is due; each with a reference */
+    gp_server *dead;       /* to be freed */
+    pthread_cond_t rested; /* for those who rest */
+    pthread_cond_t left;   /* for who waits until all have gone */
+    int resting;
+    int threads;
+    int starting;     /* of these, those that have not looked around yet */
+    int working;      /* and those that are busy with something that may take long */
+    bool has_standby; /* one is in gp__poller_watch() */
+    bool *left_for; /* into some server's |slow|: the method whose handler the seat was left for */
+    bool ended;     /* the process is about to end */
+    void (*goodbye)(void);
+} crew = {.making = PTHREAD_MUTEX_INITIALIZER};
+
+/* This thread sits in the seat, and will look for jobs when it leaves. */
+static _Thread_local bool turning;
+
+static void *run_thread(void *arg);
+
+/* ---- Making ---- */
+
+/* Lock held. */
+static int
+make(gp_error *err)
+{
+    int rc = gp__grpc_start(err);
+
+    if (rc < 0 || crew.made) {
+        return rc;
+    }
+    if (gp__cond_init(&crew.rested) < 0 || gp__cond_init(&crew.left) < 0) {
+        return gp_error_set(err, GP_ENOMEM, "cannot make a condition");
+    }
+    rc = gp__poller_init(&crew.poller, err);
+    crew.ready_end = &crew.ready;
+    crew.made = rc == 0;
+    return rc;
+}
+
+int
+gp__crew_poller(gp__poller **out, gp_error *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&crew.making);
+    rc = make(err);
+    pthread_mutex_unlock(&crew.making);
+    *out = &crew.poller;
+    return rc;
+}
+
+void
+gp_server_on_thread_exit(void (*goodbye)(void))
+{
+    crew.goodbye = goodbye;
+}
+
+/* ---- Who does what. Lock held. ---- */
+
+/* Two that are not at work are enough: one for the seat, and one to stand by. */
+static bool
+may_start(void)
+{
+    return !crew.ended && crew.threads < crew.working + 2;
+}
+
+static int
+start_thread(gp_error *err)
+{
+    pthread_t thread;
+    int rc = gp__thread_start(&thread, "gp-worker", run_thread, NULL, err);
+
+    if (rc == 0) {
+        pthread_detach(thread);
+        crew.threads++;
+        crew.starting++;
+    }
+    return rc;
+}
+
+/* Have some other thread than the one that is turning see to what has come up. */
+static void
+call_somebody(void)
+{
+    if (crew.resting > 0) {
+        pthread_cond_signal(&crew.rested);
+    } else if (crew.has_standby) {
+        gp__poller_wake_standby(&crew.poller);
+    } else if (may_start()) {
+        start_thread(NULL);
+    }
+}
+
+/* Somebody must look after the seat while this thread is at work: whoever starts up will. */
+static void
+ensure_standby(void)
+{
+    if (crew.has_standby || crew.starting > 0) {
+        return;
+    }
+    if (crew.resting > 0) {
+        pthread_cond_signal(&crew.rested);
+    } else if (may_start()) {
+        start_thread(NULL);
+    }
+}
+
+int
+gp__crew_start(bool at_once, gp_error *err)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&crew.poller.lock);
+    if (crew.threads == 0 && !crew.ended) {
+        rc = start_thread(err);
+    }
+    if (at_once) {
+        gp__poller_offer(&crew.poller);
+    }
+    pthread_mutex_unlock(&crew.poller.lock);
+    return rc;
+}
+
+/* ---- What there is to do ---- */
+
+static bool
+may_run(const gp_server *server)
+{
+    return server->jobs != NULL && server->running < server->max_workers;
+}
+
+/* Give |server| its turn, if it has something to run and has none yet. */
+static void
+queue_up(gp_server *server)
+{
+    if (!server->ready && may_run(server)) {
+        server->ready = true;
+        server->next_ready = NULL;
+        *crew.ready_end = server;
+        crew.ready_end = &server->next_ready;
+    }
+}
+
+void
+gp__crew_add_job(gp_server *server)
+{
+    queue_up(server);
+    /* Otherwise this thread comes to it next, or else whoever is done first. */
+    if (!turning && server->ready) {
+        call_somebody();
+    }
+}
+
+void
+gp__crew_add_over(gp_server_call *call)
+{
+    call->next_over = crew.over;
+    crew.over = call;
+    if (!turning) {
+        call_somebody();
+    }
+}
+
+void
+gp__crew_add_dead(gp_server *server)
+{
+    server->next_dead = crew.dead;
+    crew.dead = server;
+    if (!turning) {
+        call_somebody();
+    }
+}
+
+/* The next call for a handler, or NULL. Its server's turn is over. */
+static gp_server_call *
+next_job(void)
+{
+    gp_server *server = crew.ready;
+    gp_server_call *call;
+
+    if (server == NULL) {
+        return NULL;
+    }
+    crew.ready = server->next_ready;
+    if (crew.ready == NULL) {
+        crew.ready_end = &crew.ready;
+    }
+    server->ready = false;
+    call = server->jobs;
+    server->jobs = call->next_job;
+    if (server->jobs == NULL) {
+        server->jobs_end = &server->jobs;
+    }
+    server->running++;
+    queue_up(server);
+    return call;
+}
+
+static void
+start_work(void)
+{
+    crew.working++;
+    ensure_standby();
+    if (crew.ready != NULL || crew.over != NULL) {
+        /* Two calls may have woken the same thread, which is busy from now on. */
+        call_somebody();
+    }
+}
+
+/* ---- Running handlers. Lock held on entry and exit, not in between. ---- */
+
+static void
+refuse_unknown(gp_server_call *call)
+{
+    static const char text[] = "Method not found!";
+
+    gp_server_call_finish(call, GRPC_STATUS_UNIMPLEMENTED, (gp_bytes){text, sizeof(text) - 1},
+                          (gp_metadata){NULL, 0});
+}
+
+typedef enum verdict {
+    RUN,
+    REFUSED,
+    LATER, /* once its message is there: whoever has the lock may run it, and free it */
+} verdict;
+
+/* Let the handler look at a new call. */
+static verdict
+begin_call(gp_server *server, gp_server_call *call)
+{
+    int answer;
+
+    pthread_mutex_unlock(&crew.poller.lock);
+    answer = server->handler.begin(server->handler_ctx, call, &call->data);
+    if (answer < 0) {
+        refuse_unknown(call);
+    }
+    pthread_mutex_lock(&crew.poller.lock);
+    if (answer < 0) {
+        return REFUSED;
+    }
+    if (answer == 0 || gp__gate_is_open(&call->inbox.there)) {
+        return RUN;
+    }
+    call->phase = GP__CALL_EXPECTING;
+    return LATER;
+}
+
+static bool *
+place_of(gp_server *server, const gp_server_call *call)
+{
+    gp_bytes path = gp_server_call_method(call);
+    const unsigned char *bytes = path.data;
+    unsigned hash = 0;
+
+    for (size_t i = 0; i < path.len; i++) {
+        hash = 31 * hash + bytes[i];
+    }
+    return &server->slow[hash % GP__METHOD_PLACES];
+}
+
+/* Run the handler, and remember whether somebody had to take over the polling meanwhile. */
+static void
+run_handler(gp_server *server, gp_server_call *call)
+{
+    bool *slow = place_of(server, call);
+    unsigned long takeovers = crew.poller.takeovers;
+    bool expected = *slow;
+    int64_t start = 0;
+
+    if (expected) {
+        gp__poller_offer(&crew.poller);
+        start = gp__now();
+    } else {
+        crew.left_for = slow;
+    }
+    pthread_mutex_unlock(&crew.poller.lock);
+    server->handler.run(server->handler_ctx, call, call->data);
+    pthread_mutex_lock(&crew.poller.lock);
+    if (!expected) {
+        *slow = crew.poller.takeovers != takeovers;
+        crew.left_for = crew.left_for == slow ? NULL : crew.left_for;
+    } else {
+        *slow = gp__now() - start >= slow_ns;
+    }
+}
+
+static void
+run_job(gp_server_call *call)
+{
+    gp_server *server = gp__server_ref(call->server); /* a call that is run later may be gone */
+    verdict found = RUN;
+
+    start_work();
+    if (call->phase == GP__CALL_ARRIVED) {
+        found = begin_call(server, call);
+    }
+    if (found == RUN) {
+        call->phase = GP__CALL_RUNNING;
+        run_handler(server, call);
+    }
+    server->running--;
+    queue_up(server);
+    crew.working--;
+    if (found != LATER) {
+        server->active--;
+        gp__server_settle(server);
+    }
+    pthread_mutex_unlock(&crew.poller.lock);
+    if (found != LATER) {
+        gp_server_call_unref(call);
+    }
+    gp__server_unref(server);
+    pthread_mutex_lock(&crew.poller.lock);
+}
+
+/* Tell that a call is over. No handler: it is never held up by those that run. */
+static void
+run_over(void)
+{
+    gp_server_call *call = crew.over;
+    gp_server *server = gp__server_ref(call->server);
+
+    crew.over = call->next_over;
+    start_work();
+    pthread_mutex_unlock(&crew.poller.lock);
+    call->on_over(call->on_over_ctx);
+    gp_server_call_unref(call);
+    pthread_mutex_lock(&crew.poller.lock);
+    crew.working--;
+    server->overs--;
+    gp__server_settle(server);
+    pthread_mutex_unlock(&crew.poller.lock);
+    gp__server_unref(server);
+    pthread_mutex_lock(&crew.poller.lock);
+}
+
+static void
+bury(void)
+{
+    gp_server *server = crew.dead;
+
+    crew.dead = server->next_dead;
+    start_work();
+    pthread_mutex_unlock(&crew.poller.lock);
+    gp__server_free(server);
+    pthread_mutex_lock(&crew.poller.lock);
+    crew.working--;
+}
+
+/* ---- The seat. Lock held on entry and exit. ---- */
+
+/*
+ * Sit in the seat until something has come. Returns whether to go on: not when a thread sleeps for what
+ * comes in or was just woken by it, which polls better for itself.
+ */
+static bool
+take_turn(void)
+{
+    gp__poller *poller = &crew.poller;
+    unsigned long wakeups = poller->wakeups;
+
+    turning = true;
+    gp__poller_turn(poller, GP__FOREVER);
+    turning = false;
+    if (poller->waiters == NULL && (poller->urgent > 0 || poller->wakeups == wakeups)) {
+        return true;
+    }
+    gp__poller_relieve(poller);
+    return false;
+}
+
+/*
+ * Wait as the standby thread; returns whether the seat is to be taken. A handler that it had to be taken
+ * over from is known to be slow at once: it may be one that never returns, with more calls of the same
+ * method behind it, of which each would have to be waited for.
+ */
+static bool
+stand_by(void)
+{
+    unsigned long takeovers = crew.poller.takeovers;
+    bool claim;
+
+    crew.has_standby = true;
+    claim = gp__poller_watch(&crew.poller);
+    crew.has_standby = false;
+    if (crew.poller.takeovers != takeovers && crew.left_for != NULL) {
+        *crew.left_for = true;
+    }
+    return claim;
+}
+
+/* Wait for something to do. Returns false if there has been nothing for long: one thread too many. */
+static bool
+rest(void)
+{
+    int rc;
+
+    crew.resting++;
+    rc = gp__cond_wait_until(&crew.rested, &crew.poller.lock, gp__now() + rest_ns);
+    crew.resting--;
+    return rc != GP_ETIMEOUT || crew.over != NULL || crew.ready != NULL || crew.dead != NULL ||
+           !crew.has_standby;
+}
+
+/* ---- The threads ---- */
+
+static void *
+run_thread(void *arg)
+{
+    bool claim = false;
+
+    (void)arg;
+    pthread_mutex_lock(&crew.poller.lock);
+    crew.starting--;
+    while (!crew.ended) {
+        gp_server_call *call;
+
+        if (crew.over != NULL) {
+            run_over();
+            claim = true;
+        } else if ((call = next_job()) != NULL) {
+            run_job(call);
+            claim = true;
+        } else if (crew.dead != NULL) {
+            bury();
+        } else if (claim && !crew.poller.taken) {
+            claim = take_turn();
+        } else if (!crew.has_standby) {
+            claim = stand_by();
+        } else if (rest()) {
+            claim = false;
+        } else {
+            break;
+        }
+    }
+    pthread_mutex_unlock(&crew.poller.lock);
+
+    if (crew.goodbye != NULL) {
+        crew.goodbye();
+    }
+    pthread_mutex_lock(&crew.poller.lock);
+    crew.threads--;
+    pthread_cond_broadcast(&crew.left);
+    pthread_mutex_unlock(&crew.poller.lock);
+    return NULL;
+}
+
+/* ---- The end ---- */
+
+static void
+woken(gp__event *event, bool ok)
+{
+    (void)event;
+    (void)ok;
+}
+
+/* Make a thread that sits in the queue return from it: an empty batch completes at once. */
+static void
+wake_from_queue(void)
+{
+    static gp__event nothing = {woken};
+    grpc_call *call;
+    grpc_channel *nowhere = grpc_lame_client_channel_create("", GRPC_STATUS_UNAVAILABLE, "");
+
+    call = grpc_channel_create_call(nowhere, NULL, GRPC_PROPAGATE_DEFAULTS, crew.poller.queue,
+                                    grpc_slice_from_static_string("/"), NULL,
+                                    gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    grpc_call_start_batch(call, NULL, 0, &nothing, NULL);
+    grpc_call_unref(call);
+    grpc_channel_destroy(nowhere);
+}
+
+bool
+gp_grpc_shutdown(int64_t timeout_ms)
+{
+    int64_t deadline = gp__deadline_in(timeout_ms);
+    bool made;
+    bool gone;
+
+    if (gp_runtime_forked()) {
+        return true;
+    }
+    pthread_mutex_lock(&crew.making);
+    made = crew.made;
+    pthread_mutex_unlock(&crew.making);
+    if (!made) {
+        return true;
+    }
+    pthread_mutex_lock(&crew.poller.lock);
+    crew.ended = true;
+    gone = crew.threads == 0;
+    gp__poller_wake_standby(&crew.poller);
+    pthread_cond_broadcast(&crew.rested);
+    pthread_mutex_unlock(&crew.poller.lock);
+    if (gone) {
+        return true;
+    }
+    wake_from_queue();
+    pthread_mutex_lock(&crew.poller.lock);
+    while (crew.threads > 0 && gp__now() < deadline) {
+        gp__cond_wait_until(&crew.left, &crew.poller.lock, deadline);
+    }
+    gone = crew.threads == 0;
+    pthread_mutex_unlock(&crew.poller.lock);
+    return gone;
+}

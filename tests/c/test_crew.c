@@ -1,0 +1,286 @@
+#include "rpc_fixture.h"
+
+#include <dirent.h>
+
+#include "gp/grpc.h"
+#include "rpc/server.h"
+
+static atomic_int goodbyes;
+
+static void
+say_goodbye(void)
+{
+    atomic_fetch_add(&goodbyes, 1);
+}
+
+/* How many of the process's threads run handlers or poll. */
+static int
+count_workers(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    struct dirent *entry;
+    int found = 0;
+
+    assert_non_null(tasks);
+    while ((entry = readdir(tasks)) != NULL) {
+        char path[300];
+        char name[32] = "";
+        FILE *comm;
+
+        snprintf(path, sizeof(path), "/proc/self/task/%s/comm", entry->d_name);
+        comm = fopen(path, "r");
+        if (comm != NULL) { /* else it has just ended */
+            found += fgets(name, sizeof(name), comm) != NULL && strcmp(name, "gp-worker\n") == 0;
+            fclose(comm);
+        }
+    }
+    closedir(tasks);
+    return found;
+}
+
+static void
+echo(fixture *self)
+{
+    gp_call *call = start(self, "/t/Echo", "x");
+
+    assert_int_equal(outcome(call), 0);
+    gp_call_unref(call);
+}
+
+static void
+servers_share_their_threads(void **state)
+{
+    enum { SERVERS = 20 };
+    static fixture all[SERVERS];
+
+    (void)state;
+    for (int i = 0; i < SERVERS; i++) {
+        fixture_start(&all[i], 4, 0);
+        echo(&all[i]);
+    }
+    for (int i = 0; i < SERVERS; i++) {
+        echo(&all[i]);
+    }
+    /* One handler at a time: who runs it, who polls, who stands by, and what else came up. */
+    assert_in_range(count_workers(), 1, SERVERS / 2);
+    for (int i = 0; i < SERVERS; i++) {
+        fixture_stop(&all[i]);
+    }
+}
+
+static void
+a_busy_server_holds_nobody_up(void **state)
+{
+    gp_call *blocked[3];
+    gp_call *queued;
+    fixture busy;
+    fixture other;
+
+    (void)state;
+    fixture_start(&busy, 3, 0);
+    fixture_start(&other, 1, 0);
+    for (int i = 0; i < 3; i++) {
+        blocked[i] = start(&busy, "/t/Block", "long");
+    }
+    wait_inside(&busy, 3);
+    queued = start(&busy, "/t/Echo", "");
+    for (int i = 0; i < 20; i++) {
+        echo(&other);
+    }
+    assert_int_equal(gp_call_wait(queued, 20 * GP__MS, NULL), GP_ETIMEOUT);
+    open_gate(&busy);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(outcome(blocked[i]), 0);
+        gp_call_unref(blocked[i]);
+    }
+    assert_int_equal(outcome(queued), 0);
+    gp_call_unref(queued);
+    fixture_stop(&other);
+    fixture_stop(&busy);
+}
+
+/* Answers with what the next server down the line answers. */
+typedef struct relay {
+    gp_server *server;
+    gp_channel *channel; /* to this one */
+    struct relay *next;  /* NULL: the last one answers itself */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool released;
+} relay;
+
+static int
+relay_begin(void *ctx, gp_server_call *call, void **data)
+{
+    (void)ctx;
+    (void)call;
+    (void)data;
+    return 1;
+}
+
+static int
+ask(relay *one)
+{
+    gp_call_options options = options_for("/t/Relay");
+    gp_call *call;
+    int code;
+
+    assert_int_equal(gp_call_start_unary(&call, one->channel, &options, text("x"), NULL), 0);
+    code = outcome(call);
+    gp_call_unref(call);
+    return code;
+}
+
+static void
+relay_run(void *ctx, gp_server_call *call, void *data)
+{
+    relay *self = ctx;
+    gp_message *message;
+
+    (void)data;
+    assert_int_equal(gp_server_call_receive(call, &message, NULL), 1);
+    gp_message_free(message);
+    gp_server_call_reply(call, text(""), self->next != NULL ? ask(self->next) : 0, text(""),
+                         no_metadata());
+}
+
+static void
+relay_release(void *ctx)
+{
+    relay *self = ctx;
+
+    pthread_mutex_lock(&self->lock);
+    self->released = true;
+    pthread_cond_broadcast(&self->changed);
+    pthread_mutex_unlock(&self->lock);
+}
+
+static void
+relay_open(relay *self, relay *next, int number)
+{
+    gp_server_options options = {
+        .handler = {.begin = relay_begin, .run = relay_run, .release = relay_release},
+        .handler_ctx = self,
+        .max_workers = 1,
+    };
+    char target[64];
+
+    *self = (relay){.next = next};
+    pthread_mutex_init(&self->lock, NULL);
+    gp__cond_init(&self->changed);
+    snprintf(target, sizeof(target), "unix:/tmp/gp-relay-%d-%d", (int)getpid(), number);
+    assert_int_equal(gp_server_new(&self->server, &options, NULL), 0);
+    assert_int_equal(gp_server_listen(self->server, target, NULL, NULL), 0);
+    assert_int_equal(gp_server_start(self->server, NULL), 0);
+    assert_int_equal(gp_channel_open(&self->channel, target, NULL, NULL), 0);
+}
+
+static void
+relay_close(relay *self)
+{
+    int64_t deadline = gp__deadline_in(20000);
+
+    gp_channel_close(self->channel);
+    gp_channel_unref(self->channel);
+    gp_server_release(self->server);
+    pthread_mutex_lock(&self->lock);
+    while (!self->released) {
+        assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
+    }
+    pthread_mutex_unlock(&self->lock);
+}
+
+static void *
+ask_many_times(void *arg)
+{
+    uintptr_t failures = 0;
+
+    for (int i = 0; i < 200; i++) {
+        failures += ask(arg) != 0;
+    }
+    return (void *)failures;
+}
+
+/* Each handler waits for the next server's, and is its server's only worker. */
+static void
+handlers_call_other_servers_of_the_process(void **state)
+{
+    enum { LINE = 5, CALLERS = 4 };
+    static relay line[LINE];
+    pthread_t threads[CALLERS];
+
+    (void)state;
+    for (int i = LINE - 1; i >= 0; i--) {
+        relay_open(&line[i], i + 1 < LINE ? &line[i + 1] : NULL, i);
+    }
+    for (int i = 0; i < CALLERS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, ask_many_times, &line[0]), 0);
+    }
+    for (int i = 0; i < CALLERS; i++) {
+        void *failures;
+
+        pthread_join(threads[i], &failures);
+        assert_null(failures);
+    }
+    for (int i = 0; i < LINE; i++) {
+        relay_close(&line[i]);
+    }
+}
+
+/* Once nobody waits for anything, and there is a server, new calls are somebody's at once. */
+static void
+a_server_is_served_when_callers_leave(void **state)
+{
+    fixture self;
+    gp_call *call;
+
+    (void)state;
+    fixture_start(&self, 2, 0);
+    for (int i = 0; i < 50; i++) {
+        echo(&self); /* this thread polls for itself, and leaves */
+        call = start(&self, "/t/Block", "");
+        wait_inside(&self, 1); /* without polling */
+        open_gate(&self);
+        assert_int_equal(outcome(call), 0);
+        gp_call_unref(call);
+        pthread_mutex_lock(&self.lock);
+        self.gate_open = false;
+        pthread_mutex_unlock(&self.lock);
+    }
+    fixture_stop(&self);
+}
+
+/* The last: there is no way back. What is left when nobody is there to free it stays. */
+static void
+the_threads_end(void **state)
+{
+    static fixture self;
+    gp_call *call;
+
+    (void)state;
+    fixture_start(&self, 2, 0);
+    call = start(&self, "/t/Block", "");
+    wait_inside(&self, 1);
+    assert_false(gp_grpc_shutdown(20)); /* one is in a handler */
+    open_gate(&self);
+    assert_true(gp_grpc_shutdown(20000));
+    assert_true(atomic_load(&goodbyes) > 0);
+    assert_int_equal(outcome(call), 0); /* whoever waits polls */
+    gp_call_unref(call);
+    assert_true(gp_grpc_shutdown(0));
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(servers_share_their_threads),
+        cmocka_unit_test(a_busy_server_holds_nobody_up),
+        cmocka_unit_test(handlers_call_other_servers_of_the_process),
+        cmocka_unit_test(a_server_is_served_when_callers_leave),
+        cmocka_unit_test(the_threads_end),
+    };
+
+    gp_server_on_thread_exit(say_goodbye);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
