@@ -1,7 +1,5 @@
 #include "rpc/crew.h"
 
-#include <grpc/grpc.h>
-
 #include "base/thread.h"
 #include "gp/grpc.h"
 #include "rpc/runtime.h"
@@ -473,29 +471,6 @@ run_thread(void *arg)
 
 /* ---- The end ---- */
 
-static void
-woken(gp__event *event, bool ok)
-{
-    (void)event;
-    (void)ok;
-}
-
-/* Make a thread that sits in the queue return from it: an empty batch completes at once. */
-static void
-wake_from_queue(void)
-{
-    static gp__event nothing = {woken};
-    grpc_call *call;
-    grpc_channel *nowhere = grpc_lame_client_channel_create("", GRPC_STATUS_UNAVAILABLE, "");
-
-    call = grpc_channel_create_call(nowhere, NULL, GRPC_PROPAGATE_DEFAULTS, crew.poller.queue,
-                                    grpc_slice_from_static_string("/"), NULL,
-                                    gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-    grpc_call_start_batch(call, NULL, 0, &nothing, NULL);
-    grpc_call_unref(call);
-    grpc_channel_destroy(nowhere);
-}
-
 bool
 gp_grpc_shutdown(int64_t timeout_ms)
 {
@@ -521,7 +496,7 @@ gp_grpc_shutdown(int64_t timeout_ms)
     if (gone) {
         return true;
     }
-    wake_from_queue();
+    gp__poller_kick(&crew.poller);
     pthread_mutex_lock(&crew.poller.lock);
     while (crew.threads > 0 && gp__now() < deadline) {
         gp__cond_wait_until(&crew.left, &crew.poller.lock, deadline);

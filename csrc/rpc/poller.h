@@ -107,6 +107,9 @@ void gp__poller_wake_standby(gp__poller *poller);
 /* With |lock| held: have the standby thread take the free seat at once. */
 void gp__poller_offer(gp__poller *poller);
 
+/* Have whoever sits in the seat look at his gate, which another thread has opened. Any thread. */
+void gp__poller_kick(gp__poller *poller);
+
 /* With |lock| held, after a turn: leave the seat to those who wait for what they need themselves. */
 void gp__poller_relieve(gp__poller *poller);
 

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "mux/mux.h"
+#include "rpc/crew.h"
 
 const char *
 gp__broker_other_side(const gp_broker *broker)
@@ -28,7 +29,7 @@ gp__broker_new(gp_tls *tls, gp_mux *mux)
 {
     gp_broker *broker = gp__calloc(1, sizeof(*broker));
 
-    if (broker == NULL || gp__cond_init(&broker->changed) < 0) {
+    if (broker == NULL || gp__crew_poller(&broker->poller, NULL) < 0) {
         gp__free(broker);
         return NULL;
     }
@@ -77,7 +78,6 @@ gp_broker_unref(gp_broker *broker)
     }
     gp_tls_unref(broker->tls);
     gp_mux_unref(broker->mux);
-    pthread_cond_destroy(&broker->changed);
     pthread_mutex_destroy(&broker->lock);
     gp__free(broker);
 }
@@ -133,6 +133,16 @@ gp__broker_set_gone(gp_broker *broker, const char *format, const char *what)
     }
 }
 
+/* This need not be the thread that polls, and one of them may poll. With the lock held. */
+static void
+call_all_diallers(gp_broker *broker)
+{
+    if (broker->diallers != NULL) {
+        gp__broker_call_diallers(broker, 0);
+        gp__poller_kick(broker->poller);
+    }
+}
+
 void
 gp_broker_close(gp_broker *broker, bool plugin_gone)
 {
@@ -153,7 +163,7 @@ gp_broker_close(gp_broker *broker, bool plugin_gone)
         broker->sockets = NULL;
         broker->sockets_count = 0;
     }
-    pthread_cond_broadcast(&broker->changed);
+    call_all_diallers(broker);
     pthread_mutex_unlock(&broker->lock);
     gp__broker_drop_sockets(sockets, true);
     if (broker->call != NULL) {
@@ -168,7 +178,7 @@ gp__broker_tell_gone(gp_broker *broker)
 
     pthread_mutex_lock(&broker->lock);
     then = broker->closed ? NULL : broker->on_gone;
-    pthread_cond_broadcast(&broker->changed);
+    call_all_diallers(broker);
     pthread_mutex_unlock(&broker->lock);
     if (then != NULL) {
         then(broker->gone_ctx);

@@ -64,7 +64,6 @@ gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_mux *mux,
     if (process != NULL && gp__process_runner(process) != NULL) {
         broker->elsewhere = gp__process_ref(process);
     }
-    broker->poller = gp__channel_poller(channel);
     gp_broker_ref(broker); /* the stream's */
     if (gp_call_receive_then(broker->call, &message, host_received, broker) == 1) {
         host_received(broker, message);

@@ -107,7 +107,7 @@ gp__broker_take_place(gp_broker *broker, const Plugin__ConnInfo *info)
     one->next = broker->places;
     broker->places = one;
     broker->places_count++;
-    pthread_cond_broadcast(&broker->changed);
+    gp__broker_call_diallers(broker, one->id);
     pthread_mutex_unlock(&broker->lock);
 }
 
@@ -129,20 +129,47 @@ claim(gp_broker *broker, uint32_t id, gp__listener *out)
     return false;
 }
 
+void
+gp__broker_call_diallers(gp_broker *broker, uint32_t id)
+{
+    for (gp__dialler *one = broker->diallers; one != NULL; one = one->next) {
+        if (id == 0 || one->id == id) {
+            gp__gate_open(broker->poller, &one->called);
+        }
+    }
+}
+
+/* Wait as |me|, polling: what is waited for is about to come in. With the lock held, but not meanwhile. */
+static int
+wait_called(gp_broker *broker, gp__dialler *me, int64_t deadline, const gp_interrupt *interrupt)
+{
+    gp__dialler **at;
+    int rc;
+
+    gp__gate_close(&me->called);
+    me->next = broker->diallers;
+    broker->diallers = me;
+    pthread_mutex_unlock(&broker->lock);
+    rc = gp__poller_wait(broker->poller, &me->called, deadline, interrupt);
+    pthread_mutex_lock(&broker->lock);
+    for (at = &broker->diallers; *at != me; at = &(*at)->next) {
+    }
+    *at = me->next;
+    return rc;
+}
+
 int
 gp__broker_find(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interrupt *interrupt,
                 gp__listener *out, gp_error *err)
 {
     int64_t deadline = gp__deadline_in(timeout_ms);
+    gp__dialler me = {.id = id};
     bool found;
     int rc = 0;
 
-    if (broker->poller != NULL) {
-        gp__poller_urgent_add(broker->poller);
-    }
     pthread_mutex_lock(&broker->lock);
     while (!(found = claim(broker, id, out)) && rc == 0 && broker->gone[0] == '\0') {
-        rc = gp__cond_wait_interruptible(&broker->changed, &broker->lock, deadline, interrupt);
+        rc = wait_called(broker, &me, deadline, interrupt);
     }
     if (found) {
         rc = 0;
@@ -160,9 +187,6 @@ gp__broker_find(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_int
                          (unsigned)id, gp__broker_other_side(broker), (double)timeout_ms / 1000);
     }
     pthread_mutex_unlock(&broker->lock);
-    if (broker->poller != NULL) {
-        gp__poller_urgent_drop(broker->poller);
-    }
     return rc;
 }
 

@@ -8,7 +8,7 @@
  *   broker_places.c  what the other side has announced, until it is asked for
  *   broker_dial.c    connections to there
  *
- * Threads: any, but for what a function says. The broker's lock is a leaf, but for those of allocators.
+ * Threads: any, but for what a function says. The broker's lock comes before the poller's alone.
  */
 #ifndef GP_SERVICES_BROKER_STATE_H
 #define GP_SERVICES_BROKER_STATE_H
@@ -37,6 +37,13 @@ typedef struct gp__place {
     gp__listener where; /* owned */
     int64_t expires;
 } gp__place;
+
+/* A thread that waits for such an announcement. */
+typedef struct gp__dialler {
+    struct gp__dialler *next;
+    uint32_t id;
+    gp__gate called; /* open when it is there, or never will be */
+} gp__dialler;
 
 /* Something to tell the other side, packed. */
 typedef struct gp__note {
@@ -69,10 +76,10 @@ struct gp_broker {
     gp_call *call; /* shared: ref; of a host */
     gp__process
         *elsewhere;     /* shared: ref; of a host whose plugin a runner has launched, else NULL */
-    gp__poller *poller; /* borrowed: lives as long as the process; of a host */
+    gp__poller *poller; /* borrowed: lives as long as the process */
 
-    pthread_mutex_t lock; /* guards what follows; nothing is called with it held */
-    pthread_cond_t changed;
+    pthread_mutex_t lock;   /* guards what follows; nothing but the poller is called with it held */
+    gp__dialler *diallers;  /* each lives on its own stack */
     gp_server_call *stream; /* shared: ref; of a plugin, NULL while there is none */
     gp__place *places;      /* owned, newest first */
     size_t places_count;
@@ -101,6 +108,9 @@ const char *gp__broker_other_side(const gp_broker *broker);
 
 /* With the lock held: nothing will come any more, for the first reason that is given. */
 void gp__broker_set_gone(gp_broker *broker, const char *format, const char *what);
+
+/* Wake the diallers of |id|, or with 0 all. With the lock held. */
+void gp__broker_call_diallers(gp_broker *broker, uint32_t id);
 
 /* Tell those who wait, and who asked to be told. Without the lock. */
 void gp__broker_tell_gone(gp_broker *broker);
