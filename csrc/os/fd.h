@@ -30,6 +30,13 @@ void gp__fd_close(int *fd);
 /* read(), whatever signals arrive. May be called from signal handlers. */
 ssize_t gp__fd_read(int fd, void *bytes, size_t size);
 
+/* What poll() looks for to notice that the other end will send no more; elsewhere than on Linux, that it is closed. */
+#if defined(POLLRDHUP)
+#define GP__POLLHUP POLLRDHUP
+#else
+#define GP__POLLHUP 0
+#endif
+
 /*
  * poll() until |deadline|, whatever signals arrive.
  *

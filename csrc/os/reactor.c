@@ -9,7 +9,8 @@
 enum { MOST_READY = 64 };
 
 _Static_assert((int)GP__WATCH_READ == (int)GP__SELECT_READ &&
-                   (int)GP__WATCH_WRITE == (int)GP__SELECT_WRITE,
+                   (int)GP__WATCH_WRITE == (int)GP__SELECT_WRITE &&
+                   (int)GP__WATCH_HANGUP == (int)GP__SELECT_HANGUP,
                "watches pass their events on as they are");
 
 struct gp__watch {

@@ -14,7 +14,8 @@ typedef struct gp__selector gp__selector;
 int gp__selector_new(gp__selector **out, gp_error *err);
 void gp__selector_free(gp__selector *selector);
 
-enum { GP__SELECT_READ = 1, GP__SELECT_WRITE = 2 };
+/* A hang-up is reported whatever is looked for; alone, it is no data that comes before it. */
+enum { GP__SELECT_READ = 1, GP__SELECT_WRITE = 2, GP__SELECT_HANGUP = 4 };
 
 /* Wait for |fd| too; |data| comes back when it is ready for |events|. Returns 0 or a GP_E* code. */
 int gp__selector_add(gp__selector *selector, int fd, unsigned events, void *data, gp_error *err);

@@ -57,7 +57,8 @@ make_event(unsigned events, void *data)
 {
     return (struct epoll_event){
         .events = (events & GP__SELECT_READ ? (unsigned)EPOLLIN : 0) |
-                  (events & GP__SELECT_WRITE ? (unsigned)EPOLLOUT : 0),
+                  (events & GP__SELECT_WRITE ? (unsigned)EPOLLOUT : 0) |
+                  (events & GP__SELECT_HANGUP ? (unsigned)EPOLLRDHUP : 0),
         .data.ptr = data,
     };
 }

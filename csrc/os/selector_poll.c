@@ -97,7 +97,8 @@ static short
 poll_events(unsigned events)
 {
     return (short)((events & GP__SELECT_READ ? POLLIN : 0) |
-                   (events & GP__SELECT_WRITE ? POLLOUT : 0));
+                   (events & GP__SELECT_WRITE ? POLLOUT : 0) |
+                   (events & GP__SELECT_HANGUP ? GP__POLLHUP : 0));
 }
 
 int

@@ -16,6 +16,9 @@
 #include "base/thread.h"
 #include "os/fd.h"
 
+/* How long until another try, where a listener's queue is full. */
+static const int64_t full_ns = 5 * GP__MS;
+
 static int
 unreachable(gp_error *err, const char *network, const char *address, const char *why)
 {
@@ -37,13 +40,16 @@ unreachable_errno(gp_error *err, const char *network, const char *address, int e
 static int
 open_socket(int family)
 {
+#if defined(__linux__) && !defined(GP_PORTABLE)
+    return socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+#else
     int fd = socket(family, SOCK_STREAM, 0);
 
     if (fd >= 0) {
-        fcntl(fd, F_SETFD, FD_CLOEXEC);
-        gp__fd_set_nonblocking(fd);
+        gp__fd_prepare(fd);
     }
     return fd;
+#endif
 }
 
 /* Wait for a connection under way. Returns 0, GP_ETIMEOUT, GP_EUSER, or errno as a positive number. */
@@ -99,8 +105,7 @@ try_connect(int *out, const struct sockaddr *to, socklen_t size, int64_t deadlin
         gp__fd_close(&fd);
     }
     *out = fd;
-    /* A listener whose backlog is full is a listener. */
-    return rc == EAGAIN ? 0 : rc;
+    return rc;
 }
 
 static int
@@ -145,26 +150,72 @@ resolve(struct addrinfo **out, const char *address)
     return rc;
 }
 
+/* Returns as await_connection; or GP_EINVAL with |*unknown|, why the address means nothing. */
+static int
+try_address(int *out, const char *network, const char *address, int64_t deadline,
+            const gp_interrupt *interrupt, const char **unknown)
+{
+    struct addrinfo *found = NULL;
+    int rc = ECONNREFUSED;
+    int failed;
+
+    *out = -1;
+    if (strcmp(network, "unix") == 0) {
+        return connect_unix(out, address, deadline, interrupt);
+    }
+    if ((failed = resolve(&found, address)) != 0) {
+        *unknown = gai_strerror(failed);
+        return GP_EINVAL;
+    }
+    for (const struct addrinfo *at = found; at != NULL && rc > 0; at = at->ai_next) {
+        rc = try_connect(out, at->ai_addr, at->ai_addrlen, deadline, interrupt);
+    }
+    freeaddrinfo(found);
+    return rc;
+}
+
+int
+gp__socket_reach(int *out, const char *network, const char *address, int64_t deadline,
+                 const gp_interrupt *interrupt, gp_error *why)
+{
+    const char *unknown = "";
+    int rc;
+
+    while ((rc = try_address(out, network, address, deadline, interrupt, &unknown)) == EAGAIN) {
+        /* Its queue is full, and nothing tells when it is not. */
+        int64_t soon = gp__now() + full_ns;
+
+        if (soon > deadline) {
+            rc = GP_ETIMEOUT;
+            break;
+        }
+        gp__fd_poll(NULL, 0, soon);
+        if ((rc = gp__interrupted(interrupt)) < 0) {
+            break;
+        }
+    }
+    if (rc > 0) {
+        return gp_error_set_errno(why, rc, "cannot connect to %s", address);
+    }
+    return rc == 0 ? 0
+                   : gp_error_set(why, rc, "cannot connect to %s: %s", address,
+                                  rc == GP_EINVAL     ? unknown
+                                  : rc == GP_ETIMEOUT ? "timed out"
+                                                      : "interrupted");
+}
+
 int
 gp__socket_connect(int *out, const char *network, const char *address, int64_t deadline,
                    const gp_interrupt *interrupt, gp_error *err)
 {
-    struct addrinfo *found = NULL;
-    int rc = ECONNREFUSED;
+    const char *unknown = "";
+    int rc = try_address(out, network, address, deadline, interrupt, &unknown);
 
-    *out = -1;
-    if (strcmp(network, "unix") == 0) {
-        rc = connect_unix(out, address, deadline, interrupt);
-    } else {
-        int failed = resolve(&found, address);
-
-        if (failed != 0) {
-            return unreachable(err, network, address, gai_strerror(failed));
-        }
-        for (const struct addrinfo *at = found; at != NULL && rc > 0; at = at->ai_next) {
-            rc = try_connect(out, at->ai_addr, at->ai_addrlen, deadline, interrupt);
-        }
-        freeaddrinfo(found);
+    if (rc == GP_EINVAL) {
+        return unreachable(err, network, address, unknown);
+    }
+    if (rc == EAGAIN) {
+        return 0; /* a listener whose queue is full is a listener */
     }
     if (rc > 0) {
         return unreachable_errno(err, network, address, rc);

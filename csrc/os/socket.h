@@ -21,6 +21,14 @@ int gp__socket_connect(int *out, const char *network, const char *address, int64
                        const gp_interrupt *interrupt, gp_error *err);
 
 /*
+ * Connect to where somebody is known to listen: as gp__socket_connect(), but a full queue is waited for.
+ *
+ * Returns: 0, GP_EOS, GP_EINVAL (the address means nothing), GP_ETIMEOUT or GP_EUSER.
+ */
+int gp__socket_reach(int *out, const char *network, const char *address, int64_t deadline,
+                     const gp_interrupt *interrupt, gp_error *why);
+
+/*
  * Connect and hang up: does anybody listen there? |*listener| (may be NULL) becomes the pid of the
  * process that made a unix socket listen, 0 where nobody can tell.
  *

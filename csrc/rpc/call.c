@@ -2,6 +2,7 @@
 
 #include <grpc/slice.h>
 #include <grpc/support/alloc.h>
+#include <grpc/support/string_util.h>
 #include <stddef.h>
 
 #include "base/alloc.h"
@@ -359,7 +360,9 @@ gp_call_time_remaining(const gp_call *call)
 char *
 gp_call_peer(gp_call *call)
 {
-    return grpc_call_get_peer(call->call);
+    const char *known = gp__channel_peer(call->channel);
+
+    return known != NULL ? gpr_strdup(known) : grpc_call_get_peer(call->call);
 }
 
 void

@@ -6,14 +6,17 @@
 #include "base/alloc.h"
 #include "base/text.h"
 #include "base/thread.h"
+#include "os/fd.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
 #include "rpc/crew.h"
+#include "rpc/direct.h"
 
 /* The connection below one or more channels. */
 typedef struct connection {
     atomic_int refs;
     grpc_channel *channel; /* owned */
+    gp__direct *direct;    /* owned: it is over a socket of ours; NULL: gRPC connects it */
     gp__poller *poller;    /* borrowed: lives as long as the process */
     gp_mux *mux;           /* shared: ref; NULL: a connection of its own */
     bool secure;
@@ -63,11 +66,9 @@ make_grpc_channel(const char *target, const gp_channel_credentials *given,
 }
 
 static int
-connect_to(connection **out, const char *target, const gp_channel_options *options, gp_error *err)
+make_connection(connection **out, gp_error *err)
 {
     connection *made = gp__calloc(1, sizeof(*made));
-    size_t own_count = options->general ? 0 : OWN_ARGS;
-    grpc_channel_args args;
     int rc;
 
     if (made == NULL || pthread_mutex_init(&made->lock, NULL) != 0) {
@@ -77,35 +78,78 @@ connect_to(connection **out, const char *target, const gp_channel_options *optio
     atomic_init(&made->refs, 1);
     /* Even while nobody calls, somebody must notice what comes in: a GOAWAY, the end. */
     if ((rc = gp__crew_poller(&made->poller, err)) < 0 || (rc = gp__crew_start(false, err)) < 0) {
-        goto fail;
+        pthread_mutex_destroy(&made->lock);
+        gp__free(made);
+        return rc;
     }
-    args.num_args = own_count + options->args_count;
-    args.args = gp__make_args(own_args, own_count, options->args, options->args_count);
-    if (args.args == NULL) {
-        rc = gp_error_set(err, GP_ENOMEM, "channel arguments");
-        goto fail;
-    }
-    made->channel = make_grpc_channel(target, options->credentials, &args);
-    made->secure = options->credentials != NULL;
-    gp__free(args.args);
     *out = made;
     return 0;
-
-fail:
-    pthread_mutex_destroy(&made->lock);
-    gp__free(made);
-    return rc;
 }
 
 static void
 connection_unref(connection *shared)
 {
     if (atomic_fetch_sub(&shared->refs, 1) == 1) {
-        grpc_channel_destroy(shared->channel);
+        gp__direct_free(shared->direct);
+        if (shared->channel != NULL) {
+            grpc_channel_destroy(shared->channel);
+        }
         gp_mux_unref(shared->mux);
         pthread_mutex_destroy(&shared->lock);
         gp__free(shared);
     }
+}
+
+static int
+connect_to(connection **out, const char *target, const gp_channel_options *options, gp_error *err)
+{
+    size_t own_count = options->general ? 0 : OWN_ARGS;
+    grpc_channel_args args = {own_count + options->args_count, NULL};
+    connection *made;
+    int rc = make_connection(&made, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    args.args = gp__make_args(own_args, own_count, options->args, options->args_count);
+    if (args.args == NULL) {
+        connection_unref(made);
+        return gp_error_set(err, GP_ENOMEM, "channel arguments");
+    }
+    made->channel = make_grpc_channel(target, options->credentials, &args);
+    made->secure = options->credentials != NULL;
+    gp__free(args.args);
+    *out = made;
+    return 0;
+}
+
+/* Takes |fd| over, also on failure. */
+static int
+connect_over(connection **out, int fd, const char *name, const char *authority, gp_error *err)
+{
+    const gp_channel_arg host = {.key = "grpc.default_authority", .string = authority};
+    grpc_channel_args args = {OWN_ARGS + 1, NULL};
+    connection *made = NULL;
+    int rc = make_connection(&made, err);
+
+    if (rc < 0) {
+        gp__fd_close(&fd);
+        return rc;
+    }
+    args.args = gp__make_args(own_args, OWN_ARGS, &host, 1);
+    if (args.args == NULL) {
+        gp__fd_close(&fd);
+        rc = gp_error_set(err, GP_ENOMEM, "channel arguments");
+    } else {
+        rc = gp__direct_open(&made->direct, &made->channel, fd, name, &args, err);
+    }
+    gp__free(args.args);
+    if (rc < 0) {
+        connection_unref(made);
+        return rc;
+    }
+    *out = made;
+    return 0;
 }
 
 /* Takes the reference to |shared| over, also on failure. */
@@ -146,6 +190,21 @@ gp_channel_open(gp_channel **out, const char *target, const gp_channel_options *
 }
 
 int
+gp__channel_open_over(gp_channel **out, int fd, const char *name, const char *authority,
+                      gp_error *err)
+{
+    connection *made = NULL;
+    int rc;
+
+    if (gp_runtime_init() < 0) {
+        gp__fd_close(&fd);
+        return gp_error_set(err, GP_EOS, "cannot install the fork guard");
+    }
+    rc = connect_over(&made, fd, name, authority, err);
+    return rc < 0 ? rc : make_view(out, made, err);
+}
+
+int
 gp_channel_open_tls(gp_channel **out, const char *target, const gp_tls *tls, gp_error *err)
 {
     gp_channel_arg name = {.key = "grpc.ssl_target_name_override"};
@@ -166,6 +225,14 @@ gp_channel_open_tls(gp_channel **out, const char *target, const gp_tls *tls, gp_
     return rc;
 }
 
+const char *
+gp__channel_peer(const gp_channel *channel)
+{
+    const gp__direct *direct = channel->connection->direct;
+
+    return direct != NULL ? gp__direct_name(direct) : NULL;
+}
+
 void
 gp__channel_explain(gp_channel *channel, gp_mux *mux)
 {
@@ -175,11 +242,18 @@ gp__channel_explain(gp_channel *channel, gp_mux *mux)
 void
 gp__channel_add_reason(const gp_channel *channel, grpc_slice *details)
 {
-    gp_mux *mux = channel->connection->mux;
+    const connection *shared = channel->connection;
     gp_error why = GP_ERROR_INIT;
     char *text;
 
-    if (mux == NULL || gp_mux_why(mux, &why) == 0) {
+    if (shared->mux != NULL) {
+        gp_mux_why(shared->mux, &why);
+    }
+    if (why.code == 0 && shared->direct != NULL && gp__direct_over(shared->direct)) {
+        gp_error_set(&why, GP_ECLOSED, "the connection to %s has ended, and is not made again",
+                     gp__direct_name(shared->direct));
+    }
+    if (why.code == 0) {
         return;
     }
     text = gp__format("%.*s: %s", (int)GRPC_SLICE_LENGTH(*details),
@@ -306,6 +380,12 @@ gp__channel_leave(gp_channel *channel, gp__call_link *link)
     pthread_mutex_unlock(&channel->lock);
 }
 
+static int
+direct_state(const gp__direct *direct)
+{
+    return gp__direct_over(direct) ? GP_SHUTDOWN : GP_READY;
+}
+
 int
 gp_channel_state(gp_channel *channel, bool connect)
 {
@@ -319,6 +399,9 @@ gp_channel_state(gp_channel *channel, bool connect)
     pthread_mutex_unlock(&channel->lock);
     if (closed) {
         return GP_SHUTDOWN;
+    }
+    if (channel->connection->direct != NULL) {
+        return direct_state(channel->connection->direct);
     }
     return (int)grpc_channel_check_connectivity_state(gp__channel_grpc(channel), connect);
 }
@@ -362,6 +445,10 @@ gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
 
     if (state != last || state == GP_SHUTDOWN) {
         return state;
+    }
+    if (channel->connection->direct != NULL) {
+        rc = gp__direct_wait(channel->connection->direct, deadline, interrupt);
+        return rc < 0 ? rc : GP_SHUTDOWN;
     }
     watched = gp__calloc(1, sizeof(*watched));
     if (watched == NULL) {
@@ -407,14 +494,28 @@ notice_complete(gp__event *event, bool ok)
     gp__free(notified);
 }
 
+static int
+watch_direct(gp__direct *direct, int last, int64_t timeout_ms, void (*then)(void *ctx), void *ctx)
+{
+    if (direct_state(direct) != last) {
+        then(ctx);
+        return 0;
+    }
+    return gp__direct_then(direct, last == GP_READY, timeout_ms, then, ctx);
+}
+
 int
 gp_channel_watch_state(gp_channel *channel, int last, int64_t timeout_ms, void (*then)(void *ctx),
                        void *ctx)
 {
+    gp__direct *direct = channel->connection->direct;
     notice *notified;
 
     if (gp_runtime_forked()) {
         return GP_EFORKED;
+    }
+    if (direct != NULL) {
+        return watch_direct(direct, last, timeout_ms, then, ctx);
     }
     notified = gp__calloc(1, sizeof(*notified));
     if (notified == NULL) {

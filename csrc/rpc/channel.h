@@ -17,6 +17,16 @@ typedef struct gp__call_link {
 } gp__call_link;
 
 /*
+ * A channel over |fd|, a connected, non-blocking socket without TLS, which is the channel's, also when this
+ * fails. It is ready at once, and at the end of the connection shut down for good: calls end with UNAVAILABLE
+ * then. |name| is what it is connected to, for people; |authority| goes to the other side.
+ *
+ * Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
+ */
+int gp__channel_open_over(gp_channel **out, int fd, const char *name, const char *authority,
+                          gp_error *err);
+
+/*
  * The connection is a stream of |mux|, of which a reference is taken: calls that fail when that ends say why.
  * Before the first call.
  */
@@ -24,6 +34,9 @@ void gp__channel_explain(gp_channel *channel, gp_mux *mux);
 
 /* Add that reason to |details|, the ones of a call that failed for want of a connection. */
 void gp__channel_add_reason(const gp_channel *channel, grpc_slice *details);
+
+/* What its calls say that they are connected to; NULL: gRPC knows. */
+const char *gp__channel_peer(const gp_channel *channel);
 
 grpc_channel *gp__channel_grpc(const gp_channel *channel);
 gp__poller *gp__channel_poller(const gp_channel *channel);

@@ -50,26 +50,31 @@ gp__translate(const gp__process *process, bool to_host, uint32_t id, const char 
 }
 
 int
-gp__dial_target(const gp__process *process, uint32_t id, const char *network, const char *address,
-                char **out, gp_error *err)
+gp__dial_place(const gp__process *process, uint32_t id, const char **network, const char **address,
+               gp_runner_address *translated, gp_error *err)
 {
-    gp_runner_address translated;
     int rc;
 
-    if (!is_network(network)) {
+    if (!is_network(*network)) {
         return gp_error_set(
             err, GP_EBROKER,
             "connection %u is announced at %s of network \"%s\"; expected unix or tcp",
-            (unsigned)id, address, network);
+            (unsigned)id, *address, *network);
     }
     if (process != NULL) {
-        rc = gp__translate(process, true, id, network, address, &translated, err);
+        rc = gp__translate(process, true, id, *network, *address, translated, err);
         if (rc < 0) {
             return rc;
         }
-        network = translated.network;
-        address = translated.address;
+        *network = translated->network;
+        *address = translated->address;
     }
+    return 0;
+}
+
+int
+gp__dial_target(uint32_t id, const char *network, const char *address, char **out, gp_error *err)
+{
     if (strcmp(network, "unix") == 0) {
         *out = gp__format("%s:%s", address[0] == '@' ? "unix-abstract" : "unix",
                           address + (address[0] == '@' ? 1 : 0));

@@ -22,10 +22,14 @@ int gp__translate(const gp__process *process, bool to_host, uint32_t id, const c
                   const char *address, gp_runner_address *out, gp_error *err);
 
 /*
- * What gRPC is to dial for connection |id|, announced at |address|, which the runner of |process|, if
- * there is one, translates. |*out| is the caller's to free. Returns: as gp__translate(), or GP_ENOMEM.
+ * Where connection |id| is, announced at |*address|: the runner of |process|, if there is one, translates it
+ * into |translated|, where |*network| and |*address| point then. Returns: as gp__translate().
  */
-int gp__dial_target(const gp__process *process, uint32_t id, const char *network,
-                    const char *address, char **out, gp_error *err);
+int gp__dial_place(const gp__process *process, uint32_t id, const char **network,
+                   const char **address, gp_runner_address *translated, gp_error *err);
+
+/* How gRPC calls that place. |*out| is the caller's to free. Returns: 0 or GP_ENOMEM. */
+int gp__dial_target(uint32_t id, const char *network, const char *address, char **out,
+                    gp_error *err);
 
 #endif

@@ -15,7 +15,7 @@ expect_target(const char *network, const char *address, const char *target)
 {
     char *out = NULL;
 
-    assert_int_equal(gp__dial_target(NULL, 7, network, address, &out, NULL), 0);
+    assert_int_equal(gp__dial_target(7, network, address, &out, NULL), 0);
     assert_string_equal(out, target);
     gp__free(out);
 }
@@ -23,18 +23,23 @@ expect_target(const char *network, const char *address, const char *target)
 static void
 targets(void **state)
 {
+    const char *network = "smoke";
+    const char *address = "hill 3";
+    gp_runner_address translated;
     gp_error err = GP_ERROR_INIT;
-    char *out = NULL;
 
     (void)state;
     expect_target("unix", "/tmp/x", "unix:/tmp/x");
     expect_target("unix", "@x", "unix-abstract:x");
     expect_target("tcp", "127.0.0.1:80", "127.0.0.1:80");
-    assert_int_equal(gp__dial_target(NULL, 7, "smoke", "hill 3", &out, &err), GP_EBROKER);
+    assert_int_equal(gp__dial_place(NULL, 7, &network, &address, &translated, &err), GP_EBROKER);
     assert_string_equal(gp_error_message(&err), "connection 7 is announced at hill 3 of network "
                                                 "\"smoke\"; expected unix or tcp");
-    assert_null(out);
     gp_error_release(&err);
+    network = "tcp";
+    assert_int_equal(gp__dial_place(NULL, 7, &network, &address, &translated, &err), 0);
+    assert_string_equal(network, "tcp");
+    assert_string_equal(address, "hill 3");
 }
 
 /* ---- With one ---- */
@@ -78,13 +83,15 @@ static void
 what_the_runner_says(void **state)
 {
     elsewhere it;
-    char *target = NULL;
+    gp_runner_address translated;
+    const char *network = "unix";
+    const char *address = "/there";
 
     (void)state;
     elsewhere_begin(&it, to_host, to_plugin);
-    assert_int_equal(gp__dial_target(it.process, 7, "unix", "/there", &target, NULL), 0);
-    assert_string_equal(target, "unix:/host");
-    gp__free(target);
+    assert_int_equal(gp__dial_place(it.process, 7, &network, &address, &translated, NULL), 0);
+    assert_string_equal(network, "unix");
+    assert_string_equal(address, "/host");
     it.answer = GP_EUSER;
     expect_failure(&it, true, "unix", GP_EBROKER,
                    "connection 7 is at /there, which cannot be put into the host's terms: nobody "
@@ -113,12 +120,18 @@ memory_runs_out(void **state)
         for (int i = 0; i < 3; i++) {
             for (long failing = 0;; failing++) {
                 gp_error err = GP_ERROR_INIT;
+                gp_runner_address translated;
+                const char *network = networks[i];
+                const char *address = "/there";
                 char *target = NULL;
                 int rc;
 
                 alloc_begin(failing);
-                rc = gp__dial_target(i < 2 ? it.process : NULL, 7, networks[i], "/there", &target,
-                                     &err);
+                rc = gp__dial_place(i < 2 ? it.process : NULL, 7, &network, &address, &translated,
+                                    &err);
+                if (rc == 0) {
+                    rc = gp__dial_target(7, network, address, &target, &err);
+                }
                 assert_true(rc == 0 || rc == GP_ENOMEM || rc == GP_EBROKER);
                 assert_int_equal(rc == 0, target != NULL);
                 gp_error_release(&err);

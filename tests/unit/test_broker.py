@@ -6,6 +6,7 @@ import asyncio
 import gc
 import io
 import os
+import queue
 import signal
 import sys
 import threading
@@ -321,6 +322,72 @@ def test_in_a_forked_child(launch: Any) -> None:
     assert os.read(reader, 100) == b"refused"
     os.close(reader)
     os.close(writer)
+
+
+# ---- The state of dialled channels ---------------------------------------------------------------
+
+
+without_tls = pytest.mark.parametrize("how", [{}], ids=["plain"])
+
+
+@without_tls
+def test_a_channel_is_ready_until_the_other_side_stops(launch: Any, how: Any) -> None:
+    grpc = pytest.importorskip("grpc")
+    broker, test = launch(**how).dispense("test")
+    number = test.Serve(b"")
+    seen: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with broker.dial(int(number)) as channel:
+        channel.subscribe(seen.put)
+        assert seen.get(timeout=TIMEOUT) is grpc.ChannelConnectivity.READY
+        grpc.channel_ready_future(channel).result(TIMEOUT)
+        stub = Test(channel)
+        assert stub.Echo(b"x", timeout=TIMEOUT, wait_for_ready=True) == b"plugin: x"
+        test.Stop(number)
+        assert seen.get(timeout=TIMEOUT) is grpc.ChannelConnectivity.SHUTDOWN
+        for wait_for_ready in (False, True):
+            with pytest.raises(RpcError, match="has ended, and is not made again") as caught:
+                stub.Echo(b"x", wait_for_ready=wait_for_ready)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@without_tls
+def test_asyncio_is_told_that_the_other_side_stops(how: Any) -> None:
+    grpc = pytest.importorskip("grpc")
+    ready, shutdown = grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.SHUTDOWN
+
+    async def main() -> None:
+        async with aio.Client(PLUGIN, handshake_config=HANDSHAKE, plugins=PLUGINS, **how) as client:
+            broker, test = await client.dispense("test")
+            number = await test.Serve(b"")
+            channel = await broker.dial(int(number))
+            await channel.channel_ready()
+            call = Test(channel).Echo(b"x")
+            await call.wait_for_connection()
+            assert await call == b"plugin: x"
+            assert channel.get_state() is ready
+            told = asyncio.ensure_future(channel.wait_for_state_change(ready))
+            await test.Stop(number)
+            await asyncio.wait_for(told, TIMEOUT)
+            assert channel.get_state(True) is shutdown
+            with pytest.raises(ClosedError):
+                await channel.channel_ready()
+            with pytest.raises(RpcError, match="has ended, and is not made again"):
+                await Test(channel).Echo(b"x")
+            await channel.close()
+
+    asyncio.run(main())
+
+
+def test_what_is_gone_cannot_be_dialled(launch: Any) -> None:
+    broker, test = launch().dispense("test")
+    number = test.Serve(b"")
+    test.Stop(number)
+    with pytest.raises(
+        BrokerError,
+        match=rf"connection {int(number)}, which the plugin has announced, cannot be dialled: "
+        "cannot connect to /.*: No such file or directory",
+    ):
+        broker.dial(int(number))
 
 
 # ---- Files ---------------------------------------------------------------------------------------

@@ -79,10 +79,10 @@ int gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
                           const gp_interrupt *interrupt);
 
 /*
- * Have |then| called once, on the polling thread, when the state is or may be another than |last|: at
- * a change, when the connection goes, or after |timeout_ms|. It must not block.
+ * Have |then| called once, on a thread of the library's or on this one, when the state is or may be another
+ * than |last|: at a change, when the connection goes, or after |timeout_ms|. It must not block.
  *
- * Returns: 0, GP_ENOMEM or GP_EFORKED.
+ * Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
  */
 int gp_channel_watch_state(gp_channel *channel, int last, int64_t timeout_ms,
                            void (*then)(void *ctx), void *ctx);

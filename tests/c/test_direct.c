@@ -1,0 +1,505 @@
+/*
+ * Channels over sockets that are connected already, and how those come about.
+ */
+#include "rpc_fixture.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/alloc.h"
+#include "os/fd.h"
+#include "os/reactor.h"
+#include "os/socket.h"
+#include "rpc/channel.h"
+#include "told.h"
+
+static int
+connect_to_fixture(const fixture *it)
+{
+    int fd = -1;
+
+    assert_int_equal(gp__socket_reach(&fd, "unix", it->target + 5, patience(), NULL, NULL), 0);
+    return fd;
+}
+
+static gp_channel *
+open_over(const fixture *it)
+{
+    gp_channel *channel = NULL;
+
+    assert_int_equal(
+        gp__channel_open_over(&channel, connect_to_fixture(it), it->target, "localhost", NULL), 0);
+    return channel;
+}
+
+static void
+drop(gp_channel *channel)
+{
+    gp_channel_close(channel);
+    gp_channel_unref(channel);
+}
+
+/* A channel whose other end is not gRPC, but ours. */
+static gp_channel *
+open_pair(int *other)
+{
+    gp_channel *channel = NULL;
+    int ends[2];
+
+    assert_int_equal(gp__fd_socketpair(ends, NULL), 0);
+    assert_int_equal(gp__channel_open_over(&channel, ends[0], "nobody", "localhost", NULL), 0);
+    *other = ends[1];
+    return channel;
+}
+
+static gp_call *
+start_on(gp_channel *channel, const char *method)
+{
+    gp_call_options options = options_for(method);
+    gp_call *call = NULL;
+
+    assert_int_equal(gp_call_start_unary(&call, channel, &options, text("hello"), NULL), 0);
+    return call;
+}
+
+static int
+outcome_on(gp_channel *channel, const char *method)
+{
+    gp_call *call = start_on(channel, method);
+    int code = outcome(call);
+
+    gp_call_unref(call);
+    return code;
+}
+
+/* ---- Calls ---- */
+
+static void
+calls_go_through(void **state)
+{
+    fixture it;
+    gp_channel *channel;
+    gp_channel *view;
+    gp_call *call;
+    char *peer;
+
+    (void)state;
+    fixture_start(&it, 2, 0);
+    channel = open_over(&it);
+    assert_int_equal(gp_channel_state(channel, false), GP_READY);
+    assert_false(gp_channel_secure(channel));
+    for (int i = 0; i < 10; i++) {
+        call = start_on(channel, "/t/Echo");
+        assert_int_equal(outcome(call), 0);
+        assert_reply(call, "hello");
+        peer = gp_call_peer(call);
+        assert_string_equal(peer, it.target);
+        gp_call_free_peer(peer);
+        gp_call_unref(call);
+    }
+    assert_int_equal(outcome_on(channel, "/t/Fail"), 9);
+    assert_int_equal(gp_channel_view(&view, channel, NULL), 0);
+    drop(channel);
+    assert_int_equal(outcome_on(view, "/t/Echo"), 0);
+    drop(view);
+    fixture_stop(&it);
+}
+
+static void
+expect_end(gp_call *call)
+{
+    const gp_call_status *status = gp_call_get_status(call);
+    char *details = gp__memdup(status->details.data, status->details.len);
+
+    assert_int_equal(status->code, 14);
+    assert_non_null(details);
+    if (strstr(details, "the connection to nobody has ended, and is not made again") == NULL) {
+        fail_msg("%s", details);
+    }
+    gp__free(details);
+}
+
+static void
+calls_end_with_the_connection(void **state)
+{
+    gp_channel *channel;
+    gp_call *call;
+    int other;
+
+    (void)state;
+    channel = open_pair(&other);
+    call = start_on(channel, "/t/Echo");
+    gp__fd_close(&other);
+    assert_int_equal(outcome(call), 14);
+    expect_end(call);
+    gp_call_unref(call);
+    call = start_on(channel, "/t/Echo");
+    assert_int_equal(outcome(call), 14);
+    expect_end(call);
+    gp_call_unref(call);
+    drop(channel);
+}
+
+/* What the other side has from us ends when the channel goes, though there are two descriptors. */
+static void
+the_other_side_sees_the_end(void **state)
+{
+    gp_channel *channel;
+    struct pollfd end;
+    char bytes[4096];
+    int other;
+
+    (void)state;
+    channel = open_pair(&other);
+    end = (struct pollfd){.fd = other, .events = POLLIN};
+    drop(channel);
+    do {
+        assert_int_equal(gp__fd_poll(&end, 1, patience()), 1);
+    } while (read(other, bytes, sizeof(bytes)) > 0);
+    gp__fd_close(&other);
+}
+
+/* ---- The state ---- */
+
+static void
+waiting_for_the_end(void **state)
+{
+    gp_channel *channel;
+    int other;
+
+    (void)state;
+    channel = open_pair(&other);
+    assert_int_equal(gp_channel_state(channel, true), GP_READY);
+    assert_int_equal(gp_channel_wait_state(channel, GP_IDLE, -1, NULL), GP_READY);
+    assert_int_equal(gp_channel_wait_state(channel, GP_READY, 1, NULL), GP_ETIMEOUT);
+    assert_int_equal(gp_channel_wait_state(channel, GP_READY, -1, &interrupt_now), GP_EUSER);
+    gp__fd_close(&other);
+    assert_int_equal(gp_channel_wait_state(channel, GP_READY, PATIENCE_MS, NULL), GP_SHUTDOWN);
+    assert_int_equal(gp_channel_state(channel, true), GP_SHUTDOWN);
+    assert_int_equal(gp_channel_wait_state(channel, GP_SHUTDOWN, -1, NULL), GP_SHUTDOWN);
+    drop(channel);
+}
+
+static void
+being_told_of_the_end(void **state)
+{
+    gp_channel *channel;
+    told it;
+    int other;
+
+    (void)state;
+    told_init(&it);
+    channel = open_pair(&other);
+    assert_int_equal(gp_channel_watch_state(channel, GP_READY, -1, then, &it), 0);
+    assert_int_equal(gp_channel_watch_state(channel, GP_READY, PATIENCE_MS, then, &it), 0);
+    /* Data are no end. */
+    assert_int_equal(write(other, "x", 1), 1);
+    assert_int_equal(gp_channel_watch_state(channel, GP_READY, 1, then, &it), 0);
+    await_told(&it, 1);
+    gp__fd_close(&other);
+    await_told(&it, 3);
+    /* It is known. */
+    assert_int_equal(gp_channel_watch_state(channel, GP_READY, -1, then, &it), 0);
+    assert_int_equal(it.times, 4);
+    /* Nothing comes after that, until the channel goes. */
+    assert_int_equal(gp_channel_watch_state(channel, GP_SHUTDOWN, -1, then, &it), 0);
+    assert_int_equal(it.times, 4);
+    drop(channel);
+    assert_int_equal(it.times, 5);
+    told_release(&it);
+}
+
+static void
+another_state_than_ready_is_told_at_once(void **state)
+{
+    gp_channel *channel;
+    told it;
+    int other;
+
+    (void)state;
+    told_init(&it);
+    channel = open_pair(&other);
+    assert_int_equal(gp_channel_watch_state(channel, GP_CONNECTING, -1, then, &it), 0);
+    assert_int_equal(it.times, 1);
+    drop(channel);
+    gp__fd_close(&other);
+    told_release(&it);
+}
+
+static void
+being_told_that_the_channel_goes(void **state)
+{
+    gp_channel *channel;
+    told it;
+    int other;
+
+    (void)state;
+    told_init(&it);
+    channel = open_pair(&other);
+    assert_int_equal(gp_channel_watch_state(channel, GP_READY, -1, then, &it), 0);
+    assert_int_equal(gp_channel_watch_state(channel, GP_READY, PATIENCE_MS, then, &it), 0);
+    drop(channel);
+    assert_int_equal(it.times, 2);
+    gp__fd_close(&other);
+    told_release(&it);
+}
+
+typedef struct dropping {
+    told told;
+    gp_channel *channel;
+} dropping;
+
+static void
+drop_it(void *ctx)
+{
+    dropping *it = ctx;
+
+    drop(it->channel);
+    note(&it->told);
+}
+
+/* Whoever is told may have been the last one to hold it. */
+static void
+the_channel_goes_when_it_is_told(void **state)
+{
+    dropping it;
+    int other;
+
+    (void)state;
+    told_init(&it.told);
+    it.channel = open_pair(&other);
+    assert_int_equal(gp_channel_watch_state(it.channel, GP_READY, -1, drop_it, &it), 0);
+    gp__fd_close(&other);
+    await_told(&it.told, 1);
+    told_release(&it.told);
+}
+
+/* ---- What fails ---- */
+
+static int
+count_descriptors(void)
+{
+    DIR *all = opendir("/proc/self/fd");
+    int count = 0;
+
+    if (all == NULL) {
+        return 0;
+    }
+    while (readdir(all) != NULL) {
+        count++;
+    }
+    closedir(all);
+    return count;
+}
+
+static void
+nothing(void *ctx)
+{
+    (void)ctx;
+}
+
+/* Returns 0 or |failure|: it cannot be watched. */
+static int
+watched_and_dropped(gp_channel *channel, int failure)
+{
+    told heard;
+    int rc;
+
+    told_init(&heard);
+    rc = gp_channel_watch_state(channel, GP_READY, PATIENCE_MS, then, &heard);
+    drop(channel);
+    assert_true(rc == 0 || rc == failure);
+    assert_int_equal(heard.times, rc == 0 ? 1 : 0);
+    told_release(&heard);
+    return rc;
+}
+
+static void
+memory_runs_out(void **state)
+{
+    fixture it;
+    int before;
+
+    (void)state;
+    fixture_start(&it, 1, 0);
+    watched_and_dropped(open_over(&it), 0); /* what is made once, is made */
+    before = count_descriptors();
+    for (long failing = 0;; failing++) {
+        gp_channel *channel = NULL;
+        gp_error err = GP_ERROR_INIT;
+        int fd = connect_to_fixture(&it);
+        int rc;
+
+        alloc_begin(failing);
+        rc = gp__channel_open_over(&channel, fd, "x", "localhost", &err);
+        if (rc == 0) {
+            rc = watched_and_dropped(channel, GP_ENOMEM);
+        } else {
+            assert_int_equal(fcntl(fd, F_GETFD), -1);
+        }
+        assert_true(rc == 0 || rc == GP_ENOMEM);
+        gp_error_release(&err);
+        /* Watches that are removed are freed on the reactor's next round. */
+        assert_int_equal(gp__reactor_call(nothing, NULL, NULL), 0);
+        alloc_end();
+        if (alloc_failures() == 0) {
+            break;
+        }
+    }
+    fixture_stop(&it);
+    assert_true(count_descriptors() <= before);
+}
+
+/* The socket was there, and there is no second descriptor for it. */
+static void
+descriptors_run_out(void **state)
+{
+    struct rlimit before;
+    struct rlimit few;
+    gp_channel *channel = NULL;
+    gp_error err = GP_ERROR_INIT;
+    int ends[2];
+    int rc;
+
+    (void)state;
+    assert_int_equal(gp__fd_socketpair(ends, NULL), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = (struct rlimit){(rlim_t)(STDERR_FILENO + 1), before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    rc = gp__channel_open_over(&channel, ends[0], "x", "localhost", &err);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(rc, GP_EOS);
+    assert_non_null(strstr(gp_error_message(&err), "cannot watch a connection"));
+    assert_int_equal(fcntl(ends[0], F_GETFD), -1);
+    gp__fd_close(&ends[1]);
+    gp_error_release(&err);
+}
+
+/* ---- Sockets ---- */
+
+static void
+expect_unreachable(const char *network, const char *address, int code, const char *reason)
+{
+    gp_error why = GP_ERROR_INIT;
+    int fd = 0;
+
+    assert_int_equal(gp__socket_reach(&fd, network, address, patience(), NULL, &why), code);
+    assert_int_equal(fd, -1);
+    if (strstr(gp_error_message(&why), reason) == NULL) {
+        fail_msg("%s", gp_error_message(&why));
+    }
+    gp_error_release(&why);
+}
+
+static void
+what_cannot_be_reached(void **state)
+{
+    char address[32];
+    char longest[200];
+    int port;
+    int fd;
+
+    (void)state;
+    expect_unreachable("unix", "/nonexistent/socket", GP_EOS,
+                       "cannot connect to /nonexistent/socket: No such file or directory");
+    memset(longest, 'x', sizeof(longest) - 1);
+    longest[sizeof(longest) - 1] = '\0';
+    expect_unreachable("unix", longest, GP_EOS, "too long");
+    expect_unreachable("tcp", "no port", GP_EINVAL, "cannot connect to no port: ");
+    /* A port that was free a moment ago. */
+    assert_int_equal(gp__socket_listen(&fd, "tcp", "127.0.0.1:0", &port, NULL), 0);
+    gp__fd_close(&fd);
+    snprintf(address, sizeof(address), "127.0.0.1:%d", port);
+    expect_unreachable("tcp", address, GP_EOS, ": Connection refused");
+}
+
+/* A listener with room for one connection, which is taken. */
+static int
+full_listener(struct sockaddr_un *at, int *taken)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    *at = (struct sockaddr_un){.sun_family = AF_UNIX};
+    snprintf(at->sun_path, sizeof(at->sun_path), "%s/full", make_directory());
+    unlink(at->sun_path);
+    assert_int_equal(bind(fd, (const struct sockaddr *)at, sizeof(*at)), 0);
+    assert_int_equal(listen(fd, 0), 0);
+    assert_int_equal(gp__socket_reach(taken, "unix", at->sun_path, patience(), NULL, NULL), 0);
+    return fd;
+}
+
+/* Has the queue's only place free when it is asked whether to go on. */
+static int
+make_room(void *ctx)
+{
+    int *fds = ctx;
+
+    if (fds[1] < 0) {
+        fds[1] = accept(fds[0], NULL, NULL);
+        assert_true(fds[1] >= 0);
+    }
+    return 0;
+}
+
+static void
+a_full_queue_is_waited_for(void **state)
+{
+    struct sockaddr_un at;
+    gp_error why = GP_ERROR_INIT;
+    int first;
+    int second;
+    int fds[2] = {-1, -1};
+    const gp_interrupt room = {make_room, fds};
+
+    (void)state;
+    fds[0] = full_listener(&at, &first);
+    assert_int_equal(
+        gp__socket_reach(&second, "unix", at.sun_path, gp__deadline_in(20), NULL, &why),
+        GP_ETIMEOUT);
+    assert_non_null(strstr(gp_error_message(&why), "/full: timed out"));
+    gp_error_release(&why);
+    assert_int_equal(
+        gp__socket_reach(&second, "unix", at.sun_path, patience(), &interrupt_now, &why), GP_EUSER);
+    gp_error_release(&why);
+    assert_int_equal(gp__socket_reach(&second, "unix", at.sun_path, patience(), &room, NULL), 0);
+    assert_true((fcntl(second, F_GETFD) & FD_CLOEXEC) != 0);
+    assert_true((fcntl(second, F_GETFL) & O_NONBLOCK) != 0);
+    gp__fd_close(&second);
+    gp__fd_close(&first);
+    gp__fd_close(&fds[0]);
+    gp__fd_close(&fds[1]);
+    unlink(at.sun_path);
+}
+
+static int
+finish(void **state)
+{
+    (void)state;
+    gp__reactor_stop();
+    remove_directory();
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(calls_go_through),
+        cmocka_unit_test(calls_end_with_the_connection),
+        cmocka_unit_test(the_other_side_sees_the_end),
+        cmocka_unit_test(waiting_for_the_end),
+        cmocka_unit_test(being_told_of_the_end),
+        cmocka_unit_test(another_state_than_ready_is_told_at_once),
+        cmocka_unit_test(being_told_that_the_channel_goes),
+        cmocka_unit_test(the_channel_goes_when_it_is_told),
+        cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(descriptors_run_out),
+        cmocka_unit_test(what_cannot_be_reached),
+        cmocka_unit_test(a_full_queue_is_waited_for),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, finish);
+}
