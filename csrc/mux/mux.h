@@ -55,6 +55,12 @@ int gp__mux_dial(gp_mux *mux, uint32_t id, gp__mux_local **out, gp_error *err);
 const char *gp__mux_local_path(const gp__mux_local *local);
 
 /*
+ * The same without listening: |*fd|, the caller's, is one end of a pair of sockets, connected and
+ * non-blocking, whose other end becomes the stream, and which is closed if it does not.
+ */
+int gp__mux_dial_pair(gp_mux *mux, uint32_t id, gp__mux_local **out, int *fd, gp_error *err);
+
+/*
  * Wait until that stream is open: |timeout_ms| from when it was its turn to knock. |who| names the other
  * side. Either way the listening is over, and |local| gone.
  *

@@ -39,7 +39,9 @@ free_local(gp__mux_local *one)
 {
     gp__reactor_remove(one->watch);
     gp__fd_close(&one->fd);
-    unlink(one->path);
+    if (one->path[0] != '\0') {
+        unlink(one->path);
+    }
     gp__free(one->refusal);
     gp__free(one);
 }
@@ -380,19 +382,31 @@ local_ready(void *ctx)
     gp__mux_say(mux);
 }
 
-static int
-add_local(gp__mux_local **out, gp_mux *mux, uint32_t id, const char *path, gp_error *err)
+/* NULL when memory is short. */
+static gp__mux_local *
+make_local(gp_mux *mux, uint32_t id)
 {
     static atomic_uint number;
     gp__mux_local *one = gp__calloc(1, sizeof(*one));
+
+    if (one != NULL) {
+        one->mux = mux;
+        one->id = id;
+        one->number = atomic_fetch_add(&number, 1);
+        one->fd = -1;
+    }
+    return one;
+}
+
+static int
+add_local(gp__mux_local **out, gp_mux *mux, uint32_t id, const char *path, gp_error *err)
+{
+    gp__mux_local *one = make_local(mux, id);
     int rc;
 
     if (one == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for a stream");
     }
-    one->mux = mux;
-    one->id = id;
-    one->number = atomic_fetch_add(&number, 1);
     if (path != NULL) {
         snprintf(one->path, sizeof(one->path), "%s", path);
     } else {
@@ -431,6 +445,49 @@ int
 gp__mux_dial(gp_mux *mux, uint32_t id, gp__mux_local **out, gp_error *err)
 {
     return add_local(out, mux, id, NULL, err);
+}
+
+int
+gp__mux_dial_pair(gp_mux *mux, uint32_t id, gp__mux_local **out, int *fd, gp_error *err)
+{
+    gp__mux_local *one = make_local(mux, id);
+    gp__mux_pending *made = gp__calloc(1, sizeof(*made));
+    int ends[2] = {-1, -1};
+    int rc;
+
+    if (one == NULL || made == NULL) {
+        rc = gp_error_set(err, GP_ENOMEM, "out of memory for a stream");
+        goto fail;
+    }
+    if ((rc = gp__fd_socketpair(ends, err)) < 0) {
+        goto fail;
+    }
+    *made = (gp__mux_pending){NULL, one->number, id, 0, ends[0]};
+    pthread_mutex_lock(&mux->lock);
+    if (mux->closed) {
+        rc = gp_error_set(err, GP_ECLOSED, "the connection is closed");
+    } else {
+        one->queued = true;
+        one->next = mux->locals;
+        mux->locals = one;
+        enqueue(mux, made);
+        gp__mux_advance(mux);
+    }
+    pthread_mutex_unlock(&mux->lock);
+    if (rc < 0) {
+        goto fail;
+    }
+    gp__mux_say(mux);
+    *out = one;
+    *fd = ends[1];
+    return 0;
+
+fail:
+    gp__fd_close(&ends[0]);
+    gp__fd_close(&ends[1]);
+    gp__free(made);
+    gp__free(one);
+    return rc;
 }
 
 const char *

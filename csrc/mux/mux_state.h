@@ -31,20 +31,20 @@ enum {
 /* As with go-plugin: how long a knock waits for its answer. */
 static const int64_t gp__knock_ms = 5000;
 
-/* Where this process's gRPC connects to. */
+/* A dialler: where this process's gRPC connects to, or has one end of a pair of sockets. */
 struct gp__mux_local {
     gp__mux_local *next;
     gp_mux *mux;     /* borrowed: outlives us */
     unsigned number; /* since several may be for the same id */
     uint32_t id;
-    int fd;           /* owned */
-    gp__watch *watch; /* owned */
+    int fd;           /* owned; -1 with a pair */
+    gp__watch *watch; /* owned; likewise NULL */
     bool resting;     /* there was no descriptor for a connection: the next tick tries again */
     bool queued;      /* its connection is there, and its turn to knock has not come */
     int64_t turn;     /* when it came; 0 before */
     int outcome;      /* 0 while nobody knows, 1: the stream is open, or a GP_E* code */
     char *refusal;    /* owned: what the other side said */
-    char path[GP__MUX_PATH];
+    char path[GP__MUX_PATH]; /* "" with a pair */
 };
 
 /* A connection of ours that is to become a stream. */

@@ -8,26 +8,70 @@
 #include "services/broker_state.h"
 #include "services/translate.h"
 
-/* Over one connection: whatever connects to a path of ours becomes a stream, after a knock. */
+/* |rc| and |why| say why not. Returns what gp_broker_dial() does. */
 static int
-dial_stream(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interrupt *interrupt,
-            gp_channel **out, gp_error *err)
+refuse(const gp_broker *broker, uint32_t id, int rc, const gp_error *why, gp_error *err)
+{
+    bool ours = rc == GP_EOS || rc == GP_EINVAL || rc == GP_ETIMEOUT;
+
+    return gp_error_set(err, ours ? GP_EBROKER : rc, "connection %u of %s cannot be dialled: %s",
+                        (unsigned)id, gp__broker_other_side(broker), gp_error_message(why));
+}
+
+/* ---- Over one connection --------------------------------------------------------------------- */
+
+/* With TLS, gRPC connects to a path of ours, which becomes a stream, after a knock. */
+static int
+start_secure(gp_broker *broker, uint32_t id, gp__mux_local **local, gp_channel **out, gp_error *err)
 {
     char target[sizeof("unix:") + GP__MUX_PATH];
-    gp_channel *channel = NULL;
-    gp__mux_local *local;
-    int rc = gp__mux_dial(broker->mux, id, &local, err);
+    int rc = gp__mux_dial(broker->mux, id, local, err);
 
     if (rc < 0) {
         return rc;
     }
-    snprintf(target, sizeof(target), "unix:%s", gp__mux_local_path(local));
-    if ((rc = gp_channel_open_tls(&channel, target, broker->tls, err)) < 0) {
-        gp__mux_await(local, gp__broker_other_side(broker), 0, NULL, NULL);
+    snprintf(target, sizeof(target), "unix:%s", gp__mux_local_path(*local));
+    if ((rc = gp_channel_open_tls(out, target, broker->tls, err)) < 0) {
+        gp__mux_await(*local, gp__broker_other_side(broker), 0, NULL, NULL);
+        return rc;
+    }
+    gp_channel_state(*out, true);
+    return 0;
+}
+
+/* Without, it is given one end of what does. The channel is made while the knock is on its way. */
+static int
+start_plain(gp_broker *broker, uint32_t id, gp__mux_local **local, gp_channel **out, gp_error *err)
+{
+    char name[sizeof("mux:4294967295")];
+    int fd;
+    int rc = gp__mux_dial_pair(broker->mux, id, local, &fd, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    snprintf(name, sizeof(name), "mux:%u", (unsigned)id);
+    if ((rc = gp__channel_open_over(out, fd, name, "localhost", err)) < 0) {
+        gp__mux_await(*local, gp__broker_other_side(broker), 0, NULL, NULL);
+    }
+    return rc;
+}
+
+static int
+dial_stream(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interrupt *interrupt,
+            gp_channel **out, gp_error *err)
+{
+    gp_channel *channel = NULL;
+    gp_error why = GP_ERROR_INIT;
+    gp__mux_local *local;
+    int rc = (broker->tls != NULL ? start_secure : start_plain)(broker, id, &local, &channel, &why);
+
+    if (rc < 0) {
+        rc = refuse(broker, id, rc, &why, err);
+        gp_error_release(&why);
         return rc;
     }
     gp__channel_explain(channel, broker->mux);
-    gp_channel_state(channel, true);
     if (broker->poller != NULL) {
         gp__poller_urgent_add(broker->poller);
     }
@@ -43,6 +87,8 @@ dial_stream(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interru
     *out = channel;
     return 0;
 }
+
+/* ---- With a socket of its own ---------------------------------------------------------------- */
 
 /*
  * Without TLS, a socket that is connected here: gRPC can send the first call at once. The other side
@@ -61,12 +107,8 @@ dial_socket(gp_broker *broker, uint32_t id, const char *network, const char *add
         rc = gp__channel_open_over(out, fd, target,
                                    strcmp(network, "unix") == 0 ? "localhost" : address, &why);
     }
-    if (rc == GP_EUSER) {
-        gp_error_set(err, rc, "interrupted while dialling connection %u", (unsigned)id);
-    } else if (rc < 0) {
-        rc = gp_error_set(err, rc == GP_ENOMEM ? rc : GP_EBROKER,
-                          "connection %u, which %s has announced, cannot be dialled: %s",
-                          (unsigned)id, gp__broker_other_side(broker), gp_error_message(&why));
+    if (rc < 0) {
+        rc = refuse(broker, id, rc, &why, err);
     }
     gp_error_release(&why);
     gp__free(target);

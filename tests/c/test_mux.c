@@ -114,6 +114,7 @@ nothing_after_the_end(void **state)
     gp_error err = GP_ERROR_INIT;
     gp__mux_local *local;
     gp_mux *mux;
+    int fd;
 
     (void)state;
     assert_int_equal(gp_mux_new(&mux, make_directory(), NULL), 0);
@@ -123,6 +124,7 @@ nothing_after_the_end(void **state)
     assert_non_null(strstr(gp_error_message(&err), "the connection has ended"));
     gp_error_release(&err);
     assert_true(gp__mux_dial(mux, 1, &local, NULL) < 0);
+    assert_int_equal(gp__mux_dial_pair(mux, 1, &local, &fd, NULL), GP_ECLOSED);
     gp__mux_knocked(mux, 1, 0);
     gp__mux_answered(mux, 1, 0, "");
     gp_mux_unref(mux);
@@ -329,6 +331,7 @@ use(void)
     gp_error err = GP_ERROR_INIT;
     gp__mux_local *local;
     gp_mux *mux;
+    int fd;
 
     if (gp_mux_new(&mux, make_directory(), &err) == 0) {
         gp__mux_knocked(mux, 1, 0);
@@ -337,6 +340,10 @@ use(void)
         gp__mux_knocked(mux, 2, 0);
         gp__mux_forget(mux, 2);
         if (gp__mux_dial(mux, 3, &local, NULL) == 0) {
+            gp__mux_await(local, "nobody", 0, NULL, NULL);
+        }
+        if (gp__mux_dial_pair(mux, 4, &local, &fd, NULL) == 0) {
+            close(fd);
             gp__mux_await(local, "nobody", 0, NULL, NULL);
         }
         gp_mux_close(mux);

@@ -327,7 +327,9 @@ def test_in_a_forked_child(launch: Any) -> None:
 # ---- The state of dialled channels ---------------------------------------------------------------
 
 
-without_tls = pytest.mark.parametrize("how", [{}], ids=["plain"])
+without_tls = pytest.mark.parametrize(
+    "how", [{}, {"broker_multiplex": True}], ids=["plain", "multiplexed"]
+)
 
 
 @without_tls
@@ -384,7 +386,7 @@ def test_what_is_gone_cannot_be_dialled(launch: Any) -> None:
     test.Stop(number)
     with pytest.raises(
         BrokerError,
-        match=rf"connection {int(number)}, which the plugin has announced, cannot be dialled: "
+        match=rf"connection {int(number)} of the plugin cannot be dialled: "
         "cannot connect to /.*: No such file or directory",
     ):
         broker.dial(int(number))
