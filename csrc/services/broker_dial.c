@@ -90,6 +90,17 @@ dial_stream(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interru
 
 /* ---- With a socket of its own ---------------------------------------------------------------- */
 
+/* As gRPC would call the peer. NULL when memory is short. */
+static char *
+peer_of(const char *network, const char *target)
+{
+    bool number = target[strspn(target, "0123456789.:")] == '\0';
+
+    return strcmp(network, "unix") == 0 || (!number && target[0] != '[')
+               ? gp__strdup(target)
+               : gp__format("%s:%s", number ? "ipv4" : "ipv6", target);
+}
+
 /*
  * Without TLS, a socket that is connected here: gRPC can send the first call at once. The other side
  * listens before it announces, so what does not answer now is not going to.
@@ -100,17 +111,22 @@ dial_socket(gp_broker *broker, uint32_t id, const char *network, const char *add
 {
     gp_error why = GP_ERROR_INIT;
     char *target = NULL;
+    char *peer = NULL;
     int fd;
     int rc = gp__dial_target(id, network, address, &target, &why);
 
+    if (rc == 0 && (peer = peer_of(network, target)) == NULL) {
+        rc = gp_error_set(&why, GP_ENOMEM, "out of memory");
+    }
     if (rc == 0 && (rc = gp__socket_reach(&fd, network, address, deadline, interrupt, &why)) == 0) {
-        rc = gp__channel_open_over(out, fd, target,
+        rc = gp__channel_open_over(out, fd, peer,
                                    strcmp(network, "unix") == 0 ? "localhost" : address, &why);
     }
     if (rc < 0) {
         rc = refuse(broker, id, rc, &why, err);
     }
     gp_error_release(&why);
+    gp__free(peer);
     gp__free(target);
     return rc;
 }
