@@ -26,6 +26,8 @@
  * stream is accepted, for as long as an answer would be waited for.
  */
 
+enum { EARLY_MOST = 8 };
+
 static void
 free_pending(gp__mux_pending *one)
 {
@@ -257,6 +259,20 @@ add_overdue(gp_mux *mux, const gp__mux_pending *late)
     mux->overdue[mux->overdue_count++] = (gp__mux_knock){late->id, late->mark};
 }
 
+/*
+ * With the lock held. Hosts of go-plugin's commonly accept an id in a goroutine of its own and tell it
+ * meanwhile: a knock that is there first is refused. A few more take the millisecond that this needs.
+ */
+static bool
+comes_early(gp_mux *mux, const gp__mux_pending *one, const char *error)
+{
+    static const char refusal[] = "no listener for id";
+    gp__mux_local *local = find_local(mux, one->number);
+
+    return local != NULL && strncmp(error, refusal, sizeof(refusal) - 1) == 0 &&
+           local->early++ < EARLY_MOST;
+}
+
 void
 gp__mux_answered(gp_mux *mux, uint32_t id, uint32_t mark, const char *error)
 {
@@ -268,6 +284,8 @@ gp__mux_answered(gp_mux *mux, uint32_t id, uint32_t mark, const char *error)
         mux->knocking = NULL;
         if (error[0] == '\0') {
             enter(mux, one);
+        } else if (comes_early(mux, one, error)) {
+            enqueue(mux, one);
         } else {
             settle(mux, one->number, GP_EBROKER, error);
             free_pending(one);

@@ -42,6 +42,7 @@ struct gp__mux_local {
     bool resting;     /* there was no descriptor for a connection: the next tick tries again */
     bool queued;      /* its connection is there, and its turn to knock has not come */
     int64_t turn;     /* when it came; 0 before */
+    unsigned early;   /* times that go-plugin knew of no listener yet */
     int outcome;      /* 0 while nobody knows, 1: the stream is open, or a GP_E* code */
     char *refusal;    /* owned: what the other side said */
     char path[GP__MUX_PATH]; /* "" with a pair */

@@ -276,6 +276,42 @@ knocks_for_what_is_closed(void **state)
     finish(ends);
 }
 
+/* A host of go-plugin's refuses a knock that comes before its accept: the next one may not. */
+static void
+refused_for_coming_early(void **state)
+{
+    gp_error err = GP_ERROR_INIT;
+    char path[GP__MUX_PATH];
+    gp__mux_local *local;
+    int listener;
+    end ends[2];
+    int fd;
+
+    (void)state;
+    begin(ends);
+    listener = listen_at(path, "late");
+    fd = dial(&ends[0], 7, &local);
+    await_sent(&ends[0], 1);
+    gp__mux_answered(ends[0].mux, 7, 0, "no listener for id 7");
+    await_sent(&ends[0], 2);
+    assert_int_equal(gp__mux_accept(ends[1].mux, 7, path, NULL), 0);
+    await_open(local);
+    expect_hello(fd, listener);
+    close_listener(listener, path);
+    /* Not for ever. */
+    set_silent(&ends[0], true);
+    fd = dial(&ends[0], 8, &local);
+    for (size_t i = 3; i < 12; i++) {
+        await_sent(&ends[0], i);
+        gp__mux_answered(ends[0].mux, 8, 0, "no listener for id 8");
+    }
+    assert_int_equal(gp__mux_await(local, "the plugin", LONG, NULL, &err), GP_EBROKER);
+    assert_non_null(strstr(gp_error_message(&err), "refused by the plugin: no listener for id 8"));
+    gp_error_release(&err);
+    close(fd);
+    finish(ends);
+}
+
 /* ---- Floods, and early knocks ---- */
 
 /* Who knocks again has given up what he had knocked for before: the last one counts. */
@@ -325,6 +361,7 @@ main(void)
         cmocka_unit_test(two_knocks_and_one_stream),
         cmocka_unit_test(a_stream_that_never_comes),
         cmocka_unit_test(knocks_for_what_is_closed),
+        cmocka_unit_test(refused_for_coming_early),
         cmocka_unit_test(early_knocks),
     };
 
