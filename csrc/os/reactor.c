@@ -148,6 +148,8 @@ run(void *unused)
         tick();
         run_errands();
     }
+    /* It may have been told to stop before it got here, and somebody waits for what it was started for. */
+    run_errands();
     pthread_mutex_unlock(&reactor.lock);
     return NULL;
 }

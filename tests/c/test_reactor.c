@@ -305,6 +305,40 @@ stopped_and_started_anew(void **state)
 }
 
 static void
+count_errand(void *ctx)
+{
+    atomic_fetch_add((atomic_int *)ctx, 1);
+}
+
+static void *
+stop_again_and_again(void *done)
+{
+    while (!atomic_load((atomic_bool *)done)) {
+        gp__reactor_stop();
+    }
+    return NULL;
+}
+
+/* Whoever has got the thread to start waits for it, also when it is told to stop at once. */
+static void
+errands_are_run_before_the_end(void **state)
+{
+    enum { ERRANDS = 2000 };
+    atomic_int count = 0;
+    atomic_bool done = false;
+    pthread_t stopper;
+
+    (void)state;
+    assert_int_equal(pthread_create(&stopper, NULL, stop_again_and_again, &done), 0);
+    for (int i = 0; i < ERRANDS; i++) {
+        assert_int_equal(gp__reactor_call(count_errand, &count, NULL), 0);
+    }
+    atomic_store(&done, true);
+    pthread_join(stopper, NULL);
+    assert_int_equal(atomic_load(&count), ERRANDS);
+}
+
+static void
 nothing_in_a_forked_child(void **state)
 {
     watched one;
@@ -417,6 +451,7 @@ main(void)
         cmocka_unit_test(many_threads),
         cmocka_unit_test(ticks),
         cmocka_unit_test(stopped_and_started_anew),
+        cmocka_unit_test(errands_are_run_before_the_end),
         cmocka_unit_test(nothing_in_a_forked_child),
         cmocka_unit_test(calls),
         cmocka_unit_test(every_allocation_fails),
