@@ -2,10 +2,10 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/text.h"
 
 const char *
 gp_strerror(int code)
@@ -42,36 +42,12 @@ gp_error_set(gp_error *err, int code, const char *format, ...)
     return code;
 }
 
-/* glibc's strerror_r gives the text, POSIX's fills the buffer and gives a number. */
-static const char *
-from_glibc(const char *text, char *buffer, size_t size, int errnum)
-{
-    (void)buffer;
-    (void)size;
-    (void)errnum;
-    return text;
-}
-
-static const char *
-from_posix(int failed, char *buffer, size_t size, int errnum)
-{
-    if (failed != 0) {
-        snprintf(buffer, size, "error %d", errnum);
-    }
-    return buffer;
-}
-
-#define REASON(errnum, buffer)                                                                 \
-    _Generic(strerror_r(errnum, buffer, sizeof(buffer)), char *: from_glibc, int: from_posix)( \
-        strerror_r(errnum, buffer, sizeof(buffer)), buffer, sizeof(buffer), errnum)
-
 int
 gp_error_set_errno(gp_error *err, int errnum, const char *format, ...)
 {
     va_list args;
     char *what;
     char buffer[128];
-    const char *reason;
 
     if (err == NULL) {
         return GP_EOS;
@@ -79,8 +55,9 @@ gp_error_set_errno(gp_error *err, int errnum, const char *format, ...)
     va_start(args, format);
     what = gp__vformat(format, args);
     va_end(args);
-    reason = REASON(errnum, buffer);
-    set_message(err, GP_EOS, gp__format("%s: %s", what != NULL ? what : "system call", reason));
+    set_message(err, GP_EOS,
+                gp__format("%s: %s", what != NULL ? what : "system call",
+                           gp__errno_text(errnum, buffer, sizeof(buffer))));
     gp__free(what);
     return GP_EOS;
 }

@@ -64,6 +64,32 @@ gp__text_int(gp__text text, int *out)
     return true;
 }
 
+/* glibc's strerror_r gives the text, POSIX's fills the buffer and gives a number. */
+static const char *
+from_glibc(const char *text, char *buffer, size_t size, int errnum)
+{
+    (void)buffer;
+    (void)size;
+    (void)errnum;
+    return text;
+}
+
+static const char *
+from_posix(int failed, char *buffer, size_t size, int errnum)
+{
+    if (failed != 0) {
+        snprintf(buffer, size, "error %d", errnum);
+    }
+    return buffer;
+}
+
+const char *
+gp__errno_text(int errnum, char *out, size_t size)
+{
+    return _Generic(strerror_r(errnum, out, size), char *: from_glibc, int: from_posix)(
+        strerror_r(errnum, out, size), out, size, errnum);
+}
+
 /* The length of the printable UTF-8 character at |bytes|, or 0 when it has to be escaped. */
 static size_t
 printable(const unsigned char *bytes, size_t len)

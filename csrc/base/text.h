@@ -23,6 +23,9 @@ gp__text gp__text_trim(gp__text text);
 /* A decimal integer with an optional sign that fits an int, and nothing else. */
 bool gp__text_int(gp__text text, int *out);
 
+/* What |errnum| means. Returns |out| or a text that is there for good. */
+const char *gp__errno_text(int errnum, char *out, size_t size);
+
 enum { GP__QUOTED = 320 }; /* room for what gp__quote makes of any input */
 
 /*

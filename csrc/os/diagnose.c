@@ -238,10 +238,7 @@ gp__diagnose_exec(gp__buf *out, const char *path, int errnum)
     case ETXTBSY:
         return gp__buf_printf(out, "%s is being written to by another process", path);
     default:
-        if (strerror_r(errnum, reason, sizeof(reason)) != 0) {
-            snprintf(reason, sizeof(reason), "error %d", errnum);
-        }
-        return gp__buf_printf(out, "%s: %s", path, reason);
+        return gp__buf_printf(out, "%s: %s", path, gp__errno_text(errnum, reason, sizeof(reason)));
     }
 }
 

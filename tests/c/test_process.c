@@ -294,6 +294,8 @@ refuse(const char *program, const char *directory, const char *env_entry, const 
 static void
 what_is_wrong_is_said(void **state)
 {
+    char loop[200];
+
     (void)state;
     refuse("/nonexistent/plugin", NULL, NULL, "there is no file /nonexistent/plugin");
     refuse("nosuchprogram", NULL, "PATH=/bin:/usr/bin", "no such program in PATH (/bin:/usr/bin)");
@@ -305,6 +307,10 @@ what_is_wrong_is_said(void **state)
     refuse(make_file("empty", "", 0755), NULL, NULL, "is empty");
     refuse(make_file("text", "hello\n", 0755), NULL, NULL, "neither a program");
     refuse("missing", make_directory(), "PATH=.", "no such program in PATH (.)");
+    snprintf(loop, sizeof(loop), "%s/loop", make_directory());
+    assert_int_equal(symlink("loop", loop), 0);
+    refuse(loop, NULL, NULL, strerror(ELOOP)); /* like whatever else the kernel may say */
+    unlink(loop);
 }
 
 /* What only the kernel finds out, after valgrind has let the exec pass. */
