@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/thread.h"
@@ -64,10 +65,14 @@ void
 gp__last_words_copy(int from, int to, int patience_ms)
 {
     char piece[PIECE];
-    ssize_t got;
+    ssize_t got = 0;
+    int left = 0;
 
+    /* No more than there is now: others may hold the pipe as well, and fill it faster than we empty it. */
+    ioctl(from, FIONREAD, &left);
     do {
-        got = gp__fd_read(from, piece, sizeof(piece));
+        left -= (int)got;
+        got = left > 0 ? gp__fd_read(from, piece, sizeof(piece)) : 0;
     } while (got > 0 && gp__last_words_write(to, piece, (size_t)got, patience_ms));
 }
 

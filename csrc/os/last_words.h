@@ -22,7 +22,7 @@ void gp__last_words_unguard(void);
  */
 ssize_t gp__last_words_take(int from, char *bytes, size_t size);
 
-/* Copy what is in |from| to |to|, as much as it takes with at most |patience_ms| for each wait. */
+/* Copy what is in |from| now to |to|, as much as it takes with at most |patience_ms| for each wait. */
 void gp__last_words_copy(int from, int to, int patience_ms);
 
 /* The same for bytes. Returns whether all were taken. */

@@ -142,6 +142,24 @@ what_is_being_taken_is_there(void **state)
     }
 }
 
+/* A child that has inherited the pipe may fill it as fast as it is emptied: here it is the copy itself. */
+static void
+what_comes_meanwhile_is_not_waited_for(void **state)
+{
+    char found[20] = "";
+    int from[2];
+
+    (void)state;
+    assert_int_equal(pipe(from), 0);
+    fcntl(from[0], F_SETFL, O_NONBLOCK);
+    assert_true(put(from[1], "and so on"));
+    gp__last_words_copy(from[0], from[1], 0);
+    assert_int_equal(read(from[0], found, sizeof(found)), 9);
+    assert_string_equal(found, "and so on");
+    close(from[0]);
+    close(from[1]);
+}
+
 int
 main(void)
 {
@@ -149,6 +167,7 @@ main(void)
         cmocka_unit_test(what_was_taken_piece_by_piece_is_there),
         cmocka_unit_test(of_much_the_end_is_there),
         cmocka_unit_test(what_is_being_taken_is_there),
+        cmocka_unit_test(what_comes_meanwhile_is_not_waited_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
