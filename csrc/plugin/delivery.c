@@ -90,7 +90,8 @@ gp__delivery_post(gp__delivery_item *item)
     int rc = GP_ECLOSED;
 
     pthread_mutex_lock(&delivery.lock);
-    if (delivery.running) {
+    /* At the end there is only what is queued: whoever prints without end would put it off for ever. */
+    if (delivery.running && (!delivery.stopping || item->queued)) {
         rc = 0;
         if (!item->queued) {
             item->queued = true;
