@@ -395,13 +395,12 @@ give_data(gp__yamux *session, const unsigned char **bytes, size_t *len, gp__yamu
 static int
 give_due(gp__yamux *session, const unsigned char **bytes, size_t *len, gp__yamux_event *event)
 {
-    gp__yamux_stream *line = session->opened_line;
+    gp__yamux_stream *advanced;
 
-    if (line != NULL) {
-        session->opened_line = NULL;
-        if (line->blocked) {
-            line->blocked = false;
-            return give(event, GP__YAMUX_WRITABLE, line);
+    while ((advanced = gp__yamux_stream_take_advanced(session)) != NULL) {
+        if (advanced->blocked) {
+            advanced->blocked = false;
+            return give(event, GP__YAMUX_WRITABLE, advanced);
         }
     }
     for (int kind = GP__YAMUX_OPENED; kind <= GP__YAMUX_GO_AWAY; kind++) {

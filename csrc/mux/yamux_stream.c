@@ -15,6 +15,7 @@ gp__yamux_table_init(gp__yamux *session)
     session->slots_count = SLOTS;
     session->all.all_next = session->all.all_prev = &session->all;
     session->line_end = &session->line;
+    session->advanced_end = &session->advanced;
     return session->slots != NULL ? 0 : GP_ENOMEM;
 }
 
@@ -107,6 +108,38 @@ add_stream(gp__yamux *session, uint32_t id, gp__yamux_state state)
     return stream;
 }
 
+/* Nobody is to be told any more that it has left the line. */
+static void
+forget_advanced(gp__yamux_stream *stream)
+{
+    gp__yamux *session = stream->session;
+    gp__yamux_stream **at = &session->advanced;
+
+    if (!stream->advanced) {
+        return;
+    }
+    while (*at != stream) {
+        at = &(*at)->line_next;
+    }
+    *at = stream->line_next;
+    if (stream->line_next == NULL) {
+        session->advanced_end = at;
+    }
+    stream->line_next = NULL;
+    stream->advanced = false;
+}
+
+gp__yamux_stream *
+gp__yamux_stream_take_advanced(gp__yamux *session)
+{
+    gp__yamux_stream *first = session->advanced;
+
+    if (first != NULL) {
+        forget_advanced(first);
+    }
+    return first;
+}
+
 static void
 free_stream(gp__yamux_stream *stream)
 {
@@ -116,9 +149,7 @@ free_stream(gp__yamux_stream *stream)
         session->current = NULL;
         session->due = 0;
     }
-    if (session->opened_line == stream) {
-        session->opened_line = NULL;
-    }
+    forget_advanced(stream);
     stream->all_prev->all_next = stream->all_next;
     stream->all_next->all_prev = stream->all_prev;
     gp__free(stream);
@@ -140,6 +171,7 @@ leave_line(gp__yamux_stream *stream)
     if (stream->line_next == NULL) {
         session->line_end = at;
     }
+    stream->line_next = NULL;
     stream->queued = false;
     session->unsent--;
 }
@@ -239,7 +271,11 @@ gp__yamux_stream_answered(gp__yamux_stream *stream)
     if (next != NULL) {
         leave_line(next);
         send_syn(next);
-        session->opened_line = next->released ? NULL : next;
+        if (next->blocked && !next->released) {
+            next->advanced = true;
+            *session->advanced_end = next;
+            session->advanced_end = &next->line_next;
+        }
     }
 }
 
@@ -296,7 +332,7 @@ gp__yamux_stream_reserve(gp__yamux_stream *stream, unsigned char **out, size_t m
     most = most < GP__YAMUX_FRAME_MOST ? most : GP__YAMUX_FRAME_MOST;
     room = gp__fifo_reserve(&session->out, GP__YAMUX_HEADER + most);
     if (room == NULL) {
-        return GP_ENOMEM;
+        return gp__yamux_fail(session, GP_ENOMEM, "out of memory for a stream's data");
     }
     *out = room + GP__YAMUX_HEADER;
     return (ptrdiff_t)most;
@@ -366,9 +402,7 @@ gp__yamux_stream_release(gp__yamux_stream *stream)
     stream->released = true;
     stream->released_at = session->now;
     stream->ctx = NULL;
-    if (session->opened_line == stream) {
-        session->opened_line = NULL;
-    }
+    forget_advanced(stream);
     if (!stream->listed) {
         free_stream(stream);
     } else if (!stream->sent_fin) {

@@ -31,7 +31,7 @@ struct gp__yamux_stream {
     gp__yamux_stream *chained;  /* the next one in its slot of the table */
     gp__yamux_stream *all_next; /* in the ring of all */
     gp__yamux_stream *all_prev;
-    gp__yamux_stream *line_next; /* in the queue of those that wait for their SYN */
+    gp__yamux_stream *line_next; /* in the queue of those that wait for their SYN, or behind it */
     void *ctx;                   /* borrowed: the caller's */
     uint32_t id;
     gp__yamux_state state;
@@ -41,6 +41,7 @@ struct gp__yamux_stream {
     int64_t released_at;  /* when the time to linger began */
     bool listed;          /* in the table */
     bool queued;          /* in the line for a SYN */
+    bool advanced;        /* out of it, and its user has not been told */
     bool released;        /* by the caller: only the other side's end is missing */
     bool blocked;         /* reserve() gave nothing for want of window */
     bool sent_fin;
@@ -67,11 +68,13 @@ struct gp__yamux {
 
     /* Reading. */
     unsigned char header[GP__YAMUX_HEADER];
-    size_t header_len;             /* bytes of a header that have come so far */
-    gp__yamux_stream *current;     /* borrowed: whose frame it is; NULL: nobody's, skip the body */
-    uint32_t body_left;            /* bytes of its body that are still to come */
-    unsigned due;                  /* events that the frame means, as 1 << kind */
-    gp__yamux_stream *opened_line; /* borrowed: the queued one whose SYN has just gone out */
+    size_t header_len;         /* bytes of a header that have come so far */
+    gp__yamux_stream *current; /* borrowed: whose frame it is; NULL: nobody's, skip the body */
+    uint32_t body_left;        /* bytes of its body that are still to come */
+    unsigned due;              /* events that the frame means, as 1 << kind */
+    gp__yamux_stream
+        *advanced; /* those that have left the line and may be written to, oldest first */
+    gp__yamux_stream **advanced_end;
 
     /* Keep-alive. */
     uint32_t ping;
@@ -102,6 +105,9 @@ gp__yamux_stream *gp__yamux_stream_opened(gp__yamux *session, uint32_t id);
 
 /* The other side answered our SYN. */
 void gp__yamux_stream_answered(gp__yamux_stream *stream);
+
+/* The oldest of those that have left the line, which it is not among any more; NULL: there is none. */
+gp__yamux_stream *gp__yamux_stream_take_advanced(gp__yamux *session);
 
 /* Take it out of the table; if it was released already, that was all that kept it. */
 void gp__yamux_stream_unlist(gp__yamux_stream *stream);

@@ -273,6 +273,55 @@ opening_waits_in_line(void **state)
     gp__yamux_free(session);
 }
 
+/* Two places become free before anybody looks. */
+static void
+all_who_leave_the_line_are_told(void **state)
+{
+    const gp__yamux_options two = {.client = true, .backlog = 2};
+    gp__yamux *session = make(&two);
+    gp__yamux_stream *streams[5];
+    gp__yamux_event event;
+    unsigned char *room;
+
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(gp__yamux_open(&streams[i], session, NULL, NULL), 0);
+        if (i >= 2) {
+            assert_int_equal(gp__yamux_stream_reserve(streams[i], &room, 10), 0);
+        }
+    }
+    gp__yamux_stream_release(streams[0]);
+    gp__yamux_stream_release(streams[1]);
+    gp__yamux_stream_release(streams[2]); /* which makes room for the last one */
+    for (int i = 3; i < 5; i++) {
+        assert_int_equal(give_bytes(session, 0, &event), 1);
+        assert_int_equal(event.kind, GP__YAMUX_WRITABLE);
+        assert_ptr_equal(event.stream, streams[i]);
+    }
+    no_more(session);
+    gp__yamux_free(session);
+}
+
+static void
+memory_for_data_runs_short(void **state)
+{
+    gp__yamux *session = make(&plain[0]);
+    gp__yamux_stream *stream;
+    gp__yamux_event event;
+    unsigned char *room;
+    const unsigned char *at = NULL;
+    size_t len = 0;
+
+    (void)state;
+    assert_int_equal(gp__yamux_open(&stream, session, NULL, NULL), 0);
+    alloc_begin(0);
+    assert_int_equal(gp__yamux_stream_reserve(stream, &room, GP__YAMUX_FRAME_MOST), GP_ENOMEM);
+    /* A stream that waits for memory would wait for ever. */
+    assert_int_equal(gp__yamux_receive(session, &at, &len, &event, NULL), GP_ENOMEM);
+    gp__yamux_free(session);
+    alloc_end();
+}
+
 static void
 too_many_streams_are_refused(void **state)
 {
@@ -402,6 +451,8 @@ main(void)
         cmocka_unit_test(resets),
         cmocka_unit_test(released_after_its_own_end),
         cmocka_unit_test(opening_waits_in_line),
+        cmocka_unit_test(all_who_leave_the_line_are_told),
+        cmocka_unit_test(memory_for_data_runs_short),
         cmocka_unit_test(too_many_streams_are_refused),
         cmocka_unit_test(going_away),
         cmocka_unit_test(pings),
