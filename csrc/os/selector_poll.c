@@ -11,6 +11,8 @@
 #include "base/alloc.h"
 #include "os/fd.h"
 
+enum { SHORT_MS = 20 }; /* how soon to try again where memory was short */
+
 struct gp__selector {
     int wake[2]; /* a pipe; its reading end is polled first */
 
@@ -151,9 +153,12 @@ gp__selector_remove(gp__selector *selector, int fd)
     gp__selector_wake(selector);
 }
 
-/* Returns how many entries the copy has. Short of memory, some of them wait for a later turn. */
+/*
+ * Returns how many entries the copy has. Short of memory, some of them (the pipe that wakes us, perhaps)
+ * wait for a later turn, which |*timeout_ms| then sees to.
+ */
 static size_t
-copy_table(gp__selector *selector)
+copy_table(gp__selector *selector, int *timeout_ms)
 {
     size_t count;
 
@@ -161,6 +166,7 @@ copy_table(gp__selector *selector)
     count = selector->count;
     if (reserve(&selector->polled, &selector->polled_data, &selector->polled_cap, count) < 0) {
         count = selector->polled_cap;
+        *timeout_ms = *timeout_ms < 0 || *timeout_ms > SHORT_MS ? SHORT_MS : *timeout_ms;
     }
     if (count > 0) {
         memcpy(selector->polled, selector->fds, count * sizeof(*selector->fds));
@@ -182,7 +188,7 @@ empty_wake_pipe(gp__selector *selector)
 int
 gp__selector_wait(gp__selector *selector, void **ready, int most, int timeout_ms)
 {
-    size_t count = copy_table(selector);
+    size_t count = copy_table(selector, &timeout_ms);
     int filled = 0;
 
     if (poll(selector->polled, (nfds_t)count, timeout_ms) <= 0) {
