@@ -28,11 +28,13 @@ static int
 find_fault(gp_client *client, int64_t deadline, const gp_interrupt *interrupt, gp_error *err)
 {
     const gp_endpoint *endpoint = &client->endpoint.view;
+    /* A multiplexed plugin takes one connection, which is there: this is to be one more of its streams. */
+    const char *network = client->mux != NULL ? "unix" : endpoint->network;
+    const char *address = client->mux != NULL ? gp_mux_path(client->mux) : endpoint->address;
     gp__process *process = client->process;
     char fate[96];
     int fd;
-    int rc =
-        gp__socket_connect(&fd, endpoint->network, endpoint->address, deadline, interrupt, err);
+    int rc = gp__socket_connect(&fd, network, address, deadline, interrupt, err);
 
     if (rc == 0 && fd >= 0) {
         rc = gp__tls_probe(client->tls, fd, deadline, interrupt, err);

@@ -213,12 +213,15 @@ def test_another_name(plugin: Any, make_client: Any, authority: Authority) -> No
     )
 
 
-def test_expired_and_not_yet_valid(plugin: Any, make_client: Any, authority: Authority) -> None:
-    config = TLSConfig(authority.root)
+@pytest.mark.parametrize("multiplex", [False, True], ids=["sockets", "multiplexed"])
+def test_expired_and_not_yet_valid(
+    plugin: Any, make_client: Any, authority: Authority, multiplex: bool
+) -> None:
+    options = {"tls_config": TLSConfig(authority.root), "broker_multiplex": multiplex}
     command = plugin(authority.issue("server", "localhost", valid=(-3, -2)))
-    refuse(make_client(command, tls_config=config), "expired", "has expired: it was valid until")
+    refuse(make_client(command, **options), "expired", "has expired: it was valid until")
     command = plugin(authority.issue("server", "localhost", valid=(2, 3)))
-    refuse(make_client(command, tls_config=config), "not yet valid", "not valid before")
+    refuse(make_client(command, **options), "not yet valid", "not valid before")
 
 
 def test_an_unknown_authority(
