@@ -417,6 +417,7 @@ static int
 start_once(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
 {
     gp_error failure = GP_ERROR_INIT;
+    bool given_up;
     int rc;
 
     gp__registry_add(client);
@@ -436,9 +437,14 @@ start_once(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
         copy_failure(&failure, err);
     }
     client->state = rc == 0 ? GP__CLIENT_RUNNING : GP__CLIENT_FAILED;
+    given_up = client->given_up;
     pthread_cond_broadcast(&client->changed);
     pthread_mutex_unlock(&client->lock);
     gp_error_release(&failure);
+    if (rc == 0 && given_up) { /* too late for the start to notice */
+        gp_client_kill(client, interrupt);
+        rc = gp_error_set(err, GP_ECLOSED, "%s: it was killed while it started", client->name);
+    }
     return rc;
 }
 
@@ -451,6 +457,11 @@ gp_client_start(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
         return forked(err);
     }
     pthread_mutex_lock(&client->lock);
+    if (client->state == GP__CLIENT_STARTING && gp__client_is_at_work(client)) {
+        pthread_mutex_unlock(&client->lock);
+        return gp_error_set(err, GP_ECLOSED, "%s: this thread is about to start it already",
+                            client->name);
+    }
     while (rc == 0 && client->state == GP__CLIENT_STARTING) {
         rc = gp__cond_wait_interruptible(&client->changed, &client->lock, GP__FOREVER, interrupt);
     }
@@ -458,6 +469,7 @@ gp_client_start(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
         gp_error_set(err, rc, "%s: waiting for its start was interrupted", client->name);
     } else if (client->state == GP__CLIENT_NEW) {
         client->state = GP__CLIENT_STARTING;
+        client->worker = pthread_self();
         pthread_mutex_unlock(&client->lock);
         return start_once(client, interrupt, err);
     } else if (client->state == GP__CLIENT_FAILED) {

@@ -48,6 +48,8 @@ struct gp_client {
     pthread_cond_t changed; /* the state is another */
     gp__client_state state;
     bool kill_wanted;      /* written with the lock held */
+    bool given_up;         /* wanted by the very thread that starts it */
+    pthread_t worker;      /* the thread that starts or kills it, as long as it does */
     gp__process *process;  /* shared: ref. Written once; NULL while there is none, or unknown */
     gp_tls *tls;           /* shared: ref; NULL: none. Of all its connections. As |channel| */
     char *socket_dir;      /* owned; NULL: none. Removed with the process */
@@ -91,6 +93,12 @@ typedef struct gp__client_interrupt {
 
 gp_interrupt gp__client_interrupt_of(gp__client_interrupt *both);
 bool gp__client_kill_wanted(gp_client *client);
+
+/*
+ * With the lock held: whether this very thread is starting or killing it, and is here again by way of an
+ * interrupt (a signal handler of the host's, say) or of a runner. It would wait for itself for ever.
+ */
+bool gp__client_is_at_work(const gp_client *client);
 
 /* Tell of the process's end, unless that was done. |client| is a gp_client. */
 void gp__client_tell_exit(void *client);

@@ -197,6 +197,13 @@ join(gp_client *client, gp__client_state state, const gp_interrupt *interrupt)
     return rc;
 }
 
+bool
+gp__client_is_at_work(const gp_client *client)
+{
+    return (client->state == GP__CLIENT_STARTING || client->state == GP__CLIENT_KILLING) &&
+           pthread_equal(client->worker, pthread_self());
+}
+
 int
 gp_client_kill(gp_client *client, const gp_interrupt *interrupt)
 {
@@ -215,12 +222,17 @@ gp_client_kill(gp_client *client, const gp_interrupt *interrupt)
         if (client->process != NULL && gp__client_launched(client)) {
             gp__process_kill(client->process);
         }
-        rc = join(client, GP__CLIENT_STARTING, interrupt);
+        if (gp__client_is_at_work(client)) {
+            client->given_up = true;
+        } else {
+            rc = join(client, GP__CLIENT_STARTING, interrupt);
+        }
     }
     if (client->state == GP__CLIENT_RUNNING) {
         int ended;
 
         client->state = GP__CLIENT_KILLING;
+        client->worker = pthread_self();
         pthread_mutex_unlock(&client->lock);
         ended = gp__client_end(client, rc == 0 ? patience : 0, interrupt);
         rc = rc == 0 ? ended : rc;
@@ -231,7 +243,8 @@ gp_client_kill(gp_client *client, const gp_interrupt *interrupt)
         pthread_mutex_lock(&client->lock);
         client->state = GP__CLIENT_OVER;
         pthread_cond_broadcast(&client->changed);
-    } else if (client->state == GP__CLIENT_KILLING && !gp__delivery_current()) {
+    } else if (client->state == GP__CLIENT_KILLING && !gp__delivery_current() &&
+               !gp__client_is_at_work(client)) {
         /* (Whoever kills may be waiting for the delivery thread, which can't wait for him then.) */
         rc = join(client, GP__CLIENT_KILLING, interrupt);
     }

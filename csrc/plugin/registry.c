@@ -130,14 +130,33 @@ run(void *arg)
     return NULL;
 }
 
-static void
+/* Whether this thread is here by way of an interrupt, and its own work on that client has to end first. */
+static bool
+is_at_work(gp_client *client)
+{
+    bool at_work;
+
+    pthread_mutex_lock(&client->lock);
+    at_work = gp__client_is_at_work(client);
+    pthread_mutex_unlock(&client->lock);
+    return at_work;
+}
+
+/* Returns whether there is one that can be seen through. */
+static bool
 start(job *jobs)
 {
+    bool any = false;
+
     for (job *one = jobs; one != NULL; one = one->next) {
+        bool postponed = is_at_work(one->client);
+
         pthread_mutex_lock(&one->group->lock);
         one->group->unfinished++;
         pthread_mutex_unlock(&one->group->lock);
-        one->threaded = gp__thread_start(&one->thread, "gp-kill", run, one, NULL) == 0;
+        one->threaded =
+            !postponed && gp__thread_start(&one->thread, "gp-kill", run, one, NULL) == 0;
+        any = any || !postponed;
     }
     /* Those that got no thread come one after the other, while the others' patience runs. */
     for (job *one = jobs; one != NULL; one = one->next) {
@@ -145,6 +164,7 @@ start(job *jobs)
             run(one);
         }
     }
+    return any;
 }
 
 /* Returns 0 or GP_EUSER. */
@@ -185,6 +205,7 @@ int
 gp_client_kill_all(bool managed_only, const gp_interrupt *interrupt)
 {
     group jobs_of = {.unfinished = 0};
+    bool more = true;
     job *jobs;
     int rc = 0;
 
@@ -197,13 +218,13 @@ gp_client_kill_all(bool managed_only, const gp_interrupt *interrupt)
     pthread_mutex_init(&jobs_of.lock, NULL);
     atomic_init(&jobs_of.hurry, false);
     /* More rounds than one only if memory was short, or clients were started meanwhile. */
-    while ((jobs = collect(managed_only, &jobs_of)) != NULL) {
+    while (more && (jobs = collect(managed_only, &jobs_of)) != NULL) {
         int interrupted;
 
         if (!managed_only) {
             cancel_calls(jobs);
         }
-        start(jobs);
+        more = start(jobs);
         interrupted = await(&jobs_of, interrupt);
         rc = rc == 0 ? interrupted : rc;
         finish(jobs);

@@ -1,4 +1,6 @@
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 #include "client_fixture.h"
 
@@ -115,6 +117,104 @@ an_interrupt_cuts_the_patience(void **state)
     done(&it);
 }
 
+/* A signal handler of the host's, on the thread that starts or kills: what it does, and how often. */
+typedef struct handler {
+    plugin *it;
+    bool all;
+    const char *gate; /* a named pipe that the plugin waits at, to be opened first; NULL: none */
+    int starts;       /* what came of starting it once more */
+    int calls;
+} handler;
+
+static int
+handle(void *ctx)
+{
+    handler *at = ctx;
+    gp_error err = GP_ERROR_INIT;
+    int gate;
+
+    if (at->gate != NULL) {
+        gate = open(at->gate, O_WRONLY);
+        assert_int_equal(write(gate, "\n", 1), 1);
+        close(gate);
+        at->gate = NULL;
+        return 0;
+    }
+    if (at->calls++ == 0) {
+        if (at->all) {
+            assert_int_equal(gp_client_kill_all(false, NULL), 0);
+        } else {
+            assert_int_equal(gp_client_kill(at->it->client, NULL), 0);
+        }
+        at->starts = gp_client_start(at->it->client, NULL, &err);
+        gp_error_release(&err);
+    }
+    return 0;
+}
+
+static void
+killed_by_a_handler_while_it_starts(void **state)
+{
+    (void)state;
+    for (int all = 0; all < 2; all++) {
+        plugin it;
+        handler ctx = {.it = &it, .all = all == 1};
+        const gp_interrupt interrupt = {handle, &ctx};
+
+        make_script(&it, "exec sleep 1000");
+        assert_int_equal(gp_client_start(it.client, &interrupt, &it.err), GP_ECLOSED);
+        assert_true(ctx.calls > 0);
+        assert_int_equal(ctx.starts, GP_ECLOSED);
+        assert_true(gp_client_exited(it.client));
+        done(&it);
+    }
+}
+
+/* The handler is called when the line has come, and before it is read. */
+static void
+killed_by_a_handler_at_the_last_moment(void **state)
+{
+    char gate[200];
+    char script[400];
+
+    (void)state;
+    snprintf(gate, sizeof(gate), "%s/gate", make_directory());
+    snprintf(script, sizeof(script),
+             "read word < %s; echo '1|1|unix|/nonexistent/socket|grpc'; exec sleep 1000", gate);
+    assert_int_equal(mkfifo(gate, 0600), 0);
+    for (int all = 0; all < 2; all++) {
+        plugin it;
+        handler ctx = {.it = &it, .all = all == 1, .gate = gate};
+        const gp_interrupt interrupt = {handle, &ctx};
+
+        make_script(&it, script);
+        assert_int_equal(gp_client_start(it.client, &interrupt, &it.err), GP_ECLOSED);
+        assert_true(ctx.calls > 0);
+        assert_true(gp_client_exited(it.client));
+        assert_int_equal(gp_client_exit_status(it.client), -SIGKILL);
+        done(&it);
+    }
+    unlink(gate);
+}
+
+static void
+killed_by_a_handler_while_it_is_killed(void **state)
+{
+    (void)state;
+    for (int all = 0; all < 2; all++) {
+        plugin it;
+        handler ctx = {.it = &it, .all = all == 1};
+        const gp_interrupt interrupt = {handle, &ctx};
+
+        make_plugin(&it, "deaf");
+        start(&it);
+        assert_int_equal(gp_client_kill(it.client, &interrupt), 0);
+        assert_true(ctx.calls > 0);
+        assert_true(gp_client_exited(it.client));
+        done(&it);
+    }
+}
+
 /* A log handler that kills the plugin it hears from. */
 typedef struct suicide {
     pthread_mutex_t lock;
@@ -175,9 +275,15 @@ int
 main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(many_threads_kill_it),           cmocka_unit_test(killed_while_it_starts),
-        cmocka_unit_test(killed_at_any_moment),           cmocka_unit_test(killed_before_it_starts),
-        cmocka_unit_test(an_interrupt_cuts_the_patience), cmocka_unit_test(killed_from_its_log),
+        cmocka_unit_test(many_threads_kill_it),
+        cmocka_unit_test(killed_while_it_starts),
+        cmocka_unit_test(killed_at_any_moment),
+        cmocka_unit_test(killed_before_it_starts),
+        cmocka_unit_test(an_interrupt_cuts_the_patience),
+        cmocka_unit_test(killed_from_its_log),
+        cmocka_unit_test(killed_by_a_handler_while_it_starts),
+        cmocka_unit_test(killed_by_a_handler_at_the_last_moment),
+        cmocka_unit_test(killed_by_a_handler_while_it_is_killed),
     };
 
     return plugin_main(tests, argc, argv);
