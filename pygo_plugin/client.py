@@ -56,7 +56,7 @@ NOT_INHERITED = (
 )
 
 _managed: set[Client] = set()
-_managed_lock = threading.Lock()
+_managed_lock = threading.RLock()  # as a client's
 
 
 class Address:
@@ -174,7 +174,8 @@ class Client:
         else:
             self._config = ClientConfig(cmd=cmd, **options)
             _check_target(self._config, self.name)
-        self._lock = threading.Lock()  # guards what is assigned in _open() and kill()
+        # Guards what is assigned in _open(), and in kill(): a signal handler may come in between.
+        self._lock = threading.RLock()
         self._adapter: Adapter | None = None  # of the runner
         self._remove_socket_dir: Any = None  # weakref.finalize, with a runner
         self._endpoint: tuple[str, str, str, str, int] | None = None
@@ -456,6 +457,7 @@ class Client:
                 raise ClosedError(f"{self.name}: has been killed, and cannot be started again")
             if self._core is None:
                 self._core = self._make_core()
+                return self._open()  # it may have been killed meanwhile
             return self._core
 
     def _make_core(self) -> _core.Client:

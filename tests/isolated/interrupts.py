@@ -176,6 +176,22 @@ def start() -> None:
         print("cancelled")
 
 
+def killer() -> None:
+    """A handler that ends what the thread below it is about to start."""
+    from pygo_plugin import ClosedError, cleanup_clients
+
+    silent = [sys.executable, "-c", "import signal; signal.pause()"]
+    for everything in (False, True):
+        client = make_client(silent, managed=True)
+        end = cleanup_clients if everything else client.kill
+        signal.signal(signal.SIGINT, lambda number, frame, end=end: end())
+        try:
+            interrupted(client.start, lambda client=client: client.pid > 0)
+        except ClosedError as error:
+            print("killed while it started" in str(error), client.exited())
+    print("cancelled")
+
+
 def handler() -> None:
     """A handler that returns runs during the call, which goes on."""
     handled: list[int] = []
@@ -201,4 +217,4 @@ def handler() -> None:
         other.close()
 
 
-main(unary, with_call, future, ask, requests, ready, server, stream, start, handler)
+main(unary, with_call, future, ask, requests, ready, server, stream, start, killer, handler)

@@ -65,6 +65,10 @@ def test_ctrl_c_in_every_wait(run: Run, mode: str, waits: int) -> None:
     assert output(run("interrupts.py", mode)) == "interrupted\n" * waits + "cancelled\n"
 
 
+def test_signal_handlers_may_kill_what_they_interrupt(run: Run) -> None:
+    assert output(run("interrupts.py", "killer")) == "True True\n" * 2 + "cancelled\n"
+
+
 def test_signal_handlers_run_during_calls(run: Run) -> None:
     assert output(run("interrupts.py", "handler")) == "handled True CANCELLED\n"
 
