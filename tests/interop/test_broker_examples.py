@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from example_programs import EXAMPLES, built, fail, run
 
-ROOT = Path(__file__).resolve().parents[2]
-COUNTER = ROOT / "examples" / "bidirectional"
-STREAMING = ROOT / "examples" / "streaming"
+COUNTER = EXAMPLES / "bidirectional"
+STREAMING = EXAMPLES / "streaming"
 GO = {COUNTER: "counter-go", STREAMING: "streaming-go"}
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
-
-
-def run(*command: Any, directory: Path) -> str:
-    done = subprocess.run(
-        [*map(str, command)],
-        cwd=directory,
-        env=os.environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 def program(example: Path, name: str, language: str) -> list[Any]:
     """The host or the plugin of an example."""
     if language == "python":
         return [sys.executable, example / f"{name}.py"]
-    path = ROOT / "build" / "examples" / GO[example] / name
-    if not path.exists():
-        pytest.fail(f"{path.relative_to(ROOT)} is missing: run scripts/test --quick")
-    return [path]
+    return [built(GO[example], name)]
 
 
 GO_MARK = pytest.mark.go
@@ -94,16 +74,8 @@ def test_streaming_to_a_file_that_is_full(plugin: str, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"a line\n" * 100_000)
     command = [*program(STREAMING, "host", "python"), source, "/dev/full"]
-    done = subprocess.run(
-        [*command, *program(STREAMING, "plugin", plugin)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "No space left on device" in done.stderr
+    command += program(STREAMING, "plugin", plugin)
+    assert "No space left on device" in fail(*command, directory=tmp_path)
 
 
 @pytest.mark.go

@@ -1,0 +1,54 @@
+"""Runs the programs under examples/, as somebody who tries them would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+
+# The bound on every program: a hang is a failure, whatever the machine.
+PATIENCE = 60.0
+
+
+def built(*parts: str) -> Path:
+    """What the set-up has built of an example's Go programs."""
+    path = ROOT.joinpath("build", "examples", *parts)
+    if not path.exists():
+        pytest.fail(f"{path.relative_to(ROOT)} is missing: run scripts/test --quick")
+    return path
+
+
+def run(*command: Any, directory: Path, **environment: str) -> str:
+    """What a program prints, its errors included; it must end well."""
+    done = subprocess.run(
+        [*map(str, command)],
+        cwd=directory,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def fail(*command: Any, directory: Path) -> str:
+    """The errors of a program that ends with the status 1."""
+    done = subprocess.run(
+        [*map(str, command)],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    return done.stderr
