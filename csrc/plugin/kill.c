@@ -38,15 +38,18 @@ ask(gp_client *client, int64_t patience_ms, const gp_interrupt *interrupt)
 
 /*
  * Wait for the rest of what the plugin prints: its stream ends with its server. Half of the patience,
- * so that a plugin whose server waits for us to go away still has time to end. 0 or GP_EUSER.
+ * so that a plugin whose server waits for us to go away still has time to end, and no longer than until
+ * |deadline|, since one that is suspended has used it all up when asked. 0 or GP_EUSER.
  */
 static int
-await_output(gp_client *client, int64_t patience_ms, const gp_interrupt *interrupt)
+await_output(gp_client *client, int64_t patience_ms, int64_t deadline,
+             const gp_interrupt *interrupt)
 {
+    int64_t half = gp__deadline_in(patience_ms / 2);
     int rc = 0;
 
     if (client->output != NULL && patience_ms > 0) {
-        rc = gp__output_await_end(client->output, gp__deadline_in(patience_ms / 2), interrupt);
+        rc = gp__output_await_end(client->output, half < deadline ? half : deadline, interrupt);
     }
     return rc == GP_EUSER ? rc : 0;
 }
@@ -106,7 +109,7 @@ gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *inter
         rc = ask(client, patience_ms, interrupt);
     }
     if (!test && rc == 0) {
-        rc = await_output(client, patience_ms, interrupt);
+        rc = await_output(client, patience_ms, deadline, interrupt);
     }
     if (client->broker != NULL) {
         gp_broker_close(client->broker, false);

@@ -6,10 +6,12 @@ import gc
 import io
 import logging
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -353,6 +355,19 @@ def test_death_by_a_signal(command: list[str], make_client: Any, eventually: Any
     os.kill(client.pid, 9)
     eventually(client.exited, "exited()")
     assert client.exit_status == -9
+
+
+@pytest.mark.parametrize("reads_output", [False, True])
+def test_a_suspended_plugin_is_killed_in_time(
+    command: list[str], make_client: Any, reads_output: bool
+) -> None:
+    client = make_client(command, sync_stdout=io.BytesIO() if reads_output else None)
+    assert client.ping() == ""
+    os.kill(client.pid, signal.SIGSTOP)
+    before = time.monotonic()
+    client.kill()
+    assert 2 <= time.monotonic() - before < 2.9  # no more than two seconds of patience
+    assert client.exit_status == -signal.SIGKILL
 
 
 @pytest.mark.usefixtures("no_leftovers")
