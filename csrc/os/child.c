@@ -30,13 +30,16 @@ gp_process_start(gp_process **out, const char *const *argv, const char *const *e
 int
 gp_process_wait(gp_process *process, int64_t timeout_ms, const gp_interrupt *interrupt)
 {
+    if (gp_runtime_forked()) {
+        return GP_EFORKED;
+    }
     return gp__process_wait(inside(process), gp__deadline_in(timeout_ms), interrupt);
 }
 
 int
 gp_process_status(gp_process *process)
 {
-    return gp__process_status(inside(process));
+    return gp_runtime_forked() ? GP_STATUS_UNKNOWN : gp__process_status(inside(process));
 }
 
 void

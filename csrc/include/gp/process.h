@@ -21,7 +21,7 @@ typedef struct gp_process gp_process;
 int gp_process_start(gp_process **out, const char *const *argv, const char *const *env, int *out_fd,
                      int *err_fd, gp_error *err);
 
-/* Wait until it has ended. Returns 0, GP_ETIMEOUT or GP_EUSER. */
+/* Wait until it has ended. Returns 0, GP_ETIMEOUT, GP_EUSER or GP_EFORKED. */
 int gp_process_wait(gp_process *process, int64_t timeout_ms, const gp_interrupt *interrupt);
 
 /* Once it has ended: the exit status, -N for signal N, or GP_STATUS_UNKNOWN. */

@@ -1,0 +1,104 @@
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "gp/process.h"
+#include "os/fd.h"
+#include "os/reactor.h"
+#include "support.h"
+
+extern char **environ;
+
+/* A child that prints nothing, running |script|. */
+static gp_process *
+start(const char *script)
+{
+    const char *const argv[] = {"/bin/sh", "-c", script, NULL};
+    gp_error err = GP_ERROR_INIT;
+    gp_process *process;
+    int out;
+    int errors;
+
+    if (gp_process_start(&process, argv, (const char *const *)environ, &out, &errors, &err) < 0) {
+        fail_msg("%s", gp_error_message(&err));
+    }
+    close(out);
+    close(errors);
+    return process;
+}
+
+static void
+it_ends_by_itself(void **state)
+{
+    gp_process *process = start("exit 3");
+
+    (void)state;
+    assert_int_equal(gp_process_wait(process, PATIENCE_MS, NULL), 0);
+    assert_int_equal(gp_process_status(process), 3);
+    gp_process_kill(process);
+    gp_process_free(process);
+    gp_process_free(NULL);
+}
+
+static void
+it_is_killed(void **state)
+{
+    gp_process *process = start("exec sleep 1000");
+    pid_t pid = gp_process_pid(process);
+
+    (void)state;
+    assert_int_equal(gp_process_wait(process, 10, NULL), GP_ETIMEOUT);
+    assert_int_equal(gp_process_wait(process, -1, &interrupt_now), GP_EUSER);
+    assert_int_equal(gp_process_status(process), GP_STATUS_UNKNOWN);
+    gp_process_kill(process);
+    assert_int_equal(gp_process_wait(process, PATIENCE_MS, NULL), 0);
+    assert_int_equal(gp_process_status(process), -SIGKILL);
+    gp_process_free(process);
+    assert_int_equal(kill(pid, 0), -1); /* and is nobody's zombie */
+}
+
+/* The child's parent is not the fork, which would take it for gone, or wait for a lock for ever. */
+static void
+a_fork_knows_nothing_of_it(void **state)
+{
+    gp_process *process = start("exec sleep 1000");
+    int status;
+    pid_t pid = fork();
+
+    (void)state;
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        bool waited = gp_process_wait(process, PATIENCE_MS, NULL) == GP_EFORKED;
+        bool unknown = gp_process_status(process) == GP_STATUS_UNKNOWN;
+
+        gp_process_kill(process);
+        gp_process_free(process);
+        _exit(waited && unknown ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(gp_process_wait(process, 10, NULL), GP_ETIMEOUT);
+    gp_process_kill(process);
+    assert_int_equal(gp_process_wait(process, PATIENCE_MS, NULL), 0);
+    gp_process_free(process);
+}
+
+static int
+finish(void **state)
+{
+    (void)state;
+    gp__reactor_stop();
+    return 0;
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(it_ends_by_itself),
+        cmocka_unit_test(it_is_killed),
+        cmocka_unit_test(a_fork_knows_nothing_of_it),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, finish);
+}
