@@ -38,7 +38,7 @@ gp_mux_new(gp_mux **out, const char *base, gp_error *err)
         gp__free(mux);
         return gp_error_set(err, GP_ENOMEM, "out of memory for a multiplexed connection");
     }
-    if ((rc = gp__share_directory(&mux->directory, gp__socket_base(base), NULL, err)) < 0) {
+    if ((rc = gp__share_claim(&mux->directory, &mux->claim, gp__socket_base(base), err)) < 0) {
         goto fail_directory;
     }
     if (snprintf(mux->main_path, sizeof(mux->main_path), "%s/main", mux->directory) >=
@@ -59,6 +59,7 @@ gp_mux_new(gp_mux **out, const char *base, gp_error *err)
 
 fail_path:
     gp__share_remove(mux->directory);
+    gp__fd_close(&mux->claim);
     gp__free(mux->directory);
 fail_directory:
     pthread_cond_destroy(&mux->changed);
@@ -84,6 +85,7 @@ gp_mux_unref(gp_mux *mux)
     pthread_mutex_destroy(&mux->lock);
     gp_error_release(&mux->why);
     gp__fd_close(&mux->log);
+    gp__fd_close(&mux->claim);
     gp__free(mux->directory);
     gp__free(mux);
 }

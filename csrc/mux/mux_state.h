@@ -86,6 +86,7 @@ typedef struct gp__mux_letter {
 struct gp_mux {
     atomic_int refs;
     char *directory; /* owned */
+    int claim;       /* owned: keeps others from removing it; -1 */
     char main_path[GP__MUX_PATH];
 
     pthread_mutex_t lock; /* guards what follows */

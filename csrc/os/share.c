@@ -2,18 +2,26 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/text.h"
+#include "os/fd.h"
 #include "os/socket.h"
 
 /* What the names of such directories begin with. */
 #define PREFIX "plugin-dir"
+
+/* The file in them that is locked for as long as a process uses them. */
+#define CLAIM "claim"
+
+enum { ATTEMPTS = 10 };
 
 /* What a name's group entry may take; a longer one would have thousands of members. */
 enum { GROUP_BUFFER = 64 * 1024 };
@@ -102,6 +110,18 @@ is_private(const char *path, const char *name)
            S_ISDIR(file.st_mode) && (file.st_mode & 0777) == 0700 && file.st_uid == geteuid();
 }
 
+/* The file by which a directory is claimed, and nothing else that has its name. |path| is it. */
+static void
+remove_claim(const char *path)
+{
+    struct stat file;
+
+    if (lstat(path, &file) == 0 && S_ISREG(file.st_mode) && file.st_size == 0 &&
+        file.st_uid == geteuid()) {
+        unlink(path);
+    }
+}
+
 /* |deep|: such directories in this one go, too. They have none in them. */
 static void
 remove_all(const char *directory, bool deep)
@@ -114,6 +134,8 @@ remove_all(const char *directory, bool deep)
 
         if (path != NULL && deep && is_private(path, entry->d_name)) {
             remove_all(path, false);
+        } else if (path != NULL && strcmp(entry->d_name, CLAIM) == 0) {
+            remove_claim(path);
         } else if (path != NULL) {
             gp__socket_remove_stale(path);
         }
@@ -143,4 +165,86 @@ gp__share_remove_socket(const char *path, bool multiplexed)
         remove_all(directory, false);
     }
     gp__free(directory);
+}
+
+/* ---- Claims ---------------------------------------------------------------------------------- */
+
+/*
+ * Lock |directory|. Returns the descriptor, -1 where that cannot be (then nobody takes it for the place of
+ * a dead process), or -2: somebody has taken it for one before it was locked, and removes it.
+ */
+static int
+claim(const char *directory)
+{
+    char *path = gp__format("%s/" CLAIM, directory);
+    struct stat file;
+    int fd = -1;
+    bool lost = false;
+
+    if (path != NULL) {
+        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    }
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        lost = errno == EWOULDBLOCK;
+        if (!lost) {
+            unlink(path);
+        }
+        gp__fd_close(&fd);
+    } else if (fd >= 0 && (fstat(fd, &file) < 0 || file.st_nlink == 0)) {
+        lost = true;
+        gp__fd_close(&fd);
+    }
+    gp__free(path);
+    return lost ? -2 : fd;
+}
+
+int
+gp__share_claim(char **out, int *held, const char *base, gp_error *err)
+{
+    int rc = 0;
+
+    for (int i = 0; i < ATTEMPTS; i++) {
+        rc = gp__share_directory(out, base, NULL, err);
+        if (rc < 0 || (*held = claim(*out)) > -2) {
+            return rc;
+        }
+        gp__free(*out);
+    }
+    return gp_error_set(err, GP_EOS, "no directory for sockets stays in %s", base);
+}
+
+/* Remove |directory| if it was claimed, and whoever did so is dead. */
+static void
+sweep(const char *directory)
+{
+    char *path = gp__format("%s/" CLAIM, directory);
+    int fd = path != NULL ? open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
+
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        remove_all(directory, true);
+    }
+    gp__fd_close(&fd);
+    gp__free(path);
+}
+
+void
+gp__share_sweep(const char *base)
+{
+    DIR *listing = opendir(base);
+    struct dirent *entry;
+
+    while (listing != NULL && (entry = readdir(listing)) != NULL) {
+        char *path;
+
+        if (strncmp(entry->d_name, PREFIX, sizeof(PREFIX) - 1) == 0 &&
+            (path = gp__format("%s/%s", base, entry->d_name)) != NULL) {
+            if (is_private(path, entry->d_name)) {
+                sweep(path);
+            }
+            gp__free(path);
+        }
+    }
+    if (listing != NULL) {
+        closedir(listing);
+    }
 }

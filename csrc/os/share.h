@@ -33,4 +33,13 @@ void gp__share_remove(const char *directory);
  */
 void gp__share_remove_socket(const char *path, bool multiplexed);
 
+/*
+ * Make one in |base| for this user alone, which is known to be in use as long as |*held| is open, or a fork
+ * of this process has it; -1: that cannot be known there. Returns as gp__share_directory().
+ */
+int gp__share_claim(char **out, int *held, const char *base, gp_error *err);
+
+/* Remove from |base| those of such directories that are not in use any more: their processes were killed. */
+void gp__share_sweep(const char *base);
+
 #endif

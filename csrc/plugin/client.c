@@ -9,6 +9,7 @@
 #include "mux/mux.h"
 #include "os/share.h"
 #include "os/socket.h"
+#include "os/tmpdir.h"
 #include "rpc/channel.h"
 #include "services/broker.h"
 #include "services/health.h"
@@ -291,6 +292,17 @@ log_why(void *ctx, const char *why)
     gp__free(message);
 }
 
+/* Once per process: hosts that were killed have left their directories behind. */
+static void
+tidy_up_after_others(const gp_client *client)
+{
+    static atomic_flag done = ATOMIC_FLAG_INIT;
+
+    if (!atomic_flag_test_and_set(&done)) {
+        gp__share_sweep(gp__socket_base(client->options.view.unix_socket_dir));
+    }
+}
+
 /*
  * Make the channel, with TLS up to the connection, take what the plugin prints from now on, and what
  * it announces.
@@ -303,6 +315,9 @@ open_channel(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
     int rc = 0;
 
     snprintf(target, sizeof(target), "unix:");
+    if (client->options.view.multiplex) {
+        tidy_up_after_others(client);
+    }
     if (client->options.view.multiplex &&
         (rc = gp_mux_new(&client->mux, client->options.view.unix_socket_dir, err)) == 0) {
         gp__mux_on_why(client->mux, log_why, client);

@@ -147,6 +147,20 @@ gp__environment_make(const gp_client_options *options, const gp_tls *tls, const 
     return env;
 }
 
+const char *
+gp__environment_value(const char *const *env, const char *key)
+{
+    const char *value = NULL;
+
+    for (size_t i = 0; env != NULL && env[i] != NULL; i++) {
+        if (same_key(env[i], key)) {
+            value = env[i] + key_length(env[i]);
+            value += *value == '=' ? 1 : 0;
+        }
+    }
+    return value;
+}
+
 void
 gp__environment_free(char **env)
 {

@@ -16,4 +16,7 @@ char **gp__environment_make(const gp_client_options *options, const gp_tls *tls,
                             const char *socket_dir);
 void gp__environment_free(char **env);
 
+/* What |key| is set to in |env| (may be NULL), the last time; NULL: not at all. Borrowed. */
+const char *gp__environment_value(const char *const *env, const char *key);
+
 #endif

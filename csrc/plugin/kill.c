@@ -7,6 +7,7 @@
 #include "os/socket.h"
 #include "plugin/client.h"
 #include "plugin/delivery.h"
+#include "plugin/environment.h"
 #include "services/controller.h"
 
 /* What a plugin has for exiting by itself, from the Shutdown call on; as with go-plugin. */
@@ -83,9 +84,29 @@ put_down(gp__process *process, bool gracefully, int64_t deadline, const gp_inter
     return rc == GP_EUSER ? rc : 0;
 }
 
+/*
+ * A multiplexed plugin that was killed leaves a directory behind, which it does not tell of if it listens
+ * on TCP. Its claim to it is gone, wherever in the usual place it is.
+ */
+static void
+sweep(const gp_client *client)
+{
+    const gp_client_options *options = &client->options.view;
+    const char *base = gp__environment_value(options->env, "PLUGIN_UNIX_SOCKET_DIR");
+
+    if (!options->multiplex || !gp__client_launched(client) || options->runner.start != NULL) {
+        return;
+    }
+    if (base == NULL || base[0] == '\0') {
+        base = gp__environment_value(options->env, "TMPDIR");
+    }
+    gp__share_sweep(base != NULL && base[0] != '\0' ? base : "/tmp");
+}
+
 void
 gp__client_remove_sockets(gp_client *client)
 {
+    sweep(client);
     if (client->socket_dir != NULL) {
         gp__share_remove(client->socket_dir);
         gp__free(client->socket_dir);

@@ -1,4 +1,5 @@
 #include <grp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -169,6 +170,83 @@ private_directories_go_with_the_one_around_them(void **state)
 }
 
 static void
+claimed_directories_outlive_nobody(void **state)
+{
+    const char *base = make_directory();
+    char *living;
+    char *dead;
+    char *unclaimed;
+    char *paths[2];
+    int held[2];
+
+    (void)state;
+    assert_int_equal(gp__share_claim(&living, &held[0], base, NULL), 0);
+    assert_int_equal(gp__share_claim(&dead, &held[1], base, NULL), 0);
+    assert_int_equal(gp__share_directory(&unclaimed, base, NULL, NULL), 0);
+    assert_int_equal(mode_of(living), 0700);
+    make_two(paths, dead);
+    gp__share_sweep(base);
+    assert_int_equal(access(paths[0], F_OK), 0);
+    close(held[1]);
+    gp__share_sweep(base);
+    assert_int_equal(access(dead, F_OK), -1);
+    assert_int_equal(access(living, F_OK), 0);
+    assert_int_equal(access(unclaimed, F_OK), 0); /* go-plugin's look like that */
+    gp__share_sweep("/nonexistent");
+    /* Whoever has it removes it with its claim. */
+    gp__share_remove(living);
+    assert_int_equal(access(living, F_OK), -1);
+    close(held[0]);
+    gp__share_remove(unclaimed);
+    free_two(paths);
+    gp__free(living);
+    gp__free(dead);
+    gp__free(unclaimed);
+}
+
+static void *
+sweep_again_and_again(void *done)
+{
+    while (!atomic_load((atomic_bool *)done)) {
+        gp__share_sweep(make_directory());
+    }
+    return NULL;
+}
+
+/* Others tidy up while a directory is made, and take none that is in use. */
+static void
+claimed_at_any_moment(void **state)
+{
+    atomic_bool done = false;
+    pthread_t sweepers[2];
+
+    (void)state;
+    make_directory(); /* before there is anybody else to */
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&sweepers[i], NULL, sweep_again_and_again, &done), 0);
+    }
+    for (int i = 0; i < 500; i++) {
+        char *paths[2];
+        char *path;
+        int held;
+
+        assert_int_equal(gp__share_claim(&path, &held, make_directory(), NULL), 0);
+        assert_true(held >= 0);
+        make_two(paths, path);
+        assert_int_equal(access(paths[1], F_OK), 0);
+        gp__share_remove(path);
+        assert_int_equal(access(path, F_OK), -1);
+        close(held);
+        free_two(paths);
+        gp__free(path);
+    }
+    atomic_store(&done, true);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(sweepers[i], NULL);
+    }
+}
+
+static void
 what_is_no_socket_stays(void **state)
 {
     char *path;
@@ -254,6 +332,8 @@ main(void)
         cmocka_unit_test(a_private_directory_goes_with_its_socket),
         cmocka_unit_test(a_directory_of_others_stays),
         cmocka_unit_test(private_directories_go_with_the_one_around_them),
+        cmocka_unit_test(claimed_directories_outlive_nobody),
+        cmocka_unit_test(claimed_at_any_moment),
         cmocka_unit_test(what_is_no_socket_stays),
         cmocka_unit_test(what_cannot_be),
         cmocka_unit_test(when_memory_is_short),

@@ -65,6 +65,17 @@ def test_a_signal_to_the_plugin(
     assert list(socket_dir.iterdir()) == []
 
 
+def test_a_plugin_on_tcp(socket_dir: Path, eventually: Any) -> None:
+    """Its address does not tell where its private directory is."""
+    command = [sys.executable, broker_plugin.__file__, "--network", "tcp"]
+    with client_of("multiplexed", *command) as client:
+        use(client)
+        assert len(list(socket_dir.iterdir())) == 2
+        os.kill(client.pid, signal.SIGKILL)
+        eventually(client.exited, "the news of the plugin's end")
+    assert list(socket_dir.iterdir()) == []
+
+
 @pytest.mark.go
 @pytest.mark.parametrize("plugin", ["python", "go"])
 def test_a_directory_that_is_given(
@@ -111,13 +122,16 @@ def test_a_plugin_that_crashes_before_its_handshake(how: str, socket_dir: Path) 
 
 
 @pytest.fixture
-def kill_host(socket_dir: Path, eventually: Any) -> Iterator[Callable[..., None]]:
-    """Kills a host of broker_host.py, and expects the end of its plugin and of all its files."""
+def kill_host(socket_dir: Path, eventually: Any) -> Iterator[Callable[..., Path]]:
+    """Kills a host of broker_host.py, and expects the end of its plugin and of all its files.
+
+    Returns: where the host's own are.
+    """
     ours, theirs = socket_dir / "h", socket_dir / "p"  # short: they are parts of sockets' paths
     ours.mkdir()
     theirs.mkdir()
 
-    def kill(how: str, *arguments: str) -> None:
+    def kill(how: str, *arguments: str) -> Path:
         host = subprocess.Popen(
             [sys.executable, HOST, json.dumps(HOW[how]), str(theirs), *arguments],
             env={**os.environ, "TMPDIR": str(ours)},
@@ -134,6 +148,7 @@ def kill_host(socket_dir: Path, eventually: Any) -> Iterator[Callable[..., None]
             host.communicate()
         eventually(lambda: not Path(f"/proc/{pid}").exists(), "the plugin's end")
         assert list(theirs.iterdir()) == []
+        return ours
 
     yield kill
     shutil.rmtree(ours)  # what the host leaves behind
@@ -148,3 +163,14 @@ def test_a_host_that_is_killed(when: str, how: str, kill_host: Any) -> None:
 
 def test_a_host_that_is_killed_and_a_plugin_that_does_not_leave(kill_host: Any) -> None:
     kill_host("multiplexed", "idle", "--linger")
+
+
+def test_the_next_host_after_one_that_was_killed(kill_host: Any) -> None:
+    """It removes what the other one had no time for, and leaves its own to itself."""
+    left = kill_host("multiplexed", "idle")
+    before = set(left.iterdir())
+    assert len(before) == 1
+    assert kill_host("multiplexed", "idle") == left
+    after = set(left.iterdir())
+    assert len(after) == 1
+    assert not before & after
