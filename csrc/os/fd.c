@@ -89,6 +89,21 @@ gp__fd_socketpair(int ends[2], gp_error *err)
 }
 
 int
+gp__fd_socket(int family)
+{
+#if defined(__linux__) && !defined(GP_PORTABLE)
+    return socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+#else
+    int fd = socket(family, SOCK_STREAM, 0);
+
+    if (fd >= 0) {
+        gp__fd_prepare(fd);
+    }
+    return fd;
+#endif
+}
+
+int
 gp__fd_set_nonblocking(int fd)
 {
     int flags = fcntl(fd, F_GETFL);

@@ -19,6 +19,9 @@ int gp__fd_pipe(int ends[2], gp_error *err);
 /* A pair of connected stream sockets, as gp__fd_pipe() makes them, and non-blocking. */
 int gp__fd_socketpair(int ends[2], gp_error *err);
 
+/* A stream socket that no child inherits by accident, and non-blocking. Returns it, or -1 with errno. */
+int gp__fd_socket(int family);
+
 int gp__fd_set_nonblocking(int fd);
 
 /* What accept() gives: have no child inherit it, and non-blocking. */

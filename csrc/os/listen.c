@@ -87,7 +87,7 @@ static int
 is_free(int port)
 {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int fd = gp__fd_socket(AF_INET);
     int free_port;
 
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

@@ -1,7 +1,6 @@
 #include "os/socket.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -35,21 +34,6 @@ unreachable_errno(gp_error *err, const char *network, const char *address, int e
         err->code = GP_EREATTACH;
     }
     return GP_EREATTACH;
-}
-
-static int
-open_socket(int family)
-{
-#if defined(__linux__) && !defined(GP_PORTABLE)
-    return socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-#else
-    int fd = socket(family, SOCK_STREAM, 0);
-
-    if (fd >= 0) {
-        gp__fd_prepare(fd);
-    }
-    return fd;
-#endif
 }
 
 /* Wait for a connection under way. Returns 0, GP_ETIMEOUT, GP_EUSER, or errno as a positive number. */
@@ -95,7 +79,7 @@ static int
 try_connect(int *out, const struct sockaddr *to, socklen_t size, int64_t deadline,
             const gp_interrupt *interrupt)
 {
-    int fd = open_socket(to->sa_family);
+    int fd = gp__fd_socket(to->sa_family);
     int rc = fd < 0 || connect(fd, to, size) < 0 ? errno : 0;
 
     if (fd >= 0 && rc == EINPROGRESS) {
@@ -251,7 +235,7 @@ listen_unix(const char *path)
         return -1;
     }
     memcpy(to.sun_path, path, strlen(path));
-    fd = open_socket(AF_UNIX);
+    fd = gp__fd_socket(AF_UNIX);
     if (fd >= 0 && (bind(fd, (const struct sockaddr *)&to, sizeof(to)) < 0 ||
                     chmod(path, 0600) < 0 || listen(fd, SOMAXCONN) < 0)) {
         gp__fd_close(&fd);
@@ -271,7 +255,7 @@ listen_tcp(const char *address, int *port)
         errno = EADDRNOTAVAIL;
         return -1;
     }
-    fd = open_socket(found->ai_family);
+    fd = gp__fd_socket(found->ai_family);
     if (fd >= 0 && (bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, SOMAXCONN) < 0 ||
                     getsockname(fd, (struct sockaddr *)&bound, &size) < 0)) {
         gp__fd_close(&fd);

@@ -1,12 +1,15 @@
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "gp/listen.h"
@@ -233,6 +236,50 @@ finish(void **state)
     return 0;
 }
 
+static void *
+choose_again_and_again(void *done)
+{
+    while (!atomic_load((atomic_bool *)done)) {
+        gp_listen_port(20000, 30000, NULL);
+    }
+    return NULL;
+}
+
+/* Or a program that is started meanwhile holds the port for as long as it runs. */
+static void
+nobody_inherits_a_port_that_is_tried(void **state)
+{
+    atomic_bool done = false;
+    pthread_t chooser;
+
+    (void)state;
+#ifdef GP_PORTABLE
+    skip(); /* POSIX cannot make such a socket in one step */
+#endif
+    assert_int_equal(pthread_create(&chooser, NULL, choose_again_and_again, &done), 0);
+    for (int i = 0; i < 200; i++) {
+        int status;
+        pid_t pid = fork();
+
+        assert_true(pid >= 0);
+        for (int fd = 3; pid == 0 && fd < 64; fd++) {
+            struct stat file;
+
+            if (fstat(fd, &file) == 0 && S_ISSOCK(file.st_mode) &&
+                (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0) {
+                _exit(1);
+            }
+        }
+        if (pid == 0) {
+            _exit(0);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+    }
+    atomic_store(&done, true);
+    pthread_join(chooser, NULL);
+}
+
 int
 main(void)
 {
@@ -245,6 +292,7 @@ main(void)
         cmocka_unit_test(ports),
         cmocka_unit_test(probing),
         cmocka_unit_test(abstract_names),
+        cmocka_unit_test(nobody_inherits_a_port_that_is_tried),
     };
 
     return cmocka_run_group_tests(tests, NULL, finish);
