@@ -85,8 +85,7 @@ void
 gp_leaving_drop(int place)
 {
     pthread_mutex_lock(&lock);
-    atomic_store(&taken[place], false);
-    if (--used == 0) {
+    if (atomic_exchange(&taken[place], false) && --used == 0) {
         replace(on_signal, SIG_DFL);
     }
     pthread_mutex_unlock(&lock);

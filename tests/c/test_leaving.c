@@ -105,6 +105,28 @@ what_was_dropped_stays(void **state)
 }
 
 static void
+drop_twice_and_die(int number)
+{
+    int place = gp_leaving_add(first, NULL);
+
+    gp_leaving_add(second, NULL);
+    gp_leaving_drop(place);
+    gp_leaving_drop(place); /* by two threads that stop one server, say */
+    raise(number);
+}
+
+static void
+what_others_have_added_is_removed_all_the_same(void **state)
+{
+    int status = run(drop_twice_and_die, SIGTERM);
+
+    (void)state;
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(access(first, F_OK), 0);
+    assert_int_not_equal(access(second, F_OK), 0);
+}
+
+static void
 die_in_a_fork(int number)
 {
     int status;
@@ -185,6 +207,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(signals_end_the_process_after_the_files_are_gone),
         TEST(what_was_dropped_stays),
+        TEST(what_others_have_added_is_removed_all_the_same),
         TEST(a_forked_child_removes_nothing),
         TEST(handlers_of_others_stay),
         TEST(there_is_room_for_sixteen),

@@ -16,7 +16,7 @@
  */
 int gp_leaving_add(const char *path, gp_error *err);
 
-/* No longer. With the last one the signals get their defaults back. */
+/* No longer. Idempotent until the next add. With the last one the signals get their defaults back. */
 void gp_leaving_drop(int place);
 
 #endif
