@@ -25,6 +25,7 @@ class Call(_core.Call, Abstract):
 
     _implements = ("Call", "Future")
     _cancelled = False  # by cancel(), and not by the server
+    _unreadable: BaseException | None = None  # what deserializing the reply raised
 
     # grpc.Call
 
@@ -81,17 +82,13 @@ class Call(_core.Call, Abstract):
     def result(self, timeout: float | None = None) -> Any:
         """The reply. Waits for it. None, at the end of the call, if replies are iterated over.
 
-        Raises: RpcError when the call failed; grpc.FutureTimeoutError (or TimeoutError without
-        grpcio) after `timeout` seconds; grpc.FutureCancelledError when it was cancelled here.
+        Raises: RpcError when the call failed; what deserializing the reply raised;
+        grpc.FutureTimeoutError (or TimeoutError without grpcio) after `timeout` seconds;
+        grpc.FutureCancelledError when it was cancelled here.
         """
         error = self.exception(timeout)
         if error is not None:
             raise error
-        # The reply is taken out of the core once, and kept for who asks again or at the same time.
-        if not hasattr(self, "_reply"):
-            with self.__dict__.setdefault("_taking", threading.RLock()):
-                if not hasattr(self, "_reply"):
-                    self._reply = self._take_reply()
         return self._reply
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -101,7 +98,8 @@ class Call(_core.Call, Abstract):
         if self.cancelled():
             raise _future_error("FutureCancelledError", RuntimeError)
         if self._ended()[0] == 0:
-            return None
+            self._keep_reply()
+            return self._unreadable
         from ._grpc_errors import rpc_error
 
         if not hasattr(self, "_error"):
@@ -119,6 +117,19 @@ class Call(_core.Call, Abstract):
             fn(self)
 
     # Inside.
+
+    def _keep_reply(self) -> None:
+        """Take the reply out of the core, once, for who asks again or at the same time."""
+        if hasattr(self, "_reply"):
+            return
+        with self.__dict__.setdefault("_taking", threading.RLock()):
+            if not hasattr(self, "_reply"):
+                reply = None
+                try:
+                    reply = self._take_reply()
+                except Exception as error:
+                    self._unreadable = error
+                self._reply: Any = reply
 
     def _ended(self) -> _core._CallStatus:
         self._wait(None)

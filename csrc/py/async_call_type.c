@@ -19,6 +19,7 @@ typedef struct AsyncCallObject {
     PyObject *channel;    /* owned: a Channel */
     PyObject *ended;      /* owned: a LoopFuture */
     PyObject *reply;      /* owned: the one reply, once it has been asked for */
+    PyObject *unreadable; /* owned: or what deserializing it raised */
     gp_queue *queue;      /* shared: ref */
     pygo_loop_member member;
     pygo_loop_member of_channel;
@@ -122,6 +123,7 @@ call_traverse(AsyncCallObject *self, visitproc visit, void *arg)
     Py_VISIT(self->channel);
     Py_VISIT(self->ended);
     Py_VISIT(self->reply);
+    Py_VISIT(self->unreadable);
     return 0;
 }
 
@@ -130,6 +132,7 @@ static int
 call_clear(AsyncCallObject *self)
 {
     Py_CLEAR(self->reply);
+    Py_CLEAR(self->unreadable);
     return 0;
 }
 
@@ -139,7 +142,7 @@ call_dealloc(AsyncCallObject *self)
     PyObject_GC_UnTrack(self);
     pygo_loop_leave(&self->member);
     pygo_loop_leave(&self->of_channel);
-    Py_CLEAR(self->reply);
+    call_clear(self);
     Py_CLEAR(self->ended);
     Py_CLEAR(self->channel);
     Py_CLEAR(self->loop);
@@ -152,11 +155,17 @@ call_dealloc(AsyncCallObject *self)
 static PyObject *
 call_reply(AsyncCallObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (self->reply == NULL) {
+    if (self->reply == NULL && self->unreadable == NULL) {
         gp_message *message = gp_call_take_reply(self->base.call);
 
         self->reply = message != NULL ? pygo_deserialize(self->base.deserializer, message)
                                       : Py_NewRef(Py_None);
+        if (self->reply == NULL) { /* for whoever awaits it next, too */
+            self->unreadable = pygo_take_exception();
+        }
+    }
+    if (self->reply == NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(self->unreadable), self->unreadable);
     }
     return Py_XNewRef(self->reply);
 }

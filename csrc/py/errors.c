@@ -140,6 +140,23 @@ pygo_raise(gp_error *err, const char *name)
     return NULL;
 }
 
+PyObject *
+pygo_take_exception(void)
+{
+    PyObject *type;
+    PyObject *exception;
+    PyObject *traceback;
+
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyErr_NormalizeException(&type, &exception, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(exception, traceback);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return exception;
+}
+
 int
 pygo_check_forked(void)
 {

@@ -12,6 +12,9 @@
  */
 PyObject *pygo_raise(gp_error *err, const char *name);
 
+/* The exception under way as one object, with its traceback: a new reference. There must be one. */
+PyObject *pygo_take_exception(void);
+
 /* Raise ForkedError and return -1 in a forked child; 0 otherwise. */
 int pygo_check_forked(void);
 

@@ -124,24 +124,6 @@ is_done(PyObject *future)
     return truth != 0;
 }
 
-/* The exception under way, as one object. */
-static PyObject *
-take_exception(void)
-{
-    PyObject *type;
-    PyObject *exception;
-    PyObject *traceback;
-
-    PyErr_Fetch(&type, &exception, &traceback);
-    PyErr_NormalizeException(&type, &exception, &traceback);
-    if (traceback != NULL) {
-        PyException_SetTraceback(exception, traceback);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return exception;
-}
-
 void
 pygo_future_resolve(PyObject *future, PyObject *value)
 {
@@ -150,7 +132,7 @@ pygo_future_resolve(PyObject *future, PyObject *value)
     PyObject *result;
 
     if (failed) {
-        value = take_exception();
+        value = pygo_take_exception();
     }
     if (pygo_loop_future_check(future)) {
         if (pygo_loop_future_settle(future, value, failed) < 0) {

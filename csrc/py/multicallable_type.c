@@ -274,6 +274,10 @@ with_call(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs, Py
         return NULL;
     }
     wrapped = pygo_call_wrap(PYGO_CALL, kept, self->deserializer);
+    /* It has been taken out of the core, and belongs to the call's result() as well. */
+    if (wrapped != NULL && PyObject_SetAttrString(wrapped, "_reply", reply) < 0) {
+        Py_CLEAR(wrapped);
+    }
     if (wrapped == NULL) {
         Py_DECREF(reply);
         return NULL;

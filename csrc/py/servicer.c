@@ -1,6 +1,7 @@
 #include "py/server.h"
 
 #include "py/channel.h"
+#include "py/errors.h"
 #include "py/message.h"
 
 enum { STATUS_OK = 0, STATUS_UNKNOWN = 2, STATUS_UNIMPLEMENTED = 12, STATUS_INTERNAL = 13 };
@@ -25,9 +26,7 @@ static const char unreadable_request[] = "Exception deserializing request!";
 static void
 fail(ServerCallObject *context, int code, const char *doing)
 {
-    PyObject *type;
     PyObject *exception;
-    PyObject *traceback;
     PyObject *describe;
     PyObject *text = NULL;
     PyObject *encoded = NULL;
@@ -42,11 +41,7 @@ fail(ServerCallObject *context, int code, const char *doing)
         code = STATUS_INTERNAL;
         doing = details = unreadable_request;
     }
-    PyErr_Fetch(&type, &exception, &traceback);
-    PyErr_NormalizeException(&type, &exception, &traceback);
-    if (traceback != NULL) {
-        PyException_SetTraceback(exception, traceback);
-    }
+    exception = pygo_take_exception();
     describe = pygo_late_get(PYGO_HANDLER_FAILED);
     if (describe != NULL) {
         text = PyObject_CallFunction(describe, "OOs", (PyObject *)context, exception, doing);
@@ -66,9 +61,7 @@ fail(ServerCallObject *context, int code, const char *doing)
     pygo_server_call_end(context, NULL, code, details);
     Py_XDECREF(encoded);
     Py_XDECREF(text);
-    Py_XDECREF(type);
     Py_XDECREF(exception);
-    Py_XDECREF(traceback);
 }
 
 /* ---- Answering ---- */

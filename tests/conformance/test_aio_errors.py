@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import probe_pb2
 import pytest
-from aio_stage import Code, Probe, Stage, all_of, echo_request, raised
+from aio_stage import Code, Probe, Stage, all_of, echo, echo_request, raised
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from stage import replies, streams, unary
@@ -171,6 +171,20 @@ def test_replies_that_cannot_be_read(play_our_channel: Any) -> None:
         with pytest.raises(LookupError, match="unreadable"):
             await call.read()
         assert await call.code() is Code.CANCELLED
+
+    play_our_channel(scene)
+
+
+def test_reply_that_cannot_be_read_stays_so(play_our_channel: Any) -> None:
+    def unreadable(data: bytes) -> Any:
+        raise LookupError("unreadable")
+
+    async def scene(stage: Stage) -> None:
+        channel = await stage.serve({"M": unary(echo)})
+        call = channel.unary_unary("/test.T/M", response_deserializer=unreadable)(b"x")
+        for _ in range(2):
+            with pytest.raises(LookupError, match="unreadable"):
+                await call
 
     play_our_channel(scene)
 

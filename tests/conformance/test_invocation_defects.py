@@ -88,6 +88,18 @@ def test_deserializer_that_fails(our_channel: Any, pb: Any) -> None:
             call(request)
 
 
+def test_deserializer_that_fails_fails_a_future_for_good(our_channel: Any, pb: Any) -> None:
+    def fail(message: bytes) -> Any:
+        raise LookupError("unreadable")
+
+    echo = our_channel.unary_unary("/probe.Probe/Echo", response_deserializer=fail)
+    future = echo.future(pb.EchoRequest().SerializeToString())
+    for _ in range(2):
+        with pytest.raises(LookupError, match="unreadable"):
+            future.result(DEADLINE)
+    assert isinstance(future.exception(DEADLINE), LookupError)
+
+
 def test_deserializer_that_fails_ends_a_stream(our_channel: Any, pb: Any) -> None:
     def fail(message: bytes) -> Any:
         raise LookupError("unreadable")

@@ -63,6 +63,7 @@ def test_stream_of_requests(probe: Any, pb: Any) -> None:
     assert probe.Sum(iter(requests), timeout=DEADLINE).total == 4950
     reply, call = probe.Sum.with_call(iter(requests), timeout=DEADLINE)
     assert (reply.count, call.code()) == (100, Code.OK)
+    assert call.result() == reply
     assert probe.Sum.future(iter(requests)).result(DEADLINE).total == 4950
     assert probe.Sum(iter(()), timeout=DEADLINE).count == 0
 
