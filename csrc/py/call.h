@@ -4,6 +4,8 @@
 #ifndef PYGO_CALL_H
 #define PYGO_CALL_H
 
+#include <stdbool.h>
+
 #include "gp/call.h"
 #include "py/loop.h"
 
@@ -14,6 +16,7 @@ typedef struct CallObject {
     gp_call *call;          /* owned: one user's reference */
     PyObject *deserializer; /* owned */
     PyObject *weakrefs;
+    bool receiving; /* a thread waits in next() */
 } CallObject;
 
 /* What sends a call's requests; a base of Sender and AsyncSender. It does not keep the call going. */

@@ -222,7 +222,7 @@ call_next(CallObject *self)
     gp_message *message;
     int rc;
 
-    if (pygo_check_forked() < 0) {
+    if (pygo_check_forked() < 0 || pygo_receive_begin(&self->receiving) < 0) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
@@ -234,6 +234,7 @@ call_next(CallObject *self)
         gp_call_cancel(self->call, CANCELLED, "interrupted");
     }
     Py_END_ALLOW_THREADS
+    self->receiving = false;
     if (message != NULL) {
         PyObject *object = pygo_deserialize(self->deserializer, message);
 

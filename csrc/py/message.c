@@ -20,6 +20,20 @@ pygo_serialize(PyObject *serializer, PyObject *message)
     return bytes;
 }
 
+int
+pygo_receive_begin(bool *receiving)
+{
+    if (*receiving) {
+        /* As a generator says it, and as grpcio's streams do in other words. */
+        PyErr_SetString(PyExc_ValueError,
+                        "another thread is waiting for the next message of this stream: let one "
+                        "thread iterate, or hold a lock around next()");
+        return -1;
+    }
+    *receiving = true;
+    return 0;
+}
+
 PyObject *
 pygo_deserialize(PyObject *deserializer, gp_message *message)
 {

@@ -4,6 +4,8 @@
 #ifndef PYGO_MESSAGE_H
 #define PYGO_MESSAGE_H
 
+#include <stdbool.h>
+
 #include "gp/message.h"
 #include "py/state.h"
 
@@ -19,6 +21,12 @@ pygo_bytes_view(PyObject *bytes)
 {
     return (gp_bytes){PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)};
 }
+
+/*
+ * Before a thread waits for a stream's next message, which one at a time may do; it clears |*receiving|
+ * afterwards. With the GIL. Returns 0, or -1 with ValueError.
+ */
+int pygo_receive_begin(bool *receiving);
 
 /* |deserializer|(the message's bytes), or the bytes if it is None. Frees |message| either way. */
 PyObject *pygo_deserialize(PyObject *deserializer, gp_message *message);

@@ -14,6 +14,7 @@ typedef struct RequestIteratorObject {
     PyObject_HEAD
     PyObject *context;      /* owned: a ServerCallObject */
     PyObject *deserializer; /* owned */
+    bool receiving;         /* a thread waits in next() */
 } RequestIteratorObject;
 
 ServerCallObject *
@@ -379,12 +380,13 @@ iterator_next(RequestIteratorObject *self)
     ServerCallObject *context = (ServerCallObject *)self->context;
     gp_message *message;
 
-    if (context == NULL) {
+    if (context == NULL || pygo_receive_begin(&self->receiving) < 0) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
     gp_server_call_receive(context->call, &message, NULL);
     Py_END_ALLOW_THREADS
+    self->receiving = false;
     if (message != NULL) {
         PyObject *request = pygo_deserialize(self->deserializer, message);
 

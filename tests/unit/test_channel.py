@@ -53,6 +53,40 @@ def pb() -> Any:
     return probe_pb2
 
 
+# ---- Calls --------------------------------------------------------------------------------------
+
+
+def test_replies_are_for_one_thread_at_a_time(client: Client, pb: Any) -> None:
+    refused: list[str] = []
+    read: list[bytes] = []
+    first, more = threading.Event(), threading.Event()
+
+    def requests() -> Iterator[Any]:
+        assert more.wait(DEADLINE)
+        yield pb.ChatMessage(payload=b"x")
+
+    def receive() -> None:
+        try:
+            read.append(next(chat).payload)
+        except ValueError as error:
+            refused.append(str(error))
+            first.set()
+
+    _, probe = client.dispense("probe")
+    chat = probe.Chat(requests(), timeout=DEADLINE)
+    readers = [threading.Thread(target=receive) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    assert first.wait(DEADLINE)  # the other one waits for a reply
+    more.set()
+    for reader in readers:
+        reader.join(DEADLINE)
+    assert read == [b"x"]
+    assert len(refused) == 1
+    assert "another thread" in refused[0]
+    assert list(chat) == []
+
+
 # ---- Channels -----------------------------------------------------------------------------------
 
 

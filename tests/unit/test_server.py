@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from stage import DEADLINE, LIBRARIES, Code, Stage, raised, unary
+from stage import DEADLINE, LIBRARIES, Code, Stage, raised, requests, unary
 
 from pygo_plugin import ConfigError
 from pygo_plugin._server import Server
@@ -38,6 +38,42 @@ def own(request: pytest.FixtureRequest, socket_dir: Path) -> Iterator[Stage]:
 
 
 # ---- Many at once -------------------------------------------------------------------------------
+
+
+def test_requests_are_for_one_thread_at_a_time(own: Stage) -> None:
+    refused: list[str] = []
+    first = threading.Event()
+
+    def read(incoming: Any) -> None:
+        try:
+            next(incoming)
+        except ValueError as error:
+            refused.append(str(error))
+            first.set()
+
+    def behavior(incoming: Any, context: Any) -> bytes:
+        readers = [threading.Thread(target=read, args=(incoming,)) for _ in range(2)]
+        for reader in readers:
+            reader.start()
+        assert first.wait(DEADLINE)  # the other one waits for a request
+        more.set()
+        for reader in readers:
+            reader.join(DEADLINE)
+        return b"%d" % len(list(incoming))
+
+    more = threading.Event()
+
+    def three() -> Iterator[bytes]:
+        assert more.wait(DEADLINE)
+        yield from (b"1", b"2", b"3")
+
+    server = own.make()
+    server.add_registered_method_handlers("test.T", {"M": requests(behavior)})
+    server.start()
+    call = own.connect().stream_unary("/test.T/M")
+    assert call(three(), timeout=DEADLINE) == b"2"
+    assert len(refused) == 1
+    assert "another thread" in refused[0]
 
 
 def test_health_answers_while_every_worker_is_blocked(own: Stage) -> None:
