@@ -31,8 +31,10 @@ json_value(const gp_log_field *field)
     }
     source = state->json_loads != NULL ? text(field->json, field->json_len) : NULL;
     value = source != NULL ? PyObject_CallOneArg(state->json_loads, source) : NULL;
-    if (value == NULL && source != NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
-        /* What Python's parser refuses (a number of a million digits, say) stays what it was. */
+    if (value == NULL && source != NULL &&
+        (PyErr_ExceptionMatches(PyExc_ValueError) ||
+         PyErr_ExceptionMatches(PyExc_RecursionError))) {
+        /* What Python's parser refuses (a million digits or a thousand levels) stays what it was. */
         PyErr_Clear();
         return source;
     }

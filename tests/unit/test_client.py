@@ -475,6 +475,19 @@ def test_everything_logged_is_there_after_kill(
     ]
 
 
+def test_log_fields_that_python_cannot_parse(
+    plain_command: list[str], make_client: Any, records: Any
+) -> None:
+    """Deeper than Python's parser of JSON goes, and not than the core's."""
+    deep = "[" * 1500 + "]" * 1500
+    line = '{"@level": "info", "@message": "deep", "deep": ' + deep + "}\n"
+    client = make_client(plain_command)
+    print_lines(client, {"channel": "STDERR", "text": 2 * line.encode()})
+    client.kill()
+    fields = [r.hclog for r in records.records if r.hclog]
+    assert fields == [{"deep": deep}] * 2
+
+
 def test_given_logger(command: list[str], make_client: Any, records: Any) -> None:
     logger = logging.getLogger("test_client.own")
     logger.setLevel(5)
