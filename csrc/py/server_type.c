@@ -124,7 +124,7 @@ server_listen(ServerObject *self, PyObject *args)
     int port = 0;
     int rc;
 
-    if (!PyArg_ParseTuple(args, "s|O:listen", &text, &given) ||
+    if (!PyArg_ParseTuple(args, "s|O:listen", &text, &given) || pygo_check_forked() < 0 ||
         pygo_server_credentials(&credentials, given) < 0) {
         return NULL;
     }
