@@ -64,8 +64,7 @@ class Client:
         """
         if self._client.conn_endpoint():
             return self._client.start()
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
+        self._belong()
         starting = asyncio.ensure_future(in_thread(self._client.start))
         try:
             return await asyncio.shield(starting)
@@ -101,6 +100,11 @@ class Client:
     ) -> None:
         await self.kill()
 
+    def _belong(self) -> None:
+        """Have `on_exit` run on this loop, if it is the first that starts the plugin."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+
     def _tell_exit(self, status: int | None) -> None:
         handler = self._client._config.on_exit
         outcome = None if handler is None else handler(self, status)
@@ -123,6 +127,7 @@ class Client:
 
     async def ping(self, timeout: float = _client.PING_TIMEOUT) -> str:
         """Ask the plugin's health service: "" or what is wrong. Starts when needed."""
+        self._belong()
         return await in_thread(self._client.ping, timeout)
 
     def new_channel(self) -> Channel:
@@ -140,7 +145,7 @@ class Client:
 
         Raises: ClosedError before the start and after `kill()`.
         """
-        if self._channel is None or self._client.exited():
+        if self._channel is None or self._client._killed:
             self._channel = self.new_channel()
         return self._channel
 

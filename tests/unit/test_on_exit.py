@@ -154,6 +154,24 @@ def test_asyncio(coroutine: bool, command: list[str], handshake: Any, plugins: A
     asyncio.run(test())
 
 
+def test_asyncio_client_that_a_ping_starts(
+    command: list[str], handshake: Any, plugins: Any
+) -> None:
+    async def test() -> None:
+        told: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        client = aio.Client(
+            command,
+            handshake_config=handshake,
+            plugins=plugins,
+            on_exit=lambda client, status: told.set_result(status),
+        )
+        assert await client.ping() == ""
+        await client.kill()
+        assert await asyncio.wait_for(told, DEADLINE) == 0
+
+    asyncio.run(test())
+
+
 # ---- Many at once -------------------------------------------------------------------------------
 
 
