@@ -243,7 +243,11 @@ class Server(_server.ServerBase):
         self._terminated = loop.create_future()
         self._dispatcher.loop = loop
         self._core.on_stopped(queue, self._terminated)
-        self._core.start(queue)
+        try:
+            self._core.start(queue)
+        except BaseException:
+            self._terminated = None  # which nobody would ever resolve
+            raise
 
     async def stop(self, grace: float | None) -> None:
         """Refuse new calls; cancel those that still run after `grace` seconds, None: at once.

@@ -150,6 +150,17 @@ def test_termination_can_be_waited_for(play: Any) -> None:
     play(scene)
 
 
+def test_a_start_that_fails_leaves_nothing_to_wait_for(play_our_server: Any) -> None:
+    async def scene(stage: Stage) -> None:
+        server = stage.make()
+        await server.stop(None)
+        with pytest.raises(ValueError, match="stopped already"):
+            await server.start()
+        await server.stop(None)
+
+    play_our_server(scene)
+
+
 def test_stopping_before_the_start(play: Any) -> None:
     async def scene(stage: Stage) -> None:
         await stage.make().stop(None)
