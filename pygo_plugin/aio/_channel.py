@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
 from collections.abc import Iterable, Sequence
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _channel, _core
 from .._abstract import Abstract
 from ..errors import ClosedError
-from ._calls import StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
+from ._calls import Call, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from ._loops import queue_of, running_loop
 
 if TYPE_CHECKING:
@@ -261,11 +262,11 @@ class Channel(Abstract):
             return
         self._closed = True
         running = [call for call in self._core._async_calls() if not call.done()]
+        loop = asyncio.get_running_loop()
         if running and grace:
-            ends = [call._ended for call in running]
-            await asyncio.wait(ends, timeout=grace)
+            await asyncio.wait([_end_of(call, loop) for call in running], timeout=grace)
         for call in running:
-            call.cancel()
+            _on_its_loop(call, loop, call.cancel)
         self._core.close()
         for changed in list(self._watchers):
             if not changed.done():
@@ -281,6 +282,29 @@ class Channel(Abstract):
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+def _on_its_loop(call: Call, here: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:
+    """Have a function called on the loop that made the call, whose it is."""
+    if call._loop is here:
+        function(*args)
+    else:
+        with contextlib.suppress(RuntimeError):  # that one has been closed, and its calls with it
+            call._loop.call_soon_threadsafe(function, *args)
+
+
+def _end_of(call: Call, here: asyncio.AbstractEventLoop) -> Any:
+    """What is done on this loop when the call has ended, which may be another one's."""
+    if call._loop is here:
+        return call._ended
+    ended: asyncio.Future[bool] = here.create_future()
+
+    def tell(_: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # nobody waits any more
+            here.call_soon_threadsafe(_wake, ended)
+
+    _on_its_loop(call, here, call._ended.add_done_callback, tell)
+    return ended
 
 
 def _wake(future: asyncio.Future[bool]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -240,6 +241,36 @@ def test_ending_with_calls_in_flight(how: str) -> None:
     assert ("interrupted" in output) == (how == "interrupt")
 
 
+def test_closing_a_channel_that_another_loop_calls_on(socket_dir: Any) -> None:
+    """It waits for that loop's calls as for its own, and no longer."""
+    patience = 1000.0
+
+    async def call_there(channel: Any) -> str:
+        try:
+            await channel.unary_unary("/probe.Probe/Hang")(b"")
+        except asyncio.CancelledError:
+            return "cancelled"
+        return "answered"
+
+    async def main(patience: float | None, ends: bool) -> str:
+        async with serving(socket_dir) as (target, probe):
+            channel = aio.insecure_channel(target)
+            loop = asyncio.get_running_loop()
+            there = loop.run_in_executor(None, lambda: asyncio.run(call_there(channel)))
+            await probe.hanging.wait()
+            closing = asyncio.ensure_future(channel.close(patience))
+            if ends:
+                await asyncio.sleep(0)
+                (call,) = channel._core._async_calls()
+                call._loop.call_soon_threadsafe(call.cancel)
+                del call
+            await asyncio.wait_for(closing, DEADLINE)
+            return await asyncio.wait_for(there, DEADLINE)
+
+    assert asyncio.run(main(patience, ends=True)) == "cancelled"
+    assert asyncio.run(main(None, ends=False)) == "cancelled"
+
+
 FORK = """
 import asyncio, os
 from pygo_plugin import ForkedError, aio
@@ -285,6 +316,23 @@ def test_names_of_grpc_aio() -> None:
 
 
 # ---- Plugins ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_leftovers")
+def test_the_channel_of_a_plugin_that_crashed(
+    peers: Any, handshake: Any, plugins: Any, eventually: Any
+) -> None:
+    async def main() -> None:
+        command = peers.plugin("python")
+        async with aio.Client(command, handshake_config=handshake, plugins=plugins) as client:
+            channel = client.channel
+            os.kill(client.pid, signal.SIGKILL)
+            eventually(client.exited, "the plugin's end")
+            assert client.channel is channel
+        with pytest.raises(pygo_plugin.ClosedError):
+            _ = client.channel
+
+    asyncio.run(main())
 
 
 @pytest.mark.usefixtures("no_leftovers")
