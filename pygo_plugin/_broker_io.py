@@ -99,7 +99,14 @@ class FileServicer:
         size = min(max(decode_size(request), 1), MOST)
         # What is there, rather than all of it: a pipe's reader must not wait for more.
         read = getattr(self._file, "read1", self._file.read)
-        return self._try(context, lambda: encode_data(read(size) or b""))
+
+        def some() -> bytes:
+            data = read(size)
+            if data is None:  # empty would say that this is the end
+                raise BlockingIOError("the file is not blocking, and has nothing to read yet")
+            return encode_data(data)
+
+        return self._try(context, some)
 
     def _write(self, request: bytes, context: Any) -> bytes:
         data = decode_data(request)
@@ -107,7 +114,12 @@ class FileServicer:
         def write() -> bytes:
             written = 0
             while written < len(data):  # a raw file may take a part
-                written += self._file.write(memoryview(data)[written:]) or 0
+                taken = self._file.write(memoryview(data)[written:])
+                if taken is None:
+                    if isinstance(self._file, io.RawIOBase):
+                        raise BlockingIOError("the file is not blocking, and takes no more yet")
+                    taken = len(data) - written  # of those who do not count it is everything
+                written += taken
             return encode_size(written)
 
         return self._try(context, write)

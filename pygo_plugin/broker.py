@@ -117,14 +117,21 @@ class BrokerBase:
         if self._closed:
             raise ClosedError(self._named("the broker is closed, as its client has been killed"))
 
+    def _check_id(self, service_id: Any, hint: str) -> None:
+        if not 0 < service_id < 1 << 32:
+            raise BrokerError(self._named(f"{service_id!r} is no id; {hint}"))
+
+    def _check_dial(self, service_id: Any) -> None:
+        self._check()
+        self._check_id(service_id, "dial one that the other side has given")
+
     def _named(self, message: str) -> str:
         return f"{self._name}: {message}" if self._name else message
 
     def _listen(self, server: Any, service_id: int) -> None:
         """Have the server listen, and tell the other side where."""
         self._check()
-        if not 0 < service_id < 1 << 32:
-            raise BrokerError(self._named(f"{service_id!r} is no id; take one from next_id()"))
+        self._check_id(service_id, "take one from next_id()")
         with self._lock:
             if service_id in self._accepted:
                 raise BrokerError(
@@ -139,6 +146,7 @@ class BrokerBase:
         with self._lock:
             self._servers[service_id] = server
         try:
+            self._check()  # close() may not have seen this one
             self._core.announce(service_id, network, address)
         except BaseException:
             self._forget(server)
@@ -224,7 +232,7 @@ class Broker(BrokerBase):
 
         Raises: BrokerError, which says what the other side has failed to do.
         """
-        self._check()
+        self._check_dial(service_id)
         channel: _channel.Channel = self._opened(self._core.dial(service_id, timeout))
         return channel
 

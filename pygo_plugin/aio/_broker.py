@@ -68,7 +68,7 @@ class Broker(broker.BrokerBase):
 
         Raises: BrokerError, which says what the other side has failed to do.
         """
-        self._check()
+        self._check_dial(service_id)
         return Channel(self._opened(await in_thread(self._core.dial, service_id, timeout)))
 
     def serve(self, *servicers: Any, **options: Any) -> Serving:

@@ -165,6 +165,31 @@ def test_ids_are_not_reused(launch: Any) -> None:
         broker.accept(-1)
 
 
+def test_ids_that_are_none(launch: Any) -> None:
+    broker = launch().broker
+    for wrong in (-1, 0, 2**32 + 1):
+        with pytest.raises(BrokerError, match=f"{wrong} is no id; dial one that the other side"):
+            broker.dial(wrong, timeout=0)
+        with pytest.raises(BrokerError, match=f"{wrong} is no id"):
+            broker.accept(wrong)
+
+
+def test_closing_while_a_server_is_made(launch: Any) -> None:
+    """The server that close() could not see yet is not left behind."""
+    broker = launch().broker
+    bind, bound = broker._bind, []
+
+    def bind_and_close(server: Any) -> Any:
+        bound.append(bind(server))
+        broker.close()
+        return bound[0]
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ClosedError):
+        patch.setattr(broker, "_bind", bind_and_close)
+        broker.accept_and_serve(broker.next_id(), echo)
+    assert not os.path.exists(bound[0][1])
+
+
 def test_nobody_accepts(launch: Any) -> None:
     plain = launch()
     broker, test = plain.dispense("test")
@@ -416,6 +441,31 @@ def test_files_that_fail(launch: Any, tmp_path: Path) -> None:
         test.ReadFile(b"%d" % service_id, timeout=TIMEOUT)
     with pytest.raises(ConfigError, match='to read .* or to write .*, not "a"'.replace('"', "'")):
         broker.open_io(1, "a")
+
+
+def test_a_file_that_does_not_count_what_it_takes() -> None:
+    class Sink:
+        data = b""
+
+        def write(self, data: bytes) -> None:
+            assert len(self.data) < 10
+            self.data += data
+
+    sink = Sink()
+    with client_of() as client:
+        broker, test = client.dispense("test")
+        with broker.serve_io(sink) as service_id:
+            test.WriteFile(b"%d content" % service_id, timeout=TIMEOUT)
+    assert sink.data == b"content"
+
+
+def test_a_file_that_has_nothing_yet_is_not_at_its_end() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    with client_of() as client, open(reader, "rb", buffering=0) as file, open(writer, "wb"):
+        broker, test = client.dispense("test")
+        with broker.serve_io(file) as service_id, pytest.raises(RpcError, match="not blocking"):
+            test.ReadFile(b"%d" % service_id, timeout=TIMEOUT)
 
 
 def test_a_pipe_gives_what_it_has() -> None:
