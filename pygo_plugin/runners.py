@@ -102,8 +102,7 @@ class _CommandRunner:
         return self._started().stderr
 
     def start(self, launch: Launch) -> None:
-        if self._process is not None:
-            raise ConfigError(f"{self.name}: a runner runs once; make another one")
+        self._refuse_again()
         environment = {**self._environment(), **launch.env}
         self._process = _core.Process(
             tuple(map(os.fsencode, self._command(launch))),
@@ -124,6 +123,10 @@ class _CommandRunner:
 
     def host_to_plugin(self, network: str, address: str) -> tuple[str, str]:
         return network, address
+
+    def _refuse_again(self) -> None:
+        if self._process is not None:
+            raise ConfigError(f"{self.name}: a runner runs once; make another one")
 
     def _started(self) -> _core.Process:
         if self._process is None:
@@ -261,6 +264,7 @@ class ContainerRunner(_CommandRunner):
         return "" if self._process is None else self._container
 
     def start(self, launch: Launch) -> None:
+        self._refuse_again()  # before anything of the first one's is touched
         self._socket_dir = launch.socket_dir
         launch.env["PLUGIN_UNIX_SOCKET_DIR"] = self.SOCKET_DIR
         if self.group is not None:

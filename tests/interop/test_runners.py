@@ -33,7 +33,7 @@ from pygo_plugin import (
     cleanup_clients,
     testing,
 )
-from pygo_plugin.runners import BubblewrapRunner, ContainerRunner
+from pygo_plugin.runners import BubblewrapRunner, ContainerRunner, Launch
 
 ROOT = Path(__file__).resolve().parents[2]
 ISOLATED = ROOT / "tests" / "isolated"
@@ -41,6 +41,23 @@ COUNTER = ROOT / "build" / "examples" / "counter-go" / "plugin"
 STATIC = ROOT / "build" / "peers" / "static" / "plugin"
 
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
+
+
+def test_a_container_runner_runs_once(tmp_path: Path) -> None:
+    """A second start is refused before it takes the first one's guard and directory away."""
+    engine, asked = tmp_path / "engine", tmp_path / "asked"
+    engine.write_text(f'#!/bin/sh\necho "$1" >> {asked}\n[ "$1" = rm ] || exec sleep 60\n')
+    engine.chmod(0o755)
+    runner = ContainerRunner("image", engine=engine)
+    runner.start(Launch({}, "/first"))
+    guard = runner._guard
+    with pytest.raises(ConfigError, match="a runner runs once"):
+        runner.start(Launch({}, "/second"))
+    assert runner._guard is guard
+    inside = f"{ContainerRunner.SOCKET_DIR}/socket"
+    assert runner.plugin_to_host("unix", inside) == ("unix", "/first/socket")
+    runner.kill()
+    runner.wait()
 
 
 def use(client: Any) -> None:
