@@ -68,6 +68,8 @@ class Leaving:
         """
         self.remove()
         atexit.unregister(self._exit)
+        if self.mux is not None:  # calls that still run need it until they end, or the process does
+            atexit.register(self._close_mux)
         try:
             for number, (ours, before) in list(self._replaced.items()):
                 if number == _signal.SIGINT and not interrupts:

@@ -182,7 +182,7 @@ class ServerBase:
             self._mux.close()
 
     def _serving(self, server: Any, leaving: Leaving, line: bytes) -> None:
-        """The server has started: tell the host, or the test."""
+        """The server has started: tell the host."""
         if self._config.test is None:
             self._watch_host(server, leaving)
             if self._mux is not None:
@@ -194,17 +194,27 @@ class ServerBase:
         elif self._config.test.sync_stdio:
             self._stdio.borrow()
         self._server, self._leaving = server, leaving
-        if self._config.test is not None:
-            stopper = self._stopper(server)
 
-            def stop() -> None:
-                self._stdio.end()  # or the stop would cut the output off
-                stopper.stop(None)
+    def _tell_test(self, server: Any, leaving: Leaving) -> None:
+        """In test mode, say where it serves. What the author's `ready` raises is passed on."""
+        if self._config.test is None:
+            return
+        stopper = self._stopper(server)
 
+        def stop() -> None:
+            self._stdio.end()  # or the stop would cut the output off
+            stopper.stop(None)
+
+        try:
             self._config.test.serving(self.reattach_config(), stop)
+        except BaseException as error:
+            self._stdio.end()
+            self._not_serving(server, leaving, error)
+            raise
 
-    def _not_serving(self, server: Any, leaving: Leaving, error: Exception) -> bool:
+    def _not_serving(self, server: Any, leaving: Leaving, error: BaseException) -> bool:
         self._stopper(server).stop(None)
+        self._close_broker()
         leaving.leave(interrupts=True)
         return self._fail(f"cannot serve: {error}")
 
@@ -343,6 +353,7 @@ class Server(ServerBase):
             self._serving(server, leaving, line)
         except (OSError, RuntimeError, ValueError) as error:
             return self._not_serving(server, leaving, error)
+        self._tell_test(server, leaving)
         if wait:
             self._wait()
         return True
@@ -364,7 +375,26 @@ class Server(ServerBase):
             self._stdio.end()
         stopped: threading.Event = self._server.stop(grace)
         self._leaving.leave(interrupts=True)
-        return stopped
+        if self._broker is None and self._bridge is None and self._mux is None:
+            return stopped
+        return self._close_broker_after(stopped)
+
+    def _close_broker_after(self, stopped: threading.Event) -> threading.Event:
+        """Running calls may use it until they end. The event is set when it is closed, too."""
+        if stopped.is_set():
+            self._close_broker()
+            return stopped
+        from threading import Event, Thread
+
+        closed = Event()
+
+        def close() -> None:
+            stopped.wait()
+            self._close_broker()
+            closed.set()
+
+        Thread(target=close, name="pygo-stop", daemon=True).start()
+        return closed
 
     def _wait(self) -> None:
         try:

@@ -48,6 +48,7 @@ class Server(_plugin_server.ServerBase):
             self._serving(server, leaving, line)
         except (OSError, RuntimeError, ValueError) as error:
             return self._not_serving(server, leaving, error)
+        self._tell_test(server, leaving)
         if wait:
             await self._wait()
         return True

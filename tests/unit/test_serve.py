@@ -217,6 +217,29 @@ def test_stop_before_serve() -> None:
     assert Server(ServeConfig()).stop().is_set()
 
 
+def test_stop_leaves_nothing_of_one_connection_for_everything(
+    run: Run, peers: Any, socket_dir: Path
+) -> None:
+    script = """
+    from pygo_plugin import HandshakeConfig, Plugin, ServeConfig, Server
+
+    class Nothing(Plugin):
+        def server_register(self, server):
+            pass
+
+    server = Server(ServeConfig(
+        handshake_config=HandshakeConfig(1, "PYGO_TEST_COOKIE", "pygo"),
+        plugins={"nothing": Nothing()}))
+    assert server.serve()
+    server.stop()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    process = run(command, PLUGIN_MULTIPLEX_GRPC="true")
+    assert handshake(process)[6] == "true"
+    assert process.wait(30) == 0
+    assert list(socket_dir.iterdir()) == []
+
+
 def test_failing_author_is_a_traceback() -> None:
     script = """
     from pygo_plugin import *

@@ -292,6 +292,21 @@ def test_stop_event() -> None:
     assert reattach.pid == os.getpid()
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_ready_that_raises(asynchronous: bool) -> None:
+    """What it raises is its own matter, and nothing goes on serving."""
+    found: list[ReattachConfig] = []
+
+    def ready(config: ReattachConfig) -> None:
+        found.append(config)
+        raise ValueError("not ready")
+
+    config = ServeConfig(plugins={"kv": KV(Servicer())}, test=ServeTestConfig(ready=ready))
+    with pytest.raises(ValueError, match="not ready"):
+        asyncio.run(aio.serve(config)) if asynchronous else serve(config)
+    assert not os.path.exists(found[0].address)
+
+
 def test_server_in_test_mode() -> None:
     server = Server(ServeConfig(plugins={"kv": KV(Servicer())}, test=ServeTestConfig()))
     assert not server.reattach_config().valid
