@@ -11,15 +11,19 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* something to do, or the thread has ended */
     pthread_t thread;
+    bool made; /* the condition variable is */
     bool running;
     bool stopping;
+    unsigned finished;        /* items; goes round */
     gp__delivery_item *first; /* borrowed: items live until they have run */
     gp__delivery_item **last; /* where the next one is linked */
 } delivery = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
-    .changed = PTHREAD_COND_INITIALIZER,
     .last = &delivery.first,
 };
+
+/* How long one delivery may take once the process ends. */
+static const int64_t patience_ms = 5000;
 
 /* Set on the delivery thread itself. */
 static _Thread_local bool is_delivery;
@@ -57,9 +61,14 @@ run(void *unused)
         pthread_mutex_unlock(&delivery.lock);
         item->run(item);
         pthread_mutex_lock(&delivery.lock);
+        delivery.finished++;
+        if (delivery.stopping) {
+            pthread_cond_broadcast(&delivery.changed);
+        }
     }
     /* In the same breath as the last look at the queue, so that nothing is posted in between. */
     delivery.running = false;
+    pthread_cond_broadcast(&delivery.changed);
     pthread_mutex_unlock(&delivery.lock);
     return NULL;
 }
@@ -73,6 +82,11 @@ gp__delivery_start(gp_error *err)
         return gp_error_set(err, GP_EFORKED, "plugins cannot be used in a forked child");
     }
     pthread_mutex_lock(&delivery.lock);
+    if (!delivery.made && gp__cond_init(&delivery.changed) < 0) {
+        pthread_mutex_unlock(&delivery.lock);
+        return gp_error_set(err, GP_ENOMEM, "the thread for logs");
+    }
+    delivery.made = true;
     while (delivery.stopping && !is_delivery) {
         pthread_cond_wait(&delivery.changed, &delivery.lock);
     }
@@ -111,10 +125,30 @@ gp__delivery_current(void)
     return is_delivery;
 }
 
+/*
+ * Lock held. Whether the thread has ended, which it does not while a callback of the user's is stuck; one
+ * that has much to deliver, and does, may take its time.
+ */
+static bool
+await_end(void)
+{
+    int rc = 0;
+
+    while (delivery.running && rc == 0) {
+        int64_t deadline = gp__deadline_in(patience_ms);
+        unsigned before = delivery.finished;
+
+        while (delivery.running && delivery.finished == before && rc == 0) {
+            rc = gp__cond_wait_until(&delivery.changed, &delivery.lock, deadline);
+        }
+    }
+    return !delivery.running;
+}
+
 void
 gp__delivery_stop(void)
 {
-    pthread_t thread;
+    bool ended;
 
     if (gp_runtime_forked() || is_delivery) {
         return;
@@ -125,12 +159,14 @@ gp__delivery_stop(void)
         return;
     }
     delivery.stopping = true;
-    thread = delivery.thread;
     pthread_cond_broadcast(&delivery.changed);
-    pthread_mutex_unlock(&delivery.lock);
-    pthread_join(thread, NULL);
-    pthread_mutex_lock(&delivery.lock);
-    delivery.stopping = false;
+    ended = await_end();
+    if (ended) {
+        pthread_mutex_unlock(&delivery.lock);
+        pthread_join(delivery.thread, NULL); /* nobody starts another one while we are stopping */
+        pthread_mutex_lock(&delivery.lock);
+    }
+    delivery.stopping = false; /* one that is stuck goes on if it ever comes back */
     pthread_cond_broadcast(&delivery.changed);
     pthread_mutex_unlock(&delivery.lock);
 }

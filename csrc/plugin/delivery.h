@@ -31,7 +31,10 @@ int gp__delivery_post(gp__delivery_item *item);
 /* Whether this is the delivery thread. */
 bool gp__delivery_current(void);
 
-/* Run what is queued, end the thread and wait for it. Does nothing on the delivery thread itself. */
+/*
+ * Run what is queued, end the thread and wait for it, but not for an item that takes more than 5 s: then
+ * the thread is left to itself. Does nothing on the delivery thread.
+ */
 void gp__delivery_stop(void);
 
 #endif

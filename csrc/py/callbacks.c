@@ -3,21 +3,31 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <time.h>
 
 #include "py/gil.h"
+
+/* How long one callback may take once the interpreter is ending. Then it is left behind. */
+enum { PATIENCE_S = 5 };
 
 typedef struct callback_queue {
     pthread_mutex_t lock;
     pthread_cond_t more;
+    pthread_cond_t progress; /* a callback has returned, or the thread has ended */
     pygo_callback *first;
     pygo_callback **end;
     pthread_t thread;
     bool running;
     bool stopping;
+    bool ended;
+    unsigned finished; /* callbacks; goes round */
 } callback_queue;
 
-#define QUEUE_INIT(queue) \
-    {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .end = &(queue).first}
+#define QUEUE_INIT(queue)                  \
+    {.lock = PTHREAD_MUTEX_INITIALIZER,    \
+     .more = PTHREAD_COND_INITIALIZER,     \
+     .progress = PTHREAD_COND_INITIALIZER, \
+     .end = &(queue).first}
 
 static callback_queue callbacks = QUEUE_INIT(callbacks);
 static callback_queue questions = QUEUE_INIT(questions);
@@ -51,12 +61,23 @@ run_callable(pygo_callback *callback)
     PyMem_RawFree(callback);
 }
 
+static void
+note_progress(callback_queue *queue, bool ended)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->finished++;
+    queue->ended = ended;
+    pthread_cond_broadcast(&queue->progress);
+    pthread_mutex_unlock(&queue->lock);
+}
+
 static void *
 run_thread(void *arg)
 {
+    callback_queue *queue = arg;
     pygo_callback *callback;
 
-    while ((callback = take_all(arg)) != NULL) {
+    while ((callback = take_all(queue)) != NULL) {
         if (!pygo_gil_enter()) {
             break;
         }
@@ -65,10 +86,12 @@ run_thread(void *arg)
 
             callback->run(callback);
             callback = next;
+            note_progress(queue, false);
         }
         pygo_gil_leave();
     }
     pygo_gil_thread_exit();
+    note_progress(queue, true);
     return NULL;
 }
 
@@ -149,19 +172,42 @@ pygo_question_post(pygo_callback *question)
     post(&questions, question);
 }
 
+/* Lock held. Whether the thread has ended, which it does not while a callback of the user's is stuck. */
+static bool
+await_end(callback_queue *queue)
+{
+    int rc = 0;
+
+    while (!queue->ended && rc == 0) {
+        unsigned before = queue->finished;
+        struct timespec until;
+
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += PATIENCE_S;
+        while (queue->finished == before && rc == 0) {
+            rc = pthread_cond_timedwait(&queue->progress, &queue->lock, &until);
+        }
+    }
+    return queue->ended;
+}
+
 static void
 shut_down(callback_queue *queue)
 {
-    bool join;
+    bool running;
+    bool ended;
 
     pthread_mutex_lock(&queue->lock);
-    join = queue->running;
+    running = queue->running;
     queue->running = false;
     queue->stopping = true;
     pthread_cond_signal(&queue->more);
+    ended = running && await_end(queue);
     pthread_mutex_unlock(&queue->lock);
-    if (join) {
+    if (ended) {
         pthread_join(queue->thread, NULL);
+    } else if (running) {
+        pthread_detach(queue->thread); /* as a daemon thread of Python's */
     }
 }
 

@@ -30,7 +30,10 @@ pygo_callback *pygo_callback_new(PyObject *callable);
 void pygo_callback_post(pygo_callback *callback);
 void pygo_question_post(pygo_callback *question);
 
-/* Run what is queued and end the threads. Without the GIL. Idempotent. */
+/*
+ * Run what is queued and end the threads. Without the GIL. Idempotent. One callback that takes more than
+ * 5 s is left behind, and what comes after it: it must not keep the process.
+ */
 void pygo_callbacks_shutdown(void);
 
 #endif

@@ -177,6 +177,42 @@ def running_call() -> None:
     wait_until(lambda: hanging(probe))
 
 
+never = threading.Event()
+
+
+def stuck(entered: threading.Event) -> Any:
+    """A function that does not come back."""
+
+    def wait(*arguments: Any) -> None:
+        entered.set()
+        never.wait()
+
+    return wait
+
+
+def stuck_callback() -> None:
+    entered = threading.Event()
+    started = make_client(on_exit=stuck(entered))
+    started.start()
+    print(started.pid, flush=True)
+    started.kill()
+    assert entered.wait(DEADLINE)
+
+
+def stuck_writer() -> None:
+    entered = threading.Event()
+
+    class Writer:
+        write = staticmethod(stuck(entered))
+
+    started = make_client(stderr=Writer())
+    _, probe = started.dispense("probe")
+    print(started.pid, flush=True)
+    line = pb.Line(channel="LOG", text=b"to nobody", level="error")
+    probe.Print(pb.PrintRequest(lines=[line]), timeout=DEADLINE)
+    assert entered.wait(DEADLINE)
+
+
 def unused() -> None:
     """Made, and never started."""
     kept.append(make_client())
@@ -194,5 +230,7 @@ main(
     busy_server,
     kill_at_exit,
     running_call,
+    stuck_callback,
+    stuck_writer,
     unused,
 )

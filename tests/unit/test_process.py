@@ -104,7 +104,10 @@ def gone(pid: int) -> bool:
 
 @pytest.mark.parametrize(
     "mode",
-    ["client", "future", "stream", "requests", "subscription", "thread", "daemons", "unused"],
+    [
+        *("client", "future", "stream", "requests", "subscription", "thread", "daemons", "unused"),
+        *("stuck_callback", "stuck_writer"),
+    ],
 )
 def test_exit_with_live_clients(run: Run, eventually: Any, mode: str) -> None:
     pids = [int(line) for line in output(run("exits.py", mode)).split()]

@@ -65,7 +65,8 @@ typedef struct gp_log_sink {
 /*
  * End the threads behind the logs: first the one that reads the plugins' pipes, then, once its queue
  * is empty, the delivery thread. For process exit, after gp_client_kill_all(). What arrives later is
- * discarded. A gp_client_start() after it starts them anew. Not from within |deliver|. Blocks.
+ * discarded. A gp_client_start() after it starts them anew. Not from within |deliver|. Blocks, but not
+ * on a |deliver| that does not return within 5 s: that thread is left behind.
  */
 void gp_log_shutdown(void);
 
