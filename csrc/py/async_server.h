@@ -19,6 +19,10 @@ pygo_arrivals *pygo_arrivals_new(PyObject *arrived, PyObject *contexts, PyObject
 /* Before the server starts. 0, or -1 with TypeError. */
 int pygo_arrivals_set_queue(pygo_arrivals *arrivals, PyObject *loop_queue);
 
+/* For the collector; as pygo_dispatcher_traverse() and pygo_dispatcher_clear(). */
+int pygo_arrivals_traverse(pygo_arrivals *arrivals, visitproc visit, void *arg);
+void pygo_arrivals_clear(pygo_arrivals *arrivals);
+
 /* With the GIL. */
 void pygo_arrivals_free(pygo_arrivals *arrivals);
 

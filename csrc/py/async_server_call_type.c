@@ -23,7 +23,7 @@ struct pygo_arrivals {
     gp_queue *queue;      /* shared: ref; NULL until the start */
     PyObject *loop_queue; /* borrowed: what |queue| is of; valid while it drains */
     pygo_loop_member member;
-    PyObject *arrived;      /* owned; NULL once the loop is gone */
+    PyObject *arrived;      /* owned; NULL once the loop or the server is gone */
     PyTypeObject *contexts; /* owned: aio._server.ServicerContext */
     PyObject *registered;   /* owned dict: method -> handler */
 };
@@ -175,7 +175,7 @@ finish_arrival(pygo_completion *completion, bool alive)
 {
     arrival *self = (arrival *)completion;
 
-    if (alive) {
+    if (alive && self->arrivals->arrived != NULL) {
         announce(self);
     } else {
         refuse(self->call, STATUS_UNAVAILABLE, "the server's event loop is closed");
@@ -238,6 +238,22 @@ pygo_arrivals_set_queue(pygo_arrivals *arrivals, PyObject *loop_queue)
     return 0;
 }
 
+int
+pygo_arrivals_traverse(pygo_arrivals *arrivals, visitproc visit, void *arg)
+{
+    Py_VISIT(arrivals->arrived);
+    Py_VISIT(arrivals->contexts);
+    Py_VISIT(arrivals->registered);
+    return 0;
+}
+
+void
+pygo_arrivals_clear(pygo_arrivals *arrivals)
+{
+    Py_CLEAR(arrivals->arrived); /* what still arrives is refused */
+    Py_CLEAR(arrivals->registered);
+}
+
 void
 pygo_arrivals_free(pygo_arrivals *arrivals)
 {
@@ -245,7 +261,7 @@ pygo_arrivals_free(pygo_arrivals *arrivals)
         pygo_loop_leave(&arrivals->member);
         Py_XDECREF(arrivals->arrived);
         Py_DECREF(arrivals->contexts);
-        Py_DECREF(arrivals->registered);
+        Py_XDECREF(arrivals->registered);
         gp_queue_unref(arrivals->queue);
         for (int i = 0; i < arrivals->unary_count; i++) {
             Py_DECREF(arrivals->unary[i]);

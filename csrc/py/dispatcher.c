@@ -10,8 +10,8 @@ enum { STATUS_UNKNOWN = 2, STATUS_UNAVAILABLE = 14 };
 
 /* What the server's threads need of Python. Lives as long as the C server, not the Python one. */
 typedef struct dispatcher {
-    PyObject *find;          /* owned: find(details) -> grpc.RpcMethodHandler or None */
-    PyObject *registered;    /* owned dict: method -> handler; asked first */
+    PyObject *find;       /* owned: find(details) -> grpc.RpcMethodHandler or None; NULL: cleared */
+    PyObject *registered; /* owned dict: method -> handler; asked first; NULL: cleared */
     PyTypeObject *contexts;  /* owned: _server.ServicerContext */
     pygo_arrivals *arrivals; /* owned: where an event loop takes the calls; otherwise NULL */
 } dispatcher;
@@ -104,6 +104,11 @@ begin(void *ctx, gp_server_call *call, void **data)
         end_with(call, STATUS_UNAVAILABLE, "the server is shutting down");
         return -1;
     }
+    if (((dispatcher *)ctx)->find == NULL) { /* the collector has been there */
+        end_with(call, STATUS_UNAVAILABLE, "the server is gone");
+        pygo_gil_leave();
+        return -1;
+    }
     handler = find_handler(ctx, call);
     if (handler == NULL) {
         PyErr_WriteUnraisable(((dispatcher *)ctx)->find);
@@ -160,13 +165,36 @@ release(void *ctx)
     if (pygo_gil_is_open()) {
         PyGILState_STATE gil = PyGILState_Ensure();
 
-        Py_DECREF(self->find);
-        Py_DECREF(self->registered);
+        Py_XDECREF(self->find);
+        Py_XDECREF(self->registered);
         Py_DECREF(self->contexts);
         pygo_arrivals_free(self->arrivals);
         PyGILState_Release(gil);
     }
     PyMem_RawFree(self);
+}
+
+int
+pygo_dispatcher_traverse(void *ctx, visitproc visit, void *arg)
+{
+    dispatcher *self = ctx;
+
+    Py_VISIT(self->find);
+    Py_VISIT(self->registered);
+    Py_VISIT(self->contexts);
+    return self->arrivals != NULL ? pygo_arrivals_traverse(self->arrivals, visit, arg) : 0;
+}
+
+void
+pygo_dispatcher_clear(void *ctx)
+{
+    dispatcher *self = ctx;
+
+    Py_CLEAR(self->find);
+    Py_CLEAR(self->registered);
+    if (self->arrivals != NULL) {
+        pygo_arrivals_clear(self->arrivals);
+    }
 }
 
 void *

@@ -18,4 +18,11 @@
 void *pygo_dispatcher_new(gp_server_handler *handler, PyObject *find, PyObject *registered,
                           PyObject *contexts, pygo_arrivals *arrivals);
 
+/*
+ * For the collector, once no thread of the server's uses it: what it keeps, and letting go of that. Calls
+ * are refused from then on.
+ */
+int pygo_dispatcher_traverse(void *ctx, visitproc visit, void *arg);
+void pygo_dispatcher_clear(void *ctx);
+
 #endif

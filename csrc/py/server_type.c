@@ -17,6 +17,7 @@
 typedef struct ServerObject {
     PyObject_HEAD
     gp_server *server;       /* owned */
+    void *dispatcher;        /* borrowed: the server's */
     pygo_arrivals *arrivals; /* borrowed: the server's; NULL if no event loop takes its calls */
     PyObject *weakrefs;
     struct ServerObject *next; /* in the list of all servers, under the GIL */
@@ -78,6 +79,7 @@ server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
             Py_CLEAR(self);
             pygo_raise(&err, NULL);
         } else {
+            self->dispatcher = options.handler_ctx;
             self->arrivals = arrivals;
             self->next = all_servers;
             all_servers = self;
@@ -90,12 +92,41 @@ server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
+/*
+ * Whether what the dispatcher keeps is kept by this object alone: no thread of the server's is there to
+ * use it, and none will be, unless somebody who has the object starts it.
+ */
+static bool
+is_idle(ServerObject *self)
+{
+    return self->dispatcher != NULL && !gp_runtime_forked() &&
+           gp_server_join(self->server, 0, NULL) == 0;
+}
+
+/* Servicers may well know their server. */
+static int
+server_traverse(ServerObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    return is_idle(self) ? pygo_dispatcher_traverse(self->dispatcher, visit, arg) : 0;
+}
+
+static int
+server_clear(ServerObject *self)
+{
+    if (is_idle(self)) {
+        pygo_dispatcher_clear(self->dispatcher);
+    }
+    return 0;
+}
+
 static void
 server_dealloc(ServerObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     ServerObject **link;
 
+    PyObject_GC_UnTrack(self);
     for (link = &all_servers; *link != NULL && *link != self; link = &(*link)->next) {
     }
     if (*link == self) {
@@ -349,6 +380,8 @@ static PyMemberDef members[] = {
 static PyType_Slot slots[] = {
     {Py_tp_new, server_new},
     {Py_tp_dealloc, server_dealloc},
+    {Py_tp_traverse, server_traverse},
+    {Py_tp_clear, server_clear},
     {Py_tp_methods, methods},
     {Py_tp_members, members},
     {Py_tp_doc, "Server(find, registered, contexts, *, max_workers=1, max_concurrent=0, "
@@ -360,7 +393,7 @@ static PyType_Slot slots[] = {
 static PyType_Spec spec = {
     .name = "pygo_plugin._core.Server",
     .basicsize = sizeof(ServerObject),
-    .flags = Py_TPFLAGS_DEFAULT,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .slots = slots,
 };
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,63 @@ def own(request: pytest.FixtureRequest, socket_dir: Path) -> Iterator[Stage]:
     made = PluginStage(request.param, "ours", socket_dir)
     yield made
     made.close()
+
+
+# ---- Its end ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_server_that_its_servicer_knows_is_collected(
+    socket_dir: Path, eventually: Any, started: bool
+) -> None:
+    class Servicer:
+        def __init__(self, server: Server) -> None:
+            self.server = server
+
+        def answer(self, request: bytes, context: Any) -> bytes:
+            return request
+
+    server = Server()
+    servicer = Servicer(server)
+    server.add_registered_method_handlers("test.T", {"M": unary(servicer.answer)})
+    server.add_insecure_port(f"unix:{socket_dir}/s")
+    if started:
+        server.start()
+        assert server.stop(None).wait(DEADLINE)
+        assert server.join(DEADLINE)
+    left = weakref.ref(servicer)
+    del servicer, server
+
+    def collected() -> bool:
+        gc.collect()
+        return left() is None
+
+    eventually(collected, "the servicer's end")
+
+
+def test_a_server_that_serves_is_not_collected(own: Stage) -> None:
+    """As long as its servicer keeps it, like grpcio's."""
+
+    class Servicer:
+        server: Any = None
+
+        def answer(self, request: bytes, context: Any) -> bytes:
+            return request
+
+    servicer = Servicer()
+    servicer.server = own.make()
+    servicer.server.add_registered_method_handlers("test.T", {"M": unary(servicer.answer)})
+    servicer.server.start()
+    own.servers.clear()
+    server = weakref.ref(servicer.server)
+    del servicer
+    call = own.connect().unary_unary("/test.T/M")
+    for _ in range(3):
+        gc.collect()
+        assert call(b"x", timeout=DEADLINE) == b"x"
+    found = server()
+    assert found is not None
+    own.servers.append(found)
 
 
 # ---- Many at once -------------------------------------------------------------------------------
