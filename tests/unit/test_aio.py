@@ -245,9 +245,11 @@ def test_closing_a_channel_that_another_loop_calls_on(socket_dir: Any) -> None:
     """It waits for that loop's calls as for its own, and no longer."""
     patience = 1000.0
 
-    async def call_there(channel: Any) -> str:
+    async def call_there(channel: Any, made: threading.Event) -> str:
+        call = channel.unary_unary("/probe.Probe/Hang")(b"")
+        made.set()
         try:
-            await channel.unary_unary("/probe.Probe/Hang")(b"")
+            await call
         except asyncio.CancelledError:
             return "cancelled"
         return "answered"
@@ -256,7 +258,9 @@ def test_closing_a_channel_that_another_loop_calls_on(socket_dir: Any) -> None:
         async with serving(socket_dir) as (target, probe):
             channel = aio.insecure_channel(target)
             loop = asyncio.get_running_loop()
-            there = loop.run_in_executor(None, lambda: asyncio.run(call_there(channel)))
+            made = threading.Event()
+            there = loop.run_in_executor(None, lambda: asyncio.run(call_there(channel, made)))
+            assert await loop.run_in_executor(None, made.wait, DEADLINE)
             await probe.hanging.wait()
             closing = asyncio.ensure_future(channel.close(patience))
             if ends:
