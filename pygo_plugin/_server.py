@@ -53,7 +53,7 @@ class ServicerContext(_core.ServerCall, Abstract):
 
     def abort(self, code: Any, details: str) -> NoReturn:
         """End the call now with this grpc.StatusCode and text. Raises, to leave the method."""
-        if getattr(code, "value", (code,))[0] == 0:
+        if number_of(code) == 0:
             code, details = 2, "abort() was called with StatusCode.OK, which is no failure"
         self._code, self._details, self._aborted = code, details, True
         raise Aborted(details)
@@ -100,6 +100,12 @@ class ServicerContext(_core.ServerCall, Abstract):
 
 class Aborted(Exception):
     """Leaves a servicer's method after abort(). Not to be caught."""
+
+
+def number_of(code: Any) -> Any:
+    """The number of a grpc.StatusCode, whose value is (number, text), or of any int."""
+    value = getattr(code, "value", code)
+    return value[0] if isinstance(value, tuple) else value
 
 
 def _run_all(callbacks: list[Callable[[], Any]]) -> None:

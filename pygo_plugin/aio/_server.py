@@ -418,7 +418,7 @@ class _Dispatcher:
             await context._end(None, _UNKNOWN, "")
         else:
             text = _server.handler_failed(context, error, doing)
-            if _number(context._code) == _OK:
+            if _server.number_of(context._code) == _OK:
                 context._code = None  # which it is not
             await context._end(None, code, text)
 
@@ -434,10 +434,6 @@ async def _send_all(context: ServicerContext, replies: Any) -> None:
     finally:
         if close is not None:
             await close()
-
-
-def _number(code: Any) -> Any:
-    return getattr(code, "value", (code,))[0]
 
 
 def _coroutine_of(handler: Any) -> Any:

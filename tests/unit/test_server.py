@@ -5,6 +5,7 @@ What a server is to grpcio's users is in tests/conformance.
 
 from __future__ import annotations
 
+import enum
 import gc
 import threading
 import weakref
@@ -36,6 +37,25 @@ def own(request: pytest.FixtureRequest, socket_dir: Path) -> Iterator[Stage]:
     made = PluginStage(request.param, "ours", socket_dir)
     yield made
     made.close()
+
+
+# ---- Status codes -------------------------------------------------------------------------------
+
+
+class OwnCode(enum.IntEnum):
+    GONE = 5
+
+
+@pytest.mark.parametrize("code", [OwnCode.GONE, 5, Code.NOT_FOUND])
+def test_codes_by_number(own: Stage, code: Any) -> None:
+    def abort(request: bytes, context: Any) -> bytes:
+        return bytes(context.abort(code, "gone"))
+
+    server = own.make()
+    server.add_registered_method_handlers("test.T", {"M": unary(abort)})
+    server.start()
+    error = raised(lambda: own.connect().unary_unary("/test.T/M")(b"", timeout=DEADLINE))
+    assert (error.code(), error.details()) == (Code.NOT_FOUND, "gone")
 
 
 # ---- Its end ------------------------------------------------------------------------------------
