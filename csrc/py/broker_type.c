@@ -151,12 +151,8 @@ static void
 run_gone(pygo_callback *callback)
 {
     watcher *told = ((gone_callback *)callback)->told;
-    PyObject *result = PyObject_CallNoArgs(told->callable);
 
-    if (result == NULL) {
-        PyErr_WriteUnraisable(told->callable);
-    }
-    Py_XDECREF(result);
+    pygo_call_back(told->callable);
     watcher_unref(told);
     PyMem_RawFree(callback);
 }

@@ -185,16 +185,6 @@ call_time_remaining(CallObject *self, PyObject *Py_UNUSED(ignored))
     return PyFloat_FromDouble(left);
 }
 
-static PyObject *
-call_peer(CallObject *self, PyObject *Py_UNUSED(ignored))
-{
-    char *peer = gp_call_peer(self->call);
-    PyObject *text = PyUnicode_FromString(peer != NULL ? peer : "");
-
-    gp_call_free_peer(peer);
-    return text;
-}
-
 static void
 post(void *callback)
 {
@@ -257,7 +247,6 @@ static PyMethodDef base_methods[] = {
      "_take_reply($self)\n--\n\nThe one reply of a finished call, once; None if there is none."},
     {"_cancel", (PyCFunction)call_cancel, METH_VARARGS,
      "_cancel($self, code, details, /)\n--\n\nEnd the call with this status unless it has ended."},
-    {"_peer", (PyCFunction)call_peer, METH_NOARGS, "_peer($self)\n--\n\nThe other side's address."},
     {"time_remaining", (PyCFunction)call_time_remaining, METH_NOARGS,
      "time_remaining($self)\n--\n\nSeconds until the deadline; None if there is none."},
     {NULL, NULL, 0, NULL},

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <time.h>
 
+#include "py/errors.h"
 #include "py/gil.h"
 
 /* How long one callback may take once the interpreter is ending. Then it is left behind. */
@@ -51,12 +52,7 @@ take_all(callback_queue *queue)
 static void
 run_callable(pygo_callback *callback)
 {
-    PyObject *result = PyObject_CallNoArgs(callback->callable);
-
-    if (result == NULL) {
-        PyErr_WriteUnraisable(callback->callable);
-    }
-    Py_XDECREF(result);
+    pygo_call_back(callback->callable);
     Py_DECREF(callback->callable);
     PyMem_RawFree(callback);
 }

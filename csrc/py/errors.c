@@ -157,6 +157,17 @@ pygo_take_exception(void)
     return exception;
 }
 
+void
+pygo_call_back(PyObject *callable)
+{
+    PyObject *result = PyObject_CallNoArgs(callable);
+
+    if (result == NULL) {
+        PyErr_WriteUnraisable(callable);
+    }
+    Py_XDECREF(result);
+}
+
 int
 pygo_check_forked(void)
 {

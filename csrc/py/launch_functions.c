@@ -170,12 +170,7 @@ listen_port(PyObject *Py_UNUSED(module), PyObject *args)
 static void
 run_host_gone(pygo_callback *self)
 {
-    PyObject *result = PyObject_CallNoArgs(self->callable);
-
-    if (result == NULL) {
-        PyErr_WriteUnraisable(self->callable);
-    }
-    Py_XDECREF(result);
+    pygo_call_back(self->callable);
 }
 
 static void

@@ -1,5 +1,6 @@
 #include "py/operation.h"
 
+#include "py/errors.h"
 #include "py/message.h"
 
 pygo_operation *
@@ -66,12 +67,10 @@ void
 pygo_operation_call(pygo_completion *completion, bool alive)
 {
     pygo_operation *self = (pygo_operation *)completion;
-    PyObject *result = alive ? PyObject_CallNoArgs(self->target) : Py_NewRef(Py_None);
 
-    if (result == NULL) {
-        PyErr_WriteUnraisable(self->target);
+    if (alive) {
+        pygo_call_back(self->target);
     }
-    Py_XDECREF(result);
     pygo_operation_free(self);
 }
 

@@ -233,16 +233,11 @@ static void
 call_back(void *ctx)
 {
     PyObject *callable = ctx;
-    PyObject *result;
 
     if (!pygo_gil_enter()) {
         return;
     }
-    result = PyObject_CallNoArgs(callable);
-    if (result == NULL) {
-        PyErr_WriteUnraisable(callable);
-    }
-    Py_XDECREF(result);
+    pygo_call_back(callable);
     Py_DECREF(callable);
     pygo_gil_leave();
 }
