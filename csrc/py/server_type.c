@@ -320,22 +320,33 @@ server_stopping(ServerObject *self, PyObject *Py_UNUSED(ignored))
 void
 pygo_servers_shutdown(void)
 {
-    enum { PATIENCE_MS = 1000 };
     PyObject *servers = PyList_New(0);
+    int64_t patience_ms = 1000;
+    Py_ssize_t count;
 
     for (ServerObject *server = all_servers; servers != NULL && server != NULL;
          server = server->next) {
         PyList_Append(servers, (PyObject *)server);
     }
     PyErr_Clear();
-    for (Py_ssize_t i = 0; servers != NULL && i < PyList_GET_SIZE(servers); i++) {
-        gp_server *server = ((ServerObject *)PyList_GET_ITEM(servers, i))->server;
-
-        /* A handler that does not come back is left behind: it must not keep the process. */
+    count = servers != NULL ? PyList_GET_SIZE(servers) : 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
         Py_BEGIN_ALLOW_THREADS
-        gp_server_stop(server, 0);
-        gp_server_join(server, PATIENCE_MS, NULL);
+        gp_server_stop(((ServerObject *)PyList_GET_ITEM(servers, i))->server, 0);
         Py_END_ALLOW_THREADS
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        int rc;
+
+        /*
+         * A handler that does not come back is left behind: it must not keep the process. One that was
+         * waited for in vain has used up the patience, which the others have had as well.
+         */
+        Py_BEGIN_ALLOW_THREADS
+        rc = gp_server_join(((ServerObject *)PyList_GET_ITEM(servers, i))->server, patience_ms,
+                            NULL);
+        Py_END_ALLOW_THREADS
+        patience_ms = rc < 0 ? 0 : patience_ms;
     }
     Py_XDECREF(servers);
 }

@@ -6,11 +6,13 @@ import atexit
 import os
 import tempfile
 import threading
+import time
 from typing import Any
 
 from host import DEADLINE, hanging, main, make_client, pb, wait_until
 
 kept: list[Any] = []  # alive until the modules go
+never = threading.Event()
 
 
 def client() -> None:
@@ -125,7 +127,7 @@ def busy_server() -> None:
     serve(block=True)
 
 
-def serve(block: bool) -> None:
+def serve(block: bool, behavior: Any = None) -> None:
     import grpc
 
     from pygo_plugin import _channel
@@ -133,7 +135,7 @@ def serve(block: bool) -> None:
 
     entered = threading.Event()
 
-    def behavior(request: bytes, context: Any) -> bytes:
+    def answer(request: bytes, context: Any) -> bytes:
         ended = threading.Event()
         context.add_callback(ended.set)
         entered.set()
@@ -145,13 +147,31 @@ def serve(block: bool) -> None:
     target = f"unix:{directory.name}/socket"
     made = Server()
     made.add_insecure_port(target)
-    handler = grpc.unary_unary_rpc_method_handler(behavior)
+    handler = grpc.unary_unary_rpc_method_handler(behavior or answer)
     made.add_registered_method_handlers("test.T", {"M": handler})
     made.start()
     channel = _channel.Channel(target)
     kept.extend([made, channel, channel.unary_unary("/test.T/M").future(b"")])
-    assert entered.wait(DEADLINE)
+    assert behavior or entered.wait(DEADLINE)
     atexit.register(directory.cleanup)
+
+
+def stuck_servers() -> None:
+    """All have the same second, not one after the other."""
+    ends: list[float] = []
+
+    def late() -> None:
+        if time.monotonic() - ends[0] > len(servers) / 2:
+            os.write(1, b"too late")
+
+    servers = range(8)
+    atexit.register(late)  # before the package's, and so after it
+    entered = threading.Semaphore(0)
+    for _ in servers:
+        serve(block=False, behavior=lambda request, context: (entered.release(), never.wait()))
+    for _ in servers:
+        entered.acquire(timeout=DEADLINE)
+    ends.append(time.monotonic())
 
 
 def kill_at_exit() -> None:
@@ -175,9 +195,6 @@ def running_call() -> None:
     _, probe = started.dispense("probe")
     kept.append(probe.Hang.future(pb.HangRequest()))
     wait_until(lambda: hanging(probe))
-
-
-never = threading.Event()
 
 
 def stuck(entered: threading.Event) -> Any:
@@ -228,6 +245,7 @@ main(
     daemons,
     server,
     busy_server,
+    stuck_servers,
     kill_at_exit,
     running_call,
     stuck_callback,

@@ -116,7 +116,7 @@ def test_exit_with_live_clients(run: Run, eventually: Any, mode: str) -> None:
         eventually(lambda pid=pid: gone(pid), "the plugin's end")
 
 
-@pytest.mark.parametrize("mode", ["server", "busy_server"])
+@pytest.mark.parametrize("mode", ["server", "busy_server", "stuck_servers"])
 def test_exit_with_a_live_server(run: Run, mode: str) -> None:
     assert output(run("exits.py", mode)) == ""
 
