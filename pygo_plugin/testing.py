@@ -38,7 +38,8 @@ def serve(
     sync_stdio  as ServeTestConfig has it
     options     of ServeConfig
 
-    Raises: StartError when it cannot serve; what `server_register` raises.
+    Raises: StartError when it cannot serve; what `server_register` raises; at the end of the block,
+    what serving has failed with.
     """
     ready = _Ready()
     options.setdefault("handshake_config", HandshakeConfig())
@@ -53,6 +54,7 @@ def serve(
     finally:
         ready.stop.set()
         thread.join()
+    ready.check()
 
 
 class _Ready:
@@ -74,10 +76,14 @@ class _Ready:
 
     def wait(self) -> ReattachConfig:
         self._done.wait()
+        self.check()
+        return self._config
+
+    def check(self) -> None:
+        """Raise what serving has failed with, once."""
         error, self._error = self._error, None
         if error is not None:
             raise error
-        return self._config
 
 
 def _serve(config: ServeConfig, on_loop: bool, ready: _Ready) -> None:

@@ -307,6 +307,21 @@ def test_ready_that_raises(asynchronous: bool) -> None:
     assert not os.path.exists(found[0].address)
 
 
+def test_serving_that_fails_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = Server._wait
+
+    def wait_and_fail(self: Server) -> None:
+        wait(self)
+        raise LookupError("at the end")
+
+    monkeypatch.setattr(Server, "_wait", wait_and_fail)
+    with (
+        pytest.raises(LookupError, match="at the end"),
+        testing.serve({"kv": KV(Servicer())}),
+    ):
+        pass
+
+
 def test_server_in_test_mode() -> None:
     server = Server(ServeConfig(plugins={"kv": KV(Servicer())}, test=ServeTestConfig()))
     assert not server.reattach_config().valid
