@@ -68,6 +68,10 @@ pygo_metadata_from_python(pygo_metadata *out, PyObject *pairs)
         return 0;
     }
     sequence = PySequence_Fast(pairs, "metadata must be an iterable of (key, value) pairs");
+    if (sequence != NULL &&
+        PyList_Check(sequence)) { /* which may change while a pair is taken apart */
+        Py_SETREF(sequence, PyList_AsTuple(sequence));
+    }
     if (sequence == NULL) {
         return -1;
     }

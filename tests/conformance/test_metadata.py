@@ -87,6 +87,17 @@ def test_bad_metadata(
         getattr(our_probe, method)(request, metadata=metadata)
 
 
+def test_metadata_that_change_while_they_are_read(our_probe: Any, pb: Any) -> None:
+    class Pair:
+        def __iter__(self) -> Any:
+            pairs.clear()
+            return iter(("a", "b"))
+
+    pairs: list[Any] = [Pair(), ("c", "d"), ("e", "f")]
+    our_probe.Echo(pb.EchoRequest(), metadata=pairs, timeout=DEADLINE)
+    assert pairs == []
+
+
 def test_metadata_in_the_handler(stage: Stage) -> None:
     found: list[Any] = []
 
