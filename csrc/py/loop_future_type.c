@@ -278,32 +278,52 @@ add_done_callback(FutureObject *self, PyObject *const *args, Py_ssize_t nargs, P
     Py_RETURN_NONE;
 }
 
+/* Whether two callbacks are the same; negative: an exception. Comparing may change the future. */
+static int
+same_callback(PyObject *ours, PyObject *theirs)
+{
+    int same;
+
+    Py_INCREF(ours);
+    same = PyObject_RichCompareBool(ours, theirs, Py_EQ);
+    Py_DECREF(ours);
+    return same;
+}
+
 static PyObject *
 remove_done_callback(FutureObject *self, PyObject *callback)
 {
+    PyObject *first = self->callback;
     long removed = 0;
     int same;
 
-    if (self->callback != NULL) {
-        same = PyObject_RichCompareBool(self->callback, callback, Py_EQ);
+    if (first != NULL) {
+        same = same_callback(first, callback);
         if (same < 0) {
             return NULL;
         }
-        if (same > 0) {
+        if (same > 0 && self->callback == first) {
             Py_CLEAR(self->callback);
             Py_CLEAR(self->context);
             removed++;
         }
     }
-    for (Py_ssize_t i = self->others != NULL ? PyList_GET_SIZE(self->others) - 1 : -1; i >= 0;
-         i--) {
-        PyObject *other = PyTuple_GET_ITEM(PyList_GET_ITEM(self->others, i), 0);
+    for (Py_ssize_t i = self->others != NULL ? PyList_GET_SIZE(self->others) : 0; i-- > 0;) {
+        PyObject *pair;
 
-        same = PyObject_RichCompareBool(other, callback, Py_EQ);
-        if (same < 0 || (same > 0 && PyList_SetSlice(self->others, i, i + 1, NULL) < 0)) {
+        if (self->others == NULL || i >= PyList_GET_SIZE(self->others)) {
+            continue; /* taken out meanwhile */
+        }
+        pair = PyList_GET_ITEM(self->others, i);
+        same = same_callback(PyTuple_GET_ITEM(pair, 0), callback);
+        if (same > 0 && self->others != NULL && i < PyList_GET_SIZE(self->others) &&
+            PyList_GET_ITEM(self->others, i) == pair) {
+            same = PyList_SetSlice(self->others, i, i + 1, NULL) < 0 ? -1 : 1;
+            removed++;
+        }
+        if (same < 0) {
             return NULL;
         }
-        removed += same;
     }
     return PyLong_FromLong(removed);
 }

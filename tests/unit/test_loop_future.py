@@ -108,6 +108,29 @@ def test_callbacks_that_are_taken_back() -> None:
     run(scene)
 
 
+def test_callbacks_that_end_the_future_when_compared() -> None:
+    async def scene() -> None:
+        future = LoopFuture(asyncio.get_running_loop())
+
+        class Meddler:
+            __hash__ = None  # type: ignore[assignment]
+
+            def __call__(self, done: Any) -> None:
+                pass
+
+            def __eq__(self, other: object) -> bool:
+                future.cancel()
+                return False
+
+        future.add_done_callback(len)
+        for _ in range(3):
+            future.add_done_callback(Meddler())
+        assert future.remove_done_callback(print) == 0
+        assert future.cancelled()
+
+    run(scene)
+
+
 def test_a_cycle_is_collected() -> None:
     async def scene() -> weakref.ref[Any]:
         future = LoopFuture(asyncio.get_running_loop())
