@@ -69,10 +69,9 @@ class Client:
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
+            starting.add_done_callback(_take_exception)  # also if this is cancelled once more
             await self.kill()
             await asyncio.wait((starting,))  # which fails at once now
-            if not starting.cancelled():
-                starting.exception()
             raise
         finally:
             del starting  # an error's traceback has this frame
@@ -202,3 +201,9 @@ class Client:
 
     def __repr__(self) -> str:
         return repr(self._client).replace("pygo_plugin.Client", "pygo_plugin.aio.Client", 1)
+
+
+def _take_exception(task: asyncio.Future[Any]) -> None:
+    """That a start fails whose plugin has been killed is no news."""
+    if not task.cancelled():
+        task.exception()

@@ -387,6 +387,36 @@ def test_cancelling_the_start_kills_the_plugin(peers: Any, handshake: Any, plugi
     asyncio.run(asyncio.wait_for(main(), DEADLINE))
 
 
+@pytest.mark.usefixtures("no_leftovers")
+def test_cancelling_the_start_twice_is_no_news(
+    handshake: Any, plugins: Any, eventually: Any
+) -> None:
+    told: list[Any] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+        client = aio.Client(
+            [sys.executable, "-c", "import time; time.sleep(60)"],
+            handshake_config=handshake,
+            plugins=plugins,
+        )
+        start = asyncio.ensure_future(client.start())
+        await asyncio.to_thread(eventually, lambda: client.pid >= 0, "the process")
+        start.cancel()
+        await asyncio.sleep(0)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        (starting,) = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.wait((starting,))
+        del starting, start
+        await client.kill()
+        gc.collect()
+
+    asyncio.run(main())
+    assert told == []
+
+
 def test_a_start_that_fails(handshake: Any, plugins: Any) -> None:
     async def main() -> None:
         client = aio.Client(["false"], handshake_config=handshake, plugins=plugins)
