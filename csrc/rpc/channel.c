@@ -20,6 +20,7 @@ typedef struct connection {
     gp__poller *poller;    /* borrowed: lives as long as the process */
     gp_mux *mux;           /* shared: ref; NULL: a connection of its own */
     bool secure;
+    gp__remains remains;  /* once nobody refers to it */
     pthread_mutex_t lock; /* guards |views|; comes before theirs */
     gp_channel *views;    /* borrowed: they take themselves off */
 } connection;
@@ -87,16 +88,30 @@ make_connection(connection **out, gp_error *err)
 }
 
 static void
+free_connection(gp__remains *remains)
+{
+    connection *shared = (connection *)((char *)remains - offsetof(connection, remains));
+
+    if (shared->channel != NULL) {
+        grpc_channel_destroy(shared->channel);
+    }
+    gp_mux_unref(shared->mux);
+    pthread_mutex_destroy(&shared->lock);
+    gp__free(shared);
+}
+
+/* Hanging up takes as long as a call. A handler that has called its caller back need not wait for it. */
+static void
 connection_unref(connection *shared)
 {
+    gp__poller *poller = shared->poller;
+
     if (atomic_fetch_sub(&shared->refs, 1) == 1) {
         gp__direct_free(shared->direct);
-        if (shared->channel != NULL) {
-            grpc_channel_destroy(shared->channel);
-        }
-        gp_mux_unref(shared->mux);
-        pthread_mutex_destroy(&shared->lock);
-        gp__free(shared);
+        shared->remains.free = free_connection;
+        pthread_mutex_lock(&poller->lock);
+        gp__crew_add_remains(&shared->remains);
+        pthread_mutex_unlock(&poller->lock);
     }
 }
 

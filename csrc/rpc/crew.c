@@ -22,7 +22,7 @@ static struct {
     gp_server *ready;      /* with a job that may run, in turn */
     gp_server **ready_end; /* NULL: |ready| itself */
     gp_server_call *over;  /* whose on_over is due; each with a reference */
-    gp_server *dead;       /* to be freed */
+    gp__remains *remains;  /* to be freed */
     pthread_cond_t rested; /* for those who rest */
     pthread_cond_t left;   /* for who waits until all have gone */
     int resting;
@@ -185,10 +185,10 @@ gp__crew_add_over(gp_server_call *call)
 }
 
 void
-gp__crew_add_dead(gp_server *server)
+gp__crew_add_remains(gp__remains *remains)
 {
-    server->next_dead = crew.dead;
-    crew.dead = server;
+    remains->next = crew.remains;
+    crew.remains = remains;
     if (!turning) {
         call_somebody();
     }
@@ -361,12 +361,12 @@ run_over(void)
 static void
 bury(void)
 {
-    gp_server *server = crew.dead;
+    gp__remains *remains = crew.remains;
 
-    crew.dead = server->next_dead;
+    crew.remains = remains->next;
     start_work();
     pthread_mutex_unlock(&crew.poller.lock);
-    gp__server_free(server);
+    remains->free(remains);
     pthread_mutex_lock(&crew.poller.lock);
     crew.working--;
 }
@@ -422,7 +422,7 @@ rest(void)
     crew.resting++;
     rc = gp__cond_wait_until(&crew.rested, &crew.poller.lock, gp__now() + rest_ns);
     crew.resting--;
-    return rc != GP_ETIMEOUT || crew.over != NULL || crew.ready != NULL || crew.dead != NULL ||
+    return rc != GP_ETIMEOUT || crew.over != NULL || crew.ready != NULL || crew.remains != NULL ||
            !crew.has_standby;
 }
 
@@ -445,7 +445,7 @@ run_thread(void *arg)
         } else if ((call = next_job()) != NULL) {
             run_job(call);
             claim = true;
-        } else if (crew.dead != NULL) {
+        } else if (crew.remains != NULL) {
             bury();
         } else if (claim && !crew.poller.taken) {
             claim = take_turn();

@@ -41,6 +41,12 @@ int gp__crew_poller(gp__poller **out, gp_error *err);
  */
 int gp__crew_start(bool at_once, gp_error *err);
 
+/* What nobody refers to any more: to be freed by one of the crew, for whoever let go cannot wait for that. */
+typedef struct gp__remains {
+    struct gp__remains *next;
+    void (*free)(struct gp__remains *remains);
+} gp__remains;
+
 /* ---- What there is to do. With the poller's lock held. ---- */
 
 /* |server| has a call for its handler, which may run; or may again, as another one has returned. */
@@ -49,7 +55,6 @@ void gp__crew_add_job(gp_server *server);
 /* |call|'s on_over is due. Takes a reference over. */
 void gp__crew_add_over(gp_server_call *call);
 
-/* Nobody refers to |server| any more. */
-void gp__crew_add_dead(gp_server *server);
+void gp__crew_add_remains(gp__remains *remains);
 
 #endif

@@ -70,27 +70,30 @@ gp__server_ref(gp_server *server)
     return server;
 }
 
-/* Freed by the crew: it may be the polling thread that lets go, which must not wait for the handler's. */
+static void
+free_server(gp__remains *remains)
+{
+    gp_server *server = (gp_server *)((char *)remains - offsetof(gp_server, remains));
+
+    grpc_server_destroy(server->grpc);
+    if (server->handler.release != NULL) {
+        server->handler.release(server->handler_ctx);
+    }
+    free_memory(server);
+}
+
+/* It may be the polling thread that lets go, which must not wait for the handler's owner. */
 void
 gp__server_unref(gp_server *server)
 {
     gp__poller *poller = server->poller;
 
     if (atomic_fetch_sub(&server->refs, 1) == 1) {
+        server->remains.free = free_server;
         pthread_mutex_lock(&poller->lock);
-        gp__crew_add_dead(server);
+        gp__crew_add_remains(&server->remains);
         pthread_mutex_unlock(&poller->lock);
     }
-}
-
-void
-gp__server_free(gp_server *server)
-{
-    grpc_server_destroy(server->grpc);
-    if (server->handler.release != NULL) {
-        server->handler.release(server->handler_ctx);
-    }
-    free_memory(server);
 }
 
 static void

@@ -14,6 +14,7 @@
 #include <grpc/grpc.h>
 
 #include "gp/server.h"
+#include "rpc/crew.h"
 #include "rpc/halves.h"
 #include "rpc/method.h"
 #include "rpc/poller.h"
@@ -96,7 +97,7 @@ struct gp_server {
     gp_server_call **jobs_end;
     gp_server_call *endless;      /* each with a reference */
     gp_server *next_ready;        /* the crew's */
-    gp_server *next_dead;         /* the crew's */
+    gp__remains remains;          /* once nobody refers to it */
     bool ready;                   /* it is queued for its turn */
     pthread_cond_t changed;       /* for joining and for the grace thread */
     int running;                  /* calls inside the handler */
@@ -116,7 +117,6 @@ struct gp_server {
 /* server.c. The last reference going means: nothing runs, no call lives. */
 gp_server *gp__server_ref(gp_server *server);
 void gp__server_unref(gp_server *server);
-void gp__server_free(gp_server *server); /* the crew's, once nobody refers to it */
 
 /*
  * With the poller's lock held, which is let go meanwhile, and a reference: do what is due when a server

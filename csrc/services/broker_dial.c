@@ -72,13 +72,9 @@ dial_stream(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interru
         return rc;
     }
     gp__channel_explain(channel, broker->mux);
-    if (broker->poller != NULL) {
-        gp__poller_urgent_add(broker->poller);
-    }
+    gp__poller_urgent_add(broker->poller);
     rc = gp__mux_await(local, gp__broker_other_side(broker), timeout_ms, interrupt, err);
-    if (broker->poller != NULL) {
-        gp__poller_urgent_drop(broker->poller);
-    }
+    gp__poller_urgent_drop(broker->poller);
     if (rc < 0) {
         gp_channel_close(channel);
         gp_channel_unref(channel);
