@@ -226,21 +226,10 @@ class Server(ServerBase):
 
         Never blocks. The event is set when no call is left.
         """
-        from threading import Event, Thread
+        from ._stopped import Stopped
 
         self._core.stop(grace)
-        stopped = Event()
-        if self._core.wait(0):
-            stopped.set()
-        else:
-            core = self._core
-
-            def tell() -> None:
-                core.wait(None)
-                stopped.set()
-
-            Thread(target=tell, name="pygo-stop", daemon=True).start()
-        return stopped
+        return Stopped(self._core)
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped, at most `timeout` seconds. True if that ran out."""
