@@ -129,16 +129,20 @@ ensure_standby(void)
 }
 
 int
-gp__crew_start(bool at_once, gp_error *err)
+gp__crew_start(bool soon, gp_error *err)
 {
+    bool first;
     int rc = 0;
 
     pthread_mutex_lock(&crew.poller.lock);
-    if (crew.threads == 0 && !crew.ended) {
+    first = crew.threads == 0 && !crew.ended;
+    if (first) {
         rc = start_thread(err);
     }
-    if (at_once) {
+    if (soon && first) {
         gp__poller_offer(&crew.poller);
+    } else if (soon) {
+        gp__poller_relieve(&crew.poller); /* this thread is about to call somebody, as a rule */
     }
     pthread_mutex_unlock(&crew.poller.lock);
     return rc;
@@ -282,7 +286,10 @@ place_of(gp_server *server, const gp_server_call *call)
     return &server->slow[hash % GP__METHOD_PLACES];
 }
 
-/* Run the handler, and remember whether somebody had to take over the polling meanwhile. */
+/*
+ * Run the handler, and remember whether somebody had to take over the polling meanwhile. One that waits
+ * for calls of its own, back to the caller perhaps, polls itself, and is better left the seat.
+ */
 static void
 run_handler(gp_server *server, gp_server_call *call)
 {
@@ -293,7 +300,7 @@ run_handler(gp_server *server, gp_server_call *call)
 
     if (expected) {
         gp__poller_offer(&crew.poller);
-        start = gp__now();
+        start = gp__now() - gp__poller_waited();
     } else {
         crew.left_for = slow;
     }
@@ -304,7 +311,7 @@ run_handler(gp_server *server, gp_server_call *call)
         *slow = crew.poller.takeovers != takeovers;
         crew.left_for = crew.left_for == slow ? NULL : crew.left_for;
     } else {
-        *slow = gp__now() - start >= slow_ns;
+        *slow = gp__now() - gp__poller_waited() - start >= slow_ns;
     }
 }
 
@@ -389,7 +396,9 @@ take_turn(void)
     if (poller->waiters == NULL && (poller->urgent > 0 || poller->wakeups == wakeups)) {
         return true;
     }
-    gp__poller_relieve(poller);
+    if (poller->servers > 0) {
+        gp__poller_relieve(poller);
+    }
     return false;
 }
 

@@ -12,6 +12,8 @@
 static const int64_t look_ns = 20000000;
 static const int64_t tick_ns = 500000;
 
+static _Thread_local int64_t waited;
+
 struct gp__waiter {
     gp__gate *gate;      /* borrowed: what it waits for */
     pthread_cond_t cond; /* owned */
@@ -106,11 +108,13 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
 {
     gp__waiter me = {.gate = gate};
     bool has_cond = false;
+    int64_t began;
     int rc = 0;
 
     if (gp__gate_is_open(gate)) {
         return 0;
     }
+    began = gp__now();
     pthread_mutex_lock(&poller->lock);
     while (!gp__gate_is_open(gate)) {
         int64_t slice = gp__slice(deadline, interrupt);
@@ -149,7 +153,14 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
     if (has_cond) {
         pthread_cond_destroy(&me.cond);
     }
+    waited += gp__now() - began;
     return gp__gate_is_open(gate) ? 0 : rc;
+}
+
+int64_t
+gp__poller_waited(void)
+{
+    return waited;
 }
 
 void
@@ -222,10 +233,8 @@ gp__poller_offer(gp__poller *poller)
 void
 gp__poller_relieve(gp__poller *poller)
 {
-    if (poller->servers > 0) {
-        poller->relieved = true;
-        gp__poller_wake_standby(poller);
-    }
+    poller->relieved = true;
+    gp__poller_wake_standby(poller);
 }
 
 static void

@@ -72,6 +72,9 @@ int gp__poller_init(gp__poller *poller, gp_error *err);
 int gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline,
                     const gp_interrupt *interrupt);
 
+/* For how long this thread has been in there, in nanoseconds. */
+int64_t gp__poller_waited(void);
+
 /* Open |gate| and wake who waits for it. Close it again only when nobody can be waiting. */
 void gp__gate_open(gp__poller *poller, gp__gate *gate);
 void gp__gate_close(gp__gate *gate);
@@ -110,7 +113,7 @@ void gp__poller_offer(gp__poller *poller);
 /* Have whoever sits in the seat look at his gate, which another thread has opened. Any thread. */
 void gp__poller_kick(gp__poller *poller);
 
-/* With |lock| held, after a turn: leave the seat to those who wait for what they need themselves. */
+/* With |lock| held: have the standby thread take the seat if nobody else does within a tick. */
 void gp__poller_relieve(gp__poller *poller);
 
 #endif
