@@ -129,20 +129,16 @@ ensure_standby(void)
 }
 
 int
-gp__crew_start(bool soon, gp_error *err)
+gp__crew_start(bool poll, gp_error *err)
 {
-    bool first;
     int rc = 0;
 
     pthread_mutex_lock(&crew.poller.lock);
-    first = crew.threads == 0 && !crew.ended;
-    if (first) {
+    if (crew.threads == 0 && !crew.ended) {
         rc = start_thread(err);
-    }
-    if (soon && first) {
-        gp__poller_offer(&crew.poller);
-    } else if (soon) {
-        gp__poller_relieve(&crew.poller); /* this thread is about to call somebody, as a rule */
+        if (poll) {
+            gp__poller_offer(&crew.poller);
+        }
     }
     pthread_mutex_unlock(&crew.poller.lock);
     return rc;

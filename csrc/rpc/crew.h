@@ -34,12 +34,12 @@
 int gp__crew_poller(gp__poller **out, gp_error *err);
 
 /*
- * Make sure that there is a thread, so that somebody sees to what nobody waits for. |soon|: there is
- * such a thing now. After gp__crew_poller().
+ * Make sure that there is a thread, so that somebody sees to what nobody waits for. |poll|: the first one
+ * is to begin at once, as the caller is not about to. After gp__crew_poller().
  *
  * Returns: 0 or GP_EOS.
  */
-int gp__crew_start(bool soon, gp_error *err);
+int gp__crew_start(bool poll, gp_error *err);
 
 /* What nobody refers to any more: to be freed by one of the crew, for whoever let go cannot wait for that. */
 typedef struct gp__remains {

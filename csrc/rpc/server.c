@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "os/fd.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
 #include "rpc/crew.h"
@@ -46,8 +47,8 @@ static void
 free_memory(gp_server *server)
 {
     pthread_cond_destroy(&server->changed);
-    close(server->stop_pipe[0]);
-    close(server->stop_pipe[1]);
+    gp__fd_close(&server->stop_pipe[0]);
+    gp__fd_close(&server->stop_pipe[1]);
     while (server->methods != NULL) {
         struct method_block *added = server->methods;
 
@@ -100,6 +101,7 @@ static void
 shutdown_complete(gp__event *event, bool ok)
 {
     gp_server *server = (gp_server *)((char *)event - offsetof(gp_server, shutdown));
+    int watched;
 
     (void)ok;
     pthread_mutex_lock(&server->poller->lock);
@@ -108,8 +110,9 @@ shutdown_complete(gp__event *event, bool ok)
     server->serving = false;
     gp__server_settle(server);
     pthread_cond_broadcast(&server->changed);
+    watched = server->stop_pipe[1];
     pthread_mutex_unlock(&server->poller->lock);
-    while (write(server->stop_pipe[1], "", 1) < 0 && errno == EINTR) {
+    while (watched >= 0 && write(watched, "", 1) < 0 && errno == EINTR) {
     }
     if (server->on_stopped != NULL) {
         server->on_stopped(server->on_stopped_ctx);
@@ -135,13 +138,10 @@ gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
         return gp_error_set(err, GP_ENOMEM, "server");
     }
     server->poller = poller;
-    if (pipe2(server->stop_pipe, O_CLOEXEC) < 0) {
-        rc = gp_error_set_errno(err, errno, "pipe");
-        goto fail_pipe;
-    }
+    server->stop_pipe[0] = server->stop_pipe[1] = -1;
     if (gp__cond_init(&server->changed) < 0 || (server->grpc = make_grpc_server(options)) == NULL) {
-        rc = gp_error_set(err, GP_ENOMEM, "server");
-        goto fail;
+        gp__free(server);
+        return gp_error_set(err, GP_ENOMEM, "server");
     }
     grpc_server_register_completion_queue(server->grpc, server->poller->queue, NULL);
     atomic_init(&server->refs, 1);
@@ -155,13 +155,6 @@ gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
     server->cancel_at = GP__FOREVER;
     *out = server;
     return 0;
-
-fail:
-    close(server->stop_pipe[0]);
-    close(server->stop_pipe[1]);
-fail_pipe:
-    gp__free(server);
-    return rc;
 }
 
 int
@@ -369,20 +362,55 @@ gp_server_stopping(gp_server *server)
     return stopping;
 }
 
+/* What becomes readable when the server stops, for waits that signals interrupt; or -1. */
+static int
+watch_stop(gp_server *server)
+{
+    int fd;
+
+    pthread_mutex_lock(&server->poller->lock);
+    if (!server->stopped && server->stop_pipe[0] < 0 && pipe2(server->stop_pipe, O_CLOEXEC) < 0) {
+        server->stop_pipe[0] = server->stop_pipe[1] = -1;
+    }
+    fd = server->stop_pipe[0];
+    pthread_mutex_unlock(&server->poller->lock);
+    return fd;
+}
+
+static bool
+has_stopped(gp_server *server)
+{
+    bool stopped;
+
+    pthread_mutex_lock(&server->poller->lock);
+    stopped = server->stopped;
+    pthread_mutex_unlock(&server->poller->lock);
+    return stopped;
+}
+
 int
 gp_server_wait(gp_server *server, int64_t timeout_ms, const gp_interrupt *interrupt)
 {
     /* Signals end poll(), so that the slices only cover one that comes just before it. */
-    enum { SLICE_MS = 1000 };
-    struct pollfd watched = {.fd = server->stop_pipe[0], .events = POLLIN};
+    enum { SLICE_MS = 1000, BLIND_SLICE_MS = 10 };
+    struct pollfd watched = {.events = POLLIN};
     int64_t deadline = gp__deadline_in(timeout_ms);
+    int64_t slice;
 
+    if (has_stopped(server)) {
+        return 0;
+    }
+    if (timeout_ms == 0) {
+        return GP_ETIMEOUT;
+    }
+    watched.fd = watch_stop(server);
+    slice = watched.fd >= 0 ? SLICE_MS : BLIND_SLICE_MS;
     for (;;) {
-        int64_t left = deadline == GP__FOREVER ? SLICE_MS : (deadline - gp__now()) / GP__MS + 1;
-        int ready = poll(&watched, 1, (int)(left < 0 ? 0 : left < SLICE_MS ? left : SLICE_MS));
+        int64_t left = deadline == GP__FOREVER ? slice : (deadline - gp__now()) / GP__MS + 1;
         int rc;
 
-        if (ready > 0) {
+        poll(&watched, 1, (int)(left < 0 ? 0 : left < slice ? left : slice));
+        if (has_stopped(server)) {
             return 0;
         }
         if ((rc = gp__interrupted(interrupt)) < 0) {

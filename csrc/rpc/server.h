@@ -87,7 +87,7 @@ struct gp_server {
         void *block; /* owned */
         struct method_block *next;
     } *methods;       /* owned */
-    int stop_pipe[2]; /* readable at the far end once stopped, for waits that signals interrupt */
+    int stop_pipe[2]; /* readable at the far end once stopped; -1 until somebody waits for that */
     gp__event shutdown;
     void (*on_stopped)(void *ctx);
     void *on_stopped_ctx;
