@@ -17,6 +17,8 @@ class Stopped(Event):
     def __init__(self, core: _core.Server) -> None:
         super().__init__()
         self._core = core
+        if core.wait(0):  # which a forked child is refused
+            self.set()
 
     def is_set(self) -> bool:
         """Whether the server has stopped."""

@@ -100,13 +100,13 @@ kill_all(PyObject *Py_UNUSED(module), PyObject *managed_only)
 static PyObject *
 shutdown_core(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    enum { PATIENCE_MS = 1000 };
+    int64_t patience_ms;
 
     if (!gp_runtime_forked()) {
-        pygo_servers_shutdown();
+        patience_ms = pygo_servers_shutdown();
         Py_BEGIN_ALLOW_THREADS
         gp_log_shutdown();
-        gp_grpc_shutdown(PATIENCE_MS);
+        gp_grpc_shutdown(patience_ms);
         gp_grpc_set_log(NULL);
         pygo_callbacks_shutdown();
         Py_END_ALLOW_THREADS

@@ -56,7 +56,11 @@ bool pygo_servicer_streams_in(PyObject *handler);
 /* When the module is set up. 0, or -1 with an exception. */
 int pygo_servicer_setup(void);
 
-/* Stop all servers and give their handlers a moment to return. For interpreter exit; with the GIL. */
-void pygo_servers_shutdown(void);
+/*
+ * Stop all servers and give their handlers a moment to return. For interpreter exit; with the GIL.
+ *
+ * Returns: what is left of that moment, in milliseconds, 0 if a handler has not returned.
+ */
+int64_t pygo_servers_shutdown(void);
 
 #endif

@@ -317,7 +317,7 @@ server_stopping(ServerObject *self, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(gp_server_stopping(self->server));
 }
 
-void
+int64_t
 pygo_servers_shutdown(void)
 {
     PyObject *servers = PyList_New(0);
@@ -349,6 +349,7 @@ pygo_servers_shutdown(void)
         patience_ms = rc < 0 ? 0 : patience_ms;
     }
     Py_XDECREF(servers);
+    return patience_ms;
 }
 
 static PyMethodDef methods[] = {
