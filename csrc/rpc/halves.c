@@ -49,6 +49,15 @@ gp__inbox_start(gp__inbox *inbox)
     start_receive(inbox);
 }
 
+/* For somebody who does not poll, and wants it now. */
+static void
+receive_here(gp__inbox *inbox)
+{
+    gp__poller_begin_here(inbox->poller);
+    start_receive(inbox);
+    gp__poller_end_here(inbox->poller, &inbox->event);
+}
+
 gp_message *
 gp__inbox_take(gp__inbox *inbox)
 {
@@ -95,7 +104,7 @@ gp__inbox_receive(gp__inbox *inbox, gp_message **out, const gp_interrupt *interr
 
     *out = NULL;
     if (!inbox->receiving) {
-        start_receive(inbox);
+        receive_here(inbox);
     }
     rc = gp__poller_wait(inbox->poller, &inbox->there, GP__FOREVER, interrupt);
     if (rc < 0) {
@@ -112,7 +121,7 @@ gp__inbox_receive_then(gp__inbox *inbox, gp_message **out, gp_received *then, vo
 
     *out = NULL;
     if (!inbox->receiving) {
-        start_receive(inbox);
+        receive_here(inbox);
     }
     /* It may also have been started before, for somebody who waited in vain or ahead of everybody. */
     pthread_mutex_lock(inbox->lock);

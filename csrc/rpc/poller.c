@@ -75,6 +75,7 @@ leave_seat(gp__poller *poller)
 {
     pthread_mutex_lock(&poller->lock);
     poller->taken = false;
+    poller->awaited = NULL;
     pass_on(poller);
 }
 
@@ -120,6 +121,7 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
         int64_t slice = gp__slice(deadline, interrupt);
 
         if (!poller->taken) {
+            poller->awaited = gate;
             take_seat(poller);
             while (handle_one(poller, slice) && !gp__gate_is_open(gate)) {
             }
@@ -258,6 +260,38 @@ gp__poller_kick(gp__poller *poller)
     grpc_call_start_batch(call, NULL, 0, &nothing, NULL);
     grpc_call_unref(call);
     grpc_channel_destroy(nowhere);
+}
+
+void
+gp__poller_begin_here(gp__poller *poller)
+{
+    grpc_completion_queue_thread_local_cache_init(poller->queue);
+}
+
+void
+gp__poller_end_here(gp__poller *poller, const gp__event *event)
+{
+    gp__event *got;
+    bool missed;
+    void *tag;
+    int ok;
+
+    if (!grpc_completion_queue_thread_local_cache_flush(poller->queue, &tag, &ok)) {
+        return;
+    }
+    got = tag;
+    gp__take_back(got);
+    got->complete(got, ok != 0);
+    if (got == event) {
+        return;
+    }
+    /* Something else that this thread has brought about: somebody may be polling for it. */
+    pthread_mutex_lock(&poller->lock);
+    missed = poller->awaited != NULL && gp__gate_is_open(poller->awaited);
+    pthread_mutex_unlock(&poller->lock);
+    if (missed) {
+        gp__poller_kick(poller);
+    }
 }
 
 /* Whether the standby thread should take the seat without a look at the clock. Lock held. */

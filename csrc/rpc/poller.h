@@ -49,6 +49,7 @@ typedef struct gp__poller {
     grpc_completion_queue *queue; /* owned */
     pthread_mutex_t lock;
     gp__waiter *waiters;     /* asleep, oldest first; each lives on its own stack */
+    gp__gate *awaited;       /* by who sits in the seat; NULL: by nobody, or the crew does */
     pthread_cond_t standby;  /* the standby thread's */
     unsigned urgent;         /* business that nobody waits for and that must not wait either */
     unsigned long turns;     /* times that the seat was taken */
@@ -71,6 +72,14 @@ int gp__poller_init(gp__poller *poller, gp_error *err);
  */
 int gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline,
                     const gp_interrupt *interrupt);
+
+/*
+ * What a batch is started between, on a thread that does not poll: if it is complete at once, as a receive
+ * of what has come before is, it need not go to the polling thread and come back. |event| is then complete
+ * when gp__poller_end_here() returns. No lock that its completion takes may be held.
+ */
+void gp__poller_begin_here(gp__poller *poller);
+void gp__poller_end_here(gp__poller *poller, const gp__event *event);
 
 /* For how long this thread has been in there, in nanoseconds. */
 int64_t gp__poller_waited(void);
