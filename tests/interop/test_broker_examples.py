@@ -45,12 +45,18 @@ def options(host: str, auto_mtls: bool, multiplex: bool) -> list[str]:
     return [("--" if host == "python" else "-") + option for option in asked]
 
 
+def without_yamux(output: str) -> str:
+    """A Go side's yamux may log, as it ends, that its connection has been closed under a write."""
+    lines = output.splitlines(keepends=True)
+    return "".join(line for line in lines if "yamux: Failed to write" not in line)
+
+
 @each_security
 @each_cell
 def test_counter(host: str, plugin: str, auto_mtls: bool, multiplex: bool, tmp_path: Path) -> None:
     asked = options(host, auto_mtls, multiplex)
     command = [*program(COUNTER, "host", host), *asked, *program(COUNTER, "plugin", plugin)]
-    output = run(*command, directory=tmp_path)
+    output = without_yamux(run(*command, directory=tmp_path))
     assert output == ("the plugin asks for 0 + 3\nthe plugin asks for 3 + 4\napples = 7\n")
 
 
@@ -63,7 +69,7 @@ def test_streaming(
     source.write_bytes(b"".join(b"line %d, \xff\n" % i for i in range(20_000)))
     command = [*program(STREAMING, "host", host), *options(host, auto_mtls, multiplex)]
     command += [source, "target", *program(STREAMING, "plugin", plugin)]
-    output = run(*command, directory=tmp_path)
+    output = without_yamux(run(*command, directory=tmp_path))
     assert output == "copied 20000 lines\n"
     assert (tmp_path / "target").read_bytes() == source.read_bytes().upper()
 
