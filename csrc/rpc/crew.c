@@ -46,25 +46,25 @@ static void *run_thread(void *arg);
 static int
 make(gp_error *err)
 {
-    int rc = gp__grpc_start(err);
-
-    if (rc < 0 || crew.made) {
-        return rc;
+    if (crew.made) {
+        return 0;
     }
     if (gp__cond_init(&crew.rested) < 0 || gp__cond_init(&crew.left) < 0) {
         return gp_error_set(err, GP_ENOMEM, "cannot make a condition");
     }
-    rc = gp__poller_init(&crew.poller, err);
     crew.ready_end = &crew.ready;
-    crew.made = rc == 0;
-    return rc;
+    crew.made = gp__poller_init(&crew.poller, err) == 0;
+    return crew.made ? 0 : GP_ENOMEM;
 }
 
 int
 gp__crew_poller(gp__poller **out, gp_error *err)
 {
-    int rc;
+    int rc = gp__grpc_start(err); /* first, as a forked child must not wait for a lock */
 
+    if (rc < 0) {
+        return rc;
+    }
     pthread_mutex_lock(&crew.making);
     rc = make(err);
     pthread_mutex_unlock(&crew.making);
@@ -387,7 +387,7 @@ take_turn(void)
     unsigned long wakeups = poller->wakeups;
 
     turning = true;
-    gp__poller_turn(poller, GP__FOREVER);
+    gp__poller_turn(poller);
     turning = false;
     if (poller->waiters == NULL && (poller->urgent > 0 || poller->wakeups == wakeups)) {
         return true;

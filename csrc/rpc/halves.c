@@ -55,7 +55,7 @@ receive_here(gp__inbox *inbox)
 {
     gp__poller_begin_here(inbox->poller);
     start_receive(inbox);
-    gp__poller_end_here(inbox->poller, &inbox->event);
+    gp__poller_end_here(inbox->poller);
 }
 
 gp_message *

@@ -12,6 +12,7 @@
 static const int64_t look_ns = 20000000;
 static const int64_t tick_ns = 500000;
 
+static _Thread_local bool seated; /* this thread is the one in the seat */
 static _Thread_local int64_t waited;
 
 struct gp__waiter {
@@ -35,6 +36,15 @@ gp__poller_init(gp__poller *poller, gp_error *err)
     return 0;
 }
 
+static void
+complete(void *tag, int ok)
+{
+    gp__event *event = tag;
+
+    gp__take_back(event);
+    event->complete(event, ok != 0);
+}
+
 static bool
 handle_one(gp__poller *poller, int64_t deadline)
 {
@@ -44,9 +54,7 @@ handle_one(gp__poller *poller, int64_t deadline)
     if (event.type != GRPC_OP_COMPLETE) {
         return false;
     }
-    gp__event *handler = event.tag;
-    gp__take_back(handler);
-    handler->complete(handler, event.success != 0);
+    complete(event.tag, event.success);
     return true;
 }
 
@@ -56,6 +64,7 @@ take_seat(gp__poller *poller)
     poller->taken = true;
     poller->offered = false;
     poller->turns++;
+    seated = true;
     pthread_mutex_unlock(&poller->lock);
 }
 
@@ -76,14 +85,15 @@ leave_seat(gp__poller *poller)
     pthread_mutex_lock(&poller->lock);
     poller->taken = false;
     poller->awaited = NULL;
+    seated = false;
     pass_on(poller);
 }
 
 void
-gp__poller_turn(gp__poller *poller, int64_t deadline)
+gp__poller_turn(gp__poller *poller)
 {
     take_seat(poller);
-    handle_one(poller, deadline);
+    handle_one(poller, GP__FOREVER);
     leave_seat(poller);
 }
 
@@ -168,6 +178,8 @@ gp__poller_waited(void)
 void
 gp__gate_open(gp__poller *poller, gp__gate *gate)
 {
+    bool unseen;
+
     pthread_mutex_lock(&poller->lock);
     atomic_store_explicit(&gate->open, true, memory_order_release);
     for (gp__waiter *waiter = poller->waiters; waiter != NULL; waiter = waiter->next) {
@@ -176,7 +188,11 @@ gp__gate_open(gp__poller *poller, gp__gate *gate)
             pthread_cond_signal(&waiter->cond);
         }
     }
+    unseen = poller->awaited == gate && !seated;
     pthread_mutex_unlock(&poller->lock);
+    if (unseen) {
+        gp__poller_kick(poller);
+    }
 }
 
 void
@@ -269,28 +285,13 @@ gp__poller_begin_here(gp__poller *poller)
 }
 
 void
-gp__poller_end_here(gp__poller *poller, const gp__event *event)
+gp__poller_end_here(gp__poller *poller)
 {
-    gp__event *got;
-    bool missed;
     void *tag;
     int ok;
 
-    if (!grpc_completion_queue_thread_local_cache_flush(poller->queue, &tag, &ok)) {
-        return;
-    }
-    got = tag;
-    gp__take_back(got);
-    got->complete(got, ok != 0);
-    if (got == event) {
-        return;
-    }
-    /* Something else that this thread has brought about: somebody may be polling for it. */
-    pthread_mutex_lock(&poller->lock);
-    missed = poller->awaited != NULL && gp__gate_is_open(poller->awaited);
-    pthread_mutex_unlock(&poller->lock);
-    if (missed) {
-        gp__poller_kick(poller);
+    if (grpc_completion_queue_thread_local_cache_flush(poller->queue, &tag, &ok)) {
+        complete(tag, ok);
     }
 }
 

@@ -31,8 +31,8 @@
 #include "base/thread.h"
 
 /*
- * The tag of everything put on the queue. |complete| runs on the polling thread, no lock held: a gate
- * that another thread opened would go unnoticed by who polls for it.
+ * The tag of everything put on the queue. |complete| runs on the polling thread, or where
+ * gp__poller_end_here() says; no lock held.
  */
 typedef struct gp__event {
     void (*complete)(struct gp__event *event, bool ok);
@@ -75,16 +75,16 @@ int gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline,
 
 /*
  * What a batch is started between, on a thread that does not poll: if it is complete at once, as a receive
- * of what has come before is, it need not go to the polling thread and come back. |event| is then complete
- * when gp__poller_end_here() returns. No lock that its completion takes may be held.
+ * of what has come before is, it need not go to the polling thread and come back: gp__poller_end_here()
+ * completes it. No lock that its completion takes may be held.
  */
 void gp__poller_begin_here(gp__poller *poller);
-void gp__poller_end_here(gp__poller *poller, const gp__event *event);
+void gp__poller_end_here(gp__poller *poller);
 
 /* For how long this thread has been in there, in nanoseconds. */
 int64_t gp__poller_waited(void);
 
-/* Open |gate| and wake who waits for it. Close it again only when nobody can be waiting. */
+/* Open |gate| and wake who waits for it, who may be polling. Close it again only when nobody can be waiting. */
 void gp__gate_open(gp__poller *poller, gp__gate *gate);
 void gp__gate_close(gp__gate *gate);
 
@@ -102,10 +102,10 @@ void gp__poller_urgent_drop(gp__poller *poller);
 bool gp__poller_urgent_if_taken(gp__poller *poller);
 
 /*
- * With |lock| held and the seat free: take it, handle one event (or reach |deadline|), leave it.
- * The lock is released meanwhile.
+ * With |lock| held and the seat free: take it, handle one event, leave it. The lock is
+ * released meanwhile.
  */
-void gp__poller_turn(gp__poller *poller, int64_t deadline);
+void gp__poller_turn(gp__poller *poller);
 
 /*
  * The standby thread's wait, with |lock| held: returns true when the seat is this thread's to take,
@@ -119,7 +119,7 @@ void gp__poller_wake_standby(gp__poller *poller);
 /* With |lock| held: have the standby thread take the free seat at once. */
 void gp__poller_offer(gp__poller *poller);
 
-/* Have whoever sits in the seat look at his gate, which another thread has opened. Any thread. */
+/* Have whoever sits in the seat see an event, which means nothing, and look around. Any thread. */
 void gp__poller_kick(gp__poller *poller);
 
 /* With |lock| held: have the standby thread take the seat if nobody else does within a tick. */

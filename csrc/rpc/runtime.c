@@ -92,31 +92,21 @@ quieten_abseil(void)
     }
 }
 
-/* Lock held. */
-static int
-start(gp_error *err)
+int
+gp__grpc_start(gp_error *err)
 {
     if (gp_runtime_forked()) {
         return gp_error_set(err, GP_EFORKED,
                             "gRPC cannot be used in a forked child: start the process with the "
                             "'spawn' or 'forkserver' method instead of 'fork'");
     }
+    pthread_mutex_lock(&process.lock);
     if (!process.running) {
         listen_to_grpc();
         grpc_init();
         quieten_abseil();
         process.running = true;
     }
-    return 0;
-}
-
-int
-gp__grpc_start(gp_error *err)
-{
-    int rc;
-
-    pthread_mutex_lock(&process.lock);
-    rc = start(err);
     pthread_mutex_unlock(&process.lock);
-    return rc;
+    return 0;
 }

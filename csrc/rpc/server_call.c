@@ -404,7 +404,7 @@ end(gp_server_call *call, const gp_bytes *message, int code, gp_bytes details, g
                                  trailing.count, items, (grpc_status_code)code, &details_slice}};
     gp__poller_begin_here(call->server->poller);
     start_batch(call, ops, count, &call->finish);
-    gp__poller_end_here(call->server->poller, &call->finish);
+    gp__poller_end_here(call->server->poller);
     gp__metadata_free(items, trailing.count);
     grpc_slice_unref(details_slice);
 }

@@ -133,16 +133,6 @@ gp__broker_set_gone(gp_broker *broker, const char *format, const char *what)
     }
 }
 
-/* This need not be the thread that polls, and one of them may poll. With the lock held. */
-static void
-call_all_diallers(gp_broker *broker)
-{
-    if (broker->diallers != NULL) {
-        gp__broker_call_diallers(broker, 0);
-        gp__poller_kick(broker->poller);
-    }
-}
-
 void
 gp_broker_close(gp_broker *broker, bool plugin_gone)
 {
@@ -163,7 +153,7 @@ gp_broker_close(gp_broker *broker, bool plugin_gone)
         broker->sockets = NULL;
         broker->sockets_count = 0;
     }
-    call_all_diallers(broker);
+    gp__broker_call_diallers(broker, 0);
     pthread_mutex_unlock(&broker->lock);
     gp__broker_drop_sockets(sockets, true);
     if (broker->call != NULL) {
@@ -178,7 +168,7 @@ gp__broker_tell_gone(gp_broker *broker)
 
     pthread_mutex_lock(&broker->lock);
     then = broker->closed ? NULL : broker->on_gone;
-    call_all_diallers(broker);
+    gp__broker_call_diallers(broker, 0);
     pthread_mutex_unlock(&broker->lock);
     if (then != NULL) {
         then(broker->gone_ctx);

@@ -99,6 +99,22 @@ the_seat_is_passed_on(void **state)
     gp__poller_urgent_drop(poller);
 }
 
+/* Whoever polls does not see by himself what another thread does. */
+static void
+a_gate_is_opened_beside_the_seat(void **state)
+{
+    gp__poller *poller = *state;
+    sleeper polling = {.poller = poller, .deadline = gp__deadline_in(20000)};
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, sleep_until_open, &polling), 0);
+    wait_until(poller, is_taken);
+    gp__gate_open(poller, &polling.gate);
+    pthread_join(thread, NULL);
+    assert_int_equal(polling.rc, 0);
+    assert_true(gp__now() < polling.deadline);
+}
+
 static int
 set_up(void **state)
 {
@@ -110,6 +126,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_seat_is_passed_on),
+        cmocka_unit_test(a_gate_is_opened_beside_the_seat),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);
