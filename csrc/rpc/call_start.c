@@ -96,6 +96,19 @@ abandon(gp_call *call, int code, gp_error *err)
     return gp_error_set(err, code, "gRPC refused the call: is the metadata legal?");
 }
 
+/* A call that may be started, and the metadata to start it with. */
+static int
+begin(gp_call **out, gp_channel *channel, const gp_call_options *options, grpc_metadata **metadata,
+      size_t *count, gp_error *err)
+{
+    int rc = make(out, channel, options, err);
+
+    if (rc == 0 && (rc = make_metadata(metadata, count, options)) < 0) {
+        return abandon(*out, rc, err);
+    }
+    return rc;
+}
+
 int
 gp_call_start_unary(gp_call **out, gp_channel *channel, const gp_call_options *options,
                     gp_bytes request, gp_error *err)
@@ -106,13 +119,10 @@ gp_call_start_unary(gp_call **out, gp_channel *channel, const gp_call_options *o
     grpc_op ops[6];
     size_t count = 0;
     gp_call *call;
-    int rc = make(&call, channel, options, err);
+    int rc = begin(&call, channel, options, &metadata, &metadata_count, err);
 
     if (rc < 0) {
         return rc;
-    }
-    if ((rc = make_metadata(&metadata, &metadata_count, options)) < 0) {
-        return abandon(call, rc, err);
     }
     ops[count++] = send_metadata_op(options, metadata, metadata_count);
     ops[count++] = gp__outbox_op(&call->outbox, request, 0);
@@ -146,13 +156,10 @@ gp_call_start_stream(gp_call **out, gp_channel *channel, const gp_call_options *
     grpc_op ops[4];
     size_t count = 0;
     gp_call *call;
-    int rc = make(&call, channel, options, err);
+    int rc = begin(&call, channel, options, &metadata, &metadata_count, err);
 
     if (rc < 0) {
         return rc;
-    }
-    if ((rc = make_metadata(&metadata, &metadata_count, options)) < 0) {
-        return abandon(call, rc, err);
     }
     ops[count++] = status_op(call);
     if (options->flags & GP_CALL_ONE_REPLY) {

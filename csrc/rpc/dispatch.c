@@ -89,25 +89,6 @@ gp__server_end_endless(gp_server *server)
     }
 }
 
-void
-gp__server_tell_idle(gp_server *server)
-{
-    /* Once it has stopped, handlers that go on have nobody left to answer. */
-    if (!server->stopping || server->told_idle || (server->active > 0 && !server->stopped)) {
-        return;
-    }
-    server->told_idle = true;
-    pthread_mutex_unlock(&server->poller->lock);
-    for (const struct method_block *added = server->methods; added != NULL; added = added->next) {
-        for (size_t i = 0; i < added->count; i++) {
-            if (added->methods[i].on_idle != NULL) {
-                added->methods[i].on_idle(added->methods[i].ctx);
-            }
-        }
-    }
-    pthread_mutex_lock(&server->poller->lock);
-}
-
 /* Lock held. */
 static void
 add_job(gp_server *server, gp_server_call *call)

@@ -289,11 +289,31 @@ all_done(const gp_server *server)
            atomic_load(&server->batches) == 0;
 }
 
+/* Tell the methods in C once no handler runs. Lock held, but not meanwhile. */
+static void
+tell_idle(gp_server *server)
+{
+    /* Once it has stopped, handlers that go on have nobody left to answer. */
+    if (!server->stopping || server->told_idle || (server->active > 0 && !server->stopped)) {
+        return;
+    }
+    server->told_idle = true;
+    pthread_mutex_unlock(&server->poller->lock);
+    for (const struct method_block *added = server->methods; added != NULL; added = added->next) {
+        for (size_t i = 0; i < added->count; i++) {
+            if (added->methods[i].on_idle != NULL) {
+                added->methods[i].on_idle(added->methods[i].ctx);
+            }
+        }
+    }
+    pthread_mutex_lock(&server->poller->lock);
+}
+
 void
 gp__server_settle(gp_server *server)
 {
     if (server->stopping) {
-        gp__server_tell_idle(server);
+        tell_idle(server);
         hang_up_if_idle(server);
         pthread_cond_broadcast(&server->changed);
     }

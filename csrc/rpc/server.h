@@ -132,8 +132,6 @@ void gp__server_batch_ended(gp_server *server);
 void gp__server_call_arrived(gp_server_call *call, bool ok);
 void gp__server_call_readable(gp_server_call *call);
 void gp__server_end_endless(gp_server *server);
-void
-gp__server_tell_idle(gp_server *server); /* no handler runs; the lock is held, let go meanwhile */
 
 /* server_call.c */
 int gp__server_call_new(gp_server_call **out, gp_server *server);
