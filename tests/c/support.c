@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "os/reactor.h"
 
 /* ---- Allocation ---- */
 
@@ -158,6 +159,22 @@ remove_directory(void)
     closedir(listing);
     rmdir(directory);
     directory[0] = '\0';
+}
+
+int
+tear_down_directory(void **state)
+{
+    (void)state;
+    remove_directory();
+    return 0;
+}
+
+int
+tear_down_reactor(void **state)
+{
+    (void)state;
+    gp__reactor_stop();
+    return 0;
 }
 
 const char *

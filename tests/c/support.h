@@ -44,6 +44,11 @@ void remove_directory(void);
 /* Write an executable file there. Returns its path, which lives until the next 16 calls. */
 const char *make_file(const char *name, const char *text, unsigned mode);
 
+/* ---- What a group of tests ends with, for cmocka ---- */
+
+int tear_down_directory(void **state);
+int tear_down_reactor(void **state);
+
 /* ---- Log sinks ---- */
 
 typedef struct recorded {

@@ -4,7 +4,6 @@
 
 #include "gp/process.h"
 #include "os/fd.h"
-#include "os/reactor.h"
 #include "support.h"
 
 extern char **environ;
@@ -83,14 +82,6 @@ a_fork_knows_nothing_of_it(void **state)
     gp_process_free(process);
 }
 
-static int
-finish(void **state)
-{
-    (void)state;
-    gp__reactor_stop();
-    return 0;
-}
-
 int
 main(void)
 {
@@ -100,5 +91,5 @@ main(void)
         cmocka_unit_test(a_fork_knows_nothing_of_it),
     };
 
-    return cmocka_run_group_tests(tests, NULL, finish);
+    return cmocka_run_group_tests(tests, NULL, tear_down_reactor);
 }

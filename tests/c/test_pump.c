@@ -762,14 +762,6 @@ every_allocation_fails(void **state)
     assert_true(failing > 8);
 }
 
-static int
-finish(void **state)
-{
-    (void)state;
-    gp__reactor_stop();
-    return 0;
-}
-
 int
 main(void)
 {
@@ -789,5 +781,5 @@ main(void)
         cmocka_unit_test(every_allocation_fails),
     };
 
-    return cmocka_run_group_tests(tests, NULL, finish);
+    return cmocka_run_group_tests(tests, NULL, tear_down_reactor);
 }

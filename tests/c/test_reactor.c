@@ -432,14 +432,6 @@ every_allocation_fails(void **state)
     gp__fd_close(&ends[1]);
 }
 
-static int
-finish(void **state)
-{
-    (void)state;
-    gp__reactor_stop();
-    return 0;
-}
-
 int
 main(void)
 {
@@ -457,5 +449,5 @@ main(void)
         cmocka_unit_test(every_allocation_fails),
     };
 
-    return cmocka_run_group_tests(tests, NULL, finish);
+    return cmocka_run_group_tests(tests, NULL, tear_down_reactor);
 }

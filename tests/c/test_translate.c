@@ -4,7 +4,6 @@
 
 #include "base/alloc.h"
 #include "elsewhere.h"
-#include "os/reactor.h"
 #include "services/translate.h"
 #include "support.h"
 
@@ -146,14 +145,6 @@ memory_runs_out(void **state)
     elsewhere_finish(&it);
 }
 
-static int
-stop_reactor(void **state)
-{
-    (void)state;
-    gp__reactor_stop();
-    return 0;
-}
-
 int
 main(void)
 {
@@ -163,5 +154,5 @@ main(void)
         cmocka_unit_test(memory_runs_out),
     };
 
-    return cmocka_run_group_tests(tests, NULL, stop_reactor);
+    return cmocka_run_group_tests(tests, NULL, tear_down_reactor);
 }

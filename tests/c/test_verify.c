@@ -119,14 +119,6 @@ when_memory_is_short(void **state)
     } while (failing <= used);
 }
 
-static int
-tidy_up(void **state)
-{
-    (void)state;
-    remove_directory();
-    return 0;
-}
-
 int
 main(void)
 {
@@ -137,5 +129,5 @@ main(void)
         cmocka_unit_test(when_memory_is_short),
     };
 
-    return cmocka_run_group_tests(tests, NULL, tidy_up);
+    return cmocka_run_group_tests(tests, NULL, tear_down_directory);
 }
