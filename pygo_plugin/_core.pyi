@@ -175,7 +175,7 @@ class Client:
         detach: bool = False,
         on_exit: Callable[[int | None], Any] | None = None,
         runner: Any = None,
-        secure: tuple[str, bytes] | None = None,
+        secure: tuple[str, bytes, int] | None = None,
         unix_socket_dir: str | None = None,
         unix_socket_group: str | None = None,
         multiplex: bool = False,

@@ -522,7 +522,7 @@ class Client:
             on_exit=None if config.on_exit is None else exited,
             unix_socket_dir=os.path.abspath(sockets) if sockets else None,
             unix_socket_group=config.unix_socket_group,
-            secure=None if secure is None else (secure.hash, secure.checksum),
+            secure=None if secure is None else secure._for_core(),
             tls=None if config.tls_config is None else config.tls_config._tls,
         )
         if config.managed:

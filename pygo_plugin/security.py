@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from pygo_plugin import _checks as check
 from pygo_plugin import _core
 from pygo_plugin.errors import ConfigError, ConfigTypeError
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     Pem = Union[bytes, str, "os.PathLike[str]"]
 
 __all__ = ["SecureConfig", "TLSConfig"]
+
+DEFAULT_MAX_SIZE = 1 << 30  # bytes
 
 
 class TLSConfig:
@@ -121,16 +124,24 @@ class SecureConfig:
 
     checksum   bytes, or their hexadecimal digits
     hash       "sha256", "sha384", "sha512" or another digest by OpenSSL's name
+    max_size   how many bytes the executable may have (1 GiB); a larger one is refused unread
 
     What is hashed is a copy, and it is the copy that runs: no change of the file comes in between.
     """
 
-    __slots__ = ("checksum", "hash")
+    __slots__ = ("checksum", "hash", "max_size")
 
     checksum: bytes
     hash: str
+    max_size: int
 
-    def __init__(self, checksum: bytes | str, hash: str = "sha256") -> None:  # noqa: A002
+    def __init__(
+        self,
+        checksum: bytes | str,
+        hash: str = "sha256",  # noqa: A002
+        *,
+        max_size: int = DEFAULT_MAX_SIZE,
+    ) -> None:
         """Raises: ConfigError: no checksum, no hash, an unknown one, or not that hash's length."""
         digest = _checksum(checksum)
         if not isinstance(hash, str):
@@ -151,6 +162,7 @@ class SecureConfig:
             )
         object.__setattr__(self, "checksum", digest)
         object.__setattr__(self, "hash", hash)
+        object.__setattr__(self, "max_size", check.positive("SecureConfig.max_size", max_size))
 
     @classmethod
     def from_file(
@@ -158,6 +170,8 @@ class SecureConfig:
         path: str | os.PathLike[str],
         name: str,
         hash: str | None = None,  # noqa: A002
+        *,
+        max_size: int = DEFAULT_MAX_SIZE,
     ) -> Self:
         """The checksum of `name` in a file as `sha256sum` and its kin write them.
 
@@ -191,7 +205,7 @@ class SecureConfig:
                     f"SecureConfig: {os.fspath(path)}: a checksum of {len(checksum)} digits does "
                     f"not tell its hash; give that of {name!r} by name"
                 )
-        return cls(checksum, hash)
+        return cls(checksum, hash, max_size=max_size)
 
     if not TYPE_CHECKING:
 
@@ -200,14 +214,21 @@ class SecureConfig:
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, SecureConfig):
-            return (self.checksum, self.hash) == (other.checksum, other.hash)
+            return self._compared() == other._compared()
         return NotImplemented
 
     def __hash__(self) -> int:
-        return hash((self.checksum, self.hash))
+        return hash(self._compared())
+
+    def _compared(self) -> tuple[Any, ...]:
+        return self.checksum, self.hash, self.max_size
+
+    def _for_core(self) -> tuple[str, bytes, int]:
+        return self.hash, self.checksum, min(self.max_size, 2**63)
 
     def __repr__(self) -> str:
-        return f"SecureConfig({self.checksum.hex()!r}, {self.hash!r})"
+        size = "" if self.max_size == DEFAULT_MAX_SIZE else f", max_size={self.max_size}"
+        return f"SecureConfig({self.checksum.hex()!r}, {self.hash!r}{size})"
 
 
 _HASHES = {32: "md5", 40: "sha1", 64: "sha256", 96: "sha384", 128: "sha512"}  # by digits

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/thread.h"
 #include "os/diagnose.h"
 #include "os/fd.h"
 #include "os/tmpdir.h"
@@ -42,20 +43,53 @@ cannot(gp_error *err, const char *path, int errnum)
 
 /* Open what is to be copied. Returns the descriptor or a GP_E* code. */
 static int
-open_original(const char *path, gp_error *err)
+open_original(const char *path, struct stat *file, gp_error *err)
 {
     /* Without O_NONBLOCK a named pipe would keep us waiting. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    struct stat file;
 
     if (fd < 0) {
         return cannot(err, path, errno);
     }
-    if (fstat(fd, &file) < 0 || !S_ISREG(file.st_mode) || access(path, X_OK) < 0) {
+    if (fstat(fd, file) < 0 || !S_ISREG(file->st_mode) || access(path, X_OK) < 0) {
         gp__fd_close(&fd);
         return cannot(err, path, EACCES);
     }
     return fd;
+}
+
+static int
+too_large(const gp__sealed *sealed, gp_error *err)
+{
+    return gp_error_set(err, GP_ESTART,
+                        "cannot start %s: it has more than %llu bytes, which is the most that is "
+                        "checked; raise the max_size of its SecureConfig if that is right",
+                        sealed->origin, (unsigned long long)sealed->most);
+}
+
+int
+gp__sealed_open(gp__sealed *out, const char *path, uint64_t most, gp_error *err)
+{
+    struct stat file;
+    int rc;
+
+    *out = (gp__sealed)GP__SEALED_INIT;
+    out->most = most;
+    if ((rc = open_original(path, &file, err)) < 0) {
+        return rc;
+    }
+    out->original = rc;
+    out->size = (uint64_t)file.st_size;
+    out->origin = gp__strdup(path);
+    if (out->origin == NULL) {
+        rc = gp_error_set(err, GP_ENOMEM, "out of memory to start %s", path);
+    } else {
+        rc = out->size > most ? too_large(out, err) : 0;
+    }
+    if (rc < 0) {
+        gp__sealed_release(out);
+    }
+    return rc;
 }
 
 /* ---- Where the copy goes ---- */
@@ -125,7 +159,7 @@ seal(gp__sealed *out, int to)
     return close(to) == 0 ? 0 : errno;
 }
 
-/* ---- Copying ---- */
+/* ---- Reading and copying ---- */
 
 static int
 write_all(int fd, const char *bytes, size_t len)
@@ -145,71 +179,95 @@ write_all(int fd, const char *bytes, size_t len)
     return 0;
 }
 
-/* Returns 0 or errno. */
+/* Whether to go on reading; an interrupt is asked at the end of each |*slice|. */
 static int
-copy(gp__sealed *out, int from, int to, char *piece,
-     void (*see)(void *ctx, const void *bytes, size_t len), void *ctx)
+check_time(const gp__sealed_reader *reader, int64_t *slice)
 {
-    bool first = true;
+    int64_t now = gp__now();
 
-    for (;;) {
-        ssize_t got = gp__fd_read(from, piece, PIECE);
-        int failed;
-
-        if (got <= 0) {
-            return got < 0 ? errno : 0;
-        }
-        if (first) {
-            out->script = got >= 2 && piece[0] == '#' && piece[1] == '!';
-            first = false;
-        }
-        see(ctx, piece, (size_t)got);
-        if ((failed = write_all(to, piece, (size_t)got)) != 0) {
-            return failed;
-        }
+    if (now >= reader->deadline) {
+        return GP_ETIMEOUT;
     }
+    if (now < *slice) {
+        return 0;
+    }
+    *slice = gp__slice(reader->deadline, reader->interrupt);
+    return gp__interrupted(reader->interrupt);
 }
 
-int
-gp__sealed_copy(gp__sealed *out, const char *path,
-                void (*see)(void *ctx, const void *bytes, size_t len), void *ctx, gp_error *err)
+/* Read all of the original, and write it to |to| unless that is -1. */
+static int
+read_through(gp__sealed *sealed, int to, const gp__sealed_reader *reader, gp_error *err)
 {
-    static const gp__sealed empty = GP__SEALED_INIT;
     char *piece = gp__malloc(PIECE);
-    int from = open_original(path, err);
-    int to = -1;
-    int rc = from < 0 ? from : 0;
+    int64_t slice = gp__slice(reader->deadline, reader->interrupt);
+    uint64_t total = 0;
+    ssize_t got = 1;
     int failed;
+    int rc = 0;
 
-    *out = empty;
-    out->origin = gp__strdup(path);
-    if (rc == 0 && (piece == NULL || out->origin == NULL)) {
-        rc = gp_error_set(err, GP_ENOMEM, "out of memory to start %s", path);
+    if (piece == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "out of memory to start %s", sealed->origin);
     }
-    if (rc == 0 && (to = open_memory(out)) >= 0) {
-        out->path = gp__format("/proc/self/fd/%d", to);
-        rc =
-            out->path != NULL ? 0 : gp_error_set(err, GP_ENOMEM, "out of memory to start a plugin");
-    } else if (rc == 0) {
-        to = open_file(out, err);
-        rc = to < 0 ? to : 0;
+    if (lseek(sealed->original, 0, SEEK_SET) < 0) {
+        rc = cannot(err, sealed->origin, errno);
     }
-    if (rc == 0) {
-        failed = copy(out, from, to, piece, see, ctx);
-        if (failed == 0) {
-            failed = seal(out, to);
-        } else if (to != out->fd) {
-            close(to);
-        }
-        if (failed != 0) {
-            rc = gp_error_set_errno(err, failed, "%s cannot be copied to be checked", path);
+    while (rc == 0 && got > 0) {
+        got = gp__fd_read(sealed->original, piece, PIECE);
+        if (got < 0) {
+            rc = cannot(err, sealed->origin, errno);
+        } else if (got > 0) {
+            if (total == 0) {
+                sealed->script = got >= 2 && piece[0] == '#' && piece[1] == '!';
+            }
+            total += (uint64_t)got;
+            reader->see(reader->ctx, piece, (size_t)got);
+            failed = to >= 0 ? write_all(to, piece, (size_t)got) : 0;
+            if (failed != 0) {
+                rc = gp_error_set_errno(err, failed, "%s cannot be copied to be checked",
+                                        sealed->origin);
+            } else {
+                rc = total > sealed->most ? too_large(sealed, err) : check_time(reader, &slice);
+            }
         }
     }
     gp__free(piece);
-    gp__fd_close(&from);
-    if (rc < 0) {
-        gp__sealed_release(out);
+    return rc;
+}
+
+int
+gp__sealed_look(gp__sealed *sealed, const gp__sealed_reader *reader, gp_error *err)
+{
+    return read_through(sealed, -1, reader, err);
+}
+
+int
+gp__sealed_copy(gp__sealed *sealed, const gp__sealed_reader *reader, gp_error *err)
+{
+    int to = open_memory(sealed);
+    int failed;
+    int rc = 0;
+
+    if (to >= 0) {
+        sealed->path = gp__format("/proc/self/fd/%d", to);
+        rc = sealed->path != NULL ? 0
+                                  : gp_error_set(err, GP_ENOMEM, "out of memory to start a plugin");
+    } else {
+        to = open_file(sealed, err);
+        rc = to < 0 ? to : 0;
     }
+    if (rc == 0) {
+        rc = read_through(sealed, to, reader, err);
+        failed = rc == 0 ? seal(sealed, to) : 0;
+        if (rc < 0 && to != sealed->fd) {
+            close(to);
+        }
+        if (failed != 0) {
+            rc = gp_error_set_errno(err, failed, "%s cannot be copied to be checked",
+                                    sealed->origin);
+        }
+    }
+    gp__fd_close(&sealed->original);
     return rc;
 }
 
@@ -225,6 +283,7 @@ gp__sealed_release(gp__sealed *sealed)
         rmdir(sealed->path);
     }
     gp__fd_close(&sealed->fd);
+    gp__fd_close(&sealed->original);
     gp__free(sealed->path);
     gp__free(sealed->origin);
     sealed->path = NULL;

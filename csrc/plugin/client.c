@@ -249,6 +249,8 @@ static int
 launch(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
 {
     const gp_client_options *options = &client->options.view;
+    gp__client_interrupt both = {client, interrupt};
+    const gp_interrupt stop = gp__client_interrupt_of(&both);
     int rc = options->auto_mtls ? gp_tls_new_automatic(&client->tls, NULL, err) : 0;
 
     if (rc == 0 && options->unix_socket_dir != NULL) {
@@ -258,9 +260,11 @@ launch(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
         return rc;
     }
     client->owns_runner = false;
-    rc = gp__launch_spawn(&client->launch, options, client->tls, client->socket_dir, err);
+    rc = gp__launch_spawn(&client->launch, options, client->tls, client->socket_dir, &stop, err);
     if (rc < 0) {
-        return rc;
+        return rc == GP_EUSER && gp__client_kill_wanted(client)
+                   ? gp_error_set(err, GP_ECLOSED, "it was killed while it started")
+                   : rc;
     }
     client->owns_log = false;
     publish_process(client, client->launch.process);

@@ -47,7 +47,8 @@ as_start_error(int rc, gp_error *err)
 }
 
 static int
-spawn(gp__launch *launch, const char *const *env, int *err_fd, gp_error *err)
+spawn(gp__launch *launch, const char *const *env, int *err_fd, const gp_interrupt *interrupt,
+      gp_error *err)
 {
     const gp_client_options *options = launch->options;
     gp__process_spec spec = {.argv = options->argv,
@@ -57,11 +58,14 @@ spawn(gp__launch *launch, const char *const *env, int *err_fd, gp_error *err)
     int rc;
 
     if (options->runner.start != NULL) {
-        return gp__process_run(&launch->process, &options->runner, env, &launch->out_fd, err_fd,
-                               err);
+        rc = gp__process_run(&launch->process, &options->runner, env, &launch->out_fd, err_fd, err);
+        launch->deadline = gp__deadline_in(options->start_timeout_ms);
+        return rc;
     }
+    launch->deadline = gp__deadline_in(options->start_timeout_ms);
     if (options->checksum_hash != NULL) {
-        if ((rc = gp__verify(&launch->image, options, env, err)) < 0) {
+        rc = gp__verify(&launch->image, options, env, launch->deadline, interrupt, err);
+        if (rc < 0) {
             return rc;
         }
         spec.image = &launch->image;
@@ -75,7 +79,7 @@ spawn(gp__launch *launch, const char *const *env, int *err_fd, gp_error *err)
 
 int
 gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *tls,
-                 const char *socket_dir, gp_error *err)
+                 const char *socket_dir, const gp_interrupt *interrupt, gp_error *err)
 {
     char **env = gp__environment_make(options, tls, socket_dir);
     int err_fd;
@@ -88,12 +92,11 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *t
         }
         return gp_error_set(err, GP_ENOMEM, "out of memory for the plugin's environment");
     }
-    rc = spawn(launch, (const char *const *)env, &err_fd, err);
+    rc = spawn(launch, (const char *const *)env, &err_fd, interrupt, err);
     gp__environment_free(env);
     if (rc < 0) {
         return as_start_error(rc, err);
     }
-    launch->deadline = gp__deadline_in(options->start_timeout_ms);
     if ((rc = gp__process_watch(launch->process, NULL, NULL, err)) < 0 ||
         (rc = gp__mirror_open(&launch->mirror, err_fd, &options->log, options->log_buffer_size,
                               err)) < 0) {

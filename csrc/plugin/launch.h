@@ -28,13 +28,14 @@ typedef struct gp__launch {
 
 /*
  * Start the process, with the options' runner if there is one, which is taken over. The clock for the
- * handshake starts with it. |tls| and |socket_dir| may be NULL.
+ * handshake starts with the check of its file, or else with the process. |tls| and |socket_dir| may be
+ * NULL.
  *
- * Returns: 0, or GP_ESTART, GP_ECHECKSUM, GP_EINVAL, GP_ENOMEM, GP_EFORKED with nothing left behind
- * and the sink still the caller's. On success the sink belongs to the launch.
+ * Returns: 0, or GP_ESTART, GP_ECHECKSUM, GP_ESTARTTIMEOUT, GP_EUSER, GP_EINVAL, GP_ENOMEM, GP_EFORKED
+ * with nothing left behind and the sink still the caller's. On success the sink belongs to the launch.
  */
 int gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *tls,
-                     const char *socket_dir, gp_error *err);
+                     const char *socket_dir, const gp_interrupt *interrupt, gp_error *err);
 
 /*
  * Wait for the handshake line.

@@ -8,6 +8,12 @@
 
 enum { HEX_MAX = 2 * GP__CHECKSUM_MAX + 1 };
 
+/*
+ * A larger file is read twice: its checksum has to be right before memory is spent on a copy. Reading
+ * smaller ones twice would only take its time.
+ */
+static const uint64_t copied_unseen = 32 << 20;
+
 static const char *
 hex(char out[HEX_MAX], const unsigned char *bytes, size_t len)
 {
@@ -47,8 +53,11 @@ compare(const gp_client_options *options, const char *path, const unsigned char 
     return GP_ECHECKSUM;
 }
 
+/* Read the file in one of two ways, and compare its checksum. */
 static int
-check(gp__sealed *out, const gp_client_options *options, const char *path, gp_error *err)
+check(gp__sealed *file,
+      int (*pass)(gp__sealed *file, const gp__sealed_reader *reader, gp_error *err),
+      const gp_client_options *options, gp__sealed_reader reader, gp_error *err)
 {
     unsigned char found[GP__CHECKSUM_MAX];
     gp__checksum *sum;
@@ -57,32 +66,57 @@ check(gp__sealed *out, const gp_client_options *options, const char *path, gp_er
     if (rc < 0) {
         return rc;
     }
-    rc = gp__sealed_copy(out, path, gp__checksum_add, sum, err);
+    reader.see = gp__checksum_add;
+    reader.ctx = sum;
+    rc = pass(file, &reader, err);
     if (rc == 0) {
         rc = gp__checksum_end(sum, found, err);
-        if (rc >= 0) {
-            rc = compare(options, path, found, err);
-        }
-        if (rc < 0) {
-            gp__sealed_release(out);
-        }
+    }
+    if (rc >= 0) {
+        rc = compare(options, file->origin, found, err);
     }
     gp__checksum_free(sum);
     return rc;
 }
 
+/* What comes back of a file that could not be read to its end, in a start's terms. */
+static int
+explain(int rc, const gp_client_options *options, const char *path, gp_error *err)
+{
+    if (rc == GP_ETIMEOUT) {
+        return gp_error_set(err, GP_ESTARTTIMEOUT,
+                            "timed out: the checksum of %s could not be calculated within %g s; "
+                            "nothing was started",
+                            path, (double)options->start_timeout_ms / 1000);
+    }
+    return rc == GP_EUSER ? gp_error_set(err, rc, "the start was interrupted") : rc;
+}
+
 int
-gp__verify(gp__sealed *out, const gp_client_options *options, const char *const *env, gp_error *err)
+gp__verify(gp__sealed *out, const gp_client_options *options, const char *const *env,
+           int64_t deadline, const gp_interrupt *interrupt, gp_error *err)
 {
     const gp__spawn_spec spec = {
         .argv = options->argv, .env = env, .directory = options->directory};
+    const gp__sealed_reader reader = {.deadline = deadline, .interrupt = interrupt};
+    const uint64_t most = options->checksum_max_size > 0 ? options->checksum_max_size : UINT64_MAX;
     char *path = gp__spawn_find(&spec);
     int rc;
 
     if (path == NULL) {
         return gp__spawn_not_found(&spec, err);
     }
-    rc = check(out, options, path, err);
+    rc = gp__sealed_open(out, path, most, err);
+    if (rc == 0 && out->size > copied_unseen) {
+        rc = check(out, gp__sealed_look, options, reader, err);
+    }
+    if (rc == 0) {
+        rc = check(out, gp__sealed_copy, options, reader, err);
+    }
+    if (rc < 0) {
+        gp__sealed_release(out);
+        rc = explain(rc, options, path, err);
+    }
     gp__free(path);
     return rc;
 }

@@ -249,6 +249,7 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
     int detach = 0;
     int multiplex = 0;
     int test = 0;
+    unsigned long long max_size = 0;
 
     *options = (gp_client_options){.cookie_key = "",
                                    .cookie_value = "",
@@ -285,10 +286,12 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
                           &options->reattach_pid, &test, &options->reattach_start_time)) {
         return -1;
     }
-    if (secure != Py_None && !PyArg_ParseTuple(secure, "sy*;secure must be (hash, checksum)",
-                                               &options->checksum_hash, &kept->checksum)) {
+    if (secure != Py_None &&
+        !PyArg_ParseTuple(secure, "sy*K;secure must be (hash, checksum, most bytes)",
+                          &options->checksum_hash, &kept->checksum, &max_size)) {
         return -1;
     }
+    options->checksum_max_size = max_size;
     options->checksum = kept->checksum.buf;
     options->checksum_len = (size_t)kept->checksum.len;
     options->reattach_test = test != 0;

@@ -50,7 +50,7 @@ prepare(launched *it, const char *script)
 static int
 launch_until(launched *it, const gp_interrupt *interrupt)
 {
-    int rc = gp__launch_spawn(&it->launch, &it->options, NULL, NULL, &it->err);
+    int rc = gp__launch_spawn(&it->launch, &it->options, NULL, NULL, NULL, &it->err);
 
     if (rc == 0) {
         rc = gp__launch_handshake(&it->launch, &it->endpoint, interrupt, &it->err);

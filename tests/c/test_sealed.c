@@ -26,10 +26,25 @@ see(void *ctx, const void *bytes, size_t len)
 }
 
 static int
+copy_seen_by(gp__sealed *out, const char *path, gp__sealed_reader reader, gp_error *err)
+{
+    int rc = gp__sealed_open(out, path, sizeof(seen), err);
+
+    seen_len = 0;
+    if (rc == 0) {
+        reader.deadline = GP__FOREVER;
+        rc = gp__sealed_copy(out, &reader, err);
+    }
+    if (rc < 0) {
+        gp__sealed_release(out);
+    }
+    return rc;
+}
+
+static int
 copy_of(gp__sealed *out, const char *path, gp_error *err)
 {
-    seen_len = 0;
-    return gp__sealed_copy(out, path, see, NULL, err);
+    return copy_seen_by(out, path, (gp__sealed_reader){.see = see}, err);
 }
 
 /* Run it with one argument. Returns its exit status; what it printed is in |seen|. */
@@ -121,7 +136,10 @@ changes_come_too_late(void **state)
     gp__sealed image;
 
     (void)state;
-    assert_int_equal(gp__sealed_copy(&image, path, change, (void *)(uintptr_t)path, NULL), 0);
+    assert_int_equal(copy_seen_by(&image, path,
+                                  (gp__sealed_reader){change, (void *)(uintptr_t)path, 0, NULL},
+                                  NULL),
+                     0);
     assert_int_equal(run(&image, "changing"), 0);
     assert_string_equal(seen, "the first\n");
     if (image.fd >= 0) {
@@ -191,6 +209,101 @@ what_cannot_run(void **state)
     gp__free(pipe_path);
 }
 
+/* ---- What ends the reading early ---- */
+
+/* A file that takes up no room on the disk, and much time to read. */
+static const char *
+make_vast_file(void)
+{
+    const char *path = make_file("vast", "#!/bin/sh\n", 0755);
+
+    assert_int_equal(truncate(path, (off_t)1 << 40), 0);
+    return path;
+}
+
+static void
+count(void *ctx, const void *bytes, size_t len)
+{
+    (void)bytes;
+    *(uint64_t *)ctx += len;
+}
+
+static int
+stop_later(void *ctx)
+{
+    int *left = ctx;
+
+    return --*left <= 0;
+}
+
+static void
+reading_can_be_interrupted(void **state)
+{
+    int left = 2;
+    const gp_interrupt interrupt = {stop_later, &left};
+    uint64_t total = 0;
+    gp__sealed_reader reader = {count, &total, GP__FOREVER, &interrupt};
+    gp__sealed file;
+
+    (void)state;
+    assert_int_equal(gp__sealed_open(&file, make_vast_file(), UINT64_MAX, NULL), 0);
+    assert_true(file.size == UINT64_C(1) << 40);
+    assert_int_equal(gp__sealed_look(&file, &reader, NULL), GP_EUSER);
+    assert_int_equal(left, 0);
+    assert_true(total > 0);
+    reader.interrupt = NULL;
+    reader.deadline = gp__deadline_in(20);
+    assert_int_equal(gp__sealed_look(&file, &reader, NULL), GP_ETIMEOUT);
+    reader.deadline = gp__now();
+    assert_int_equal(gp__sealed_copy(&file, &reader, NULL), GP_ETIMEOUT);
+    gp__sealed_release(&file);
+}
+
+static void
+expect_too_large(int rc, const gp_error *err)
+{
+    assert_int_equal(rc, GP_ESTART);
+    assert_non_null(strstr(gp_error_message(err), "more than 16 bytes"));
+}
+
+static void
+no_more_is_read_than_allowed(void **state)
+{
+    const char *path = make_file("growing", "#!/bin/sh\n", 0755);
+    uint64_t total = 0;
+    const gp__sealed_reader reader = {count, &total, GP__FOREVER, NULL};
+    gp_error err = GP_ERROR_INIT;
+    gp__sealed file;
+
+    (void)state;
+    expect_too_large(gp__sealed_open(&file, make_vast_file(), 16, &err), &err);
+    assert_int_equal(file.original, -1);
+    assert_int_equal(gp__sealed_open(&file, path, 16, &err), 0);
+    assert_int_equal(truncate(path, (off_t)1 << 40), 0);
+    expect_too_large(gp__sealed_look(&file, &reader, &err), &err);
+    expect_too_large(gp__sealed_copy(&file, &reader, &err), &err);
+    assert_true(total < 1 << 20);
+    gp__sealed_release(&file);
+    gp_error_release(&err);
+}
+
+static void
+a_second_look_begins_anew(void **state)
+{
+    uint64_t total = 0;
+    const gp__sealed_reader reader = {count, &total, GP__FOREVER, NULL};
+    gp__sealed file;
+
+    (void)state;
+    assert_int_equal(gp__sealed_open(&file, make_file("twice", "0123456789", 0755), 16, NULL), 0);
+    assert_int_equal(gp__sealed_look(&file, &reader, NULL), 0);
+    assert_int_equal(gp__sealed_look(&file, &reader, NULL), 0);
+    assert_null(file.path);
+    assert_int_equal(gp__sealed_copy(&file, &reader, NULL), 0);
+    assert_int_equal(total, 30);
+    gp__sealed_release(&file);
+}
+
 static void
 when_memory_is_short(void **state)
 {
@@ -204,7 +317,7 @@ when_memory_is_short(void **state)
     do {
         seen_len = 0;
         alloc_begin(failing++);
-        rc = gp__sealed_copy(&image, path, see, NULL, NULL);
+        rc = copy_of(&image, path, NULL);
         assert_int_equal(rc, alloc_failures() > 0 ? GP_ENOMEM : 0);
         if (rc == 0) {
             gp__sealed_release(&image);
@@ -217,9 +330,15 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_script_runs),         cmocka_unit_test(a_binary_runs),
-        cmocka_unit_test(changes_come_too_late), cmocka_unit_test(the_copy_is_nobody_elses),
-        cmocka_unit_test(what_cannot_run),       cmocka_unit_test(when_memory_is_short),
+        cmocka_unit_test(a_script_runs),
+        cmocka_unit_test(a_binary_runs),
+        cmocka_unit_test(changes_come_too_late),
+        cmocka_unit_test(the_copy_is_nobody_elses),
+        cmocka_unit_test(what_cannot_run),
+        cmocka_unit_test(reading_can_be_interrupted),
+        cmocka_unit_test(no_more_is_read_than_allowed),
+        cmocka_unit_test(a_second_look_begins_anew),
+        cmocka_unit_test(when_memory_is_short),
     };
 
     return cmocka_run_group_tests(tests, NULL, tear_down_directory);

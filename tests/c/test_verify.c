@@ -38,7 +38,7 @@ what_is_expected(void **state)
     gp__sealed image;
 
     (void)state;
-    assert_int_equal(gp__verify(&image, &options, environment, NULL), 0);
+    assert_int_equal(gp__verify(&image, &options, environment, GP__FOREVER, NULL, NULL), 0);
     assert_string_equal(image.origin, argv[0]);
     gp__sealed_release(&image);
 }
@@ -52,16 +52,17 @@ what_is_not(void **state)
     gp__sealed image = GP__SEALED_INIT;
 
     (void)state;
-    assert_int_equal(gp__verify(&image, &options, environment, &err), GP_ECHECKSUM);
+    assert_int_equal(gp__verify(&image, &options, environment, GP__FOREVER, NULL, &err),
+                     GP_ECHECKSUM);
     assert_non_null(strstr(gp_error_message(&err), "nothing was started"));
     assert_int_equal(strncmp(err.detail, "sha256 ", 7), 0);
     assert_int_equal(strlen(err.detail), 7 + 64 + 1 + 64);
     assert_null(image.path);
     argv[0] = "no-such-plugin";
-    assert_int_equal(gp__verify(&image, &options, environment, &err), GP_ESTART);
+    assert_int_equal(gp__verify(&image, &options, environment, GP__FOREVER, NULL, &err), GP_ESTART);
     assert_non_null(strstr(gp_error_message(&err), "in PATH (/nowhere)"));
     argv[0] = "/nowhere/plugin";
-    assert_int_equal(gp__verify(&image, &options, environment, &err), GP_ESTART);
+    assert_int_equal(gp__verify(&image, &options, environment, GP__FOREVER, NULL, &err), GP_ESTART);
     gp_error_release(&err);
 }
 
@@ -110,7 +111,7 @@ when_memory_is_short(void **state)
     (void)state;
     do {
         alloc_begin(failing++);
-        rc = gp__verify(&image, &options, environment, NULL);
+        rc = gp__verify(&image, &options, environment, GP__FOREVER, NULL, NULL);
         assert_true(rc == 0 || alloc_failures() > 0);
         if (rc == 0) {
             gp__sealed_release(&image);

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,14 @@ from pygo_plugin import (
     ChecksumError,
     Client,
     ClientConfig,
+    ClosedError,
     ConfigError,
     ConfigTypeError,
+    ExitedEarlyError,
     ReattachConfig,
     SecureConfig,
     StartError,
+    StartTimeoutError,
 )
 
 DEADLINE = 20.0
@@ -273,3 +279,134 @@ def test_changes_come_too_late(script: Path, make_client: Any, tmp_path: Path) -
         stop.set()
         thread.join()
     assert not trace.exists()
+
+
+# ---- Files of any size ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vast(tmp_path: Path) -> Path:
+    """A terabyte that takes up no room on the disk, and far more time to read than any test has."""
+    path = tmp_path / "vast-plugin"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    os.truncate(path, 1 << 40)
+    return path
+
+
+UNBOUNDED = SecureConfig(SUM, max_size=1 << 60)
+
+
+def test_what_is_too_large_is_not_read(vast: Path, make_client: Any) -> None:
+    words = "vast-plugin: cannot start .*: it has more than 1073741824 bytes, .*raise the max_size"
+    with pytest.raises(StartError, match=words):
+        make_client(vast, secure_config=SecureConfig(SUM)).start()
+    os.truncate(vast, 10)
+    with pytest.raises(StartError, match="more than 9 bytes"):
+        make_client(vast, secure_config=SecureConfig(SUM, max_size=9)).start()
+    with pytest.raises(ConfigError, match=r"SecureConfig\.max_size must be greater than 0"):
+        SecureConfig(SUM, max_size=0)
+    with pytest.raises(ConfigTypeError, match=r"SecureConfig\.max_size must be an int"):
+        SecureConfig(SUM, max_size=1.5)  # type: ignore[arg-type]
+    assert repr(SecureConfig(SUM, max_size=9)) == f"SecureConfig('{SUM}', 'sha256', max_size=9)"
+
+
+def test_the_start_timeout_counts_while_a_checksum_is_calculated(
+    vast: Path, make_client: Any
+) -> None:
+    client = make_client(vast, secure_config=UNBOUNDED, start_timeout=0.1)
+    words = "vast-plugin: timed out: the checksum of .* within 0.1 s; nothing was started"
+    with pytest.raises(StartTimeoutError, match=words) as caught:
+        client.start()
+    assert caught.value.stderr == ""
+    assert client.pid == -1
+
+
+def test_a_kill_ends_the_calculation(vast: Path, make_client: Any) -> None:
+    import threading
+
+    client = make_client(vast, secure_config=UNBOUNDED)
+    reading = _reader_of(vast)
+    killer = threading.Thread(target=lambda: (reading(), client.kill()))
+    killer.start()
+    with pytest.raises(ClosedError, match="it was killed while it started"):
+        client.start()
+    killer.join()
+
+
+def test_cancelling_ends_the_calculation_for_asyncio(
+    vast: Path, handshake: Any, plugins: Any
+) -> None:
+    import asyncio
+
+    from pygo_plugin import aio
+
+    async def main() -> None:
+        options = {"handshake_config": handshake, "plugins": plugins}
+        starting = asyncio.ensure_future(
+            aio.Client(vast, secure_config=UNBOUNDED, **options).start()
+        )
+        await asyncio.to_thread(_reader_of(vast))
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        with pytest.raises(StartTimeoutError, match="the checksum of"):
+            await aio.Client(vast, secure_config=UNBOUNDED, start_timeout=0.1, **options).start()
+
+    asyncio.run(main())
+
+
+def test_an_interrupt_ends_the_calculation(vast: Path) -> None:
+    """In a process of its own, to which the signal is sent; what memory it took is looked at."""
+    program = f"""
+import resource
+import pygo_plugin
+
+handshake = pygo_plugin.HandshakeConfig(1, "KEY", "VALUE")
+secure = pygo_plugin.SecureConfig({SUM!r}, max_size=1 << 60)
+client = pygo_plugin.Client({str(vast)!r}, handshake_config=handshake, secure_config=secure)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    client.start()
+except KeyboardInterrupt:
+    print("interrupted", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    host = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    _reader_of(vast, host.pid)()
+    host.send_signal(signal.SIGINT)
+    out, _ = host.communicate(timeout=DEADLINE)
+    word, grown = out.split()
+    assert word == "interrupted"
+    assert int(grown) < 64 * 1024  # KiB
+
+
+def _reader_of(path: Path, pid: int | None = None) -> Any:
+    """A function that waits until the process (this one) has read some of the file."""
+
+    def position(descriptor: Path) -> int:
+        info = descriptor.parent.parent / "fdinfo" / descriptor.name
+        return int(info.read_text().split("pos:")[1].split()[0])
+
+    def wait() -> None:
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            for descriptor in Path(f"/proc/{pid or os.getpid()}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if os.readlink(descriptor) == str(path) and position(descriptor) > 1 << 20:
+                        return
+            time.sleep(0.01)
+        raise AssertionError(f"nobody reads {path}")
+
+    return wait
+
+
+def test_a_large_one_is_hashed_before_it_is_copied(tmp_path: Path, make_client: Any) -> None:
+    """What runs is hashed once more as it is copied; a wrong one does not get as far as that."""
+    path = tmp_path / "large"
+    path.write_text("#!/bin/sh\nexit 3\n")
+    path.chmod(0o755)
+    os.truncate(path, 33 << 20)
+    with pytest.raises(ChecksumError, match="nothing was started"):
+        make_client(path, secure_config=SecureConfig(SUM)).start()
+    with pytest.raises(ExitedEarlyError, match="status 3"):
+        make_client(path, secure_config=checksum(path)).start()

@@ -81,11 +81,12 @@ typedef struct gp_client_options {
 
     /*
      * What runs has to have this checksum; |checksum_hash| as for gp_checksum_size(), NULL: anything may
-     * run. Excludes reattaching.
+     * run. Excludes reattaching. A file of more than |checksum_max_size| bytes is not read; 0: any size.
      */
     const char *checksum_hash;
     const unsigned char *checksum;
     size_t checksum_len;
+    uint64_t checksum_max_size;
 
     bool multiplex; /* everything over one connection; the plugin has to be able to */
 
