@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _core
 from .._abstract import Abstract
 from .._core import LoopFuture
-from ._loops import UNBROKEN
+from ._loops import UNBROKEN, give_way
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -85,6 +85,8 @@ class Call(_core.AsyncCall, Abstract):
                 self._arrived = LoopFuture(self._loop)
                 self._on_metadata(self._arrived)
             await asyncio.wait((self._arrived, self._ended), return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await give_way()
         return metadata(() if self._locally else self._metadata())
 
     async def trailing_metadata(self) -> Any:
@@ -114,6 +116,7 @@ class Call(_core.AsyncCall, Abstract):
         while not self.done():
             state = self._channel.state(True)
             if state == _READY:
+                await give_way()
                 return
             changed = LoopFuture(self._loop)
             self._channel._watch_state(state, queue_of(self._loop), changed)
@@ -143,6 +146,8 @@ class Call(_core.AsyncCall, Abstract):
         if not self.done():
             # A task that is cancelled while it only asks how the call ended does not end it.
             await asyncio.wait((self._ended,))
+        else:
+            await give_way()
         return self._status_now()
 
     async def _raise_for_status(self) -> None:
@@ -169,6 +174,8 @@ class _OneReply(Call):
             except asyncio.CancelledError:
                 self.cancel()
                 raise
+        else:
+            yield from give_way().__await__()
         if self._locally or ended.cancelled() or self._code() != 0:
             status = self._status_now()
             if self._locally:
@@ -219,6 +226,7 @@ class _Replies(Call):
 
     async def _next(self) -> Any:
         if self._reading is not None and not self._reading.done():
+            await give_way()
             raise asyncio.InvalidStateError("another task is reading from this RPC")
         if self._locally:
             return _END
@@ -265,6 +273,7 @@ class _Requests(Call):
             await self._raise_for_status()
             raise asyncio.InvalidStateError(_FINISHED)
         if self._half_closed:
+            await give_way()
             raise asyncio.InvalidStateError(_HALF_CLOSED)
         future = LoopFuture(self._loop)
         await self._sent(self._outbox.send(request, future), future)
@@ -275,6 +284,7 @@ class _Requests(Call):
         while self._sending is not None and not self._sending.done():
             await asyncio.wait((self._sending,))
         if self._half_closed or self.done():
+            await give_way()
             return
         self._half_closed = True
         future = LoopFuture(self._loop)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _channel, _core
 from .._abstract import Abstract
-from ..errors import ClosedError
 from ._calls import Call, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
-from ._loops import queue_of, running_loop
+from ._loops import give_way, queue_of, running_loop
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,7 +52,7 @@ class _MultiCallable:
         loop = running_loop()
         channel = self._channel
         if channel._closed:
-            raise ClosedError("the channel is closed")
+            raise _closed_error()
         return self._begin(self._kind, channel._queue_of(loop), loop, self._keep, request, *options)
 
 
@@ -232,15 +231,27 @@ class Channel(Abstract):
         return _channel._connectivity(self._core.state(try_to_connect))
 
     async def wait_for_state_change(self, last_observed_state: Any) -> None:
-        """Wait until the state is another than that."""
+        """Wait until the state is another than that. Closing the channel changes it, too.
+
+        Raises: ClosedError (where grpcio is installed, a grpc.aio.UsageError as well) when the
+        channel is closed already.
+        """
         last = getattr(last_observed_state, "value", (last_observed_state,))[0]
+        await give_way()  # there may be nothing to wait for
+        if self._closed or self._core.state() == _SHUTDOWN:
+            raise _closed_error()
         await self._wait_for_change(last)
 
     async def channel_ready(self) -> None:
-        """Wait until the channel is connected. Raises ClosedError when it is closed instead."""
+        """Wait until the channel is connected.
+
+        Raises: ClosedError (where grpcio is installed, a grpc.aio.UsageError as well) when it is
+        closed instead.
+        """
+        await give_way()
         while (state := self._core.state(True)) != _READY:
-            if state == _SHUTDOWN:
-                raise ClosedError("the channel is closed")
+            if self._closed or state == _SHUTDOWN:
+                raise _closed_error()
             await self._wait_for_change(state)
 
     async def _wait_for_change(self, last: int) -> None:
@@ -259,6 +270,7 @@ class Channel(Abstract):
     async def close(self, grace: float | None = None) -> None:
         """Refuse new calls; cancel those that still run after `grace` seconds, None: at once."""
         if self._closed:
+            await give_way()
             return
         self._closed = True
         running = [call for call in self._core._async_calls() if not call.done()]
@@ -282,6 +294,12 @@ class Channel(Abstract):
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+def _closed_error() -> Exception:
+    from ._errors import closed_error
+
+    return closed_error()
 
 
 def _on_its_loop(call: Call, here: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:

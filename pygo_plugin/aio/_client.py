@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import client as _client
 from ..errors import ClosedError
 from ._channel import Channel
+from ._loops import give_way
 from ._threads import in_thread
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Client:
         Raises: as `pygo_plugin.Client.start`.
         """
         if self._client.conn_endpoint():
+            await give_way()
             return self._client.start()
         self._belong()
         starting = asyncio.ensure_future(in_thread(self._client.start))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .. import errors
 from .._grpc_errors import grpc, status_code
 from ..errors import RpcError
 
@@ -74,6 +75,7 @@ class _FailedCall(RpcError):
 
 
 AioRpcError: Any = _FailedCall
+ClosedError: Any = errors.ClosedError  # what uses of a closed channel raise
 EOF: Any = _End()
 _usage_error: Any = RuntimeError
 if grpc is not None:
@@ -83,6 +85,11 @@ if grpc is not None:
         "AioRpcError",
         (_FailedCall, grpc.aio.AioRpcError),
         {"__module__": __name__, "__doc__": _FailedCall.__doc__},
+    )
+    ClosedError = type(
+        "ClosedError",
+        (errors.ClosedError, grpc.aio.UsageError),
+        {"__module__": __name__, "__doc__": errors.ClosedError.__doc__},
     )
     EOF = grpc.aio.EOF
     _usage_error = grpc.aio.UsageError
@@ -99,6 +106,12 @@ def rpc_error(status: _core._CallStatus, initial_metadata: Pairs) -> RpcError:
     error: RpcError = AioRpcError(
         status_code(number), metadata(initial_metadata), metadata(trailing), details, debug or ""
     )
+    return error
+
+
+def closed_error() -> Exception:
+    """What uses of a closed channel raise; also a grpc.aio.UsageError where grpcio is installed."""
+    error: Exception = ClosedError("the channel is closed")
     return error
 
 

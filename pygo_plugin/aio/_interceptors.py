@@ -14,6 +14,7 @@ from .._abstract import Abstract
 from .._grpc_errors import grpc
 from ._calls import _CANCELLED, _FINISHED, _HALF_CLOSED, _LOCALLY, _MIXED, Call
 from ._errors import EOF, AioRpcError, metadata, usage_error
+from ._loops import give_way
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -81,6 +82,8 @@ class _Intercepted(Abstract):
         # A task that is cancelled while it only asks does not end the call.
         if not self._task.done():
             await asyncio.wait((self._task,))
+        else:
+            await give_way()
         return self._task.result()
 
     def cancel(self) -> bool:
@@ -171,6 +174,8 @@ class _Intercepted(Abstract):
 
 class _OneReply(_Intercepted):
     def __await__(self) -> Generator[Any, None, Any]:
+        if self._task.done():
+            yield from give_way().__await__()
         call = yield from self._task.__await__()
         reply = yield from call.__await__()
         return reply
@@ -200,6 +205,7 @@ class _Replies(_Intercepted):
         """The next reply, or EOF. Raises what the call failed with."""
         async for reply in self:
             return reply
+        await give_way()
         return EOF
 
     def _as_call(self, answer: Any, call: Any) -> Any:
@@ -239,6 +245,8 @@ class _Requests(_Intercepted):
         if not self._half_closed:
             self._half_closed = True
             await self._put(queue, _STOP)
+        else:
+            await give_way()
 
     def _usable_queue(self) -> asyncio.Queue[Any]:
         if self._queue is None:
@@ -273,7 +281,7 @@ class _Reply:
         self._reply = reply
 
     def __await__(self) -> Generator[Any, None, Any]:
-        yield from ()
+        yield from give_way().__await__()
         return self._reply
 
     def cancel(self) -> bool:
@@ -292,24 +300,29 @@ class _Reply:
         return None
 
     async def initial_metadata(self) -> Any:
+        await give_way()
         return metadata(())
 
     async def trailing_metadata(self) -> Any:
+        await give_way()
         return metadata(())
 
     async def code(self) -> Any:
         from .._grpc_errors import status_code
 
+        await give_way()
         return status_code(0)
 
     async def details(self) -> str:
+        await give_way()
         return ""
 
     async def debug_error_string(self) -> str:
+        await give_way()
         return ""
 
     async def wait_for_connection(self) -> None:
-        pass
+        await give_way()
 
 
 class _ReplyStream:

@@ -9,12 +9,26 @@ import weakref
 from .. import _core, _exit
 from ..errors import ForkedError
 
-UNBROKEN = 32  # messages that are there at once, until others on the loop have their turn
+UNBROKEN = 32  # what completes at once, until others on the loop have their turn
 
 # Neither side is kept: the loop's reader owns the queue, which so ends when the loop is closed.
 _queues: weakref.WeakKeyDictionary[
     asyncio.AbstractEventLoop, weakref.ReferenceType[_core.LoopQueue]
 ] = weakref.WeakKeyDictionary()
+
+
+_at_once = 0  # awaitables that had nothing to wait for
+
+
+async def give_way() -> None:
+    """Awaited by what has nothing to wait for: one time in UNBROKEN the rest of the loop runs.
+
+    A coroutine that awaits such things in a loop would block all others for ever otherwise.
+    """
+    global _at_once
+    _at_once += 1
+    if _at_once % UNBROKEN == 0:
+        await asyncio.sleep(0)
 
 
 def running_loop() -> asyncio.AbstractEventLoop:

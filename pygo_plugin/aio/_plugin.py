@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import server as _plugin_server
 from ..errors import ConfigError
+from ._loops import give_way
 from ._server import Server as RpcServer
 from ._threads import in_thread
 
@@ -64,6 +65,8 @@ class Server(_plugin_server.ServerBase):
             await self._server.stop(grace)
             self._close_broker()
             self._leaving.leave(interrupts=True)
+        else:
+            await give_way()
 
     def _stopper(self, server: Any) -> Any:
         if not isinstance(server, RpcServer):

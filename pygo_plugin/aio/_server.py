@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .. import _core, _exit, _server
 from .._core import LoopFuture
 from ..errors import PluginError
-from ._loops import UNBROKEN, queue_of
+from ._loops import UNBROKEN, give_way, queue_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -60,13 +60,16 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
         if not await self._started(self._send, self._serialized(message)):
             # The task is about to be cancelled. A method that only writes must not keep the loop
             # from getting to that.
+            await give_way()
             raise asyncio.CancelledError
 
     async def send_initial_metadata(  # type: ignore[override]  # a coroutine here
         self, initial_metadata: Iterable[tuple[str, str | bytes]]
     ) -> None:
         """Send metadata ahead of the first reply."""
+        await self._idle()  # an answered call has nothing that could be flushed
         await self._flushed()
+        await give_way()
         if self._over:
             raise asyncio.InvalidStateError("the call has been answered")
         if not await self._started(self._send_metadata, initial_metadata):
@@ -117,6 +120,7 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
 
     async def _next(self) -> Any:
         if self._reading is not None and not self._reading.done():
+            await give_way()
             raise asyncio.InvalidStateError("another task is reading from this call")
         self._reading = future = LoopFuture(self._loop)
         self._receive(self._deserializer, future, _END)
@@ -141,6 +145,7 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
         while self._sending is not None and not self._sending.done():
             await asyncio.wait((self._sending,))
         if self._over:
+            await give_way()
             raise asyncio.InvalidStateError("the call has been answered")
 
     async def _flushed(self) -> None:
@@ -258,6 +263,8 @@ class Server(_server.ServerBase):
         if self._terminated is not None:
             await asyncio.wait((self._terminated,))
             await self._dispatcher.finished()
+        else:
+            await give_way()
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped, at most `timeout` seconds. True if that ran out."""

@@ -87,7 +87,7 @@ def test_another_server_at_the_same_address(play: Any) -> None:
 
 
 def test_closing_the_channel(play_our_channel: Any) -> None:
-    """The errors are ours, where grpc.aio raises UsageError or waits on."""
+    """The errors are ClosedErrors, which grpc.aio's UsageErrors are not."""
 
     async def scene(stage: Stage) -> None:
         probe = await stage.serve_probe()
@@ -178,9 +178,26 @@ def test_calls_on_a_closed_channel(play: Any) -> None:
         assert await call(b"x") == b"x"
         await channel.close()
         await channel.close()
-        kind = pygo_plugin.ClosedError if stage.our_channel else grpc.aio.UsageError
-        with pytest.raises(kind):
+        with pytest.raises(grpc.aio.UsageError) as caught:
             await call(b"x")
+        assert isinstance(caught.value, pygo_plugin.ClosedError) is stage.our_channel
+
+    play(scene)
+
+
+def test_waiting_for_a_closed_channel(play: Any) -> None:
+    """Not even for READY, which it is never again: a program that does so in a loop must end."""
+
+    async def scene(stage: Stage) -> None:
+        channel = await stage.serve({"M": unary(echo)})
+        await channel.channel_ready()
+        await channel.close()
+        for last in State:
+            with pytest.raises(grpc.aio.UsageError) as caught:
+                await channel.wait_for_state_change(last)
+            assert isinstance(caught.value, pygo_plugin.ClosedError) is stage.our_channel
+        with pytest.raises(grpc.aio.UsageError):
+            await channel.channel_ready()
 
     play(scene)
 

@@ -87,6 +87,151 @@ def test_nothing_leaks(socket_dir: Any) -> None:
 # ---- Loops --------------------------------------------------------------------------------------
 
 
+async def lets_others_run(awaitable: Callable[[], Any]) -> bool:
+    """Whether a coroutine that awaits this in a loop, whatever it raises, gives others a turn."""
+    others = asyncio.Event()
+    asyncio.get_running_loop().call_soon(others.set)
+    for _ in range(1000):
+        with contextlib.suppress(Exception, asyncio.CancelledError):
+            await awaitable()
+        if others.is_set():
+            return True
+    return False
+
+
+def test_what_is_complete_at_once_lets_others_run(socket_dir: Any) -> None:
+    """Nothing that can be awaited again and again blocks the loop, closed and ended or not."""
+
+    async def blocking(things: dict[str, Callable[[], Any]]) -> list[str]:
+        return [name for name, thing in things.items() if not await lets_others_run(thing)]
+
+    async def test(stub: Any, probe: Probe) -> None:
+        call, failed = stub.Echo(echo()), stub.Fail(probe_pb2.FailRequest(code=5))
+        cancelled = stub.Hang(probe_pb2.HangRequest())
+        stream, chat, closed = stub.Count(probe_pb2.CountRequest(n=0)), stub.Chat(), stub.Chat()
+        await asyncio.wait([asyncio.ensure_future(failed.code()), asyncio.ensure_future(call)])
+        cancelled.cancel()
+        assert await stream.read() is aio.EOF
+        await chat.done_writing()
+        assert await chat.code() is grpc.StatusCode.OK
+        await closed.done_writing()
+        things: dict[str, Callable[[], Any]] = {
+            "write to a call that has ended": lambda: chat.write(echo()),
+            "done_writing again": chat.done_writing,
+            "write to a half-closed call": lambda: closed.write(echo()),
+            "the end of a stream": stream.read,
+        }
+        for one in (call, failed, cancelled, stream, chat):
+            for name in ("initial_metadata", "trailing_metadata", "code", "details"):
+                things[f"{name} of {one!r}"] = getattr(one, name)
+            things[f"connection of {one!r}"] = one.wait_for_connection
+        for awaited in (call, failed, cancelled):
+            things[f"{awaited!r}"] = lambda awaited=awaited: awaited  # type: ignore[misc]
+        assert await blocking(things) == []
+
+    async def channels(stub: Any, probe: Probe) -> None:
+        channel = aio.insecure_channel(f"unix:{socket_dir}/s")
+        await channel.channel_ready()
+        idle = aio.server()
+        assert (
+            await blocking(
+                {
+                    "channel_ready": channel.channel_ready,
+                    "another state": lambda: channel.wait_for_state_change(
+                        grpc.ChannelConnectivity.IDLE
+                    ),
+                    "stop of a server that has not been started": lambda: idle.stop(None),
+                }
+            )
+            == []
+        )
+        await channel.close()
+        ready = grpc.ChannelConnectivity.READY
+        assert (
+            await blocking(
+                {
+                    "channel_ready": channel.channel_ready,
+                    "state": lambda: channel.wait_for_state_change(ready),
+                    "close": channel.close,
+                }
+            )
+            == []
+        )
+
+    run(test, socket_dir)
+    run(channels, socket_dir)
+
+
+def test_calls_behind_interceptors_let_others_run(socket_dir: Any) -> None:
+    class Answers(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+        async def intercept_unary_unary(self, proceed: Any, details: Any, request: Any) -> Any:
+            if request == b"refused":
+                raise ValueError("refused")
+            return request
+
+    async def main() -> None:
+        async with aio.insecure_channel(
+            f"unix:{socket_dir}/s", interceptors=[Answers()]
+        ) as channel:
+            multi = channel.unary_unary("/test.T/M")
+            for request in (b"answered", b"refused"):
+                call = multi(request)
+                await asyncio.wait([asyncio.ensure_future(call.code())])
+                assert await lets_others_run(lambda: call)  # noqa: B023
+                for name in ("code", "details", "initial_metadata", "trailing_metadata"):
+                    assert await lets_others_run(getattr(call, name)), name
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE))
+
+
+def test_contexts_let_others_run(socket_dir: Any) -> None:
+    """Also once the call has been answered or the requests have ended."""
+    found: dict[str, bool] = {}
+
+    async def many(requests: Any, context: Any) -> None:
+        while await context.read() is not aio.EOF:
+            pass
+        found["read"] = await lets_others_run(context.read)
+        await context.send_initial_metadata(())
+        again = lambda: context.send_initial_metadata(())  # noqa: E731
+        found["send_initial_metadata"] = await lets_others_run(again)
+        context.add_done_callback(lambda _: left.append(asyncio.ensure_future(late(context))))
+
+    async def late(context: Any) -> None:
+        found["write"] = await lets_others_run(lambda: context.write(b""))
+        found["metadata"] = await lets_others_run(lambda: context.send_initial_metadata(()))
+
+    left: list[Any] = []
+
+    async def main() -> None:
+        server = aio.server()
+        handler = grpc.stream_stream_rpc_method_handler(many)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("test.T", {"M": handler}),)
+        )
+        server.add_insecure_port(f"unix:{socket_dir}/s")
+        await server.start()
+        async with aio.insecure_channel(f"unix:{socket_dir}/s") as channel:
+            call = channel.stream_stream("/test.T/M")()
+            await call.done_writing()
+            assert await call.code() is grpc.StatusCode.OK
+        await server.stop(None)
+        await asyncio.gather(*left)
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE))
+    assert found == dict.fromkeys(("read", "send_initial_metadata", "write", "metadata"), True)
+
+
+def test_a_started_client_lets_others_run(peers: Any, handshake: Any, plugins: Any) -> None:
+    async def main() -> None:
+        options = {"handshake_config": handshake, "plugins": plugins}
+        async with aio.Client(peers.plugin("python"), **options) as client:
+            assert await lets_others_run(client.start)
+            assert await lets_others_run(lambda: client.dispense("kv"))
+
+    asyncio.run(asyncio.wait_for(main(), DEADLINE))
+
+
 def test_asyncio_run_twice_and_descriptors(socket_dir: Any) -> None:
     async def test(stub: Any, probe: Probe) -> None:
         assert (await stub.Echo(echo())).payload == b"x"
