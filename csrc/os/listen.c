@@ -70,13 +70,7 @@ gp_listen_path(char out[GP_LISTEN_PATH], const char *directory, gp_error *err)
 int
 gp_listen_protect(const char *path, const char *group, gp_error *err)
 {
-    return gp__share(path, group, 0600, 0660, err);
-}
-
-void
-gp_listen_remove(const char *path)
-{
-    gp__socket_remove_stale(path);
+    return gp__share_socket(path, group, err);
 }
 
 /*

@@ -45,6 +45,8 @@ struct gp__process {
     pthread_mutex_t lock; /* guards reaping and signalling against each other; a leaf */
     atomic_bool gone;
     int status; /* written before |gone| */
+    uid_t user; /* likewise; of a joined process when it is made */
+    bool user_known;
 
     pthread_mutex_t watch_lock; /* guards the watch; taken before the reactor's lock */
     gp__watch *watch;           /* owned */
@@ -308,6 +310,7 @@ gp__process_attach(gp__process **out, int pid, unsigned long long start_time, gp
     }
     process->pidfd = gp__pidfd_open(pid);
     process->identified = gp__procstat_read(pid, &process->identity);
+    process->user_known = gp__procstat_user(pid, &process->user);
     /* Asked after reading: what was read is then that of the process behind the descriptor. */
     if (gp__process_gone(process)) {
         gp__process_unref(process);
@@ -349,6 +352,17 @@ gp__process_recognise(gp__process *process, int pid)
     return false;
 }
 
+bool
+gp__process_user(const gp__process *process, uid_t *out)
+{
+    if (process->runner.start != NULL || (process->child && !atomic_load(&process->gone))) {
+        return false;
+    }
+    /* Somebody else has reaped it. A child of an ordinary user's belongs to that user. */
+    *out = process->user_known ? process->user : geteuid();
+    return process->user_known || geteuid() != 0;
+}
+
 unsigned long long
 gp__process_start_time(gp__process *process)
 {
@@ -370,6 +384,8 @@ static void
 record_exit(gp__process *process, const siginfo_t *info)
 {
     process->status = info->si_code == CLD_EXITED ? info->si_status : -info->si_status;
+    process->user = info->si_uid;
+    process->user_known = true;
     atomic_store(&process->gone, true);
 }
 

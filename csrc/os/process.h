@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "gp/error.h"
 #include "gp/runner.h"
@@ -63,6 +64,12 @@ int gp__process_attach(gp__process **out, int pid, unsigned long long start_time
  * have been reused by the time it was joined.
  */
 bool gp__process_recognise(gp__process *process, int pid);
+
+/*
+ * Whom the process belongs to, or belonged to when it ended: its real uid, whose rights it has had. False while
+ * a child runs, for processes elsewhere, and where nobody can tell.
+ */
+bool gp__process_user(const gp__process *process, uid_t *out);
 
 /* When it started, in ticks since boot: with the pid it names one process only. 0 if unknown. */
 unsigned long long gp__process_start_time(gp__process *process);

@@ -8,29 +8,54 @@
 /* PF_EXITING of Linux's task flags: set before a dying process closes its first descriptor. */
 enum { TASK_EXITING = 0x4 };
 
-bool
-gp__procstat_read(pid_t pid, gp__procstat *out)
+enum { TEXT = 1024 };
+
+/* The beginning of a file about |pid|, as text. */
+static bool
+read_file(char out[TEXT], pid_t pid, const char *name)
 {
     char path[40];
-    char text[1024];
-    const char *rest;
-    char state;
-    unsigned flags;
-    int parent;
     ssize_t len;
     int fd;
 
-    snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+    snprintf(path, sizeof(path), "/proc/%ld/%s", (long)pid, name);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return false;
     }
-    len = read(fd, text, sizeof(text) - 1);
+    len = read(fd, out, TEXT - 1);
     close(fd);
-    if (len <= 0) {
+    out[len > 0 ? len : 0] = '\0';
+    return len > 0;
+}
+
+bool
+gp__procstat_user(pid_t pid, uid_t *out)
+{
+    char text[TEXT];
+    const char *line;
+    unsigned real;
+
+    if (!read_file(text, pid, "status") || (line = strstr(text, "\nUid:")) == NULL ||
+        sscanf(line, " Uid: %u", &real) != 1) {
         return false;
     }
-    text[len] = '\0';
+    *out = (uid_t)real;
+    return true;
+}
+
+bool
+gp__procstat_read(pid_t pid, gp__procstat *out)
+{
+    char text[TEXT];
+    const char *rest;
+    char state;
+    unsigned flags;
+    int parent;
+
+    if (!read_file(text, pid, "stat")) {
+        return false;
+    }
     /* The second field is the program's name in parentheses, which may itself hold some. */
     rest = strrchr(text, ')');
     if (rest == NULL ||

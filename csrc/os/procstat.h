@@ -16,4 +16,7 @@ typedef struct gp__procstat {
 /* False if the process or /proc is not there. */
 bool gp__procstat_read(pid_t pid, gp__procstat *out);
 
+/* Its real uid. Likewise. */
+bool gp__procstat_user(pid_t pid, uid_t *out);
+
 #endif

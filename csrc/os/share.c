@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -13,10 +14,6 @@
 #include "base/alloc.h"
 #include "base/text.h"
 #include "os/fd.h"
-#include "os/socket.h"
-
-/* What the names of such directories begin with. */
-#define PREFIX "plugin-dir"
 
 /* The file in them that is locked for as long as a process uses them. */
 #define CLAIM "claim"
@@ -26,7 +23,7 @@ enum { ATTEMPTS = 10 };
 /* What a name's group entry may take; a longer one would have thousands of members. */
 enum { GROUP_BUFFER = 64 * 1024 };
 
-/* What mkdtemp() adds to it. */
+/* What mkdtemp() adds to the names of directories. */
 enum { RANDOM = 6 };
 
 /* Returns 0, GP_EINVAL or GP_ENOMEM. */
@@ -56,9 +53,15 @@ find_group(gid_t *out, const char *group, gp_error *err)
                : gp_error_set(err, GP_EINVAL, "there is no group %s to give the socket to", group);
 }
 
-int
-gp__share(const char *path, const char *group, mode_t alone, mode_t shared, gp_error *err)
+/*
+ * Give what |fd| refers to, shown as |path|, to |group|. |fd| may be one of O_PATH. Who could put something
+ * else at a path between two calls cannot do so with a descriptor.
+ */
+static int
+share_descriptor(int fd, const char *path, const char *group, mode_t alone, mode_t shared,
+                 gp_error *err)
 {
+    char itself[sizeof("/proc/self/fd/-2147483648")];
     gid_t gid = 0;
     int rc;
 
@@ -66,19 +69,98 @@ gp__share(const char *path, const char *group, mode_t alone, mode_t shared, gp_e
         shared = alone;
     } else if ((rc = find_group(&gid, group, err)) < 0) {
         return rc;
-    } else if (chown(path, (uid_t)-1, gid) < 0) {
+#if defined(AT_EMPTY_PATH)
+    } else if (fchownat(fd, "", (uid_t)-1, gid, AT_EMPTY_PATH) < 0) {
+#else
+    } else if (fchown(fd, (uid_t)-1, gid) < 0) {
+#endif
         return gp_error_set_errno(err, errno, "cannot give %s to the group %s", path, group);
     }
-    return chmod(path, shared) == 0
+    /* fchmod() refuses descriptors of O_PATH, chmod() of what they refer to in /proc does not. */
+    if (fchmod(fd, shared) == 0) {
+        return 0;
+    }
+    snprintf(itself, sizeof(itself), "/proc/self/fd/%d", fd);
+    return errno == EBADF && chmod(itself, shared) == 0
                ? 0
                : gp_error_set_errno(err, errno, "cannot set the mode of %s", path);
+}
+
+#if defined(O_PATH) && !defined(GP_PORTABLE)
+int
+gp__share_socket(const char *path, const char *group, gp_error *err)
+{
+    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    struct stat file;
+    int rc;
+
+    if (fd < 0 || fstat(fd, &file) < 0) {
+        rc = gp_error_set_errno(err, errno, "cannot set the mode of %s", path);
+    } else if (!S_ISSOCK(file.st_mode) || file.st_uid != geteuid()) {
+        rc = gp_error_set(err, GP_EOS, "%s is not the socket that was made there: %s", path,
+                          "another user has put something else in its place");
+    } else {
+        rc = share_descriptor(fd, path, group, 0600, 0660, err);
+    }
+    gp__fd_close(&fd);
+    return rc;
+}
+#else
+int
+gp__share_socket(const char *path, const char *group, gp_error *err)
+{
+    const bool grouped = group != NULL && group[0] != '\0';
+    gid_t gid = 0;
+    int rc;
+
+    if (grouped && (rc = find_group(&gid, group, err)) < 0) {
+        return rc;
+    }
+    if (grouped && fchownat(AT_FDCWD, path, (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW) < 0) {
+        return gp_error_set_errno(err, errno, "cannot give %s to the group %s", path, group);
+    }
+    return fchmodat(AT_FDCWD, path, grouped ? 0660 : 0600, AT_SYMLINK_NOFOLLOW) == 0
+               ? 0
+               : gp_error_set_errno(err, errno, "cannot set the mode of %s", path);
+}
+#endif
+
+/* ---- Directories ----------------------------------------------------------------------------- */
+
+/* The directory |name| in |at| itself, and none that a link there leads to. -1 with errno. */
+static int
+open_directory(int at, const char *name)
+{
+    return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* Share the directory that mkdtemp() has just made, unless somebody has put another one in its place. */
+static int
+share_made(const char *path, const char *group, gp_error *err)
+{
+    int fd = open_directory(AT_FDCWD, path);
+    struct stat file;
+    int rc;
+
+    if (fd < 0 || fstat(fd, &file) < 0) {
+        rc = gp_error_set_errno(err, errno, "cannot set the mode of %s", path);
+    } else if (file.st_uid != geteuid() || (file.st_mode & 07777 & ~S_ISGID) != 0700) {
+        rc = gp_error_set(err, GP_EOS, "%s is not the directory that was made there: %s", path,
+                          "another user has put something else in its place");
+    } else if (group == NULL || group[0] == '\0') {
+        rc = 0; /* it has the mode already */
+    } else {
+        rc = share_descriptor(fd, path, group, 0700, 0770, err);
+    }
+    gp__fd_close(&fd);
+    return rc;
 }
 
 int
 gp__share_directory(char **out, const char *base, const char *group, gp_error *err)
 {
     const char *slash = base[0] != '\0' && base[strlen(base) - 1] == '/' ? "" : "/";
-    char *path = gp__format("%s%s" PREFIX "XXXXXX", base, slash);
+    char *path = gp__format("%s%s" GP__SHARE_PREFIX "XXXXXX", base, slash);
     int rc;
 
     if (path == NULL) {
@@ -89,7 +171,7 @@ gp__share_directory(char **out, const char *base, const char *group, gp_error *e
         gp__free(path);
         return rc;
     }
-    rc = gp__share(path, group, 0700, 0770, err);
+    rc = share_made(path, group, err);
     if (rc < 0) {
         rmdir(path);
         gp__free(path);
@@ -99,72 +181,83 @@ gp__share_directory(char **out, const char *base, const char *group, gp_error *e
     return 0;
 }
 
-/* Whether gp__share_directory() has made it, for this user alone. |name| is the end of |path|. */
-static bool
-is_private(const char *path, const char *name)
+bool
+gp__share_is_name(const char *name)
 {
-    struct stat file;
-
-    return strncmp(name, PREFIX, sizeof(PREFIX) - 1) == 0 &&
-           strlen(name) == sizeof(PREFIX) - 1 + RANDOM && lstat(path, &file) == 0 &&
-           S_ISDIR(file.st_mode) && (file.st_mode & 0777) == 0700 && file.st_uid == geteuid();
+    return strncmp(name, GP__SHARE_PREFIX, sizeof(GP__SHARE_PREFIX) - 1) == 0 &&
+           strlen(name) == sizeof(GP__SHARE_PREFIX) - 1 + RANDOM;
 }
 
-/* The file by which a directory is claimed, and nothing else that has its name. |path| is it. */
-static void
-remove_claim(const char *path)
+int
+gp__share_open_private(int at, const char *name, const char *path, uid_t uid)
 {
     struct stat file;
+    int fd = gp__share_is_name(name) ? open_directory(at, path) : -1;
 
-    if (lstat(path, &file) == 0 && S_ISREG(file.st_mode) && file.st_size == 0 &&
-        file.st_uid == geteuid()) {
-        unlink(path);
+    if (fd >= 0 && (fstat(fd, &file) < 0 || (file.st_mode & 0777) != 0700 || file.st_uid != uid)) {
+        gp__fd_close(&fd);
     }
+    return fd;
 }
 
-/* |deep|: such directories in this one go, too. They have none in them. */
-static void
-remove_all(const char *directory, bool deep)
+/* Whether |name| in |at| is the file by which a directory is claimed, and nothing else of that name. */
+static bool
+is_claim(int at, const char *name)
 {
-    DIR *listing = opendir(directory);
+    struct stat file;
+
+    return strcmp(name, CLAIM) == 0 && fstatat(at, name, &file, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISREG(file.st_mode) && file.st_size == 0;
+}
+
+static bool
+is_socket(int at, const char *name)
+{
+    struct stat file;
+
+    return fstatat(at, name, &file, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(file.st_mode);
+}
+
+/*
+ * Empty the directory |fd|, which is then closed, of sockets and of its claim. With |deep| private
+ * directories in it go, too, which have none in them, whosever they are.
+ */
+static void
+empty(int fd, bool deep)
+{
+    DIR *listing = fdopendir(fd);
     struct dirent *entry;
 
-    while (listing != NULL && (entry = readdir(listing)) != NULL) {
-        char *path = gp__format("%s/%s", directory, entry->d_name);
+    if (listing == NULL) {
+        close(fd);
+        return;
+    }
+    while ((entry = readdir(listing)) != NULL) {
+        const char *name = entry->d_name;
+        int inner = deep && gp__share_is_name(name) ? open_directory(fd, name) : -1;
 
-        if (path != NULL && deep && is_private(path, entry->d_name)) {
-            remove_all(path, false);
-        } else if (path != NULL && strcmp(entry->d_name, CLAIM) == 0) {
-            remove_claim(path);
-        } else if (path != NULL) {
-            gp__socket_remove_stale(path);
+        if (inner >= 0) {
+            empty(inner, false);
+            unlinkat(fd, name, AT_REMOVEDIR);
+        } else if (is_socket(fd, name) || is_claim(fd, name)) {
+            unlinkat(fd, name, 0);
         }
-        gp__free(path);
     }
-    if (listing != NULL) {
-        closedir(listing);
-    }
-    rmdir(directory);
+    closedir(listing);
 }
 
 void
 gp__share_remove(const char *directory)
 {
-    remove_all(directory, true);
-}
+    int fd = open_directory(AT_FDCWD, directory);
+    struct stat file;
 
-void
-gp__share_remove_socket(const char *path, bool multiplexed)
-{
-    const char *slash = multiplexed ? strrchr(path, '/') : NULL;
-    char *directory = slash != NULL ? gp__memdup(path, (size_t)(slash - path)) : NULL;
-    const char *name = directory != NULL ? strrchr(directory, '/') : NULL;
-
-    gp__socket_remove_stale(path);
-    if (name != NULL && is_private(directory, name + 1)) {
-        remove_all(directory, false);
+    if (fd >= 0 && fstat(fd, &file) == 0 && file.st_uid == geteuid()) {
+        empty(fd, true);
+    } else if (fd >= 0) {
+        close(fd);
     }
-    gp__free(directory);
+    rmdir(directory);
 }
 
 /* ---- Claims ---------------------------------------------------------------------------------- */
@@ -213,22 +306,52 @@ gp__share_claim(char **out, int *held, const char *base, gp_error *err)
     return gp_error_set(err, GP_EOS, "no directory for sockets stays in %s", base);
 }
 
-/* Remove |directory| if it was claimed, and whoever did so is dead. */
-static void
-sweep(const char *directory)
+/* Whether a process that lives has claimed the directory |fd|; |*claimed|: whether there is a claim at all. */
+static bool
+in_use(int fd, bool *claimed, int *held)
 {
-    char *path = gp__format("%s/" CLAIM, directory);
-    int fd = path != NULL ? open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
+    *held = openat(fd, CLAIM, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    *claimed = *held >= 0;
+    return *held >= 0 && flock(*held, LOCK_EX | LOCK_NB) < 0;
+}
 
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
-        remove_all(directory, true);
-    }
-    gp__fd_close(&fd);
-    gp__free(path);
+bool
+gp__share_in_use(int fd)
+{
+    bool claimed;
+    int held;
+    bool used = in_use(fd, &claimed, &held);
+
+    gp__fd_close(&held);
+    return used;
 }
 
 void
-gp__share_sweep(const char *base)
+gp__share_unclaim(int fd)
+{
+    if (is_claim(fd, CLAIM)) {
+        unlinkat(fd, CLAIM, 0);
+    }
+}
+
+/* Remove the private directory |path|, open as |fd|, if it was claimed by a process that is dead. */
+static void
+sweep(int fd, const char *path)
+{
+    bool claimed;
+    int held;
+
+    if (!in_use(fd, &claimed, &held) && claimed) {
+        empty(fd, true);
+        rmdir(path);
+    } else {
+        close(fd);
+    }
+    gp__fd_close(&held);
+}
+
+void
+gp__share_sweep(const char *base, uid_t uid)
 {
     DIR *listing = opendir(base);
     struct dirent *entry;
@@ -236,10 +359,12 @@ gp__share_sweep(const char *base)
     while (listing != NULL && (entry = readdir(listing)) != NULL) {
         char *path;
 
-        if (strncmp(entry->d_name, PREFIX, sizeof(PREFIX) - 1) == 0 &&
+        if (gp__share_is_name(entry->d_name) &&
             (path = gp__format("%s/%s", base, entry->d_name)) != NULL) {
-            if (is_private(path, entry->d_name)) {
-                sweep(path);
+            int fd = gp__share_open_private(AT_FDCWD, entry->d_name, path, uid);
+
+            if (fd >= 0) {
+                sweep(fd, path);
             }
             gp__free(path);
         }

@@ -9,15 +9,20 @@
 
 #include "gp/error.h"
 
+/* What the names of the directories that this makes begin with. */
+#define GP__SHARE_PREFIX "plugin-dir"
+
 /*
- * Give |path| the mode |alone|, or, with a |group| (name or number; NULL or "": none), give it to that
- * group and the mode |shared|. Returns 0, GP_EINVAL (no such group), GP_ENOMEM or GP_EOS.
+ * Let only this user connect to the socket |path| (0600), or, with a |group| (name or number; NULL or "":
+ * none), that group as well (0660). Follows no symbolic link.
+ *
+ * Returns: 0, GP_EINVAL (no such group), GP_ENOMEM or GP_EOS (also: it is no socket of this user's).
  */
-int gp__share(const char *path, const char *group, mode_t alone, mode_t shared, gp_error *err);
+int gp__share_socket(const char *path, const char *group, gp_error *err);
 
 /*
  * Make a directory for sockets in |base|, for this user alone (0700) or for the |group| as well (0770).
- * |*out| is its path, owned by the caller. Returns as gp__share().
+ * |*out| is its path, owned by the caller. Returns as gp__share_socket().
  */
 int gp__share_directory(char **out, const char *base, const char *group, gp_error *err);
 
@@ -27,11 +32,20 @@ int gp__share_directory(char **out, const char *base, const char *group, gp_erro
  */
 void gp__share_remove(const char *directory);
 
+/* Whether |name| is one that gp__share_directory() gives. */
+bool gp__share_is_name(const char *name);
+
 /*
- * Remove what a plugin that was killed has left of the socket that it had announced. With |multiplexed|
- * that may be in a private directory, with all of its sockets, which goes as well.
+ * Open the directory |path| in the directory |at| (or AT_FDCWD), whose last component is |name|, if it is one
+ * of these that |uid| has made for itself alone. Returns: the caller's descriptor, or -1.
  */
-void gp__share_remove_socket(const char *path, bool multiplexed);
+int gp__share_open_private(int at, const char *name, const char *path, uid_t uid);
+
+/* Whether the private directory behind |fd| is claimed by a process that lives. */
+bool gp__share_in_use(int fd);
+
+/* Remove the claim from the private directory behind |fd|. */
+void gp__share_unclaim(int fd);
 
 /*
  * Make one in |base| for this user alone, which is known to be in use as long as |*held| is open, or a fork
@@ -39,7 +53,7 @@ void gp__share_remove_socket(const char *path, bool multiplexed);
  */
 int gp__share_claim(char **out, int *held, const char *base, gp_error *err);
 
-/* Remove from |base| those of such directories that are not in use any more: their processes were killed. */
-void gp__share_sweep(const char *base);
+/* Remove from |base| those of |uid|'s directories that were claimed, and whose processes were killed. */
+void gp__share_sweep(const char *base, uid_t uid);
 
 #endif

@@ -282,13 +282,13 @@ gp__socket_exists(const char *path)
     return lstat(path, &file) == 0 && S_ISSOCK(file.st_mode);
 }
 
-void
-gp__socket_remove_stale(const char *path)
+bool
+gp__socket_abandoned(const char *path, int pid)
 {
-    struct stat file;
+    int fd = -1;
+    int rc = connect_unix(&fd, path, gp__now(), NULL);
+    bool abandoned = rc == ECONNREFUSED || (rc == 0 && pid > 0 && listener_of(fd) == pid);
 
-    if (path[0] != '@' && lstat(path, &file) == 0 && S_ISSOCK(file.st_mode) &&
-        file.st_uid == geteuid()) {
-        unlink(path);
-    }
+    gp__fd_close(&fd);
+    return abandoned;
 }

@@ -46,7 +46,10 @@ int gp__socket_listen(int *out, const char *network, const char *address, int *p
 /* Whether there is a socket at |path|. */
 bool gp__socket_exists(const char *path);
 
-/* Remove what a dead process has left at |path|, but only a socket, and only our own user's. */
-void gp__socket_remove_stale(const char *path);
+/*
+ * Whether nobody listens at |path|, unless it is a descendant of the dead process |pid| that has inherited its
+ * listener. False also where that cannot be known. Never blocks.
+ */
+bool gp__socket_abandoned(const char *path, int pid);
 
 #endif

@@ -17,7 +17,7 @@ gp__tmpdir(void)
 {
     const char *directory = getenv("TMPDIR");
 
-    return directory != NULL && directory[0] != '\0' ? directory : "/tmp";
+    return directory != NULL && directory[0] != '\0' ? directory : GP__SHORT_TMPDIR;
 }
 
 const char *

@@ -6,6 +6,9 @@
 
 #include <stddef.h>
 
+/* Where a short path can always be had, and where temporary files go without a TMPDIR. */
+#define GP__SHORT_TMPDIR "/tmp"
+
 /* Where temporary files go: TMPDIR, or /tmp. Borrowed from the environment. */
 const char *gp__tmpdir(void);
 

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/text.h"
@@ -303,7 +304,7 @@ tidy_up_after_others(const gp_client *client)
     static atomic_flag done = ATOMIC_FLAG_INIT;
 
     if (!atomic_flag_test_and_set(&done)) {
-        gp__share_sweep(gp__socket_base(client->options.view.unix_socket_dir));
+        gp__share_sweep(gp__socket_base(client->options.view.unix_socket_dir), geteuid());
     }
 }
 

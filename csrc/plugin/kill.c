@@ -4,10 +4,10 @@
 #include "base/thread.h"
 #include "mux/mux.h"
 #include "os/share.h"
-#include "os/socket.h"
 #include "plugin/client.h"
 #include "plugin/delivery.h"
-#include "plugin/environment.h"
+#include "plugin/sockets.h"
+#include "services/broker.h"
 #include "services/controller.h"
 
 /* What a plugin has for exiting by itself, from the Shutdown call on; as with go-plugin. */
@@ -85,28 +85,31 @@ put_down(gp__process *process, bool gracefully, int64_t deadline, const gp_inter
 }
 
 /*
- * A multiplexed plugin that was killed leaves a directory behind, which it does not tell of if it listens
- * on TCP. Its claim to it is gone, wherever in the usual place it is.
+ * Remove what the dead plugin has left of its sockets. A multiplexed one that was killed leaves a private
+ * directory behind, which it does not tell of if it listens on TCP.
  */
 static void
-sweep(const gp_client *client)
+remove_left(gp_client *client)
 {
     const gp_client_options *options = &client->options.view;
-    const char *base = gp__environment_value(options->env, "PLUGIN_UNIX_SOCKET_DIR");
+    gp__leftover left;
 
-    if (!options->multiplex || !gp__client_launched(client) || options->runner.start != NULL) {
-        return;
+    gp__sockets_left(&left, options, client->process);
+    if (strcmp(client->endpoint.view.network, "unix") == 0) {
+        gp__leftover_remove(&left, client->endpoint.address);
     }
-    if (base == NULL || base[0] == '\0') {
-        base = gp__environment_value(options->env, "TMPDIR");
+    if (client->broker != NULL) {
+        gp__broker_remove_sockets(client->broker, &left);
     }
-    gp__share_sweep(base != NULL && base[0] != '\0' ? base : "/tmp");
+    if (options->multiplex && gp__client_launched(client)) {
+        gp__leftover_sweep(&left);
+    }
+    gp__leftover_release(&left);
 }
 
 void
 gp__client_remove_sockets(gp_client *client)
 {
-    sweep(client);
     if (client->socket_dir != NULL) {
         gp__share_remove(client->socket_dir);
         gp__free(client->socket_dir);
@@ -133,7 +136,7 @@ gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *inter
         rc = await_output(client, patience_ms, deadline, interrupt);
     }
     if (client->broker != NULL) {
-        gp_broker_close(client->broker, false);
+        gp_broker_close(client->broker);
     }
     if (client->channel != NULL) {
         gp_channel_close(client->channel);
@@ -158,12 +161,7 @@ gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *inter
         gp__process_unwatch(process); /* a child that hangs in the kernel is left to the reactor */
     }
     if (process != NULL && gp__process_gone(process)) {
-        if (strcmp(client->endpoint.view.network, "unix") == 0) {
-            gp__share_remove_socket(client->endpoint.address, client->mux != NULL);
-        }
-        if (client->broker != NULL) {
-            gp_broker_close(client->broker, true);
-        }
+        remove_left(client);
         gp__client_remove_sockets(client);
     }
     return rc == GP_EUSER ? rc : 0;
@@ -179,7 +177,7 @@ gp__client_abandon(gp_client *client)
         return;
     }
     if (client->broker != NULL) {
-        gp_broker_close(client->broker, false);
+        gp_broker_close(client->broker);
     }
     if (client->channel != NULL) {
         gp_channel_close(client->channel);

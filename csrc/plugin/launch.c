@@ -10,10 +10,10 @@
 #include "base/thread.h"
 #include "os/diagnose.h"
 #include "os/fd.h"
-#include "os/share.h"
-#include "os/socket.h"
+#include "os/path.h"
 #include "os/spawn.h"
 #include "plugin/environment.h"
+#include "plugin/sockets.h"
 #include "plugin/verify.h"
 #include "wire/handshake.h"
 
@@ -238,9 +238,9 @@ line_length(const gp__launch *launch)
     return newline != NULL ? (size_t)(newline - launch->line.data) : launch->line.len;
 }
 
-/* The plugin is dead, and was about to serve where its line says, whatever else is wrong with that. */
-static void
-remove_socket(const gp__launch *launch)
+/* Where the line says that the plugin serves, whatever else is wrong with it. Owned; NULL: nowhere. */
+static char *
+announced_path(const gp__launch *launch)
 {
     gp__handshake_rules rules = {.versions = launch->options->versions,
                                  .versions_count = launch->options->versions_count,
@@ -248,12 +248,8 @@ remove_socket(const gp__launch *launch)
     gp_error err = GP_ERROR_INIT;
     gp__handshake handshake;
     int version;
-    char *path;
     int rc;
 
-    if (gp__process_runner(launch->process) != NULL) { /* whose paths mean nothing here */
-        return;
-    }
     rc = gp__handshake_parse(&handshake, launch->line.data, line_length(launch), &rules, &err);
     if (rc == GP_EVERSION) {
         version = err.number;
@@ -262,11 +258,28 @@ remove_socket(const gp__launch *launch)
         rc = gp__handshake_parse(&handshake, launch->line.data, line_length(launch), &rules, NULL);
     }
     gp_error_release(&err);
-    if (rc == 0 && strcmp(handshake.network, "unix") == 0 &&
-        (path = gp__memdup(handshake.address.data, handshake.address.len)) != NULL) {
-        gp__share_remove_socket(path, launch->options->multiplex);
-        gp__free(path);
+    return rc == 0 && strcmp(handshake.network, "unix") == 0
+               ? gp__path_absolute(handshake.address.data, handshake.address.len,
+                                   launch->options->directory)
+               : NULL;
+}
+
+/* Remove the sockets of a plugin that is dead, and that nobody has connected to. */
+static void
+remove_sockets(const gp__launch *launch)
+{
+    char *path = launch->line.len > 0 ? announced_path(launch) : NULL;
+    gp__leftover left;
+
+    gp__sockets_left(&left, launch->options, launch->process);
+    if (path != NULL) {
+        gp__leftover_remove(&left, path);
     }
+    if (launch->options->multiplex) {
+        gp__leftover_sweep(&left);
+    }
+    gp__leftover_release(&left);
+    gp__free(path);
 }
 
 /*
@@ -481,11 +494,6 @@ parse_line(gp__launch *launch, gp__endpoint *out, gp_error *err)
                                : rc;
     }
     if ((rc = trust(launch, &handshake, err)) < 0) {
-        /* It serves, and will be killed before it can tidy up. */
-        kill_and_reap(launch);
-        if (strcmp(out->view.network, "unix") == 0) {
-            gp__share_remove_socket(out->address, launch->options->multiplex);
-        }
         gp__endpoint_release(out);
     }
     return rc;
@@ -543,9 +551,7 @@ gp__launch_handshake(gp__launch *launch, gp__endpoint *out, const gp_interrupt *
     gp__sealed_release(&launch->image);
     if (rc < 0) {
         kill_and_reap(launch);
-        if (launch->line.len > 0) {
-            remove_socket(launch);
-        }
+        remove_sockets(launch);
         gp__launch_finish(launch);
         gp__mirror_flush(launch->mirror, gp__deadline_in(last_words_ms), NULL);
         gp__mirror_close(launch->mirror);

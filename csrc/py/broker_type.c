@@ -220,7 +220,7 @@ static PyObject *
 broker_close(BrokerObject *self, PyObject *Py_UNUSED(ignored))
 {
     Py_BEGIN_ALLOW_THREADS
-    gp_broker_close(self->broker, false);
+    gp_broker_close(self->broker);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }

@@ -67,7 +67,7 @@ gp_broker_unref(gp_broker *broker)
         gp__mux_set_post(broker->mux, NULL);
     }
     gp__broker_drop_places(broker);
-    gp__broker_drop_sockets(broker->sockets, false);
+    gp__broker_drop_sockets(broker->sockets);
     gp__broker_drop_notes(broker);
     if (broker->release_gone != NULL) {
         broker->release_gone(broker->gone_ctx);
@@ -134,10 +134,8 @@ gp__broker_set_gone(gp_broker *broker, const char *format, const char *what)
 }
 
 void
-gp_broker_close(gp_broker *broker, bool plugin_gone)
+gp_broker_close(gp_broker *broker)
 {
-    gp__socket_path *sockets = NULL;
-
     if (gp_runtime_forked()) {
         return;
     }
@@ -148,14 +146,8 @@ gp_broker_close(gp_broker *broker, bool plugin_gone)
     broker->closed = true;
     gp__broker_set_gone(broker, "the connection to %s has been closed",
                         gp__broker_other_side(broker));
-    if (plugin_gone) {
-        sockets = broker->sockets;
-        broker->sockets = NULL;
-        broker->sockets_count = 0;
-    }
     gp__broker_call_diallers(broker, 0);
     pthread_mutex_unlock(&broker->lock);
-    gp__broker_drop_sockets(sockets, true);
     if (broker->call != NULL) {
         gp_call_cancel(broker->call, 1, "the broker is closed");
     }

@@ -5,6 +5,7 @@
 #define GP_SERVICES_BROKER_H
 
 #include "gp/broker.h"
+#include "os/leftover.h"
 #include "os/process.h"
 
 /*
@@ -15,5 +16,8 @@
  */
 int gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_mux *mux,
                     gp__process *process, gp_error *err);
+
+/* The plugin is dead: remove what it left of the sockets that it has announced. */
+void gp__broker_remove_sockets(gp_broker *broker, const gp__leftover *leftover);
 
 #endif

@@ -171,5 +171,6 @@ gp_broker_dial(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_inte
                          err);
     }
     gp__broker_release_listener(&where);
+    gp__broker_prune_sockets(broker);
     return rc;
 }

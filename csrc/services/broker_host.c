@@ -57,7 +57,7 @@ gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_mux *mux,
     rc = gp_call_start_stream(&broker->call, channel, &options, NULL, err);
     if (rc < 0) {
         broker->call = NULL;
-        gp_broker_close(broker, false);
+        gp_broker_close(broker);
         gp_broker_unref(broker);
         return rc;
     }

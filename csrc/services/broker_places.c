@@ -2,17 +2,22 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "os/offload.h"
 #include "os/socket.h"
+#include "services/broker.h"
 #include "services/broker_state.h"
 
 enum {
     LONGEST_ADDRESS = 1024, /* of a network's name, too: nobody listens at a longer one */
     MOST_PLACES = 4096,     /* announced and not asked for; older ones go */
-    MOST_SOCKETS = 1024     /* of the plugin's, remembered to be tidied up after it */
+    MOST_SOCKETS = 1024,    /* of the plugin's, remembered to be tidied up after it... */
+    MANY_SOCKETS = 256      /* ... and how many make it worth looking which ones are gone */
 };
 
 /* As with go-plugin: who dials comes within five seconds, or not at all. */
 static const int64_t claim_ms = 5000;
+/* How long the file system may take to tell which sockets are gone. */
+static const int64_t prune_ms = 1000;
 
 void
 gp__broker_release_listener(gp__listener *where)
@@ -51,34 +56,103 @@ drop_places(gp_broker *broker, uint32_t id)
     broker->places_count = kept;
 }
 
-/* With the lock held. Sockets that are gone need no tidying up. */
+/* With the lock held. Nothing but memory is touched: a file system may take its time. */
 static void
 remember_socket(gp_broker *broker, const char *path)
 {
     size_t size = strlen(path) + 1;
-    gp__socket_path *one = gp__malloc(sizeof(*one) + size);
+    gp__socket_path *one;
 
-    if (one == NULL) {
+    if (broker->sockets_count >= MOST_SOCKETS || (one = gp__malloc(sizeof(*one) + size)) == NULL) {
         return;
     }
     memcpy(one->path, path, size);
     one->next = broker->sockets;
     broker->sockets = one;
-    if (++broker->sockets_count >= MOST_SOCKETS) {
-        gp__socket_path **at = &broker->sockets;
+    broker->sockets_count++;
+}
 
-        broker->sockets_count = 0;
-        while (*at != NULL) {
-            one = *at;
-            if (broker->sockets_count < MOST_SOCKETS / 2 && gp__socket_exists(one->path)) {
-                broker->sockets_count++;
-                at = &one->next;
-            } else {
-                *at = one->next;
-                gp__free(one);
-            }
+/* Those of the sockets in the list |ctx| that are gone leave it. */
+static void
+prune(void *ctx)
+{
+    gp__socket_path **at = ctx;
+
+    while (*at != NULL) {
+        gp__socket_path *one = *at;
+
+        if (gp__socket_exists(one->path)) {
+            at = &one->next;
+        } else {
+            *at = one->next;
+            gp__free(one);
         }
     }
+}
+
+static void
+release_list(void *ctx)
+{
+    gp__socket_path **list = ctx;
+
+    gp__broker_drop_sockets(*list);
+    gp__free(list);
+}
+
+/* Put the list |ctx| back. */
+static void
+keep_list(gp_broker *broker, gp__socket_path **list)
+{
+    gp__socket_path **end = list;
+    size_t count = 0;
+
+    while (*end != NULL) {
+        end = &(*end)->next;
+        count++;
+    }
+    pthread_mutex_lock(&broker->lock);
+    *end = broker->sockets;
+    broker->sockets = *list;
+    broker->sockets_count += count;
+    broker->prune_at = 2 * count < MOST_SOCKETS ? 2 * count : MOST_SOCKETS;
+    pthread_mutex_unlock(&broker->lock);
+    *list = NULL;
+}
+
+void
+gp__broker_prune_sockets(gp_broker *broker)
+{
+    gp__socket_path **list = NULL;
+
+    pthread_mutex_lock(&broker->lock);
+    if (broker->sockets_count >= MANY_SOCKETS && broker->sockets_count >= broker->prune_at &&
+        (list = gp__calloc(1, sizeof(*list))) != NULL) {
+        *list = broker->sockets;
+        broker->sockets = NULL;
+        broker->sockets_count = 0;
+    }
+    pthread_mutex_unlock(&broker->lock);
+    if (list != NULL &&
+        gp__offload(prune, release_list, list, gp__deadline_in(prune_ms), NULL, NULL) == 0) {
+        keep_list(broker, list);
+        gp__free(list);
+    }
+}
+
+void
+gp__broker_remove_sockets(gp_broker *broker, const gp__leftover *leftover)
+{
+    gp__socket_path *sockets;
+
+    pthread_mutex_lock(&broker->lock);
+    sockets = broker->sockets;
+    broker->sockets = NULL;
+    broker->sockets_count = 0;
+    pthread_mutex_unlock(&broker->lock);
+    for (const gp__socket_path *one = sockets; one != NULL; one = one->next) {
+        gp__leftover_remove(leftover, one->path);
+    }
+    gp__broker_drop_sockets(sockets);
 }
 
 void
@@ -203,14 +277,11 @@ gp__broker_drop_places(gp_broker *broker)
 }
 
 void
-gp__broker_drop_sockets(gp__socket_path *sockets, bool remove)
+gp__broker_drop_sockets(gp__socket_path *sockets)
 {
     while (sockets != NULL) {
         gp__socket_path *next = sockets->next;
 
-        if (remove) {
-            gp__socket_remove_stale(sockets->path);
-        }
         gp__free(sockets);
         sockets = next;
     }

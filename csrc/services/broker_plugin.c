@@ -86,7 +86,7 @@ answer_stream(void *ctx, gp_server_call *call, const gp_message *request)
 static void
 release_service(void *ctx)
 {
-    gp_broker_close(ctx, false);
+    gp_broker_close(ctx);
     gp_broker_unref(ctx);
 }
 
@@ -100,7 +100,7 @@ gp_server_add_broker(gp_server *server, gp_tls *tls, gp_mux *mux, gp_broker **ou
     if (method == NULL || broker == NULL) {
         gp__free(method);
         if (broker != NULL) {
-            gp_broker_close(broker, false);
+            gp_broker_close(broker);
             gp_broker_unref(broker);
         }
         return gp_error_set(err, GP_ENOMEM, "broker service");
@@ -113,7 +113,7 @@ gp_server_add_broker(gp_server *server, gp_tls *tls, gp_mux *mux, gp_broker **ou
                            .streams = true};
     rc = gp__server_add_methods(server, method, 1, method, err);
     if (rc < 0) {
-        gp_broker_close(broker, false);
+        gp_broker_close(broker);
         gp_broker_unref(broker); /* the method's */
         gp_broker_unref(broker);
         return rc;

@@ -93,6 +93,7 @@ struct gp_broker {
     char gone[80];            /* why nothing will come any more, "" while something may */
     gp__socket_path *sockets; /* owned, newest first */
     size_t sockets_count;
+    size_t prune_at; /* so many are worth a look at which of them are gone */
     gp_then *on_gone;
     gp_then *release_gone;
     void *gone_ctx;
@@ -144,8 +145,13 @@ void gp__broker_release_listener(gp__listener *where);
 /* With the lock held: nobody will ask for anything any more. */
 void gp__broker_drop_places(gp_broker *broker);
 
-/* Free those paths, and with |remove| what is left behind there. Without the lock. */
-void gp__broker_drop_sockets(gp__socket_path *sockets, bool remove);
+void gp__broker_drop_sockets(gp__socket_path *sockets);
+
+/*
+ * Forget the sockets that are gone, if there are many. Without the lock: it looks at the file system, for a
+ * second at most.
+ */
+void gp__broker_prune_sockets(gp_broker *broker);
 
 /* ---- The plugin's stream ---- */
 

@@ -35,7 +35,7 @@ begin(brokered *it)
 static void
 end(brokered *it)
 {
-    gp_broker_close(it->host, true);
+    gp_broker_close(it->host);
     gp_broker_unref(it->host);
     fixture_stop(&it->rpc);
 }
@@ -220,7 +220,7 @@ plugins_without_a_broker(void **state)
                    "the plugin has no broker service");
     expect_failure(gp_broker_announce(host, 1, "unix", "/x", &err), &err,
                    "the plugin has no broker service");
-    gp_broker_close(host, false);
+    gp_broker_close(host);
     gp_broker_unref(host);
     gp_channel_close(other);
     gp_channel_unref(other);
@@ -322,11 +322,31 @@ closed_while_somebody_waits(void **state)
         dials = it.host->diallers != NULL;
         pthread_mutex_unlock(&it.host->lock);
     }
-    gp_broker_close(it.host, false);
-    gp_broker_close(it.host, false);
+    gp_broker_close(it.host);
+    gp_broker_close(it.host);
     pthread_join(thread, NULL);
     expect_failure(waiting.rc, &waiting.err, "the connection to the plugin has been closed");
     end(&it);
+}
+
+/* As a host does when its plugin is dead. */
+static void
+remove_left(gp_broker *host)
+{
+    const gp__process_spec spec = {.argv = (const char *const[]){"/bin/true", NULL}};
+    gp__leftover left;
+    gp__process *process;
+    int out;
+    int err;
+
+    assert_int_equal(gp__process_spawn(&process, &spec, &out, &err, NULL), 0);
+    assert_int_equal(gp__process_wait(process, patience(), NULL), 0);
+    gp__leftover_init(&left, process);
+    gp__broker_remove_sockets(host, &left);
+    gp__leftover_release(&left);
+    gp__process_unref(process);
+    close(out);
+    close(err);
 }
 
 /* What a plugin leaves behind is removed after it, and nothing else is. */
@@ -351,9 +371,9 @@ sockets_left_behind(void **state)
     assert_int_equal(gp_broker_announce(it.plugin, 2, "unix", file, NULL), 0);
     expect_failure(gp_broker_dial(it.host, 2, LONG, NULL, &channel, &err), &err,
                    "connection 2 of the plugin cannot be dialled: cannot connect to /");
-    gp_broker_close(it.host, false);
+    gp_broker_close(it.host);
     assert_int_equal(lstat(address.sun_path, &status), 0);
-    gp_broker_close(it.host, true);
+    remove_left(it.host);
     assert_true(lstat(address.sun_path, &status) < 0);
     assert_int_equal(lstat(file, &status), 0);
     end(&it);
@@ -431,7 +451,7 @@ addresses_are_translated(void **state)
     expect_failure(gp_broker_announce(host, 6, "unix", "/lost", &err), &err,
                    "cannot be put into the plugin's terms: no such place");
 
-    gp_broker_close(host, true);
+    gp_broker_close(host);
     gp_broker_unref(host);
     fixture_stop(&rpc);
     elsewhere_finish(&it);
@@ -452,7 +472,7 @@ nothing_in_a_forked_child(void **state)
         bool refused = gp_broker_dial(it.host, 1, LONG, NULL, &channel, NULL) == GP_EFORKED &&
                        gp_broker_announce(it.host, 1, "unix", "/x", NULL) == GP_EFORKED;
 
-        gp_broker_close(it.host, true);
+        gp_broker_close(it.host);
         gp_broker_unref(it.host);
         /* No exit: what only other threads' stacks refer to would be a leak of the child's. */
         execl(refused ? "/bin/true" : "/bin/false", "", (char *)NULL);

@@ -44,7 +44,7 @@ a_plugins_broker(void)
         assert_true(rc == 0 || rc == GP_ENOMEM);
         gp__broker_post_answer(broker, 2, 3, "");
         assert_int_equal(gp_broker_dial(broker, 4, 0, NULL, &channel, NULL), GP_EBROKER);
-        gp_broker_close(broker, false);
+        gp_broker_close(broker);
         gp_broker_unref(broker);
     } else {
         assert_int_equal(rc, GP_ENOMEM);
@@ -92,7 +92,7 @@ a_hosts_broker(void)
         knock.knock = true;
         info.knock = &knock;
         gp__broker_take_in(broker, message_of(&info)); /* which means nothing here */
-        gp_broker_close(broker, true);
+        gp_broker_close(broker);
         gp_broker_unref(broker);
         rc = 0;
     }
@@ -186,7 +186,7 @@ answers_without_end(void **state)
     gp_channel_close(dialled);
     gp_channel_unref(dialled);
     assert_int_equal(gp__broker_post_answer(rpc.broker, MOST, MOST, ""), 0);
-    gp_broker_close(host, false);
+    gp_broker_close(host);
     gp_broker_unref(host);
     fixture_stop(&rpc);
 }

@@ -62,7 +62,7 @@ paths(void **state)
     assert_int_equal(access(one, F_OK), -1);
     fd = listen_unix(one);
     close(fd);
-    gp_listen_remove(one);
+    unlink(one);
     assert_int_equal(access(one, F_OK), -1);
 }
 
@@ -133,20 +133,34 @@ protection(void **state)
     assert_int_equal(gp_listen_protect(path, "no such group", &err), GP_EINVAL);
     assert_non_null(strstr(gp_error_message(&err), "no such group"));
     close(fd);
-    gp_listen_remove(path);
+    unlink(path);
     assert_int_equal(gp_listen_protect(path, "", &err), GP_EOS);
     gp_error_release(&err);
 }
 
+/* Whoever may write to the directory puts a link, or a file of this user's, in the socket's place. */
 static void
-only_sockets_are_removed(void **state)
+what_was_swapped_keeps_its_mode(void **state)
 {
-    const char *path = make_file("plain", "text", 0600);
+    const char *secret = make_file("secret", "text", 0600);
+    gp_error err = GP_ERROR_INIT;
+    char path[GP_LISTEN_PATH];
+    char group[20];
+    struct stat file;
 
     (void)state;
-    gp_listen_remove(path);
-    assert_int_equal(access(path, F_OK), 0);
-    gp_listen_remove("/nonexistent/socket");
+    snprintf(group, sizeof(group), "%ld", (long)getegid());
+    assert_int_equal(gp_listen_path(path, make_directory(), NULL), 0);
+    assert_int_equal(symlink(secret, path), 0);
+    assert_int_equal(gp_listen_protect(path, group, &err), GP_EOS);
+    assert_int_equal(gp_listen_protect(path, NULL, NULL), GP_EOS);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(link(secret, path), 0);
+    assert_int_equal(gp_listen_protect(path, group, NULL), GP_EOS);
+    assert_int_equal(stat(secret, &file), 0);
+    assert_int_equal(file.st_mode & 07777, 0600);
+    unlink(path);
+    gp_error_release(&err);
 }
 
 static void
@@ -191,7 +205,7 @@ probing(void **state)
 #endif
     close(fd);
     assert_int_equal(gp__socket_probe("unix", path, NULL, patience(), NULL, &err), GP_EREATTACH);
-    gp_listen_remove(path);
+    unlink(path);
 
     fd = listen_tcp(&port);
     snprintf(address, sizeof(address), "127.0.0.1:%d", port);
@@ -288,7 +302,7 @@ main(void)
         cmocka_unit_test(directories),
         cmocka_unit_test(directories_that_will_not_do),
         cmocka_unit_test(protection),
-        cmocka_unit_test(only_sockets_are_removed),
+        cmocka_unit_test(what_was_swapped_keeps_its_mode),
         cmocka_unit_test(ports),
         cmocka_unit_test(probing),
         cmocka_unit_test(abstract_names),

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <grp.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -95,45 +96,6 @@ free_two(char *paths[2])
     gp__free(paths[1]);
 }
 
-static void
-a_private_directory_goes_with_its_socket(void **state)
-{
-    char *private;
-    char *paths[2];
-
-    (void)state;
-    assert_int_equal(gp__share_directory(&private, make_directory(), NULL, NULL), 0);
-    make_two(paths, private);
-    gp__share_remove_socket(paths[0], false);
-    assert_int_equal(access(paths[0], F_OK), -1);
-    assert_int_equal(access(paths[1], F_OK), 0);
-    gp__share_remove_socket(paths[0], true);
-    assert_int_equal(access(private, F_OK), -1);
-    gp__share_remove_socket(paths[0], true); /* gone already */
-    free_two(paths);
-    gp__free(private);
-}
-
-static void
-a_directory_of_others_stays(void **state)
-{
-    char *others = gp__format("%s/plugin-directory", make_directory());
-    char *paths[2];
-
-    (void)state;
-    assert_int_equal(mkdir(others, 0755), 0);
-    make_two(paths, others);
-    gp__share_remove_socket(paths[0], true);
-    assert_int_equal(access(paths[0], F_OK), -1);
-    assert_int_equal(access(paths[1], F_OK), 0);
-    gp__share_remove_socket("relative", true);
-    gp__share_remove_socket("@abstract", true);
-    unlink(paths[1]);
-    rmdir(others);
-    free_two(paths);
-    gp__free(others);
-}
-
 /* What a plugin that was given a directory has made in there. */
 static void
 private_directories_go_with_the_one_around_them(void **state)
@@ -185,14 +147,14 @@ claimed_directories_outlive_nobody(void **state)
     assert_int_equal(gp__share_directory(&unclaimed, base, NULL, NULL), 0);
     assert_int_equal(mode_of(living), 0700);
     make_two(paths, dead);
-    gp__share_sweep(base);
+    gp__share_sweep(base, geteuid());
     assert_int_equal(access(paths[0], F_OK), 0);
     close(held[1]);
-    gp__share_sweep(base);
+    gp__share_sweep(base, geteuid());
     assert_int_equal(access(dead, F_OK), -1);
     assert_int_equal(access(living, F_OK), 0);
     assert_int_equal(access(unclaimed, F_OK), 0); /* go-plugin's look like that */
-    gp__share_sweep("/nonexistent");
+    gp__share_sweep("/nonexistent", geteuid());
     /* Whoever has it removes it with its claim. */
     gp__share_remove(living);
     assert_int_equal(access(living, F_OK), -1);
@@ -208,7 +170,7 @@ static void *
 sweep_again_and_again(void *done)
 {
     while (!atomic_load((atomic_bool *)done)) {
-        gp__share_sweep(make_directory());
+        gp__share_sweep(make_directory(), geteuid());
     }
     return NULL;
 }
@@ -268,6 +230,30 @@ what_is_no_socket_stays(void **state)
     gp__free(path);
 }
 
+/* A symbolic link in the place of a directory that somebody else has taken away. */
+static void
+a_link_to_a_directory_is_none(void **state)
+{
+    char *real;
+    char *link;
+    char *paths[2];
+
+    (void)state;
+    assert_int_equal(gp__share_directory(&real, make_directory(), NULL, NULL), 0);
+    make_two(paths, real);
+    link = gp__format("%s/plugin-dir000000", make_directory());
+    assert_int_equal(symlink(real, link), 0);
+    gp__share_remove(link);
+    gp__share_sweep(make_directory(), geteuid());
+    assert_int_equal(gp__share_open_private(AT_FDCWD, "plugin-dir000000", link, geteuid()), -1);
+    assert_int_equal(access(paths[0], F_OK), 0);
+    unlink(link);
+    gp__share_remove(real);
+    free_two(paths);
+    gp__free(link);
+    gp__free(real);
+}
+
 static void
 expect_failure(const char *base, const char *group, int code, const char *words)
 {
@@ -321,12 +307,11 @@ main(void)
         cmocka_unit_test(a_directory_of_ones_own),
         cmocka_unit_test(a_directory_for_a_group),
         cmocka_unit_test(sockets_go_with_their_directory),
-        cmocka_unit_test(a_private_directory_goes_with_its_socket),
-        cmocka_unit_test(a_directory_of_others_stays),
         cmocka_unit_test(private_directories_go_with_the_one_around_them),
         cmocka_unit_test(claimed_directories_outlive_nobody),
         cmocka_unit_test(claimed_at_any_moment),
         cmocka_unit_test(what_is_no_socket_stays),
+        cmocka_unit_test(a_link_to_a_directory_is_none),
         cmocka_unit_test(what_cannot_be),
         cmocka_unit_test(when_memory_is_short),
     };

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -536,7 +537,8 @@ class Recorder:
         def method(*arguments: Any) -> Any:
             self.asked.append(name)
             if name == "add_insecure_port":
-                Path(arguments[0][len("unix:") :]).touch()  # whose mode will be set
+                with socket.socket(socket.AF_UNIX) as made:  # whose mode will be set
+                    made.bind(arguments[0][len("unix:") :])
                 return 1
             event = threading.Event()
             event.set()

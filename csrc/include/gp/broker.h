@@ -73,10 +73,7 @@ gp_tls *gp_broker_tls(const gp_broker *broker);
  */
 bool gp_broker_on_gone(gp_broker *broker, gp_then *then, gp_then *release, void *ctx);
 
-/*
- * End it: whoever waits is told so, and nothing is taken in any more. On a host, sockets that the
- * plugin announced and left behind are removed if |plugin_gone|. Idempotent.
- */
-void gp_broker_close(gp_broker *broker, bool plugin_gone);
+/* End it: whoever waits is told so, and nothing is taken in any more. Idempotent. */
+void gp_broker_close(gp_broker *broker);
 
 #endif

@@ -30,9 +30,6 @@ int gp_listen_path(char out[GP_LISTEN_PATH], const char *directory, gp_error *er
  */
 int gp_listen_protect(const char *path, const char *group, gp_error *err);
 
-/* Remove the socket at |path|, if it is one and this user's. */
-void gp_listen_remove(const char *path);
-
 /*
  * Choose a TCP port on 127.0.0.1 between |min| and |max| (both inclusive) on which nobody listens.
  *

@@ -1,0 +1,109 @@
+#include "os/offload.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/alloc.h"
+#include "base/thread.h"
+
+/* Threads that may be at it at the same time: a peer must not make this process start any number. */
+enum { MOST = 64 };
+
+typedef struct job {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool done;
+    bool abandoned; /* nobody waits any more: the thread frees it all */
+    void (*run)(void *ctx);
+    void (*release)(void *ctx);
+    void *ctx;
+} job;
+
+static atomic_int under_way;
+
+static void
+free_job(job *it)
+{
+    pthread_cond_destroy(&it->changed);
+    pthread_mutex_destroy(&it->lock);
+    gp__free(it);
+}
+
+static void *
+run_job(void *arg)
+{
+    job *it = arg;
+    bool abandoned;
+
+    it->run(it->ctx);
+    atomic_fetch_sub(&under_way, 1);
+    pthread_mutex_lock(&it->lock);
+    it->done = true;
+    abandoned = it->abandoned;
+    pthread_cond_signal(&it->changed);
+    pthread_mutex_unlock(&it->lock);
+    if (abandoned) {
+        it->release(it->ctx);
+        free_job(it);
+    }
+    return NULL;
+}
+
+/* Returns 0 or a GP_E* code: nothing has been started. */
+static int
+start(job **out, void (*run)(void *ctx), void (*release)(void *ctx), void *ctx, pthread_t *thread,
+      gp_error *err)
+{
+    job *it = gp__calloc(1, sizeof(*it));
+    int rc;
+
+    if (it == NULL || gp__cond_init(&it->changed) < 0) {
+        gp__free(it);
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a thread");
+    }
+    pthread_mutex_init(&it->lock, NULL);
+    it->run = run;
+    it->release = release;
+    it->ctx = ctx;
+    if (atomic_fetch_add(&under_way, 1) >= MOST) {
+        rc = gp_error_set(err, GP_EOS, "%d system calls are under way that do not return", MOST);
+    } else {
+        rc = gp__thread_start(thread, "gp-offload", run_job, it, err);
+    }
+    if (rc < 0) {
+        atomic_fetch_sub(&under_way, 1);
+        free_job(it);
+        return rc;
+    }
+    *out = it;
+    return 0;
+}
+
+int
+gp__offload(void (*run)(void *ctx), void (*release)(void *ctx), void *ctx, int64_t deadline,
+            const gp_interrupt *interrupt, gp_error *err)
+{
+    pthread_t thread;
+    job *it = NULL;
+    bool done;
+    int rc = start(&it, run, release, ctx, &thread, err);
+
+    if (rc < 0) {
+        release(ctx);
+        return rc;
+    }
+    pthread_mutex_lock(&it->lock);
+    while (!it->done && rc == 0) {
+        rc = gp__cond_wait_interruptible(&it->changed, &it->lock, deadline, interrupt);
+    }
+    done = it->done;
+    it->abandoned = !done;
+    pthread_mutex_unlock(&it->lock);
+    if (done) {
+        pthread_join(thread, NULL);
+        free_job(it);
+        return 0;
+    }
+    pthread_detach(thread);
+    return gp_error_set(err, rc, "%s", rc == GP_EUSER ? "interrupted" : "timed out");
+}

@@ -1,0 +1,39 @@
+#include "plugin/sockets.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "os/path.h"
+#include "os/tmpdir.h"
+#include "plugin/environment.h"
+
+static void
+add(gp__leftover *out, const gp_client_options *options, const char *key)
+{
+    const char *value = gp__environment_value(options->env, key);
+
+    if (value != NULL && value[0] != '\0') {
+        gp__leftover_add(out, value, options->directory);
+    }
+}
+
+void
+gp__sockets_left(gp__leftover *out, const gp_client_options *options, gp__process *process)
+{
+    gp__leftover_init(out, process);
+    if (options->reattach_network == NULL) {
+        add(out, options, "PLUGIN_UNIX_SOCKET_DIR");
+        add(out, options, "TMPDIR");
+    } else {
+        if (strcmp(options->reattach_network, "unix") == 0) {
+            char *parent = gp__path_parent(options->reattach_address);
+
+            if (parent != NULL) {
+                gp__leftover_add(out, parent, NULL);
+            }
+            gp__free(parent);
+        }
+        gp__leftover_add(out, gp__tmpdir(), NULL);
+    }
+    gp__leftover_add(out, GP__SHORT_TMPDIR, NULL);
+}

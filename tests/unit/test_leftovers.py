@@ -1,0 +1,156 @@
+"""A host removes the sockets of a dead plugin, and none that the plugin merely names."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pygo_plugin import VersionError
+
+DEADLINE = 20.0
+NOBODY = 65534
+
+# Imports come first: that user may not be allowed to read them.
+
+# Says that it listens at a path, as another user if it may become one, and waits to be killed.
+NAMES = """
+import os, signal, socket, sys
+version, path = sys.argv[1:]
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+print(f"1|{version}|unix|{path}|grpc", flush=True)
+signal.pause()
+"""
+
+# Serves, as such a user, and announces a connection at a path.
+ANNOUNCES = """
+import os, sys
+from pygo_plugin import HandshakeConfig, Plugin, ServeConfig, serve
+from pygo_plugin import _server, _stdio, _plugin_logging, broker, _reflection
+
+class Test(Plugin):
+    def grpc_server(self, broker, server):
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+        broker._core.announce(7, "unix", sys.argv[2])
+
+serve(ServeConfig(handshake_config=HandshakeConfig(1, "PYGO_TEST", "x"), plugins={"kv": Test()}))
+"""
+
+
+@pytest.fixture
+def common(socket_dir: Path) -> Path:
+    """The temporary directory is everybody's, as /tmp is."""
+    socket_dir.chmod(0o1777)
+    return socket_dir
+
+
+@pytest.fixture
+def listener(common: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes sockets of this process's to which it listens."""
+    sockets = []
+
+    def make(name: str) -> Path:
+        one = socket.socket(socket.AF_UNIX)
+        one.bind(str(common / name))
+        one.listen()
+        sockets.append(one)
+        return common / name
+
+    yield make
+    for one in sockets:
+        one.close()
+
+
+def launch(make_client: Any, script: str, *arguments: str, **options: Any) -> Any:
+    return make_client([sys.executable, "-c", script, *arguments], **options)
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["killed", "refused"])
+def test_a_named_socket_that_is_in_use(
+    make_client: Any, listener: Callable[[str], Path], refused: bool
+) -> None:
+    path = listener("in-use")
+    client = launch(make_client, NAMES, "99" if refused else "1", str(path))
+    if refused:
+        with pytest.raises(VersionError):
+            client.start()
+    else:
+        client.start()
+    client.kill()
+    assert path.is_socket()
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["killed", "refused"])
+def test_a_named_socket_of_somebody_else(make_client: Any, common: Path, refused: bool) -> None:
+    """Nobody listens: a plugin of this user could have left it, one of another could not."""
+    path = common / "idle"
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+    client = launch(make_client, NAMES, "99" if refused else "1", str(path))
+    if refused:
+        with pytest.raises(VersionError):
+            client.start()
+    else:
+        client.start()
+    client.kill()
+    assert path.exists() == (os.geteuid() == 0)
+
+
+def test_an_announced_socket(
+    make_client: Any, listener: Callable[[str], Path], common: Path, handshake: Any
+) -> None:
+    used, idle = listener("used"), common / "idle"
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(idle))
+    for path in (used, idle):
+        script = ANNOUNCES.replace(
+            'HandshakeConfig(1, "PYGO_TEST", "x")',
+            f"HandshakeConfig({handshake.protocol_version}, {handshake.magic_cookie_key!r}, "
+            f"{handshake.magic_cookie_value!r})",
+        )
+        client = launch(make_client, script, "", str(path))
+        client.start()
+        client.broker.dial(7, DEADLINE) if path is used else client.ping(DEADLINE)
+        client.kill()
+    assert used.is_socket()
+    assert idle.exists() == (os.geteuid() == 0)
+
+
+def test_a_private_directory_of_another_process(make_client: Any, common: Path) -> None:
+    """As the ones of multiplexed connections: the plugin names the host's own."""
+    directory = common / "plugin-dirabcdef"
+    directory.mkdir(mode=0o700)
+    path = directory / "main"
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+        one.listen()
+        client = launch(make_client, NAMES, "1", str(path))
+        client.start()
+        client.kill()
+        assert path.is_socket()
+
+
+def test_a_socket_of_the_plugins_own_user(make_client: Any, common: Path) -> None:
+    """It was made as another user than the host's, and killed before it could remove it."""
+    script = NAMES.replace(
+        "print(", "one = socket.socket(socket.AF_UNIX); one.bind(path); one.listen()\nprint("
+    )
+    path = common / "own"
+    client = launch(make_client, script, "1", str(path))
+    client.start()
+    assert stat.S_ISSOCK(path.stat().st_mode)
+    assert path.stat().st_uid == (NOBODY if os.geteuid() == 0 else os.geteuid())
+    client.kill()
+    assert not path.exists()
