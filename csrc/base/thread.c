@@ -111,16 +111,14 @@ gp__cond_wait_interruptible(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t
     return rc;
 }
 
-int
-gp__thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
-                 gp_error *err)
+/* The new thread inherits this one's mask. */
+static int
+start_thread(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
+             const sigset_t *before, gp_error *err)
 {
-    sigset_t before;
-    int rc;
+    int rc = pthread_create(thread, NULL, run, arg);
 
-    gp_runtime_block_signals(&before);
-    rc = pthread_create(thread, NULL, run, arg);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_sigmask(SIG_SETMASK, before, NULL);
     if (rc != 0) {
         return gp_error_set_errno(err, rc, "cannot start thread %s", name);
     }
@@ -130,4 +128,25 @@ gp__thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void
     (void)name;
 #endif
     return 0;
+}
+
+int
+gp__thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
+                 gp_error *err)
+{
+    sigset_t before;
+
+    gp_runtime_user_signals(&before); /* for the threads that this one may start */
+    gp_runtime_block_signals(NULL);
+    return start_thread(thread, name, run, arg, &before, err);
+}
+
+int
+gp__user_thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
+                      gp_error *err)
+{
+    sigset_t before;
+
+    gp_runtime_user_signals(&before);
+    return start_thread(thread, name, run, arg, &before, err);
 }

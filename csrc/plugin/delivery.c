@@ -91,7 +91,7 @@ gp__delivery_start(gp_error *err)
         pthread_cond_wait(&delivery.changed, &delivery.lock);
     }
     if (!delivery.running) {
-        rc = gp__thread_start(&delivery.thread, "gp-logs", run, NULL, err);
+        rc = gp__user_thread_start(&delivery.thread, "gp-logs", run, NULL, err);
         delivery.running = rc == 0;
     }
     pthread_mutex_unlock(&delivery.lock);

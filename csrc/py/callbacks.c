@@ -98,7 +98,7 @@ ensure_thread(callback_queue *queue)
     sigset_t before;
 
     if (!queue->running && !queue->stopping) {
-        gp_runtime_block_signals(&before);
+        gp_runtime_user_signals(&before);
         queue->running = pthread_create(&queue->thread, NULL, run_thread, queue) == 0;
         pthread_sigmask(SIG_SETMASK, &before, NULL);
     }

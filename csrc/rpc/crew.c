@@ -91,7 +91,7 @@ static int
 start_thread(gp_error *err)
 {
     pthread_t thread;
-    int rc = gp__thread_start(&thread, "gp-worker", run_thread, NULL, err);
+    int rc = gp__user_thread_start(&thread, "gp-worker", run_thread, NULL, err);
 
     if (rc == 0) {
         pthread_detach(thread);

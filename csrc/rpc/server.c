@@ -411,8 +411,11 @@ has_stopped(gp_server *server)
 int
 gp_server_wait(gp_server *server, int64_t timeout_ms, const gp_interrupt *interrupt)
 {
-    /* Signals end poll(), so that the slices only cover one that comes just before it. */
-    enum { SLICE_MS = 1000, BLIND_SLICE_MS = 10 };
+    /*
+     * Signals end poll(). The slices cover one that comes just before it, or to another thread, which is
+     * seldom: the kernel prefers the main thread. An idle plugin should not wake more often than needed.
+     */
+    enum { SLICE_MS = 150, BLIND_SLICE_MS = 10 };
     struct pollfd watched = {.events = POLLIN};
     int64_t deadline = gp__deadline_in(timeout_ms);
     int64_t slice;

@@ -31,7 +31,13 @@ def main_thread_waits() -> None:
         pause.wait(0.01)
 
 
-def interrupted(wait: Callable[[], Any], ready: Callable[[], Any]) -> None:
+def press() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def interrupted(
+    wait: Callable[[], Any], ready: Callable[[], Any], send: Callable[[], Any] = press
+) -> None:
     """Runs `wait`, and has it interrupted as by Ctrl-C once it waits and `ready` holds."""
     sent: list[float] = []
 
@@ -39,7 +45,7 @@ def interrupted(wait: Callable[[], Any], ready: Callable[[], Any]) -> None:
         wait_until(ready)
         main_thread_waits()
         sent.append(time.monotonic())
-        os.kill(os.getpid(), signal.SIGINT)
+        send()
 
     thread = threading.Thread(target=interrupt)
     thread.start()
@@ -217,4 +223,5 @@ def handler() -> None:
         other.close()
 
 
-main(unary, with_call, future, ask, requests, ready, server, stream, start, killer, handler)
+if __name__ == "__main__":
+    main(unary, with_call, future, ask, requests, ready, server, stream, start, killer, handler)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 ISOLATED = Path(__file__).resolve().parents[1] / "isolated"
+KIT = ISOLATED.with_name("kit")
 
 # The bound on every script: a hang is a failure, whatever the machine.
 PATIENCE = 60.0
@@ -49,6 +50,11 @@ def output(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
+def with_kit() -> dict[str, str]:
+    """The environment, with the modules of tests/kit."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(KIT), os.environ["PYTHONPATH"]])}
+
+
 # ---- Signals ------------------------------------------------------------------------------------
 
 
@@ -71,6 +77,19 @@ def test_signal_handlers_may_kill_what_they_interrupt(run: Run) -> None:
 
 def test_signal_handlers_run_during_calls(run: Run) -> None:
     assert output(run("interrupts.py", "handler")) == "handled True CANCELLED\n"
+
+
+def test_code_of_the_users_has_the_signal_mask_of_the_program(run: Run) -> None:
+    """SIGUSR2 is blocked, as it is on the main thread, and nothing else."""
+    assert output(run("masks.py", "threads", env=with_kit())) == "12 {}\n"
+
+
+def test_handlers_can_end_their_children(run: Run) -> None:
+    assert output(run("masks.py", "children", env=with_kit())) == "-15\n-15\n7\n"
+
+
+def test_ctrl_c_that_another_thread_receives(run: Run) -> None:
+    assert output(run("masks.py", "elsewhere", env=with_kit())) == "interrupted\n" * 4
 
 
 # ---- Processes of the host's --------------------------------------------------------------------

@@ -35,6 +35,13 @@ bool gp_runtime_forked(void);
  */
 void gp_runtime_block_signals(void *before);
 
+/*
+ * Give this thread the mask that threads which run the user's code have: that of the program's own
+ * threads. It is the thread's own, which is remembered, unless gp_runtime_block_signals() has set it;
+ * then it is the one remembered last, or an empty one. |before| is as above, or NULL.
+ */
+void gp_runtime_user_signals(void *before);
+
 /* The exit status of a process when nobody could tell it: somebody else had reaped it. */
 #define GP_STATUS_UNKNOWN (-1000)
 
