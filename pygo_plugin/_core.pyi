@@ -179,6 +179,7 @@ class Client:
         unix_socket_dir: str | None = None,
         unix_socket_group: str | None = None,
         multiplex: bool = False,
+        kill_group: str | None = None,
     ) -> Self: ...
     # (network, address, gRPC target, protocol, application version). Idempotent.
     def start(self) -> tuple[str, str, str, str, int]: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import sys
 
 from pygo_plugin import _core
 
@@ -27,4 +28,7 @@ def _shutdown() -> None:
     # A forked child inherits this callback and neither the plugins nor the threads.
     if not _core.forked():
         _core.kill_all(False)
+        guard = sys.modules.get("pygo_plugin._guard")
+        if guard is not None:
+            guard.stop()
         _core.shutdown()

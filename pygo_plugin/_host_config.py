@@ -187,6 +187,8 @@ class ClientConfig(check.Config):
     unix_socket_dir     where a private directory for the plugin's sockets is made, which goes with
                         the plugin; "" (default): sockets are in the plugin's temporary directory
     unix_socket_group   name or number of a group that may use the sockets, besides this user
+    kill_group          end whatever the plugin's process has started together with it, for scripts
+                        that start the plugin without exec (False)
     """
 
     __slots__ = (
@@ -198,6 +200,7 @@ class ClientConfig(check.Config):
         "broker_multiplex",
         "detach",
         "handshake_config",
+        "kill_group",
         "logger",
         "managed",
         "max_port",
@@ -242,6 +245,7 @@ class ClientConfig(check.Config):
         "unix_socket_dir": _path,
         "unix_socket_group": _group,
         "broker_multiplex": check.flag,
+        "kill_group": check.flag,
     }
 
     plugins: PluginSet
@@ -269,6 +273,7 @@ class ClientConfig(check.Config):
     unix_socket_dir: str
     unix_socket_group: str | None
     broker_multiplex: bool
+    kill_group: bool
 
     def __init__(
         self,
@@ -298,6 +303,7 @@ class ClientConfig(check.Config):
         unix_socket_dir: StrPath | None = None,
         unix_socket_group: str | int | None = None,
         broker_multiplex: bool | None = None,
+        kill_group: bool | None = None,
     ) -> None:
         def default(value: Any, otherwise: Any) -> Any:
             return otherwise if value is None else value
@@ -327,6 +333,7 @@ class ClientConfig(check.Config):
         self.unix_socket_dir = unix_socket_dir  # type: ignore[assignment]  # converted on the way
         self.unix_socket_group = unix_socket_group  # type: ignore[assignment]
         self.broker_multiplex = default(broker_multiplex, False)
+        self.kill_group = default(kill_group, False)
 
     def cmd(self) -> Cmd | None:
         """What to launch, None if nothing has been set."""

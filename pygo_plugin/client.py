@@ -53,6 +53,7 @@ NOT_INHERITED = (
     "PLUGIN_UNIX_SOCKET_DIR",
     "PLUGIN_UNIX_SOCKET_GROUP",
     "PYGO_PLUGIN_DETACHED",
+    "PYGO_PLUGIN_GROUP",
 )
 
 _managed: set[Client] = set()
@@ -133,6 +134,7 @@ class Client:
         unix_socket_dir: StrPath | None = None,
         unix_socket_group: str | int | None = None,
         broker_multiplex: bool | None = None,
+        kill_group: bool | None = None,
     ) -> None:
         """Raises: ConfigError (a ValueError) when the options cannot be right."""
         self._core: _core.Client | None = None
@@ -162,6 +164,7 @@ class Client:
             "unix_socket_dir": unix_socket_dir,
             "unix_socket_group": unix_socket_group,
             "broker_multiplex": broker_multiplex,
+            "kill_group": kill_group,
         }
         if isinstance(cmd, ClientConfig):
             given = sorted(name for name, value in options.items() if value is not None)
@@ -517,6 +520,7 @@ class Client:
             auto_mtls=config.auto_mtls,
             runner=self._adapter,
             multiplex=config.broker_multiplex,
+            kill_group=_group_name(config),
             managed=config.managed,
             detach=config.detach,
             on_exit=None if config.on_exit is None else exited,
@@ -600,6 +604,15 @@ def _check_options(config: ClientConfig, name: str) -> None:
         )
     if config.detach and config.runner is not None:
         raise ConfigError(f"{name}: detach is for plugins that are subprocesses, without a runner")
+    if config.kill_group and config.reattach_config() is not None:
+        raise ConfigError(
+            f"{name}: kill_group does not go with a reattach_config: what a plugin that runs "
+            "already has started cannot be told from others"
+        )
+    if config.kill_group and config.runner is not None:
+        raise ConfigError(
+            f"{name}: kill_group does not go with a runner, which kills what it has started"
+        )
     if config.broker_multiplex and (config.detach or config.reattach_config() is not None):
         raise ConfigError(
             f"{name}: broker_multiplex does not go with detach or a reattach_config: the plugin "
@@ -624,6 +637,17 @@ def _check_options(config: ClientConfig, name: str) -> None:
         handshake.magic_cookie_key + handshake.magic_cookie_value
     ):
         raise ConfigError(f'{name}: the magic cookie has a "=" in its key or a NUL byte')
+
+
+def _group_name(config: ClientConfig) -> str | None:
+    """What the mark of the plugin's group begins with; None without `kill_group`."""
+    if not config.kill_group:
+        return None
+    if config.detach:
+        return ""  # nobody watches over what is to outlive the host
+    from pygo_plugin import _guard
+
+    return _guard.start()
 
 
 def _environment(cmd: Cmd, skip_host_env: bool, name: str) -> list[str]:

@@ -15,6 +15,7 @@
 #include "base/thread.h"
 #include "gp/runtime.h"
 #include "os/fd.h"
+#include "os/group.h"
 #include "os/pidfd.h"
 #include "os/procstat.h"
 #include "os/reactor.h"
@@ -34,6 +35,7 @@ struct gp__process {
     pid_t pid;
     int pidfd;              /* owned; -1 where there is none */
     bool child;             /* ours to reap */
+    char *group;            /* owned; the mark of what is killed with it; NULL: it alone is */
     gp__process *relays[2]; /* shared: ref. Pass a detached child's output on; NULL: none */
     gp_runner runner;       /* owned; of a process elsewhere, else without a start */
     int alive;              /* owned: the other end of what stands for the pidfd there; else -1 */
@@ -94,6 +96,7 @@ gp__process_unref(gp__process *process)
         gp__process_unref(process->relays[0]);
         gp__process_unref(process->relays[1]);
         gp__fd_close(&process->pidfd);
+        gp__free(process->group);
         pthread_mutex_destroy(&process->watch_lock);
         pthread_mutex_destroy(&process->lock);
         gp__free(process);
@@ -167,6 +170,10 @@ gp__process_spawn(gp__process **out, const gp__process_spec *spec, int *out_fd, 
     /* Everything that can fail comes before the child: nothing has to be undone behind it. */
     if ((rc = process_new(&process, -1, true, err)) < 0) {
         return rc;
+    }
+    if (spec->group != NULL && (process->group = gp__strdup(spec->group)) == NULL) {
+        rc = gp_error_set(err, GP_ENOMEM, "out of memory for a process");
+        goto fail;
     }
     if ((rc = gp__fd_pipe(outputs, err)) < 0 || (rc = gp__fd_pipe(errors, err)) < 0) {
         goto fail;
@@ -529,6 +536,9 @@ gp__process_kill(gp__process *process)
         }
         return;
     }
+    if (process->group != NULL) { /* first, since children lose their parent with it */
+        gp__group_kill(process->pid, process->pidfd, process->group);
+    }
     pthread_mutex_lock(&process->lock);
     if (!atomic_load(&process->gone) && (process->child || process->recognised)) {
         if (process->pidfd >= 0) {
@@ -540,6 +550,12 @@ gp__process_kill(gp__process *process)
         }
     }
     pthread_mutex_unlock(&process->lock);
+}
+
+bool
+gp__process_has_group(const gp__process *process)
+{
+    return process->group != NULL;
 }
 
 /* Whoever clears |watch| is the one to remove it. */

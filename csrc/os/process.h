@@ -25,6 +25,8 @@ typedef struct gp__process_spec {
     const char *const *env;  /* borrowed; NULL-terminated: all of the child's environment */
     const char *directory;   /* borrowed; NULL: the host's own */
     bool detached;           /* survives this process, and so do its outputs */
+    const char *group;       /* borrowed; "KEY=VALUE", which is in |env| as well: what it starts is
+                                killed with it (os/group.h). NULL: it alone is */
 
     const gp__sealed *image; /* borrowed; run this and not what argv[0] names; NULL: that */
 } gp__process_spec;
@@ -113,8 +115,14 @@ gp__process_look gp__process_inspect(gp__process *process);
 /* Wait until it is gone. Returns: 0, GP_ETIMEOUT or GP_EUSER. */
 int gp__process_wait(gp__process *process, int64_t deadline, const gp_interrupt *interrupt);
 
-/* SIGKILL, if it is known that the pid stands for this process. Never blocks. */
+/*
+ * SIGKILL, if it is known that the pid stands for this process. Never blocks, unless it has a group: of
+ * that, members are killed that are left when the process is gone, too, and their end is waited for.
+ */
 void gp__process_kill(gp__process *process);
+
+/* Whether it has a group, of which something may be left when it is gone. */
+bool gp__process_has_group(const gp__process *process);
 
 int gp__process_pid(const gp__process *process);
 

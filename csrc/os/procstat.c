@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* PF_EXITING of Linux's task flags: set before a dying process closes its first descriptor. */
-enum { TASK_EXITING = 0x4 };
+/* Of Linux's task flags. PF_EXITING is set before a dying process closes its first descriptor. */
+enum { TASK_EXITING = 0x4, TASK_KERNEL = 0x200000 };
 
 enum { TEXT = 1024 };
 
@@ -66,5 +66,6 @@ gp__procstat_read(pid_t pid, gp__procstat *out)
     }
     out->parent = (pid_t)parent;
     out->dying = state == 'Z' || state == 'X' || (flags & TASK_EXITING) != 0;
+    out->kernel = (flags & TASK_KERNEL) != 0;
     return true;
 }

@@ -8,7 +8,8 @@
 #include <sys/types.h>
 
 typedef struct gp__procstat {
-    bool dying; /* it has begun to exit, or has exited without being reaped */
+    bool dying;  /* it has begun to exit, or has exited without being reaped */
+    bool kernel; /* it is a thread of the kernel's */
     pid_t parent;
     unsigned long long start_time; /* in ticks since boot: no two processes with one pid share it */
 } gp__procstat;

@@ -222,12 +222,15 @@ gp_client_free(gp_client *client)
 static void
 publish_process(gp_client *client, gp__process *process)
 {
+    bool late;
+
     pthread_mutex_lock(&client->lock);
     client->process = process;
-    if (client->kill_wanted && gp__client_launched(client)) {
+    late = client->kill_wanted && gp__client_launched(client);
+    pthread_mutex_unlock(&client->lock);
+    if (late) {
         gp__process_kill(process);
     }
-    pthread_mutex_unlock(&client->lock);
 }
 
 static int

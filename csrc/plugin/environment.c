@@ -5,9 +5,10 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "os/group.h"
 
 /* The most that add_protocol() adds. */
-enum { PROTOCOL_VARIABLES = 9 };
+enum { PROTOCOL_VARIABLES = 10 };
 
 /*
  * Set for a host that is itself a plugin, by its own host. A child that saw them would present a
@@ -17,6 +18,7 @@ static const char *const not_inherited[] = {
     "PLUGIN_CLIENT_CERT",
     "PLUGIN_MULTIPLEX_GRPC",
     "PYGO_PLUGIN_DETACHED",
+    GP__GROUP_VARIABLE,
 };
 
 static size_t
@@ -82,7 +84,7 @@ list_versions(const gp_client_options *options)
 
 static int
 add_protocol(char **env, size_t *count, const gp_client_options *options, const gp_tls *tls,
-             const char *socket_dir)
+             const char *socket_dir, const char *group)
 {
     int rc = 0;
 
@@ -100,6 +102,9 @@ add_protocol(char **env, size_t *count, const gp_client_options *options, const 
     if (rc == 0 && options->detach) {
         rc = add(env, count, gp__strdup("PYGO_PLUGIN_DETACHED=1"));
     }
+    if (rc == 0 && group != NULL) {
+        rc = add(env, count, gp__strdup(group));
+    }
     if (rc == 0 && socket_dir != NULL) {
         rc = add(env, count, gp__format("PLUGIN_UNIX_SOCKET_DIR=%s", socket_dir));
     }
@@ -116,7 +121,8 @@ add_protocol(char **env, size_t *count, const gp_client_options *options, const 
 }
 
 char **
-gp__environment_make(const gp_client_options *options, const gp_tls *tls, const char *socket_dir)
+gp__environment_make(const gp_client_options *options, const gp_tls *tls, const char *socket_dir,
+                     const char *group)
 {
     size_t given = 0;
     size_t count = 0;
@@ -136,7 +142,7 @@ gp__environment_make(const gp_client_options *options, const gp_tls *tls, const 
         }
     }
     if (rc == 0) {
-        rc = add_protocol(env, &count, options, tls, socket_dir);
+        rc = add_protocol(env, &count, options, tls, socket_dir, group);
     }
     if (rc < 0) {
         env[count] = NULL;

@@ -8,12 +8,12 @@
 
 /*
  * The options' environment, followed by the protocol's variables; of several entries for one key the
- * last stays. |tls| and |socket_dir| may be NULL. What concerns only the host's own start as a plugin is left out.
+ * last stays. |tls|, |socket_dir| and |group|, a whole entry (os/group.h), may be NULL. What concerns only the host's own start as a plugin is left out.
  *
  * Returns: a NULL-terminated array to be freed with gp__environment_free(), or NULL: out of memory.
  */
 char **gp__environment_make(const gp_client_options *options, const gp_tls *tls,
-                            const char *socket_dir);
+                            const char *socket_dir, const char *group);
 void gp__environment_free(char **env);
 
 /* What |key| is set to in |env| (may be NULL), the last time; NULL: not at all. Borrowed. */

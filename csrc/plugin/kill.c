@@ -77,7 +77,7 @@ put_down(gp__process *process, bool gracefully, int64_t deadline, const gp_inter
 {
     int rc = gracefully ? gp__process_wait(process, deadline, interrupt) : GP_ETIMEOUT;
 
-    if (!gp__process_gone(process)) {
+    if (!gp__process_gone(process) || gp__process_has_group(process)) {
         gp__process_kill(process);
         gp__process_wait(process, gp__deadline_in(dying_ms), NULL);
     }
@@ -199,6 +199,18 @@ wait_while(gp_client *client, gp__client_state state, const gp_interrupt *interr
     return rc;
 }
 
+/* Kill the process, without the client's lock, which is held before and after: it may block. */
+static void
+kill_unlocked(gp_client *client)
+{
+    gp__process *process = gp__process_ref(client->process);
+
+    pthread_mutex_unlock(&client->lock);
+    gp__process_kill(process);
+    gp__process_unref(process);
+    pthread_mutex_lock(&client->lock);
+}
+
 /*
  * Wait until another thread has brought the client out of |state|; on an interrupt kill at once what
  * that thread may be waiting for. With the lock held. Returns 0 or GP_EUSER.
@@ -212,7 +224,7 @@ join(gp_client *client, gp__client_state state, const gp_interrupt *interrupt)
         bool test = !gp__client_launched(client) && client->options.view.reattach_test;
 
         if (client->process != NULL && !test) {
-            gp__process_kill(client->process);
+            kill_unlocked(client);
         }
         wait_while(client, state, NULL);
     }
@@ -242,7 +254,7 @@ gp_client_kill(gp_client *client, const gp_interrupt *interrupt)
     if (client->state == GP__CLIENT_STARTING) {
         /* The thread that starts it finds the process dead, or sees |kill_wanted|. */
         if (client->process != NULL && gp__client_launched(client)) {
-            gp__process_kill(client->process);
+            kill_unlocked(client);
         }
         if (gp__client_is_at_work(client)) {
             client->given_up = true;

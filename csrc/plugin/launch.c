@@ -10,8 +10,10 @@
 #include "base/thread.h"
 #include "os/diagnose.h"
 #include "os/fd.h"
+#include "os/group.h"
 #include "os/path.h"
 #include "os/spawn.h"
+#include "os/tmpdir.h"
 #include "plugin/environment.h"
 #include "plugin/sockets.h"
 #include "plugin/verify.h"
@@ -47,14 +49,15 @@ as_start_error(int rc, gp_error *err)
 }
 
 static int
-spawn(gp__launch *launch, const char *const *env, int *err_fd, const gp_interrupt *interrupt,
-      gp_error *err)
+spawn(gp__launch *launch, const char *const *env, const char *group, int *err_fd,
+      const gp_interrupt *interrupt, gp_error *err)
 {
     const gp_client_options *options = launch->options;
     gp__process_spec spec = {.argv = options->argv,
                              .env = env,
                              .directory = options->directory,
-                             .detached = options->detach};
+                             .detached = options->detach,
+                             .group = group};
     int rc;
 
     if (options->runner.start != NULL) {
@@ -77,11 +80,27 @@ spawn(gp__launch *launch, const char *const *env, int *err_fd, const gp_interrup
     return rc;
 }
 
+/* The mark of this launch's group: what the options give, and what no other launch has. */
+static char *
+make_group(const gp_client_options *options)
+{
+    char name[GP__RANDOM_NAME + 1];
+
+    if (options->kill_group == NULL) {
+        return NULL;
+    }
+    gp__random_name(name);
+    return gp__format("%s=%s.%s", GP__GROUP_VARIABLE, options->kill_group, name);
+}
+
 int
 gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *tls,
                  const char *socket_dir, const gp_interrupt *interrupt, gp_error *err)
 {
-    char **env = gp__environment_make(options, tls, socket_dir);
+    char *group = make_group(options);
+    char **env = group != NULL || options->kill_group == NULL
+                     ? gp__environment_make(options, tls, socket_dir, group)
+                     : NULL;
     int err_fd;
     int rc;
 
@@ -90,10 +109,12 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *t
         if (options->runner.start != NULL) {
             options->runner.release(options->runner.ctx);
         }
+        gp__free(group);
         return gp_error_set(err, GP_ENOMEM, "out of memory for the plugin's environment");
     }
-    rc = spawn(launch, (const char *const *)env, &err_fd, interrupt, err);
+    rc = spawn(launch, (const char *const *)env, group, &err_fd, interrupt, err);
     gp__environment_free(env);
+    gp__free(group);
     if (rc < 0) {
         return as_start_error(rc, err);
     }

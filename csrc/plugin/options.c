@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "gp/checksum.h"
+#include "os/group.h"
 #include "wire/handshake.h"
 
 enum { LOWEST_PORT = 0, HIGHEST_PORT = 65535 };
@@ -22,6 +23,12 @@ check_reattach(const gp_client_options *options, gp_error *err)
             err, GP_EINVAL,
             "AutoMTLS excludes reattaching: the running plugin trusts nobody but the "
             "host that launched it");
+    }
+    if (options->kill_group != NULL) {
+        return gp_error_set(
+            err, GP_EINVAL,
+            "killing a plugin's group excludes reattaching: what runs already is not "
+            "marked as one");
     }
     if (options->checksum_hash != NULL) {
         return gp_error_set(err, GP_EINVAL,
@@ -76,6 +83,17 @@ check_launch(const gp_client_options *options, gp_error *err)
         if (size < 0) {
             return size;
         }
+    }
+    if (options->kill_group != NULL && options->runner.start != NULL) {
+        return gp_error_set(
+            err, GP_EINVAL,
+            "killing a plugin's group excludes runners, which kill what they start");
+    }
+    if (options->kill_group != NULL && !gp__group_supported()) {
+        return gp_error_set(
+            err, GP_EINVAL,
+            "a plugin's group cannot be killed here: that takes Linux 5.3 or later and "
+            "a mounted /proc");
     }
     if (options->start_timeout_ms <= 0) {
         return gp_error_set(err, GP_EINVAL, "the start timeout has to be more than zero");
@@ -165,6 +183,7 @@ gp__options_init(gp__options *options, const gp_client_options *from, gp_error *
         own_string(memory, &own->cookie_value) < 0 || own_versions(memory, own) < 0 ||
         own_checksum(memory, own) < 0 || own_string(memory, &own->unix_socket_dir) < 0 ||
         own_string(memory, &own->unix_socket_group) < 0 ||
+        own_string(memory, &own->kill_group) < 0 ||
         own_string(memory, &own->reattach_network) < 0 ||
         own_string(memory, &own->reattach_address) < 0 ||
         own_string(memory, &own->reattach_protocol) < 0) {

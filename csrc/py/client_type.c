@@ -225,6 +225,7 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
                             "unix_socket_dir",
                             "unix_socket_group",
                             "multiplex",
+                            "kill_group",
                             NULL};
     PyObject *name = NULL;
     PyObject *argv = Py_None;
@@ -258,11 +259,12 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
                                    .protocols = GP_PROTOCOL_GRPC,
                                    .reattach_pid = -1};
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "|$UOOOssOOiidOOinpOppOpOOOOzp:Client", names, &name, &argv, &env,
+            args, kwargs, "|$UOOOssOOiidOOinpOppOpOOOOzpz:Client", names, &name, &argv, &env,
             &directory, &options->cookie_key, &options->cookie_value, &versions, &protocols,
             &options->min_port, &options->max_port, &start_timeout, &reattach, &log, &log_level,
             &log_buffer_size, &want_raw, &output, &managed, &auto_mtls, &tls, &detach, &on_exit,
-            &runner, &secure, &socket_dir, &options->unix_socket_group, &multiplex)) {
+            &runner, &secure, &socket_dir, &options->unix_socket_group, &multiplex,
+            &options->kill_group)) {
         return -1;
     }
     self->name = name != NULL ? Py_NewRef(name) : PyUnicode_FromString("");

@@ -204,7 +204,7 @@ environments(void **state)
     (void)state;
     prepare(&it, "");
     it.options.env = given;
-    env = gp__environment_make(&it.options, NULL, NULL);
+    env = gp__environment_make(&it.options, NULL, NULL, NULL);
     assert_non_null(env);
     for (size_t i = 0; expected[i] != NULL; i++) {
         assert_non_null(env[i]);
@@ -214,7 +214,7 @@ environments(void **state)
     gp__environment_free(env);
     it.options.env = NULL;
     it.options.cookie_key = "";
-    env = gp__environment_make(&it.options, NULL, NULL);
+    env = gp__environment_make(&it.options, NULL, NULL, NULL);
     assert_string_equal(env[0], "PLUGIN_MIN_PORT=10000");
     gp__environment_free(env);
     done(&it);

@@ -55,6 +55,13 @@ typedef struct gp_client_options {
 
     bool detach; /* it outlives this process, and the client: only gp_client_kill() ends it */
 
+    /*
+     * Whatever the process has started is killed with it, and when it has ended by itself; for Linux with
+     * pidfds. The string begins the value of a variable in their environment, the rest of which is made
+     * for this launch. NULL: the process alone is. Excludes reattaching and runners.
+     */
+    const char *kill_group;
+
     const char *cookie_key;
     const char *cookie_value;
     const int *versions; /* application protocol versions that the host speaks */
