@@ -177,7 +177,8 @@ class ClientConfig(check.Config):
     stderr              file or file descriptor that gets a raw copy of the plugin's stderr
     sync_stdout         file or file descriptor that gets what the plugin prints to its stdout
                         once it serves; None discards it
-    sync_stderr         the same for its stderr
+    sync_stderr         the same for its stderr: descriptor 2, and sys.stderr of a Python plugin,
+                        which is its log otherwise
     plugin_log_buffer_size  longest line of the plugin's log in bytes (65536)
     skip_host_env       do not pass the host's environment on (False)
     broker_multiplex    everything, brokered connections too, over one socket (False)

@@ -49,7 +49,6 @@ def install(descriptor: int, logger: logging.Logger | None = None) -> None:
         logging.addLevelName(TRACE, "TRACE")
     handler = HclogHandler(descriptor)
     _report_exceptions(handler)
-    _keep_on(descriptor)
     if logger is None:
         logger = logging.getLogger()
         if logger.handlers:
@@ -67,28 +66,6 @@ def _has_default_level(logger: logging.Logger) -> bool:
     while decides.level == logging.NOTSET and decides.parent is not None:
         decides = decides.parent
     return decides.parent is None and decides.level == logging.WARNING
-
-
-def _keep_on(descriptor: int) -> None:
-    """Have handlers of the author's that write to sys.stderr write to the log from now on.
-
-    Once the plugin serves, sys.stderr is output like any other (see _stdio.py).
-    """
-    loggers: list[Any] = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
-    found = [
-        handler
-        for logger in loggers
-        for handler in getattr(logger, "handlers", ())
-        if isinstance(handler, logging.StreamHandler)
-        and handler.stream is not None
-        and handler.stream in (sys.stderr, sys.__stderr__)
-    ]
-    if found:
-        stream = open(  # noqa: SIM115  # as long as the process
-            descriptor, "w", encoding="utf-8", errors="backslashreplace", closefd=False
-        )
-        for handler in found:
-            handler.setStream(stream)
 
 
 def _report_exceptions(handler: logging.Handler) -> None:

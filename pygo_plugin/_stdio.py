@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import FileIO, TextIOWrapper
 
 from pygo_plugin import _core
 
@@ -11,9 +12,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Stdio"]
+__all__ = ["Stdio", "keep_stderr"]
 
 PATIENCE = 1.0  # seconds, at the end, for a host that reads slowly or not at all
+
+STDERR = 2  # the descriptor
 
 
 class Stdio:
@@ -67,6 +70,46 @@ class Stdio:
             for stream, by_line in buffering:
                 _call(stream, "reconfigure", line_buffering=by_line)
             self.core.end(PATIENCE)
+
+
+def keep_stderr(log: int, sync: bool) -> None:
+    """Have Python's standard error go on writing to the log when descriptor 2 is replaced.
+
+    The stream keeps its identity and gets another descriptor, so that whoever holds it (handlers of
+    `logging`, sinks of loguru) writes to the log as well as whoever looks `sys.stderr` up.
+
+    log   duplicate of the original standard error, open for as long as the process lives
+    sync  the host wants standard error itself: `sys.stderr` becomes a new stream on descriptor 2
+    """
+    current: Any = sys.stderr
+    streams: list[Any] = [sys.__stderr__]
+    if current is not sys.__stderr__:
+        streams.append(current)
+    replaced = False
+    for stream in streams:
+        file = _file_on_stderr(stream)
+        if file is None:
+            continue  # none at all, the author's own kind, or closed
+        name = file.name
+        file.__init__(log, "wb", closefd=False)  # type: ignore[misc]  # keeps the object
+        file.name = name
+        _call(stream, "reconfigure", encoding="utf-8", errors="backslashreplace")  # as hosts read
+        replaced = replaced or stream is current
+    if sync and replaced:
+        unbuffered = getattr(current, "write_through", False)
+        binary: Any = open(STDERR, "wb", buffering=0 if unbuffered else -1, closefd=False)  # noqa: SIM115
+        sys.stderr = TextIOWrapper(
+            binary, "utf-8", "backslashreplace", line_buffering=True, write_through=unbuffered
+        )
+
+
+def _file_on_stderr(stream: Any) -> FileIO | None:
+    """The file below a stream of Python's, if it writes to descriptor 2 and does not own it."""
+    file = getattr(stream, "buffer", None)
+    file = getattr(file, "raw", file)  # without a buffer, the file itself: python -u
+    if not isinstance(file, FileIO) or file.closed or file.closefd:
+        return None
+    return file if file.fileno() == STDERR else None
 
 
 def _each_stream(method: str, **arguments: Any) -> None:

@@ -28,7 +28,7 @@ from pygo_plugin.utils import env_to_list
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Any
 
@@ -54,6 +54,7 @@ NOT_INHERITED = (
     "PLUGIN_UNIX_SOCKET_GROUP",
     "PYGO_PLUGIN_DETACHED",
     "PYGO_PLUGIN_GROUP",
+    "PYGO_PLUGIN_SYNC_STDERR",
 )
 
 _managed: set[Client] = set()
@@ -495,9 +496,12 @@ class Client:
                 *(version, reattach.pid, reattach.test, reattach.start_time),
             )
         argv = None if cmd is None else list(cmd.args)
-        env = [] if cmd is None else _environment(cmd, config.skip_host_env, name)
+        # A Python plugin's sys.stderr then leads to sync_stderr, otherwise to the log (_stdio.py).
+        env = [] if config.sync_stderr is None else ["PYGO_PLUGIN_SYNC_STDERR=1"]
+        if cmd is not None:
+            env = _environment(cmd, config.skip_host_env, name, env)
         if config.runner is not None:
-            argv, env = [name], [self._prepare_runner(config.runner)]
+            argv, env = [name], [*env, self._prepare_runner(config.runner)]
         _exit.register()
         core = _core.Client(
             name=name,
@@ -650,12 +654,15 @@ def _group_name(config: ClientConfig) -> str | None:
     return _guard.start()
 
 
-def _environment(cmd: Cmd, skip_host_env: bool, name: str) -> list[str]:
-    """The child's environment: the host's unless skipped, and the entries of `cmd.env` over it."""
+def _environment(cmd: Cmd, skip_host_env: bool, name: str, own: Iterable[str] = ()) -> list[str]:
+    """The child's environment: the host's unless skipped, `own`, and the entries of `cmd.env`.
+
+    Later ones replace earlier ones.
+    """
     environment = {} if skip_host_env else dict(os.environ)
     for key in NOT_INHERITED:
         environment.pop(key, None)
-    entries: list[Any] = cmd.env  # whatever the user has put in there
+    entries: list[Any] = [*own, *cmd.env]  # whatever the user has put in there
     for entry in entries:
         if not isinstance(entry, str) or entry.find("=") < 1 or "\0" in entry:
             raise ConfigError(f'{name}: Cmd.env must hold "KEY=VALUE" entries only')

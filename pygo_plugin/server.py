@@ -12,7 +12,7 @@ import sys
 
 from pygo_plugin import _core, _exit
 from pygo_plugin._leaving import Leaving
-from pygo_plugin._stdio import Stdio
+from pygo_plugin._stdio import Stdio, keep_stderr
 from pygo_plugin.config import ServeConfig, plugin_sets
 from pygo_plugin.errors import ConfigError, ConfigTypeError, StartError, TLSError
 from pygo_plugin.plugin import Plugin
@@ -526,6 +526,9 @@ def _print_handshake(line: bytes, stdio: Stdio, logger: logging.Logger | None) -
     """Redirect what is printed, write the line, and have `logging` speak hclog."""
     logging_in_use = "logging" in sys.modules
     log = _log_descriptor()
+    if log is not None:
+        # Set by hosts of this package with `sync_stderr`. It is not for this process's children.
+        keep_stderr(log, sync=os.environ.pop("PYGO_PLUGIN_SYNC_STDERR", "") == "1")
     if logging_in_use:
         _install_logging(log, logger)
     # Output of the author's that sits in sys.stdout's buffer must not come before the line: hence

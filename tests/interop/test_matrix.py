@@ -189,17 +189,19 @@ def test_what_a_plugin_prints_reaches_a_go_host(
     go_host.do("start", cmd=peers.plugin("python", "--network", network, "--server", server))
     lines = [
         {"channel": "STDOUT", "text": "to stdout\n"},
-        {"channel": "STDERR", "text": "to stderr\n"},
+        {"channel": "STDERR", "text": "to descriptor 2\n", "raw": True},
         {"channel": "STDOUT", "text": "by the descriptor\n", "raw": True},
+        {"channel": "STDERR", "text": "to sys.stderr\n"},  # the log
         {"channel": "LOG", "text": "to the log"},
     ]
     for line in lines:
         go_host.do("print", lines=[line])
-    go_host.do("logs", until="to the log")
+    logged = go_host.do("logs", until="to the log")
+    assert "to sys.stderr\n" in logged["stderr"]
     printed = go_host.do("stdio", until="by the descriptor")
     assert printed["stdout"] == "to stdout\nby the descriptor\n"
     printed["stderr"] += go_host.do("stdio")["stderr"]
-    assert printed["stderr"] == "to stderr\n"
+    assert printed["stderr"] == "to descriptor 2\n"
     killed = go_host.do("kill")
     assert killed["exited"]
     assert not killed["forced"]
