@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, ClassVar, NoReturn
 
-# More than a ThreadPoolExecutor has by default, because a worker here is a thread only once that
-# many handlers are at work at the same time.
-_WORKERS = 32
+# What bounds the threads of a server whose author sets no bound: a call that ends others must not
+# wait behind them. A worker is a thread only once that many handlers run at the same time.
+_WORKERS = 1000
 
 # How long running calls may take to end once the host has asked for Shutdown.
 _SHUTDOWN_GRACE = 2.0
@@ -142,6 +142,7 @@ class ServerBase(Abstract):
             self._routes.direct,
             ServicerContext,
             max_workers=max_workers or _WORKERS,
+            reports_full=max_workers is None,
             max_concurrent=maximum_concurrent_rpcs or 0,
             options=() if options is None else options,
             general=general,
@@ -205,10 +206,10 @@ class ServerBase(Abstract):
 class Server(ServerBase):
     """A gRPC server with the interface of grpc.Server.
 
-    `max_workers` handlers run at once, by default 32;
-    beyond `maximum_concurrent_rpcs` calls are refused with RESOURCE_EXHAUSTED. `options` are
-    gRPC's channel arguments, (name, str or int) each; what they leave open is as a plugin needs it
-    or, if `general`, as gRPC has it.
+    At most `max_workers` handlers run at once; by default as many as there are calls, up to 1,000,
+    which is logged. Beyond `maximum_concurrent_rpcs` calls are refused with RESOURCE_EXHAUSTED.
+    `options` are gRPC's channel arguments, (name, str or int) each; what they leave open is as a
+    plugin needs it or, if `general`, as gRPC has it.
     """
 
     _implements = ("Server",)
@@ -295,6 +296,17 @@ def handler_failed(context: ServicerContext, error: BaseException, doing: str) -
         "%s: %s", doing, error, exc_info=(type(error), error, error.__traceback__)
     )
     return doing if doing.endswith("!") else f"{doing}: {error}"
+
+
+def workers_full(max_workers: int) -> None:
+    """Log that calls wait for handlers to return. Called by the core, on its callback thread."""
+    import logging
+
+    logging.getLogger("pygo_plugin.server").warning(
+        "%d handlers of a server run at the same time, and further calls wait until one returns: "
+        "do handlers wait for something that does not come? max_workers sets another limit",
+        max_workers,
+    )
 
 
 class RequestsCancelled(RpcError):

@@ -201,7 +201,7 @@ class ServeConfig(check.Config):
     versioned_plugins   version -> {name: Plugin}
     network             "unix" (default), which falls back to TCP where the temporary directory
                         cannot hold a socket, or "tcp"
-    max_workers         how many handlers run at the same time; None: 32. Threads start when needed
+    max_workers         how many handlers may run at the same time, a thread each; None: up to 1,000
     interceptors        grpc.ServerInterceptors, the first one outermost
     test                ServeTestConfig: serve in this process, for tests
     outlive_host        go on when the host has died, for another one to reattach to. Not needed

@@ -138,9 +138,9 @@ def server(
     """A server, to be given handlers and ports and then started.
 
     Handlers run on threads of the core, at most `max_workers` at once. From a ThreadPoolExecutor,
-    as grpcio wants it, only that number is taken; no handler is submitted to it. With neither, the
-    number is 32. `compression` is the grpc.Compression of all replies unless a handler asks for
-    another.
+    as grpcio wants it, only that number is taken; no handler is submitted to it. With neither,
+    there are as many threads as handlers run, up to 1,000. `compression` is the grpc.Compression of
+    all replies unless a handler asks for another.
 
     Raises: TypeError for an executor that cannot be replaced so, or when both are given.
     """

@@ -1,7 +1,9 @@
 #include "py/dispatcher.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "py/callbacks.h"
 #include "py/gil.h"
 #include "py/metadata.h"
 #include "py/server.h"
@@ -156,6 +158,41 @@ take(void *ctx, gp_server_call *call)
     pygo_arrivals_take(((dispatcher *)ctx)->arrivals, call);
 }
 
+/* ---- Too many handlers ---- */
+
+typedef struct full_report {
+    pygo_callback callback;
+    int max_workers;
+} full_report;
+
+static void
+report_full(pygo_callback *callback)
+{
+    full_report *self = (full_report *)callback;
+    PyObject *report = pygo_late_get(PYGO_WORKERS_FULL);
+    PyObject *result =
+        report != NULL ? PyObject_CallFunction(report, "i", self->max_workers) : NULL;
+
+    if (result == NULL) {
+        PyErr_WriteUnraisable(report);
+    }
+    Py_XDECREF(result);
+    free(self);
+}
+
+/* Not by Python's allocator: tracemalloc would have it take the GIL, with the server's lock held. */
+static void
+full(void *Py_UNUSED(ctx), int max_workers)
+{
+    full_report *report = pygo_gil_is_open() ? calloc(1, sizeof(*report)) : NULL;
+
+    if (report != NULL) {
+        report->callback.run = report_full;
+        report->max_workers = max_workers;
+        pygo_callback_post(&report->callback);
+    }
+}
+
 /* The last reference to the server may go on any thread, with or without the GIL. */
 static void
 release(void *ctx)
@@ -199,7 +236,7 @@ pygo_dispatcher_clear(void *ctx)
 
 void *
 pygo_dispatcher_new(gp_server_handler *handler, PyObject *find, PyObject *registered,
-                    PyObject *contexts, pygo_arrivals *arrivals)
+                    PyObject *contexts, pygo_arrivals *arrivals, bool reports_full)
 {
     dispatcher *self;
 
@@ -225,6 +262,7 @@ pygo_dispatcher_new(gp_server_handler *handler, PyObject *find, PyObject *regist
         .run = run,
         .release = release,
         .take = arrivals != NULL ? take : NULL,
+        .full = reports_full ? full : NULL,
     };
     return self;
 }

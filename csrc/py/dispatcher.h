@@ -14,9 +14,10 @@
  *
  * |find|(details) gives a grpc.RpcMethodHandler or None; the dict |registered| is asked first.
  * |contexts| is _server.ServicerContext. |arrivals| are taken over, also on failure; NULL: no loop.
+ * |reports_full|: _server.workers_full is told when calls wait because too many handlers run.
  */
 void *pygo_dispatcher_new(gp_server_handler *handler, PyObject *find, PyObject *registered,
-                          PyObject *contexts, pygo_arrivals *arrivals);
+                          PyObject *contexts, pygo_arrivals *arrivals, bool reports_full);
 
 /*
  * For the collector, once no thread of the server's uses it: what it keeps, and letting go of that. Calls

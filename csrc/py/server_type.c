@@ -30,9 +30,9 @@ static ServerObject *all_servers;
 static PyObject *
 server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *argument_names[] = {"find",           "registered", "contexts", "max_workers",
-                                     "max_concurrent", "options",    "general",  "arrived",
-                                     "async_contexts", NULL};
+    static char *argument_names[] = {"find",           "registered",   "contexts", "max_workers",
+                                     "max_concurrent", "options",      "general",  "arrived",
+                                     "async_contexts", "reports_full", NULL};
     gp_error err = GP_ERROR_INIT;
     gp_server_options options = {0};
     pygo_options converted;
@@ -45,12 +45,13 @@ server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     pygo_arrivals *arrivals = NULL;
     ServerObject *self;
     int general = 0;
+    int reports_full = 0;
     int rc;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O|$iiOpOO:Server", argument_names, &find,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O|$iiOpOOp:Server", argument_names, &find,
                                      &PyDict_Type, &registered, &contexts, &options.max_workers,
                                      &options.max_concurrent, &given, &general, &arrived,
-                                     &async_contexts) ||
+                                     &async_contexts, &reports_full) ||
         pygo_check_forked() < 0) {
         return NULL;
     }
@@ -67,8 +68,8 @@ server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     options.args = converted.args;
     options.args_count = converted.count;
     options.general = general != 0;
-    options.handler_ctx =
-        pygo_dispatcher_new(&options.handler, find, registered, contexts, arrivals);
+    options.handler_ctx = pygo_dispatcher_new(&options.handler, find, registered, contexts,
+                                              arrivals, reports_full != 0);
     self = options.handler_ctx != NULL ? (ServerObject *)type->tp_alloc(type, 0) : NULL;
     if (self != NULL) {
         Py_BEGIN_ALLOW_THREADS
@@ -397,7 +398,8 @@ static PyType_Slot slots[] = {
     {Py_tp_methods, methods},
     {Py_tp_members, members},
     {Py_tp_doc, "Server(find, registered, contexts, *, max_workers=1, max_concurrent=0, "
-                "options=(), general=False, arrived=None, async_contexts=None)\n--\n\nA gRPC "
+                "options=(), general=False, arrived=None, async_contexts=None, "
+                "reports_full=False)\n--\n\nA gRPC "
                 "server. See _server.Server."},
     {0, NULL},
 };

@@ -25,6 +25,7 @@ typedef enum pygo_late {
     PYGO_ASK_AUTH_PLUGIN,    /* _credentials.ask(plugin, service_url, method, answer) */
     PYGO_GRPC_LOG,           /* _grpc_log.line(level, text, left_out) */
     PYGO_REQUESTS_CANCELLED, /* _server.requests_cancelled() -> exception */
+    PYGO_WORKERS_FULL,       /* _server.workers_full(max_workers) */
     PYGO_LATE_COUNT,
 } pygo_late;
 

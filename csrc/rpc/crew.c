@@ -14,6 +14,13 @@ static const int64_t rest_ns = 10000 * GP__MS;
  */
 static const int64_t slow_ns = 500000;
 
+/* A worker that waits. The last one is woken first, so that those that are not needed end. */
+typedef struct idle {
+    pthread_cond_t woken; /* owned; as long as the worker lives */
+    bool waiting;         /* it is in the list */
+    struct idle *next;
+} idle;
+
 static struct {
     pthread_mutex_t making; /* comes before the poller's lock; guards |made| */
     bool made;
@@ -23,9 +30,8 @@ static struct {
     gp_server **ready_end; /* NULL: |ready| itself */
     gp_server_call *over;  /* whose on_over is due; each with a reference */
     gp__remains *remains;  /* to be freed */
-    pthread_cond_t rested; /* for those who rest */
+    struct idle *idle;     /* workers that wait for something to do, the last one first */
     pthread_cond_t left;   /* for who waits until all have gone */
-    int resting;
     int threads;
     int starting;     /* of these, those that have not looked around yet */
     int working;      /* and those that are busy with something that may take long */
@@ -49,7 +55,7 @@ make(gp_error *err)
     if (crew.made) {
         return 0;
     }
-    if (gp__cond_init(&crew.rested) < 0 || gp__cond_init(&crew.left) < 0) {
+    if (gp__cond_init(&crew.left) < 0) {
         return gp_error_set(err, GP_ENOMEM, "cannot make a condition");
     }
     crew.ready_end = &crew.ready;
@@ -101,13 +107,29 @@ start_thread(gp_error *err)
     return rc;
 }
 
+/* Wake the worker that has waited for the shortest time, if one waits. Returns whether. */
+static bool
+wake_idle(void)
+{
+    idle *last = crew.idle;
+
+    if (last == NULL) {
+        return false;
+    }
+    crew.idle = last->next;
+    last->waiting = false;
+    pthread_cond_signal(&last->woken);
+    return true;
+}
+
 /* Have some other thread than the one that is turning see to what has come up. */
 static void
 call_somebody(void)
 {
-    if (crew.resting > 0) {
-        pthread_cond_signal(&crew.rested);
-    } else if (crew.has_standby) {
+    if (wake_idle()) {
+        return;
+    }
+    if (crew.has_standby) {
         gp__poller_wake_standby(&crew.poller);
     } else if (may_start()) {
         start_thread(NULL);
@@ -121,9 +143,7 @@ ensure_standby(void)
     if (crew.has_standby || crew.starting > 0) {
         return;
     }
-    if (crew.resting > 0) {
-        pthread_cond_signal(&crew.rested);
-    } else if (may_start()) {
+    if (!wake_idle() && may_start()) {
         start_thread(NULL);
     }
 }
@@ -146,21 +166,21 @@ gp__crew_start(bool poll, gp_error *err)
 
 /* ---- What there is to do ---- */
 
-static bool
-may_run(const gp_server *server)
-{
-    return server->jobs != NULL && server->running < server->max_workers;
-}
-
 /* Give |server| its turn, if it has something to run and has none yet. */
 static void
 queue_up(gp_server *server)
 {
-    if (!server->ready && may_run(server)) {
+    if (server->ready || server->jobs == NULL) {
+        return;
+    }
+    if (server->running < server->max_workers) {
         server->ready = true;
         server->next_ready = NULL;
         *crew.ready_end = server;
         crew.ready_end = &server->next_ready;
+    } else if (server->handler.full != NULL && !server->told_full) {
+        server->told_full = true;
+        server->handler.full(server->handler_ctx, server->max_workers);
     }
 }
 
@@ -326,6 +346,7 @@ run_job(gp_server_call *call)
         run_handler(server, call);
     }
     server->running--;
+    server->told_full = server->told_full && server->running > server->max_workers / 2;
     queue_up(server);
     crew.working--;
     if (found != LATER) {
@@ -420,15 +441,26 @@ stand_by(void)
 
 /* Wait for something to do. Returns false if there has been nothing for long: one thread too many. */
 static bool
-rest(void)
+rest(idle *me)
 {
-    int rc;
+    int64_t deadline = gp__now() + rest_ns;
+    idle **link = &crew.idle;
+    int rc = 0;
 
-    crew.resting++;
-    rc = gp__cond_wait_until(&crew.rested, &crew.poller.lock, gp__now() + rest_ns);
-    crew.resting--;
-    return rc != GP_ETIMEOUT || crew.over != NULL || crew.ready != NULL || crew.remains != NULL ||
-           !crew.has_standby;
+    me->waiting = true;
+    me->next = crew.idle;
+    crew.idle = me;
+    while (me->waiting && rc == 0) {
+        rc = gp__cond_wait_until(&me->woken, &crew.poller.lock, deadline);
+    }
+    if (!me->waiting) {
+        return true;
+    }
+    while (*link != me) {
+        link = &(*link)->next;
+    }
+    *link = me->next;
+    return crew.over != NULL || crew.ready != NULL || crew.remains != NULL || !crew.has_standby;
 }
 
 /* ---- The threads ---- */
@@ -436,6 +468,8 @@ rest(void)
 static void *
 run_thread(void *arg)
 {
+    idle me = {.waiting = false};
+    bool can_wait = gp__cond_init(&me.woken) == 0;
     bool claim = false;
 
     (void)arg;
@@ -456,13 +490,16 @@ run_thread(void *arg)
             claim = take_turn();
         } else if (!crew.has_standby) {
             claim = stand_by();
-        } else if (rest()) {
+        } else if (can_wait && rest(&me)) {
             claim = false;
         } else {
             break;
         }
     }
     pthread_mutex_unlock(&crew.poller.lock);
+    if (can_wait) {
+        pthread_cond_destroy(&me.woken);
+    }
 
     if (crew.goodbye != NULL) {
         crew.goodbye();
@@ -496,7 +533,8 @@ gp_grpc_shutdown(int64_t timeout_ms)
     crew.ended = true;
     gone = crew.threads == 0;
     gp__poller_wake_standby(&crew.poller);
-    pthread_cond_broadcast(&crew.rested);
+    while (wake_idle()) {
+    }
     pthread_mutex_unlock(&crew.poller.lock);
     if (gone) {
         return true;

@@ -99,6 +99,7 @@ struct gp_server {
     gp_server *next_ready;        /* the crew's */
     gp__remains remains;          /* once nobody refers to it */
     bool ready;                   /* it is queued for its turn */
+    bool told_full;               /* |handler.full| has been called */
     pthread_cond_t changed;       /* for joining and for the grace thread */
     int running;                  /* calls inside the handler */
     int active;                   /* calls that the handler is not done with */

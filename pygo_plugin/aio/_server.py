@@ -220,7 +220,7 @@ class Server(_server.ServerBase):
     """A gRPC server with the interface of grpc.aio.Server. It serves on the loop that starts it.
 
     Coroutine methods and async generators run on the loop, other methods on threads of the core, at
-    most `max_workers` at once, by default 32. Beyond `maximum_concurrent_rpcs` calls are refused
+    most `max_workers` at once, by default 1,000. Beyond `maximum_concurrent_rpcs` calls are refused
     with RESOURCE_EXHAUSTED. `options` are gRPC's channel arguments, (name, str or int) each.
     """
 

@@ -215,3 +215,17 @@ def test_a_go_host_gets_much_output(peers: Any, go_host: Any) -> None:
     go_host.do("print", lines=[{"channel": "STDOUT", "text": "the end\n"}])
     assert len(go_host.do("stdio", until="the end")["stdout"]) == (8 << 20) + len("the end\n")
     assert not go_host.do("kill")["forced"]
+
+
+# ---- Many calls at once -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", ["core", "aio"])
+def test_a_go_host_cancels_more_calls_than_a_pool_would_have_threads(
+    server: str, peers: Any, go_host: Any
+) -> None:
+    go_host.do("start", cmd=peers.plugin("python", "--server", server))
+    hung = go_host.do("hang_many", count=60)
+    assert (hung["started"], hung["noticed"]) == (True, True)
+    assert hung["codes"] == {"CANCELLED": 60}
+    assert not go_host.do("kill")["forced"]

@@ -513,3 +513,22 @@ def test_asyncio_hosts(arguments: tuple[str, ...]) -> None:
             await server.stop()
 
     asyncio.run(main())
+
+
+def test_calls_of_a_brokered_server_do_not_wait_for_others(launch: Any, eventually: Any) -> None:
+    import probe_pb2
+    import probe_pb2_grpc
+
+    many = 60  # more than a pool would have threads
+    broker, test = launch().dispense("test")
+    with broker.dial(int(test.ServeAll(b"", timeout=TIMEOUT))) as channel:
+        probe = probe_pb2_grpc.ProbeStub(channel)
+        hanging = [probe.Hang.future(probe_pb2.HangRequest()) for _ in range(many)]
+
+        def counts() -> Any:
+            return probe.Cancelled(probe_pb2.CancelledRequest(), timeout=TIMEOUT)
+
+        eventually(lambda: counts().started == many, "the calls' arrival")
+        for call in hanging:
+            call.cancel()
+        eventually(lambda: counts().cancelled == many, "the calls' end")

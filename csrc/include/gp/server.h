@@ -38,6 +38,11 @@ typedef struct gp_server_handler {
      * on a thread of its own and then hands it back; or it delegates it to |run|. Must not block.
      */
     void (*take)(void *ctx, gp_server_call *call);
+    /*
+     * Not NULL: as many handlers run as may, |max_workers|, and a call waits. Not again before half of
+     * them have returned. Called with locks held: it must not block, nor call the library.
+     */
+    void (*full)(void *ctx, int max_workers);
 } gp_server_handler;
 
 typedef struct gp_server_options {

@@ -47,6 +47,7 @@ var operations = map[string]operation{
 	"sum":         onClient(sum),
 	"chat":        onClient(chat),
 	"hang_cancel": onClient(hangCancel),
+	"hang_many":   onClient(hangMany),
 	"exit":        onClient(exit),
 	"print":       onClient(printLines),
 	"environ":     onClient(environ),

@@ -174,3 +174,40 @@ func hangCancel(c *client, request struct {
 		"cancelled": now.GetCancelled(),
 	}, nil
 }
+
+// hangMany has count calls hang at once while it goes on asking how many there are, then cancels them. It
+// reports whether all of them were seen to start and to end, and their codes.
+func hangMany(c *client, request struct {
+	callOptions
+	Count int `json:"count"`
+}) (reply, error) {
+	stub, call, err := prepare(c.probe, request.callOptions)
+	if err != nil {
+		return nil, err
+	}
+	defer call.cancel()
+	hangCtx, cancel := context.WithCancel(call.ctx)
+	defer cancel()
+	ended := make(chan error, request.Count)
+	for range request.Count {
+		go func() {
+			_, err := stub.Hang(hangCtx, &probepb.HangRequest{})
+			ended <- err
+		}()
+	}
+	now := &probepb.CancelledReply{}
+	poll := func(reached func() bool) bool {
+		return waitUntil(20*time.Second, func() bool {
+			now, err = stub.Cancelled(call.ctx, &probepb.CancelledRequest{})
+			return err != nil || reached()
+		}) && err == nil
+	}
+	started := poll(func() bool { return int(now.Started) == request.Count })
+	cancel()
+	codes := map[string]int{}
+	for range request.Count {
+		codes[code.Code(status.Code(<-ended)).String()]++
+	}
+	noticed := poll(func() bool { return now.Cancelled == now.Started })
+	return reply{"started": started, "noticed": noticed, "codes": codes}, nil
+}
