@@ -107,6 +107,74 @@ def callback(what: str, value: Any) -> Any:
     return value
 
 
+LONGEST_MESSAGE = 2**31 - 1  # bytes, of what gRPC can send
+MOST_METADATA = 1 << 24  # bytes, of what gRPC can announce
+
+
+def _at_most(limit: int, least: int) -> Callable[[str, Any], int | None]:
+    def checked(what: str, value: Any) -> int | None:
+        if value is None:
+            return None
+        if not least <= integer(what, value) <= limit:
+            raise ConfigError(f"{what} must be from {least} to {limit} bytes, but is {value}")
+        return int(value)
+
+    return checked
+
+
+message_length = _at_most(LONGEST_MESSAGE, 0)
+metadata_size = _at_most(MOST_METADATA, 1)
+quota = _at_most(2**63 - 1, 1)
+
+
+def channel_options(what: str, value: Any) -> tuple[tuple[Any, Any], ...]:
+    """gRPC's channel arguments, as grpcio takes them."""
+    if value is None:
+        return ()
+    expected = "a list of (name, value) pairs"
+    if isinstance(value, (str, bytes, dict)) or not hasattr(value, "__iter__"):
+        raise refuse(what, expected, value)
+    pairs = []
+    for i, given in enumerate(value):
+        pair: tuple[Any, ...] = tuple(given) if isinstance(given, (tuple, list)) else ()
+        if len(pair) != 2 or not isinstance(pair[0], (str, bytes)):
+            raise ConfigTypeError(f"{what} must be {expected}, but [{i}] is {given!r}")
+        name, option = pair
+        if isinstance(option, int) and not -(2**31) <= option < 2**31:
+            raise ConfigError(f"{what}: {name!r} must fit into 32 bits, but is {option}")
+        known = isinstance(option, (str, bytes, int, *_core_objects()))
+        if not known and not hasattr(option, "__int__"):
+            raise refuse(f"{what}: {name!r}", "an int, a str or bytes", option)
+        pairs.append(pair)
+    return tuple(pairs)
+
+
+def _core_objects() -> tuple[type, ...]:
+    from pygo_plugin import _core
+
+    return _core.MemoryQuota, _core.SSLSessionCacheLRU
+
+
+def grpc_options(config: Any, quota: Any, given: Any) -> tuple[tuple[Any, Any], ...]:
+    """The channel arguments for the limits of a configuration, and `given`, which win over them."""
+    limits = (
+        ("grpc.max_receive_message_length", config.max_receive_message_length),
+        ("grpc.max_send_message_length", config.max_send_message_length),
+        ("grpc.max_metadata_size", config.max_metadata_size),
+        ("grpc.resource_quota", quota),
+    )
+    return (*(limit for limit in limits if limit[1] is not None), *given)
+
+
+def memory_quota(config: Any) -> Any:
+    """What all connections of a configuration share, None if it sets no limit."""
+    if config.memory_quota is None:
+        return None
+    from pygo_plugin import _core
+
+    return _core.MemoryQuota(config.memory_quota)
+
+
 def optional(kind: type) -> Callable[[str, Any], Any]:
     def checked(what: str, value: Any) -> Any:
         if value is not None and not isinstance(value, kind):

@@ -20,7 +20,7 @@ _LogRecord: TypeAlias = tuple[int, str, str | None, float, dict[str, Any] | None
 _CallStatus: TypeAlias = tuple[int, str, tuple[Metadatum, ...], str | None]
 
 _Pairs: TypeAlias = Iterable[tuple[str, str | bytes]]
-_Options: TypeAlias = Iterable[tuple[str, str | bytes | int]]
+_Options: TypeAlias = Iterable[tuple[str | bytes, Any]]
 _Serializer: TypeAlias = Callable[[Any], bytes]
 _Deserializer: TypeAlias = Callable[[bytes], Any]
 
@@ -180,6 +180,7 @@ class Client:
         unix_socket_group: str | None = None,
         multiplex: bool = False,
         kill_group: str | None = None,
+        channel_options: _Options | None = None,
     ) -> Self: ...
     # (network, address, gRPC target, protocol, application version). Idempotent.
     def start(self) -> tuple[str, str, str, str, int]: ...
@@ -208,6 +209,14 @@ class Process:
     @property
     def stderr(self) -> int: ...
 
+@final
+class MemoryQuota:
+    def __new__(cls, size: int) -> Self: ...
+
+@final
+class SSLSessionCacheLRU:
+    def __new__(cls, capacity: int) -> Self: ...
+
 @disjoint_base
 class Channel:
     def __new__(
@@ -217,6 +226,7 @@ class Channel:
         credentials: ChannelCredentials | None = None,
         *,
         general: bool = False,
+        agent: str | None = None,
     ) -> Self: ...
     def unary_unary(
         self,
@@ -532,7 +542,9 @@ class Server:
         reports_full: bool = False,
     ) -> Self: ...
     def listen(self, address: str, credentials: ServerCredentials | None = None, /) -> int: ...
-    def add_broker(self, tls: TLS | None, mux: Mux | None, /) -> Broker: ...
+    def add_broker(
+        self, tls: TLS | None, mux: Mux | None, options: _Options | None = (), /
+    ) -> Broker: ...
     def add_plugin_services(self, name: str, grace: float, /) -> None: ...
     def add_stdio(self, stdio: Stdio, /) -> None: ...
     def on_stopped(self, queue: LoopQueue, future: Any, /) -> None: ...

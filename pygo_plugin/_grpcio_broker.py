@@ -29,10 +29,10 @@ class Bridge:
     core: _core.Broker
     """What makes brokered connections."""
 
-    def __init__(self, server: Any, tls: _core.TLS | None) -> None:
-        """`tls` is for brokered connections. Raises: OSError."""
+    def __init__(self, server: Any, tls: _core.TLS | None, options: Any = ()) -> None:
+        """`tls`, and gRPC's `options`, are for brokered connections. Raises: OSError."""
         self._server = _server.Server(max_workers=1)
-        self.core = self._server.add_broker(tls, None)
+        self.core = self._server.add_broker(tls, None, options)
         path = _core.listen_path(None)
         self._server._core.listen(f"unix:{path}", None)
         self._server.start()

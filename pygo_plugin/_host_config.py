@@ -19,7 +19,7 @@ from pygo_plugin.errors import ConfigError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, ClassVar
 
     from pygo_plugin.config import PluginSet, StrPath, Writer
@@ -190,6 +190,14 @@ class ClientConfig(check.Config):
     unix_socket_group   name or number of a group that may use the sockets, besides this user
     kill_group          end whatever the plugin's process has started together with it, for scripts
                         that start the plugin without exec (False)
+    max_receive_message_length, max_send_message_length
+                        bytes of one message, by default 2**31 - 1, the most that gRPC can carry
+    max_metadata_size   bytes of metadata, error details included, that a call may bring (262144)
+    memory_quota        bytes that the connections of this plugin may take together for what they
+                        receive before gRPC refuses more; None: no limit
+    channel_options     gRPC's channel arguments, (name, value) pairs as grpcio takes them, of the
+                        channels to the plugin, brokered ones too. They win over the limits above
+    server_options      the same of servers that the broker serves to the plugin
     """
 
     __slots__ = (
@@ -199,18 +207,24 @@ class ClientConfig(check.Config):
         "allowed_protocols",
         "auto_mtls",
         "broker_multiplex",
+        "channel_options",
         "detach",
         "handshake_config",
         "kill_group",
         "logger",
         "managed",
+        "max_metadata_size",
         "max_port",
+        "max_receive_message_length",
+        "max_send_message_length",
+        "memory_quota",
         "min_port",
         "on_exit",
         "plugin_log_buffer_size",
         "plugins",
         "runner",
         "secure_config",
+        "server_options",
         "skip_host_env",
         "stderr",
         "sync_stderr",
@@ -247,6 +261,12 @@ class ClientConfig(check.Config):
         "unix_socket_group": _group,
         "broker_multiplex": check.flag,
         "kill_group": check.flag,
+        "max_receive_message_length": check.message_length,
+        "max_send_message_length": check.message_length,
+        "max_metadata_size": check.metadata_size,
+        "memory_quota": check.quota,
+        "channel_options": check.channel_options,
+        "server_options": check.channel_options,
     }
 
     plugins: PluginSet
@@ -275,6 +295,12 @@ class ClientConfig(check.Config):
     unix_socket_group: str | None
     broker_multiplex: bool
     kill_group: bool
+    max_receive_message_length: int | None
+    max_send_message_length: int | None
+    max_metadata_size: int | None
+    memory_quota: int | None
+    channel_options: tuple[tuple[str | bytes, Any], ...]
+    server_options: tuple[tuple[str | bytes, Any], ...]
 
     def __init__(
         self,
@@ -305,6 +331,12 @@ class ClientConfig(check.Config):
         unix_socket_group: str | int | None = None,
         broker_multiplex: bool | None = None,
         kill_group: bool | None = None,
+        max_receive_message_length: int | None = None,
+        max_send_message_length: int | None = None,
+        max_metadata_size: int | None = None,
+        memory_quota: int | None = None,
+        channel_options: Iterable[tuple[str | bytes, Any]] | None = None,
+        server_options: Iterable[tuple[str | bytes, Any]] | None = None,
     ) -> None:
         def default(value: Any, otherwise: Any) -> Any:
             return otherwise if value is None else value
@@ -335,6 +367,12 @@ class ClientConfig(check.Config):
         self.unix_socket_group = unix_socket_group  # type: ignore[assignment]
         self.broker_multiplex = default(broker_multiplex, False)
         self.kill_group = default(kill_group, False)
+        self.max_receive_message_length = max_receive_message_length
+        self.max_send_message_length = max_send_message_length
+        self.max_metadata_size = max_metadata_size
+        self.memory_quota = memory_quota
+        self.channel_options = channel_options  # type: ignore[assignment]  # converted on the way
+        self.server_options = server_options  # type: ignore[assignment]
 
     def cmd(self) -> Cmd | None:
         """What to launch, None if nothing has been set."""

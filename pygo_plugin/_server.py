@@ -125,7 +125,7 @@ class ServerBase(Abstract):
         *,
         max_workers: int | None = None,
         interceptors: Sequence[Any] = (),
-        options: Iterable[tuple[str, str | bytes | int]] | None = None,
+        options: Iterable[tuple[str | bytes, Any]] | None = None,
         maximum_concurrent_rpcs: int | None = None,
         general: bool = False,
         **core_options: Any,
@@ -194,9 +194,14 @@ class ServerBase(Abstract):
             self._core.add_stdio(stdio)
         self._routes.generic += (LazyReflection(self._routes.service_names),)
 
-    def add_broker(self, tls: _core.TLS | None, mux: _core.Mux | None) -> _core.Broker:
-        """Add the broker service, before the start. Returns: what makes its connections."""
-        return self._core.add_broker(tls, mux)
+    def add_broker(
+        self, tls: _core.TLS | None, mux: _core.Mux | None, options: Any = ()
+    ) -> _core.Broker:
+        """Add the broker service, before the start. Returns: what makes its connections.
+
+        `options` are the channel arguments of what it dials.
+        """
+        return self._core.add_broker(tls, mux, options)
 
     def stopping(self) -> bool:
         """Whether stop() was called, here or by the host's Shutdown."""
@@ -208,7 +213,7 @@ class Server(ServerBase):
 
     At most `max_workers` handlers run at once; by default as many as there are calls, up to 1,000,
     which is logged. Beyond `maximum_concurrent_rpcs` calls are refused with RESOURCE_EXHAUSTED.
-    `options` are gRPC's channel arguments, (name, str or int) each; what they leave open is as a
+    `options` are gRPC's channel arguments, (name, value) each; what they leave open is as a
     plugin needs it or, if `general`, as gRPC has it.
     """
 

@@ -181,6 +181,13 @@ class BrokerBase:
             return "tcp", f"127.0.0.1:{port}"
         raise AssertionError("unreachable")
 
+    def _server_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """What a server is made with: the user's options, those of gRPC's after the broker's."""
+        made = {**self._options, **options}
+        if options.get("options"):
+            made["options"] = (*self._options.get("options", ()), *options["options"])
+        return made
+
     def _opened(self, channel: Any) -> Any:
         with self._lock:
             self._channels.add(channel)
@@ -209,7 +216,7 @@ class Broker(BrokerBase):
 
         Raises: BrokerError; ClosedError after the client's kill; OSError.
         """
-        server = BrokerServer(**{**self._options, **options})
+        server = BrokerServer(**self._server_options(options))
         self._listen(server, service_id)
         return server
 
@@ -219,7 +226,7 @@ class Broker(BrokerBase):
         `register` is a servicer, several in a list, or a function that is called with the server to
         add servicers to. The server is kept until its `stop()`.
         """
-        server = BrokerServer(**{**self._options, **options})
+        server = BrokerServer(**self._server_options(options))
         register_all(server, register)
         self._listen(server, service_id)
         server.start()

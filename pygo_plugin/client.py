@@ -11,7 +11,7 @@ import threading
 import warnings
 import weakref
 
-from pygo_plugin import _core, _exit
+from pygo_plugin import _checks, _core, _exit
 from pygo_plugin._logging import LogMirror, plugin_logger
 from pygo_plugin._output import OutputMirror
 from pygo_plugin.config import (
@@ -136,6 +136,12 @@ class Client:
         unix_socket_group: str | int | None = None,
         broker_multiplex: bool | None = None,
         kill_group: bool | None = None,
+        max_receive_message_length: int | None = None,
+        max_send_message_length: int | None = None,
+        max_metadata_size: int | None = None,
+        memory_quota: int | None = None,
+        channel_options: Iterable[tuple[str | bytes, Any]] | None = None,
+        server_options: Iterable[tuple[str | bytes, Any]] | None = None,
     ) -> None:
         """Raises: ConfigError (a ValueError) when the options cannot be right."""
         self._core: _core.Client | None = None
@@ -166,6 +172,12 @@ class Client:
             "unix_socket_group": unix_socket_group,
             "broker_multiplex": broker_multiplex,
             "kill_group": kill_group,
+            "max_receive_message_length": max_receive_message_length,
+            "max_send_message_length": max_send_message_length,
+            "max_metadata_size": max_metadata_size,
+            "memory_quota": memory_quota,
+            "channel_options": channel_options,
+            "server_options": server_options,
         }
         if isinstance(cmd, ClientConfig):
             given = sorted(name for name, value in options.items() if value is not None)
@@ -185,6 +197,7 @@ class Client:
         self._endpoint: tuple[str, str, str, str, int] | None = None
         self._channel: _core.Channel | None = None
         self._broker: BrokerBase | None = None
+        self._quota: _core.MemoryQuota | None = None  # of all connections
 
     # Life cycle.
 
@@ -402,7 +415,17 @@ class Client:
                 }
                 if self._adapter is not None:
                     sockets = {"directory": self._adapter.socket_dir, "share": self._adapter.share}
-                self._broker = kind(core, self.name, self._endpoint[0], ports, **sockets)
+                options = _checks.grpc_options(
+                    self._config, self._quota, self._config.server_options
+                )
+                self._broker = kind(
+                    core,
+                    self.name,
+                    self._endpoint[0],
+                    ports,
+                    options={"options": options},
+                    **sockets,
+                )
             return self._broker
 
     def _tell_exit(self, status: int | None) -> None:
@@ -503,6 +526,7 @@ class Client:
         if config.runner is not None:
             argv, env = [name], [*env, self._prepare_runner(config.runner)]
         _exit.register()
+        self._quota = _checks.memory_quota(config)
         core = _core.Client(
             name=name,
             argv=argv,
@@ -525,6 +549,7 @@ class Client:
             runner=self._adapter,
             multiplex=config.broker_multiplex,
             kill_group=_group_name(config),
+            channel_options=_checks.grpc_options(config, self._quota, config.channel_options),
             managed=config.managed,
             detach=config.detach,
             on_exit=None if config.on_exit is None else exited,

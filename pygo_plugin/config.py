@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import logging
     import os
     import threading
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, ClassVar, Protocol, Union
 
     from pygo_plugin._host_config import ClientConfig, Cmd
@@ -209,16 +209,30 @@ class ServeConfig(check.Config):
     tls_provider        called once, when serving begins: returns the TLSConfig to serve with
     logger              logging.Logger whose records are the log that the host gets, instead of the
                         root logger's; see _plugin_logging.py. Left alone in test mode
+    max_receive_message_length, max_send_message_length
+                        bytes of one message, by default 2**31 - 1, the most that gRPC can carry
+    max_metadata_size   bytes of metadata, error details included, that a call may bring (262144)
+    memory_quota        bytes that the connections of this process may take together for what they
+                        receive before gRPC refuses more; None: no limit
+    channel_options     gRPC's channel arguments, (name, value) pairs as grpcio takes them, of the
+                        channels that the broker dials. They win over the limits above
+    server_options      the same of servers, brokered ones too
     """
 
     __slots__ = (
+        "channel_options",
         "handshake_config",
         "interceptors",
         "logger",
+        "max_metadata_size",
+        "max_receive_message_length",
+        "max_send_message_length",
         "max_workers",
+        "memory_quota",
         "network",
         "outlive_host",
         "plugins",
+        "server_options",
         "test",
         "tls_provider",
         "versioned_plugins",
@@ -234,6 +248,12 @@ class ServeConfig(check.Config):
         "test": check.optional(ServeTestConfig),
         "tls_provider": _provider,
         "logger": check.logger,
+        "max_receive_message_length": check.message_length,
+        "max_send_message_length": check.message_length,
+        "max_metadata_size": check.metadata_size,
+        "memory_quota": check.quota,
+        "channel_options": check.channel_options,
+        "server_options": check.channel_options,
     }
 
     handshake_config: HandshakeConfig
@@ -246,6 +266,12 @@ class ServeConfig(check.Config):
     test: ServeTestConfig | None
     tls_provider: Callable[[], TLSConfig] | None
     logger: logging.Logger | None
+    max_receive_message_length: int | None
+    max_send_message_length: int | None
+    max_metadata_size: int | None
+    memory_quota: int | None
+    channel_options: tuple[tuple[str | bytes, Any], ...]
+    server_options: tuple[tuple[str | bytes, Any], ...]
 
     def __init__(
         self,
@@ -260,6 +286,12 @@ class ServeConfig(check.Config):
         test: ServeTestConfig | None = None,
         tls_provider: Callable[[], TLSConfig] | None = None,
         logger: logging.Logger | None = None,
+        max_receive_message_length: int | None = None,
+        max_send_message_length: int | None = None,
+        max_metadata_size: int | None = None,
+        memory_quota: int | None = None,
+        channel_options: Iterable[tuple[str | bytes, Any]] | None = None,
+        server_options: Iterable[tuple[str | bytes, Any]] | None = None,
     ) -> None:
         self.handshake_config = HandshakeConfig() if handshake_config is None else handshake_config
         self.plugins = plugins  # type: ignore[assignment]  # converted on the way
@@ -271,6 +303,12 @@ class ServeConfig(check.Config):
         self.test = test
         self.tls_provider = tls_provider
         self.logger = logger
+        self.max_receive_message_length = max_receive_message_length
+        self.max_send_message_length = max_send_message_length
+        self.max_metadata_size = max_metadata_size
+        self.memory_quota = memory_quota
+        self.channel_options = channel_options  # type: ignore[assignment]  # converted on the way
+        self.server_options = server_options  # type: ignore[assignment]
 
 
 def plugin_sets(config: ClientConfig | ServeConfig, owner: str) -> dict[int, PluginSet]:

@@ -16,7 +16,7 @@ TYPE_CHECKING = False  # typing is not imported at run time, nor is grpcio
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import ThreadPoolExecutor
-    from typing import Any, Union
+    from typing import Any
 
     # For type checkers; at run time __getattr__ finds them.
     # fmt: off
@@ -51,12 +51,15 @@ if TYPE_CHECKING:
     # fmt: on
     from . import aio as aio
 
-    _Options = Iterable[tuple[str, Union[str, bytes, int]]]
+    _Options = Iterable[tuple[str | bytes, Any]]
 
 __all__ = [
     "insecure_channel",
     "secure_channel",
     "server",
+    # for options
+    "MemoryQuota",
+    "SSLSessionCacheLRU",
     # credentials
     "CallCredentials",
     "ChannelCredentials",
@@ -73,6 +76,9 @@ ChannelCredentials = _core.ChannelCredentials
 ServerCredentials = _core.ServerCredentials
 CallCredentials = _core.CallCredentials
 
+MemoryQuota = _core.MemoryQuota
+SSLSessionCacheLRU = _core.SSLSessionCacheLRU
+
 _COMPRESSION = "grpc.default_compression_algorithm"
 
 
@@ -84,8 +90,9 @@ def insecure_channel(
 ) -> _channel.Channel:
     """A channel to the server at `target`: `host:port`, `unix:/path`, `dns:///host:port`.
 
-    `options` are gRPC's channel arguments. `compression` is the grpc.Compression of all calls that
-    ask for no other.
+    `options` are gRPC's channel arguments: names are str or bytes, values int, str, bytes, or a
+    MemoryQuota or an SSLSessionCacheLRU of this module. `compression` is the grpc.Compression of
+    all calls that ask for no other.
     """
     return _open(target, None, options, compression)
 
@@ -107,9 +114,12 @@ def _open(
     credentials: ChannelCredentials | None,
     options: _Options | None,
     compression: int | None,
+    agent: str | None = None,
 ) -> _channel.Channel:
     _exit.register()
-    return _channel.Channel(target, _with(options, compression), credentials, general=True)
+    return _channel.Channel(
+        target, _with(options, compression), credentials, general=True, agent=agent
+    )
 
 
 def _with(options: _Options | None, compression: int | None) -> _Options:

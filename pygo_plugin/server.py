@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 
-from pygo_plugin import _core, _exit
+from pygo_plugin import _checks, _core, _exit
 from pygo_plugin._leaving import Leaving
 from pygo_plugin._stdio import Stdio, keep_stderr
 from pygo_plugin.config import ServeConfig, plugin_sets
@@ -67,6 +67,7 @@ class ServerBase:
         self._reattach: ReattachConfig | None = None  # in test mode, once it listens
         self._stdio = Stdio()
         self._tls_config: TLSConfig | None = None  # where that comes from, unless it is AutoMTLS
+        self._quota: _core.MemoryQuota | None = None  # of all its connections
 
     def check_magic_key(self) -> bool:
         """Whether a host started this process: whether the environment holds the magic cookie.
@@ -90,7 +91,8 @@ class ServerBase:
     def server(self, **opts: Any) -> Any:
         """Make the server. Overrides usually call `self.default_grpc_server(...)`.
 
-        opts: `max_workers` and `interceptors`, each if the configuration sets it.
+        opts: `max_workers`, `interceptors` and `options` (gRPC's channel arguments, which stand for
+        the limits of the configuration, too), each if the configuration sets it.
         """
         return self.default_grpc_server(**opts)
 
@@ -123,6 +125,7 @@ class ServerBase:
             for note in notes:
                 _tell("WARN", note)
 
+        self._quota = _checks.memory_quota(self._config)
         server = self.server(**self._server_options())
         stopper = self._stopper(server)
         _add_plugin_services(server, self.GRPC_SERVICE_NAME, self._stdio)
@@ -156,7 +159,7 @@ class ServerBase:
         if hasattr(server, "add_broker"):
             if self._config.test is None and _asked_to_multiplex():
                 self._mux = _core.Mux()
-            core = server.add_broker(self._tls, self._mux)
+            core = server.add_broker(self._tls, self._mux, self._channel_options())
         for plugin in plugins:
             if getattr(type(plugin), "grpc_server", Plugin.grpc_server) is Plugin.grpc_server:
                 plugin.server_register(server)
@@ -164,10 +167,11 @@ class ServerBase:
             if core is None:
                 from pygo_plugin._grpcio_broker import Bridge
 
-                self._bridge = Bridge(server, self._tls)
+                self._bridge = Bridge(server, self._tls, self._channel_options())
                 core = self._bridge.core
             if self._broker is None:
-                self._broker = self._broker_class()(core, "", share=_protect)
+                options = {"options": self._grpc_options(self._config.server_options)}
+                self._broker = self._broker_class()(core, "", share=_protect, options=options)
             plugin.grpc_server(self._broker, server)
 
     def _broker_class(self) -> Any:
@@ -282,7 +286,17 @@ class ServerBase:
             options["max_workers"] = self._config.max_workers
         if self._config.interceptors:
             options["interceptors"] = self._config.interceptors
+        of_grpc = self._grpc_options(self._config.server_options)
+        if of_grpc:
+            options["options"] = of_grpc
         return options
+
+    def _channel_options(self) -> tuple[tuple[Any, Any], ...]:
+        """Of what the broker dials."""
+        return self._grpc_options(self._config.channel_options)
+
+    def _grpc_options(self, given: Any) -> tuple[tuple[Any, Any], ...]:
+        return _checks.grpc_options(self._config, self._quota, given)
 
     def _ends_stdio_first(self, grace: float | None) -> bool:
         """Whether a stop would cut off the stream of output, as any other call.

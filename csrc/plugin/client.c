@@ -335,7 +335,7 @@ open_channel(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
     }
     if (rc == 0) {
         rc = gp_channel_open_tls(&client->channel, client->mux != NULL ? target : where->target,
-                                 client->tls, err);
+                                 client->tls, client->options.view.channel_args, err);
     }
     if (rc == 0 && client->mux != NULL) {
         gp__channel_explain(client->channel, client->mux);
@@ -350,6 +350,9 @@ open_channel(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
     if (rc == 0) {
         rc = gp__broker_open(&client->broker, client->channel, client->tls, client->mux,
                              client->process, err);
+    }
+    if (rc == 0) {
+        gp_broker_use_args(client->broker, client->options.view.channel_args);
     }
     return rc;
 }

@@ -178,6 +178,9 @@ gp__options_init(gp__options *options, const gp_client_options *from, gp_error *
         return rc;
     }
     *options = (gp__options){.view = *from};
+    if (own->channel_args != NULL) {
+        gp_channel_args_ref(own->channel_args);
+    }
     if (own_strings(memory, &own->argv) < 0 || own_strings(memory, &own->env) < 0 ||
         own_string(memory, &own->directory) < 0 || own_string(memory, &own->cookie_key) < 0 ||
         own_string(memory, &own->cookie_value) < 0 || own_versions(memory, own) < 0 ||
@@ -196,5 +199,7 @@ gp__options_init(gp__options *options, const gp_client_options *from, gp_error *
 void
 gp__options_release(gp__options *options)
 {
+    gp_channel_args_unref(options->view.channel_args);
+    options->view.channel_args = NULL;
     gp__arena_release(&options->memory);
 }

@@ -14,10 +14,11 @@ typedef struct BrokerObject {
     PyObject_HEAD
     gp_broker *broker; /* shared: ref */
     PyObject *name;    /* owned str */
+    PyObject *options; /* owned: what gRPC may have pointers to; NULL: nothing */
 } BrokerObject;
 
 PyObject *
-pygo_broker_wrap(gp_broker *broker, PyObject *name)
+pygo_broker_wrap(gp_broker *broker, PyObject *name, PyObject *options)
 {
     PyTypeObject *type = pygo_module_state->broker_type;
     BrokerObject *self = (BrokerObject *)type->tp_alloc(type, 0);
@@ -28,6 +29,7 @@ pygo_broker_wrap(gp_broker *broker, PyObject *name)
     }
     self->broker = broker;
     self->name = Py_NewRef(name);
+    self->options = Py_XNewRef(options);
     return (PyObject *)self;
 }
 
@@ -40,6 +42,7 @@ broker_dealloc(BrokerObject *self)
     gp_broker_unref(self->broker);
     Py_END_ALLOW_THREADS
     Py_XDECREF(self->name);
+    Py_XDECREF(self->options);
     type->tp_free(self);
     Py_DECREF(type);
 }

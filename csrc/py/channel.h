@@ -25,14 +25,24 @@ void pygo_channel_enter(PyObject *channel, pygo_loop_member *member);
 PyObject *pygo_multicallable_new(pygo_arity arity, PyObject *channel, gp_channel *connection,
                                  PyObject *method, PyObject *serializer, PyObject *deserializer);
 
-/* An array of channel arguments that borrows from |options|, an iterable of (str, str or int). */
+/* An array of channel arguments that borrows from a tuple, in which |options| has its pairs. */
 typedef struct pygo_options {
     gp_channel_arg *args; /* owned */
     size_t count;
-    PyObject *owner; /* owned: keeps the strings */
+    PyObject *owner; /* owned: keeps the strings and the objects */
 } pygo_options;
 
+/*
+ * Convert None, or an iterable of (name, value) pairs as grpcio takes them: names are str or bytes, values
+ * int, str, bytes, or objects with __int__ that gives an address. 0, or -1 with TypeError or ValueError.
+ */
 int pygo_options_from_python(pygo_options *out, PyObject *options);
 void pygo_options_release(pygo_options *options);
+
+/*
+ * The same as a copy, NULL if there are none. What it may have addresses of is in |*keep| (a new reference,
+ * or NULL), which has to outlive its use.
+ */
+int pygo_options_copy(gp_channel_args **out, PyObject **keep, PyObject *options);
 
 #endif

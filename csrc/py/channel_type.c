@@ -1,5 +1,8 @@
 #include "py/channel.h"
 
+#include <string.h>
+
+#include "py/arg_object.h"
 #include "py/call.h"
 #include "py/credentials.h"
 #include "py/errors.h"
@@ -11,6 +14,7 @@ typedef struct ChannelObject {
     PyObject_HEAD
     gp_channel *channel; /* owned */
     PyObject *weakrefs;
+    PyObject *options;      /* owned: what gRPC may have pointers to; NULL: nothing */
     pygo_loop_member calls; /* head of the ring of asyncio's calls; zero until the first */
 } ChannelObject;
 
@@ -43,33 +47,89 @@ channel_async_calls(ChannelObject *self, PyObject *Py_UNUSED(ignored))
     return all;
 }
 
+/* The text of a str (as UTF-8) or bytes, borrowed; NULL without an exception if it is neither. */
+static const char *
+text_of(PyObject *object)
+{
+    if (PyBytes_Check(object)) {
+        return PyBytes_AS_STRING(object);
+    }
+    return PyUnicode_Check(object) ? PyUnicode_AsUTF8(object) : NULL;
+}
+
+/* Whether gRPC takes the option for a pointer and would follow it. */
+static bool
+is_followed(const char *key)
+{
+    static const char *const keys[] = {
+        "grpc.resource_quota",
+        "grpc.ssl_session_cache",
+        "grpc.socket_mutator",
+        "grpc.socket_factory",
+        "grpc.authorization_policy_provider",
+    };
+
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        if (strcmp(keys[i], key) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* As grpcio: what is none of the usual types, but has __int__, has an address there. */
+static int
+convert_address(gp_channel_arg *out, PyObject *value)
+{
+    bool foreign = strncmp(Py_TYPE(value)->tp_name, "grpc.", 5) == 0;
+    PyObject *number;
+
+    if (foreign || (PyFloat_Check(value) && is_followed(out->key))) {
+        PyErr_Format(PyExc_TypeError,
+                     "the channel option %s cannot be %R%s: make it with "
+                     "pygo_plugin.rpc.MemoryQuota or pygo_plugin.rpc.SSLSessionCacheLRU",
+                     out->key, value,
+                     foreign ? ", which belongs to the gRPC core inside grpcio" : "");
+        return -1;
+    }
+    if (Py_TYPE(value)->tp_as_number == NULL || Py_TYPE(value)->tp_as_number->nb_int == NULL) {
+        PyErr_Format(PyExc_TypeError,
+                     "the channel option %s must be str, bytes, int, or an object of gRPC's with "
+                     "an __int__ that gives its address, not %.100s",
+                     out->key, Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    number = PyNumber_Long(value);
+    out->address = number != NULL ? PyLong_AsVoidPtr(number) : NULL;
+    out->is_address = true;
+    Py_XDECREF(number);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* |pair| is a tuple that is kept as long as |out|. */
 static int
 convert_option(gp_channel_arg *out, PyObject *pair)
 {
     PyObject *value;
 
-    if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2 ||
-        !PyUnicode_Check(PyTuple_GET_ITEM(pair, 0))) {
-        PyErr_Format(PyExc_TypeError, "channel options must be (name, value) tuples, not %R", pair);
-        return -1;
-    }
-    out->key = PyUnicode_AsUTF8(PyTuple_GET_ITEM(pair, 0));
+    out->key = PyTuple_GET_SIZE(pair) == 2 ? text_of(PyTuple_GET_ITEM(pair, 0)) : NULL;
     if (out->key == NULL) {
+        if (!PyErr_Occurred()) {
+            PyErr_Format(PyExc_TypeError, "channel options must be (name, value) pairs, not %R",
+                         pair);
+        }
         return -1;
     }
     value = PyTuple_GET_ITEM(pair, 1);
-    if (PyUnicode_Check(value)) {
-        out->string = PyUnicode_AsUTF8(value);
+    if (PyUnicode_Check(value) || PyBytes_Check(value)) {
+        out->string = text_of(value);
         return out->string != NULL ? 0 : -1;
     }
-    if (PyBytes_Check(value)) {
-        out->string = PyBytes_AS_STRING(value);
-        return 0;
-    }
     if (PyLong_Check(value)) {
-        long number = PyLong_AsLong(value);
+        int overflow;
+        long number = PyLong_AsLongAndOverflow(value, &overflow);
 
-        if ((number == -1 && PyErr_Occurred()) || number < INT_MIN || number > INT_MAX) {
+        if (overflow != 0 || number < INT_MIN || number > INT_MAX) {
             PyErr_Format(PyExc_ValueError, "the channel option %s must fit into 32 bits, not %R",
                          out->key, value);
             return -1;
@@ -77,9 +137,32 @@ convert_option(gp_channel_arg *out, PyObject *pair)
         out->integer = (int)number;
         return 0;
     }
-    PyErr_Format(PyExc_TypeError, "the channel option %s must be str or int, not %.100s", out->key,
-                 Py_TYPE(value)->tp_name);
-    return -1;
+    out->object = pygo_arg_object(value);
+    return out->object != NULL ? 0 : convert_address(out, value);
+}
+
+/* A tuple of tuples, which nobody can change. NULL with an exception. */
+static PyObject *
+own_pairs(PyObject *options)
+{
+    PyObject *list = PySequence_List(options);
+    PyObject *pairs;
+
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
+        PyObject *given = PyList_GET_ITEM(list, i);
+        PyObject *pair = PyUnicode_Check(given) ? NULL : PySequence_Tuple(given);
+
+        if (pair == NULL) {
+            PyErr_Format(PyExc_TypeError, "channel options must be (name, value) pairs, not %R",
+                         given);
+            Py_CLEAR(list);
+        } else {
+            PyList_SetItem(list, i, pair);
+        }
+    }
+    pairs = list != NULL ? PyList_AsTuple(list) : NULL;
+    Py_XDECREF(list);
+    return pairs;
 }
 
 int
@@ -89,7 +172,7 @@ pygo_options_from_python(pygo_options *out, PyObject *options)
     if (options == NULL || options == Py_None) {
         return 0;
     }
-    out->owner = PySequence_Tuple(options);
+    out->owner = own_pairs(options);
     if (out->owner == NULL) {
         return -1;
     }
@@ -107,6 +190,32 @@ pygo_options_from_python(pygo_options *out, PyObject *options)
         }
     }
     return 0;
+}
+
+int
+pygo_options_copy(gp_channel_args **out, PyObject **keep, PyObject *options)
+{
+    gp_error err = GP_ERROR_INIT;
+    pygo_options converted;
+    int rc;
+
+    *out = NULL;
+    *keep = NULL;
+    if (pygo_options_from_python(&converted, options) < 0) {
+        return -1;
+    }
+    if (converted.count == 0) {
+        pygo_options_release(&converted);
+        return 0;
+    }
+    rc = gp_channel_args_new(out, converted.args, converted.count, &err);
+    if (rc < 0) {
+        pygo_raise(&err, NULL);
+    } else {
+        *keep = Py_NewRef(converted.owner);
+    }
+    pygo_options_release(&converted);
+    return rc < 0 ? -1 : 0;
 }
 
 void
@@ -135,27 +244,29 @@ pygo_channel_wrap(gp_channel *channel)
 static PyObject *
 channel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"target", "options", "credentials", "general", NULL};
+    static char *names[] = {"target", "options", "credentials", "general", "agent", NULL};
     const gp_channel_credentials *secure;
     gp_error err = GP_ERROR_INIT;
     const char *target;
     PyObject *given = NULL;
     PyObject *credentials = Py_None;
+    const char *agent = NULL;
     int general = 0;
     pygo_options options;
     ChannelObject *self;
     int rc;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|OO$p:Channel", names, &target, &given,
-                                     &credentials, &general) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|OO$pz:Channel", names, &target, &given,
+                                     &credentials, &general, &agent) ||
         pygo_check_forked() < 0 || pygo_channel_credentials(&secure, credentials) < 0 ||
         pygo_options_from_python(&options, given) < 0) {
         return NULL;
     }
     self = (ChannelObject *)type->tp_alloc(type, 0);
     if (self != NULL) {
-        gp_channel_options wanted = {options.args, options.count, secure, general != 0};
+        gp_channel_options wanted = {options.args, options.count, agent, secure, general != 0};
 
+        self->options = Py_XNewRef(options.owner);
         Py_BEGIN_ALLOW_THREADS
         rc = gp_channel_open(&self->channel, target, &wanted, &err);
         Py_END_ALLOW_THREADS
@@ -182,6 +293,7 @@ channel_dealloc(ChannelObject *self)
         gp_channel_unref(self->channel);
         Py_END_ALLOW_THREADS
     }
+    Py_XDECREF(self->options);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -356,8 +468,9 @@ static PyType_Slot slots[] = {
     {Py_tp_methods, methods},
     {Py_tp_members, members},
     {Py_tp_doc,
-     "Channel(target, options=(), credentials=None, *, general=False)\n--\n\nA connection "
-     "to one gRPC server; general: with gRPC's own defaults, not a plugin's."},
+     "Channel(target, options=(), credentials=None, *, general=False, agent=None)\n--\n\nA "
+     "connection to one gRPC server; general: with gRPC's own defaults, not a plugin's. agent: how "
+     "its user agent begins, None: grpc-python."},
     {0, NULL},
 };
 

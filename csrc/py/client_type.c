@@ -18,6 +18,7 @@ typedef struct ClientObject {
     gp_client *client;  /* owned */
     PyObject *name;     /* owned str: begins every message */
     PyObject *versions; /* owned tuple: what a VersionError reports as the host's */
+    PyObject *options;  /* owned: what gRPC may have pointers to; NULL: nothing */
 } ClientObject;
 
 static const char *
@@ -178,6 +179,7 @@ typedef struct borrowed {
     PyObject *directory;  /* bytes */
     PyObject *socket_dir; /* bytes */
     int *versions;
+    gp_channel_args *channel_args; /* shared: ref */
     Py_buffer checksum;
 } borrowed;
 
@@ -191,6 +193,7 @@ borrowed_release(borrowed *kept)
     Py_XDECREF(kept->env_owner);
     Py_XDECREF(kept->directory);
     Py_XDECREF(kept->socket_dir);
+    gp_channel_args_unref(kept->channel_args);
     PyBuffer_Release(&kept->checksum);
 }
 
@@ -226,6 +229,7 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
                             "unix_socket_group",
                             "multiplex",
                             "kill_group",
+                            "channel_options",
                             NULL};
     PyObject *name = NULL;
     PyObject *argv = Py_None;
@@ -241,6 +245,7 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
     PyObject *runner = Py_None;
     PyObject *secure = Py_None;
     PyObject *socket_dir = Py_None;
+    PyObject *channel_options = Py_None;
     double start_timeout = 60.0;
     Py_ssize_t log_buffer_size = 0;
     int log_level = GP_TRACE;
@@ -259,12 +264,12 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
                                    .protocols = GP_PROTOCOL_GRPC,
                                    .reattach_pid = -1};
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "|$UOOOssOOiidOOinpOppOpOOOOzpz:Client", names, &name, &argv, &env,
+            args, kwargs, "|$UOOOssOOiidOOinpOppOpOOOOzpzO:Client", names, &name, &argv, &env,
             &directory, &options->cookie_key, &options->cookie_value, &versions, &protocols,
             &options->min_port, &options->max_port, &start_timeout, &reattach, &log, &log_level,
             &log_buffer_size, &want_raw, &output, &managed, &auto_mtls, &tls, &detach, &on_exit,
             &runner, &secure, &socket_dir, &options->unix_socket_group, &multiplex,
-            &options->kill_group)) {
+            &options->kill_group, &channel_options)) {
         return -1;
     }
     self->name = name != NULL ? Py_NewRef(name) : PyUnicode_FromString("");
@@ -276,7 +281,8 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
         (env != NULL && strings_from(&kept->env, &kept->env_owner, env) < 0) ||
         (directory != Py_None && !PyUnicode_FSConverter(directory, &kept->directory)) ||
         (socket_dir != Py_None && !PyUnicode_FSConverter(socket_dir, &kept->socket_dir)) ||
-        pygo_tls(&options->tls, tls) < 0) {
+        pygo_tls(&options->tls, tls) < 0 ||
+        pygo_options_copy(&kept->channel_args, &self->options, channel_options) < 0) {
         return -1;
     }
     if (reattach != Py_None &&
@@ -303,6 +309,7 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
     options->unix_socket_dir =
         kept->socket_dir != NULL ? PyBytes_AS_STRING(kept->socket_dir) : NULL;
     options->versions = kept->versions;
+    options->channel_args = kept->channel_args;
     options->start_timeout_ms = (int64_t)(start_timeout * 1000);
     options->log_buffer_size = (size_t)log_buffer_size;
     options->managed = managed != 0;
@@ -354,6 +361,7 @@ client_dealloc(ClientObject *self)
     }
     Py_XDECREF(self->name);
     Py_XDECREF(self->versions);
+    Py_XDECREF(self->options);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -442,7 +450,7 @@ client_broker(ClientObject *self, PyObject *Py_UNUSED(ignored))
                      "there is no broker: the plugin has not been started, or has been killed");
         return pygo_raise(&err, name_of(self));
     }
-    return pygo_broker_wrap(gp_broker_ref(broker), self->name);
+    return pygo_broker_wrap(gp_broker_ref(broker), self->name, self->options);
 }
 
 static PyObject *

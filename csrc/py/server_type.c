@@ -20,6 +20,7 @@ typedef struct ServerObject {
     void *dispatcher;        /* borrowed: the server's */
     pygo_arrivals *arrivals; /* borrowed: the server's; NULL if no event loop takes its calls */
     PyObject *weakrefs;
+    PyObject *options;         /* owned: what gRPC may have pointers to; NULL: nothing */
     struct ServerObject *next; /* in the list of all servers, under the GIL */
 } ServerObject;
 
@@ -82,6 +83,7 @@ server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         } else {
             self->dispatcher = options.handler_ctx;
             self->arrivals = arrivals;
+            self->options = Py_XNewRef(converted.owner);
             self->next = all_servers;
             all_servers = self;
         }
@@ -142,6 +144,7 @@ server_dealloc(ServerObject *self)
         gp_server_release(self->server);
         Py_END_ALLOW_THREADS
     }
+    Py_XDECREF(self->options);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -203,24 +206,36 @@ server_add_broker(ServerObject *self, PyObject *args)
 {
     PyObject *tls;
     PyObject *multiplexer;
+    PyObject *options = Py_None;
     gp_mux *mux;
     gp_error err = GP_ERROR_INIT;
     PyObject *name;
-    PyObject *wrapped;
+    PyObject *wrapped = NULL;
+    PyObject *kept;
+    gp_channel_args *channel_args;
     gp_broker *broker;
     gp_tls *shared;
 
-    if (!PyArg_ParseTuple(args, "OO:add_broker", &tls, &multiplexer) ||
-        pygo_tls(&shared, tls) < 0 || pygo_mux(&mux, multiplexer) < 0) {
+    if (!PyArg_ParseTuple(args, "OO|O:add_broker", &tls, &multiplexer, &options) ||
+        pygo_tls(&shared, tls) < 0 || pygo_mux(&mux, multiplexer) < 0 ||
+        pygo_options_copy(&channel_args, &kept, options) < 0) {
         return NULL;
     }
-    if (gp_server_add_broker(self->server, shared, mux, &broker, &err) < 0) {
-        return pygo_raise(&err, NULL);
-    }
     name = PyUnicode_FromString("");
-    wrapped = name != NULL ? pygo_broker_wrap(gp_broker_ref(broker), name) : NULL;
-    gp_broker_unref(broker);
+    if (name == NULL) {
+        goto done;
+    }
+    if (gp_server_add_broker(self->server, shared, mux, &broker, &err) < 0) {
+        pygo_raise(&err, NULL);
+        goto done;
+    }
+    gp_broker_use_args(broker, channel_args);
+    wrapped = pygo_broker_wrap(broker, name, kept);
+
+done:
+    gp_channel_args_unref(channel_args);
     Py_XDECREF(name);
+    Py_XDECREF(kept);
     return wrapped;
 }
 
@@ -364,7 +379,8 @@ static PyMethodDef methods[] = {
      "add_stdio($self, stdio, /)\n--\n\nThe stream of what this process prints; it ends once the "
      "server stops and no handler runs."},
     {"add_broker", (PyCFunction)server_add_broker, METH_VARARGS,
-     "add_broker($self, tls, mux, /)\n--\n\nThe broker service, before the start: its Broker."},
+     "add_broker($self, tls, mux, options=(), /)\n--\n\nThe broker service, before the start: its "
+     "Broker, whose channels have these options."},
     {"on_stopped", (PyCFunction)server_on_stopped, METH_VARARGS,
      "on_stopped($self, queue, future, /)\n--\n\nResolve the future when the server has stopped. "
      "Before the start, once."},

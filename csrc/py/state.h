@@ -56,6 +56,8 @@ typedef struct pygo_state {
     PyTypeObject *tls_type;
     PyTypeObject *broker_type;
     PyTypeObject *mux_type;
+    PyTypeObject *memory_quota_type;
+    PyTypeObject *session_cache_type;
     PyObject *errors;                /* the module pygo_plugin.errors */
     PyObject *json_loads;            /* imported with the first structured log field */
     PyObject *late[PYGO_LATE_COUNT]; /* NULL until first needed */
@@ -78,6 +80,7 @@ int pygo_auth_plugin_setup(PyObject *module, pygo_state *state);
 int pygo_tls_setup(PyObject *module, pygo_state *state);
 int pygo_mux_setup(PyObject *module, pygo_state *state);
 int pygo_broker_setup(PyObject *module, pygo_state *state);
+int pygo_arg_object_setup(PyObject *module, pygo_state *state);
 int pygo_channel_setup(PyObject *module, pygo_state *state);
 int pygo_multicallable_setup(PyObject *module, pygo_state *state);
 int pygo_call_setup(PyObject *module, pygo_state *state);

@@ -7,10 +7,12 @@
 #include "base/text.h"
 #include "base/thread.h"
 #include "os/fd.h"
+#include "rpc/args.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
 #include "rpc/crew.h"
 #include "rpc/direct.h"
+#include "rpc/metadata_size.h"
 
 /* The connection below one or more channels. */
 typedef struct connection {
@@ -35,20 +37,79 @@ struct gp_channel {
     bool closed;
 };
 
-enum { OWN_ARGS = 5 };
+enum { MOST_OWN_ARGS = 10 };
+
+/* What a channel begins with, and what the user's arguments win over. */
+typedef struct own_args {
+    gp_channel_arg items[MOST_OWN_ARGS];
+    size_t count;
+    char *agent; /* owned */
+} own_args;
+
+static void
+add_integer(own_args *own, const char *key, int value)
+{
+    own->items[own->count++] = (gp_channel_arg){.key = key, .integer = value};
+}
+
+static void
+add_string(own_args *own, const char *key, const char *value)
+{
+    own->items[own->count++] = (gp_channel_arg){.key = key, .string = value};
+}
 
 /*
  * Between a host and its plugin there is no proxy, no load balancer and no second backend: no
  * retries (5 to 8 us a call), no proxy from the environment, no connection shared behind our back.
  * Messages are as large as gRPC can carry, as go-plugin has it.
  */
-static const gp_channel_arg own_args[OWN_ARGS] = {
-    {"grpc.enable_retries", NULL, 0},
-    {"grpc.enable_http_proxy", NULL, 0},
-    {"grpc.use_local_subchannel_pool", NULL, 1},
-    {"grpc.max_receive_message_length", NULL, INT_MAX},
-    {"grpc.max_send_message_length", NULL, INT_MAX},
-};
+static void
+add_plugins_args(own_args *own)
+{
+    add_integer(own, "grpc.enable_retries", 0);
+    add_integer(own, "grpc.enable_http_proxy", 0);
+    add_integer(own, "grpc.use_local_subchannel_pool", 1);
+    add_integer(own, "grpc.max_receive_message_length", INT_MAX);
+    add_integer(own, "grpc.max_send_message_length", INT_MAX);
+}
+
+/*
+ * Of any channel: as much metadata as error details need, and a user agent that says how much. |authority|
+ * may be NULL. Returns 0 or GP_ENOMEM.
+ */
+static int
+merge_args(grpc_channel_args *out, own_args *own, const gp_channel_options *options,
+           const char *authority)
+{
+    static const char agent_key[] = "grpc.primary_user_agent";
+    const gp_channel_arg *more = options->args;
+    size_t count = options->args_count;
+    int size = gp__arg_integer(more, count, "grpc.max_metadata_size", GP__METADATA_SIZE);
+    gp_channel_arg *items;
+    int rc;
+
+    /* Newer cores refuse at random what is between the two. */
+    add_integer(own, "grpc.max_metadata_size", size);
+    add_integer(own, "grpc.absolute_max_metadata_size", size);
+    if (authority != NULL) {
+        add_string(own, "grpc.default_authority", authority);
+    }
+    own->agent = gp__user_agent(gp__arg_string(more, count, agent_key),
+                                options->agent != NULL ? options->agent : "grpc-python", size);
+    /* Besides the user's, of which it has become a part. */
+    items = gp__malloc((count + 1) * sizeof(*items));
+    if (own->agent == NULL || items == NULL) {
+        gp__free(items);
+        return GP_ENOMEM;
+    }
+    if (count > 0) {
+        memcpy(items, more, count * sizeof(*items));
+    }
+    items[count] = (gp_channel_arg){.key = agent_key, .string = own->agent};
+    rc = gp__args_merge(out, own->items, own->count, items, count + 1);
+    gp__free(items);
+    return rc;
+}
 
 static grpc_channel *
 make_grpc_channel(const char *target, const gp_channel_credentials *given,
@@ -118,32 +179,39 @@ connection_unref(connection *shared)
 static int
 connect_to(connection **out, const char *target, const gp_channel_options *options, gp_error *err)
 {
-    size_t own_count = options->general ? 0 : OWN_ARGS;
-    grpc_channel_args args = {own_count + options->args_count, NULL};
+    own_args own = {.count = 0};
+    grpc_channel_args args = {0, NULL};
     connection *made;
     int rc = make_connection(&made, err);
 
     if (rc < 0) {
         return rc;
     }
-    args.args = gp__make_args(own_args, own_count, options->args, options->args_count);
-    if (args.args == NULL) {
-        connection_unref(made);
-        return gp_error_set(err, GP_ENOMEM, "channel arguments");
+    if (!options->general) {
+        add_plugins_args(&own);
     }
-    made->channel = make_grpc_channel(target, options->credentials, &args);
-    made->secure = options->credentials != NULL;
+    rc = merge_args(&args, &own, options, NULL);
+    if (rc == 0) {
+        made->channel = make_grpc_channel(target, options->credentials, &args);
+        made->secure = options->credentials != NULL;
+    }
     gp__free(args.args);
+    gp__free(own.agent);
+    if (rc < 0) {
+        connection_unref(made);
+        return gp_error_set(err, rc, "channel arguments");
+    }
     *out = made;
     return 0;
 }
 
 /* Takes |fd| over, also on failure. */
 static int
-connect_over(connection **out, int fd, const char *name, const char *authority, gp_error *err)
+connect_over(connection **out, int fd, const char *name, const char *authority,
+             const gp_channel_options *options, gp_error *err)
 {
-    const gp_channel_arg host = {.key = "grpc.default_authority", .string = authority};
-    grpc_channel_args args = {OWN_ARGS + 1, NULL};
+    own_args own = {.count = 0};
+    grpc_channel_args args = {0, NULL};
     connection *made = NULL;
     int rc = make_connection(&made, err);
 
@@ -151,14 +219,15 @@ connect_over(connection **out, int fd, const char *name, const char *authority, 
         gp__fd_close(&fd);
         return rc;
     }
-    args.args = gp__make_args(own_args, OWN_ARGS, &host, 1);
-    if (args.args == NULL) {
+    add_plugins_args(&own);
+    if (merge_args(&args, &own, options, authority) < 0) {
         gp__fd_close(&fd);
         rc = gp_error_set(err, GP_ENOMEM, "channel arguments");
     } else {
         rc = gp__direct_open(&made->direct, &made->channel, fd, name, &args, err);
     }
     gp__free(args.args);
+    gp__free(own.agent);
     if (rc < 0) {
         connection_unref(made);
         return rc;
@@ -206,37 +275,55 @@ gp_channel_open(gp_channel **out, const char *target, const gp_channel_options *
 
 int
 gp__channel_open_over(gp_channel **out, int fd, const char *name, const char *authority,
-                      gp_error *err)
+                      const gp_channel_args *args, gp_error *err)
 {
+    gp_channel_options options = {.args = NULL};
     connection *made = NULL;
     int rc;
+
+    options.args = gp__channel_args_items(args, &options.args_count);
 
     if (gp_runtime_init() < 0) {
         gp__fd_close(&fd);
         return gp_error_set(err, GP_EOS, "cannot install the fork guard");
     }
-    rc = connect_over(&made, fd, name, authority, err);
+    rc = connect_over(&made, fd, name, authority, &options, err);
     return rc < 0 ? rc : make_view(out, made, err);
 }
 
 int
-gp_channel_open_tls(gp_channel **out, const char *target, const gp_tls *tls, gp_error *err)
+gp_channel_open_tls(gp_channel **out, const char *target, const gp_tls *tls,
+                    const gp_channel_args *args, gp_error *err)
 {
-    gp_channel_arg name = {.key = "grpc.ssl_target_name_override"};
-    gp_channel_options options = {.args = &name, .args_count = 1};
+    gp_channel_options options = {.args = NULL};
     gp_channel_credentials *credentials;
+    gp_channel_arg *items;
+    size_t count;
     int rc;
 
+    options.args = gp__channel_args_items(args, &count);
+    options.args_count = count;
     if (tls == NULL) {
-        return gp_channel_open(out, target, NULL, err);
+        return gp_channel_open(out, target, &options, err);
+    }
+    items = gp__calloc(count + 1, sizeof(*items));
+    if (items == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "channel arguments");
+    }
+    items[0] =
+        (gp_channel_arg){.key = "grpc.ssl_target_name_override", .string = gp_tls_server_name(tls)};
+    if (count > 0) {
+        memcpy(items + 1, options.args, count * sizeof(*items));
     }
     rc = gp_channel_credentials_tls(&credentials, tls, err);
     if (rc == 0) {
-        name.string = gp_tls_server_name(tls);
+        options.args = items;
+        options.args_count = count + 1;
         options.credentials = credentials;
         rc = gp_channel_open(out, target, &options, err);
         gp_channel_credentials_free(credentials);
     }
+    gp__free(items);
     return rc;
 }
 

@@ -19,12 +19,13 @@ typedef struct gp__call_link {
 /*
  * A channel over |fd|, a connected, non-blocking socket without TLS, which is the channel's, also when this
  * fails. It is ready at once, and at the end of the connection shut down for good: calls end with UNAVAILABLE
- * then. |name| is what it is connected to, for people; |authority| goes to the other side.
+ * then. |name| is what it is connected to, for people; |authority| goes to the other side. |args| may be
+ * NULL.
  *
  * Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
  */
 int gp__channel_open_over(gp_channel **out, int fd, const char *name, const char *authority,
-                          gp_error *err);
+                          const gp_channel_args *args, gp_error *err);
 
 /*
  * The connection is a stream of |mux|, of which a reference is taken: calls that fail when that ends say why.

@@ -43,47 +43,6 @@ gp__byte_buffer_from_bytes(gp_bytes bytes)
     return buffer;
 }
 
-static grpc_arg
-make_arg(const gp_channel_arg *arg)
-{
-    /* gRPC's struct is not const, but it does not write to the strings. */
-    grpc_arg made = {.key = (char *)(uintptr_t)arg->key};
-
-    if (arg->string != NULL) {
-        made.type = GRPC_ARG_STRING;
-        made.value.string = (char *)(uintptr_t)arg->string;
-    } else {
-        made.type = GRPC_ARG_INTEGER;
-        made.value.integer = arg->integer;
-    }
-    return made;
-}
-
-/* Which of two arguments with one key counts depends on gRPC's version: both say the same. */
-static const gp_channel_arg *
-overridden(const gp_channel_arg *own, const gp_channel_arg *more, size_t more_count)
-{
-    for (size_t i = more_count; i > 0; i--) {
-        if (strcmp(more[i - 1].key, own->key) == 0) {
-            return &more[i - 1];
-        }
-    }
-    return own;
-}
-
-grpc_arg *
-gp__make_args(const gp_channel_arg *own, size_t own_count, const gp_channel_arg *more,
-              size_t more_count)
-{
-    grpc_arg *args = gp__calloc(own_count + more_count, sizeof(*args));
-
-    for (size_t i = 0; args != NULL && i < own_count + more_count; i++) {
-        args[i] =
-            make_arg(i < own_count ? overridden(&own[i], more, more_count) : &more[i - own_count]);
-    }
-    return args;
-}
-
 int
 gp__metadata_to_grpc(grpc_metadata **out, gp_metadata metadata, size_t extra)
 {

@@ -22,13 +22,6 @@ gp_bytes gp__bytes_from_slice(const grpc_slice *slice);
 grpc_byte_buffer *gp__byte_buffer_from_bytes(gp_bytes bytes);
 
 /*
- * An array of |own_count| + |more_count| arguments that borrows the strings of both. What |more| says
- * about a key of |own| counts. NULL when memory is short; free with gp__free().
- */
-grpc_arg *gp__make_args(const gp_channel_arg *own, size_t own_count, const gp_channel_arg *more,
-                        size_t more_count);
-
-/*
  * Copy |metadata| and |extra| more zeroed places into a new array. *out is NULL if there is nothing.
  * Returns: 0 or GP_ENOMEM. Release with gp__metadata_free().
  */

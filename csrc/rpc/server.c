@@ -11,36 +11,52 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "os/fd.h"
+#include "rpc/args.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
 #include "rpc/crew.h"
+#include "rpc/metadata_size.h"
 
 /* Calls that gRPC may announce before we have asked for the next ones: absorbs bursts. */
-enum { SLOTS = 8, OWN_ARGS = 3 };
+enum { SLOTS = 8 };
 
 /* ---- Making and configuring ---- */
 
 static grpc_server *
 make_grpc_server(const gp_server_options *options)
 {
-    static const gp_channel_arg own[OWN_ARGS] = {
-        {"grpc.max_receive_message_length", NULL, INT_MAX},
-        {"grpc.max_send_message_length", NULL, INT_MAX},
+    const int metadata_size = gp__arg_integer(options->args, options->args_count,
+                                              "grpc.max_metadata_size", GP__METADATA_SIZE);
+    const gp_channel_arg own[] = {
+        {.key = "grpc.max_metadata_size", .integer = metadata_size},
+        /* Newer cores refuse at random what is between the two. */
+        {.key = "grpc.absolute_max_metadata_size", .integer = metadata_size},
+        /* From here on for plugins. */
+        {.key = "grpc.max_receive_message_length", .integer = INT_MAX},
+        {.key = "grpc.max_send_message_length", .integer = INT_MAX},
         /* Two plugins must never end up on one TCP port. */
-        {"grpc.so_reuseport", NULL, 0},
+        {.key = "grpc.so_reuseport", .integer = 0},
     };
-    size_t own_count = options->general ? 0 : OWN_ARGS;
+    enum { OF_ANY = 2, OF_PLUGINS = sizeof(own) / sizeof(own[0]) };
     grpc_channel_args args;
     grpc_server *server;
 
-    args.args = gp__make_args(own, own_count, options->args, options->args_count);
-    if (args.args == NULL) {
+    if (gp__args_merge(&args, own, options->general ? OF_ANY : OF_PLUGINS, options->args,
+                       options->args_count) < 0) {
         return NULL;
     }
-    args.num_args = own_count + options->args_count;
     server = grpc_server_create(&args, NULL);
     gp__free(args.args);
     return server;
+}
+
+/* Whoever sets the limit of a server is taken to set that of its clients, too. */
+static size_t
+clients_metadata(const gp_server_options *options)
+{
+    int given = gp__arg_integer(options->args, options->args_count, "grpc.max_metadata_size", 0);
+
+    return given > GP__METADATA_SIZE_CORE ? (size_t)given : GP__METADATA_SIZE_CORE;
 }
 
 static void
@@ -150,6 +166,7 @@ gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
     server->max_workers = options->max_workers > 0 ? options->max_workers : 1;
     server->max_concurrent = options->max_concurrent > 0 ? options->max_concurrent : INT_MAX;
     server->general = options->general;
+    server->client_metadata = clients_metadata(options);
     server->jobs_end = &server->jobs;
     server->shutdown.complete = shutdown_complete;
     server->cancel_at = GP__FOREVER;

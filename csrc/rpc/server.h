@@ -80,7 +80,8 @@ struct gp_server {
     void *handler_ctx;  /* owned: handler.release */
     int max_workers;
     int max_concurrent;
-    bool general; /* no plugin */
+    bool general;           /* no plugin */
+    size_t client_metadata; /* bytes that clients accept whose user agent does not tell */
     struct method_block {
         const gp__method *methods;
         size_t count;

@@ -2,12 +2,14 @@
 #include <grpc/support/alloc.h>
 #include <grpc/support/time.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
 #include "rpc/crew.h"
+#include "rpc/metadata_size.h"
 #include "rpc/server.h"
 
 #define CALL_OF(event, member) \
@@ -372,10 +374,43 @@ gp_server_call_flush_then(gp_server_call *call, gp_sent *then, void *ctx)
     return gp__outbox_flush_then(&call->outbox, then, ctx);
 }
 
+/* How many bytes of metadata the client accepts. */
+static size_t
+accepted_metadata(const gp_server_call *call)
+{
+    static const char key[] = "user-agent";
+    gp_metadata received = gp_server_call_metadata(call);
+
+    for (size_t i = 0; i < received.count; i++) {
+        const gp_metadatum *item = &received.items[i];
+
+        if (item->key.len == sizeof(key) - 1 && memcmp(item->key.data, key, item->key.len) == 0) {
+            return gp__metadata_size_of(item->value, call->server->client_metadata);
+        }
+    }
+    return call->server->client_metadata;
+}
+
+static grpc_slice
+make_details(const gp_server_call *call, gp_bytes details, gp_metadata trailing)
+{
+    /* Sent as three times as much at most, they are well within what everybody accepts. */
+    enum { ALWAYS_ACCEPTED = 1024 };
+    grpc_slice slice;
+    char *cut = NULL;
+
+    if (details.len > ALWAYS_ACCEPTED || (details.len > 0 && trailing.count > 0)) {
+        details = gp__details_within(details, trailing, accepted_metadata(call), &cut);
+    }
+    slice = gp__slice_from_bytes(details);
+    gp__free(cut);
+    return slice;
+}
+
 static void
 end(gp_server_call *call, const gp_bytes *message, int code, gp_bytes details, gp_metadata trailing)
 {
-    grpc_slice details_slice = gp__slice_from_bytes(details);
+    grpc_slice details_slice = make_details(call, details, trailing);
     grpc_metadata *items;
     grpc_metadata own;
     grpc_op ops[3];

@@ -76,6 +76,7 @@ gp_broker_unref(gp_broker *broker)
     if (broker->elsewhere != NULL) {
         gp__process_unref(broker->elsewhere);
     }
+    gp_channel_args_unref(broker->args);
     gp_tls_unref(broker->tls);
     gp_mux_unref(broker->mux);
     pthread_mutex_destroy(&broker->lock);
@@ -102,6 +103,12 @@ const char *
 gp_broker_directory(const gp_broker *broker)
 {
     return broker->mux != NULL ? gp_mux_directory(broker->mux) : NULL;
+}
+
+void
+gp_broker_use_args(gp_broker *broker, gp_channel_args *args)
+{
+    broker->args = args != NULL ? gp_channel_args_ref(args) : NULL;
 }
 
 gp_tls *

@@ -31,7 +31,7 @@ start_secure(gp_broker *broker, uint32_t id, gp__mux_local **local, gp_channel *
         return rc;
     }
     snprintf(target, sizeof(target), "unix:%s", gp__mux_local_path(*local));
-    if ((rc = gp_channel_open_tls(out, target, broker->tls, err)) < 0) {
+    if ((rc = gp_channel_open_tls(out, target, broker->tls, broker->args, err)) < 0) {
         gp__mux_await(*local, gp__broker_other_side(broker), 0, NULL, NULL);
         return rc;
     }
@@ -51,7 +51,7 @@ start_plain(gp_broker *broker, uint32_t id, gp__mux_local **local, gp_channel **
         return rc;
     }
     snprintf(name, sizeof(name), "mux:%u", (unsigned)id);
-    if ((rc = gp__channel_open_over(out, fd, name, "localhost", err)) < 0) {
+    if ((rc = gp__channel_open_over(out, fd, name, "localhost", broker->args, err)) < 0) {
         gp__mux_await(*local, gp__broker_other_side(broker), 0, NULL, NULL);
     }
     return rc;
@@ -116,7 +116,8 @@ dial_socket(gp_broker *broker, uint32_t id, const char *network, const char *add
     }
     if (rc == 0 && (rc = gp__socket_reach(&fd, network, address, deadline, interrupt, &why)) == 0) {
         rc = gp__channel_open_over(out, fd, peer,
-                                   strcmp(network, "unix") == 0 ? "localhost" : address, &why);
+                                   strcmp(network, "unix") == 0 ? "localhost" : address,
+                                   broker->args, &why);
     }
     if (rc < 0) {
         rc = refuse(broker, id, rc, &why, err);
@@ -135,7 +136,7 @@ dial_secure(gp_broker *broker, uint32_t id, const char *network, const char *add
     int rc = gp__dial_target(id, network, address, &target, err);
 
     if (rc == 0) {
-        rc = gp_channel_open_tls(out, target, broker->tls, err);
+        rc = gp_channel_open_tls(out, target, broker->tls, broker->args, err);
     }
     gp__free(target);
     return rc;

@@ -71,9 +71,10 @@ typedef struct gp__hosted {
 struct gp_broker {
     atomic_int refs; /* the user's, the server's, one for each receive and send under way */
     atomic_uint last_id;
-    gp_tls *tls;   /* shared: ref; NULL: none */
-    gp_mux *mux;   /* shared: ref; NULL: each connection has a socket of its own */
-    gp_call *call; /* shared: ref; of a host */
+    gp_tls *tls;           /* shared: ref; NULL: none */
+    gp_channel_args *args; /* shared: ref; of what is dialled; NULL: none */
+    gp_mux *mux;           /* shared: ref; NULL: each connection has a socket of its own */
+    gp_call *call;         /* shared: ref; of a host */
     gp__process
         *elsewhere;     /* shared: ref; of a host whose plugin a runner has launched, else NULL */
     gp__poller *poller; /* borrowed: lives as long as the process */

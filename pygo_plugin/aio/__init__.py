@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from concurrent.futures import ThreadPoolExecutor
-    from typing import Any, Union
+    from typing import Any
 
     from .. import _core
     from ._broker import Broker
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._server import Server as RpcServer
     from ._server import ServicerContext
 
-    _Options = Iterable[tuple[str, Union[str, bytes, int]]]
+    _Options = Iterable[tuple[str | bytes, Any]]
 
 __all__ = [
     # plugins
@@ -51,6 +51,9 @@ _HOMES = {
 }
 
 
+_AGENT = "grpc-python-asyncio"
+
+
 def insecure_channel(
     target: str,
     options: _Options | None = None,
@@ -60,7 +63,7 @@ def insecure_channel(
     """A channel to the server at `target`: `host:port`, `unix:/path`, `dns:///host:port`."""
     from .. import rpc
 
-    return Channel(rpc.insecure_channel(target, options, compression), interceptors)
+    return Channel(rpc._open(target, None, options, compression, _AGENT), interceptors)
 
 
 def secure_channel(
@@ -73,7 +76,9 @@ def secure_channel(
     """As insecure_channel, over TLS with credentials of pygo_plugin.rpc."""
     from .. import rpc
 
-    return Channel(rpc.secure_channel(target, credentials, options, compression), interceptors)
+    if credentials is None:
+        raise TypeError("secure_channel needs credentials; without TLS it is insecure_channel")
+    return Channel(rpc._open(target, credentials, options, compression, _AGENT), interceptors)
 
 
 def server(

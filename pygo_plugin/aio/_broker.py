@@ -46,7 +46,7 @@ class Broker(broker.BrokerBase):
 
         Raises: BrokerError; ClosedError after the client's kill; OSError.
         """
-        server = BrokerServer(**{**self._options, **options})
+        server = BrokerServer(**self._server_options(options))
         self._listen(server, service_id)
         return server
 
@@ -58,7 +58,7 @@ class Broker(broker.BrokerBase):
         `register` is a servicer, several in a list, or a function that is called with the server to
         add servicers to.
         """
-        server = BrokerServer(**{**self._options, **options})
+        server = BrokerServer(**self._server_options(options))
         broker.register_all(server, register)
         self._listen(server, service_id)
         await server.start()

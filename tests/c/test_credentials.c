@@ -135,7 +135,8 @@ serve(fixture *self, bool require_client)
 static void
 connect_with(fixture *self, gp_channel_credentials *credentials)
 {
-    static const gp_channel_arg name = {"grpc.ssl_target_name_override", "localhost", 0};
+    static const gp_channel_arg name = {.key = "grpc.ssl_target_name_override",
+                                        .string = "localhost"};
     gp_channel_options options = {
         .args = &name, .args_count = 1, .credentials = credentials, .general = true};
 

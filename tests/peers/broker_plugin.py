@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 import threading
@@ -209,6 +210,7 @@ def main() -> None:
     parser.add_argument("--network", default="unix")
     parser.add_argument("--aio", action="store_true")
     parser.add_argument("--linger", action="store_true", help="do not end by itself")
+    parser.add_argument("--config", default="{}", help="more for ServeConfig, as JSON")
     for name in ("cert", "key", "ca"):
         parser.add_argument(f"--tls-{name}")
     arguments = parser.parse_args()
@@ -219,6 +221,7 @@ def main() -> None:
         max_workers=arguments.max_workers,
         network=arguments.network,
         tls_provider=tls_provider(arguments) if arguments.tls_cert else None,
+        **json.loads(arguments.config),
     )
     if arguments.aio:
         asyncio.run(aio.serve(config))

@@ -14,15 +14,19 @@ import probe_pb2 as pb
 import probe_pb2_grpc
 
 TIMEOUT = 60.0
+LONG = "0123456789abcdef" * (1 << 12)  # 64 KiB, which metadata and details may have
 
 
 def unary(stub: Any, channel: Any) -> None:
-    metadata = (("want-initial-first", "1"), ("want-trailing-last", "2"))
+    metadata = (("want-initial-first", LONG), ("want-trailing-last", LONG))
     request = pb.EchoRequest(payload=b"x")
     reply, call = stub.Echo.with_call(request, timeout=TIMEOUT, metadata=metadata)
     assert reply.payload == b"x"
-    assert ("first", "1") in call.initial_metadata()
-    assert ("last", "2") in call.trailing_metadata()
+    assert ("first", LONG) in call.initial_metadata()
+    assert ("last", LONG) in call.trailing_metadata()
+    request = pb.FailRequest(code=grpc.StatusCode.DATA_LOSS.value[0], details=LONG)
+    error = stub.Fail.future(request).exception(TIMEOUT)
+    assert (error.code(), error.details()) == (grpc.StatusCode.DATA_LOSS, LONG)
 
 
 def large(stub: Any, channel: Any) -> None:

@@ -62,7 +62,7 @@ class GrpcioServer(Server):
 
         import grpc
 
-        return grpc.server(futures.ThreadPoolExecutor(max_workers=16))
+        return grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=opts.get("options"))
 
 
 class WorkersServer(Server):
@@ -93,6 +93,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tls-cert", help="serve TLS with the certificate in this PEM file")
     parser.add_argument("--tls-key", help="the certificate's key, a PEM file")
     parser.add_argument("--tls-ca", help="require client certificates by the one in this file")
+    parser.add_argument("--config", default="{}", help="more for ServeConfig, as JSON")
     parser.add_argument("--end", choices=["return", "exit", "raise"], default="return")
     return parser.parse_args()
 
@@ -122,6 +123,7 @@ def main() -> None:
         network=arguments.network,
         outlive_host=arguments.outlive_host,
         tls_provider=tls_provider(arguments) if arguments.tls_cert else None,
+        **json.loads(arguments.config),
     )
     for number in range(arguments.log_lines):
         entry = {"@level": "info", "@message": "a line of the log", "number": number}

@@ -18,6 +18,7 @@ from pygo_plugin import (
     Plugin,
     ReattachConfig,
     ServeConfig,
+    rpc,
 )
 from pygo_plugin import config as config_module
 from pygo_plugin.config import plugin_sets
@@ -396,3 +397,43 @@ def test_every_class_is_a_name_of_the_config_module() -> None:
     assert set(config_module.__all__) <= set(dir(config_module))
     with pytest.raises(AttributeError, match="has no attribute 'ClientConfg'"):
         config_module.ClientConfg  # type: ignore[attr-defined]  # noqa: B018
+
+
+# ---- Limits and gRPC's options ------------------------------------------------------------------
+
+LIMITS = ["max_receive_message_length", "max_send_message_length", "max_metadata_size"]
+
+
+@pytest.mark.parametrize("kind", [ClientConfig, ServeConfig])
+def test_limits_have_no_value_unless_set(kind: Any) -> None:
+    config = kind()
+    for name in [*LIMITS, "memory_quota"]:
+        assert getattr(config, name) is None
+        setattr(config, name, 1000)
+        assert getattr(config, name) == 1000
+        for wrong in ("1", 1.5, True):
+            with pytest.raises(TypeError, match=rf"{kind.__name__}\.{name} must be an int"):
+                setattr(config, name, wrong)
+        for wrong in (-1, 2**63):
+            with pytest.raises(ConfigError, match=rf"{name} must be from \d to \d+ bytes, but is"):
+                setattr(config, name, wrong)
+
+
+@pytest.mark.parametrize("kind", [ClientConfig, ServeConfig])
+@pytest.mark.parametrize("name", ["channel_options", "server_options"])
+def test_grpcs_options(kind: Any, name: str) -> None:
+    assert getattr(kind(), name) == ()
+    given = [("a", 1), [b"b", "text"], ("c", b"bytes"), ("d", 1.5), ("e", rpc.MemoryQuota(1))]
+    config = kind(**{name: given})
+    assert getattr(config, name) == tuple(tuple(pair) for pair in given)
+    for wrong, error, words in [
+        ("text", TypeError, "a list of .name, value. pairs, not str"),
+        ({"a": 1}, TypeError, "not dict"),
+        ([("a", 1), "bc"], TypeError, "1. is 'bc'"),
+        ([("a", 1, 2)], TypeError, "0. is"),
+        ([(1, 1)], TypeError, "0. is"),
+        ([("a", None)], TypeError, "'a' must be an int, a str or bytes, not NoneType"),
+        ([("a", 1 << 31)], ConfigError, "'a' must fit into 32 bits, but is 2147483648"),
+    ]:
+        with pytest.raises(error, match=words):
+            setattr(config, name, wrong)

@@ -27,6 +27,9 @@ typedef struct gp_broker gp_broker;
 int gp_server_add_broker(gp_server *server, gp_tls *tls, gp_mux *mux, gp_broker **out,
                          gp_error *err);
 
+/* What its channels have for arguments; NULL: none. A reference is taken. Once, before anybody dials. */
+void gp_broker_use_args(gp_broker *broker, gp_channel_args *args);
+
 /* The broker has to be closed before the last reference goes, unless it was never used. */
 gp_broker *gp_broker_ref(gp_broker *broker);
 void gp_broker_unref(gp_broker *broker);

@@ -14,16 +14,47 @@
 
 typedef struct gp_channel gp_channel;
 
-/* One gRPC channel argument. Exactly one of the values is used. */
+/* What a channel argument points to: an object of gRPC's. Shared by reference. */
+typedef struct gp_arg_object gp_arg_object;
+
+/*
+ * For "grpc.resource_quota": how much memory the connections that have it may take together for what they
+ * receive, in bytes. Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
+ */
+int gp_memory_quota_new(gp_arg_object **out, size_t bytes, gp_error *err);
+
+/*
+ * For "grpc.ssl_session_cache": TLS sessions to be resumed, by server, at most |capacity| of them.
+ * Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
+ */
+int gp_session_cache_new(gp_arg_object **out, size_t capacity, gp_error *err);
+
+gp_arg_object *gp_arg_object_ref(gp_arg_object *object);
+void gp_arg_object_unref(gp_arg_object *object);
+
+/* One gRPC channel argument. Exactly one of the values is used. All is borrowed. */
 typedef struct gp_channel_arg {
     const char *key;
-    const char *string; /* NULL: the integer counts */
-    int integer;
+    const char *string;    /* NULL: one of the others counts */
+    int integer;           /* unless there is one of the next two */
+    gp_arg_object *object; /* a pointer, to one of ours; or NULL */
+    void *address;         /* a pointer of the user's, which has to outlive the channel */
+    bool is_address;       /* ... is what counts */
 } gp_channel_arg;
+
+/* Copies of channel arguments, which never change. Shared by reference. */
+typedef struct gp_channel_args gp_channel_args;
+
+/* Returns: 0 or GP_ENOMEM. */
+int gp_channel_args_new(gp_channel_args **out, const gp_channel_arg *args, size_t count,
+                        gp_error *err);
+gp_channel_args *gp_channel_args_ref(gp_channel_args *args);
+void gp_channel_args_unref(gp_channel_args *args);
 
 typedef struct gp_channel_options {
     const gp_channel_arg *args; /* added to ours, and winning over them */
     size_t args_count;
+    const char *agent; /* how the user agent begins, before gRPC's version; NULL: "grpc-python" */
     const gp_channel_credentials *credentials; /* borrowed; NULL: no TLS */
     /*
      * Begin with gRPC's own arguments, for servers that are no plugins: retries, proxies, shared
@@ -45,9 +76,11 @@ int gp_channel_open(gp_channel **out, const char *target, const gp_channel_optio
                     gp_error *err);
 
 /*
- * The same as |tls| says; NULL: no TLS. Returns also GP_ETLS, as gp_channel_credentials_tls().
+ * The same as |tls| says; NULL: no TLS. |args| may be NULL, too. Returns also GP_ETLS, as
+ * gp_channel_credentials_tls().
  */
-int gp_channel_open_tls(gp_channel **out, const char *target, const gp_tls *tls, gp_error *err);
+int gp_channel_open_tls(gp_channel **out, const char *target, const gp_tls *tls,
+                        const gp_channel_args *args, gp_error *err);
 
 /*
  * A second view of the same connection: closing either ends its own calls only.

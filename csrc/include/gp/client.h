@@ -97,6 +97,9 @@ typedef struct gp_client_options {
 
     bool multiplex; /* everything over one connection; the plugin has to be able to */
 
+    gp_channel_args
+        *channel_args; /* of its channels, brokered ones too; a reference is taken. Or NULL */
+
     /* Reattaching: both strings set. */
     const char *reattach_network;
     const char *reattach_address;

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -51,15 +52,20 @@ func Exercise(conn grpc.ClientConnInterface) (Bytes, error) {
 }
 
 func exerciseUnary(ctx context.Context, stub probepb.ProbeClient, _ grpc.ClientConnInterface) error {
-	ctx = metadata.AppendToOutgoingContext(ctx, wantInitial+"first", "1", wantTrailing+"last", "2")
+	long := strings.Repeat("0123456789abcdef", 64<<10/16) // as much as metadata and details may have
+	ctx = metadata.AppendToOutgoingContext(ctx, wantInitial+"first", long, wantTrailing+"last", long)
 	var initial, trailing metadata.MD
 	request := &probepb.EchoRequest{Payload: []byte("x")}
 	reply, err := stub.Echo(ctx, request, grpc.Header(&initial), grpc.Trailer(&trailing))
 	if err != nil {
 		return err
 	}
-	if string(reply.Payload) != "x" || !slices.Equal(initial["first"], []string{"1"}) || !slices.Equal(trailing["last"], []string{"2"}) {
+	if string(reply.Payload) != "x" || !slices.Equal(initial["first"], []string{long}) || !slices.Equal(trailing["last"], []string{long}) {
 		return fmt.Errorf("%v came with %v and %v", reply, initial, trailing)
+	}
+	_, err = stub.Fail(ctx, &probepb.FailRequest{Code: int32(codes.DataLoss), Details: long})
+	if status.Code(err) != codes.DataLoss || status.Convert(err).Message() != long {
+		return fmt.Errorf("Fail ended with %v", err)
 	}
 	return nil
 }

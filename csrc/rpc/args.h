@@ -1,0 +1,27 @@
+/*
+ * Layer: rpc. Channel arguments: ours and the user's, and copies that outlive their caller.
+ */
+#ifndef GP_RPC_ARGS_H
+#define GP_RPC_ARGS_H
+
+#include <grpc/grpc.h>
+
+#include "gp/channel.h"
+
+/* The arguments of |args|, which may be NULL: none. Borrowed. */
+const gp_channel_arg *gp__channel_args_items(const gp_channel_args *args, size_t *count);
+
+/* The integer that |key| has among |args|, of which the last counts; |otherwise| if there is none. */
+int gp__arg_integer(const gp_channel_arg *args, size_t count, const char *key, int otherwise);
+
+/* The same for a string; NULL if there is none. */
+const char *gp__arg_string(const gp_channel_arg *args, size_t count, const char *key);
+
+/*
+ * Both lists for gRPC, each key once: what comes last counts, and |more| before |own|. The strings and
+ * objects stay borrowed. Returns: 0 or GP_ENOMEM. Release |out->args| with gp__free().
+ */
+int gp__args_merge(grpc_channel_args *out, const gp_channel_arg *own, size_t own_count,
+                   const gp_channel_arg *more, size_t more_count);
+
+#endif
