@@ -181,6 +181,7 @@ class Client:
         multiplex: bool = False,
         kill_group: str | None = None,
         channel_options: _Options | None = None,
+        skip_output: int = 0,
     ) -> Self: ...
     # (network, address, gRPC target, protocol, application version). Idempotent.
     def start(self) -> tuple[str, str, str, str, int]: ...

@@ -10,6 +10,7 @@ from pygo_plugin.config import (
     DEFAULT_LOG_BUFFER_SIZE,
     DEFAULT_MAX_PORT,
     DEFAULT_MIN_PORT,
+    DEFAULT_SKIPPED_LINES,
     DEFAULT_START_TIMEOUT,
     HandshakeConfig,
     check_handshake,
@@ -94,6 +95,14 @@ def _group(what: str, value: Any) -> str | None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise check.refuse(what, "the name or the number of a group", value)
     return str(check.natural(what, value))
+
+
+def _lines(what: str, value: Any) -> int:
+    if isinstance(value, bool):
+        return DEFAULT_SKIPPED_LINES if value else 0
+    if not isinstance(value, int):
+        raise check.refuse(what, "True, False or a number of lines", value)
+    return min(check.natural(what, value), 1 << 31)
 
 
 def _of_security(kind: str) -> Callable[[str, Any], Any]:
@@ -198,6 +207,8 @@ class ClientConfig(check.Config):
     channel_options     gRPC's channel arguments, (name, value) pairs as grpcio takes them, of the
                         channels to the plugin, brokered ones too. They win over the limits above
     server_options      the same of servers that the broker serves to the plugin
+    skip_output         how many lines the plugin may print to its stdout before its handshake; they
+                        are skipped, and quoted in a warning. True stands for 100 (0)
     """
 
     __slots__ = (
@@ -226,6 +237,7 @@ class ClientConfig(check.Config):
         "secure_config",
         "server_options",
         "skip_host_env",
+        "skip_output",
         "stderr",
         "sync_stderr",
         "sync_stdout",
@@ -267,6 +279,7 @@ class ClientConfig(check.Config):
         "memory_quota": check.quota,
         "channel_options": check.channel_options,
         "server_options": check.channel_options,
+        "skip_output": _lines,
     }
 
     plugins: PluginSet
@@ -301,6 +314,7 @@ class ClientConfig(check.Config):
     memory_quota: int | None
     channel_options: tuple[tuple[str | bytes, Any], ...]
     server_options: tuple[tuple[str | bytes, Any], ...]
+    skip_output: int
 
     def __init__(
         self,
@@ -337,6 +351,7 @@ class ClientConfig(check.Config):
         memory_quota: int | None = None,
         channel_options: Iterable[tuple[str | bytes, Any]] | None = None,
         server_options: Iterable[tuple[str | bytes, Any]] | None = None,
+        skip_output: bool | int | None = None,
     ) -> None:
         def default(value: Any, otherwise: Any) -> Any:
             return otherwise if value is None else value
@@ -373,6 +388,7 @@ class ClientConfig(check.Config):
         self.memory_quota = memory_quota
         self.channel_options = channel_options  # type: ignore[assignment]  # converted on the way
         self.server_options = server_options  # type: ignore[assignment]
+        self.skip_output = default(skip_output, 0)
 
     def cmd(self) -> Cmd | None:
         """What to launch, None if nothing has been set."""

@@ -142,6 +142,7 @@ class Client:
         memory_quota: int | None = None,
         channel_options: Iterable[tuple[str | bytes, Any]] | None = None,
         server_options: Iterable[tuple[str | bytes, Any]] | None = None,
+        skip_output: bool | int | None = None,
     ) -> None:
         """Raises: ConfigError (a ValueError) when the options cannot be right."""
         self._core: _core.Client | None = None
@@ -178,6 +179,7 @@ class Client:
             "memory_quota": memory_quota,
             "channel_options": channel_options,
             "server_options": server_options,
+            "skip_output": skip_output,
         }
         if isinstance(cmd, ClientConfig):
             given = sorted(name for name, value in options.items() if value is not None)
@@ -550,6 +552,7 @@ class Client:
             multiplex=config.broker_multiplex,
             kill_group=_group_name(config),
             channel_options=_checks.grpc_options(config, self._quota, config.channel_options),
+            skip_output=config.skip_output,
             managed=config.managed,
             detach=config.detach,
             on_exit=None if config.on_exit is None else exited,

@@ -12,6 +12,7 @@
 #include "os/fd.h"
 #include "os/group.h"
 #include "os/path.h"
+#include "os/reactor.h"
 #include "os/spawn.h"
 #include "os/tmpdir.h"
 #include "plugin/environment.h"
@@ -105,6 +106,7 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *t
     int rc;
 
     *launch = (gp__launch){.options = options, .tls = tls, .image = GP__SEALED_INIT, .out_fd = -1};
+    launch->skipped.most = options->skip_output;
     if (env == NULL) {
         if (options->runner.start != NULL) {
             options->runner.release(options->runner.ctx);
@@ -131,17 +133,19 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *t
 
 /* ---- Waiting for the line -------------------------------------------------------------------- */
 
-enum { MORE_TO_COME, WHOLE_LINE, END_OF_OUTPUT };
+enum { MORE_TO_COME, WHOLE_LINE, END_OF_OUTPUT, MORE_TO_READ };
 
-/* Read what there is. Returns one of the above or a GP_E* code. */
+/* How much is read at once: somebody may print faster than we read. */
+enum { MOST_READS = 64 };
+
+/* Read what there is, or a lot of it. Returns one of the above or a GP_E* code. */
 static int
 read_output(gp__launch *launch, gp_error *err)
 {
     char chunk[4096];
     ssize_t got;
 
-    for (;;) {
-        ptrdiff_t found;
+    for (int i = 0; i < MOST_READS; i++) {
         int rc;
 
         got = gp__fd_read(launch->out_fd, chunk, sizeof(chunk));
@@ -154,11 +158,11 @@ read_output(gp__launch *launch, gp_error *err)
         if ((rc = gp__buf_append(&launch->line, chunk, (size_t)got)) < 0) {
             return gp_error_set(err, rc, "out of memory for the plugin's handshake");
         }
-        found = gp__handshake_find(launch->line.data, launch->line.len, err);
-        if (found != 0) {
-            return found < 0 ? (int)found : WHOLE_LINE;
+        if ((rc = gp__preamble_skip(&launch->skipped, &launch->line, err)) != 0) {
+            return rc < 0 ? rc : WHOLE_LINE;
         }
     }
+    return MORE_TO_READ;
 }
 
 /* Wait for output, the process's end, or the end of the slice. */
@@ -174,7 +178,11 @@ wait_for_output(const gp__launch *launch, int64_t slice)
     if (fds[1].fd < 0 && look < slice) {
         slice = look;
     }
-    gp__fd_poll(fds, 2, slice);
+    if (gp__fd_poll(fds, 2, slice) > 0 && fds[0].revents == 0 &&
+        !gp__process_gone(launch->process)) {
+        /* It has ended, but somebody who traces it has to let it go first. */
+        gp__fd_poll(fds, 1, look < slice ? look : slice);
+    }
 }
 
 /*
@@ -195,16 +203,18 @@ await_line(gp__launch *launch, const gp_interrupt *interrupt, gp_error *err)
             gp__process_await_relays(launch->process, gp__deadline_in(relay_ms));
         }
         rc = read_output(launch, err);
-        if (rc != MORE_TO_COME) {
+        if (rc != MORE_TO_COME && rc != MORE_TO_READ) {
             return rc;
         }
-        if (gone) {
+        if (gone && rc == MORE_TO_COME) {
             return END_OF_OUTPUT;
         }
         if (gp__now() >= launch->deadline) {
             return GP_ESTARTTIMEOUT;
         }
-        wait_for_output(launch, gp__slice(launch->deadline, interrupt));
+        if (rc == MORE_TO_COME) {
+            wait_for_output(launch, gp__slice(launch->deadline, interrupt));
+        }
         if ((rc = gp__interrupted(interrupt)) < 0) {
             return rc;
         }
@@ -381,6 +391,83 @@ add_diagnosis(const gp__launch *launch, gp_error *err)
     gp__free(path);
 }
 
+/* What was skipped may be the reason why there is no handshake. */
+static void
+add_skipped(const gp__launch *launch, gp_error *err)
+{
+    char *lines = gp__preamble_describe(&launch->skipped);
+    char *message =
+        lines != NULL ? gp__format("%s; it printed %s", gp_error_message(err), lines) : NULL;
+
+    if (err != NULL && message != NULL) {
+        gp__free(err->message);
+        err->message = message;
+    } else {
+        gp__free(message);
+    }
+    gp__free(lines);
+}
+
+/* Whether there is a handshake behind the first line. */
+static bool
+handshake_follows(gp__launch *launch)
+{
+    size_t at = line_length(launch) + 1;
+    char chunk[4096];
+    ssize_t got = gp__fd_read(launch->out_fd, chunk, sizeof(chunk));
+
+    if (got > 0 && gp__buf_append(&launch->line, chunk, (size_t)got) < 0) {
+        return false;
+    }
+    while (at < launch->line.len) {
+        const char *line = launch->line.data + at;
+        const char *newline = memchr(line, '\n', launch->line.len - at);
+        size_t len = newline != NULL ? (size_t)(newline - line) : launch->line.len - at;
+
+        if (gp__handshake_is_likely(line, len)) {
+            return true;
+        }
+        at += len + 1;
+    }
+    return false;
+}
+
+/* The first line is none: there is an option for that. */
+static void
+add_hint(gp__launch *launch, gp_error *err)
+{
+    static const char follows[] = "A handshake follows it: skip_output=True has the host skip what "
+                                  "comes before.";
+    static const char may_follow[] =
+        "If a handshake follows it, skip_output=True has the host skip "
+        "what comes before.";
+
+    if (err == NULL || launch->skipped.most > 0 ||
+        gp__handshake_is_likely(launch->line.data, line_length(launch))) {
+        return;
+    }
+    if (handshake_follows(launch)) {
+        append(err, follows, strlen(follows));
+    } else {
+        append(err, may_follow, strlen(may_follow));
+    }
+}
+
+static void
+log_skipped(void *ctx)
+{
+    const gp__launch *launch = ctx;
+    char *lines = gp__preamble_describe(&launch->skipped);
+    char *message = gp__format("the plugin printed %s; they were skipped (skip_output)",
+                               lines != NULL ? lines : "rubbish");
+
+    if (message != NULL) {
+        gp__mirror_add(launch->mirror, message);
+    }
+    gp__free(message);
+    gp__free(lines);
+}
+
 static int
 report_early_exit(gp__launch *launch, gp_error *err)
 {
@@ -389,6 +476,7 @@ report_early_exit(gp__launch *launch, gp_error *err)
 
     gp_error_set(err, GP_EEXITED, "the plugin %s before its handshake",
                  gp__process_fate(status, fate, sizeof(fate)));
+    add_skipped(launch, err);
     add_last_words(launch, err);
     if (err != NULL) {
         err->number = status;
@@ -403,6 +491,7 @@ report_timeout(gp__launch *launch, gp_error *err)
     gp_error_set(err, GP_ESTARTTIMEOUT,
                  "timed out: the plugin printed no handshake within %g s and was killed",
                  (double)launch->options->start_timeout_ms / 1000);
+    add_skipped(launch, err);
     add_last_words(launch, err);
     return GP_ESTARTTIMEOUT;
 }
@@ -413,6 +502,7 @@ report_closed_output(gp__launch *launch, gp_error *err)
     kill_and_reap(launch);
     gp_error_set(err, GP_EHANDSHAKE,
                  "the plugin closed its stdout without printing a handshake, and was killed");
+    add_skipped(launch, err);
     add_last_words(launch, err);
     add_diagnosis(launch, err);
     return GP_EHANDSHAKE;
@@ -548,6 +638,9 @@ shake_hands(gp__launch *launch, gp__endpoint *out, const gp_interrupt *interrupt
         return is_exiting(launch) ? report_early_exit(launch, err)
                                   : report_closed_output(launch, err);
     }
+    if (launch->skipped.lines > 0) {
+        gp__reactor_call(log_skipped, launch, NULL); /* which is the mirror's */
+    }
     if (rc >= 0) {
         /* At the end of output a line without its newline counts, as it does for go-plugin. */
         rc = parse_line(launch, out, err);
@@ -556,6 +649,7 @@ shake_hands(gp__launch *launch, gp__endpoint *out, const gp_interrupt *interrupt
         }
     }
     if (rc == GP_EHANDSHAKE) {
+        add_hint(launch, err);
         add_diagnosis(launch, err);
     } else if (rc == GP_EVERSION) {
         add_versions(launch, err);
@@ -609,6 +703,7 @@ gp__launch_release(gp__launch *launch)
     gp__process_unref(launch->process);
     gp__sealed_release(&launch->image);
     gp__buf_release(&launch->line);
+    gp__preamble_release(&launch->skipped);
     launch->mirror = NULL;
     launch->process = NULL;
 }

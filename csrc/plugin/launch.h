@@ -13,6 +13,7 @@
 #include "plugin/drain.h"
 #include "plugin/endpoint.h"
 #include "plugin/mirror.h"
+#include "plugin/preamble.h"
 
 typedef struct gp__launch {
     const gp_client_options *options; /* borrowed */
@@ -22,7 +23,8 @@ typedef struct gp__launch {
     gp__mirror *mirror;   /* owned; its stderr */
     gp__drain *drain;     /* owned; its stdout once the handshake is over */
     int out_fd;           /* owned; its stdout until then, else -1 */
-    gp__buf line;         /* what came before the end of the handshake line */
+    gp__buf line;         /* what came before the end of the handshake line, and was not skipped */
+    gp__preamble skipped; /* and what was */
     int64_t deadline;
 } gp__launch;
 

@@ -230,6 +230,7 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
                             "multiplex",
                             "kill_group",
                             "channel_options",
+                            "skip_output",
                             NULL};
     PyObject *name = NULL;
     PyObject *argv = Py_None;
@@ -248,6 +249,7 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
     PyObject *channel_options = Py_None;
     double start_timeout = 60.0;
     Py_ssize_t log_buffer_size = 0;
+    Py_ssize_t skip_output = 0;
     int log_level = GP_TRACE;
     int want_raw = 0;
     int managed = 0;
@@ -264,12 +266,12 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
                                    .protocols = GP_PROTOCOL_GRPC,
                                    .reattach_pid = -1};
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "|$UOOOssOOiidOOinpOppOpOOOOzpzO:Client", names, &name, &argv, &env,
+            args, kwargs, "|$UOOOssOOiidOOinpOppOpOOOOzpzOn:Client", names, &name, &argv, &env,
             &directory, &options->cookie_key, &options->cookie_value, &versions, &protocols,
             &options->min_port, &options->max_port, &start_timeout, &reattach, &log, &log_level,
             &log_buffer_size, &want_raw, &output, &managed, &auto_mtls, &tls, &detach, &on_exit,
             &runner, &secure, &socket_dir, &options->unix_socket_group, &multiplex,
-            &options->kill_group, &channel_options)) {
+            &options->kill_group, &channel_options, &skip_output)) {
         return -1;
     }
     self->name = name != NULL ? Py_NewRef(name) : PyUnicode_FromString("");
@@ -312,6 +314,7 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
     options->channel_args = kept->channel_args;
     options->start_timeout_ms = (int64_t)(start_timeout * 1000);
     options->log_buffer_size = (size_t)log_buffer_size;
+    options->skip_output = (size_t)skip_output;
     options->managed = managed != 0;
     options->auto_mtls = auto_mtls != 0;
     options->detach = detach != 0;

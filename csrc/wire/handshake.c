@@ -100,6 +100,18 @@ split(line *in)
     }
 }
 
+bool
+gp__handshake_is_likely(const char *bytes, size_t len)
+{
+    line in = {.whole = gp__text_trim((gp__text){bytes, len})};
+    int number;
+
+    split(&in);
+    return in.count >= FEWEST_FIELDS && gp__text_int(in.fields[0], &number) &&
+           gp__text_int(in.fields[1], &number) &&
+           (gp__text_is(in.fields[2], "unix") || gp__text_is(in.fields[2], "tcp"));
+}
+
 static int
 check_form(const line *in, gp_error *err)
 {

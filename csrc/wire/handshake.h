@@ -8,6 +8,7 @@
 #ifndef GP_WIRE_HANDSHAKE_H
 #define GP_WIRE_HANDSHAKE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/text.h"
@@ -42,6 +43,12 @@ typedef struct gp__handshake {
  * within GP__HANDSHAKE_MAX bytes.
  */
 ptrdiff_t gp__handshake_find(const char *bytes, size_t len, gp_error *err);
+
+/*
+ * Whether a line, with or without its end, is meant to be a handshake, right or wrong: it begins with two
+ * numbers and a network.
+ */
+bool gp__handshake_is_likely(const char *line, size_t len);
 
 /*
  * Parse one whole line, with or without its line end.

@@ -70,6 +70,8 @@ typedef struct gp_client_options {
     int min_port;
     int max_port;
     int64_t start_timeout_ms;
+    size_t
+        skip_output; /* how many lines of its stdout are passed over until there is a handshake */
 
     /*
      * Where a private directory for the plugin's sockets is made, to be removed with the plugin; NULL:

@@ -1,0 +1,34 @@
+/*
+ * Layer: plugin. Lines that a plugin prints to its stdout before its handshake, and that its host has
+ * said it will skip.
+ */
+#ifndef GP_PLUGIN_PREAMBLE_H
+#define GP_PLUGIN_PREAMBLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "gp/error.h"
+
+typedef struct gp__preamble {
+    size_t most;     /* how many lines may be skipped */
+    size_t lines;    /* how many have been */
+    bool discarding; /* one that is too long is being skipped: the rest of it goes as well */
+    gp__buf quoted;  /* owned; the first few of them, each in quotes */
+} gp__preamble;
+
+void gp__preamble_release(gp__preamble *preamble);
+
+/*
+ * Take lines that are no handshake off the beginning of |output|, as many as may be skipped.
+ *
+ * Returns: 1 (|output| begins with a whole line that is to be a handshake), 0 (more has to come),
+ * GP_EHANDSHAKE (there were too many, or the line is too long) or GP_ENOMEM.
+ */
+int gp__preamble_skip(gp__preamble *preamble, gp__buf *output, gp_error *err);
+
+/* '2 lines on its stdout: "one", "two"'. Owned by the caller; NULL: nothing was skipped, or no memory. */
+char *gp__preamble_describe(const gp__preamble *preamble);
+
+#endif
