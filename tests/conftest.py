@@ -50,6 +50,29 @@ for number, handler in USUAL.items():
         signal.signal(number, handler)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Keeps what collecting has left out of later garbage collections, of which tests need many."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Any:
+    """A worker of pytest-xdist ends if a report's text, such as what a test logged, is no UTF-8."""
+    return printable((yield))
+
+
+def printable(data: Any) -> Any:
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode()
+    if isinstance(data, dict):
+        return {name: printable(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return type(data)(map(printable, data))
+    return data
+
+
 def missing(path: Path) -> None:
     pytest.fail(f"{path.relative_to(ROOT)} is missing: run scripts/test --quick", pytrace=False)
 
