@@ -12,6 +12,7 @@
 enum { PATIENCE_S = 5 };
 
 typedef struct callback_queue {
+    const char *name; /* of the thread, in Python */
     pthread_mutex_t lock;
     pthread_cond_t more;
     pthread_cond_t progress; /* a callback has returned, or the thread has ended */
@@ -24,14 +25,15 @@ typedef struct callback_queue {
     unsigned finished; /* callbacks; goes round */
 } callback_queue;
 
-#define QUEUE_INIT(queue)                  \
-    {.lock = PTHREAD_MUTEX_INITIALIZER,    \
+#define QUEUE_INIT(queue, of_thread)       \
+    {.name = of_thread,                    \
+     .lock = PTHREAD_MUTEX_INITIALIZER,    \
      .more = PTHREAD_COND_INITIALIZER,     \
      .progress = PTHREAD_COND_INITIALIZER, \
      .end = &(queue).first}
 
-static callback_queue callbacks = QUEUE_INIT(callbacks);
-static callback_queue questions = QUEUE_INIT(questions);
+static callback_queue callbacks = QUEUE_INIT(callbacks, "pygo-callbacks");
+static callback_queue questions = QUEUE_INIT(questions, "pygo-questions");
 
 static pygo_callback *
 take_all(callback_queue *queue)
@@ -74,7 +76,7 @@ run_thread(void *arg)
     pygo_callback *callback;
 
     while ((callback = take_all(queue)) != NULL) {
-        if (!pygo_gil_enter()) {
+        if (!pygo_gil_enter(queue->name)) {
             break;
         }
         while (callback != NULL) {

@@ -102,7 +102,7 @@ begin(void *ctx, gp_server_call *call, void **data)
     PyObject *handler;
     int wants_message = -1;
 
-    if (!pygo_gil_enter()) {
+    if (!pygo_gil_enter("pygo-worker")) {
         end_with(call, STATUS_UNAVAILABLE, "the server is shutting down");
         return -1;
     }
@@ -131,7 +131,7 @@ run(void *ctx, gp_server_call *call, void *data)
     ServerCallObject *context;
     PyObject *variables;
 
-    if (!pygo_gil_enter()) {
+    if (!pygo_gil_enter("pygo-worker")) {
         end_with(call, STATUS_UNAVAILABLE, "the server is shutting down");
         return;
     }

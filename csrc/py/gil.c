@@ -7,9 +7,49 @@
 static atomic_bool closed;
 static _Thread_local PyThreadState *mine;
 static _Thread_local PyGILState_STATE first;
+static _Thread_local PyObject *thread; /* owned: what _threads.enter() has returned */
+
+/* ---- Threads of ours, as Python sees them ---- */
+
+/* With the GIL. No exception gets out. */
+static void
+introduce(const char *name)
+{
+    static PyObject *module_name;
+    PyObject *enter;
+
+    if (module_name == NULL && (module_name = PyUnicode_InternFromString("threading")) == NULL) {
+        PyErr_Clear();
+        return;
+    }
+    /* A plugin's start should not pay for an import that it does without. */
+    if (PyDict_GetItemWithError(PyImport_GetModuleDict(), module_name) == NULL) {
+        PyErr_Clear();
+        return;
+    }
+    enter = pygo_late_get(PYGO_THREAD_ENTERS);
+    thread = enter != NULL ? PyObject_CallFunction(enter, "s", name) : NULL;
+    if (thread == NULL) {
+        PyErr_WriteUnraisable(enter);
+        thread = Py_NewRef(Py_None); /* the next call would fare no better */
+    }
+}
+
+static void
+say_goodbye(void)
+{
+    PyObject *leave = pygo_late_get(PYGO_THREAD_LEAVES);
+    PyObject *result = leave != NULL ? PyObject_CallOneArg(leave, thread) : NULL;
+
+    if (result == NULL) {
+        PyErr_WriteUnraisable(leave);
+    }
+    Py_XDECREF(result);
+    Py_CLEAR(thread);
+}
 
 bool
-pygo_gil_enter(void)
+pygo_gil_enter(const char *name)
 {
     if (atomic_load(&closed)) {
         return false;
@@ -19,6 +59,9 @@ pygo_gil_enter(void)
         mine = PyThreadState_Get();
     } else {
         PyEval_RestoreThread(mine);
+    }
+    if (thread == NULL) {
+        introduce(name);
     }
     return true;
 }
@@ -34,6 +77,9 @@ pygo_gil_thread_exit(void)
 {
     if (mine != NULL && !atomic_load(&closed)) {
         PyEval_RestoreThread(mine);
+        if (thread != NULL) {
+            say_goodbye();
+        }
         mine = NULL;
         PyGILState_Release(first);
     }
@@ -90,10 +136,10 @@ const gp_interrupt *
 pygo_interrupt(void)
 {
     static const gp_interrupt interrupt = {check_signals, NULL};
-    static _Thread_local enum { UNKNOWN, MAIN, OTHER } thread;
+    static _Thread_local enum { UNKNOWN, MAIN, OTHER } which;
 
-    if (thread == UNKNOWN) {
-        thread = on_main_thread() ? MAIN : OTHER;
+    if (which == UNKNOWN) {
+        which = on_main_thread() ? MAIN : OTHER;
     }
-    return thread == MAIN ? &interrupt : NULL;
+    return which == MAIN ? &interrupt : NULL;
 }

@@ -11,11 +11,13 @@
 
 /*
  * Take the GIL on a thread of ours. The thread keeps its PyThreadState until pygo_gil_thread_exit(),
- * so that entering again costs no more than the lock.
+ * so that entering again costs no more than the lock. When it enters first, the module threading gets to
+ * know it under |name|, and the hooks of threading.settrace() and setprofile() are set, if the program
+ * uses that module; otherwise as soon as it does.
  *
  * Returns: false when the interpreter is ending; then Python must not be touched.
  */
-bool pygo_gil_enter(void);
+bool pygo_gil_enter(const char *name);
 void pygo_gil_leave(void);
 
 /* Give the thread's PyThreadState back. For threads that have entered; harmless for others. */

@@ -105,7 +105,7 @@ deliver(void *ctx, const gp_log_batch *batch)
     PyObject *result;
     long level = GP_TRACE;
 
-    if (!pygo_gil_enter()) {
+    if (!pygo_gil_enter("pygo-logs")) {
         return GP_ERROR + 1;
     }
     result = call_back(callback, batch);

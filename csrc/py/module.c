@@ -26,6 +26,8 @@ static const struct {
     [PYGO_HANDLER_FAILED] = {"pygo_plugin._server", "handler_failed"},
     [PYGO_ASK_AUTH_PLUGIN] = {"pygo_plugin._credentials", "ask"},
     [PYGO_GRPC_LOG] = {"pygo_plugin._grpc_log", "line"},
+    [PYGO_THREAD_ENTERS] = {"pygo_plugin._threads", "enter"},
+    [PYGO_THREAD_LEAVES] = {"pygo_plugin._threads", "leave"},
     [PYGO_WORKERS_FULL] = {"pygo_plugin._server", "workers_full"},
     [PYGO_REQUESTS_CANCELLED] = {"pygo_plugin._server", "requests_cancelled"},
 };

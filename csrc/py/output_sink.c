@@ -8,7 +8,7 @@ deliver(void *ctx, int channel, const char *bytes, size_t len)
     PyObject *callback = ctx;
     PyObject *result;
 
-    if (!pygo_gil_enter()) {
+    if (!pygo_gil_enter("pygo-logs")) {
         return;
     }
     result = PyObject_CallFunction(callback, "iy#", channel, bytes, (Py_ssize_t)len);

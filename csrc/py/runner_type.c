@@ -84,17 +84,16 @@ start(void *ctx, const char *const *env, int *out_fd, int *err_fd, gp_error *err
     return rc;
 }
 
+/* On a thread that ends afterwards, as kill_it(). */
 static int
 wait_for(void *ctx)
 {
     PyObject *result;
-    PyGILState_STATE gil;
     int status = GP_STATUS_UNKNOWN;
 
-    if (!pygo_gil_is_open()) {
+    if (!pygo_gil_enter("pygo-runner")) {
         return status;
     }
-    gil = PyGILState_Ensure();
     result = PyObject_CallMethod(ctx, "wait", NULL);
     if (result != NULL && result != Py_None) {
         status = (int)PyLong_AsLong(result);
@@ -104,7 +103,8 @@ wait_for(void *ctx)
         status = GP_STATUS_UNKNOWN;
     }
     Py_XDECREF(result);
-    PyGILState_Release(gil);
+    pygo_gil_leave();
+    pygo_gil_thread_exit();
     return status;
 }
 
@@ -112,18 +112,17 @@ static void
 kill_it(void *ctx)
 {
     PyObject *result;
-    PyGILState_STATE gil;
 
-    if (!pygo_gil_is_open()) {
+    if (!pygo_gil_enter("pygo-runner")) {
         return;
     }
-    gil = PyGILState_Ensure();
     result = PyObject_CallMethod(ctx, "kill", NULL);
     if (result == NULL) {
         PyErr_WriteUnraisable(ctx);
     }
     Py_XDECREF(result);
-    PyGILState_Release(gil);
+    pygo_gil_leave();
+    pygo_gil_thread_exit();
 }
 
 static void

@@ -234,7 +234,7 @@ call_back(void *ctx)
 {
     PyObject *callable = ctx;
 
-    if (!pygo_gil_enter()) {
+    if (!pygo_gil_enter("pygo-worker")) {
         return;
     }
     pygo_call_back(callable);

@@ -26,6 +26,8 @@ typedef enum pygo_late {
     PYGO_GRPC_LOG,           /* _grpc_log.line(level, text, left_out) */
     PYGO_REQUESTS_CANCELLED, /* _server.requests_cancelled() -> exception */
     PYGO_WORKERS_FULL,       /* _server.workers_full(max_workers) */
+    PYGO_THREAD_ENTERS,      /* _threads.enter(name) -> thread */
+    PYGO_THREAD_LEAVES,      /* _threads.leave(thread) */
     PYGO_LATE_COUNT,
 } pygo_late;
 

@@ -92,6 +92,23 @@ def test_ctrl_c_that_another_thread_receives(run: Run) -> None:
     assert output(run("masks.py", "elsewhere", env=with_kit())) == "interrupted\n" * 4
 
 
+# ---- Tools that watch threads --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["trace", "profile", "existing"])
+def test_hooks_of_threading_see_threads_of_the_core(run: Run, mode: str) -> None:
+    assert output(run("hooks.py", mode, env=with_kit())) == "seen\n"
+
+
+def test_threads_of_the_core_have_names(run: Run) -> None:
+    found = output(run("hooks.py", "names", env=with_kit()))
+    assert found == "['pygo-worker-1', 'pygo-worker-2', 'pygo-worker-3'] True\n"
+
+
+def test_threads_that_have_ended_are_forgotten(run: Run) -> None:
+    assert output(run("hooks.py", "ended", env=with_kit())) == "['pygo-runner-1']\n"
+
+
 # ---- Processes of the host's --------------------------------------------------------------------
 
 
