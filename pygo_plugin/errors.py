@@ -117,8 +117,8 @@ class TLSError(PluginError):
     reason: str = ""
     """What is wrong: "expired", "not yet valid", "unknown authority", "name mismatch" or "invalid
     certificate", all of the plugin's certificate; "no certificate", "plaintext" or "protocol", all
-    of the plugin; "refused" or "closed" by the plugin, maybe because of the host's certificate; or
-    "timeout"."""
+    of the plugin; "refused" or "closed" by the plugin, maybe because of the host's certificate;
+    "configuration", settings of either side that gRPC or OpenSSL does not accept; or "timeout"."""
 
 
 class ReattachError(PluginError):

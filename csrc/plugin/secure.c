@@ -4,12 +4,18 @@
 #include "os/fd.h"
 #include "os/socket.h"
 #include "plugin/client.h"
+#include "services/health.h"
 #include "tls/probe.h"
 
 /* How long a process that has begun to exit may take to do so. */
 static const int64_t dying_ms = 1000;
 /* How long a plugin that was joined may take; one that was launched has its start timeout. */
 static const int64_t joined_ms = 10000;
+
+/* How long gRPC takes until it tries again, if it does: without credentials that it can use, never. */
+static const int64_t retry_ms = 2000;
+/* How often gRPC may fail to connect to a plugin that nothing is wrong with. */
+enum { MOST_UNEXPLAINED = 2 };
 
 static bool
 is_gone(gp__process *process)
@@ -22,10 +28,11 @@ is_gone(gp__process *process)
 
 /*
  * gRPC could not connect. Returns 0 if nothing is wrong with TLS, so that its next attempt may succeed,
- * or as gp__client_secure().
+ * or as gp__client_secure(). |*reached|: somebody has taken the connection.
  */
 static int
-find_fault(gp_client *client, int64_t deadline, const gp_interrupt *interrupt, gp_error *err)
+find_fault(gp_client *client, int64_t deadline, bool *reached, const gp_interrupt *interrupt,
+           gp_error *err)
 {
     const gp_endpoint *endpoint = &client->endpoint.view;
     /* A multiplexed plugin takes one connection, which is there: this is to be one more of its streams. */
@@ -36,7 +43,8 @@ find_fault(gp_client *client, int64_t deadline, const gp_interrupt *interrupt, g
     int fd;
     int rc = gp__socket_connect(&fd, network, address, deadline, interrupt, err);
 
-    if (rc == 0 && fd >= 0) {
+    *reached = rc == 0 && fd >= 0;
+    if (*reached) {
         rc = gp__tls_probe(client->tls, fd, deadline, interrupt, err);
         gp__fd_close(&fd);
     }
@@ -51,6 +59,31 @@ find_fault(gp_client *client, int64_t deadline, const gp_interrupt *interrupt, g
         return GP_EEXITED;
     }
     return rc == GP_EREATTACH ? 0 : rc;
+}
+
+/*
+ * Our own handshake succeeds, and gRPC's does not: time and again, so it is no accident. What gRPC has
+ * against it is what its calls fail with. Returns 0 if they do not.
+ */
+static int
+report_refusal(gp_client *client, int64_t deadline, const gp_interrupt *interrupt, gp_error *err)
+{
+    static const int64_t moment_ms = 1000;
+    int64_t left = (deadline - gp__now()) / GP__MS;
+    gp_error why = GP_ERROR_INIT;
+    int rc = gp__health_check(client->channel, "plugin", left < moment_ms ? left : moment_ms,
+                              interrupt, &why);
+
+    if (rc == GP_ERPC && gp_channel_state(client->channel, true) != GP_READY) {
+        rc = gp_error_set(err, GP_ETLS,
+                          "gRPC does not accept the settings of TLS of the host or the plugin: %s",
+                          gp_error_message(&why));
+        gp_error_set_detail(err, GP_TLS_CONFIGURATION, strlen(GP_TLS_CONFIGURATION));
+    } else if (rc != GP_EUSER) {
+        rc = 0; /* it is connected; whether the plugin has a health service is not the question */
+    }
+    gp_error_release(&why);
+    return rc;
 }
 
 static int
@@ -69,6 +102,7 @@ gp__client_secure(gp_client *client, const gp_interrupt *interrupt, gp_error *er
     int64_t deadline =
         gp__client_launched(client) ? client->launch.deadline : gp__deadline_in(joined_ms);
     int state = gp_channel_state(client->channel, true);
+    int unexplained = 0;
     int rc = 0;
 
     while (rc == 0 && state != GP_READY) {
@@ -78,10 +112,18 @@ gp__client_secure(gp_client *client, const gp_interrupt *interrupt, gp_error *er
             return timed_out(err);
         }
         if (state == GP_TRANSIENT_FAILURE) {
-            rc = find_fault(client, deadline, &stop, err);
+            bool reached;
+
+            rc = find_fault(client, deadline, &reached, &stop, err);
+            unexplained += reached;
+            if (rc == 0 && unexplained >= MOST_UNEXPLAINED) {
+                rc = report_refusal(client, deadline, &stop, err);
+            }
         }
         if (rc == 0) {
-            int next = gp_channel_wait_state(client->channel, state, left, &stop);
+            bool again = state == GP_TRANSIENT_FAILURE && left > retry_ms;
+            int next =
+                gp_channel_wait_state(client->channel, state, again ? retry_ms : left, &stop);
 
             rc = next < 0 && next != GP_ETIMEOUT ? next : 0;
             state = gp_channel_state(client->channel, true);

@@ -4,6 +4,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -85,6 +86,58 @@ read_certificate(const char *pem)
     return certificate;
 }
 
+static bool
+use_chain(SSL_CTX *context, const char *pem)
+{
+    BIO *source = BIO_new_mem_buf(pem, -1);
+    X509 *first = source != NULL ? PEM_read_bio_X509(source, NULL, no_passphrase, NULL) : NULL;
+    bool used = first != NULL && SSL_CTX_use_certificate(context, first) == 1;
+    X509 *next;
+
+    X509_free(first);
+    while (used && (next = PEM_read_bio_X509(source, NULL, no_passphrase, NULL)) != NULL) {
+        used = SSL_CTX_add0_chain_cert(context, next) == 1;
+        if (!used) {
+            X509_free(next);
+        }
+    }
+    BIO_free(source);
+    return used;
+}
+
+bool
+gp__pem_use_pair(SSL_CTX *context, const char *key, const char *chain)
+{
+    EVP_PKEY *private_key;
+    bool used = use_chain(context, chain);
+
+    if (used) {
+        private_key = read_key(key);
+        used = private_key != NULL && SSL_CTX_use_PrivateKey(context, private_key) == 1;
+        EVP_PKEY_free(private_key);
+    }
+    return used;
+}
+
+/* A pair may fit and be refused all the same: for a key that is too short, say. */
+static int
+try_pair(const char *key, const char *chain, const char *whose, gp_error *err)
+{
+    SSL_CTX *context = SSL_CTX_new(TLS_method());
+    const char *reason;
+    int rc = 0;
+
+    if (context == NULL) {
+        rc = gp_error_set(err, GP_ENOMEM, "TLS cannot be set up");
+    } else if (!gp__pem_use_pair(context, key, chain)) {
+        reason = ERR_reason_error_string(ERR_peek_error());
+        rc = gp_error_set(err, GP_EINVAL, "%s certificate chain is not accepted by OpenSSL: %s",
+                          whose, reason != NULL ? reason : "it does not say why");
+    }
+    SSL_CTX_free(context);
+    return rc;
+}
+
 int
 gp__pem_check_pair(const char *key, const char *chain, const char *whose, gp_error *err)
 {
@@ -108,6 +161,9 @@ gp__pem_check_pair(const char *key, const char *chain, const char *whose, gp_err
         rc = gp_error_set(err, GP_EINVAL,
                           "%s private key does not belong to the first certificate of its chain",
                           whose);
+    } else {
+        ERR_clear_error();
+        rc = try_pair(key, chain, whose, err);
     }
     ERR_clear_error();
     EVP_PKEY_free(private_key);

@@ -5,7 +5,11 @@
 #ifndef GP_TLS_PEM_H
 #define GP_TLS_PEM_H
 
+#include <stdbool.h>
+
 #include "gp/error.h"
+
+struct ssl_ctx_st;
 
 /*
  * Whether |pem| holds one certificate or more, and no broken one. |what| names it in the message.
@@ -14,11 +18,14 @@
 int gp__pem_check_certificates(const char *pem, const char *what, gp_error *err);
 
 /*
- * Whether |key| is an unencrypted private key and belongs to the first certificate of |chain|.
- * |whose| ("the client's", say) begins the message, which never quotes the key.
- * Returns: 0 or GP_EINVAL.
+ * Whether |key| is an unencrypted private key and belongs to the first certificate of |chain|, and both
+ * are strong enough for OpenSSL. |whose| ("the client's", say) begins the message, which never quotes the
+ * key. Returns: 0, GP_EINVAL or GP_ENOMEM.
  */
 int gp__pem_check_pair(const char *key, const char *chain, const char *whose, gp_error *err);
+
+/* Have connections of |context| show the pair. False: OpenSSL has said why. */
+bool gp__pem_use_pair(struct ssl_ctx_st *context, const char *key, const char *chain);
 
 /*
  * |*out| is the private key |pem| without its encryption, to be wiped and freed by the caller. One that

@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/thread.h"
 #include "os/fd.h"
+#include "tls/pem.h"
 
 /* What begins a connection of HTTP/2: the client's preface and its settings, of which there are none. */
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0";
@@ -81,41 +82,12 @@ add_roots(SSL_CTX *context, const char *pem)
 }
 
 static bool
-add_chain(SSL_CTX *context, const char *pem)
-{
-    BIO *source = BIO_new_mem_buf(pem, -1);
-    X509 *first = source != NULL ? PEM_read_bio_X509(source, NULL, NULL, NULL) : NULL;
-    bool added = first != NULL && SSL_CTX_use_certificate(context, first) == 1;
-    X509 *next;
-
-    X509_free(first);
-    while (added && (next = PEM_read_bio_X509(source, NULL, NULL, NULL)) != NULL) {
-        added = SSL_CTX_add0_chain_cert(context, next) == 1;
-        if (!added) {
-            X509_free(next);
-        }
-    }
-    BIO_free(source);
-    return added;
-}
-
-static bool
-add_key(SSL_CTX *context, const char *pem)
-{
-    BIO *source = BIO_new_mem_buf(pem, -1);
-    EVP_PKEY *key = source != NULL ? PEM_read_bio_PrivateKey(source, NULL, NULL, NULL) : NULL;
-    bool added = key != NULL && SSL_CTX_use_PrivateKey(context, key) == 1;
-
-    EVP_PKEY_free(key);
-    BIO_free(source);
-    return added;
-}
-
-static bool
 set_name(SSL *ssl, const char *name)
 {
     X509_VERIFY_PARAM *rules = SSL_get0_param(ssl);
 
+    /* As gRPC, which takes a whole label for an asterisk. */
+    X509_VERIFY_PARAM_set_hostflags(rules, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     if (X509_VERIFY_PARAM_set1_ip_asc(rules, name) == 1) {
         return true;
     }
@@ -150,8 +122,8 @@ set_up(probe *self)
     if (self->context == NULL ||
         SSL_CTX_set_min_proto_version(self->context, TLS1_2_VERSION) != 1 ||
         !add_roots(self->context, gp_tls_roots(tls)) ||
-        (certificate != NULL && (!add_chain(self->context, certificate) ||
-                                 !add_key(self->context, gp_tls_private_key(tls)))) ||
+        (certificate != NULL &&
+         !gp__pem_use_pair(self->context, gp_tls_private_key(tls), certificate)) ||
         SSL_CTX_set_alpn_protos(self->context, alpn, sizeof(alpn)) != 0) {
         return false;
     }
@@ -384,6 +356,21 @@ explain(const probe *self, gp_error *err)
     return fault(err, GP_TLS_PROTOCOL, "the TLS handshake failed: %s", reason);
 }
 
+/* It is our own settings that OpenSSL has something against, unless memory is short. */
+static int
+explain_set_up(gp_error *err)
+{
+    unsigned long code = ERR_peek_error();
+    char reason[160];
+
+    if (code == 0 || ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE) {
+        return gp_error_set(err, GP_ENOMEM, "TLS cannot be set up");
+    }
+    ERR_error_string_n(code, reason, sizeof(reason));
+    return fault(err, GP_TLS_CONFIGURATION,
+                 "the host's own settings of TLS are not accepted by OpenSSL: %s", reason);
+}
+
 /* ---- The handshake ---- */
 
 /* Repeat |step| until it succeeds. Returns 0 or a GP_E* code. */
@@ -455,8 +442,9 @@ gp__tls_probe(const gp_tls *tls, int fd, int64_t deadline, const gp_interrupt *i
     probe self = {.tls = tls, .fd = fd, .deadline = deadline, .interrupt = interrupt};
     int rc;
 
+    ERR_clear_error();
     if (!set_up(&self)) {
-        rc = gp_error_set(err, GP_ENOMEM, "TLS cannot be set up");
+        rc = explain_set_up(err);
     } else if ((rc = drive(&self, SSL_connect, err)) == 0 &&
                (rc = check_protocol(&self, err)) == 0 &&
                (rc = drive(&self, send_preface, err)) == 0) {

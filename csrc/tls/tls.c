@@ -9,6 +9,8 @@
 
 static const char default_name[] = "localhost";
 
+enum { LONGEST_NAME = 255 }; /* that TLS can carry */
+
 struct gp_tls {
     atomic_int refs;
     gp__cert_pair own; /* owned; all NULL: none */
@@ -33,6 +35,12 @@ copy(char **out, const char *text)
 static int
 check(const gp_tls_options *options, gp_error *err)
 {
+    if (options->server_name != NULL && strlen(options->server_name) > LONGEST_NAME) {
+        return gp_error_set(
+            err, GP_EINVAL,
+            "the server name has %zu characters, and no name of a host more than %d",
+            strlen(options->server_name), LONGEST_NAME);
+    }
     if ((options->certificate == NULL) != (options->private_key == NULL)) {
         return gp_error_set(err, GP_EINVAL,
                             "certificate and private key go together: there is no %s",

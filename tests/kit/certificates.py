@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+Key = Union[ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey]
 
 
 class Pair(NamedTuple):
@@ -25,9 +27,15 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         self.root = self._sign(self._name, self._key, None, (-24.0, 24.0))
 
-    def issue(self, name: str, *hosts: str, valid: tuple[float, float] = (-24.0, 24.0)) -> Pair:
+    def issue(
+        self,
+        name: str,
+        *hosts: str,
+        valid: tuple[float, float] = (-24.0, 24.0),
+        key: Key | None = None,
+    ) -> Pair:
         """A certificate for the hosts, valid from and until so many hours from now."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
         return Pair(_text(key), self._sign(subject, key, names, valid))
@@ -35,7 +43,7 @@ class Authority:
     def _sign(
         self,
         subject: x509.Name,
-        key: ec.EllipticCurvePrivateKey,
+        key: Key,
         names: x509.SubjectAlternativeName | None,
         valid: tuple[float, float],
     ) -> bytes:
@@ -90,7 +98,7 @@ def field(pair: Pair) -> str:
     return base64.b64encode(der).rstrip(b"=").decode()
 
 
-def _text(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _text(key: Key) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

@@ -213,6 +213,66 @@ def test_another_name(plugin: Any, make_client: Any, authority: Authority) -> No
     )
 
 
+def test_a_name_that_grpc_would_not_accept(
+    plugin: Any, make_client: Any, authority: Authority
+) -> None:
+    """OpenSSL by itself takes an asterisk for a part of a label as well, gRPC does not."""
+    pair = authority.issue("server", "a*.example.test")
+    tls = TLSConfig(authority.root, server_name="ab.example.test")
+    words = "not valid for the name ab.example.test, it is for a\\*.example.test"
+    refuse(make_client(plugin(pair), tls_config=tls), "name mismatch", words)
+
+
+HOST = """
+import sys
+sys.path[:0] = {path!r}
+import pygo_plugin_peer
+from pygo_plugin import Client, TLSConfig, TLSError
+
+client = Client(
+    ["/usr/bin/env", "-u", "GRPC_SSL_CIPHER_SUITES", *{command!r}],
+    handshake_config=pygo_plugin_peer.HANDSHAKE,
+    plugins=pygo_plugin_peer.plugins(),
+    tls_config=TLSConfig({root!r}),
+    start_timeout=600,
+)
+try:
+    client.start()
+    print("started")
+except TLSError as error:
+    print(error.reason, error)
+"""
+
+
+def test_settings_that_only_grpc_has_something_against(
+    plugin: Any, authority: Authority, server_pair: Pair
+) -> None:
+    """Our own handshake succeeds; the start must not wait out its timeout all the same."""
+    program = HOST.format(path=sys.path, command=plugin(server_pair), root=authority.root)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "GRPC_SSL_CIPHER_SUITES": "nonsense"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    words = "configuration env: gRPC does not accept the settings of TLS of the host or the plugin"
+    assert done.stdout.startswith(words), done.stdout + done.stderr
+
+
+def test_settings_that_openssl_has_something_against(authority: Authority) -> None:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    weak = authority.issue("weak", "localhost", key=rsa.generate_private_key(65537, 512 * 2))
+    with pytest.raises(
+        ConfigError, match=r"TLSConfig: .*not accepted by OpenSSL: ee key too small"
+    ):
+        TLSConfig(certificate=weak.chain, key=weak.key)
+    with pytest.raises(ConfigError, match="the server name has 256 characters"):
+        TLSConfig(authority.root, server_name="a" * 256)
+
+
 @pytest.mark.parametrize("multiplex", [False, True], ids=["sockets", "multiplexed"])
 def test_expired_and_not_yet_valid(
     plugin: Any, make_client: Any, authority: Authority, multiplex: bool

@@ -26,6 +26,7 @@ typedef struct gp_tls gp_tls;
 #define GP_TLS_CLOSED "closed"
 #define GP_TLS_TIMEOUT "timeout"
 #define GP_TLS_PROTOCOL "protocol"
+#define GP_TLS_CONFIGURATION "configuration"
 
 /* All PEM, all copied. */
 typedef struct gp_tls_options {
