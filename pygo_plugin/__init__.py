@@ -179,3 +179,17 @@ if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
 
     def __dir__():
         return sorted({*globals(), *__all__})
+
+
+def _announce_the_end() -> None:
+    """Have a plugin's host told why the plugin has ended: see _panic.py."""
+    from os import environ
+
+    # Hosts set the first one, and plugins that serve the other one, for their children.
+    if "PLUGIN_PROTOCOL_VERSIONS" in environ and "PYGO_PLUGIN_LOG" not in environ:
+        from pygo_plugin._panic import announce
+
+        announce()
+
+
+_announce_the_end()

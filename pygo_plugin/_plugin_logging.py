@@ -69,15 +69,15 @@ def _has_default_level(logger: logging.Logger) -> bool:
 
 
 def _report_exceptions(handler: logging.Handler) -> None:
-    """Have exceptions that nobody catches logged, by the hooks that print them by default."""
+    """Have exceptions logged that end nothing but a thread or less: see _panic.py for the others.
+
+    They are by the hooks that print them by default, unless the author has set others.
+    """
 
     def report(message: str, error: BaseException | None) -> None:
         if error is not None:
             exc_info = (type(error), error, error.__traceback__)
             handler.handle(logging.LogRecord("root", logging.ERROR, "", 0, message, (), exc_info))
-
-    def in_main(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
-        report("uncaught exception", error.with_traceback(traceback))
 
     def in_thread(args: Any) -> None:
         if args.exc_type is not SystemExit:
@@ -87,8 +87,6 @@ def _report_exceptions(handler: logging.Handler) -> None:
     def unraisable(args: Any) -> None:
         report(f"{args.err_msg or 'exception ignored in'}: {args.object!r}", args.exc_value)
 
-    if sys.excepthook is sys.__excepthook__:
-        sys.excepthook = in_main
     if threading.excepthook is DEFAULT_THREAD_HOOK:
         threading.excepthook = in_thread
     if sys.unraisablehook is sys.__unraisablehook__:

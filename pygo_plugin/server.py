@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 
-from pygo_plugin import _checks, _core, _exit
+from pygo_plugin import _checks, _core, _exit, _panic
 from pygo_plugin._leaving import Leaving
 from pygo_plugin._stdio import Stdio, keep_stderr
 from pygo_plugin.config import ServeConfig, plugin_sets
@@ -109,8 +109,10 @@ class ServerBase:
             self._fail("this Server serves already")
             return None
         test = self._config.test is not None  # no host, and a process that is not ours alone
-        if not test and not self.check_magic_key():
-            return None
+        if not test:
+            if not self.check_magic_key():
+                return None
+            _panic.announce()
         try:
             sets = plugin_sets(self._config, "ServeConfig")
             self._secure(test)
@@ -441,11 +443,10 @@ def serve(cfg: ServeConfig) -> None:
 def _give_up(message: str, cfg: ServeConfig) -> NoReturn:
     if cfg.test is not None:
         raise StartError(message)
-    # A person may have started the plugin: plain words for him. Otherwise a tag for the host's log.
-    if message in (MISCONFIGURED, NOT_A_PROGRAM):
+    if _panic.is_announced():
+        _panic.say(message)
+    else:  # a person has started it
         print(message, file=sys.stderr)
-    else:
-        _tell("ERROR", message)
     sys.exit(1)
 
 
@@ -541,6 +542,9 @@ def _print_handshake(line: bytes, stdio: Stdio, logger: logging.Logger | None) -
     logging_in_use = "logging" in sys.modules
     log = _log_descriptor()
     if log is not None:
+        _panic.log_to(log)
+        if sys.platform == "linux":
+            os.environ["PYGO_PLUGIN_LOG"] = f"/proc/{os.getpid()}/fd/{log}"  # for its children
         # Set by hosts of this package with `sync_stderr`. It is not for this process's children.
         keep_stderr(log, sync=os.environ.pop("PYGO_PLUGIN_SYNC_STDERR", "") == "1")
     if logging_in_use:

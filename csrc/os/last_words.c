@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/thread.h"
+#include "gp/leaving.h"
 #include "gp/runtime.h"
 #include "os/fd.h"
 
@@ -19,13 +21,39 @@ enum {
     PATIENCE_MS = 200, /* for a reader who has stopped reading, while we die */
 };
 
-static const int fatal[] = {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL};
+static const struct {
+    int number;
+    const char *announcement;
+} fatal[] = {
+    {SIGSEGV, "panic: SIGSEGV: segmentation fault\n"},
+    {SIGABRT, "panic: SIGABRT: aborted\n"},
+    {SIGBUS, "panic: SIGBUS: bus error\n"},
+    {SIGFPE, "panic: SIGFPE: arithmetic error\n"},
+    {SIGILL, "panic: SIGILL: illegal instruction\n"},
+};
 enum { FATAL = sizeof(fatal) / sizeof(fatal[0]) };
 
-/* Written before the handlers are there; read by them. */
-static struct sigaction before[FATAL];
+static void on_fatal_first(int number);
+static void on_fatal_again(int number);
+
+/*
+ * Our handlers, the lower ones first. The upper ones are for handlers of others that have come later
+ * and have to run after ours: faulthandler's, which write a trace. When the interpreter aborts it
+ * takes those away, which leads to the lower ones and not past ours.
+ */
+static struct level {
+    void (*const handler)(int);
+    bool installed[FATAL];          /* guarded by |lock| */
+    struct sigaction before[FATAL]; /* written before the handler is there; read by it */
+} levels[] = {{.handler = on_fatal_again}, {.handler = on_fatal_first}};
+enum { LEVELS = sizeof(levels) / sizeof(levels[0]) };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Read by the handlers. */
 static atomic_int guarded_from = -1;
 static atomic_int guarded_to = -1;
+static atomic_int announcing; /* the process that announces its end; 0: none does */
 
 /*
  * The end of what has been taken out of the pipe without a pause, and when. A crash is reported in
@@ -125,8 +153,26 @@ let_take(void)
     }
 }
 
+/* Once, and not in a child that is a fork: its parent goes on. */
 static void
-on_fatal(int number)
+announce(int number)
+{
+    pid_t self = getpid();
+
+    if (!atomic_compare_exchange_strong(&announcing, &self, 0)) {
+        return;
+    }
+    for (int i = 0; i < FATAL; i++) {
+        if (fatal[i].number == number) {
+            gp__last_words_write(STDERR_FILENO, fatal[i].announcement,
+                                 strlen(fatal[i].announcement), PATIENCE_MS);
+        }
+    }
+}
+
+/* Say what there is to say, once, and leave the signal to those who were here before. */
+static void
+die(int number, const struct level *level)
 {
     int from = atomic_exchange(&guarded_from, -1);
     int to = atomic_exchange(&guarded_to, -1);
@@ -135,37 +181,95 @@ on_fatal(int number)
     if (to >= 0 && !gp_runtime_forked()) {
         dup2(to, STDERR_FILENO);
         atomic_store(&dying, true);
+        announce(number);
         let_take();
         if (gp__now() - atomic_load(&passed) < recent) {
             gp__last_words_write(to, passing, atomic_load(&passing_len), PATIENCE_MS);
         }
         gp__last_words_copy(from, to, PATIENCE_MS);
         atomic_store(&dying, false);
+    } else {
+        announce(number);
     }
     for (int i = 0; i < FATAL; i++) {
-        if (fatal[i] == number) {
-            sigaction(number, &before[i], NULL);
+        if (fatal[i].number == number) {
+            sigaction(number, &level->before[i], NULL);
         }
     }
     errno = saved;
-    raise(number); /* for those who were here before; blocked until we return */
+    raise(number); /* blocked until we return */
+}
+
+static void
+on_fatal_first(int number)
+{
+    die(number, &levels[1]);
+}
+
+static void
+on_fatal_again(int number)
+{
+    die(number, &levels[0]);
+}
+
+/* Have a handler of ours be the first one of each signal. Lock held. */
+static void
+install(void)
+{
+    for (int i = 0; i < FATAL; i++) {
+        struct level *lower = &levels[0];
+        struct level *level = lower->installed[i] ? &levels[1] : lower;
+        struct sigaction ours = {.sa_handler = level->handler, .sa_flags = SA_ONSTACK};
+        struct sigaction now;
+
+        sigemptyset(&ours.sa_mask);
+        if (level->installed[i] || sigaction(fatal[i].number, NULL, &now) < 0 ||
+            (lower->installed[i] && now.sa_handler == lower->handler)) {
+            continue;
+        }
+        level->before[i] = now;
+        level->installed[i] = true;
+        sigaction(fatal[i].number, &ours, NULL);
+    }
+}
+
+/* A handler that came later than ours may call it: then it stays, and does nothing. Lock held. */
+static void
+uninstall(void)
+{
+    for (int i = 0; i < FATAL; i++) {
+        for (int j = LEVELS - 1; j >= 0; j--) {
+            struct sigaction now;
+
+            if (levels[j].installed[i] && sigaction(fatal[i].number, NULL, &now) == 0 &&
+                now.sa_handler == levels[j].handler) {
+                sigaction(fatal[i].number, &levels[j].before[i], NULL);
+                levels[j].installed[i] = false;
+            }
+        }
+    }
+}
+
+void
+gp_leaving_announce(void)
+{
+    pthread_mutex_lock(&lock);
+    atomic_store(&announcing, getpid());
+    install();
+    pthread_mutex_unlock(&lock);
 }
 
 void
 gp__last_words_guard(int from, int to)
 {
-    struct sigaction ours = {.sa_handler = on_fatal, .sa_flags = SA_ONSTACK};
-
-    sigemptyset(&ours.sa_mask);
     if (to < 0) {
         return;
     }
+    pthread_mutex_lock(&lock);
     atomic_store(&guarded_from, from);
     atomic_store(&guarded_to, to);
-    for (int i = 0; i < FATAL; i++) {
-        sigaction(fatal[i], NULL, &before[i]);
-        sigaction(fatal[i], &ours, NULL);
-    }
+    install();
+    pthread_mutex_unlock(&lock);
 }
 
 void
@@ -176,12 +280,9 @@ gp__last_words_unguard(void)
     }
     atomic_store(&guarded_from, -1);
     atomic_store(&passing_len, 0);
-    for (int i = 0; i < FATAL; i++) {
-        struct sigaction now;
-
-        /* A handler that came later than ours may call it: then it stays, and does nothing. */
-        if (sigaction(fatal[i], NULL, &now) == 0 && now.sa_handler == on_fatal) {
-            sigaction(fatal[i], &before[i], NULL);
-        }
+    pthread_mutex_lock(&lock);
+    if (atomic_load(&announcing) == 0) {
+        uninstall();
     }
+    pthread_mutex_unlock(&lock);
 }

@@ -133,6 +133,13 @@ leaving_drop(PyObject *Py_UNUSED(module), PyObject *place)
 }
 
 static PyObject *
+leaving_announce(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    gp_leaving_announce();
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 listen_protect(PyObject *Py_UNUSED(module), PyObject *args)
 {
     gp_error err = GP_ERROR_INIT;
@@ -238,6 +245,9 @@ PyMethodDef pygo_launch_functions[] = {
      "first. A number for leaving_drop()."},
     {"leaving_drop", leaving_drop, METH_O,
      "leaving_drop($module, place, /)\n--\n\nUndo leaving_add()."},
+    {"leaving_announce", leaving_announce, METH_NOARGS,
+     "leaving_announce($module, /)\n--\n\nHave signals that report a fault write a line "
+     "\"panic: ...\" to standard error first."},
     {"listen_protect", listen_protect, METH_VARARGS,
      "listen_protect($module, path, group, /)\n--\n\n"
      "Let only this user, or the group as well, connect to a unix socket."},

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "gp/leaving.h"
 #include "os/last_words.h"
 #include "support.h"
 
@@ -160,6 +161,154 @@ what_comes_meanwhile_is_not_waited_for(void **state)
     close(from[1]);
 }
 
+static bool
+announce_and_say(const int *pipe, const char *const *words)
+{
+    gp_leaving_announce();
+    gp_leaving_announce();
+    return say_and_take(pipe, words);
+}
+
+static void
+an_announcement_comes_before_the_words(void **state)
+{
+    const char *const words[] = {"taken\n", "left in the pipe\n", NULL};
+    char found[200];
+
+    (void)state;
+    dying_words(found, sizeof(found), announce_and_say, words);
+    assert_string_equal(found, "panic: SIGABRT: aborted\ntaken\nleft in the pipe\n");
+}
+
+static const struct {
+    int number;
+    const char *announcement;
+} announced[] = {
+    {SIGSEGV, "panic: SIGSEGV: segmentation fault\n"},
+    {SIGABRT, "panic: SIGABRT: aborted\n"},
+    {SIGBUS, "panic: SIGBUS: bus error\n"},
+    {SIGFPE, "panic: SIGFPE: arithmetic error\n"},
+    {SIGILL, "panic: SIGILL: illegal instruction\n"},
+};
+enum { ANNOUNCED = sizeof(announced) / sizeof(announced[0]) };
+
+/* What a process writes to standard error that announces its end, and after |first| dies of |number|. */
+static void
+assert_announced(int number, void (*first)(void), const char *expected)
+{
+    const struct rlimit none = {0, 0};
+    char found[200];
+    int ends[2];
+    ssize_t got;
+    pid_t pid;
+    int status;
+
+    assert_int_equal(pipe(ends), 0);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        setrlimit(RLIMIT_CORE, &none);
+        for (size_t i = 0; i < ANNOUNCED; i++) {
+            signal(announced[i].number, SIG_DFL); /* cmocka's, or a sanitizer's */
+        }
+        dup2(ends[1], STDERR_FILENO);
+        gp_leaving_announce();
+        first();
+        raise(number);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), number);
+    close(ends[1]);
+    got = read(ends[0], found, sizeof(found) - 1);
+    assert_true(got >= 0);
+    found[got] = '\0';
+    assert_string_equal(found, expected);
+    close(ends[0]);
+}
+
+static void
+do_nothing(void)
+{
+}
+
+/* As when a plugin has served and goes on. */
+static void
+guard_for_a_while(void)
+{
+    int from[2];
+    int to[2];
+
+    if (pipe(from) == 0 && pipe(to) == 0) {
+        gp__last_words_guard(from[0], to[1]);
+        gp__last_words_unguard();
+    }
+}
+
+/* A child of a plugin that dies is no end of the plugin. */
+static void
+have_a_child_die(void)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        raise(SIGSEGV);
+    }
+    waitpid(pid, NULL, 0);
+}
+
+static struct sigaction replaced;
+
+static void
+write_trace(int number)
+{
+    put(STDERR_FILENO, "trace\n");
+    sigaction(number, &replaced, NULL);
+    raise(number);
+}
+
+/* As faulthandler does. */
+static void
+trace_segfaults(void)
+{
+    struct sigaction tracing = {.sa_handler = write_trace};
+
+    sigemptyset(&tracing.sa_mask);
+    sigaction(SIGSEGV, &tracing, &replaced);
+    gp_leaving_announce();
+    gp_leaving_announce();
+}
+
+/* As the interpreter does before it aborts. */
+static void
+trace_no_segfaults(void)
+{
+    trace_segfaults();
+    sigaction(SIGSEGV, &replaced, NULL);
+}
+
+static void
+handlers_that_come_later_run_after_ours(void **state)
+{
+    (void)state;
+    assert_announced(SIGSEGV, trace_segfaults, "panic: SIGSEGV: segmentation fault\ntrace\n");
+    assert_announced(SIGSEGV, trace_no_segfaults, "panic: SIGSEGV: segmentation fault\n");
+}
+
+static void
+fatal_signals_are_announced(void **state)
+{
+    static void (*const first[])(void) = {do_nothing, guard_for_a_while, have_a_child_die};
+
+    (void)state;
+    for (size_t i = 0; i < ANNOUNCED; i++) {
+        for (size_t j = 0; j < sizeof(first) / sizeof(first[0]); j++) {
+            assert_announced(announced[i].number, first[j], announced[i].announcement);
+        }
+    }
+}
+
 int
 main(void)
 {
@@ -168,6 +317,9 @@ main(void)
         cmocka_unit_test(of_much_the_end_is_there),
         cmocka_unit_test(what_is_being_taken_is_there),
         cmocka_unit_test(what_comes_meanwhile_is_not_waited_for),
+        cmocka_unit_test(an_announcement_comes_before_the_words),
+        cmocka_unit_test(fatal_signals_are_announced),
+        cmocka_unit_test(handlers_that_come_later_run_after_ours),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -279,7 +279,7 @@ def test_a_host_whose_certificate_is_none(peers: Any) -> None:
         peers.plugin("python"), env=environment, capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert "[ERROR] plugin: the host's certificate for AutoMTLS: no certificate" in done.stderr
+    assert "panic: the host's certificate for AutoMTLS: no certificate" in done.stderr
 
 
 def test_a_server_of_grpcios_own_says_that_it_cannot(peers: Any, make_client: Any) -> None:

@@ -338,9 +338,9 @@ serve(ServeConfig(handshake_config=HandshakeConfig(1, "KEY", "value"), tls_provi
 @pytest.mark.parametrize(
     ("provider", "words"),
     [
-        ("return None", "[ERROR] plugin: ServeConfig.tls_provider must return a TLSConfig, not No"),
-        ("return TLSConfig()", "[ERROR] plugin: TLSConfig: a plugin needs a certificate and its k"),
-        ("return TLSConfig('/nowhere')", "[ERROR] plugin: TLSConfig.roots: /nowhere cannot be re"),
+        ("return None", "panic: ServeConfig.tls_provider must return a TLSConfig, not No"),
+        ("return TLSConfig()", "panic: TLSConfig: a plugin needs a certificate and its k"),
+        ("return TLSConfig('/nowhere')", "panic: TLSConfig.roots: /nowhere cannot be re"),
         ("raise KeyError('mine')", "KeyError: 'mine'"),  # the author's own, with a traceback
     ],
 )

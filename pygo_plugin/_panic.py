@@ -1,0 +1,111 @@
+"""How a plugin's process says that it comes to an unwanted end: a line "panic: ..." on stderr.
+
+go-plugin's hosts tell a crash from other output by this line, log it and what follows it as errors,
+and may do more: Terraform shows it to its user, and nothing else of what its plugins write. So an
+uncaught exception has such a line before its traceback, and a fatal signal before the report of
+faulthandler. Only in a process that a host has launched.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any
+
+__all__ = ["announce", "is_announced", "log_to", "say"]
+
+STDERR = 2  # the descriptor
+LONGEST = 4096  # characters of a summary: the traceback has the rest
+
+_pid = 0  # of the process that announces its end; 0: none does
+_descriptor = STDERR  # the original one, wherever it is by now
+_hook: Callable[..., Any] | None = None  # the latest of ours
+_told: BaseException | None = None  # the exception whose line has been written
+
+
+def announce() -> None:
+    """Announce the end of this process, whatever brings it about. Idempotent.
+
+    A hook for uncaught exceptions that the author has set stays in use, and prints the traceback.
+    """
+    global _pid, _hook
+    if sys.excepthook is not _hook:
+        _hook = sys.excepthook = _announcing(sys.excepthook)
+    if _pid != os.getpid():
+        _pid = os.getpid()
+        import faulthandler
+
+        from pygo_plugin import _core
+
+        _core.leaving_announce()
+        if not faulthandler.is_enabled():
+            # The crashing thread alone: Terraform shows no more than a hundred lines.
+            faulthandler.enable(STDERR, all_threads=False)
+            _core.leaving_announce()  # again, so that the line comes before the report
+
+
+def is_announced() -> bool:
+    """Whether this process was launched by a host, as far as is known by now."""
+    return _pid == os.getpid()
+
+
+def log_to(descriptor: int) -> None:
+    """Where the original standard error is, now that descriptor 2 is replaced."""
+    global _descriptor
+    _descriptor = descriptor
+
+
+def say(message: str) -> None:
+    """Write the line of an end that is no exception's."""
+    try:
+        sys.stderr.flush()
+    except (AttributeError, OSError, ValueError):
+        pass  # none at all, or closed
+    line = memoryview(f"panic: {message}\n".encode("utf-8", "backslashreplace"))
+    try:
+        while line:
+            line = line[os.write(_descriptor, line) :]
+    except OSError:
+        pass  # the host has gone, or there never was a standard error
+
+
+def _announcing(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """The hook, with the line before what it prints."""
+
+    def uncaught(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        global _told
+        # A fork of the process is not the plugin, an interrupt is no fault of it, and the hook may
+        # be one that calls another one of ours.
+        if is_announced() and _told is not error and not issubclass(kind, KeyboardInterrupt):
+            _told = error
+            say(_summary(kind, error))
+        current = sys.stderr
+        if hook is sys.__excepthook__ and sys.__stderr__ is not None:
+            sys.stderr = sys.__stderr__  # where the line is, too (see _stdio.py)
+        try:
+            hook(kind, error, traceback)
+        finally:
+            sys.stderr = current
+            _told = None
+
+    return uncaught
+
+
+def _summary(kind: type[BaseException], error: BaseException) -> str:
+    """What the last line of a traceback says, cut to one line."""
+    name = kind.__qualname__
+    if kind.__module__ not in ("builtins", "__main__"):
+        name = f"{kind.__module__}.{name}"
+    try:
+        text = str(error)
+    except Exception:
+        text = "<exception str() failed>"
+    first = next((line for line in text.splitlines() if line.strip()), "")[:LONGEST]
+    return f"{name}: {first}" if first else name
