@@ -314,6 +314,18 @@ def workers_full(max_workers: int) -> None:
     )
 
 
+def is_pool(pool: Any) -> bool:
+    """Whether a method's experimental_thread_pool is a ThreadPoolExecutor. Called by the core."""
+    futures = sys.modules.get("concurrent.futures.thread")
+    return futures is not None and isinstance(pool, futures.ThreadPoolExecutor)
+
+
+def run_in_pool(pool: Any, context: ServicerContext, handler: Any, variables: Any) -> None:
+    """Have a thread of the pool answer the call, in its context variables. Called by the core."""
+    future = pool.submit(variables.run, context._answer, handler)
+    future.add_done_callback(lambda done: context._refuse() if done.cancelled() else None)
+
+
 class RequestsCancelled(RpcError):
     """The client cancelled the call, or is gone, while its requests were being read."""
 

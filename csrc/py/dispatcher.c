@@ -125,11 +125,33 @@ begin(void *ctx, gp_server_call *call, void **data)
     return wants_message;
 }
 
+/* Have the pool of the method's author answer the call: see _server.run_in_pool. */
+static void
+move(PyObject *pool, ServerCallObject *context, PyObject *handler, PyObject *variables)
+{
+    PyObject *run_in_pool = pygo_late_get(PYGO_RUN_IN_POOL);
+    PyObject *result = NULL;
+
+    gp_server_call_keep(context->call);
+    if (run_in_pool != NULL) {
+        result = PyObject_CallFunctionObjArgs(run_in_pool, pool, (PyObject *)context, handler,
+                                              variables, NULL);
+    }
+    if (result == NULL) {
+        pygo_servicer_refuse(context);
+        Py_BEGIN_ALLOW_THREADS
+        gp_server_call_hand_back(context->call);
+        Py_END_ALLOW_THREADS
+    }
+    Py_XDECREF(result);
+}
+
 static void
 run(void *ctx, gp_server_call *call, void *data)
 {
     ServerCallObject *context;
     PyObject *variables;
+    PyObject *pool;
 
     if (!pygo_gil_enter("pygo-worker")) {
         end_with(call, STATUS_UNAVAILABLE, "the server is shutting down");
@@ -141,9 +163,13 @@ run(void *ctx, gp_server_call *call, void *data)
         PyErr_WriteUnraisable(NULL);
         end_with(call, STATUS_UNKNOWN, "out of memory");
     } else {
-        pygo_servicer_run(context, handler_of(data));
+        pool = pygo_servicer_run(context, handler_of(data), true);
         if (PyContext_Exit(variables) < 0) {
             PyErr_WriteUnraisable(NULL);
+        }
+        if (pool != NULL) {
+            move(pool, context, handler_of(data), variables);
+            Py_DECREF(pool);
         }
     }
     Py_XDECREF(variables);

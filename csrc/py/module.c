@@ -28,6 +28,8 @@ static const struct {
     [PYGO_GRPC_LOG] = {"pygo_plugin._grpc_log", "line"},
     [PYGO_THREAD_ENTERS] = {"pygo_plugin._threads", "enter"},
     [PYGO_THREAD_LEAVES] = {"pygo_plugin._threads", "leave"},
+    [PYGO_IS_POOL] = {"pygo_plugin._server", "is_pool"},
+    [PYGO_RUN_IN_POOL] = {"pygo_plugin._server", "run_in_pool"},
     [PYGO_WORKERS_FULL] = {"pygo_plugin._server", "workers_full"},
     [PYGO_REQUESTS_CANCELLED] = {"pygo_plugin._server", "requests_cancelled"},
 };
@@ -195,6 +197,7 @@ module_exec(PyObject *module)
         pygo_call_setup(module, state) < 0 || pygo_sender_setup(module, state) < 0 ||
         pygo_loop_setup(module, state) < 0 || pygo_loop_future_setup(module, state) < 0 ||
         pygo_async_call_setup(module, state) < 0 || pygo_server_call_setup(module, state) < 0 ||
+        pygo_send_response_setup(module, state) < 0 ||
         pygo_async_server_call_setup(module, state) < 0 ||
         pygo_dispatcher_setup(module, state) < 0 || pygo_server_setup(module, state) < 0 ||
         pygo_stdio_setup(module, state) < 0 || pygo_runner_setup(module) < 0) {

@@ -47,14 +47,30 @@ void pygo_server_call_end(ServerCallObject *context, PyObject *message, int code
 
 /* ---- servicer.c ---- */
 
-/* Answer a call with |handler|, a grpc.RpcMethodHandler of any arity. Leaves no exception. */
-void pygo_servicer_run(ServerCallObject *context, PyObject *handler);
+/*
+ * Answer a call with |handler|, a grpc.RpcMethodHandler of any arity. Leaves no exception.
+ *
+ * Returns: NULL; or, if |movable|, the thread pool (new) that is to do it instead.
+ */
+PyObject *pygo_servicer_run(ServerCallObject *context, PyObject *handler, bool movable);
+
+/* The exception under way ends the call: of a thread pool, or of the serializer of its replies. */
+void pygo_servicer_refuse(ServerCallObject *context);
+void pygo_servicer_fail_to_serialize(ServerCallObject *context);
 
 /* Whether its requests are a stream. */
 bool pygo_servicer_streams_in(PyObject *handler);
 
 /* When the module is set up. 0, or -1 with an exception. */
 int pygo_servicer_setup(void);
+
+/* ---- send_response_type.c ---- */
+
+/* What methods send their replies by that do not wait for the next one: a callable of one argument. */
+PyObject *pygo_send_response_new(ServerCallObject *context, PyObject *serializer);
+
+/* Nothing more is sent: the call is about to be ended in another way. */
+void pygo_send_response_stop(PyObject *self);
 
 /*
  * Stop all servers and give their handlers a moment to return. For interpreter exit; with the GIL.

@@ -8,7 +8,7 @@
 #include "py/message.h"
 #include "py/metadata.h"
 
-enum { CANCELLED = 1, STATUS_UNKNOWN = 2 };
+enum { CANCELLED = 1, STATUS_UNKNOWN = 2, STATUS_UNAVAILABLE = 14 };
 
 typedef struct RequestIteratorObject {
     PyObject_HEAD
@@ -257,7 +257,32 @@ context_on_over(ServerCallObject *self, PyObject *callable)
     return PyBool_FromLong(rc == 0);
 }
 
+/* On the thread of a pool; the call was kept. */
+static PyObject *
+context_answer(ServerCallObject *self, PyObject *handler)
+{
+    pygo_servicer_run(self, handler, false);
+    Py_BEGIN_ALLOW_THREADS
+    gp_server_call_hand_back(self->call);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+context_refuse(ServerCallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    pygo_server_call_end(self, NULL, STATUS_UNAVAILABLE, "The method's thread pool was shut down");
+    Py_BEGIN_ALLOW_THREADS
+    gp_server_call_hand_back(self->call);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef context_methods[] = {
+    {"_answer", (PyCFunction)context_answer, METH_O,
+     "_answer($self, handler, /)\n--\n\nRun the handler on this thread, of a pool."},
+    {"_refuse", (PyCFunction)context_refuse, METH_NOARGS,
+     "_refuse($self)\n--\n\nEnd a call that the pool will not run."},
     {"invocation_metadata", (PyCFunction)context_invocation_metadata, METH_NOARGS,
      "invocation_metadata($self)\n--\n\nThe client's metadata: a tuple of (key, value)."},
     {"peer", (PyCFunction)context_peer, METH_NOARGS, "peer($self)\n--\n\nThe client's address."},

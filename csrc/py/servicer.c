@@ -4,7 +4,13 @@
 #include "py/errors.h"
 #include "py/message.h"
 
-enum { STATUS_OK = 0, STATUS_UNKNOWN = 2, STATUS_UNIMPLEMENTED = 12, STATUS_INTERNAL = 13 };
+enum {
+    STATUS_OK = 0,
+    STATUS_UNKNOWN = 2,
+    STATUS_UNIMPLEMENTED = 12,
+    STATUS_INTERNAL = 13,
+    STATUS_UNAVAILABLE = 14
+};
 
 /* The attributes of a grpc.RpcMethodHandler, interned when the module is set up. */
 static struct {
@@ -13,6 +19,9 @@ static struct {
     PyObject *request_deserializer;
     PyObject *response_serializer;
     PyObject *behavior[4]; /* by pygo_arity */
+    /* Those of the functions in it that grpcio knows. */
+    PyObject *experimental_non_blocking;
+    PyObject *experimental_thread_pool;
 } names;
 
 static const char unreadable_request[] = "Exception deserializing request!";
@@ -88,13 +97,19 @@ receive_one(ServerCallObject *context, PyObject *deserializer)
     return request;
 }
 
+void
+pygo_servicer_fail_to_serialize(ServerCallObject *context)
+{
+    fail(context, STATUS_INTERNAL, "Failed to serialize response!");
+}
+
 static void
 send_one(ServerCallObject *context, PyObject *serializer, PyObject *response)
 {
     PyObject *bytes = pygo_serialize(serializer, response);
 
     if (bytes == NULL) {
-        fail(context, STATUS_INTERNAL, "Failed to serialize response!");
+        pygo_servicer_fail_to_serialize(context);
         return;
     }
     pygo_server_call_end(context, bytes, STATUS_OK, "");
@@ -114,7 +129,7 @@ send_all(ServerCallObject *context, PyObject *serializer, PyObject *responses)
 
         Py_DECREF(response);
         if (bytes == NULL) {
-            fail(context, STATUS_INTERNAL, "Failed to serialize response!");
+            pygo_servicer_fail_to_serialize(context);
             Py_DECREF(iterator);
             return;
         }
@@ -150,8 +165,110 @@ pygo_servicer_streams_in(PyObject *handler)
     return truth;
 }
 
+/* ---- Hints of the method's author, as grpcio takes them ---- */
+
+/* A function's attribute, new; NULL without an exception if it has none. */
+static PyObject *
+hint(PyObject *behavior, PyObject *name)
+{
+    PyObject *function = PyMethod_Check(behavior) ? PyMethod_GET_FUNCTION(behavior) : behavior;
+    PyObject *found;
+
+    if (PyFunction_Check(function)) { /* nearly always, without any attributes */
+        PyObject *attributes = ((PyFunctionObject *)function)->func_dict;
+
+        found = attributes != NULL ? Py_XNewRef(PyDict_GetItemWithError(attributes, name)) : NULL;
+    } else {
+        found = PyObject_GetAttr(behavior, name);
+    }
+    if (found == NULL) {
+        PyErr_Clear();
+    }
+    return found;
+}
+
+/* The thread pool that the method is to run in, new; NULL: in none. */
+static PyObject *
+pool_of(PyObject *behavior)
+{
+    PyObject *pool = hint(behavior, names.experimental_thread_pool);
+    PyObject *is_pool;
+    PyObject *answer;
+
+    if (pool == NULL || pool == Py_None) {
+        Py_XDECREF(pool);
+        return NULL;
+    }
+    is_pool = pygo_late_get(PYGO_IS_POOL);
+    answer = is_pool != NULL ? PyObject_CallOneArg(is_pool, pool) : NULL;
+    if (answer != Py_True) {
+        Py_CLEAR(pool);
+    }
+    if (answer == NULL) {
+        PyErr_WriteUnraisable(is_pool);
+    }
+    Py_XDECREF(answer);
+    return pool;
+}
+
+/* Whether the method sends by a callback, instead of returning an iterator that a thread waits for. */
+static bool
+is_non_blocking(PyObject *behavior)
+{
+    PyObject *value = hint(behavior, names.experimental_non_blocking);
+    int truth = value != NULL ? PyObject_IsTrue(value) : 0;
+
+    Py_XDECREF(value);
+    if (truth < 0) {
+        PyErr_Clear();
+    }
+    return truth > 0;
+}
+
+/* The call goes on after the method has returned: until it sends None, or the call is over. */
+static void
+run_non_blocking(ServerCallObject *context, PyObject *behavior, PyObject *argument,
+                 PyObject *serializer)
+{
+    PyObject *send = pygo_send_response_new(context, serializer);
+    PyObject *args[] = {argument, (PyObject *)context, send};
+    PyObject *result = send != NULL ? PyObject_Vectorcall(behavior, args, 3, NULL) : NULL;
+
+    if (result == NULL) {
+        if (send != NULL) {
+            pygo_send_response_stop(send);
+        }
+        fail(context, STATUS_UNKNOWN, "Exception calling application");
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(send);
+}
+
 void
-pygo_servicer_run(ServerCallObject *context, PyObject *handler)
+pygo_servicer_refuse(ServerCallObject *context)
+{
+    fail(context, STATUS_UNAVAILABLE, "The method's thread pool takes no more calls");
+}
+
+static void
+run_blocking(ServerCallObject *context, PyObject *behavior, PyObject *argument,
+             PyObject *serializer, bool streams_out)
+{
+    PyObject *args[] = {argument, (PyObject *)context};
+    PyObject *result = PyObject_Vectorcall(behavior, args, 2, NULL);
+
+    if (result == NULL) {
+        fail(context, STATUS_UNKNOWN, "Exception calling application");
+    } else if (streams_out) {
+        send_all(context, serializer, result);
+    } else {
+        send_one(context, serializer, result);
+    }
+    Py_XDECREF(result);
+}
+
+PyObject *
+pygo_servicer_run(ServerCallObject *context, PyObject *handler, bool movable)
 {
     bool streams_in = is_true(handler, names.request_streaming);
     bool streams_out = is_true(handler, names.response_streaming);
@@ -159,32 +276,25 @@ pygo_servicer_run(ServerCallObject *context, PyObject *handler)
     PyObject *deserializer = PyObject_GetAttr(handler, names.request_deserializer);
     PyObject *serializer = PyObject_GetAttr(handler, names.response_serializer);
     PyObject *argument = NULL;
-    PyObject *result = NULL;
+    PyObject *pool = NULL;
 
     if (behavior == NULL || deserializer == NULL || serializer == NULL || PyErr_Occurred()) {
         fail(context, STATUS_UNKNOWN, "The method's handler is unusable");
-    } else {
+    } else if (!movable || (pool = pool_of(behavior)) == NULL) {
         argument = streams_in ? pygo_request_iterator_new(context, deserializer)
                               : receive_one(context, deserializer);
     }
-    if (argument != NULL) {
-        PyObject *args[] = {argument, (PyObject *)context};
-
-        result = PyObject_Vectorcall(behavior, args, 2, NULL);
-        if (result == NULL) {
-            fail(context, STATUS_UNKNOWN, "Exception calling application");
-        } else if (streams_out) {
-            send_all(context, serializer, result);
-        } else {
-            send_one(context, serializer, result);
-        }
+    if (argument != NULL && streams_out && is_non_blocking(behavior)) {
+        run_non_blocking(context, behavior, argument, serializer);
+    } else if (argument != NULL) {
+        run_blocking(context, behavior, argument, serializer, streams_out);
     }
     PyErr_Clear();
-    Py_XDECREF(result);
     Py_XDECREF(argument);
     Py_XDECREF(serializer);
     Py_XDECREF(deserializer);
     Py_XDECREF(behavior);
+    return pool;
 }
 
 int
@@ -198,5 +308,7 @@ pygo_servicer_setup(void)
     names.behavior[PYGO_UNARY_STREAM] = PyUnicode_InternFromString("unary_stream");
     names.behavior[PYGO_STREAM_UNARY] = PyUnicode_InternFromString("stream_unary");
     names.behavior[PYGO_STREAM_STREAM] = PyUnicode_InternFromString("stream_stream");
+    names.experimental_non_blocking = PyUnicode_InternFromString("experimental_non_blocking");
+    names.experimental_thread_pool = PyUnicode_InternFromString("experimental_thread_pool");
     return PyErr_Occurred() ? -1 : 0;
 }

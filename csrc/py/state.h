@@ -28,6 +28,8 @@ typedef enum pygo_late {
     PYGO_WORKERS_FULL,       /* _server.workers_full(max_workers) */
     PYGO_THREAD_ENTERS,      /* _threads.enter(name) -> thread */
     PYGO_THREAD_LEAVES,      /* _threads.leave(thread) */
+    PYGO_IS_POOL,            /* _server.is_pool(object) -> bool */
+    PYGO_RUN_IN_POOL,        /* _server.run_in_pool(pool, context, handler, variables) */
     PYGO_LATE_COUNT,
 } pygo_late;
 
@@ -47,6 +49,7 @@ typedef struct pygo_state {
     PyTypeObject *server_call_type;
     PyTypeObject *async_server_call_type;
     PyTypeObject *request_iterator_type;
+    PyTypeObject *send_response_type;
     PyTypeObject *stdio_type;
     PyTypeObject *stdio_reader_type;
     PyTypeObject *metadatum_type;
@@ -93,6 +96,7 @@ int pygo_loop_future_setup(PyObject *module, pygo_state *state);
 int pygo_dispatcher_setup(PyObject *module, pygo_state *state);
 int pygo_server_setup(PyObject *module, pygo_state *state);
 int pygo_server_call_setup(PyObject *module, pygo_state *state);
+int pygo_send_response_setup(PyObject *module, pygo_state *state);
 int pygo_async_server_call_setup(PyObject *module, pygo_state *state);
 int pygo_stdio_setup(PyObject *module, pygo_state *state);
 int pygo_metadata_setup(PyObject *module, pygo_state *state);

@@ -349,7 +349,7 @@ run_job(gp_server_call *call)
     server->told_full = server->told_full && server->running > server->max_workers / 2;
     queue_up(server);
     crew.working--;
-    if (found != LATER) {
+    if (found != LATER && !call->kept) {
         server->active--;
         gp__server_settle(server);
     }

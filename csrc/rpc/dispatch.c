@@ -228,6 +228,13 @@ gp_server_call_delegate(gp_server_call *call, void *data, bool wants_message)
 }
 
 void
+gp_server_call_keep(gp_server_call *call)
+{
+    call->kept = true;
+    gp_server_call_ref(call); /* until it is handed back */
+}
+
+void
 gp_server_call_hand_back(gp_server_call *call)
 {
     gp_server *server = call->server;

@@ -51,6 +51,7 @@ struct gp_server_call {
 
     const gp__method *method;     /* borrowed; a service in C, or NULL */
     void *data;                   /* the handler's */
+    bool kept;                    /* the worker's: the handler goes on elsewhere */
     gp__call_phase phase;         /* under the poller's lock */
     gp_server_call *next_job;     /* under the poller's lock */
     gp_server_call *next_endless; /* under the poller's lock */

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc import unary_unary_rpc_method_handler as unary
+from grpc_health.v1 import health, health_pb2
 
 from pygo_plugin import _server, aio, rpc
 
@@ -142,3 +143,25 @@ def test_as_many_handlers_run_as_the_author_allows() -> None:
         assert not methods.inside.acquire(timeout=0.05)
         methods.leave.set()
         assert [call.result(DEADLINE) for call in blocked] == [b"x"] * 6
+
+
+def test_watching_health_holds_no_worker(serving: Serving) -> None:
+    servicer = health.HealthServicer()
+    of_health: dict[str, Any] = {
+        "request_deserializer": health_pb2.HealthCheckRequest.FromString,
+        "response_serializer": health_pb2.HealthCheckResponse.SerializeToString,
+    }
+    handlers = {
+        "Watch": grpc.unary_stream_rpc_method_handler(servicer.Watch, **of_health),
+        "Check": unary(servicer.Check, **of_health),
+    }
+    with serving(handlers, max_workers=2) as channel:
+        watch, check = channel.unary_stream("/t/Watch"), channel.unary_unary("/t/Check")
+        watches = [watch(b"", timeout=DEADLINE) for _ in range(8)]
+        first = [next(call) for call in watches]
+        servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        second = [next(call) for call in watches]
+        assert [first, second] == [[b"\x08\x01"] * 8, [b"\x08\x02"] * 8]
+        assert check(b"", timeout=DEADLINE) == b"\x08\x02"
+        for call in watches:
+            call.cancel()

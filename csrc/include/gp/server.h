@@ -179,7 +179,10 @@ int gp_server_call_flush_then(gp_server_call *call, gp_sent *then, void *ctx);
  */
 int gp_server_call_on_cancel(gp_server_call *call, gp_then *then, void *ctx);
 
-/* A call that was taken (see |take|): its handler is done with it. Any thread; it has been ended. */
+/* While |run| has the call: its handler goes on elsewhere when that returns, until it is handed back. */
+void gp_server_call_keep(gp_server_call *call);
+
+/* A call that was taken (see |take|) or kept: its handler is done with it. Any thread; it has been ended. */
 void gp_server_call_hand_back(gp_server_call *call);
 
 /*

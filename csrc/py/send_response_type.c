@@ -1,0 +1,162 @@
+#include <pthread.h>
+
+#include "py/channel.h"
+#include "py/errors.h"
+#include "py/gil.h"
+#include "py/message.h"
+#include "py/server.h"
+
+enum { STATUS_OK = 0 };
+
+/* Locks: |lock| has one thread send or end at a time. No Python runs under it. */
+typedef struct SendResponseObject {
+    PyObject_HEAD
+    PyObject *context;    /* owned: a ServerCallObject; NULL: cleared */
+    PyObject *serializer; /* owned; NULL: cleared */
+    pthread_mutex_t lock;
+    bool ended; /* under |lock|: the call has been ended, or is about to be */
+} SendResponseObject;
+
+PyObject *
+pygo_send_response_new(ServerCallObject *context, PyObject *serializer)
+{
+    PyTypeObject *type = pygo_module_state->send_response_type;
+    SendResponseObject *self = (SendResponseObject *)type->tp_alloc(type, 0);
+
+    if (self != NULL) {
+        pthread_mutex_init(&self->lock, NULL);
+        self->context = Py_NewRef((PyObject *)context);
+        self->serializer = Py_NewRef(serializer);
+    }
+    return (PyObject *)self;
+}
+
+static int
+send_response_traverse(SendResponseObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->context);
+    Py_VISIT(self->serializer);
+    return 0;
+}
+
+static int
+send_response_clear(SendResponseObject *self)
+{
+    Py_CLEAR(self->context);
+    Py_CLEAR(self->serializer);
+    return 0;
+}
+
+static void
+send_response_dealloc(SendResponseObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    send_response_clear(self);
+    pthread_mutex_destroy(&self->lock);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* Returns whether it had not ended before. What other threads were sending has been sent by then. */
+static bool
+stop(SendResponseObject *self)
+{
+    bool first;
+
+    Py_BEGIN_ALLOW_THREADS
+    pthread_mutex_lock(&self->lock);
+    first = !self->ended;
+    self->ended = true;
+    pthread_mutex_unlock(&self->lock);
+    Py_END_ALLOW_THREADS
+    return first;
+}
+
+void
+pygo_send_response_stop(PyObject *self)
+{
+    stop((SendResponseObject *)self);
+}
+
+/* Returns 0 or GP_EUSER; an end of the call is no failure. */
+static int
+send(SendResponseObject *self, gp_server_call *call, gp_bytes message)
+{
+    const gp_interrupt *interrupt = pygo_interrupt();
+    int rc = 0;
+
+    Py_BEGIN_ALLOW_THREADS
+    pthread_mutex_lock(&self->lock);
+    if (!self->ended) {
+        rc = gp_server_call_send(call, message, interrupt);
+    }
+    pthread_mutex_unlock(&self->lock);
+    Py_END_ALLOW_THREADS
+    return rc == GP_EUSER ? rc : 0;
+}
+
+static PyObject *
+send_response_call(SendResponseObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *argument_names[] = {"response", NULL};
+    ServerCallObject *context = (ServerCallObject *)self->context;
+    PyObject *response;
+    PyObject *bytes;
+    int rc;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:send_response_callback", argument_names,
+                                     &response) ||
+        pygo_check_forked() < 0) {
+        return NULL;
+    }
+    if (context == NULL) { /* the collector has been there */
+        Py_RETURN_NONE;
+    }
+    if (response == Py_None) {
+        if (stop(self)) {
+            pygo_server_call_end(context, NULL, STATUS_OK, "");
+        }
+        Py_RETURN_NONE;
+    }
+    bytes = pygo_serialize(self->serializer, response);
+    if (bytes == NULL) {
+        if (stop(self)) {
+            pygo_servicer_fail_to_serialize(context);
+        }
+        PyErr_Clear();
+        Py_RETURN_NONE;
+    }
+    rc = send(self, context->call, pygo_bytes_view(bytes));
+    Py_DECREF(bytes);
+    if (rc < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyType_Slot slots[] = {
+    {Py_tp_dealloc, send_response_dealloc},
+    {Py_tp_traverse, send_response_traverse},
+    {Py_tp_clear, send_response_clear},
+    {Py_tp_call, send_response_call},
+    {Py_tp_doc, "Sends one reply of a call when called with it, or with None its "
+                "end; what comes after that is ignored. Any thread. Made by the server."},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "pygo_plugin._core.SendResponse",
+    .basicsize = sizeof(SendResponseObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | PYGO_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
+
+int
+pygo_send_response_setup(PyObject *module, pygo_state *state)
+{
+    state->send_response_type = pygo_add_type(module, &spec);
+    return state->send_response_type != NULL ? 0 : -1;
+}
