@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "mux/mux.h"
+#include "os/reactor.h"
 #include "os/share.h"
 #include "plugin/client.h"
 #include "plugin/delivery.h"
@@ -84,6 +85,13 @@ put_down(gp__process *process, bool gracefully, int64_t deadline, const gp_inter
     return rc == GP_EUSER ? rc : 0;
 }
 
+/* On the reactor's thread: its time is up, whatever whoever ends it is waiting for. */
+static void
+time_is_up(void *process)
+{
+    gp__process_kill(process);
+}
+
 /*
  * Remove what the dead plugin has left of its sockets. A multiplexed one that was killed leaves a private
  * directory behind, which it does not tell of if it listens on TCP.
@@ -124,10 +132,15 @@ gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *inter
     bool test = !gp__client_launched(client) && options->reattach_test;
     gp__process *process = client->process;
     int64_t deadline = gp__deadline_in(patience_ms);
+    gp__watch *limit = NULL;
     int rc = 0;
 
     if (client->mux != NULL) {
         gp__mux_on_why(client->mux, NULL, NULL); /* the log is about to be closed */
+    }
+    if (!test && process != NULL) {
+        /* What follows asks things of gRPC, which has to come to an end when the process does. */
+        gp__reactor_every(&limit, patience_ms > 0 ? patience_ms : 1, time_is_up, process, NULL);
     }
     if (!test && (process == NULL || !gp__process_gone(process))) {
         rc = ask(client, patience_ms, interrupt);
@@ -146,6 +159,7 @@ gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *inter
             rc = GP_EUSER;
         }
     }
+    gp__reactor_remove(limit);
     if (client->launch.mirror != NULL) {
         gp__launch_finish(&client->launch);
     }

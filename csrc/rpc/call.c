@@ -54,6 +54,14 @@ tell_start(gp_call *call)
     }
 }
 
+/* Nobody waits for it: whether the request has arrived, the status tells. */
+static void
+request_complete(gp__event *event, bool ok)
+{
+    (void)ok;
+    gp__call_unref((gp_call *)((char *)event - offsetof(gp_call, request)));
+}
+
 static void
 start_complete(gp__event *event, bool ok)
 {
@@ -92,6 +100,7 @@ status_complete(gp__event *event, bool ok)
     attended = call->attended;
     pthread_mutex_unlock(&call->lock);
 
+    gp__outbox_end(&call->outbox);
     if (attended) {
         gp__poller_urgent_drop(call->poller);
     }
@@ -138,6 +147,7 @@ gp__call_new(gp_call **out, gp_channel *channel)
     atomic_init(&call->users, 1);
     call->channel = gp_channel_ref(channel);
     call->poller = gp__channel_poller(channel);
+    call->request.complete = request_complete;
     call->start.complete = start_complete;
     call->status.complete = status_complete;
     gp__inbox_init(&call->inbox, call, gp__call_start_batch, call->poller, &call->lock,

@@ -14,9 +14,13 @@
 #include "rpc/halves.h"
 
 /*
- * A call has up to four batches under way: its start (which ends with the initial metadata), its
- * status, one send and one receive. Each holds a reference while it is on the queue, and opens its
- * gate when it is done. Unary calls need only the status batch, with everything in it.
+ * A call has up to five batches under way: its request (or what goes ahead of a stream of them), its status,
+ * the initial metadata if they may be asked for before that, one send and one receive. Each holds a
+ * reference while it is on the queue; those that are waited for open their gate when they are done.
+ *
+ * What is sent shares no batch with what is received. gRPC completes a batch as a whole, and a send only when
+ * its bytes have been written: with the status in the same batch, neither a deadline nor cancel() would end
+ * a call to a peer that has stopped reading.
  */
 struct gp_call {
     gp__call_link link;  /* in the channel's ring until done */
@@ -27,11 +31,13 @@ struct gp_call {
     gp__poller *poller;  /* borrowed: the channel's */
     int64_t deadline;
 
+    gp__event request;
     gp__event start;
     gp__event status;
     gp__gate started;
     gp__gate done;
-    bool has_start;    /* there is a start batch; otherwise metadata comes with the status */
+    bool
+        has_start; /* initial metadata have a batch of their own, and do not come with the status */
     gp__inbox inbox;   /* of a stream of replies; or where the status batch puts the one reply */
     gp__outbox outbox; /* of a stream of requests; or what the first batch sends */
 

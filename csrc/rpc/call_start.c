@@ -86,7 +86,7 @@ initial_metadata_op(gp_call *call)
                      .data.recv_initial_metadata.recv_initial_metadata = &call->initial};
 }
 
-/* The first batches could not be started: nobody has seen the call. */
+/* Nothing could be started: nobody has seen the call. */
 static int
 abandon(gp_call *call, int code, gp_error *err)
 {
@@ -96,94 +96,88 @@ abandon(gp_call *call, int code, gp_error *err)
     return gp_error_set(err, code, "gRPC refused the call: is the metadata legal?");
 }
 
-/* A call that may be started, and the metadata to start it with. */
+/*
+ * Send the metadata, and |request| if it is not NULL. It is written at once as a rule, so that the completion
+ * need not go to the polling thread, which might have to be woken for it.
+ */
 static int
-begin(gp_call **out, gp_channel *channel, const gp_call_options *options, grpc_metadata **metadata,
-      size_t *count, gp_error *err)
+send_request(gp_call *call, const gp_call_options *options, const gp_bytes *request)
 {
-    int rc = make(out, channel, options, err);
+    grpc_metadata *metadata;
+    size_t metadata_count;
+    grpc_op ops[3];
+    size_t count = 0;
+    int rc = make_metadata(&metadata, &metadata_count, options);
 
-    if (rc == 0 && (rc = make_metadata(metadata, count, options)) < 0) {
-        return abandon(*out, rc, err);
+    if (rc < 0) {
+        return rc;
     }
+    ops[count++] = send_metadata_op(options, metadata, metadata_count);
+    if (request != NULL) {
+        ops[count++] = gp__outbox_op(&call->outbox, *request, 0);
+        ops[count++] = (grpc_op){.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
+    }
+    gp__poller_begin_here(call->poller);
+    rc = gp__call_start_batch(call, ops, count, &call->request);
+    gp__poller_end_here(call->poller);
+    gp__metadata_free(metadata, metadata_count);
     return rc;
+}
+
+/* Ask for the status, and for what else |one_reply| and |early| say. gRPC cannot refuse that. */
+static void
+ask_for_answer(gp_call *call, bool one_reply, bool early)
+{
+    grpc_op ops[3];
+    size_t count = 0;
+
+    ops[count++] = status_op(call);
+    if (one_reply) {
+        ops[count++] = gp__inbox_op(&call->inbox);
+    }
+    if (!early) {
+        ops[count++] = initial_metadata_op(call);
+    }
+    gp__call_start_batch(call, ops, count, &call->status);
+    if (early) {
+        grpc_op op = initial_metadata_op(call);
+
+        gp__call_start_batch(call, &op, 1, &call->start);
+    }
+}
+
+static int
+start(gp_call **out, gp_channel *channel, const gp_call_options *options, const gp_bytes *request,
+      bool one_reply, bool early, gp_error *err)
+{
+    gp_call *call = NULL;
+    int rc = make(&call, channel, options, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    call->has_start = early;
+    rc = send_request(call, options, request);
+    if (rc < 0) {
+        return abandon(call, rc, err);
+    }
+    ask_for_answer(call, one_reply, early);
+    *out = call;
+    return 0;
 }
 
 int
 gp_call_start_unary(gp_call **out, gp_channel *channel, const gp_call_options *options,
                     gp_bytes request, gp_error *err)
 {
-    bool early = (options->flags & GP_CALL_EARLY_METADATA) != 0;
-    grpc_metadata *metadata;
-    size_t metadata_count;
-    grpc_op ops[6];
-    size_t count = 0;
-    gp_call *call;
-    int rc = begin(&call, channel, options, &metadata, &metadata_count, err);
-
-    if (rc < 0) {
-        return rc;
-    }
-    ops[count++] = send_metadata_op(options, metadata, metadata_count);
-    ops[count++] = gp__outbox_op(&call->outbox, request, 0);
-    ops[count++] = (grpc_op){.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
-    ops[count++] = gp__inbox_op(&call->inbox);
-    ops[count++] = status_op(call);
-    if (!early) {
-        ops[count++] = initial_metadata_op(call);
-    }
-    rc = gp__call_start_batch(call, ops, count, &call->status);
-    gp__metadata_free(metadata, metadata_count);
-    if (rc < 0) {
-        return abandon(call, rc, err);
-    }
-    if (early) {
-        grpc_op op = initial_metadata_op(call);
-
-        call->has_start = true;
-        gp__call_start_batch(call, &op, 1, &call->start);
-    }
-    *out = call;
-    return 0;
+    return start(out, channel, options, &request, true,
+                 (options->flags & GP_CALL_EARLY_METADATA) != 0, err);
 }
 
 int
 gp_call_start_stream(gp_call **out, gp_channel *channel, const gp_call_options *options,
                      const gp_bytes *request, gp_error *err)
 {
-    grpc_metadata *metadata;
-    size_t metadata_count;
-    grpc_op ops[4];
-    size_t count = 0;
-    gp_call *call;
-    int rc = begin(&call, channel, options, &metadata, &metadata_count, err);
-
-    if (rc < 0) {
-        return rc;
-    }
-    ops[count++] = status_op(call);
-    if (options->flags & GP_CALL_ONE_REPLY) {
-        ops[count++] = gp__inbox_op(&call->inbox);
-    }
-    if ((rc = gp__call_start_batch(call, ops, count, &call->status)) < 0) {
-        gp__metadata_free(metadata, metadata_count);
-        return abandon(call, rc, err);
-    }
-    count = 0;
-    ops[count++] = send_metadata_op(options, metadata, metadata_count);
-    if (request != NULL) {
-        ops[count++] = gp__outbox_op(&call->outbox, *request, 0);
-        ops[count++] = (grpc_op){.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
-    }
-    ops[count++] = initial_metadata_op(call);
-    call->has_start = true;
-    rc = gp__call_start_batch(call, ops, count, &call->start);
-    gp__metadata_free(metadata, metadata_count);
-    if (rc < 0) {
-        gp_call_cancel(call, GRPC_STATUS_INTERNAL, "the call could not be started");
-        gp_call_unref(call);
-        return gp_error_set(err, rc, "gRPC refused the call: is the metadata legal?");
-    }
-    *out = call;
-    return 0;
+    return start(out, channel, options, request, (options->flags & GP_CALL_ONE_REPLY) != 0, true,
+                 err);
 }

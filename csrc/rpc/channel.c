@@ -60,7 +60,8 @@ add_string(own_args *own, const char *key, const char *value)
 
 /*
  * Between a host and its plugin there is no proxy, no load balancer and no second backend: no
- * retries (5 to 8 us a call), no proxy from the environment, no connection shared behind our back.
+ * retries (5 to 8 us a call), no proxy from the environment, no connection shared behind our back, no
+ * statistics for channelz, which nothing of ours can show.
  * Messages are as large as gRPC can carry, as go-plugin has it.
  */
 static void
@@ -69,6 +70,7 @@ add_plugins_args(own_args *own)
     add_integer(own, "grpc.enable_retries", 0);
     add_integer(own, "grpc.enable_http_proxy", 0);
     add_integer(own, "grpc.use_local_subchannel_pool", 1);
+    add_integer(own, "grpc.enable_channelz", 0);
     add_integer(own, "grpc.max_receive_message_length", INT_MAX);
     add_integer(own, "grpc.max_send_message_length", INT_MAX);
 }

@@ -161,27 +161,44 @@ gp__outbox_release(gp__outbox *outbox)
     }
 }
 
+/* Take the place, which is free or will not be needed any more. Lock held. */
+static int
+take(gp__outbox *outbox)
+{
+    if (outbox->over) {
+        return GP_ECLOSED;
+    }
+    gp__gate_close(&outbox->free);
+    return 0;
+}
+
 int
 gp__outbox_take(gp__outbox *outbox, const gp_interrupt *interrupt)
 {
     int rc = gp__poller_wait(outbox->poller, &outbox->free, GP__FOREVER, interrupt);
 
-    if (rc == 0) {
-        gp__gate_close(&outbox->free);
+    if (rc < 0) {
+        return rc;
     }
+    pthread_mutex_lock(outbox->lock);
+    rc = take(outbox);
+    pthread_mutex_unlock(outbox->lock);
     return rc;
 }
 
 int
 gp__outbox_take_then(gp__outbox *outbox, gp_sent *then, void *ctx)
 {
-    if (!gp__gate_is_open(&outbox->free)) {
-        return GP_EINVAL;
+    int rc;
+
+    pthread_mutex_lock(outbox->lock);
+    rc = gp__gate_is_open(&outbox->free) ? take(outbox) : GP_EINVAL;
+    if (rc == 0) {
+        outbox->then = then;
+        outbox->ctx = ctx;
     }
-    gp__gate_close(&outbox->free);
-    outbox->then = then;
-    outbox->ctx = ctx;
-    return 0;
+    pthread_mutex_unlock(outbox->lock);
+    return rc;
 }
 
 static bool
@@ -252,8 +269,8 @@ gp__outbox_post(gp__outbox *outbox, const gp_bytes *message, uint32_t flags, gp_
 
     pthread_mutex_lock(outbox->lock);
     if (gp__gate_is_open(&outbox->free)) {
-        gp__gate_close(&outbox->free);
-        rc = GP__POSTED_TAKEN;
+        rc = take(outbox);
+        rc = rc < 0 ? rc : GP__POSTED_TAKEN;
     } else if (outbox->then == NULL && outbox->on_room == NULL && !is_full(outbox)) {
         if (outbox->count == 0) {
             gp__poller_urgent_add(outbox->poller);
@@ -287,10 +304,15 @@ gp__outbox_flush_then(gp__outbox *outbox, gp_sent *then, void *ctx)
 int
 gp__outbox_yield(gp__outbox *outbox)
 {
+    bool told;
+
     gp__outbox_release(outbox);
+    pthread_mutex_lock(outbox->lock);
+    told = outbox->told;
     outbox->then = NULL;
     gp__gate_open(outbox->poller, &outbox->free);
-    return GP_ECLOSED;
+    pthread_mutex_unlock(outbox->lock);
+    return told ? 0 : GP_ECLOSED;
 }
 
 static grpc_op
@@ -398,5 +420,55 @@ gp__outbox_complete(gp__outbox *outbox, bool ok)
     }
     if (then != NULL) {
         then(ctx, ok);
+    }
+}
+
+/* Lock held. */
+static void
+drop_queue(gp__outbox *outbox)
+{
+    if (outbox->count > 0) {
+        gp__poller_urgent_drop(outbox->poller);
+    }
+    while (outbox->count > 0) {
+        if (outbox->queue[outbox->first].message != NULL) {
+            grpc_byte_buffer_destroy(outbox->queue[outbox->first].message);
+        }
+        outbox->first = (outbox->first + 1) % GP__OUTBOX_MESSAGES;
+        outbox->count--;
+    }
+    outbox->bytes = 0;
+}
+
+void
+gp__outbox_end(gp__outbox *outbox)
+{
+    gp_sent *on_room;
+    gp_sent *then;
+    void *room_ctx;
+    void *ctx;
+
+    pthread_mutex_lock(outbox->lock);
+    outbox->over = true;
+    drop_queue(outbox);
+    on_room = outbox->on_room;
+    room_ctx = outbox->on_room_ctx;
+    outbox->on_room = NULL;
+    then = outbox->then;
+    ctx = outbox->ctx;
+    outbox->then = NULL;
+    outbox->told = then != NULL;
+    if (!gp__gate_is_open(&outbox->room)) {
+        gp__gate_open(outbox->poller, &outbox->room);
+    }
+    if (!gp__gate_is_open(&outbox->free)) {
+        gp__gate_open(outbox->poller, &outbox->free);
+    }
+    pthread_mutex_unlock(outbox->lock);
+    if (on_room != NULL) {
+        on_room(room_ctx, false);
+    }
+    if (then != NULL) {
+        then(ctx, false);
     }
 }

@@ -53,6 +53,10 @@ typedef enum gp__posted {
  *       ^                     |                                  |   |     | complete,
  *       '------- yield -------'------------ complete ------------'   '-----' one is queued
  *
+ * gRPC completes a send when its bytes have been written. While the other side does not read that takes
+ * for ever, whatever becomes of the call meanwhile: so the end of the call ends all waiting here by itself
+ * (gp__outbox_end), and the send that is under way is freed when the connection ends.
+ *
  * While another thread polls, whose part it is to complete a send, messages are queued: that thread sends
  * them one after the other, and the sender need not sleep and be woken for each.
  */
@@ -77,6 +81,8 @@ typedef struct gp__outbox {
     size_t bytes;
     gp_sent *on_room; /* as |room|, for who does not wait; told false when the call is over */
     void *on_room_ctx;
+    bool over; /* the call is: nothing is taken any more, whatever is still under way */
+    bool told; /* |then| has been told so, perhaps before its send was started */
 } gp__outbox;
 
 /* Storage is zeroed. */
@@ -108,22 +114,25 @@ void gp__outbox_init(gp__outbox *outbox, void *call, gp__start_batch *start_batc
                      void (*complete)(gp__event *event, bool ok));
 void gp__outbox_release(gp__outbox *outbox);
 
-/* Wait until everything has been sent, and take the place. Returns: 0 or GP_EUSER. */
+/* Wait until everything has been sent, and take the place. Returns: 0, GP_ECLOSED or GP_EUSER. */
 int gp__outbox_take(gp__outbox *outbox, const gp_interrupt *interrupt);
 
 /*
  * Have a copy of |message| sent, or take the place for it, whichever is possible first.
- * Returns: 1: it is queued, 0: the place is taken, or GP_EUSER.
+ * Returns: 1: it is queued, 0: the place is taken, GP_ECLOSED or GP_EUSER.
  */
 int gp__outbox_queue(gp__outbox *outbox, gp_bytes message, uint32_t flags,
                      const gp_interrupt *interrupt);
 
-/* The same without waiting, with |then| to be called when it is free again. 0 or GP_EINVAL. */
+/*
+ * Take the place without waiting, with |then| to be called when it is free again. Returns: 0, GP_ECLOSED,
+ * or GP_EINVAL while a send is under way.
+ */
 int gp__outbox_take_then(gp__outbox *outbox, gp_sent *then, void *ctx);
 
 /*
  * Have a copy of |message| sent, or if it is NULL the end of the messages, without waiting. GP_EINVAL: the
- * next may not be sent yet.
+ * next may not be sent yet. GP_ECLOSED: the call is over.
  */
 int gp__outbox_post(gp__outbox *outbox, const gp_bytes *message, uint32_t flags, gp_sent *then,
                     void *ctx);
@@ -131,16 +140,22 @@ int gp__outbox_post(gp__outbox *outbox, const gp_bytes *message, uint32_t flags,
 /* Returns: 1: everything has been sent, 0: |then| will be called when it has. */
 int gp__outbox_flush_then(gp__outbox *outbox, gp_sent *then, void *ctx);
 
-/* Give the place back without having sent anything. Returns GP_ECLOSED. */
+/*
+ * Give the place back without having sent anything. Returns GP_ECLOSED; or 0 if |then| has been told of the
+ * end meanwhile, as it is when a send was started in vain.
+ */
 int gp__outbox_yield(gp__outbox *outbox);
 
 /* With the place taken: the operation that sends a copy of |message|. */
 grpc_op gp__outbox_op(gp__outbox *outbox, gp_bytes message, uint32_t flags);
 
-/* With the place taken: send. Returns: 0, or GP_ECLOSED with the place given back. */
+/* With the place taken: send. Returns: 0, or as gp__outbox_yield() with the place given back. */
 int gp__outbox_start(gp__outbox *outbox, const grpc_op *ops, size_t count);
 
 /* On the polling thread: send what is queued next; or free the place and tell who wanted to know. */
 void gp__outbox_complete(gp__outbox *outbox, bool ok);
+
+/* The call is over: drop what is queued, wake who waits, tell who wanted to know. No lock held. */
+void gp__outbox_end(gp__outbox *outbox);
 
 #endif

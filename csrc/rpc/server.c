@@ -11,11 +11,15 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "os/fd.h"
+#include "os/reactor.h"
 #include "rpc/args.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
 #include "rpc/crew.h"
 #include "rpc/metadata_size.h"
+
+/* How long its connections may take to close once their calls have been cancelled. */
+static const int64_t closing_ms = 1000;
 
 /* Calls that gRPC may announce before we have asked for the next ones: absorbs bursts. */
 enum { SLOTS = 8 };
@@ -36,6 +40,8 @@ make_grpc_server(const gp_server_options *options)
         {.key = "grpc.max_send_message_length", .integer = INT_MAX},
         /* Two plugins must never end up on one TCP port. */
         {.key = "grpc.so_reuseport", .integer = 0},
+        /* Nothing of ours can show its statistics, which cost each call several looks at the clock. */
+        {.key = "grpc.enable_channelz", .integer = 0},
     };
     enum { OF_ANY = 2, OF_PLUGINS = sizeof(own) / sizeof(own[0]) };
     grpc_channel_args args;
@@ -113,14 +119,15 @@ gp__server_unref(gp_server *server)
     }
 }
 
+/* It has stopped, if that was not so before. */
 static void
-shutdown_complete(gp__event *event, bool ok)
+set_stopped(gp_server *server)
 {
-    gp_server *server = (gp_server *)((char *)event - offsetof(gp_server, shutdown));
+    bool first;
     int watched;
 
-    (void)ok;
     pthread_mutex_lock(&server->poller->lock);
+    first = !server->stopped;
     server->stopped = true;
     server->poller->servers -= server->serving;
     server->serving = false;
@@ -128,12 +135,53 @@ shutdown_complete(gp__event *event, bool ok)
     pthread_cond_broadcast(&server->changed);
     watched = server->stop_pipe[1];
     pthread_mutex_unlock(&server->poller->lock);
-    while (watched >= 0 && write(watched, "", 1) < 0 && errno == EINTR) {
+    while (first && watched >= 0 && write(watched, "", 1) < 0 && errno == EINTR) {
     }
-    if (server->on_stopped != NULL) {
+    if (first && server->on_stopped != NULL) {
         server->on_stopped(server->on_stopped_ctx);
     }
+}
+
+static void
+shutdown_complete(gp__event *event, bool ok)
+{
+    gp_server *server = (gp_server *)((char *)event - offsetof(gp_server, shutdown));
+    gp__watch *limit;
+
+    (void)ok;
+    set_stopped(server);
+    pthread_mutex_lock(&server->poller->lock);
+    limit = server->limit;
+    server->limit = NULL;
+    pthread_mutex_unlock(&server->poller->lock);
+    gp__reactor_remove(limit);
     gp__server_unref(server);
+}
+
+/* On the reactor's thread, which holds no reference: shutdown_complete() has the watch removed first. */
+static void
+time_is_up(void *server)
+{
+    set_stopped(server);
+}
+
+/*
+ * All calls have been cancelled, and the connections are told to close. gRPC does not close one while it
+ * writes to it, which takes for ever when the other side does not read: the server stops without those. They
+ * are freed when the other side reads on or goes away.
+ */
+static void
+limit_stop(gp_server *server)
+{
+    bool wanted;
+
+    pthread_mutex_lock(&server->poller->lock);
+    wanted = server->started && !server->stopped && server->limit == NULL;
+    /* With the lock held, which is before the reactor's: its owner takes it off under the lock. */
+    if (wanted) {
+        gp__reactor_every(&server->limit, closing_ms, time_is_up, server, NULL);
+    }
+    pthread_mutex_unlock(&server->poller->lock);
 }
 
 int
@@ -278,6 +326,7 @@ run_grace(void *arg)
     }
     pthread_mutex_unlock(&server->poller->lock);
     grpc_server_cancel_all_calls(server->grpc);
+    limit_stop(server);
     gp__server_unref(server);
     return NULL;
 }
@@ -378,6 +427,7 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
     }
     if (grace_ms >= 0 && !patient) {
         grpc_server_cancel_all_calls(server->grpc);
+        limit_stop(server);
     }
 }
 

@@ -14,6 +14,7 @@
 #include <grpc/grpc.h>
 
 #include "gp/server.h"
+#include "os/reactor.h"
 #include "rpc/crew.h"
 #include "rpc/halves.h"
 #include "rpc/method.h"
@@ -114,6 +115,7 @@ struct gp_server {
     bool hung_up;   /* the connections have been closed */
     bool stopped;   /* gRPC says that no call is left */
     bool has_grace_thread;
+    gp__watch *limit; /* owned; while gRPC closes the connections, which must not take for ever */
     int64_t cancel_at;
 };
 

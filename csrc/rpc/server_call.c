@@ -95,6 +95,7 @@ close_complete(gp__event *event, bool ok)
         call->on_cancel = NULL;
     }
     pthread_mutex_unlock(&call->lock);
+    gp__outbox_end(&call->outbox);
     if (on_cancel != NULL) {
         on_cancel(call->on_cancel_ctx);
     }
@@ -428,8 +429,12 @@ end(gp_server_call *call, const gp_bytes *message, int code, gp_bytes details, g
         grpc_slice_unref(details_slice);
         return;
     }
-    gp__outbox_take(&call->outbox,
-                    NULL); /* the status must not overtake a message that waits for flow control */
+    /* The status must not overtake a message that waits for flow control. */
+    if (gp__outbox_take(&call->outbox, NULL) < 0) {
+        gp__metadata_free(items, trailing.count); /* nobody is left to hear of it */
+        grpc_slice_unref(details_slice);
+        return;
+    }
     count = add_initial_metadata(call, ops, &own, 0);
     if (message != NULL) {
         ops[count++] = gp__outbox_op(&call->outbox, *message, next_flags(call));

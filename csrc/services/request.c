@@ -5,6 +5,9 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 
+enum { DEADLINE_EXCEEDED = 4 }; /* gRPC's code, and its text for it */
+static const char late[] = "Deadline Exceeded";
+
 static int
 take_reply(gp_call *call, unsigned char **reply, size_t *reply_len, gp_error *err)
 {
@@ -26,6 +29,17 @@ take_reply(gp_call *call, unsigned char **reply, size_t *reply_len, gp_error *er
     return rc;
 }
 
+static int
+fail(const char *path, int code, gp_bytes details, gp_error *err)
+{
+    gp_error_set(err, GP_ERPC, "%s failed with gRPC status %d: %.*s", path, code, (int)details.len,
+                 (const char *)details.data);
+    if (err != NULL) {
+        err->number = code;
+    }
+    return GP_ERPC;
+}
+
 int
 gp__request(gp_channel *channel, const char *path, gp_bytes request, int64_t timeout_ms,
             const gp_interrupt *interrupt, unsigned char **reply, size_t *reply_len, gp_error *err)
@@ -40,15 +54,14 @@ gp__request(gp_channel *channel, const char *path, gp_bytes request, int64_t tim
     if (rc < 0) {
         return rc;
     }
-    rc = gp_call_wait(call, -1, interrupt);
-    if (rc < 0) {
+    /* gRPC knows the deadline as well; whoever ends a plugin relies on neither alone. */
+    rc = gp_call_wait(call, options.timeout_ns, interrupt);
+    if (rc == GP_ETIMEOUT) {
+        rc = fail(path, DEADLINE_EXCEEDED, (gp_bytes){late, sizeof(late) - 1}, err);
+    } else if (rc < 0) {
         rc = gp_error_set(err, rc, "interrupted while waiting for %s", path);
     } else if ((status = gp_call_get_status(call))->code != 0) {
-        rc = gp_error_set(err, GP_ERPC, "%s failed with gRPC status %d: %.*s", path, status->code,
-                          (int)status->details.len, (const char *)status->details.data);
-        if (err != NULL) {
-            err->number = status->code;
-        }
+        rc = fail(path, status->code, status->details, err);
     } else if (reply != NULL) {
         rc = take_reply(call, reply, reply_len, err);
     }

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "client_fixture.h"
+#include "gp/call.h"
 
 static void *
 kill_it(void *arg)
@@ -114,6 +115,61 @@ an_interrupt_cuts_the_patience(void **state)
     assert_int_equal(gp_client_kill(it.client, &interrupt_now), GP_EUSER);
     assert_true(gp_client_exited(it.client));
     assert_int_equal(gp_client_exit_status(it.client), -SIGKILL);
+    done(&it);
+}
+
+/* What holds the polling thread up, so that no call ends any more. */
+typedef struct obstacle {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool there;
+    bool gone;
+} obstacle;
+
+static void
+obstruct(void *ctx)
+{
+    obstacle *at = ctx;
+
+    pthread_mutex_lock(&at->lock);
+    at->there = true;
+    pthread_cond_broadcast(&at->changed);
+    while (!at->gone) {
+        pthread_cond_wait(&at->changed, &at->lock);
+    }
+    pthread_mutex_unlock(&at->lock);
+}
+
+static void
+killed_at_its_deadline_whatever_becomes_of_calls(void **state)
+{
+    obstacle at = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false};
+    const gp_call_options options = {.method = {"/t/Nothing", 10}, .timeout_ns = -1};
+    pthread_t thread;
+    gp_call *call;
+    plugin it;
+
+    (void)state;
+    make_plugin(&it, "deaf");
+    start(&it);
+    assert_int_equal(gp_call_start_unary(&call, gp_client_channel(it.client), &options,
+                                         (gp_bytes){"", 0}, &it.err),
+                     0);
+    gp_call_on_done(call, obstruct, &at);
+    pthread_mutex_lock(&at.lock);
+    while (!at.there) {
+        pthread_cond_wait(&at.changed, &at.lock);
+    }
+    pthread_mutex_unlock(&at.lock);
+    assert_int_equal(pthread_create(&thread, NULL, kill_it, &it), 0);
+    await_death(&it);
+    pthread_mutex_lock(&at.lock);
+    at.gone = true;
+    pthread_cond_broadcast(&at.changed);
+    pthread_mutex_unlock(&at.lock);
+    pthread_join(thread, NULL);
+    assert_int_equal(gp_client_exit_status(it.client), -SIGKILL);
+    gp_call_unref(call);
     done(&it);
 }
 
@@ -290,6 +346,7 @@ main(int argc, char **argv)
         cmocka_unit_test(killed_at_any_moment),
         cmocka_unit_test(killed_before_it_starts),
         cmocka_unit_test(an_interrupt_cuts_the_patience),
+        cmocka_unit_test(killed_at_its_deadline_whatever_becomes_of_calls),
         cmocka_unit_test(killed_from_its_log),
         cmocka_unit_test(killed_by_a_handler_while_it_starts),
         cmocka_unit_test(killed_by_a_handler_at_the_last_moment),
