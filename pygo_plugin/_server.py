@@ -137,6 +137,7 @@ class ServerBase(Abstract):
                 f"maximum_concurrent_rpcs must be at least 1 or None, not {maximum_concurrent_rpcs}"
             )
         self._routes = _Routes(interceptors)
+        _exit.register()  # also for one that is never started: the core's threads let go of it
         self._core = _core.Server(
             self._routes.find,
             self._routes.direct,
@@ -224,7 +225,6 @@ class Server(ServerBase):
 
         Raises: ConfigError (a ValueError) after a start or a stop.
         """
-        _exit.register()
         self._core.start()
 
     def stop(self, grace: float | None) -> threading.Event:

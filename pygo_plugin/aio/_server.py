@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .. import _core, _exit, _server
+from .. import _core, _server
 from .._core import LoopFuture
 from ..errors import PluginError
 from ._loops import UNBROKEN, give_way, queue_of
@@ -243,7 +243,6 @@ class Server(_server.ServerBase):
         loop = asyncio.get_running_loop()
         if self._terminated is not None:
             raise PluginError("the server has been started before")
-        _exit.register()
         queue = queue_of(loop)
         self._terminated = loop.create_future()
         self._dispatcher.loop = loop
