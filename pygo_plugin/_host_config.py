@@ -125,7 +125,7 @@ def _seconds(value: Any) -> float:
 
 
 class Cmd(check.Config):
-    """How to launch a plugin.
+    """How to launch a plugin: `Cmd(args, env=..., dir=...)`. All three are attributes as well.
 
     `args`: the program and its arguments; a str is a program alone and never split as a shell
     would. `path` is `args[0]`. A relative path is looked up as `subprocess` does: without a slash
@@ -140,10 +140,16 @@ class Cmd(check.Config):
     env: list[str]
     dir: str
 
-    def __init__(self, args: StrPath | Sequence[StrPath] | None = None) -> None:
+    def __init__(
+        self,
+        args: StrPath | Sequence[StrPath] | None = None,
+        *,
+        env: Sequence[str] | None = None,
+        dir: StrPath | None = None,  # noqa: A002
+    ) -> None:
         self.args = args  # type: ignore[assignment]  # converted on the way
-        self.env = []
-        self.dir = ""
+        self.env = env  # type: ignore[assignment]
+        self.dir = dir  # type: ignore[assignment]
 
     @property
     def path(self) -> str:

@@ -44,6 +44,17 @@ NOT_A_PROGRAM = (
     "This program is a plugin. It is not meant to be run directly: "
     "start the program that uses it, which loads its plugins by itself."
 )
+# Neither value is shown: hosts' configurations do not show theirs either.
+OTHER_VALUE = (
+    "The magic cookie of the host is not that of this plugin: the environment variable {} is set, "
+    "and has another value than the plugin's handshake config. Start the plugin with the program "
+    "that it was made for; the HandshakeConfig of both has to have the same magic_cookie_value."
+)
+OTHER_KEY = (
+    "The magic cookie of the host is not that of this plugin: it has not set the environment "
+    "variable {}. Start the plugin with the program that it was made for; the HandshakeConfig of "
+    "both has to have the same magic_cookie_key."
+)
 
 
 class ServerBase:
@@ -78,9 +89,14 @@ class ServerBase:
         key, value = handshake.magic_cookie_key, handshake.magic_cookie_value
         if not key or not value:
             return self._fail(MISCONFIGURED)
-        if os.environ.get(key) != value:
-            return self._fail(NOT_A_PROGRAM)
-        return True
+        found = os.environ.get(key)
+        if found == value:
+            return True
+        if found is not None:
+            return self._fail(OTHER_VALUE.format(key))
+        if "PLUGIN_PROTOCOL_VERSIONS" in os.environ:
+            return self._fail(OTHER_KEY.format(key))
+        return self._fail(NOT_A_PROGRAM)
 
     def reattach_config(self) -> ReattachConfig:
         """Where it serves in test mode; not `valid` before that, and under a host."""

@@ -163,14 +163,33 @@ explain_not_found(gp__buf *out, const char *path)
     return gp__buf_printf(out, "%s is there, but something that it needs is not", path);
 }
 
+static bool
+is_on_noexec(const char *path)
+{
+#ifdef ST_NOEXEC
+    struct statvfs system;
+
+    return statvfs(path, &system) == 0 && (system.f_flag & ST_NOEXEC) != 0;
+#else
+    (void)path;
+    return false;
+#endif
+}
+
 static int
 explain_denied(gp__buf *out, const char *path, const struct stat *file)
 {
-    struct statvfs system;
     int rc;
 
     if (S_ISDIR(file->st_mode)) {
         return gp__buf_printf(out, "%s is a directory", path);
+    }
+    if (is_on_noexec(path)) { /* where access() says that nothing is executable */
+        return gp__buf_printf(
+            out,
+            "%s is on a file system mounted with noexec, from which nothing may be "
+            "executed; put it elsewhere",
+            path);
     }
     if (access(path, X_OK) == 0) {
         char head[HEAD];
@@ -182,9 +201,6 @@ explain_denied(gp__buf *out, const char *path, const struct stat *file)
                                   "the interpreter %s, which the first line of %s names, is not "
                                   "an executable file",
                                   gp__quote(quoted, program.data, program.len), path);
-        }
-        if (statvfs(path, &system) == 0 && (system.f_flag & ST_NOEXEC) != 0) {
-            return gp__buf_printf(out, "%s is on a file system mounted with noexec", path);
         }
         return gp__buf_printf(out, "permission to execute %s was denied", path);
     }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -151,6 +152,13 @@ run_child(spawn_plan *plan)
             candidate = i;
         }
     }
+#ifdef HAVE_DEATH_SIGNAL
+    if (failed == ENOENT && spec->image != NULL && spec->image->fd >= 0 && !spec->image->script) {
+        /* Without a /proc it has no path. A script would need one, for its interpreter. */
+        syscall(SYS_execveat, spec->image->fd, "", spec->argv, spec->env, AT_EMPTY_PATH);
+        failed = errno == ENOSYS ? ENOENT : errno;
+    }
+#endif
     give_up(plan, STAGE_EXEC, failed, candidate);
 }
 
@@ -351,8 +359,19 @@ explain_exec(const spawn_plan *plan, const spawn_report *report, gp_error *err)
     char *path;
     gp__buf why = GP__BUF_INIT;
 
+    if (spec->image != NULL && spec->image->fd >= 0 && access("/proc/self/fd", X_OK) < 0 &&
+        spec->image->script) {
+        return gp_error_set(
+            err, GP_ESTART,
+            "cannot start %s: it is a script that had to be checked, and the copy of "
+            "it that was is read by its interpreter through /proc, which is not "
+            "mounted here",
+            program);
+    }
     if (spec->image != NULL) {
-        path = gp__strdup(spec->image->origin);
+        /* A copy in a file may lie where nothing can be executed. */
+        path = gp__strdup(spec->image->fd < 0 && report->errnum == EACCES ? spec->image->path
+                                                                          : spec->image->origin);
     } else if (report->errnum == ENOENT && strchr(program, '/') == NULL) {
         char *found = gp__spawn_find(spec);
 
@@ -443,6 +462,51 @@ reap(pid_t pid)
     }
 }
 
+enum { GAVE_UP = 1 };
+
+/* Returns 0 (it runs), GAVE_UP with |*report|, or a GP_E* code: there is no child. */
+static int
+try_plan(spawn_plan *plan, int report_end, spawn_report *report, gp_error *err)
+{
+    int rc = fork_somewhere(plan, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (plan->child < 0) {
+        return gp_error_set_errno(err, plan->errnum, "cannot create a process for %s",
+                                  plan->spec->argv[0]);
+    }
+    if (!read_report(plan, report_end, report)) {
+        return 0;
+    }
+    reap(plan->child);
+    return GAVE_UP;
+}
+
+/*
+ * As try_plan(). A file that was just written cannot be executed as long as another thread of this process
+ * has a child between fork and exec, which has inherited the descriptor: so it is tried again for a while.
+ */
+static int
+run_plan(spawn_plan *plan, int report_end, spawn_report *report, gp_error *err)
+{
+    static const long first_ns = 1000000;
+    static const long last_ns = 512000000;
+    int rc = try_plan(plan, report_end, report, err);
+
+    for (long wait = first_ns; wait <= last_ns && rc == GAVE_UP && report->stage == STAGE_EXEC &&
+                               report->errnum == ETXTBSY;
+         wait *= 2) {
+        const struct timespec pause = {.tv_nsec = wait};
+
+        nanosleep(&pause, NULL);
+        plan->entered = false;
+        rc = try_plan(plan, report_end, report, err);
+    }
+    return rc;
+}
+
 int
 gp__spawn(pid_t *out, const gp__spawn_spec *spec, gp_error *err)
 {
@@ -461,18 +525,12 @@ gp__spawn(pid_t *out, const gp__spawn_spec *spec, gp_error *err)
     }
     plan.report = ends[1];
     plan.highest = highest_descriptor();
-    rc = fork_somewhere(&plan, err);
-    if (rc == 0 && plan.child < 0) {
-        rc = gp_error_set_errno(err, plan.errnum, "cannot create a process for %s", spec->argv[0]);
-    }
+    rc = run_plan(&plan, ends[0], &report, err);
     gp__fd_close(&ends[1]);
-    if (rc == 0) {
-        if (read_report(&plan, ends[0], &report)) {
-            reap(plan.child);
-            rc = explain(&plan, &report, err);
-        } else {
-            *out = plan.child;
-        }
+    if (rc == GAVE_UP) {
+        rc = explain(&plan, &report, err);
+    } else if (rc == 0) {
+        *out = plan.child;
     }
     gp__fd_close(&ends[0]);
 fail_pipe:

@@ -252,6 +252,29 @@ parse_address(gp__handshake *out, const line *in, gp_error *err)
     return 0;
 }
 
+/* Its line is in order; it is the plugin that is of another kind. */
+static int
+unsupported(const line *in, unsigned protocol, gp_error *err)
+{
+    char quoted[GP__QUOTED];
+
+    gp__quote(quoted, in->whole.data, in->whole.len);
+    if (protocol == GP_PROTOCOL_NETRPC) {
+        gp_error_set(err, GP_EHANDSHAKE,
+                     "the plugin speaks net/rpc, and this host only gRPC: it has to be changed to "
+                     "serve gRPC (in Go: set GRPCServer in its plugin.ServeConfig, to "
+                     "plugin.DefaultGRPCServer, and implement plugin.GRPCPlugin); its handshake "
+                     "line is %s%s",
+                     quoted, in->count < 5 ? ", which names no protocol" : "");
+    } else {
+        gp_error_set(err, GP_EHANDSHAKE,
+                     "the plugin speaks gRPC, and this host only net/rpc; its handshake line is %s",
+                     quoted);
+    }
+    gp_error_set_detail(err, in->whole.data, in->whole.len);
+    return GP_EHANDSHAKE;
+}
+
 static int
 parse_protocol(gp__handshake *out, const line *in, const gp__handshake_rules *rules, gp_error *err)
 {
@@ -269,16 +292,7 @@ parse_protocol(gp__handshake *out, const line *in, const gp__handshake_rules *ru
         return malformed(err, in, "unknown protocol %s (field 5), expected grpc or netrpc",
                          gp__quote(quoted, in->fields[4].data, in->fields[4].len));
     }
-    if ((rules->protocols & bit) == 0) {
-        return malformed(err, in,
-                         "unsupported plugin protocol: the plugin speaks %s%s, this host accepts "
-                         "%s",
-                         out->protocol, in->count < 5 ? " (field 5 is absent)" : "",
-                         rules->protocols == GP_PROTOCOL_GRPC     ? "only grpc"
-                         : rules->protocols == GP_PROTOCOL_NETRPC ? "only netrpc"
-                                                                  : "none");
-    }
-    return 0;
+    return (rules->protocols & bit) != 0 ? 0 : unsupported(in, bit, err);
 }
 
 /* The spellings that Go's strconv.ParseBool takes, which is what writes and reads this field. */

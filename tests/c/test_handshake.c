@@ -204,8 +204,9 @@ long_lines_are_quoted_in_part(void **state)
 static void
 protocols_that_are_not_allowed(void **state)
 {
-    static const char *const words[] = {"speaks netrpc", "only grpc", NULL};
-    static const char *const absent[] = {"field 5 is absent", "only grpc", NULL};
+    static const char *const words[] = {"the plugin speaks net/rpc, and this host only gRPC",
+                                        "GRPCServer", "1|1|unix|/s|netrpc", NULL};
+    static const char *const absent[] = {"names no protocol", "only gRPC", NULL};
     static const char netrpc[] = "1|1|unix|/s|netrpc";
     static const char none[] = "1|1|unix|/s";
 

@@ -327,7 +327,7 @@ lines_that_are_no_handshake(void **state)
               "longer than 65536 bytes");
     fail_with("cat /dev/zero", GP_EHANDSHAKE, "longer than 65536 bytes");
     fail_with("echo '2|1|unix|/s|grpc'; exec sleep 1000", GP_EHANDSHAKE, "core version 2");
-    fail_with("echo '1|1|unix|/s'; exec sleep 1000", GP_EHANDSHAKE, "only grpc");
+    fail_with("echo '1|1|unix|/s'; exec sleep 1000", GP_EHANDSHAKE, "only gRPC");
     prepare(&it, "echo '1|2|unix|/s|grpc'; exec sleep 1000");
     refused(&it, GP_EVERSION, "version 2");
     assert_int_equal(it.err.number, 2);

@@ -153,7 +153,9 @@ def test_early_exit_quotes_status_and_stderr(make_client: Any) -> None:
 
 def test_wrong_cookie_is_an_early_exit(command: list[str], make_client: Any) -> None:
     wrong = HandshakeConfig(1, "PYGO_TEST_COOKIE", "not it")
-    with pytest.raises(ExitedEarlyError, match="not meant to be run directly") as caught:
+    with pytest.raises(
+        ExitedEarlyError, match="PYGO_TEST_COOKIE is set, and has another value"
+    ) as caught:
         make_client(command, handshake_config=wrong).start()
     assert caught.value.exit_status == 1
 

@@ -84,6 +84,16 @@ def test_cmd_of_a_list() -> None:
     assert cmd.path == "python3"
 
 
+def test_cmd_takes_what_its_repr_shows(tmp_path: Path) -> None:
+    cmd = Cmd(["p", "-v"], env=["A=1"], dir=tmp_path)
+    assert (cmd.args, cmd.env, cmd.dir) == (["p", "-v"], ["A=1"], str(tmp_path))
+    again = eval(repr(cmd))
+    assert (again.args, again.env, again.dir) == (cmd.args, ["A=..."], cmd.dir)
+    assert Cmd("p", env=None, dir=None) == Cmd("p")
+    with pytest.raises(ConfigError, match=r"Cmd\.env must be a list"):
+        Cmd("p", env={"A": "1"})  # type: ignore[arg-type]
+
+
 def test_cmd_without_arguments_is_invalid_until_it_gets_some() -> None:
     cmd = Cmd()
     assert (cmd.path, cmd.args, cmd.env, cmd.dir, cmd.valid) == ("", [], [], "", False)

@@ -196,8 +196,14 @@ def test_check_magic_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYGO_KEY", raising=False)
     assert plugin.check_magic_key() is False
     assert "not meant to be run directly" in plugin.error_msg
-    monkeypatch.setenv("PYGO_KEY", "other")
+    monkeypatch.setenv("PLUGIN_PROTOCOL_VERSIONS", "1")
     assert plugin.check_magic_key() is False
+    assert "it has not set the environment variable PYGO_KEY" in plugin.error_msg
+    for other in ("other", ""):
+        monkeypatch.setenv("PYGO_KEY", other)
+        assert plugin.check_magic_key() is False
+        assert "PYGO_KEY is set, and has another value" in plugin.error_msg
+        assert "value'" not in plugin.error_msg
     monkeypatch.setenv("PYGO_KEY", "value")
     assert plugin.check_magic_key() is True
 
