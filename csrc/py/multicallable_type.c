@@ -211,7 +211,8 @@ start(const MultiCallableObject *self, PyObject *const *args, size_t nargsf, PyO
 }
 
 /*
- * The reply of a call that has one, once it is there. On success the call's reference goes to |*kept|,
+ * The reply of a call that has one, once it is there; None where the call has ended well without it, as
+ * futures and asyncio have it. On success the call's reference goes to |*kept|,
  * or is given back if that is NULL; on failure it always is.
  */
 static PyObject *
@@ -228,12 +229,7 @@ finish(MultiCallableObject *self, gp_call *call, gp_call **kept)
         return pygo_call_raise(call, self->deserializer);
     }
     message = gp_call_take_reply(call);
-    if (message == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the call ended well, but without a reply");
-        reply = NULL;
-    } else {
-        reply = pygo_deserialize(self->deserializer, message);
-    }
+    reply = message != NULL ? pygo_deserialize(self->deserializer, message) : Py_NewRef(Py_None);
     if (kept != NULL && reply != NULL) {
         *kept = call;
     } else {

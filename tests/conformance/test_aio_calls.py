@@ -14,7 +14,7 @@ import probe_pb2
 import probe_pb2_grpc
 import pytest
 from aio_stage import Code, Probe, Stage, all_of, echo, echo_request, raised, sums
-from stage import requests, streams, unary
+from stage import replies, requests, streams, unary
 
 
 def test_all_arities(play_probe: Any) -> None:
@@ -296,5 +296,21 @@ def test_waiting_for_the_connection(play: Any) -> None:
         nobody = stage.connect(1).unary_unary("/test.T/M")(b"")
         error = await raised(nobody.wait_for_connection())
         assert error.code() is Code.UNAVAILABLE
+
+    play(scene)
+
+
+def test_an_end_without_a_reply_gives_none(play: Any) -> None:
+    async def scene(stage: Stage) -> None:
+        channel = await stage.serve({
+            "Unary": replies(lambda request, context: iter(())),
+            "Stream": streams(lambda requests, context: iter(())),
+        })  # fmt: skip
+        for call in (
+            channel.unary_unary("/test.T/Unary")(b"x"),
+            channel.stream_unary("/test.T/Stream")([b"x"]),
+        ):
+            assert await call is None
+            assert await call.code() is Code.OK
 
     play(scene)

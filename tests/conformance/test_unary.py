@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
-from stage import DEADLINE, Code, serving
+from stage import DEADLINE, Code, Stage, replies, serving, streams
 
 
 def test_plain_call(probe: Any, pb: Any) -> None:
@@ -71,3 +71,22 @@ def test_all_kinds_of_calls(client: Any, host: Any) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             channel.unary_unary("/t/None")(b"", timeout=DEADLINE)
         assert caught.value.code() is Code.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "stream_unary"])
+def test_an_end_without_a_reply_gives_none(stage: Stage, kind: str) -> None:
+    nothing = {
+        "unary_unary": replies(lambda request, context: iter(())),
+        "stream_unary": streams(lambda requests, context: iter(())),
+    }
+    method = getattr(stage.serve({"M": nothing[kind]}), kind)("/test.T/M", None, bytes)
+    request: Any = b"x" if kind == "unary_unary" else iter([b"x"])
+    assert method(request, timeout=DEADLINE) is None
+    request = b"x" if kind == "unary_unary" else iter([b"x"])
+    reply, call = method.with_call(request, timeout=DEADLINE)
+    assert reply is None
+    assert call.code() is Code.OK
+    request = b"x" if kind == "unary_unary" else iter([b"x"])
+    future = method.future(request, timeout=DEADLINE)
+    assert future.result(DEADLINE) is None
+    assert future.exception() is None
