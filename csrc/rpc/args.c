@@ -1,11 +1,14 @@
 #include "rpc/args.h"
 
 #include <grpc/grpc_security.h>
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "gp/error.h"
+#include "os/rlimit.h"
 #include "rpc/runtime.h"
 
 /* ---- Objects ---- */
@@ -53,6 +56,35 @@ gp_memory_quota_new(gp_arg_object **out, size_t bytes, gp_error *err)
     arg.value.pointer.p = quota;
     arg.value.pointer.vtable = grpc_resource_quota_arg_vtable();
     return make_object(out, arg, release_quota, err);
+}
+
+static gp_arg_object *process_quota; /* owned; NULL: none */
+
+static void
+make_process_quota(void)
+{
+    /*
+     * Of what is left at the first connection, threads that start later take their stacks and malloc's
+     * arenas; and a message is in memory more than once on its way to the user.
+     */
+    enum { RESERVE = 256 << 20, SHARE = 8, LEAST = 1 << 20 };
+    size_t left = gp__memory_left();
+    size_t size = left > RESERVE ? (left - RESERVE) / SHARE : 0;
+
+    size = size > LEAST ? size : LEAST;
+
+    if (left != SIZE_MAX && gp_memory_quota_new(&process_quota, size, NULL) < 0) {
+        process_quota = NULL;
+    }
+}
+
+gp_arg_object *
+gp__process_quota(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, make_process_quota);
+    return process_quota;
 }
 
 static void

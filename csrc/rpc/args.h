@@ -18,6 +18,12 @@ int gp__arg_integer(const gp_channel_arg *args, size_t count, const char *key, i
 const char *gp__arg_string(const gp_channel_arg *args, size_t count, const char *key);
 
 /*
+ * The memory quota of connections that are given no other: NULL unless the process's address space is
+ * limited (RLIMIT_AS), since gRPC ends the process where it cannot allocate. Borrowed, for good.
+ */
+gp_arg_object *gp__process_quota(void);
+
+/*
  * Both lists for gRPC, each key once: what comes last counts, and |more| before |own|. The strings and
  * objects stay borrowed. Returns: 0 or GP_ENOMEM. Release |out->args| with gp__free().
  */

@@ -87,12 +87,16 @@ merge_args(grpc_channel_args *out, own_args *own, const gp_channel_options *opti
     const gp_channel_arg *more = options->args;
     size_t count = options->args_count;
     int size = gp__arg_integer(more, count, "grpc.max_metadata_size", GP__METADATA_SIZE);
+    gp_arg_object *quota = gp__process_quota();
     gp_channel_arg *items;
     int rc;
 
     /* Newer cores refuse at random what is between the two. */
     add_integer(own, "grpc.max_metadata_size", size);
     add_integer(own, "grpc.absolute_max_metadata_size", size);
+    if (quota != NULL) {
+        own->items[own->count++] = (gp_channel_arg){.key = "grpc.resource_quota", .object = quota};
+    }
     if (authority != NULL) {
         add_string(own, "grpc.default_authority", authority);
     }

@@ -31,7 +31,9 @@ make_grpc_server(const gp_server_options *options)
 {
     const int metadata_size = gp__arg_integer(options->args, options->args_count,
                                               "grpc.max_metadata_size", GP__METADATA_SIZE);
+    gp_arg_object *quota = gp__process_quota();
     const gp_channel_arg own[] = {
+        {.key = "grpc.resource_quota", .object = quota}, /* or none, see below */
         {.key = "grpc.max_metadata_size", .integer = metadata_size},
         /* Newer cores refuse at random what is between the two. */
         {.key = "grpc.absolute_max_metadata_size", .integer = metadata_size},
@@ -43,12 +45,13 @@ make_grpc_server(const gp_server_options *options)
         /* Nothing of ours can show its statistics, which cost each call several looks at the clock. */
         {.key = "grpc.enable_channelz", .integer = 0},
     };
-    enum { OF_ANY = 2, OF_PLUGINS = sizeof(own) / sizeof(own[0]) };
+    enum { OF_ANY = 3, OF_PLUGINS = sizeof(own) / sizeof(own[0]) };
+    const size_t none = quota == NULL;
     grpc_channel_args args;
     grpc_server *server;
 
-    if (gp__args_merge(&args, own, options->general ? OF_ANY : OF_PLUGINS, options->args,
-                       options->args_count) < 0) {
+    if (gp__args_merge(&args, own + none, (options->general ? OF_ANY : OF_PLUGINS) - none,
+                       options->args, options->args_count) < 0) {
         return NULL;
     }
     server = grpc_server_create(&args, NULL);

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import broker_plugin
@@ -282,3 +284,90 @@ def test_the_limits_of_a_plugin(server: str, peers: Any, make_client: Any) -> No
     error = failure(probe.Echo, probe_pb2.EchoRequest(payload=bytes(2500)))
     assert error.code() is Code.RESOURCE_EXHAUSTED
     assert len(probe.Echo(probe_pb2.EchoRequest(reply_size=500), timeout=TIMEOUT).payload) == 500
+
+
+# ---- Memory --------------------------------------------------------------------------------------
+
+ISOLATED = Path(__file__).resolve().parents[1] / "isolated"
+
+
+def most_memory(pid: int | str) -> int:
+    """The most that the process has had in memory, in bytes."""
+    status = Path("/proc", str(pid), "status").read_text()
+    return next(int(line.split()[1]) << 10 for line in status.splitlines() if "VmHWM" in line)
+
+
+@pytest.mark.parametrize("run", ["blocking", "asyncio"])
+@pytest.mark.parametrize("plugin", ["python", "go"])
+def test_a_host_with_limited_address_space(run: str, plugin: str, peers: Any) -> None:
+    """gRPC's core ends a process in which it cannot allocate. Here it does not get that far."""
+    command = ["sh", "-c", 'ulimit -S -v unlimited; exec "$@"', "sh", *peers.plugin(plugin)]
+    done = subprocess.run(
+        [sys.executable, str(ISOLATED / "memory_host.py"), run, *command],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    expected = ["1048576", "RESOURCE_EXHAUSTED", "RESOURCE_EXHAUSTED", "1"]
+    assert (done.stdout.split(), done.returncode) == (expected, 0), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("server", ["core", "aio"])
+def test_a_plugin_with_limited_address_space(server: str, peers: Any, make_client: Any) -> None:
+    plugin = peers.plugin("python", "--server", server)
+    client = make_client(["sh", "-c", 'ulimit -v 1000000; exec "$@"', "sh", *plugin])
+    _, probe = client.dispense("probe")
+    large = probe_pb2.EchoRequest(payload=bytes(400 << 20))
+    for _ in range(2):
+        assert failure(probe.Echo, large).code() is Code.RESOURCE_EXHAUSTED
+        assert probe.Echo(probe_pb2.EchoRequest(payload=b"x"), timeout=TIMEOUT).payload == b"x"
+
+
+@two_ways
+@pytest.mark.parametrize("server", ["core", "aio"])
+def test_the_memory_quota_of_a_plugin(server: str, how: str, peers: Any, make_client: Any) -> None:
+    quota = config(memory_quota=32 << 20)
+    client = make_client(peers.plugin("python", "--server", server, *quota), **HOW[how])
+    _, probe = client.dispense("probe")
+    assert len(probe.Echo(probe_pb2.EchoRequest(payload=bytes(8 << 20))).payload) == 8 << 20
+    before = most_memory(client.pid)
+    large = probe_pb2.EchoRequest(payload=bytes(300 << 20))
+    for _ in range(2):
+        assert failure(probe.Echo, large).code() is Code.RESOURCE_EXHAUSTED
+        assert probe.Echo(probe_pb2.EchoRequest(payload=b"x"), timeout=TIMEOUT).payload == b"x"
+    assert most_memory(client.pid) - before < 128 << 20
+
+
+@two_ways
+@pytest.mark.parametrize("plugin", ["python", "go"])
+def test_the_memory_quota_of_a_host(plugin: str, how: str, peers: Any, make_client: Any) -> None:
+    client = make_client(peers.plugin(plugin), memory_quota=32 << 20, **HOW[how])
+    _, probe = client.dispense("probe")
+    assert len(probe.Echo(probe_pb2.EchoRequest(reply_size=8 << 20)).payload) == 8 << 20
+    before = most_memory("self")
+    for _ in range(2):
+        error = failure(probe.Echo, probe_pb2.EchoRequest(reply_size=300 << 20))
+        assert error.code() is Code.RESOURCE_EXHAUSTED
+        assert probe.Echo(probe_pb2.EchoRequest(payload=b"x"), timeout=TIMEOUT).payload == b"x"
+    assert most_memory("self") - before < 128 << 20
+
+
+@pytest.mark.parametrize("side", ["host", "plugin"])
+def test_the_memory_quota_goes_for_brokered_connections(side: str, make_client: Any) -> None:
+    """gRPC chooses which of the calls it ends, of whatever connection shares the quota."""
+    quota = {"memory_quota": 32 << 20}
+    command = [sys.executable, broker_plugin.__file__, *config(**quota if side == "plugin" else {})]
+    client = make_client(command, **OPTIONS, **quota if side == "host" else {})
+    broker, test = client.dispense("test")
+    served = test.ServeAll(b"", timeout=TIMEOUT)
+    pid: int | str = "self"
+    request = probe_pb2.EchoRequest(reply_size=300 << 20)
+    if side == "plugin":
+        pid, request = client.pid, probe_pb2.EchoRequest(payload=bytes(300 << 20))
+    before = most_memory(pid)
+    with broker.dial(int(served)) as channel:
+        error = failure(probe_pb2_grpc.ProbeStub(channel).Echo, request)
+        assert error.code() in (Code.RESOURCE_EXHAUSTED, Code.CANCELLED, Code.UNAVAILABLE)
+    assert most_memory(pid) - before < 128 << 20
+    assert client.ping() == ""

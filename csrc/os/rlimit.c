@@ -1,0 +1,35 @@
+#include "os/rlimit.h"
+
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* What the process has of its address space, in bytes; 0 if the system does not tell. */
+static size_t
+address_space(void)
+{
+    char text[32] = "";
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t len = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    return len > 0 ? (size_t)strtoull(text, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+size_t
+gp__memory_left(void)
+{
+    struct rlimit limit;
+    size_t used;
+
+    if (getrlimit(RLIMIT_AS, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+        limit.rlim_cur >= SIZE_MAX) {
+        return SIZE_MAX;
+    }
+    used = address_space();
+    return limit.rlim_cur > used ? (size_t)limit.rlim_cur - used : 0;
+}
