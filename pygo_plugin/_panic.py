@@ -9,6 +9,7 @@ faulthandler. Only in a process that a host has launched.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 TYPE_CHECKING = False
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-__all__ = ["announce", "is_announced", "log_to", "say"]
+__all__ = ["announce", "is_announced", "log_to", "say", "write_to_parents_log"]
 
 STDERR = 2  # the descriptor
 LONGEST = 4096  # characters of a summary: the traceback has the rest
@@ -58,6 +59,29 @@ def log_to(descriptor: int) -> None:
     """Where the original standard error is, now that descriptor 2 is replaced."""
     global _descriptor
     _descriptor = descriptor
+    if sys.platform == "linux":
+        os.environ["PYGO_PLUGIN_LOG"] = f"/proc/{os.getpid()}/fd/{descriptor}"  # for children
+
+
+def write_to_parents_log(line: str) -> bool:
+    """Write a line to the log of the plugin whose child this process is, if that is possible.
+
+    Descriptor 2 of such a child leads to the host's sync_stderr, which few hosts look at.
+    """
+    try:
+        # Neither this nor the write waits for a host that does not read, or has gone.
+        log = os.open(os.environ["PYGO_PLUGIN_LOG"], os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (KeyError, OSError, ValueError):
+        return False
+    try:
+        if not stat.S_ISFIFO(os.fstat(log).st_mode):  # not what the variable says, any more
+            return False
+        os.write(log, line.encode())
+    except OSError:
+        return False
+    finally:
+        os.close(log)
+    return True
 
 
 def say(message: str) -> None:

@@ -55,6 +55,11 @@ OTHER_KEY = (
     "variable {}. Start the plugin with the program that it was made for; the HandshakeConfig of "
     "both has to have the same magic_cookie_key."
 )
+SPAWNED = (
+    "serve() was called in a child process that multiprocessing has spawned, which imports the "
+    "program of the plugin once more. Such a child cannot serve, and exits. Call serve() below "
+    '`if __name__ == "__main__":`, where the child does not get'
+)
 
 
 class ServerBase:
@@ -123,6 +128,9 @@ class ServerBase:
         """
         if self._server is not None:
             self._fail("this Server serves already")
+            return None
+        if _in_spawned_child():
+            self._fail(SPAWNED)
             return None
         test = self._config.test is not None  # no host, and a process that is not ours alone
         if not test:
@@ -443,6 +451,9 @@ def serve(cfg: ServeConfig) -> None:
 
     When it cannot serve, it says why on stderr and exits with status 1. In test mode it raises a
     StartError instead.
+
+    Call it below `if __name__ == "__main__":`. A child process that multiprocessing spawns imports
+    the main program again, and a call there is one that cannot serve.
     """
     server = Server(cfg)
     if not server.serve():
@@ -459,11 +470,23 @@ def serve(cfg: ServeConfig) -> None:
 def _give_up(message: str, cfg: ServeConfig) -> NoReturn:
     if cfg.test is not None:
         raise StartError(message)
-    if _panic.is_announced():
+    if message == SPAWNED:
+        if not _panic.write_to_parents_log(f"[ERROR] plugin: {message}\n"):
+            _tell("ERROR", message)
+    elif _panic.is_announced():
         _panic.say(message)
     else:  # a person has started it
         print(message, file=sys.stderr)
     sys.exit(1)
+
+
+def _in_spawned_child() -> bool:
+    """Whether this is a child of multiprocessing's that imports the main program.
+
+    It is the fork server's process, too. Neither is meant to do what the main program does.
+    """
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and getattr(process.current_process(), "_inheriting", False)
 
 
 def _tell(level: str, message: str) -> None:
@@ -559,8 +582,6 @@ def _print_handshake(line: bytes, stdio: Stdio, logger: logging.Logger | None) -
     log = _log_descriptor()
     if log is not None:
         _panic.log_to(log)
-        if sys.platform == "linux":
-            os.environ["PYGO_PLUGIN_LOG"] = f"/proc/{os.getpid()}/fd/{log}"  # for its children
         # Set by hosts of this package with `sync_stderr`. It is not for this process's children.
         keep_stderr(log, sync=os.environ.pop("PYGO_PLUGIN_SYNC_STDERR", "") == "1")
     if logging_in_use:
