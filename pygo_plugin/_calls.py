@@ -5,6 +5,7 @@ Imported with the first call that is more than a plain blocking one.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -174,6 +175,8 @@ class _Callbacks:
 
 
 _callbacks_lock = threading.Lock()
+# Another thread of the parent may have had it.
+os.register_at_fork(after_in_child=_callbacks_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class ResponseStream(_core.StreamCall, Call):

@@ -62,6 +62,16 @@ _managed: set[Client] = set()
 _managed_lock = threading.RLock()  # as a client's
 
 
+def _in_forked_child() -> None:
+    """The clients are the parent's, and another thread of the parent may have had the lock."""
+    global _managed_lock
+    _managed_lock = threading.RLock()
+    _managed.clear()
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
+
+
 class Address:
     """Where a plugin listens."""
 
@@ -104,8 +114,9 @@ class Client:
     made of; see there for the options. Constructing starts nothing. Leaving the `with` block kills
     the plugin. Every method may be called from any thread.
 
-    In a forked child of the host, starting and calling raise ForkedError, and `kill` does nothing:
-    the plugin is the parent's.
+    In a forked child of a host whose plugins run, starting and calling raise ForkedError, and
+    `kill` does nothing: the plugin is the parent's. A child of a host that has none, or has killed
+    all that it had, may have plugins of its own; see docs/lifecycle.md.
     """
 
     def __init__(
@@ -456,10 +467,10 @@ class Client:
 
     def _refuse_fork(self) -> None:
         if _core.forked():  # before any lock: in a child it may be held for ever
-            raise ForkedError(
-                f"{self.name}: this process is a fork of the plugin's host; use multiprocessing's "
-                'start method "spawn" or "forkserver", or use the plugin in the parent only'
-            )
+            try:
+                _core.refuse_forked()
+            except ForkedError as error:
+                raise ForkedError(f"{self.name}: {error}") from None
 
     def _refuse_unknown(self, name: str) -> None:
         sets = plugin_sets(self._config, self.name)

@@ -13,7 +13,7 @@
     ├── ReattachError                    nothing answers where a running plugin should be
     ├── BrokerError                      a brokered connection could not be made
     ├── ClosedError (ValueError)         used before its start, or after it was killed
-    ├── ForkedError                      used in a forked child of the host
+    ├── ForkedError                      used in a child that was forked while gRPC was running
     └── RpcError                         a call failed; also a grpc.RpcError
 
 Messages start with the plugin's name. A leaf module: it imports nothing, so that the extension can
@@ -134,11 +134,11 @@ class ClosedError(PluginError, ValueError):
 
 
 class ForkedError(PluginError):
-    """A plugin of the parent was used in a forked child.
+    """This process is a fork of one in which gRPC was running, or the object is the parent's.
 
-    Connections and threads of gRPC do not survive a fork. Start processes that use plugins with
-    the methods "spawn" or "forkserver" of `multiprocessing`, or start the plugin after the fork in
-    a process that has not loaded pygo_plugin before.
+    Connections and threads of gRPC do not survive a fork. Fork before anything of this package is
+    started, or after everything is killed, stopped and closed; or start processes with the methods
+    "spawn" or "forkserver" of `multiprocessing`. See docs/lifecycle.md.
     """
 
 

@@ -5,11 +5,13 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
-#include "gp/error.h"
+#include "base/fork.h"
 
 /* Written in the forked child before any other thread can exist, and read everywhere. */
 static volatile bool forked;
+static volatile unsigned generation;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int installed;
@@ -17,17 +19,44 @@ static int installed;
 /* The mask that the program's own threads have had of late: bit n - 1 for signal n. */
 enum { SIGNALS = 64 };
 static atomic_uint_least64_t program_mask;
+static pthread_mutex_t fork_lock = PTHREAD_MUTEX_INITIALIZER; /* held across forks */
+static pthread_mutex_t parts_lock = PTHREAD_MUTEX_INITIALIZER;
+static gp_fork_part *_Atomic parts;
+static atomic_int uses[GP__FORK_USES];
+
+/* ---- Forks ---- */
+
+static void
+before_fork(void)
+{
+    pthread_mutex_lock(&fork_lock);
+}
+
+static void
+in_parent(void)
+{
+    pthread_mutex_unlock(&fork_lock);
+}
 
 static void
 in_child(void)
 {
-    forked = true;
+    pthread_mutex_init(&fork_lock, NULL);
+    pthread_mutex_init(&parts_lock, NULL);
+    generation++;
+    forked = forked || gp__fork_count(GP__FORK_CORE) > 0 || gp__fork_count(GP__FORK_WATCH) > 0;
+    if (forked) {
+        return;
+    }
+    for (gp_fork_part *part = atomic_load(&parts); part != NULL; part = part->next) {
+        part->reset();
+    }
 }
 
 static void
 install(void)
 {
-    installed = pthread_atfork(NULL, NULL, in_child) == 0 ? 0 : GP_EOS;
+    installed = pthread_atfork(before_fork, in_parent, in_child) == 0 ? 0 : GP_EOS;
 }
 
 int
@@ -42,6 +71,79 @@ gp_runtime_forked(void)
 {
     return forked;
 }
+
+unsigned
+gp_runtime_generation(void)
+{
+    return generation;
+}
+
+void
+gp__fork_hold(void)
+{
+    pthread_mutex_lock(&fork_lock);
+}
+
+void
+gp__fork_release(void)
+{
+    pthread_mutex_unlock(&fork_lock);
+}
+
+void
+gp__fork_add(gp__fork_use use)
+{
+    atomic_fetch_add(&uses[use], 1);
+}
+
+void
+gp__fork_drop(gp__fork_use use)
+{
+    atomic_fetch_sub(&uses[use], 1);
+}
+
+int
+gp__fork_count(gp__fork_use use)
+{
+    return atomic_load(&uses[use]);
+}
+
+void
+gp_runtime_on_fork(gp_fork_part *part)
+{
+    pthread_mutex_lock(&parts_lock);
+    if (!part->known) {
+        part->known = true;
+        part->next = atomic_load(&parts);
+        atomic_store(&parts,
+                     part); /* a fork in this very moment sees it or not, and it is unused yet */
+    }
+    pthread_mutex_unlock(&parts_lock);
+}
+
+int
+gp_runtime_refuse_fork(gp_error *err)
+{
+    if (!forked) {
+        return gp_error_set(
+            err, GP_EFORKED,
+            "it was made before this process was forked, and is the parent's: make a "
+            "new one here");
+    }
+    return gp_error_set(
+        err, GP_EFORKED,
+        "this process is a fork of one in which gRPC was running (connections: %d, servers: %d, "
+        "credentials: %d), whose threads did not come along and whose descriptors are not to be "
+        "shared. Fork before anything of pygo_plugin is started, or after all of it has been "
+        "killed, "
+        "stopped and closed, with its calls, their errors and its credentials no longer "
+        "referenced; "
+        "or start this process with the method 'spawn' or 'forkserver' of multiprocessing",
+        gp__fork_count(GP__FORK_CONNECTION), gp__fork_count(GP__FORK_SERVER),
+        gp__fork_count(GP__FORK_CREDENTIALS));
+}
+
+/* ---- Signals ---- */
 
 static void
 fill_but_faults(sigset_t *set)

@@ -31,7 +31,7 @@ gp_mux_new(gp_mux **out, const char *base, gp_error *err)
     int rc;
 
     if (gp_runtime_forked()) {
-        return gp_error_set(err, GP_EFORKED, "plugins cannot be used in a forked child");
+        return gp_runtime_refuse_fork(err);
     }
     mux = gp__calloc(1, sizeof(*mux));
     if (mux == NULL || gp__cond_init(&mux->changed) < 0) {

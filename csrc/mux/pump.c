@@ -593,7 +593,7 @@ gp__pump_dial(gp__pump *pump, int fd, gp_error *err)
 
     if (gp_runtime_forked()) {
         gp__fd_close(&fd);
-        return gp_error_set(err, GP_EFORKED, "plugins cannot be used in a forked child");
+        return gp_runtime_refuse_fork(err);
     }
     pthread_mutex_lock(&pump->lock);
     if (pump->session == NULL) {

@@ -21,6 +21,15 @@ typedef struct job {
 
 static atomic_int under_way;
 
+/* In a forked child, which has none of the threads. */
+static void
+reset(void)
+{
+    atomic_store(&under_way, 0);
+}
+
+static gp_fork_part part = {.reset = reset};
+
 static void
 free_job(job *it)
 {
@@ -62,6 +71,7 @@ start(job **out, void (*run)(void *ctx), void (*release)(void *ctx), void *ctx, 
         return gp_error_set(err, GP_ENOMEM, "out of memory for a thread");
     }
     pthread_mutex_init(&it->lock, NULL);
+    gp_runtime_on_fork(&part);
     it->run = run;
     it->release = release;
     it->ctx = ctx;

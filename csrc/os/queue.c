@@ -27,6 +27,7 @@ struct gp_queue {
     _Atomic(gp_queue_item *) last; /* what was posted, the last thing first; or |closed| */
     atomic_int posting;            /* threads that may be about to use fds[1] */
     gp_queue_item *rest;           /* what the close has found; the closing thread's */
+    unsigned generation;           /* of the process that it was made in */
     int fds[2];                    /* owned: to read, to write; with an eventfd the same one */
 };
 
@@ -75,6 +76,7 @@ gp_queue_new(gp_queue **out, gp_error *err)
         return rc;
     }
     atomic_init(&queue->refs, 1);
+    queue->generation = gp_runtime_generation();
     *out = queue;
     return 0;
 }
@@ -156,7 +158,7 @@ gp_queue_take(gp_queue *queue)
     char bytes[64];
 
     /* A forked child shares the descriptor with its parent, whose wake-up it must not take away. */
-    if (gp_runtime_forked()) {
+    if (queue->generation != gp_runtime_generation()) {
         return NULL;
     }
     if (atomic_load(&queue->last) == &closed) {

@@ -1,8 +1,10 @@
 #include "os/reactor.h"
 
 #include <pthread.h>
+#include <string.h>
 
 #include "base/alloc.h"
+#include "base/fork.h"
 #include "base/thread.h"
 #include "os/selector.h"
 
@@ -33,6 +35,8 @@ typedef struct errand {
     bool done;
 } errand;
 
+static void reset(void);
+
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t idle; /* a callback or an errand is over, or the thread has ended */
@@ -44,7 +48,9 @@ static struct {
     gp__watch *dead;        /* owned: removed, but perhaps among the events just fetched */
     gp__watch *calling;     /* borrowed: whose callback runs */
     errand *errands;        /* borrowed: their callers wait */
-} reactor = {.lock = PTHREAD_MUTEX_INITIALIZER, .idle = PTHREAD_COND_INITIALIZER};
+    gp_fork_part part;
+} reactor = {
+    .lock = PTHREAD_MUTEX_INITIALIZER, .idle = PTHREAD_COND_INITIALIZER, .part = {.reset = reset}};
 
 /* Set on the reactor's own thread. */
 static _Thread_local bool is_reactor;
@@ -166,6 +172,7 @@ ensure_running(gp_error *err)
     if (reactor.running) {
         return 0;
     }
+    gp_runtime_on_fork(&reactor.part);
     if (reactor.selector == NULL && (rc = gp__selector_new(&reactor.selector, err)) < 0) {
         return rc;
     }
@@ -204,7 +211,7 @@ add(gp__watch **out, int fd, int64_t period_ms, gp__watch_fn *fn, void *ctx, gp_
     int rc;
 
     if (gp_runtime_forked()) {
-        return gp_error_set(err, GP_EFORKED, "plugins cannot be used in a forked child");
+        return gp_runtime_refuse_fork(err);
     }
     watch = gp__calloc(1, sizeof(*watch));
     if (watch == NULL) {
@@ -228,6 +235,8 @@ add(gp__watch **out, int fd, int64_t period_ms, gp__watch_fn *fn, void *ctx, gp_
     if (rc < 0) {
         *out = NULL;
         gp__free(watch);
+    } else {
+        gp__fork_add(GP__FORK_WATCH);
     }
     pthread_mutex_unlock(&reactor.lock);
     return rc;
@@ -297,6 +306,7 @@ gp__reactor_remove(gp__watch *watch)
         gp__selector_remove(reactor.selector, watch->fd);
     }
     watch->dead = true;
+    gp__fork_drop(GP__FORK_WATCH);
     while (reactor.calling == watch && !is_reactor) {
         pthread_cond_wait(&reactor.idle, &reactor.lock);
     }
@@ -315,7 +325,7 @@ gp__reactor_call(void (*fn)(void *ctx), void *ctx, gp_error *err)
     int rc;
 
     if (gp_runtime_forked()) {
-        return gp_error_set(err, GP_EFORKED, "plugins cannot be used in a forked child");
+        return gp_runtime_refuse_fork(err);
     }
     if (is_reactor) {
         fn(ctx);
@@ -365,4 +375,18 @@ gp__reactor_stop(void)
     free_dead();
     pthread_cond_broadcast(&reactor.idle);
     pthread_mutex_unlock(&reactor.lock);
+}
+
+/* In a forked child, which has not the thread: nothing was watched. Its selector is the parent's as well. */
+static void
+reset(void)
+{
+    gp_fork_part part = reactor.part;
+
+    gp__selector_free(reactor.selector);
+    memset(&reactor, 0, sizeof(reactor));
+    pthread_mutex_init(&reactor.lock, NULL);
+    pthread_cond_init(&reactor.idle, NULL);
+    reactor.part = part;
+    is_reactor = false;
 }

@@ -26,19 +26,17 @@ static const int64_t probe_ms = 50;
 
 static const char service_name[] = "plugin";
 
+/* Whether this process is a forked child, and the client its parent's. */
+static bool
+is_parents(const gp_client *client)
+{
+    return gp_runtime_forked() || client->generation != gp_runtime_generation();
+}
+
 bool
 gp__client_launched(const gp_client *client)
 {
     return client->options.view.reattach_network == NULL;
-}
-
-static int
-forked(gp_error *err)
-{
-    return gp_error_set(
-        err, GP_EFORKED,
-        "plugins cannot be used in a forked child; start the process with the spawn "
-        "or forkserver method instead");
 }
 
 /* ---- Making and freeing ---------------------------------------------------------------------- */
@@ -142,11 +140,14 @@ gp_client_new(gp_client **out, const gp_client_options *options, gp_error *err)
     if (rc < 0) {
         gp_error_set(err, rc, "the fork guard could not be installed");
     } else if (gp_runtime_forked()) {
-        rc = forked(err);
+        rc = gp_runtime_refuse_fork(err);
     } else if ((client = gp__calloc(1, sizeof(*client))) == NULL) {
         rc = gp_error_set(err, GP_ENOMEM, "out of memory for a plugin client");
     } else {
         rc = client_init(client, options, err);
+    }
+    if (rc == 0) {
+        client->generation = gp_runtime_generation();
     }
     if (rc < 0) {
         release_log(&options->log);
@@ -210,7 +211,7 @@ gp__client_unref(gp_client *client)
 void
 gp_client_free(gp_client *client)
 {
-    if (client != NULL && !gp_runtime_forked()) {
+    if (client != NULL && !is_parents(client)) {
         gp__registry_remove(client);
         gp__client_unref(client);
     }
@@ -479,8 +480,8 @@ gp_client_start(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
 {
     int rc = 0;
 
-    if (gp_runtime_forked()) {
-        return forked(err);
+    if (is_parents(client)) {
+        return gp_runtime_refuse_fork(err);
     }
     pthread_mutex_lock(&client->lock);
     if (client->state == GP__CLIENT_STARTING && gp__client_is_at_work(client)) {
@@ -516,7 +517,7 @@ state_of(gp_client *client)
 {
     gp__client_state state;
 
-    if (gp_runtime_forked()) {
+    if (is_parents(client)) {
         return GP__CLIENT_NEW;
     }
     pthread_mutex_lock(&client->lock);
@@ -537,7 +538,7 @@ gp__client_process(gp_client *client)
 {
     gp__process *process;
 
-    if (gp_runtime_forked()) {
+    if (is_parents(client)) {
         return NULL;
     }
     pthread_mutex_lock(&client->lock);
@@ -592,8 +593,8 @@ gp_client_ping(gp_client *client, int64_t timeout_ms, const gp_interrupt *interr
     gp__client_state state;
     int rc;
 
-    if (gp_runtime_forked()) {
-        return forked(err);
+    if (is_parents(client)) {
+        return gp_runtime_refuse_fork(err);
     }
     state = state_of(client);
     if (state != GP__CLIENT_RUNNING) {
@@ -649,7 +650,7 @@ gp_client_exited(gp_client *client)
     gp__process *process;
     bool exited;
 
-    if (gp_runtime_forked()) {
+    if (is_parents(client)) {
         return true; /* as far as this process is concerned */
     }
     state = state_of(client);

@@ -43,6 +43,7 @@ struct gp_client {
     gp_client *prev;  /* in the registry */
     gp_client *next;
     bool registered;
+    unsigned generation; /* of the process that it was made in; in its children it is of no use */
 
     pthread_mutex_t lock;
     pthread_cond_t changed; /* the state is another */

@@ -2,10 +2,13 @@
 
 #include <pthread.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "base/thread.h"
 #include "gp/log.h"
 #include "os/reactor.h"
+
+static void reset(void);
 
 static struct {
     pthread_mutex_t lock;
@@ -17,9 +20,11 @@ static struct {
     unsigned finished;        /* items; goes round */
     gp__delivery_item *first; /* borrowed: items live until they have run */
     gp__delivery_item **last; /* where the next one is linked */
+    gp_fork_part part;
 } delivery = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
     .last = &delivery.first,
+    .part = {.reset = reset},
 };
 
 /* How long one delivery may take once the process ends. */
@@ -79,9 +84,10 @@ gp__delivery_start(gp_error *err)
     int rc = 0;
 
     if (gp_runtime_forked()) {
-        return gp_error_set(err, GP_EFORKED, "plugins cannot be used in a forked child");
+        return gp_runtime_refuse_fork(err);
     }
     pthread_mutex_lock(&delivery.lock);
+    gp_runtime_on_fork(&delivery.part);
     if (!delivery.made && gp__cond_init(&delivery.changed) < 0) {
         pthread_mutex_unlock(&delivery.lock);
         return gp_error_set(err, GP_ENOMEM, "the thread for logs");
@@ -169,6 +175,19 @@ gp__delivery_stop(void)
     delivery.stopping = false; /* one that is stuck goes on if it ever comes back */
     pthread_cond_broadcast(&delivery.changed);
     pthread_mutex_unlock(&delivery.lock);
+}
+
+/* In a forked child, which has not the thread. What is queued is the parent's. */
+static void
+reset(void)
+{
+    gp_fork_part part = delivery.part;
+
+    memset(&delivery, 0, sizeof(delivery));
+    pthread_mutex_init(&delivery.lock, NULL);
+    delivery.last = &delivery.first;
+    delivery.part = part;
+    is_delivery = false;
 }
 
 void

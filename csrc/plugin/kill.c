@@ -8,6 +8,7 @@
 #include "plugin/client.h"
 #include "plugin/delivery.h"
 #include "plugin/sockets.h"
+#include "rpc/channel.h"
 #include "services/broker.h"
 #include "services/controller.h"
 
@@ -153,6 +154,7 @@ gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *inter
     }
     if (client->channel != NULL) {
         gp_channel_close(client->channel);
+        gp__channel_over(client->channel);
     }
     if (!test && process != NULL) {
         if (put_down(process, rc == 0 && patience_ms > 0, deadline, interrupt) < 0) {
@@ -195,6 +197,7 @@ gp__client_abandon(gp_client *client)
     }
     if (client->channel != NULL) {
         gp_channel_close(client->channel);
+        gp__channel_over(client->channel);
     }
     if (client->process != NULL && !launched) { /* a detached one is still ours to reap */
         gp__process_unwatch(client->process);
@@ -257,7 +260,7 @@ gp_client_kill(gp_client *client, const gp_interrupt *interrupt)
 {
     int rc = 0;
 
-    if (gp_runtime_forked()) {
+    if (gp_runtime_forked() || client->generation != gp_runtime_generation()) {
         return GP_EFORKED;
     }
     pthread_mutex_lock(&client->lock);

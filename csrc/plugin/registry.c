@@ -25,9 +25,23 @@ typedef struct group {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static gp_client *first; /* borrowed: clients take themselves off before they are freed */
 
+/* In a forked child: those that run are the parent's, and it could not use them. */
+static void
+reset(void)
+{
+    pthread_mutex_init(&lock, NULL);
+    for (gp_client *client = first; client != NULL; client = client->next) {
+        client->registered = false;
+    }
+    first = NULL;
+}
+
+static gp_fork_part part = {.reset = reset};
+
 void
 gp__registry_add(gp_client *client)
 {
+    gp_runtime_on_fork(&part);
     pthread_mutex_lock(&lock);
     client->prev = NULL;
     client->next = first;

@@ -35,6 +35,16 @@ typedef struct callback_queue {
 static callback_queue callbacks = QUEUE_INIT(callbacks, "pygo-callbacks");
 static callback_queue questions = QUEUE_INIT(questions, "pygo-questions");
 
+/* In a forked child, which has not the threads. What is queued is the parent's. */
+static void
+reset(void)
+{
+    callbacks = (callback_queue)QUEUE_INIT(callbacks, "pygo-callbacks");
+    questions = (callback_queue)QUEUE_INIT(questions, "pygo-questions");
+}
+
+static gp_fork_part part = {.reset = reset};
+
 static pygo_callback *
 take_all(callback_queue *queue)
 {
@@ -100,6 +110,7 @@ ensure_thread(callback_queue *queue)
     sigset_t before;
 
     if (!queue->running && !queue->stopping) {
+        gp_runtime_on_fork(&part);
         gp_runtime_user_signals(&before);
         queue->running = pthread_create(&queue->thread, NULL, run_thread, queue) == 0;
         pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -482,13 +482,11 @@ client_kill(ClientObject *self, PyObject *Py_UNUSED(ignored))
     const gp_interrupt *interrupt = pygo_interrupt();
     int rc;
 
-    if (gp_runtime_forked()) {
-        Py_RETURN_NONE; /* the parent's plugin is not ours to kill */
-    }
     Py_BEGIN_ALLOW_THREADS
     rc = gp_client_kill(self->client, interrupt);
     Py_END_ALLOW_THREADS
-    if (rc < 0) {
+    if (rc < 0 &&
+        rc != GP_EFORKED) { /* in a forked child, where the parent's plugin is not ours to kill */
         return NULL;
     }
     Py_RETURN_NONE;

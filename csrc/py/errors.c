@@ -176,11 +176,7 @@ pygo_check_forked(void)
     if (!gp_runtime_forked()) {
         return 0;
     }
-    gp_error_set(
-        &err, GP_EFORKED,
-        "this process is a fork of the one that started the plugins, whose gRPC threads did "
-        "not come along: start it with multiprocessing's 'spawn' or 'forkserver' method, or "
-        "exec a new program");
+    gp_runtime_refuse_fork(&err);
     pygo_raise(&err, NULL);
     return -1;
 }

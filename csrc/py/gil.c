@@ -137,9 +137,12 @@ pygo_interrupt(void)
 {
     static const gp_interrupt interrupt = {check_signals, NULL};
     static _Thread_local enum { UNKNOWN, MAIN, OTHER } which;
+    /* Of which process that is said: the thread that forks is the first one of the child. */
+    static _Thread_local unsigned generation;
 
-    if (which == UNKNOWN) {
+    if (which == UNKNOWN || generation != gp_runtime_generation()) {
         which = on_main_thread() ? MAIN : OTHER;
+        generation = gp_runtime_generation();
     }
     return which == MAIN ? &interrupt : NULL;
 }

@@ -23,6 +23,16 @@ static struct {
     pygo_callback free;
 } orphans = {.lock = PTHREAD_MUTEX_INITIALIZER, .free = {.run = free_orphans}};
 
+/* In a forked child: what is there was posted for the parent's loops. */
+static void
+reset(void)
+{
+    pthread_mutex_init(&orphans.lock, NULL);
+    orphans.first = NULL;
+}
+
+static gp_fork_part part = {.reset = reset};
+
 static struct {
     PyObject *done;
     PyObject *set_result;
@@ -292,6 +302,7 @@ static PyType_Spec spec = {
 int
 pygo_loop_setup(PyObject *module, pygo_state *state)
 {
+    gp_runtime_on_fork(&part);
     state->loop_queue_type = pygo_add_type(module, &spec);
     names.done = PyUnicode_InternFromString("done");
     names.set_result = PyUnicode_InternFromString("set_result");

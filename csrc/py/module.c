@@ -120,6 +120,44 @@ shutdown_core(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+static PyObject *
+refuse_forked(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    if (pygo_check_forked() < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+before_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    Py_BEGIN_ALLOW_THREADS
+    gp_grpc_rest();
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+/* Python forks by os.fork(), which calls this first. Returns 0, or -1 with an exception. */
+static int
+register_before_fork(PyObject *module)
+{
+    PyObject *function = PyObject_GetAttrString(module, "before_fork");
+    PyObject *posix = PyImport_ImportModule("posix");
+    PyObject *at_fork = posix != NULL ? PyObject_GetAttrString(posix, "register_at_fork") : NULL;
+    PyObject *named = function != NULL ? Py_BuildValue("{sO}", "before", function) : NULL;
+    PyObject *result = at_fork != NULL && named != NULL
+                           ? PyObject_Call(at_fork, pygo_module_state->empty_tuple, named)
+                           : NULL;
+
+    Py_XDECREF(function);
+    Py_XDECREF(posix);
+    Py_XDECREF(at_fork);
+    Py_XDECREF(named);
+    Py_XDECREF(result);
+    return result != NULL ? 0 : -1;
+}
+
 /* An exception that has nobody to go to. */
 static PyObject *
 unraisable(PyObject *Py_UNUSED(module), PyObject *args)
@@ -144,7 +182,11 @@ static PyMethodDef own_functions[] = {
     {"unraisable", unraisable, METH_VARARGS,
      "unraisable($module, error, where, /)\n--\n\nHand an exception to sys.unraisablehook."},
     {"forked", forked, METH_NOARGS,
-     "forked($module)\n--\n\nWhether this process is a fork of the one that loaded the core."},
+     "forked($module)\n--\n\nWhether this process is a fork of one in which gRPC was running."},
+    {"refuse_forked", refuse_forked, METH_NOARGS,
+     "refuse_forked($module)\n--\n\nRaise ForkedError, with the reason, if that is so."},
+    {"before_fork", before_fork, METH_NOARGS,
+     "before_fork($module)\n--\n\nShut gRPC down if nothing uses it, so that a child may."},
     {"kill_all", kill_all, METH_O,
      "kill_all($module, managed_only, /)\n--\n\n"
      "Kill every running plugin of this process, or the managed ones, in parallel."},
@@ -210,6 +252,9 @@ module_exec(PyObject *module)
         return -1;
     }
     gp_grpc_set_log(pygo_grpc_log);
+    if (register_before_fork(module) < 0) {
+        return -1;
+    }
     if (PyModule_AddStringConstant(module, "__version__", PYGO_VERSION) < 0 ||
         PyModule_AddStringConstant(module, "GRPC_VERSION", gp_grpc_version()) < 0) {
         return -1;

@@ -32,6 +32,7 @@ gp__call_unref(gp_call *call)
     if (call->call != NULL) {
         grpc_call_unref(call->call);
     }
+    gp__channel_unuse(call->channel);
     gp_channel_unref(call->channel);
     pthread_mutex_destroy(&call->lock);
     gp__free(call);
@@ -146,6 +147,7 @@ gp__call_new(gp_call **out, gp_channel *channel)
     atomic_init(&call->refs, 1);
     atomic_init(&call->users, 1);
     call->channel = gp_channel_ref(channel);
+    call->grpc_channel = gp__channel_use(channel);
     call->poller = gp__channel_poller(channel);
     call->request.complete = request_complete;
     call->start.complete = start_complete;

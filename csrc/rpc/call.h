@@ -28,7 +28,9 @@ struct gp_call {
     atomic_int users;    /* users' alone: the last one cancels */
     grpc_call *call;     /* owned */
     gp_channel *channel; /* shared: ref */
-    gp__poller *poller;  /* borrowed: the channel's */
+    grpc_channel
+        *grpc_channel;  /* borrowed: the channel's, which is in use as long as the call exists */
+    gp__poller *poller; /* borrowed: the channel's */
     int64_t deadline;
 
     gp__event request;

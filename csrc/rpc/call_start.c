@@ -27,14 +27,18 @@ make(gp_call **out, gp_channel *channel, const gp_call_options *options, gp_erro
     int rc;
 
     if (gp_runtime_forked()) {
-        return gp_error_set(err, GP_EFORKED, "a channel cannot be used in a forked child");
+        return gp_runtime_refuse_fork(err);
     }
     if ((rc = gp__call_new(&call, channel)) < 0) {
         return gp_error_set(err, rc, "call");
     }
+    if (call->grpc_channel == NULL) {
+        gp__call_unref(call);
+        return gp_error_set(err, GP_ECLOSED, "the channel is closed");
+    }
     call->deadline = gp__deadline_in_ns(options->timeout_ns);
     method = gp__slice_from_bytes(options->method);
-    call->call = grpc_channel_create_call(gp__channel_grpc(channel), NULL, GRPC_PROPAGATE_DEFAULTS,
+    call->call = grpc_channel_create_call(call->grpc_channel, NULL, GRPC_PROPAGATE_DEFAULTS,
                                           call->poller->queue, method, NULL,
                                           gp__timespec_from_deadline(call->deadline), NULL);
     grpc_slice_unref(method);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/fork.h"
 #include "base/text.h"
 #include "base/thread.h"
 #include "os/fd.h"
@@ -13,16 +14,21 @@
 #include "rpc/crew.h"
 #include "rpc/direct.h"
 #include "rpc/metadata_size.h"
+#include "rpc/runtime.h"
 
 /* The connection below one or more channels. */
 typedef struct connection {
     atomic_int refs;
-    grpc_channel *channel; /* owned */
-    gp__direct *direct;    /* owned: it is over a socket of ours; NULL: gRPC connects it */
-    gp__poller *poller;    /* borrowed: lives as long as the process */
-    gp_mux *mux;           /* shared: ref; NULL: a connection of its own */
+    _Atomic(grpc_channel *) channel; /* owned; NULL: retired */
+    gp__direct *direct; /* owned: it is over a socket of ours; NULL: gRPC connects it */
+    gp__poller *poller; /* borrowed: lives as long as the process */
+    gp_mux *mux;        /* shared: ref; NULL: a connection of its own */
     bool secure;
-    gp__remains remains;  /* once nobody refers to it */
+    atomic_bool over;        /* the other side will not be reached any more */
+    bool retired;            /* gRPC's channel is gone before its views */
+    gp__remains remains;     /* once nobody refers to it */
+    struct connection *prev; /* in the list of all */
+    struct connection *next;
     pthread_mutex_t lock; /* guards |views|; comes before theirs */
     gp_channel *views;    /* borrowed: they take themselves off */
 } connection;
@@ -30,12 +36,21 @@ typedef struct connection {
 /* A view of a connection: closing it ends its own calls and nobody else's. */
 struct gp_channel {
     atomic_int refs;
+    atomic_int users; /* of gRPC's channel: calls that exist, and whoever asks for its state */
     connection *connection; /* shared: ref */
     gp_channel *next_view;  /* of the same connection; under its lock */
     pthread_mutex_t lock;   /* guards what follows */
     gp__call_link calls;    /* head of a ring of running calls */
     bool closed;
 };
+
+static void reset(void);
+
+static struct {
+    pthread_mutex_t lock; /* guards the list; comes before a connection's */
+    connection *first;    /* borrowed: connections take themselves off */
+    gp_fork_part part;
+} all = {.lock = PTHREAD_MUTEX_INITIALIZER, .part = {.reset = reset}};
 
 enum { MOST_OWN_ARGS = 10 };
 
@@ -144,23 +159,60 @@ make_connection(connection **out, gp_error *err)
         return gp_error_set(err, GP_ENOMEM, "channel");
     }
     atomic_init(&made->refs, 1);
+    if ((rc = gp__grpc_use(GP__FORK_CONNECTION, err)) < 0) {
+        goto fail;
+    }
     /* Even while nobody calls, somebody must notice what comes in: a GOAWAY, the end. */
     if ((rc = gp__crew_poller(&made->poller, err)) < 0 || (rc = gp__crew_start(false, err)) < 0) {
-        pthread_mutex_destroy(&made->lock);
-        gp__free(made);
-        return rc;
+        gp__grpc_drop(GP__FORK_CONNECTION);
+        goto fail;
     }
+    gp_runtime_on_fork(&all.part);
+    pthread_mutex_lock(&all.lock);
+    made->next = all.first;
+    if (made->next != NULL) {
+        made->next->prev = made;
+    }
+    all.first = made;
+    pthread_mutex_unlock(&all.lock);
     *out = made;
     return 0;
+
+fail:
+    pthread_mutex_destroy(&made->lock);
+    gp__free(made);
+    return rc;
+}
+
+static void
+unlist(connection *shared)
+{
+    pthread_mutex_lock(&all.lock);
+    if (shared->prev != NULL) {
+        shared->prev->next = shared->next;
+    } else if (all.first == shared) {
+        all.first = shared->next;
+    }
+    if (shared->next != NULL) {
+        shared->next->prev = shared->prev;
+    }
+    shared->prev = shared->next = NULL;
+    pthread_mutex_unlock(&all.lock);
 }
 
 static void
 free_connection(gp__remains *remains)
 {
     connection *shared = (connection *)((char *)remains - offsetof(connection, remains));
+    grpc_channel *channel = atomic_load(&shared->channel);
 
-    if (shared->channel != NULL) {
-        grpc_channel_destroy(shared->channel);
+    unlist(shared);
+    if (channel != NULL) {
+        grpc_channel_destroy(channel);
+    }
+    if (!shared->retired) {
+        gp__grpc_drop(GP__FORK_CONNECTION);
+        gp__fork_drop(GP__FORK_ENDING);
     }
     gp_mux_unref(shared->mux);
     pthread_mutex_destroy(&shared->lock);
@@ -174,6 +226,11 @@ connection_unref(connection *shared)
     gp__poller *poller = shared->poller;
 
     if (atomic_fetch_sub(&shared->refs, 1) == 1) {
+        if (shared->retired) { /* there may be neither gRPC nor threads any more */
+            free_connection(&shared->remains);
+            return;
+        }
+        gp__fork_add(GP__FORK_ENDING);
         gp__direct_free(shared->direct);
         shared->remains.free = free_connection;
         pthread_mutex_lock(&poller->lock);
@@ -198,7 +255,7 @@ connect_to(connection **out, const char *target, const gp_channel_options *optio
     }
     rc = merge_args(&args, &own, options, NULL);
     if (rc == 0) {
-        made->channel = make_grpc_channel(target, options->credentials, &args);
+        atomic_store(&made->channel, make_grpc_channel(target, options->credentials, &args));
         made->secure = options->credentials != NULL;
     }
     gp__free(args.args);
@@ -218,6 +275,7 @@ connect_over(connection **out, int fd, const char *name, const char *authority,
 {
     own_args own = {.count = 0};
     grpc_channel_args args = {0, NULL};
+    grpc_channel *channel = NULL;
     connection *made = NULL;
     int rc = make_connection(&made, err);
 
@@ -230,7 +288,8 @@ connect_over(connection **out, int fd, const char *name, const char *authority,
         gp__fd_close(&fd);
         rc = gp_error_set(err, GP_ENOMEM, "channel arguments");
     } else {
-        rc = gp__direct_open(&made->direct, &made->channel, fd, name, &args, err);
+        rc = gp__direct_open(&made->direct, &channel, fd, name, &args, err);
+        atomic_store(&made->channel, channel);
     }
     gp__free(args.args);
     gp__free(own.agent);
@@ -257,6 +316,7 @@ make_view(gp_channel **out, connection *shared, gp_error *err)
     channel->connection = shared;
     channel->calls.next = channel->calls.prev = &channel->calls;
     pthread_mutex_lock(&shared->lock);
+    channel->closed = shared->retired;
     channel->next_view = shared->views;
     shared->views = channel;
     pthread_mutex_unlock(&shared->lock);
@@ -445,9 +505,17 @@ gp_channel_cancel_others(gp_channel *channel)
 }
 
 grpc_channel *
-gp__channel_grpc(const gp_channel *channel)
+gp__channel_use(gp_channel *channel)
 {
-    return channel->connection->channel;
+    /* In this order, which retire() has the other way round: one of the two sees the other. */
+    atomic_fetch_add(&channel->users, 1);
+    return atomic_load(&channel->connection->channel);
+}
+
+void
+gp__channel_unuse(gp_channel *channel)
+{
+    atomic_fetch_sub(&channel->users, 1);
 }
 
 bool
@@ -497,7 +565,9 @@ direct_state(const gp__direct *direct)
 int
 gp_channel_state(gp_channel *channel, bool connect)
 {
+    grpc_channel *grpc;
     bool closed;
+    int state;
 
     if (gp_runtime_forked()) {
         return GP_SHUTDOWN;
@@ -508,10 +578,16 @@ gp_channel_state(gp_channel *channel, bool connect)
     if (closed) {
         return GP_SHUTDOWN;
     }
-    if (channel->connection->direct != NULL) {
-        return direct_state(channel->connection->direct);
+    grpc = gp__channel_use(channel);
+    if (grpc == NULL) {
+        state = GP_SHUTDOWN;
+    } else if (channel->connection->direct != NULL) {
+        state = direct_state(channel->connection->direct);
+    } else {
+        state = (int)grpc_channel_check_connectivity_state(grpc, connect);
     }
-    return (int)grpc_channel_check_connectivity_state(gp__channel_grpc(channel), connect);
+    gp__channel_unuse(channel);
+    return state;
 }
 
 /* A watch outlives a waiter that gave up: whoever comes last frees it. */
@@ -541,9 +617,9 @@ watch_complete(gp__event *event, bool ok)
     watch_unref(watched);
 }
 
-int
-gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
-                      const gp_interrupt *interrupt)
+static int
+wait_state(gp_channel *channel, grpc_channel *grpc, int last, int64_t timeout_ms,
+           const gp_interrupt *interrupt)
 {
     int64_t deadline = gp__deadline_in(timeout_ms);
     int state = gp_channel_state(channel, false);
@@ -567,7 +643,7 @@ gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
     atomic_init(&watched->refs, 2);
     watched->channel = gp_channel_ref(channel);
     gp__hand_over(&watched->event);
-    grpc_channel_watch_connectivity_state(gp__channel_grpc(channel), (grpc_connectivity_state)last,
+    grpc_channel_watch_connectivity_state(grpc, (grpc_connectivity_state)last,
                                           gp__timespec_from_deadline(deadline), poller->queue,
                                           &watched->event);
     /* gRPC ends the watch at the same deadline, so that the wait itself needs none. */
@@ -578,6 +654,17 @@ gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
     }
     state = gp_channel_state(channel, false);
     return state != last ? state : GP_ETIMEOUT;
+}
+
+int
+gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
+                      const gp_interrupt *interrupt)
+{
+    grpc_channel *grpc = gp__channel_use(channel);
+    int rc = grpc == NULL ? GP_SHUTDOWN : wait_state(channel, grpc, last, timeout_ms, interrupt);
+
+    gp__channel_unuse(channel);
+    return rc;
 }
 
 /*
@@ -612,18 +699,14 @@ watch_direct(gp__direct *direct, int last, int64_t timeout_ms, void (*then)(void
     return gp__direct_then(direct, last == GP_READY, timeout_ms, then, ctx);
 }
 
-int
-gp_channel_watch_state(gp_channel *channel, int last, int64_t timeout_ms, void (*then)(void *ctx),
-                       void *ctx)
+static int
+watch_state(gp_channel *channel, grpc_channel *grpc, int last, int64_t timeout_ms,
+            void (*then)(void *ctx), void *ctx)
 {
-    gp__direct *direct = channel->connection->direct;
     notice *notified;
 
-    if (gp_runtime_forked()) {
-        return GP_EFORKED;
-    }
-    if (direct != NULL) {
-        return watch_direct(direct, last, timeout_ms, then, ctx);
+    if (channel->connection->direct != NULL) {
+        return watch_direct(channel->connection->direct, last, timeout_ms, then, ctx);
     }
     notified = gp__calloc(1, sizeof(*notified));
     if (notified == NULL) {
@@ -635,8 +718,135 @@ gp_channel_watch_state(gp_channel *channel, int last, int64_t timeout_ms, void (
     notified->ctx = ctx;
     gp__poller_urgent_add(notified->poller);
     gp__hand_over(&notified->event);
-    grpc_channel_watch_connectivity_state(gp__channel_grpc(channel), (grpc_connectivity_state)last,
+    grpc_channel_watch_connectivity_state(grpc, (grpc_connectivity_state)last,
                                           gp__timespec_from_deadline(gp__deadline_in(timeout_ms)),
                                           notified->poller->queue, &notified->event);
     return 0;
+}
+
+int
+gp_channel_watch_state(gp_channel *channel, int last, int64_t timeout_ms, void (*then)(void *ctx),
+                       void *ctx)
+{
+    grpc_channel *grpc;
+    int rc = 0;
+
+    if (gp_runtime_forked()) {
+        return GP_EFORKED;
+    }
+    grpc = gp__channel_use(channel);
+    if (grpc != NULL) {
+        rc = watch_state(channel, grpc, last, timeout_ms, then, ctx);
+    } else {
+        then(ctx);
+    }
+    gp__channel_unuse(channel);
+    return rc;
+}
+
+/* ---- What is over ---- */
+
+void
+gp__channel_over(gp_channel *channel)
+{
+    atomic_store(&channel->connection->over, true);
+}
+
+static bool
+all_closed(connection *shared)
+{
+    bool closed = shared->views != NULL;
+
+    for (gp_channel *view = shared->views; view != NULL; view = view->next_view) {
+        pthread_mutex_lock(&view->lock);
+        closed = closed && view->closed;
+        pthread_mutex_unlock(&view->lock);
+    }
+    return closed;
+}
+
+static bool
+in_use(const connection *shared)
+{
+    for (const gp_channel *view = shared->views; view != NULL; view = view->next_view) {
+        if (atomic_load(&view->users) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Let go of gRPC's channel if no view needs it any more. */
+static void
+retire(connection *shared)
+{
+    grpc_channel *channel = NULL;
+
+    pthread_mutex_lock(&shared->lock);
+    if (!shared->retired && (atomic_load(&shared->over) || all_closed(shared))) {
+        channel = atomic_exchange(&shared->channel, NULL);
+    }
+    if (channel != NULL && in_use(shared)) {
+        atomic_store(&shared->channel, channel);
+        channel = NULL;
+    }
+    if (channel != NULL) {
+        shared->retired = true;
+        for (gp_channel *view = shared->views; view != NULL; view = view->next_view) {
+            pthread_mutex_lock(&view->lock);
+            view->closed = true;
+            pthread_mutex_unlock(&view->lock);
+        }
+    }
+    pthread_mutex_unlock(&shared->lock);
+    if (channel != NULL) {
+        gp__direct_free(shared->direct);
+        shared->direct = NULL;
+        grpc_channel_destroy(channel);
+        gp__grpc_drop(GP__FORK_CONNECTION);
+    }
+}
+
+/* The next connection after |last|, or the first, with a reference; NULL: that was the last one. */
+static connection *
+next_connection(connection *last)
+{
+    connection *next;
+
+    pthread_mutex_lock(&all.lock);
+    next = last != NULL ? last->next : all.first;
+    while (next != NULL) {
+        int refs = atomic_load(&next->refs);
+
+        while (refs > 0 && !atomic_compare_exchange_weak(&next->refs, &refs, refs + 1)) {
+        }
+        if (refs > 0) {
+            break;
+        }
+        next = next->next;
+    }
+    pthread_mutex_unlock(&all.lock);
+    return next;
+}
+
+void
+gp__channels_retire(void)
+{
+    connection *shared = next_connection(NULL);
+
+    while (shared != NULL) {
+        connection *next;
+
+        retire(shared);
+        next = next_connection(shared);
+        connection_unref(shared);
+        shared = next;
+    }
+}
+
+/* In a forked child: all of them have been retired, or it could not use them. */
+static void
+reset(void)
+{
+    pthread_mutex_init(&all.lock, NULL);
 }

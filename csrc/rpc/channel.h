@@ -39,7 +39,19 @@ void gp__channel_add_reason(const gp_channel *channel, grpc_slice *details);
 /* What its calls say that they are connected to; NULL: gRPC knows. */
 const char *gp__channel_peer(const gp_channel *channel);
 
-grpc_channel *gp__channel_grpc(const gp_channel *channel);
+/*
+ * gRPC's channel, which stays until gp__channel_unuse(), to be called in any case; NULL: the channel has
+ * been retired, and counts as closed.
+ */
+grpc_channel *gp__channel_use(gp_channel *channel);
+void gp__channel_unuse(gp_channel *channel);
+
+/* Nothing will be reached over the channel's connection any more: it may be retired with all its views. */
+void gp__channel_over(gp_channel *channel);
+
+/* Let go of gRPC's channels that are over, or closed in all views, and have no calls left. Their views stay. */
+void gp__channels_retire(void);
+
 gp__poller *gp__channel_poller(const gp_channel *channel);
 
 /* Enter a call to the running ones. Returns 0, or GP_ECLOSED. */

@@ -50,11 +50,23 @@ make(void **out, gp_error *err)
     if (gp_runtime_init() < 0) {
         return gp_error_set(err, GP_EOS, "cannot install the fork guard");
     }
-    if ((rc = gp__grpc_start(err)) < 0) {
+    if ((rc = gp__grpc_use(GP__FORK_CREDENTIALS, err)) < 0) {
         return rc;
     }
     *out = gp__calloc(1, sizeof(void *));
-    return *out != NULL ? 0 : gp_error_set(err, GP_ENOMEM, "credentials");
+    if (*out == NULL) {
+        gp__grpc_drop(GP__FORK_CREDENTIALS);
+        return gp_error_set(err, GP_ENOMEM, "credentials");
+    }
+    return 0;
+}
+
+/* What make() has made, without what gRPC made for it. */
+static void
+unmake(void *made)
+{
+    gp__free(made);
+    gp__grpc_drop(GP__FORK_CREDENTIALS);
 }
 
 /* ---- Of channels ---- */
@@ -142,7 +154,7 @@ gp_channel_credentials_free(gp_channel_credentials *credentials)
 {
     if (credentials != NULL && !gp_runtime_forked()) {
         grpc_channel_credentials_release(credentials->grpc);
-        gp__free(credentials);
+        unmake(credentials);
     }
 }
 
@@ -162,7 +174,7 @@ make_server_ssl(gp_server_credentials **out, const gp_key_pair *pairs, size_t co
     }
     grpc_pairs = gp__calloc(count, sizeof(*grpc_pairs));
     if (grpc_pairs == NULL) {
-        gp__free(made);
+        unmake(made);
         return gp_error_set(err, GP_ENOMEM, "credentials");
     }
     for (size_t i = 0; i < count; i++) {
@@ -222,7 +234,7 @@ gp_server_credentials_free(gp_server_credentials *credentials)
 {
     if (credentials != NULL && !gp_runtime_forked()) {
         grpc_server_credentials_release(credentials->grpc);
-        gp__free(credentials);
+        unmake(credentials);
     }
 }
 
@@ -263,7 +275,7 @@ gp_call_credentials_free(gp_call_credentials *credentials)
 {
     if (credentials != NULL && !gp_runtime_forked()) {
         grpc_call_credentials_release(credentials->grpc);
-        gp__free(credentials);
+        unmake(credentials);
     }
 }
 
@@ -330,7 +342,7 @@ gp_call_credentials_plugin(gp_call_credentials **out, const gp_auth_plugin *plug
     }
     copy = gp__malloc(sizeof(*copy));
     if (copy == NULL) {
-        gp__free(made);
+        unmake(made);
         return gp_error_set(err, GP_ENOMEM, "credentials");
     }
     *copy = *plugin;

@@ -1,5 +1,7 @@
 #include "rpc/crew.h"
 
+#include <string.h>
+
 #include "base/thread.h"
 #include "gp/grpc.h"
 #include "rpc/runtime.h"
@@ -20,10 +22,13 @@ typedef struct idle {
     bool waiting;         /* it is in the list */
     struct idle *next;
 } idle;
+static void reset(void);
 
 static struct {
-    pthread_mutex_t making; /* comes before the poller's lock; guards |made| */
+    pthread_mutex_t making; /* comes before the poller's lock; guards |made| and |open| */
     bool made;
+    bool open; /* the poller has its queue */
+    gp_fork_part part;
 
     gp__poller poller;     /* its lock guards everything below */
     gp_server *ready;      /* with a job that may run, in turn */
@@ -38,8 +43,9 @@ static struct {
     bool has_standby; /* one is in gp__poller_watch() */
     bool *left_for; /* into some server's |slow|: the method whose handler the seat was left for */
     bool ended;     /* the process is about to end */
+    bool leaving;   /* it is about to fork, and nothing uses gRPC */
     void (*goodbye)(void);
-} crew = {.making = PTHREAD_MUTEX_INITIALIZER};
+} crew = {.making = PTHREAD_MUTEX_INITIALIZER, .part = {.reset = reset}};
 
 /* This thread sits in the seat, and will look for jobs when it leaves. */
 static _Thread_local bool turning;
@@ -52,15 +58,19 @@ static void *run_thread(void *arg);
 static int
 make(gp_error *err)
 {
+    int rc = 0;
+
     if (crew.made) {
         return 0;
     }
-    if (gp__cond_init(&crew.left) < 0) {
-        return gp_error_set(err, GP_ENOMEM, "cannot make a condition");
-    }
+    gp_runtime_on_fork(&crew.part);
     crew.ready_end = &crew.ready;
-    crew.made = gp__poller_init(&crew.poller, err) == 0;
-    return crew.made ? 0 : GP_ENOMEM;
+    if (gp__cond_init(&crew.left) < 0) {
+        rc = gp_error_set(err, GP_ENOMEM, "cannot make a condition");
+    }
+    rc = rc < 0 ? rc : gp__poller_init(&crew.poller, err);
+    crew.made = rc == 0;
+    return rc;
 }
 
 int
@@ -73,6 +83,10 @@ gp__crew_poller(gp__poller **out, gp_error *err)
     }
     pthread_mutex_lock(&crew.making);
     rc = make(err);
+    if (rc == 0 && !crew.open) {
+        gp__poller_open(&crew.poller);
+        crew.open = true;
+    }
     pthread_mutex_unlock(&crew.making);
     *out = &crew.poller;
     return rc;
@@ -90,7 +104,7 @@ gp_server_on_thread_exit(void (*goodbye)(void))
 static bool
 may_start(void)
 {
-    return !crew.ended && crew.threads < crew.working + 2;
+    return !crew.ended && !crew.leaving && crew.threads < crew.working + 2;
 }
 
 static int
@@ -475,7 +489,7 @@ run_thread(void *arg)
     (void)arg;
     pthread_mutex_lock(&crew.poller.lock);
     crew.starting--;
-    while (!crew.ended) {
+    while (!crew.ended && !crew.leaving) {
         gp_server_call *call;
 
         if (crew.over != NULL) {
@@ -513,24 +527,25 @@ run_thread(void *arg)
 
 /* ---- The end ---- */
 
-bool
-gp_grpc_shutdown(int64_t timeout_ms)
+static bool
+has_poller(void)
 {
-    int64_t deadline = gp__deadline_in(timeout_ms);
-    bool made;
+    bool open;
+
+    pthread_mutex_lock(&crew.making);
+    open = crew.open;
+    pthread_mutex_unlock(&crew.making);
+    return open;
+}
+
+/* End the threads, for the reason |why|. Returns whether they have gone by |deadline|. */
+static bool
+end_threads(bool *why, int64_t deadline)
+{
     bool gone;
 
-    if (gp_runtime_forked()) {
-        return true;
-    }
-    pthread_mutex_lock(&crew.making);
-    made = crew.made;
-    pthread_mutex_unlock(&crew.making);
-    if (!made) {
-        return true;
-    }
     pthread_mutex_lock(&crew.poller.lock);
-    crew.ended = true;
+    *why = true;
     gone = crew.threads == 0;
     gp__poller_wake_standby(&crew.poller);
     while (wake_idle()) {
@@ -547,4 +562,57 @@ gp_grpc_shutdown(int64_t timeout_ms)
     gone = crew.threads == 0;
     pthread_mutex_unlock(&crew.poller.lock);
     return gone;
+}
+
+bool
+gp_grpc_shutdown(int64_t timeout_ms)
+{
+    int64_t deadline = gp__deadline_in(timeout_ms);
+
+    if (gp_runtime_forked() || !has_poller()) {
+        return true;
+    }
+    return end_threads(&crew.ended, deadline);
+}
+
+/* ---- Before a fork, and after ---- */
+
+bool
+gp__crew_rest(int64_t deadline)
+{
+    bool gone;
+
+    if (!has_poller()) {
+        return true;
+    }
+    gone = end_threads(&crew.leaving, deadline);
+    pthread_mutex_lock(&crew.making);
+    pthread_mutex_lock(&crew.poller.lock);
+    crew.leaving = false;
+    if (!gone) {
+        ensure_standby();
+    }
+    pthread_mutex_unlock(&crew.poller.lock);
+    if (gone) {
+        gone = gp__poller_close(&crew.poller, deadline);
+        crew.open = false;
+    }
+    pthread_mutex_unlock(&crew.making);
+    return gone;
+}
+
+/* In a forked child, which has none of the threads. */
+static void
+reset(void)
+{
+    void (*goodbye)(void) = crew.goodbye;
+    gp_fork_part part = crew.part;
+
+    memset(&crew, 0, sizeof(crew));
+    crew.goodbye = goodbye;
+    crew.part = part;
+    turning = false;
+    pthread_mutex_init(&crew.making, NULL);
+    /* At once: servers that had stopped before still take the lock. Nothing of this fails on Linux. */
+    make(NULL);
 }

@@ -57,4 +57,12 @@ void gp__crew_add_over(gp_server_call *call);
 
 void gp__crew_add_remains(gp__remains *remains);
 
+/* ---- Before a fork. Without the lock. ---- */
+
+/*
+ * End the threads and the queue, until gp__crew_poller() is called the next time; nobody may be using them.
+ * Returns false if that was not possible by |deadline|.
+ */
+bool gp__crew_rest(int64_t deadline);
+
 #endif

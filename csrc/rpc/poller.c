@@ -32,8 +32,13 @@ gp__poller_init(gp__poller *poller, gp_error *err)
         pthread_mutex_destroy(&poller->lock);
         return gp_error_set(err, GP_ENOMEM, "cannot make the condition of a completion queue");
     }
-    poller->queue = grpc_completion_queue_create_for_next(NULL);
     return 0;
+}
+
+void
+gp__poller_open(gp__poller *poller)
+{
+    poller->queue = grpc_completion_queue_create_for_next(NULL);
 }
 
 static void
@@ -43,6 +48,27 @@ complete(void *tag, int ok)
 
     gp__take_back(event);
     event->complete(event, ok != 0);
+}
+
+bool
+gp__poller_close(gp__poller *poller, int64_t deadline)
+{
+    grpc_event event;
+
+    grpc_completion_queue_shutdown(poller->queue);
+    for (;;) {
+        event =
+            grpc_completion_queue_next(poller->queue, gp__timespec_from_deadline(deadline), NULL);
+        if (event.type != GRPC_OP_COMPLETE) {
+            break;
+        }
+        complete(event.tag, event.success);
+    }
+    if (event.type == GRPC_QUEUE_SHUTDOWN) {
+        grpc_completion_queue_destroy(poller->queue);
+    }
+    poller->queue = NULL;
+    return event.type == GRPC_QUEUE_SHUTDOWN;
 }
 
 static bool

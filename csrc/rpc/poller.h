@@ -46,7 +46,7 @@ typedef struct gp__gate {
 typedef struct gp__waiter gp__waiter;
 
 typedef struct gp__poller {
-    grpc_completion_queue *queue; /* owned */
+    grpc_completion_queue *queue; /* owned; NULL: closed */
     pthread_mutex_t lock;
     gp__waiter *waiters;     /* asleep, oldest first; each lives on its own stack */
     gp__gate *awaited;       /* by who sits in the seat; NULL: by nobody, or the crew does */
@@ -63,7 +63,15 @@ typedef struct gp__poller {
     int servers; /* that run: their calls come at any time, whether somebody polls or not */
 } gp__poller;
 
+/* All but the queue, which is there between gp__poller_open() and _close(). */
 int gp__poller_init(gp__poller *poller, gp_error *err);
+void gp__poller_open(gp__poller *poller);
+
+/*
+ * Complete what is left on the queue, which nobody polls and nothing is put on any more. Returns false if
+ * that did not end by |deadline|; then the queue is left behind.
+ */
+bool gp__poller_close(gp__poller *poller, int64_t deadline);
 
 /*
  * Wait for |gate|, polling if nobody else does.

@@ -6,10 +6,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+#include "base/fork.h"
+#include "base/thread.h"
 #include "gp/grpc.h"
 #include "gp/log.h"
 #include "gp/runtime.h"
+#include "rpc/polling.h"
 
 /* gRPC's gpr_log_func_args, with all that belongs to it gone from 1.66 on: see listen_to_grpc(). */
 typedef struct log_args {
@@ -20,8 +24,9 @@ typedef struct log_args {
 } log_args;
 
 static struct {
-    pthread_mutex_t lock;
+    pthread_mutex_t lock; /* comes before the crew's and the poller's, and before that of forks */
     bool running;
+    bool inherited; /* a parent may have run gRPC before */
 } process = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static _Atomic(void (*)(int, const char *)) log_line;
@@ -92,21 +97,106 @@ quieten_abseil(void)
     }
 }
 
-int
-gp__grpc_start(gp_error *err)
+/* ---- Running, or not ---- */
+
+static void
+reset(void)
+{
+    pthread_mutex_init(&process.lock, NULL);
+    process.inherited = true;
+}
+
+static gp_fork_part part = {.reset = reset};
+
+/* With the lock held. */
+static void
+start(void)
+{
+    gp_runtime_on_fork(&part);
+    if (process.inherited) {
+        gp__polling_renew();
+        process.inherited = false;
+    }
+    gp__fork_hold();
+    listen_to_grpc();
+    grpc_init();
+    quieten_abseil();
+    gp__fork_add(GP__FORK_CORE);
+    gp__fork_release();
+    process.running = true;
+}
+
+static int
+start_for(const gp__fork_use *use, gp_error *err)
 {
     if (gp_runtime_forked()) {
-        return gp_error_set(err, GP_EFORKED,
-                            "gRPC cannot be used in a forked child: start the process with the "
-                            "'spawn' or 'forkserver' method instead of 'fork'");
+        return gp_runtime_refuse_fork(err);
     }
     pthread_mutex_lock(&process.lock);
     if (!process.running) {
-        listen_to_grpc();
-        grpc_init();
-        quieten_abseil();
-        process.running = true;
+        start();
+    }
+    if (use != NULL) {
+        gp__fork_add(*use);
     }
     pthread_mutex_unlock(&process.lock);
     return 0;
+}
+
+int
+gp__grpc_start(gp_error *err)
+{
+    return start_for(NULL, err);
+}
+
+int
+gp__grpc_use(gp__fork_use use, gp_error *err)
+{
+    return start_for(&use, err);
+}
+
+void
+gp__grpc_drop(gp__fork_use use)
+{
+    gp__fork_drop(use);
+}
+
+static bool
+in_use(void)
+{
+    return gp__fork_count(GP__FORK_CONNECTION) > 0 || gp__fork_count(GP__FORK_SERVER) > 0 ||
+           gp__fork_count(GP__FORK_CREDENTIALS) > 0;
+}
+
+/*
+ * Channels hold gRPC until they are destroyed, which may be later than we let them go. Once nobody does,
+ * gRPC has ended its threads and forgets its timers; what it leaves is in gp__polling_renew().
+ */
+static bool
+stop(int64_t deadline)
+{
+    bool stopped;
+
+    gp__fork_hold();
+    grpc_shutdown();
+    while (!(stopped = !grpc_is_initialized() && !gp__polling_threads()) && gp__now() < deadline) {
+        usleep(500);
+    }
+    if (stopped) {
+        gp__fork_drop(GP__FORK_CORE);
+    } else {
+        grpc_init();
+    }
+    gp__fork_release();
+    return stopped;
+}
+
+void
+gp__grpc_stop(bool (*rest)(int64_t deadline), int64_t deadline)
+{
+    pthread_mutex_lock(&process.lock);
+    if (process.running && !in_use() && rest(deadline)) {
+        process.running = !stop(deadline);
+    }
+    pthread_mutex_unlock(&process.lock);
 }

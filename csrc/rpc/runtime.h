@@ -1,17 +1,30 @@
 /*
- * Layer: rpc. gRPC itself, started on first use.
+ * Layer: rpc. gRPC itself: started on first use, and shut down before a fork that finds it unused.
  */
 #ifndef GP_RPC_RUNTIME_H
 #define GP_RPC_RUNTIME_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/fork.h"
 #include "gp/error.h"
 
 /*
- * Start gRPC if it is not running. It is never shut down: that would have to wait for every object
- * that Python may still hold, and a process about to end has nothing to gain from it.
+ * Start gRPC if it is not running.
  *
- * Returns: 0, GP_EFORKED in a forked child, or GP_ENOMEM.
+ * Returns: 0, or GP_EFORKED in a child whose parent ran it.
  */
 int gp__grpc_start(gp_error *err);
+
+/* The same, and have it go on running until gp__grpc_drop(). */
+int gp__grpc_use(gp__fork_use use, gp_error *err);
+void gp__grpc_drop(gp__fork_use use);
+
+/*
+ * Shut it down by |deadline|, if it runs and nothing uses it. |rest| does that to the completion queue and
+ * its threads first, and says whether it could. Nobody begins to use gRPC meanwhile: they wait.
+ */
+void gp__grpc_stop(bool (*rest)(int64_t deadline), int64_t deadline);
 
 #endif

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/fork.h"
 #include "base/thread.h"
 #include "os/fd.h"
 #include "os/reactor.h"
@@ -17,12 +18,21 @@
 #include "rpc/credentials.h"
 #include "rpc/crew.h"
 #include "rpc/metadata_size.h"
+#include "rpc/runtime.h"
 
 /* How long its connections may take to close once their calls have been cancelled. */
 static const int64_t closing_ms = 1000;
 
 /* Calls that gRPC may announce before we have asked for the next ones: absorbs bursts. */
 enum { SLOTS = 8 };
+
+static void reset(void);
+
+static struct {
+    pthread_mutex_t lock; /* guards the list; comes before the poller's */
+    gp_server *first;     /* borrowed: servers take themselves off */
+    gp_fork_part part;
+} all = {.lock = PTHREAD_MUTEX_INITIALIZER, .part = {.reset = reset}};
 
 /* ---- Making and configuring ---- */
 
@@ -97,11 +107,45 @@ gp__server_ref(gp_server *server)
 }
 
 static void
+enlist(gp_server *server)
+{
+    gp_runtime_on_fork(&all.part);
+    pthread_mutex_lock(&all.lock);
+    server->next_server = all.first;
+    if (server->next_server != NULL) {
+        server->next_server->prev_server = server;
+    }
+    all.first = server;
+    pthread_mutex_unlock(&all.lock);
+}
+
+static void
+unlist(gp_server *server)
+{
+    pthread_mutex_lock(&all.lock);
+    if (server->prev_server != NULL) {
+        server->prev_server->next_server = server->next_server;
+    } else if (all.first == server) {
+        all.first = server->next_server;
+    }
+    if (server->next_server != NULL) {
+        server->next_server->prev_server = server->prev_server;
+    }
+    server->prev_server = server->next_server = NULL;
+    pthread_mutex_unlock(&all.lock);
+}
+
+static void
 free_server(gp__remains *remains)
 {
     gp_server *server = (gp_server *)((char *)remains - offsetof(gp_server, remains));
 
-    grpc_server_destroy(server->grpc);
+    unlist(server);
+    if (server->grpc != NULL) {
+        grpc_server_destroy(server->grpc);
+        gp__grpc_drop(GP__FORK_SERVER);
+        gp__fork_drop(GP__FORK_ENDING);
+    }
     if (server->handler.release != NULL) {
         server->handler.release(server->handler_ctx);
     }
@@ -115,6 +159,10 @@ gp__server_unref(gp_server *server)
     gp__poller *poller = server->poller;
 
     if (atomic_fetch_sub(&server->refs, 1) == 1) {
+        if (server->grpc == NULL) { /* there may be neither gRPC nor threads any more */
+            free_server(&server->remains);
+            return;
+        }
         server->remains.free = free_server;
         pthread_mutex_lock(&poller->lock);
         gp__crew_add_remains(&server->remains);
@@ -197,18 +245,22 @@ gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
     if (gp_runtime_init() < 0) {
         return gp_error_set(err, GP_EOS, "cannot install the fork guard");
     }
-    if ((rc = gp__crew_poller(&poller, err)) < 0) {
+    if ((rc = gp__grpc_use(GP__FORK_SERVER, err)) < 0) {
         return rc;
     }
     server = gp__calloc(1, sizeof(*server));
-    if (server == NULL) {
-        return gp_error_set(err, GP_ENOMEM, "server");
+    if (server == NULL || gp__cond_init(&server->changed) < 0) {
+        rc = gp_error_set(err, GP_ENOMEM, "server");
+        goto fail;
+    }
+    if ((rc = gp__crew_poller(&poller, err)) < 0) {
+        goto fail_changed;
     }
     server->poller = poller;
     server->stop_pipe[0] = server->stop_pipe[1] = -1;
-    if (gp__cond_init(&server->changed) < 0 || (server->grpc = make_grpc_server(options)) == NULL) {
-        gp__free(server);
-        return gp_error_set(err, GP_ENOMEM, "server");
+    if ((server->grpc = make_grpc_server(options)) == NULL) {
+        rc = gp_error_set(err, GP_ENOMEM, "server");
+        goto fail_changed;
     }
     grpc_server_register_completion_queue(server->grpc, server->poller->queue, NULL);
     atomic_init(&server->refs, 1);
@@ -221,8 +273,16 @@ gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
     server->jobs_end = &server->jobs;
     server->shutdown.complete = shutdown_complete;
     server->cancel_at = GP__FOREVER;
+    enlist(server);
     *out = server;
     return 0;
+
+fail_changed:
+    pthread_cond_destroy(&server->changed);
+fail:
+    gp__free(server);
+    gp__grpc_drop(GP__FORK_SERVER);
+    return rc;
 }
 
 int
@@ -266,7 +326,7 @@ int
 gp_server_listen_secure(gp_server *server, const char *address,
                         const gp_server_credentials *credentials, int *bound_port, gp_error *err)
 {
-    int port = add_port(server, address, credentials);
+    int port = server->grpc != NULL ? add_port(server, address, credentials) : 0;
 
     if (port == 0) {
         return gp_error_set(err, GP_EOS,
@@ -400,6 +460,11 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
         return;
     }
     pthread_mutex_lock(&server->poller->lock);
+    if (server->grpc == NULL) {
+        pthread_mutex_unlock(&server->poller->lock);
+        return; /* nothing has been left of it for long */
+    }
+    gp__server_ref(server); /* it is not retired meanwhile */
     first = !server->stopping;
     server->stopping = true;
     if (cancel_at < server->cancel_at) {
@@ -432,6 +497,7 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
         grpc_server_cancel_all_calls(server->grpc);
         limit_stop(server);
     }
+    gp__server_unref(server);
 }
 
 void
@@ -537,6 +603,81 @@ gp_server_release(gp_server *server)
     if (server == NULL || gp_runtime_forked()) {
         return;
     }
+    pthread_mutex_lock(&server->poller->lock);
+    server->released = server->grpc != NULL;
+    if (server->released) {
+        gp__fork_add(GP__FORK_ENDING);
+    }
+    pthread_mutex_unlock(&server->poller->lock);
     gp_server_stop(server, 0);
     gp__server_unref(server);
+}
+
+/* ---- What is over ---- */
+
+/* The next server after |last|, or the first, with a reference; NULL: that was the last one. */
+static gp_server *
+next_server(gp_server *last)
+{
+    gp_server *next;
+
+    pthread_mutex_lock(&all.lock);
+    next = last != NULL ? last->next_server : all.first;
+    while (next != NULL) {
+        int refs = atomic_load(&next->refs);
+
+        while (refs > 0 && !atomic_compare_exchange_weak(&next->refs, &refs, refs + 1)) {
+        }
+        if (refs > 0) {
+            break;
+        }
+        next = next->next_server;
+    }
+    pthread_mutex_unlock(&all.lock);
+    return next;
+}
+
+/* With one reference that is the caller's, and one of the owner's if there are no others. */
+static void
+retire(gp_server *server)
+{
+    grpc_server *grpc = NULL;
+    bool released = false;
+
+    pthread_mutex_lock(&server->poller->lock);
+    if (atomic_load(&server->refs) == 2 && server->stopping && all_done(server)) {
+        grpc = server->grpc;
+        server->grpc = NULL;
+        released = server->released;
+    }
+    pthread_mutex_unlock(&server->poller->lock);
+    if (grpc != NULL) {
+        grpc_server_destroy(grpc);
+        gp__grpc_drop(GP__FORK_SERVER);
+        if (released) {
+            gp__fork_drop(GP__FORK_ENDING);
+        }
+    }
+}
+
+void
+gp__servers_retire(void)
+{
+    gp_server *server = next_server(NULL);
+
+    while (server != NULL) {
+        gp_server *next;
+
+        retire(server);
+        next = next_server(server);
+        gp__server_unref(server);
+        server = next;
+    }
+}
+
+/* In a forked child: all of them have been retired, or it could not use them. */
+static void
+reset(void)
+{
+    pthread_mutex_init(&all.lock, NULL);
 }

@@ -75,8 +75,10 @@ enum { GP__METHOD_PLACES = 64 };
 struct gp_server {
     atomic_int
         refs; /* the owner's, one for each call, one while it shuts down, the grace thread's */
-    atomic_int batches; /* on the queue, arrivals included */
-    grpc_server *grpc;  /* owned */
+    atomic_int batches;     /* on the queue, arrivals included */
+    grpc_server *grpc;      /* owned; NULL: retired */
+    gp_server *prev_server; /* in the list of all */
+    gp_server *next_server;
     gp_server_handler handler;
     atomic_int missing; /* arrivals that could not be asked for, as memory was short */
     void *handler_ctx;  /* owned: handler.release */
@@ -108,6 +110,7 @@ struct gp_server {
     int active;                   /* calls that the handler is not done with */
     int overs;                    /* calls whose on_over is due or runs */
     bool slow[GP__METHOD_PLACES]; /* methods whose last call took longer than a tick */
+    bool released;                /* by its owner */
     bool started;
     bool serving; /* it is counted in the poller's */
     bool stopping;
@@ -122,6 +125,9 @@ struct gp_server {
 /* server.c. The last reference going means: nothing runs, no call lives. */
 gp_server *gp__server_ref(gp_server *server);
 void gp__server_unref(gp_server *server);
+
+/* Let go of gRPC's part of servers that have stopped and have nothing left but their owners. */
+void gp__servers_retire(void);
 
 /*
  * With the poller's lock held, which is let go meanwhile, and a reference: do what is due when a server

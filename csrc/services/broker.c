@@ -9,7 +9,7 @@
 const char *
 gp__broker_other_side(const gp_broker *broker)
 {
-    return broker->call != NULL ? "the plugin" : "the host";
+    return broker->of_host ? "the plugin" : "the host";
 }
 
 static void
@@ -143,6 +143,8 @@ gp__broker_set_gone(gp_broker *broker, const char *format, const char *what)
 void
 gp_broker_close(gp_broker *broker)
 {
+    gp_call *call;
+
     if (gp_runtime_forked()) {
         return;
     }
@@ -154,9 +156,11 @@ gp_broker_close(gp_broker *broker)
     gp__broker_set_gone(broker, "the connection to %s has been closed",
                         gp__broker_other_side(broker));
     gp__broker_call_diallers(broker, 0);
+    call = broker->call != NULL ? gp_call_ref(broker->call) : NULL;
     pthread_mutex_unlock(&broker->lock);
-    if (broker->call != NULL) {
-        gp_call_cancel(broker->call, 1, "the broker is closed");
+    if (call != NULL) {
+        gp_call_cancel(call, 1, "the broker is closed");
+        gp_call_unref(call);
     }
 }
 

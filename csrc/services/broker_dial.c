@@ -153,7 +153,7 @@ gp_broker_dial(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_inte
     int rc;
 
     if (gp_runtime_forked()) {
-        return gp_error_set(err, GP_EFORKED, "plugins cannot be used in a forked child");
+        return gp_runtime_refuse_fork(err);
     }
     if (broker->mux != NULL) {
         return dial_stream(broker, id, timeout_ms, interrupt, out, err);

@@ -11,9 +11,11 @@ static void
 host_ended(void *ctx)
 {
     gp_broker *broker = ctx;
-    bool unimplemented = gp_call_get_status(broker->call)->code == UNIMPLEMENTED;
+    gp_call *call = broker->call;
+    bool unimplemented = gp_call_get_status(call)->code == UNIMPLEMENTED;
 
     pthread_mutex_lock(&broker->lock);
+    broker->call = NULL;
     if (unimplemented) {
         gp__broker_set_gone(broker, "%s has no broker service (plugin.GRPCBroker)",
                             gp__broker_other_side(broker));
@@ -22,6 +24,7 @@ host_ended(void *ctx)
     }
     pthread_mutex_unlock(&broker->lock);
     gp__broker_tell_gone(broker);
+    gp_call_unref(call);
     gp_broker_unref(broker); /* the stream's */
 }
 
@@ -54,6 +57,7 @@ gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_mux *mux,
     if (broker == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for a plugin's broker");
     }
+    broker->of_host = true;
     rc = gp_call_start_stream(&broker->call, channel, &options, NULL, err);
     if (rc < 0) {
         broker->call = NULL;

@@ -173,7 +173,7 @@ gp__broker_take_place(gp_broker *broker, const Plugin__ConnInfo *info)
     }
     pthread_mutex_lock(&broker->lock);
     /* (A runner's plugin uses paths that are not this machine's, and has a directory of its own.) */
-    if (broker->call != NULL && broker->elsewhere == NULL && strcmp(info->network, "unix") == 0) {
+    if (broker->of_host && broker->elsewhere == NULL && strcmp(info->network, "unix") == 0) {
         remember_socket(broker, info->address);
     }
     drop_places(broker, one->id);

@@ -74,13 +74,14 @@ struct gp_broker {
     gp_tls *tls;           /* shared: ref; NULL: none */
     gp_channel_args *args; /* shared: ref; of what is dialled; NULL: none */
     gp_mux *mux;           /* shared: ref; NULL: each connection has a socket of its own */
-    gp_call *call;         /* shared: ref; of a host */
+    bool of_host;
     gp__process
         *elsewhere;     /* shared: ref; of a host whose plugin a runner has launched, else NULL */
     gp__poller *poller; /* borrowed: lives as long as the process */
 
     pthread_mutex_t lock;   /* guards what follows; nothing but the poller is called with it held */
     gp__dialler *diallers;  /* each lives on its own stack */
+    gp_call *call;          /* shared: ref; of a host, NULL when it is over */
     gp_server_call *stream; /* shared: ref; of a plugin, NULL while there is none */
     gp__place *places;      /* owned, newest first */
     size_t places_count;

@@ -76,6 +76,7 @@ void
 gp__broker_send_next(gp_broker *broker)
 {
     gp_server_call *stream = NULL;
+    gp_call *call = NULL;
     gp__note *first = NULL;
     gp_bytes bytes;
     int rc;
@@ -92,6 +93,7 @@ gp__broker_send_next(gp_broker *broker)
         }
         broker->sending = true;
         stream = broker->stream != NULL ? gp_server_call_ref(broker->stream) : NULL;
+        call = stream == NULL ? gp_call_hold(broker->call) : NULL;
         broker->sending_on = stream;
     }
     pthread_mutex_unlock(&broker->lock);
@@ -101,9 +103,12 @@ gp__broker_send_next(gp_broker *broker)
     gp_broker_ref(broker); /* for |sent| */
     bytes = (gp_bytes){first->bytes, first->len};
     rc = stream != NULL ? gp_server_call_send_then(stream, bytes, sent, broker)
-                        : gp_call_send_then(broker->call, &bytes, sent, broker);
+                        : gp_call_send_then(call, &bytes, sent, broker);
     gp__free(first);
     gp_server_call_unref(stream);
+    if (call != NULL) {
+        gp_call_release(call);
+    }
     if (rc < 0) {
         sent(broker, false);
     }
@@ -181,7 +186,7 @@ gp_broker_announce(gp_broker *broker, uint32_t id, const char *network, const ch
     int rc;
 
     if (gp_runtime_forked()) {
-        return gp_error_set(err, GP_EFORKED, "plugins cannot be used in a forked child");
+        return gp_runtime_refuse_fork(err);
     }
     if (broker->mux != NULL) {
         return gp__mux_accept(broker->mux, id, address, err);

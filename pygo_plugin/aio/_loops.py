@@ -7,7 +7,6 @@ import contextvars
 import weakref
 
 from .. import _core, _exit
-from ..errors import ForkedError
 
 UNBROKEN = 32  # what completes at once, until others on the loop have their turn
 
@@ -36,11 +35,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        if _core.forked():
-            raise ForkedError(
-                "this process is a fork of the one that the event loop and gRPC run in: use "
-                'multiprocessing\'s start method "spawn" or "forkserver"'
-            ) from None
+        _core.refuse_forked()  # says more to a child that has the parent's loop in view
         raise
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from host import DEADLINE, command, main, make_client, pb
+import grpc
+from host import DEADLINE, command, exists, main, make_client, pb, wait_until
+from pygo_plugin_peer import HANDSHAKE, plugins
 
-from pygo_plugin import ForkedError
+from pygo_plugin import ClosedError, ForkedError, aio, rpc
 
 
 @contextmanager
@@ -161,5 +168,237 @@ def programs() -> None:
         print(repr(client.ping()))
 
 
+# ---- Parents that leave gRPC to their children ---------------------------------------------------
+
+
+def use_plugin() -> Any:
+    """What is left of a plugin that was used, a server of the broker's included, and killed."""
+    client = make_client()
+    channel, probe = client.dispense("probe")
+    assert probe.Echo(pb.EchoRequest(payload=b"x"), timeout=DEADLINE).payload == b"x"
+    assert len(list(probe.Count(pb.CountRequest(n=3), timeout=DEADLINE))) == 3
+    server = client.broker.accept_and_serve(client.broker.next_id(), lambda _: None)
+    client.kill()
+    return client, channel, probe, server
+
+
+def use_server() -> Any:
+    """What is left of a server that was called, and stopped."""
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+    server = rpc.server()
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("test.T", {"M": handler}),)
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        target = f"unix:{directory}/s"
+        server.add_insecure_port(target)
+        server.start()
+        with rpc.insecure_channel(target) as channel:
+            method = channel.unary_unary("/test.T/M")
+            for _ in range(100):
+                assert method(b"x", timeout=DEADLINE) == b"x"
+        assert server.stop(None).wait(DEADLINE)
+    return server, channel, method
+
+
+def use_asyncio() -> None:
+    async def run() -> None:
+        options = {"handshake_config": HANDSHAKE, "plugins": plugins()}
+        async with aio.Client(command(), **options) as client:
+            _, probe = await client.dispense("probe")
+            reply = await probe.Echo(pb.EchoRequest(payload=b"x"), timeout=DEADLINE)
+            assert reply.payload == b"x"
+
+    asyncio.run(run())
+
+
+USES = (use_plugin, use_server, use_asyncio)
+
+
+def use_everything() -> Any:
+    return [use() for use in USES]
+
+
+def watched() -> int:
+    """How many descriptors are in the epoll sets of this process, whoever has put them there."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:[eventpoll]":
+                lines = Path(f"/proc/self/fdinfo/{name}").read_text().splitlines()
+                found += sum(line.startswith("tfd:") for line in lines)
+        except FileNotFoundError:
+            pass
+    return found
+
+
+def workers(count: int) -> list[int]:
+    """Children that use everything at the same time: their statuses."""
+    pids = []
+    for _ in range(count):
+        pid = os.fork()
+        if pid == 0:
+            use_everything()
+            sys.exit(7)
+        pids.append(pid)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+
+def imported() -> None:
+    """A server that forks its workers once it has imported everything."""
+    print(workers(3))
+
+
+def killed() -> None:
+    """The parent has used everything, keeps what is left of it, and goes on using it meanwhile."""
+    left = use_everything()
+    thread = threading.Thread(target=use_everything)
+    print(workers(3), end=" ")
+    thread.start()
+    thread.join()
+    print(workers(1))
+    client, _, probe, broker_server = left[0]
+    server, channel, method = left[1]
+
+    def check() -> int:
+        closed = 0
+        for use in (
+            client.start,
+            client.new_channel,
+            lambda: probe.Echo(pb.EchoRequest()),
+            lambda: method(b""),
+        ):
+            try:
+                use()
+            except ClosedError:
+                closed += 1
+        # None of these may hang, or touch anything of the parent's.
+        client.kill()
+        channel.close()
+        server.stop(None).wait()
+        broker_server.stop(None).wait()
+        return closed
+
+    print(in_child(check), check())
+
+
+def together() -> None:
+    """Parent and children call at the same time, with descriptors that they do not share."""
+    use_everything()
+    ready, go_on = os.pipe(), os.pipe()
+
+    def check() -> int:
+        with make_client() as client:
+            _, probe = client.dispense("probe")
+            probe.Echo(pb.EchoRequest(), timeout=DEADLINE)
+            os.write(ready[1], b"x")
+            os.read(go_on[0], 1)
+            for _ in range(300):
+                probe.Echo(pb.EchoRequest(), timeout=DEADLINE)
+        return 7
+
+    pids = []
+    assert in_child(lambda: 7) == 7  # from here on gRPC does not run
+    before = watched()
+    for _ in range(2):
+        pid = os.fork()
+        if pid == 0:
+            sys.exit(check())
+        pids.append(pid)
+        os.read(ready[0], 1)
+    print(watched() - before)
+    os.write(go_on[1], b"xx")
+    print(check_in_parent(), [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids])
+
+
+def check_in_parent() -> int:
+    with make_client() as client:
+        _, probe = client.dispense("probe")
+        for _ in range(300):
+            probe.Echo(pb.EchoRequest(), timeout=DEADLINE)
+    return 7
+
+
+def nested() -> None:
+    def generation(left: int) -> int:
+        use_everything()
+        return in_child(lambda: generation(left - 1)) if left else 7
+
+    print(generation(3))
+
+
+def exits() -> None:
+    """Each process ends its own plugins when its interpreter exits, and nobody else's."""
+    use_plugin()
+    children, parents = os.pipe(), os.pipe()
+
+    def check() -> int:
+        client = make_client()
+        client.start()
+        os.write(children[1], f"{client.pid}\n".encode())
+        os.read(parents[0], 1)
+        return 7
+
+    pid = os.fork()
+    if pid == 0:
+        sys.exit(check())
+    theirs = int(os.read(children[0], 100))
+    with make_client() as client:
+        client.start()
+        os.write(parents[1], b"x")
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), end=" ")
+        wait_until(lambda: not exists(theirs))
+        print(repr(client.ping()))
+
+
+def pool() -> None:
+    use_everything()
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(2, context) as executor:
+        print([future.result(DEADLINE) for future in [executor.submit(in_pool) for _ in range(4)]])
+
+
+def in_pool() -> int:
+    use_everything()
+    return 7
+
+
+def own_fork() -> None:
+    use_everything()
+    context: Any = multiprocessing.get_context("fork")
+    results = context.Queue()
+    child = context.Process(target=task, args=(command(), results))
+    child.start()
+    print(results.get(timeout=2 * DEADLINE))
+    child.join()
+    print(child.exitcode)
+
+
+def reasons() -> None:
+    """What keeps gRPC running, by number, and that it is all."""
+    credentials = rpc.access_token_call_credentials("x")
+    channel = rpc.insecure_channel("unix:/nowhere")
+    server = rpc.server()
+
+    def reason() -> int:
+        try:
+            rpc.server()
+        except ForkedError as error:
+            print(re.findall(r"\w+: \d", str(error)), flush=True)
+            return 1
+        return 0
+
+    print(in_child(reason))
+    channel.close()
+    print(in_child(reason))
+    del credentials
+    print(in_child(reason))
+    del server
+    print(in_child(reason))
+
+
 if __name__ == "__main__":
-    main(use, leave, fork, spawn, forkserver, programs)
+    main(
+        *(use, leave, fork, spawn, forkserver, programs),
+        *(imported, killed, together, nested, exits, pool, own_fork, reasons),
+    )

@@ -127,6 +127,31 @@ def test_multiprocessing(run: Run, method: str, result: str) -> None:
     assert output(run("forks.py", method)) == f"{result}\n0 ''\n"
 
 
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("imported", "[7, 7, 7]\n"),
+        ("killed", "[7, 7, 7] [7]\n4 4\n"),
+        ("together", "0\n7 [7, 7]\n"),
+        ("nested", "7\n"),
+        ("exits", "7 ''\n"),
+        ("pool", "[7, 7, 7, 7]\n"),
+        ("own_fork", "b'x'\n0\n"),
+    ],
+)
+def test_forks_of_a_parent_that_runs_nothing(run: Run, mode: str, expected: str) -> None:
+    """It has not used anything yet, or ended all that it had: its children are free."""
+    assert output(run("forks.py", mode)) == expected
+
+
+def test_what_keeps_forked_children_from_using_anything(run: Run) -> None:
+    reasons = [(1, 1, 1), (0, 1, 1), (0, 1, 0)]
+    lines = [
+        f"['connections: {a}', 'servers: {b}', 'credentials: {c}']\n1\n" for a, b, c in reasons
+    ]
+    assert output(run("forks.py", "reasons")) == "".join(lines) + "0\n"
+
+
 def test_subprocesses_during_calls(run: Run) -> None:
     assert output(run("forks.py", "programs")) == "''\n"
 

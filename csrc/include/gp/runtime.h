@@ -6,6 +6,8 @@
 
 #include <stdbool.h>
 
+#include "gp/error.h"
+
 /*
  * A way for a blocked call to ask its caller whether to give up. |check| runs on the waiting thread
  * about ten times a second, with none of our locks held; a non-zero answer ends the wait with
@@ -20,13 +22,33 @@ typedef struct gp_interrupt {
 int gp_runtime_init(void);
 
 /*
- * Whether this process is a fork of the one that called gp_runtime_init().
+ * Whether this process is a fork of one in which gRPC was running.
  *
  * gRPC's threads do not survive a fork while its epoll descriptor does, so that a child that goes
- * on using it crashes its parent. In a child every entry point must answer GP_EFORKED and every
- * destructor must do nothing.
+ * on using it crashes its parent. In such a child every entry point must answer GP_EFORKED and every
+ * destructor must do nothing. A child of a parent in which it was not running, not yet or not any more,
+ * is as free as a new process: gp_grpc_rest() gets a parent there that has closed everything.
  */
 bool gp_runtime_forked(void);
+
+/* Set GP_EFORKED, with the reason and what to do about it, and return that. */
+int gp_runtime_refuse_fork(gp_error *err);
+
+/* How many forks are between this process and the first one that called gp_runtime_init(). */
+unsigned gp_runtime_generation(void);
+
+/* A part of the program with variables of its own, for which see gp_runtime_on_fork(). */
+typedef struct gp_fork_part {
+    void (*reset)(void);
+    struct gp_fork_part *next;
+    bool known;
+} gp_fork_part;
+
+/*
+ * Have |part|'s reset() called in each forked child that may use the library, before anything else: threads
+ * did not come along, and locks may be held for ever. Idempotent. The part lives as long as the process.
+ */
+void gp_runtime_on_fork(gp_fork_part *part);
 
 /*
  * Block all signals for this thread, and for those that it starts: they belong to the program's own.

@@ -1,0 +1,37 @@
+#include <unistd.h>
+
+#include "base/fork.h"
+#include "base/thread.h"
+#include "gp/grpc.h"
+#include "gp/runtime.h"
+#include "rpc/channel.h"
+#include "rpc/crew.h"
+#include "rpc/runtime.h"
+#include "rpc/server.h"
+
+/* Whether gRPC is used by what has been let go of alone, and has not been freed yet. */
+static bool
+only_ending(void)
+{
+    int count = gp__fork_count(GP__FORK_CONNECTION) + gp__fork_count(GP__FORK_SERVER) +
+                gp__fork_count(GP__FORK_CREDENTIALS);
+
+    return count > 0 && count <= gp__fork_count(GP__FORK_ENDING);
+}
+
+void
+gp_grpc_rest(void)
+{
+    const int64_t patience_ms = 500;
+    int64_t deadline = gp__deadline_in(patience_ms);
+
+    if (gp_runtime_forked() || gp__fork_count(GP__FORK_CORE) == 0) {
+        return;
+    }
+    gp__channels_retire();
+    gp__servers_retire();
+    while (only_ending() && gp__now() < deadline) {
+        usleep(500);
+    }
+    gp__grpc_stop(gp__crew_rest, deadline);
+}

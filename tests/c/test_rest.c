@@ -1,0 +1,179 @@
+/* gRPC is shut down before a fork that finds it unused, and started again on both sides. */
+#include "rpc_fixture.h"
+
+#include <sys/wait.h>
+
+#include "base/fork.h"
+#include "gp/grpc.h"
+#include "gp/runtime.h"
+
+static bool
+runs(void)
+{
+    return gp__fork_count(GP__FORK_CORE) > 0;
+}
+
+static void
+echo(fixture *self)
+{
+    gp_call *call = start(self, "/t/Echo", "x");
+
+    assert_int_equal(outcome(call), 0);
+    assert_reply(call, "x");
+    gp_call_unref(call);
+}
+
+static void
+it_goes_on_as_long_as_it_is_used(void **state)
+{
+    fixture self;
+    gp_call *call;
+
+    (void)state;
+    fixture_start(&self, 2, 0);
+    echo(&self);
+    gp_grpc_rest();
+    assert_true(runs());
+    call = start(&self, "/t/Block", "");
+    wait_inside(&self, 1);
+    gp_channel_close(self.channel);
+    gp_grpc_rest();
+    assert_true(runs());
+    open_gate(&self);
+    outcome(call);
+    gp_call_unref(call);
+    fixture_stop(&self);
+}
+
+static void
+it_ends_and_begins_again(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        fixture self;
+
+        fixture_start(&self, 2, 0);
+        echo(&self);
+        fixture_stop(&self);
+        gp_grpc_rest();
+        assert_false(runs());
+        gp_grpc_rest();
+        assert_false(runs());
+    }
+}
+
+/* What is over may be kept for as long as its owner likes. */
+static void
+husks_need_no_grpc(void **state)
+{
+    gp_call_options options = options_for("/t/Echo");
+    gp_error err = GP_ERROR_INIT;
+    gp_channel *view;
+    fixture self;
+    gp_call *call;
+
+    (void)state;
+    fixture_start(&self, 2, 0);
+    assert_int_equal(gp_channel_view(&view, self.channel, &err), 0);
+    echo(&self);
+    gp_server_stop(self.server, 0);
+    assert_int_equal(gp_server_join(self.server, 20000, NULL), 0);
+    gp_channel_close(self.channel);
+    gp_grpc_rest();
+    assert_true(runs()); /* a view is open */
+    gp_channel_close(view);
+    gp_grpc_rest();
+    assert_false(runs());
+
+    assert_int_equal(gp_channel_state(view, true), GP_SHUTDOWN);
+    assert_int_equal(gp_channel_wait_state(view, 0, 20000, NULL), GP_SHUTDOWN);
+    assert_int_equal(gp_call_start_unary(&call, view, &options, text("x"), &err), GP_ECLOSED);
+    gp_error_release(&err);
+    gp_channel_unref(view);
+    assert_int_equal(gp_channel_view(&view, self.channel, &err), 0);
+    assert_int_equal(gp_channel_state(view, true), GP_SHUTDOWN);
+    gp_channel_unref(view);
+    gp_server_stop(self.server, 0);
+    assert_int_equal(gp_server_wait(self.server, 0, NULL), 0);
+    fixture_stop(&self);
+    assert_false(runs());
+}
+
+/* The end of one child after another, which use everything while the parent does. */
+static void
+children_are_free(void **state)
+{
+    enum { CHILDREN = 3 };
+    pid_t pids[CHILDREN];
+    fixture self;
+
+    (void)state;
+    fixture_start(&self, 2, 0);
+    fixture_stop(&self);
+    gp_grpc_rest();
+    for (int i = 0; i < CHILDREN; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            bool forked = gp_runtime_forked();
+
+            fixture_start(&self, 2, 0);
+            for (int calls = 0; calls < 100; calls++) {
+                echo(&self);
+            }
+            fixture_stop(&self);
+            /* No exit: what only other threads' stacks refer to would be a leak of the child's. */
+            execl(forked ? "/bin/false" : "/bin/true", "", (char *)NULL);
+            _exit(2);
+        }
+    }
+    fixture_start(&self, 2, 0);
+    for (int calls = 0; calls < 100; calls++) {
+        echo(&self);
+    }
+    fixture_stop(&self);
+    for (int i = 0; i < CHILDREN; i++) {
+        int status;
+
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_int_equal(status, 0);
+    }
+}
+
+static void
+children_of_a_user_are_refused(void **state)
+{
+    gp_error err = GP_ERROR_INIT;
+    fixture self;
+    int status;
+    pid_t pid;
+
+    (void)state;
+    fixture_start(&self, 2, 0);
+    gp_grpc_rest();
+    pid = fork();
+    if (pid == 0) {
+        gp_channel *channel;
+        int rc = gp_channel_open(&channel, self.target, NULL, &err);
+
+        _exit(rc == GP_EFORKED && strstr(gp_error_message(&err), "connections: 1, servers: 1") ? 0
+                                                                                               : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    echo(&self);
+    fixture_stop(&self);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(it_goes_on_as_long_as_it_is_used),
+        cmocka_unit_test(it_ends_and_begins_again),
+        cmocka_unit_test(husks_need_no_grpc),
+        cmocka_unit_test(children_are_free),
+        cmocka_unit_test(children_of_a_user_are_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
