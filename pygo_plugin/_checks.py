@@ -72,6 +72,13 @@ def natural(what: str, value: Any) -> int:
     return int(value)
 
 
+def version(what: str, value: Any) -> int:
+    """An application protocol version, as it stands in handshake lines."""
+    if natural(what, value) >= 1 << 31:
+        raise ConfigError(f"{what} must be less than 2**31, but is {value}")
+    return int(value)
+
+
 def positive(what: str, value: Any) -> int:
     if integer(what, value) <= 0:
         raise ConfigError(f"{what} must be greater than 0, but is {value}")

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["ReattachConfig"]
 
 
+def _pid(what: str, value: Any) -> int:
+    if not -(1 << 31) <= check.integer(what, value) < 1 << 31:
+        raise ConfigError(f"{what} must be a process id, or -1, but is {value}")
+    return int(value)
+
+
 class ReattachConfig(check.Config):
     """Where a running plugin is: what `Client.reattach_config()` gives and a new client takes.
 
@@ -37,9 +43,9 @@ class ReattachConfig(check.Config):
         "protocol": check.text,
         "network": check.text,
         "address": check.text,
-        "pid": check.integer,
+        "pid": _pid,
         "test": check.flag,
-        "protocol_version": check.natural,
+        "protocol_version": check.version,
         "start_time": check.natural,
     }
 

@@ -159,6 +159,7 @@ class Client:
         """Raises: ConfigError (a ValueError) when the options cannot be right."""
         self._core: _core.Client | None = None
         self._killed = False
+        self._starting = 0  # how many threads are in start()
         options: dict[str, Any] = {
             "plugins": plugins,
             "versioned_plugins": versioned_plugins,
@@ -224,6 +225,8 @@ class Client:
         ChecksumError; ReattachError; ClosedError after `kill()`; ForkedError in a forked child.
         """
         self._refuse_fork()
+        with self._lock:
+            self._starting += 1
         try:
             self._endpoint = self._open().start()
         except PluginError as error:
@@ -234,11 +237,17 @@ class Client:
             if self._remove_socket_dir is not None:
                 self._remove_socket_dir()
             raise
+        finally:
+            with self._lock:
+                self._starting -= 1
+            if self._killed and self._remove_socket_dir is not None:
+                self._remove_socket_dir()
         return Address(*self._endpoint[:2])
 
     def kill(self) -> None:
         """End the plugin: ask it to shut down, wait up to 2 s, then kill it; reap it.
 
+        A runner that is about to start it has 5 s to do so; what it starts later is killed then.
         Everything it logged and printed has been delivered when this returns. Idempotent; a second
         caller waits for the first. A client that was killed cannot be started any more. A plugin
         that was reattached to with `test` set goes on running.
@@ -253,7 +262,8 @@ class Client:
         finally:
             with _managed_lock:
                 _managed.discard(self)
-            if self._remove_socket_dir is not None:
+            # A runner may still be about to start it: then the directory goes at the end of that.
+            if self._remove_socket_dir is not None and not self._starting:
                 self._remove_socket_dir()
 
     def exited(self) -> bool:
@@ -556,7 +566,7 @@ class Client:
             reattach=where,
             log=mirror,
             log_level=mirror.lowest_level(),
-            log_buffer_size=config.plugin_log_buffer_size,
+            log_buffer_size=min(config.plugin_log_buffer_size, 1 << 31),
             want_raw=config.stderr is not None,
             output=output,
             auto_mtls=config.auto_mtls,

@@ -83,7 +83,7 @@ class HandshakeConfig(check.Config):
 
     __slots__ = ("magic_cookie_key", "magic_cookie_value", "protocol_version")
     _checks: ClassVar[check.Checks] = {
-        "protocol_version": check.natural,
+        "protocol_version": check.version,
         "magic_cookie_key": check.text,
         "magic_cookie_value": check.text,
     }
@@ -321,7 +321,7 @@ def plugin_sets(config: ClientConfig | ServeConfig, owner: str) -> dict[int, Plu
     """
     sets: dict[int, PluginSet] = {}
     for version, plugins in config.versioned_plugins.items():
-        check.natural(f"{owner}: a key of versioned_plugins", version)
+        check.version(f"{owner}: a key of versioned_plugins", version)
         sets[version] = check.mapping(f"{owner}: versioned_plugins[{version}]", plugins)
     own = config.handshake_config.protocol_version
     if config.plugins:

@@ -225,6 +225,7 @@ class ContainerRunner(_CommandRunner):
     """
 
     SOCKET_DIR = "/run/pygo-plugin"  # inside
+    PATIENCE = 20.0  # seconds for the engine to remove the container, which podman stops first
 
     def __init__(
         self,
@@ -291,18 +292,41 @@ class ContainerRunner(_CommandRunner):
         return status
 
     def kill(self) -> None:
-        remove = [*self._call(), "rm", "--force", self._container]
-        done = subprocess.run(remove, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+        removed = self._remove()
+        if removed is None:  # the engine hangs: the guard goes on trying, without us
+            self._let_guard_remove()
         # A container that was only about to be made would be there after its removal.
         super().kill()
-        if done.returncode != 0:
-            subprocess.run(remove, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+        if removed is False:
+            self._remove()
 
     def plugin_to_host(self, network: str, address: str) -> tuple[str, str]:
         return network, _moved(address, self.SOCKET_DIR, self._socket_dir)
 
     def host_to_plugin(self, network: str, address: str) -> tuple[str, str]:
         return network, _moved(address, self._socket_dir, self.SOCKET_DIR)
+
+    def _remove(self) -> bool | None:
+        """Remove the container. Returns: whether that succeeded, None if it took too long."""
+        remove = [*self._call(), "rm", "--force", self._container]
+        try:
+            done = subprocess.run(
+                remove,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                check=False,
+                timeout=self.PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            return None
+        return done.returncode == 0
+
+    def _let_guard_remove(self) -> None:
+        with self._lock:
+            guard, self._guard = self._guard, None
+        if guard is not None and guard.stdin is not None:
+            guard.stdin.close()  # as if this process had ended
+            threading.Thread(target=guard.wait, name="pygo-guard", daemon=True).start()
 
     def _dismiss_guard(self) -> None:
         with self._lock:

@@ -101,6 +101,9 @@ bool gp__client_kill_wanted(gp_client *client);
  */
 bool gp__client_is_at_work(const gp_client *client);
 
+/* Whether its runner is about to start the process, which may take for ever. */
+bool gp__client_waits_for_runner(gp_client *client);
+
 /* Tell of the process's end, unless that was done. |client| is a gp_client. */
 void gp__client_tell_exit(void *client);
 

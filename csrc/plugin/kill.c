@@ -19,6 +19,9 @@ static const int64_t dying_ms = 10000;
 /* How long the sinks may take for what the plugin wrote last. */
 static const int64_t flush_ms = 5000;
 
+/* How long a runner may take to start what is to be killed; what it starts later is killed then. */
+static const int64_t runner_ms = 5000;
+
 /* gRPC's code for a plugin that has no controller service: waiting would be in vain. */
 enum { UNIMPLEMENTED = 12 };
 
@@ -204,14 +207,43 @@ gp__client_abandon(gp_client *client)
     }
 }
 
-/* Wait, with the lock held, while the state is |state|. 0 or GP_EUSER; then it may still be. */
+/* With the lock held. There is no process to kill then, and nobody knows how long that takes. */
+static bool
+waits_for_runner(const gp_client *client)
+{
+    return client->state == GP__CLIENT_STARTING && client->process == NULL &&
+           client->options.view.runner.start != NULL;
+}
+
+bool
+gp__client_waits_for_runner(gp_client *client)
+{
+    bool waits;
+
+    pthread_mutex_lock(&client->lock);
+    waits = waits_for_runner(client);
+    pthread_mutex_unlock(&client->lock);
+    return waits;
+}
+
+/*
+ * Wait, with the lock held, while the state is |state|; for the start of a runner's process not for ever.
+ * 0 or GP_EUSER; it may still be that state.
+ */
 static int
 wait_while(gp_client *client, gp__client_state state, const gp_interrupt *interrupt)
 {
+    int64_t patience_ends = gp__deadline_in(runner_ms);
     int rc = 0;
 
     while (rc == 0 && client->state == state) {
-        rc = gp__cond_wait_interruptible(&client->changed, &client->lock, GP__FOREVER, interrupt);
+        int64_t deadline = waits_for_runner(client) ? patience_ends : GP__FOREVER;
+
+        if (gp__now() >= deadline) {
+            return 0;
+        }
+        rc = gp__cond_wait_interruptible(&client->changed, &client->lock, deadline, interrupt);
+        rc = rc == GP_ETIMEOUT ? 0 : rc;
     }
     return rc;
 }
@@ -243,7 +275,9 @@ join(gp_client *client, gp__client_state state, const gp_interrupt *interrupt)
         if (client->process != NULL && !test) {
             kill_unlocked(client);
         }
-        wait_while(client, state, NULL);
+        if (!waits_for_runner(client)) {
+            wait_while(client, state, NULL);
+        }
     }
     return rc;
 }

@@ -137,6 +137,9 @@ run(void *arg)
     const gp_interrupt interrupt = {in_a_hurry, jobs};
 
     gp_client_kill(one->client, &interrupt);
+    if (gp__client_waits_for_runner(one->client)) {
+        gp__registry_remove(one->client); /* it will be killed as soon as it can be, by its start */
+    }
     pthread_mutex_lock(&jobs->lock);
     jobs->unfinished--;
     pthread_cond_broadcast(&jobs->done);

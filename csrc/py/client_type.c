@@ -1,5 +1,6 @@
 #include "gp/client.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "py/broker.h"
@@ -72,6 +73,10 @@ versions_from(int **out, size_t *count, PyObject *versions)
         long version = PyLong_AsLong(PyTuple_GET_ITEM(versions, (Py_ssize_t)i));
 
         if (version == -1 && PyErr_Occurred()) {
+            return -1;
+        }
+        if (version < INT_MIN || version > INT_MAX) {
+            PyErr_Format(PyExc_OverflowError, "the version %ld is out of range", version);
             return -1;
         }
         (*out)[i] = (int)version;

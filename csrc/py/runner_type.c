@@ -1,6 +1,7 @@
 /* A runner written in Python, and the processes that those may run. */
 #include "py/runner.h"
 
+#include <limits.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -96,7 +97,9 @@ wait_for(void *ctx)
     }
     result = PyObject_CallMethod(ctx, "wait", NULL);
     if (result != NULL && result != Py_None) {
-        status = (int)PyLong_AsLong(result);
+        long number = PyLong_AsLong(result);
+
+        status = number >= INT_MIN && number <= INT_MAX ? (int)number : GP_STATUS_UNKNOWN;
     }
     if (PyErr_Occurred()) {
         PyErr_WriteUnraisable(ctx);

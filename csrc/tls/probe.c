@@ -144,22 +144,23 @@ set_up(probe *self)
 
 /* ---- Moving bytes ---- */
 
-/* Wait until the socket is ready. Returns 0, GP_ETIMEOUT or GP_EUSER. */
+/*
+ * Wait until the socket is ready. Returns 0, GP_ETIMEOUT or GP_EUSER: also if it is ready, since there are
+ * peers that never stop sending.
+ */
 static int
 await(const probe *self, short events)
 {
     struct pollfd ready = {.fd = self->fd, .events = events};
 
     for (;;) {
+        int found = gp__fd_poll(&ready, 1, gp__slice(self->deadline, self->interrupt));
         int rc;
 
-        if (gp__fd_poll(&ready, 1, gp__slice(self->deadline, self->interrupt)) != 0) {
-            return 0;
-        }
         if (gp__now() >= self->deadline) {
             return GP_ETIMEOUT;
         }
-        if ((rc = gp__interrupted(self->interrupt)) < 0) {
+        if ((rc = gp__interrupted(self->interrupt)) < 0 || found != 0) {
             return rc;
         }
     }

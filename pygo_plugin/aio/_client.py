@@ -73,7 +73,8 @@ class Client:
         except asyncio.CancelledError:
             starting.add_done_callback(_take_exception)  # also if this is cancelled once more
             await self.kill()
-            await asyncio.wait((starting,))  # which fails at once now
+            # Which fails at once now, unless a runner's start() does not return.
+            await asyncio.wait((starting,), timeout=1)
             raise
         finally:
             del starting  # an error's traceback has this frame

@@ -57,6 +57,7 @@ typedef struct server {
     size_t text_len;  /* 0: up to its end */
     const char *text; /* what it says without TLS */
     bool silent;      /* takes the connection and says nothing */
+    bool endless;     /* says |text| over and over again */
     int fd;
     pthread_t thread;
 } server;
@@ -111,7 +112,8 @@ run(void *arg)
     } else if (self->text != NULL) {
         size_t len = self->text_len > 0 ? self->text_len : strlen(self->text);
 
-        (void)!write(self->fd, self->text, len);
+        do {
+        } while (send(self->fd, self->text, len, MSG_NOSIGNAL) > 0 && self->endless);
     }
     if (self->own == NULL && !self->silent) {
         shutdown(self->fd, SHUT_WR);
@@ -256,13 +258,35 @@ waiting_has_an_end(void **state)
     gp_error_release(&err);
 }
 
+/* Requests of a server's to begin anew, which a client passes over while it is at it. */
+static const char hello_request[] = {22, 3, 3, 0, 4, 0, 0, 0, 0};
+
+static void
+a_peer_that_never_stops_sending(void **state)
+{
+    const gp_tls_options options = trusting(&authority, NULL);
+    server endless = {.text = hello_request, .text_len = sizeof(hello_request), .endless = true};
+    gp_error err = GP_ERROR_INIT;
+
+    (void)state;
+    assert_int_equal(probe_server(&endless, &options, gp__deadline_in(50), NULL, &err), GP_ETLS);
+    assert_string_equal(err.detail, GP_TLS_TIMEOUT);
+    assert_int_equal(
+        probe_server(&endless, &options, gp__deadline_in(PATIENCE_MS), &interrupt_now, &err),
+        GP_EUSER);
+    gp_error_release(&err);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_wrong),         cmocka_unit_test(certificates_of_the_plugin),
-        cmocka_unit_test(certificates_of_the_host), cmocka_unit_test(other_protocols),
+        cmocka_unit_test(nothing_is_wrong),
+        cmocka_unit_test(certificates_of_the_plugin),
+        cmocka_unit_test(certificates_of_the_host),
+        cmocka_unit_test(other_protocols),
         cmocka_unit_test(waiting_has_an_end),
+        cmocka_unit_test(a_peer_that_never_stops_sending),
     };
 
     return cmocka_run_group_tests(tests, make_identities, free_identities);

@@ -7,6 +7,7 @@ import contextlib
 import grp
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from own_runner import Own
 from pygo_plugin import (
     BrokerError,
     Client,
+    ClosedError,
     ConfigError,
     HandshakeError,
     ReattachConfig,
@@ -58,6 +60,114 @@ def test_a_container_runner_runs_once(tmp_path: Path) -> None:
     assert runner.plugin_to_host("unix", inside) == ("unix", "/first/socket")
     runner.kill()
     runner.wait()
+
+
+def test_an_engine_that_hangs(tmp_path: Path, eventually: Any) -> None:
+    """The runner gives up, and leaves the removal to what would do it if this process had ended."""
+    engine, asked = tmp_path / "engine", tmp_path / "asked"
+    engine.write_text(f'#!/bin/sh\necho "$1" >> {asked}\nexec sleep 1000\n')
+    engine.chmod(0o755)
+    runner = ContainerRunner("image", engine=engine)
+    runner.PATIENCE = 0.2  # type: ignore[misc]
+    runner.start(Launch({}, "/sockets"))
+    eventually(asked.exists, "the container's start")
+    guard = runner._guard
+    assert guard is not None
+    runner.kill()
+    assert runner.wait() == -signal.SIGKILL
+    eventually(lambda: asked.read_text().count("rm") == 2, "the guard's attempt")
+    guard.kill()
+    eventually(lambda: guard.returncode is not None, "the guard's end")
+
+
+class Stuck(Own):
+    """Its start takes until it is let go."""
+
+    def __init__(self, command: list[str]) -> None:
+        super().__init__(command)
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def start(self, launch: Any) -> None:
+        self.entered.set()
+        self.go.wait()
+        super().start(launch)
+
+
+def test_a_start_that_does_not_return_and_a_kill(
+    peers: Any, make_client: Any, eventually: Any
+) -> None:
+    """The kill does not wait for ever. What is started all the same is killed then."""
+    runner = Stuck(peers.plugin("go"))
+    client = make_client(runner=runner)
+    errors: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            client.start()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    runner.entered.wait()
+    client.kill()
+    assert thread.is_alive()
+    runner.go.set()
+    thread.join()
+    (error,) = errors
+    assert isinstance(error, ClosedError)
+    assert "killed while it started" in str(error)
+    assert runner.process is not None
+    assert runner.process.wait() == -signal.SIGKILL
+
+
+def test_a_start_that_does_not_return_and_cancellation(
+    peers: Any, handshake: Any, plugins: Any, eventually: Any
+) -> None:
+    runner = Stuck(peers.plugin("go"))
+
+    async def main() -> None:
+        client = aio.Client(runner=runner, handshake_config=handshake, plugins=plugins)
+        starting = asyncio.ensure_future(client.start())
+        await asyncio.to_thread(runner.entered.wait)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+
+    asyncio.run(main())
+    runner.go.set()
+    process = eventually(lambda: runner.process, "the start")
+    assert process.wait() == -signal.SIGKILL
+
+
+STUCK = """
+import sys, threading
+sys.path[:0] = {path!r}
+import pygo_plugin_peer
+from own_runner import Own
+from pygo_plugin import Client
+
+entered = threading.Event()
+
+class Stuck(Own):
+    def start(self, launch):
+        entered.set()
+        threading.Event().wait()
+
+client = Client(
+    runner=Stuck(["plugin"]),
+    handshake_config=pygo_plugin_peer.HANDSHAKE,
+    plugins=pygo_plugin_peer.plugins(),
+)
+threading.Thread(target=client.start, daemon=True).start()
+entered.wait()
+"""
+
+
+def test_a_start_that_does_not_return_and_the_exit() -> None:
+    program = STUCK.format(path=sys.path)
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+    assert done.returncode == 0
 
 
 def use(client: Any) -> None:

@@ -160,6 +160,40 @@ def test_wrong_cookie_is_an_early_exit(command: list[str], make_client: Any) -> 
     assert caught.value.exit_status == 1
 
 
+TRACED = """
+import ctypes, os, sys, time
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+PR_SET_PTRACER, PTRACE_SEIZE = 0x59616D61, 0x4206
+libc.prctl(PR_SET_PTRACER, ctypes.c_ulong(-1))
+plugin = os.getpid()
+if os.fork() == 0:
+    # Keeps stdout open, and its parent from being reaped.
+    assert libc.ptrace(PTRACE_SEIZE, plugin, None, None) == 0, ctypes.get_errno()
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.05)
+    os._exit(0)
+while "TracerPid:\\t0\\n" in open("/proc/self/status").read():
+    time.sleep(0.01)
+os._exit(3)
+"""
+
+
+def test_a_dead_plugin_that_somebody_traces_costs_no_cpu(make_client: Any, tmp_path: Path) -> None:
+    """It has ended, as its descriptor says, and cannot be reaped yet."""
+    done = tmp_path / "done"
+    client = make_client([sys.executable, "-c", TRACED, str(done)], start_timeout=2)
+    timer = threading.Timer(4, done.touch)  # the tracer's end, for which the start waits
+    timer.start()
+    before = time.thread_time()
+    with pytest.raises(StartTimeoutError):
+        client.start()
+    used = time.thread_time() - before
+    timer.join()
+    assert used < 0.5
+
+
 @pytest.mark.usefixtures("no_leftovers")
 def test_start_timeout(make_client: Any) -> None:
     script = "import threading; threading.Event().wait(60)"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pygo_plugin import (
+    Client,
     ClientConfig,
     Cmd,
     ConfigError,
@@ -447,3 +448,18 @@ def test_grpcs_options(kind: Any, name: str) -> None:
     ]:
         with pytest.raises(error, match=words):
             setattr(config, name, wrong)
+
+
+@pytest.mark.parametrize("version", [2**31, 2**32 + 1, 2**70])
+def test_versions_that_no_handshake_can_carry(version: int) -> None:
+    """2**32 + 1 was taken for 1."""
+    with pytest.raises(ConfigError, match=r"HandshakeConfig\.protocol_version must be less than 2"):
+        HandshakeConfig(version, "K", "v")
+    with pytest.raises(ConfigError, match=r"ReattachConfig\.protocol_version must be less than 2"):
+        ReattachConfig(protocol_version=version)
+    client = Client("x", versioned_plugins={version: {}}, handshake_config=HandshakeConfig(1, "K"))
+    with pytest.raises(ConfigError, match="a key of versioned_plugins must be less than 2"):
+        client.start()
+    with pytest.raises(ConfigError, match=r"ReattachConfig\.pid must be a process id"):
+        ReattachConfig(pid=version)
+    assert HandshakeConfig(2**31 - 1).protocol_version == 2**31 - 1

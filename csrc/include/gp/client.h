@@ -158,7 +158,8 @@ int gp_client_ping(gp_client *client, int64_t timeout_ms, const gp_interrupt *in
  * Shut the plugin down: ask it, wait up to 2 s for it to exit by itself, then SIGKILL; reap; wait
  * until its log and its output have been delivered, up to 5 s. Idempotent; a second caller waits for the first. Before start it makes
  * every later start fail. An interrupt cuts the patience short, not the killing. Called from an interrupt
- * of its own start or kill, which it cannot wait for, it has that end soon, and returns.
+ * of its own start or kill, which it cannot wait for, it has that end soon, and returns. A runner that
+ * is about to start the process has 5 s to come back; if it does later, the process is killed then.
  *
  * Returns: 0, or GP_EUSER after the process has been killed all the same.
  */
