@@ -85,6 +85,14 @@ def positive(what: str, value: Any) -> int:
     return int(value)
 
 
+def seconds(what: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise refuse(what, "a number of seconds", value)
+    if not 0 <= value <= LONGEST_TIME:  # also refuses nan and infinity
+        raise ConfigError(f"{what} must be from 0 to {LONGEST_TIME} seconds, but is {value}")
+    return float(value)
+
+
 def flag(what: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise refuse(what, "True or False", value)
@@ -114,6 +122,7 @@ def callback(what: str, value: Any) -> Any:
     return value
 
 
+LONGEST_TIME = 10**6  # seconds
 LONGEST_MESSAGE = 2**31 - 1  # bytes, of what gRPC can send
 MOST_METADATA = 1 << 24  # bytes, of what gRPC can announce
 

@@ -151,7 +151,7 @@ class Broker:
 class Client:
     # `reattach` is (network, address, protocol, version, pid, test, start time). `log` returns the
     # lowest level that it wants from now on. `output` gets 1 (stdout) or 2 (stderr), and
-    # what was printed. `start_timeout` is in seconds.
+    # what was printed. `start_timeout` and `kill_timeout` are in seconds.
     def __new__(
         cls,
         *,
@@ -185,6 +185,7 @@ class Client:
         kill_group: str | None = None,
         channel_options: _Options | None = None,
         skip_output: int = 0,
+        kill_timeout: float = 2.0,
     ) -> Self: ...
     # (network, address, gRPC target, protocol, application version). Idempotent.
     def start(self) -> tuple[str, str, str, str, int]: ...

@@ -20,15 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["add_plugin_services"]
 
-SHUTDOWN_GRACE = 2.0  # seconds
-
 SERVING = b"\x08\x01"  # HealthCheckResponse{status: SERVING}
 EMPTY = b""
 
 
-def add_plugin_services(server: Any, service_name: str, stdio: Stdio) -> None:
+def add_plugin_services(server: Any, service_name: str, stdio: Stdio, grace: float) -> None:
     """Add grpc.health.v1.Health, which knows `service_name` and "", the controller, and stdio.
 
+    The controller's Shutdown stops the server as `stop(grace)` does.
     Health's Watch is left out: clients take its absence as "no news" (gRPC's health protocol).
     """
 
@@ -40,7 +39,7 @@ def add_plugin_services(server: Any, service_name: str, stdio: Stdio) -> None:
 
     def shutdown(request: bytes, context: Any) -> bytes:
         stdio.finish()  # or its stream would use up the grace that is meant for calls with an end
-        server.stop(SHUTDOWN_GRACE)  # returns at once: this very call has to be answered
+        server.stop(grace)  # returns at once: this very call has to be answered
         return EMPTY
 
     def stream_stdio(request: bytes, context: Any) -> Iterator[bytes]:

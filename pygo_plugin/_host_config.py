@@ -7,6 +7,7 @@ import os
 from pygo_plugin import _checks as check
 from pygo_plugin._reattach_config import ReattachConfig
 from pygo_plugin.config import (
+    DEFAULT_KILL_TIMEOUT,
     DEFAULT_LOG_BUFFER_SIZE,
     DEFAULT_MAX_PORT,
     DEFAULT_MIN_PORT,
@@ -183,6 +184,8 @@ class ClientConfig(check.Config):
     min_port, max_port  TCP ports that the plugin may listen on (10000, 25000)
     start_timeout       seconds from the launch to the handshake (60); note that the methods
                         start_timeout() and set_start_timeout() count milliseconds
+    kill_timeout        seconds that the plugin has for exiting by itself when kill() has asked it
+                        to, before it gets SIGKILL (2); 0: it gets that at once
     allowed_protocols   ["grpc"]
     managed             whether cleanup_clients() kills this plugin (False)
     on_exit             called once as on_exit(client, exit_status) when the process of a started
@@ -228,6 +231,7 @@ class ClientConfig(check.Config):
         "detach",
         "handshake_config",
         "kill_group",
+        "kill_timeout",
         "logger",
         "managed",
         "max_metadata_size",
@@ -259,6 +263,7 @@ class ClientConfig(check.Config):
         "_cmd": check.optional(Cmd),
         "_reattach_config": check.optional(ReattachConfig),
         "_start_timeout": check.positive,
+        "kill_timeout": check.seconds,
         "min_port": _port,
         "max_port": _port,
         "allowed_protocols": _protocols,
@@ -294,6 +299,7 @@ class ClientConfig(check.Config):
     _cmd: Cmd | None
     _reattach_config: ReattachConfig | None
     _start_timeout: int  # milliseconds
+    kill_timeout: float
     min_port: int
     max_port: int
     allowed_protocols: list[str]
@@ -333,6 +339,7 @@ class ClientConfig(check.Config):
         min_port: int | None = None,
         max_port: int | None = None,
         start_timeout: float | None = None,
+        kill_timeout: float | None = None,
         allowed_protocols: Sequence[str] | None = None,
         managed: bool | None = None,
         runner: Runner | None = None,
@@ -370,6 +377,7 @@ class ClientConfig(check.Config):
         self.min_port = default(min_port, DEFAULT_MIN_PORT)
         self.max_port = default(max_port, DEFAULT_MAX_PORT)
         self.set_start_timeout(_seconds(default(start_timeout, DEFAULT_START_TIMEOUT)) * 1000)
+        self.kill_timeout = default(kill_timeout, DEFAULT_KILL_TIMEOUT)
         self.allowed_protocols = default(allowed_protocols, ["grpc"])
         self.managed = default(managed, False)
         self.runner = runner

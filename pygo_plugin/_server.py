@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 # wait behind them. A worker is a thread only once that many handlers run at the same time.
 _WORKERS = 1000
 
-# How long running calls may take to end once the host has asked for Shutdown.
-_SHUTDOWN_GRACE = 2.0
-
 
 class ServicerContext(_core.ServerCall, Abstract):
     """What a servicer's method gets as its context; it implements grpc.ServicerContext."""
@@ -186,11 +183,16 @@ class ServerBase(Abstract):
         except OSError as error:
             raise RuntimeError(f"Failed to bind to address {address}: {error}") from None
 
-    def add_plugin_services(self, service_name: str, stdio: _core.Stdio | None = None) -> None:
-        """Add what a plugin serves: health for `service_name`, controller, reflection, stdio."""
+    def add_plugin_services(
+        self, service_name: str, stdio: _core.Stdio | None = None, grace: float = 1.0
+    ) -> None:
+        """Add what a plugin serves: health for `service_name`, controller, reflection, stdio.
+
+        The controller's Shutdown stops the server as `stop(grace)` does.
+        """
         from ._reflection import LazyReflection
 
-        self._core.add_plugin_services(service_name, _SHUTDOWN_GRACE)
+        self._core.add_plugin_services(service_name, grace)
         if stdio is not None:
             self._core.add_stdio(stdio)
         self._routes.generic += (LazyReflection(self._routes.service_names),)

@@ -130,6 +130,7 @@ class Client:
         min_port: int | None = None,
         max_port: int | None = None,
         start_timeout: float | None = None,
+        kill_timeout: float | None = None,
         allowed_protocols: Sequence[str] | None = None,
         managed: bool | None = None,
         runner: Runner | None = None,
@@ -168,6 +169,7 @@ class Client:
             "min_port": min_port,
             "max_port": max_port,
             "start_timeout": start_timeout,
+            "kill_timeout": kill_timeout,
             "allowed_protocols": allowed_protocols,
             "managed": managed,
             "runner": runner,
@@ -245,7 +247,7 @@ class Client:
         return Address(*self._endpoint[:2])
 
     def kill(self) -> None:
-        """End the plugin: ask it to shut down, wait up to 2 s, then kill it; reap it.
+        """End the plugin: ask it to shut down, wait up to `kill_timeout`, then kill it.
 
         A runner that is about to start it has 5 s to do so; what it starts later is killed then.
         Everything it logged and printed has been delivered when this returns. Idempotent; a second
@@ -563,6 +565,7 @@ class Client:
             min_port=config.min_port,
             max_port=config.max_port,
             start_timeout=config.start_timeout() / 1000,
+            kill_timeout=config.kill_timeout,
             reattach=where,
             log=mirror,
             log_level=mirror.lowest_level(),

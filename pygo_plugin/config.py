@@ -45,6 +45,8 @@ __all__ = [
 
 DEFAULT_SKIPPED_LINES = 100
 DEFAULT_START_TIMEOUT = 60.0  # seconds
+DEFAULT_KILL_TIMEOUT = 2.0  # seconds, as go-plugin has it
+DEFAULT_SHUTDOWN_GRACE = 1.0  # seconds; the host's patience has to be longer
 DEFAULT_MIN_PORT = 10000
 DEFAULT_MAX_PORT = 25000
 DEFAULT_LOG_BUFFER_SIZE = 64 * 1024
@@ -208,6 +210,9 @@ class ServeConfig(check.Config):
     outlive_host        go on when the host has died, for another one to reattach to. Not needed
                         under a host that launches with detach=True
     tls_provider        called once, when serving begins: returns the TLSConfig to serve with
+    shutdown_grace      seconds that calls under way have for their ends when the host shuts the
+                        plugin down or dies, before they are cancelled (1). The host should be more
+                        patient: its kill() waits 2 seconds by default and then sends SIGKILL
     logger              logging.Logger whose records are the log that the host gets, instead of the
                         root logger's; see _plugin_logging.py. Left alone in test mode
     max_receive_message_length, max_send_message_length
@@ -234,6 +239,7 @@ class ServeConfig(check.Config):
         "outlive_host",
         "plugins",
         "server_options",
+        "shutdown_grace",
         "test",
         "tls_provider",
         "versioned_plugins",
@@ -246,6 +252,7 @@ class ServeConfig(check.Config):
         "max_workers": _workers,
         "interceptors": _interceptors,
         "outlive_host": check.flag,
+        "shutdown_grace": check.seconds,
         "test": check.optional(ServeTestConfig),
         "tls_provider": _provider,
         "logger": check.logger,
@@ -264,6 +271,7 @@ class ServeConfig(check.Config):
     max_workers: int | None
     interceptors: tuple[Any, ...]
     outlive_host: bool
+    shutdown_grace: float
     test: ServeTestConfig | None
     tls_provider: Callable[[], TLSConfig] | None
     logger: logging.Logger | None
@@ -284,6 +292,7 @@ class ServeConfig(check.Config):
         max_workers: int | None = None,
         interceptors: Sequence[Any] = (),
         outlive_host: bool = False,
+        shutdown_grace: float | None = None,
         test: ServeTestConfig | None = None,
         tls_provider: Callable[[], TLSConfig] | None = None,
         logger: logging.Logger | None = None,
@@ -301,6 +310,7 @@ class ServeConfig(check.Config):
         self.max_workers = max_workers
         self.interceptors = interceptors  # type: ignore[assignment]
         self.outlive_host = outlive_host
+        self.shutdown_grace = DEFAULT_SHUTDOWN_GRACE if shutdown_grace is None else shutdown_grace
         self.test = test
         self.tls_provider = tls_provider
         self.logger = logger

@@ -31,10 +31,10 @@ __all__ = ["Server", "serve"]
 
 PORT_ATTEMPTS = 20  # a free port can be gone when it is listened on
 
-# When the host has died, in seconds: what handlers get to finish in, as after its Shutdown call,
-# and what the process gets to end by itself, which the host would have ended by force.
-GRACE = 2.0
+# What the process gets to end by itself when the host has died, in seconds: at least so much, and
+# so much more than its handlers get. The host would have ended it by force.
 PATIENCE = 5.0
+PATIENCE_AFTER_GRACE = 3.0
 
 MISCONFIGURED = (
     "Misconfigured plugin: its handshake config has no magic cookie key or value. "
@@ -154,7 +154,9 @@ class ServerBase:
         self._quota = _checks.memory_quota(self._config)
         server = self.server(**self._server_options())
         stopper = self._stopper(server)
-        _add_plugin_services(server, self.GRPC_SERVICE_NAME, self._stdio)
+        _add_plugin_services(
+            server, self.GRPC_SERVICE_NAME, self._stdio, self._config.shutdown_grace
+        )
         self._register(server, sets[version].values())
 
         leaving = Leaving(stopper, self._stdio)
@@ -253,15 +255,16 @@ class ServerBase:
         if self._config.outlive_host or os.environ.get("PYGO_PLUGIN_DETACHED"):
             return
         stopper = self._stopper(server)
+        grace = self._config.shutdown_grace
 
         def gone() -> None:
             leaving.remove()
             if self._mux is not None:
                 self._mux.remove()  # a handler may outlast the patience
-            stopper.stop(GRACE)
+            stopper.stop(grace)
 
         try:
-            _core.watch_host(gone, PATIENCE)
+            _core.watch_host(gone, max(PATIENCE, grace + PATIENCE_AFTER_GRACE))
         except (OSError, MemoryError) as error:
             _tell("WARN", f"this plugin would not notice the end of its host: {error}")
 
@@ -494,13 +497,13 @@ def _tell(level: str, message: str) -> None:
     print(f"[{level}] plugin: {message}", file=sys.stderr, flush=True)
 
 
-def _add_plugin_services(server: Any, name: str, stdio: Stdio) -> None:
+def _add_plugin_services(server: Any, name: str, stdio: Stdio, grace: float) -> None:
     if hasattr(server, "add_plugin_services"):
-        server.add_plugin_services(name, stdio.core)
+        server.add_plugin_services(name, stdio.core, grace)
     else:  # grpcio's, from an override of Server.server()
         from pygo_plugin import _grpcio_services
 
-        _grpcio_services.add_plugin_services(server, name, stdio)
+        _grpcio_services.add_plugin_services(server, name, stdio, grace)
 
 
 def _asked_to_multiplex() -> bool:

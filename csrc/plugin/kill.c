@@ -12,8 +12,6 @@
 #include "services/broker.h"
 #include "services/controller.h"
 
-/* What a plugin has for exiting by itself, from the Shutdown call on; as with go-plugin. */
-static const int64_t patience = 2000;
 /* How long SIGKILL may take; only a process that hangs inside the kernel takes longer. */
 static const int64_t dying_ms = 10000;
 /* How long the sinks may take for what the plugin wrote last. */
@@ -319,7 +317,8 @@ gp_client_kill(gp_client *client, const gp_interrupt *interrupt)
         client->state = GP__CLIENT_KILLING;
         client->worker = pthread_self();
         pthread_mutex_unlock(&client->lock);
-        ended = gp__client_end(client, rc == 0 ? patience : 0, interrupt);
+        ended =
+            gp__client_end(client, rc == 0 ? client->options.view.kill_timeout_ms : 0, interrupt);
         rc = rc == 0 ? ended : rc;
         if (client->process != NULL && gp__process_gone(client->process)) {
             gp__client_tell_exit(client);

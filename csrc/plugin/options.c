@@ -98,6 +98,9 @@ check_launch(const gp_client_options *options, gp_error *err)
     if (options->start_timeout_ms <= 0) {
         return gp_error_set(err, GP_EINVAL, "the start timeout has to be more than zero");
     }
+    if (options->kill_timeout_ms < 0) {
+        return gp_error_set(err, GP_EINVAL, "the kill timeout must not be negative");
+    }
     return 0;
 }
 

@@ -114,8 +114,7 @@ in_a_hurry(void *ctx)
 }
 
 /*
- * Nobody is left who wants their replies, and a plugin that is asked to exit would give them its grace,
- * which is all of our patience.
+ * Nobody is left who wants their replies, and a plugin that is asked to exit would give them its grace.
  */
 static void
 cancel_calls(job *jobs)

@@ -236,6 +236,7 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
                             "kill_group",
                             "channel_options",
                             "skip_output",
+                            "kill_timeout",
                             NULL};
     PyObject *name = NULL;
     PyObject *argv = Py_None;
@@ -253,6 +254,7 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
     PyObject *socket_dir = Py_None;
     PyObject *channel_options = Py_None;
     double start_timeout = 60.0;
+    double kill_timeout = 2.0;
     Py_ssize_t log_buffer_size = 0;
     Py_ssize_t skip_output = 0;
     int log_level = GP_TRACE;
@@ -271,12 +273,12 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
                                    .protocols = GP_PROTOCOL_GRPC,
                                    .reattach_pid = -1};
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "|$UOOOssOOiidOOinpOppOpOOOOzpzOn:Client", names, &name, &argv, &env,
+            args, kwargs, "|$UOOOssOOiidOOinpOppOpOOOOzpzOnd:Client", names, &name, &argv, &env,
             &directory, &options->cookie_key, &options->cookie_value, &versions, &protocols,
             &options->min_port, &options->max_port, &start_timeout, &reattach, &log, &log_level,
             &log_buffer_size, &want_raw, &output, &managed, &auto_mtls, &tls, &detach, &on_exit,
             &runner, &secure, &socket_dir, &options->unix_socket_group, &multiplex,
-            &options->kill_group, &channel_options, &skip_output)) {
+            &options->kill_group, &channel_options, &skip_output, &kill_timeout)) {
         return -1;
     }
     self->name = name != NULL ? Py_NewRef(name) : PyUnicode_FromString("");
@@ -318,6 +320,7 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
     options->versions = kept->versions;
     options->channel_args = kept->channel_args;
     options->start_timeout_ms = (int64_t)(start_timeout * 1000);
+    options->kill_timeout_ms = (int64_t)(kill_timeout * 1000);
     options->log_buffer_size = (size_t)log_buffer_size;
     options->skip_output = (size_t)skip_output;
     options->managed = managed != 0;

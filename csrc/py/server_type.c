@@ -337,7 +337,7 @@ int64_t
 pygo_servers_shutdown(void)
 {
     PyObject *servers = PyList_New(0);
-    int64_t patience_ms = 1000;
+    int64_t patience_ms = 500;
     Py_ssize_t count;
 
     for (ServerObject *server = all_servers; servers != NULL && server != NULL;

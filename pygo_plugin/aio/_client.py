@@ -80,7 +80,7 @@ class Client:
             del starting  # an error's traceback has this frame
 
     async def kill(self) -> None:
-        """End the plugin: ask it to shut down, wait up to 2 s, then kill it; reap it.
+        """End the plugin: ask it to shut down, wait up to `kill_timeout`, then kill it.
 
         Idempotent. It is killed also if this is cancelled.
         """

@@ -117,6 +117,7 @@ prepare(plugin *it, const char *program, const char *arg1, const char *arg2)
         .min_port = 10000,
         .max_port = 25000,
         .start_timeout_ms = PATIENCE_MS,
+        .kill_timeout_ms = 2000,
         .log = recorder_sink(&it->rec, false),
     };
 }

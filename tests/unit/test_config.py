@@ -204,8 +204,17 @@ def test_client_config_defaults() -> None:
     assert config.auto_mtls is False
     assert config.managed is False
     assert config.start_timeout() == 60_000
+    assert config.kill_timeout == 2.0
     assert config.allowed_protocols == ["grpc"]
     assert config.plugin_log_buffer_size == 65536
+
+
+def test_a_plugins_grace_is_well_within_its_hosts_patience() -> None:
+    assert ServeConfig().shutdown_grace == 1.0
+    assert ServeConfig(shutdown_grace=0).shutdown_grace == 0.0
+    assert 2 * ServeConfig().shutdown_grace <= ClientConfig().kill_timeout
+    with pytest.raises(ConfigError, match=r"ServeConfig\.shutdown_grace must be from 0 to"):
+        ServeConfig(shutdown_grace=-0.5)
 
 
 def test_kept_setters() -> None:
@@ -265,6 +274,10 @@ def test_keywords_do_what_attributes_do() -> None:
         ("stderr", -1, "not be negative"),
         ("plugin_log_buffer_size", 0, "greater than 0"),
         ("auto_mtls", None, "True or False"),
+        ("kill_timeout", "2", "a number of seconds"),
+        ("kill_timeout", -1, "from 0 to 1000000 seconds"),
+        ("kill_timeout", float("inf"), "from 0 to 1000000 seconds"),
+        ("kill_timeout", float("nan"), "from 0 to 1000000 seconds"),
     ],
 )
 def test_assignments_are_checked(name: str, value: Any, words: str) -> None:

@@ -70,6 +70,8 @@ typedef struct gp_client_options {
     int min_port;
     int max_port;
     int64_t start_timeout_ms;
+    int64_t
+        kill_timeout_ms; /* for exiting by itself when it is to be killed; 0: it is not asked to */
     size_t
         skip_output; /* how many lines of its stdout are passed over until there is a handshake */
 

@@ -48,6 +48,7 @@ var operations = map[string]operation{
 	"chat":        onClient(chat),
 	"hang_cancel": onClient(hangCancel),
 	"hang_many":   onClient(hangMany),
+	"hang_on":     onClient(hangOn),
 	"exit":        onClient(exit),
 	"print":       onClient(printLines),
 	"environ":     onClient(environ),

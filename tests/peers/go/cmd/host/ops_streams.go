@@ -175,6 +175,28 @@ func hangCancel(c *client, request struct {
 	}, nil
 }
 
+// hangOn leaves a call under way.
+func hangOn(c *client, request struct {
+	callOptions
+}) (reply, error) {
+	stub, call, err := prepare(c.probe, request.callOptions)
+	if err != nil {
+		return nil, err
+	}
+	defer call.cancel()
+	go func() {
+		_, _ = stub.Hang(context.Background(), &probepb.HangRequest{})
+	}()
+	begun := waitUntil(10*time.Second, func() bool {
+		now, err := stub.Cancelled(call.ctx, &probepb.CancelledRequest{})
+		return err == nil && now.Started > 0
+	})
+	if !begun {
+		return nil, errors.New("the hanging call did not begin")
+	}
+	return reply{}, nil
+}
+
 // hangMany has count calls hang at once while it goes on asking how many there are, then cancels them. It
 // reports whether all of them were seen to start and to end, and their codes.
 func hangMany(c *client, request struct {
