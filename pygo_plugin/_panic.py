@@ -1,9 +1,9 @@
-"""How a plugin's process says that it comes to an unwanted end: a line "panic: ..." on stderr.
+"""Announces that a plugin ends because of a failure: a line "panic: ..." on stderr.
 
-go-plugin's hosts tell a crash from other output by this line, log it and what follows it as errors,
-and may do more: Terraform shows it to its user, and nothing else of what its plugins write. So an
-uncaught exception has such a line before its traceback, and a fatal signal before the report of
-faulthandler. Only in a process that a host has launched.
+Hosts made with go-plugin recognise a crash by this line, and log it and the lines after it as
+errors. Terraform shows them to its user, and nothing else that a plugin writes. Therefore the line
+precedes the traceback of an uncaught exception, and what faulthandler says of a fatal signal.
+This is done only in a process that a host has launched.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _told: BaseException | None = None  # the exception whose line has been written
 
 
 def announce() -> None:
-    """Announce the end of this process, whatever brings it about. Idempotent.
+    """From now on, announce failures that end this process. Idempotent.
 
-    A hook for uncaught exceptions that the author has set stays in use, and prints the traceback.
+    A `sys.excepthook` of the author's stays in use, and prints the traceback.
     """
     global _pid, _hook
     if sys.excepthook is not _hook:
@@ -85,7 +85,7 @@ def write_to_parents_log(line: str) -> bool:
 
 
 def say(message: str) -> None:
-    """Write the line of an end that is no exception's."""
+    """Write the line: "panic: " and the message."""
     try:
         sys.stderr.flush()
     except (AttributeError, OSError, ValueError):
@@ -99,14 +99,14 @@ def say(message: str) -> None:
 
 
 def _announcing(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """The hook, with the line before what it prints."""
+    """A hook that writes the line, then calls the given one."""
 
     def uncaught(
         kind: type[BaseException], error: BaseException, traceback: TracebackType | None
     ) -> None:
         global _told
-        # A fork of the process is not the plugin, an interrupt is no fault of it, and the hook may
-        # be one that calls another one of ours.
+        # Not in a forked child, which is not the plugin; not for Ctrl-C, which is no failure; and
+        # once, because the given hook may in turn call another one of these.
         if is_announced() and _told is not error and not issubclass(kind, KeyboardInterrupt):
             _told = error
             say(_summary(kind, error))

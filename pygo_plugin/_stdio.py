@@ -73,13 +73,13 @@ class Stdio:
 
 
 def keep_stderr(log: int, sync: bool) -> None:
-    """Have Python's standard error go on writing to the log when descriptor 2 is replaced.
+    """Have `sys.stderr` write to the log when descriptor 2 is replaced.
 
-    The stream keeps its identity and gets another descriptor, so that whoever holds it (handlers of
-    `logging`, sinks of loguru) writes to the log as well as whoever looks `sys.stderr` up.
+    The stream object stays the same and gets another descriptor, because handlers of `logging` and
+    sinks of other libraries may hold a reference to it.
 
     log   duplicate of the original standard error, open for as long as the process lives
-    sync  the host wants standard error itself: `sys.stderr` becomes a new stream on descriptor 2
+    sync  the host wants what is written to `sys.stderr`, which becomes a new stream on descriptor 2
     """
     current: Any = sys.stderr
     streams: list[Any] = [sys.__stderr__]

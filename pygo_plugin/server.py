@@ -58,7 +58,7 @@ OTHER_KEY = (
 SPAWNED = (
     "serve() was called in a child process that multiprocessing has spawned, which imports the "
     "program of the plugin once more. Such a child cannot serve, and exits. Call serve() below "
-    '`if __name__ == "__main__":`, where the child does not get'
+    '`if __name__ == "__main__":`, which is false in the child'
 )
 
 

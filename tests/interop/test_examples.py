@@ -100,6 +100,15 @@ def programs(page: str) -> dict[str, str]:
     return dict(found)
 
 
+PROTOC = "-m grpc_tools.protoc -I . --python_out=. greeter.proto"
+
+
+def commands(page: str) -> list[str]:
+    """The arguments of the `python` commands that a page shows."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^    (?:\$ )?python (.*)$", text, re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     ("page", "output"),
     [
@@ -111,13 +120,15 @@ def programs(page: str) -> dict[str, str]:
 def test_programs_in_the_documentation(page: str, output: str, tmp_path: Path) -> None:
     for name, text in programs(page).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    for proto in tmp_path.glob("*.proto"):
-        run_python(
-            *("-m", "grpc_tools.protoc", "-I", ".", "--python_out=.", "--grpc_python_out=."),
-            proto.name,
-            directory=tmp_path,
-        )
-    assert run_python("host.py", directory=tmp_path) == output
+    *before, last = commands(page) or [PROTOC, "host.py"]
+    for arguments in before:
+        run_python(*arguments.split(), directory=tmp_path)
+    assert last == "host.py"
+    assert run_python(last, directory=tmp_path) == output
+    shown = re.search(
+        r"^    \$ python host.py\n    (.*\n)", (ROOT / page).read_text(), re.MULTILINE
+    )
+    assert shown is None or shown.group(1) == output
 
 
 def test_links_in_the_documentation() -> None:
