@@ -7,8 +7,6 @@ Brokered connections themselves are the core's on either side, as ever.
 
 from __future__ import annotations
 
-import os
-
 import grpc
 
 from pygo_plugin import _core, _server, rpc
@@ -33,10 +31,11 @@ class Bridge:
         """`tls`, and gRPC's `options`, are for brokered connections. Raises: OSError."""
         self._server = _server.Server(max_workers=1)
         self.core = self._server.add_broker(tls, None, options)
-        path = _core.listen_path(None)
-        self._server._core.listen(f"unix:{path}", None)
+        place = _core.SocketPlace(None, None)
+        self._server._core.listen(place.target, None)
+        place.publish()
         self._server.start()
-        self._channel = rpc.insecure_channel(f"unix:{path}")
+        self._channel = rpc.insecure_channel(place.target)
         channel: Any = self._channel  # a grpc.Channel, which type checkers cannot know
         try:
             grpc.channel_ready_future(channel).result(TIMEOUT)
@@ -44,7 +43,7 @@ class Bridge:
             self.close()
             raise
         finally:
-            os.unlink(path)  # nobody else is to connect, nor to find it when this process is killed
+            place.remove()  # nobody else is to connect, nor to find it when this process is killed
         self._stream = self._channel.stream_stream(f"/{SERVICE}/{METHOD}")
         handler: Any = grpc.stream_stream_rpc_method_handler(self._pass_on)
         server.add_generic_rpc_handlers(

@@ -30,8 +30,8 @@ class Leaving:
     """
 
     def __init__(self, server: Any, stdio: Any) -> None:
-        self._path = ""  # of the socket, once there is one
-        self._place = -1  # of the path among those that the core's handlers remove
+        self._socket: Any = None  # the SocketPlace, once there is one
+        self._place = -1  # of its path among those that the core's handlers remove
         self._server = server
         self._stdio = stdio
         self.mux: Any = None
@@ -55,10 +55,11 @@ class Leaving:
         except ValueError:  # not the main thread
             self._swallow_elsewhere()
 
-    def take(self, path: str) -> None:
+    def take(self, place: _core.SocketPlace) -> None:
         """Remove this socket in the end. Before there is one, so that nothing gets forgotten."""
-        self._path = path
-        self._place = _core.leaving_add(path)  # after enter(): it finds what that has left to it
+        self._socket = place
+        # After enter(): it finds what that has left to it.
+        self._place = _core.leaving_add(place.path, place.directory)
 
     def leave(self, interrupts: bool) -> None:
         """Remove the socket and give the signals back, SIGINT only with `interrupts`. Idempotent.
@@ -105,11 +106,8 @@ class Leaving:
     def remove(self) -> None:
         """Remove the socket. Idempotent, on any thread."""
         # A fork of this process has neither made the socket nor does it serve.
-        if self._path and os.getpid() == self._pid:
-            try:
-                os.unlink(self._path)
-            except OSError:
-                pass  # gRPC removes it as well
+        if self._socket is not None and os.getpid() == self._pid:
+            self._socket.remove()
             if self._place >= 0:
                 _core.leaving_drop(self._place)
                 self._place = -1

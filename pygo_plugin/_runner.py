@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 
 from pygo_plugin import _core
-from pygo_plugin.errors import ConfigError
+from pygo_plugin.errors import StartError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,10 +81,11 @@ class Adapter:
         network, address = self._runner.host_to_plugin(network, address)
         return str(network), str(address)
 
-    def share(self, path: str) -> None:
-        """Let those connect to a socket of the host's who may use the directory."""
+    @property
+    def group(self) -> str | None:
+        """Who may use the directory, and connect to the host's sockets in it."""
         group = getattr(self._runner, "group", None)
-        _core.listen_protect(path, None if group is None else str(group))
+        return None if group is None else str(group)
 
 
 def _descriptor(stream: Any) -> int:
@@ -95,17 +95,10 @@ def _descriptor(stream: Any) -> int:
 
 def make_socket_dir(name: str, group: int | None) -> str:
     """A directory for one plugin: 0700, or 0770 for the group (protocol.md 1)."""
-    path = tempfile.mkdtemp(prefix="plugin-dir")
-    if group is not None:
-        try:
-            os.chown(path, -1, group)
-            os.chmod(path, 0o770)
-        except OSError as error:
-            os.rmdir(path)
-            raise ConfigError(
-                f"{name}: {path} cannot be given to the group {group}: {error.strerror}"
-            ) from None
-    return path
+    try:
+        return _core.socket_directory(None if group is None else str(group))
+    except OSError as error:
+        raise StartError(f"{name}: {error}") from None
 
 
 def remove_socket_dir(path: str) -> None:

@@ -6,7 +6,6 @@ the other side dials it. See docs/broker.md.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import weakref
@@ -38,7 +37,7 @@ class BrokerServer(_server.Server):
 
     id: int
     _owner: Any = None  # a weak reference to its broker
-    _path = ""
+    _place: _core.SocketPlace | None = None
 
     def stop(self, grace: float | None = None) -> threading.Event:
         """As Server.stop(); the socket is gone when this returns."""
@@ -54,17 +53,17 @@ class BrokerBase:
         name: str,
         network: str = "unix",
         ports: tuple[int, int] = (0, 0),
-        share: Callable[[str], object] | None = None,
+        group: str | None = None,
         options: dict[str, Any] | None = None,
         directory: str | None = None,
     ) -> None:
-        """`ports` (0: any) are for TCP, `share` is told each unix socket's path. `directory` is for
-        those sockets instead of the usual one."""
+        """`ports` (0: any) are for TCP, `group` and `directory` for unix sockets: who may use them
+        besides this user, and where they are instead of the usual directory."""
         self._core = core
         self._name = name
         self._network = network
         self._ports = ports
-        self._share = share
+        self._group = group
         self._directory = directory
         self._options = options or {}  # of servers
         self._lock = threading.Lock()
@@ -107,7 +106,7 @@ class BrokerBase:
             channels = list(self._channels)
         for server in servers:
             server._core.stop(None)
-            _remove(server._path)
+            _remove(server)
         for channel in channels:
             channel.close()
 
@@ -140,9 +139,13 @@ class BrokerBase:
             self._accepted.add(service_id)
         server.id = service_id
         server._owner = weakref.ref(self)
-        network, address = self._bind(server)
-        if network == "unix":
-            server._path = address
+        try:
+            network, address = self._bind(server)
+        except OSError as error:
+            _remove(server)
+            raise BrokerError(
+                self._named(f"connection {service_id} cannot be accepted: {error}")
+            ) from error
         with self._lock:
             self._servers[service_id] = server
         try:
@@ -157,18 +160,19 @@ class BrokerBase:
         with self._lock:
             self._servers.pop(server.id, None)
         self._core.forget(server.id)
-        _remove(server._path)
+        _remove(server)
 
     def _bind(self, server: Any) -> tuple[str, str]:
         if self._credentials is None:
             self._credentials = self._core.server_credentials()
         credentials = self._credentials
         if self._network == "unix" or self._core.multiplexed:
-            path = _core.listen_path(self._core.directory or self._directory)
-            server._core.listen(f"unix:{path}", credentials)
-            if self._share is not None and not self._core.multiplexed:
-                self._share(path)
-            return "unix", path
+            group = None if self._core.multiplexed else self._group
+            place = _core.SocketPlace(self._core.directory or self._directory, group)
+            server._place = place
+            server._core.listen(place.target, credentials)
+            place.publish()
+            return "unix", place.path
         low, high = self._ports
         for attempt in range(PORT_ATTEMPTS):
             wanted = _core.listen_port(low, high) if low else 0
@@ -214,7 +218,7 @@ class Broker(BrokerBase):
         `options` are those of `rpc.server`: `max_workers`, `interceptors` and so on. Each id can be
         accepted once.
 
-        Raises: BrokerError; ClosedError after the client's kill; OSError.
+        Raises: BrokerError; ClosedError after the client's kill.
         """
         server = BrokerServer(**self._server_options(options))
         self._listen(server, service_id)
@@ -310,13 +314,10 @@ def _stop(server: Any, stop: Callable[[float | None], T], grace: float | None) -
     return stopped
 
 
-def _remove(path: str) -> None:
-    """gRPC removes it as well, but at a time of its own."""
-    if path:
-        try:
-            os.unlink(path)
-        except OSError:
-            pass
+def _remove(server: Any) -> None:
+    """gRPC removes its socket as well, but at a time of its own."""
+    if server._place is not None:
+        server._place.remove()
 
 
 def register_all(server: Any, register: Any) -> None:

@@ -437,10 +437,10 @@ class Client:
                 group, directory = self._config.unix_socket_group, self._config.unix_socket_dir
                 sockets: dict[str, Any] = {
                     "directory": os.path.abspath(directory) if directory else None,
-                    "share": lambda path: _core.listen_protect(path, group),
+                    "group": group,
                 }
                 if self._adapter is not None:
-                    sockets = {"directory": self._adapter.socket_dir, "share": self._adapter.share}
+                    sockets = {"directory": self._adapter.socket_dir, "group": self._adapter.group}
                 options = _checks.grpc_options(
                     self._config, self._quota, self._config.server_options
                 )

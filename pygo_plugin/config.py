@@ -202,8 +202,9 @@ class ServeConfig(check.Config):
     handshake_config    HandshakeConfig; both the cookie's key and its value are required
     plugins             name -> Plugin, for the version of the handshake config
     versioned_plugins   version -> {name: Plugin}
-    network             "unix" (default), which falls back to TCP where the temporary directory
-                        cannot hold a socket, or "tcp"
+    network             "unix" (default), or "tcp", where without mutual TLS everybody on this
+                        machine may connect. Where no unix socket can be made, TCP is used by itself
+                        only if hosts have to show a certificate; otherwise serving fails
     max_workers         how many handlers may run at the same time, a thread each; None: up to 1,000
     interceptors        grpc.ServerInterceptors, the first one outermost
     test                ServeTestConfig: serve in this process, for tests

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pygo_plugin.config import ReattachConfig
     from pygo_plugin.security import TLSConfig
 
+    # What makes a server listen on an address and returns the port, or takes the one connection.
+    _Listener = Callable[[str], int] | _core.Mux
+
 __all__ = ["Server", "serve"]
 
 PORT_ATTEMPTS = 20  # a free port can be gone when it is listened on
@@ -39,6 +42,10 @@ PATIENCE_AFTER_GRACE = 3.0
 MISCONFIGURED = (
     "Misconfigured plugin: its handshake config has no magic cookie key or value. "
     "Please report this to the plugin's author."
+)
+NO_FALLBACK = (
+    'ServeConfig(network="tcp") would serve on TCP instead, where without mutual TLS everybody on '
+    "this machine may connect"
 )
 NOT_A_PROGRAM = (
     "This program is a plugin. It is not meant to be run directly: "
@@ -157,7 +164,13 @@ class ServerBase:
         _add_plugin_services(
             server, self.GRPC_SERVICE_NAME, self._stdio, self._config.shutdown_grace
         )
-        self._register(server, sets[version].values())
+        try:
+            self._register(server, sets[version].values())
+        except _NoSocketError as error:
+            stopper.stop(None)
+            self._close_broker()
+            self._fail(f"cannot serve: {error}")
+            return None
 
         leaving = Leaving(stopper, self._stdio)
         _exit.register()
@@ -186,7 +199,7 @@ class ServerBase:
         core: _core.Broker | None = None
         if hasattr(server, "add_broker"):
             if self._config.test is None and _asked_to_multiplex():
-                self._mux = _core.Mux()
+                self._mux = _made(_core.Mux)
             core = server.add_broker(self._tls, self._mux, self._channel_options())
         for plugin in plugins:
             if getattr(type(plugin), "grpc_server", Plugin.grpc_server) is Plugin.grpc_server:
@@ -195,11 +208,11 @@ class ServerBase:
             if core is None:
                 from pygo_plugin._grpcio_broker import Bridge
 
-                self._bridge = Bridge(server, self._tls, self._channel_options())
+                self._bridge = _made(lambda: Bridge(server, self._tls, self._channel_options()))
                 core = self._bridge.core
             if self._broker is None:
                 options = {"options": self._grpc_options(self._config.server_options)}
-                self._broker = self._broker_class()(core, "", share=_protect, options=options)
+                self._broker = self._broker_class()(core, "", group=_group(), options=options)
             plugin.grpc_server(self._broker, server)
 
     def _broker_class(self) -> Any:
@@ -342,21 +355,30 @@ class ServerBase:
         """Give the server its address. Returns: network and address of the handshake line."""
         add_port = self._port_adder(server)
         directory = os.environ.get("PLUGIN_UNIX_SOCKET_DIR") or None
-        if self._mux is not None:
-            if directory is None and not os.environ.get("PLUGIN_UNIX_SOCKET_GROUP"):
-                directory = self._mux.directory  # which a host that has us killed removes with all
-            add_port(f"unix:{self._mux.path}")  # where streams arrive
-            add_port = _multiplexed(self._mux)
-            leaving.mux = self._mux
+        group, mux = _group(), self._mux
+        if mux is not None:
+            if directory is None and not group:
+                directory = mux.directory  # which a host that has us killed removes with all
+            add_port(mux.target)  # where streams arrive
+            leaving.mux = mux
         if self._config.network == "unix":
+            alone = self._config.test is None
             try:
-                path = _listen_unix(add_port, leaving, directory, alone=self._config.test is None)
-            except (OSError, RuntimeError, ValueError) as error:  # ValueError: too long a path
+                place = _core.SocketPlace(directory, group)
+                leaving.take(place)
+                _listen_unix(mux or add_port, place, alone)
+                return "unix", place.path
+            except (OSError, RuntimeError) as error:
+                if not self._knows_its_clients():
+                    raise OSError(f"{error}. {NO_FALLBACK}") from None
                 _tell("WARN", f"no unix socket, listening on TCP instead: {error}")
-            else:
-                _protect(path)
-                return "unix", path
-        return "tcp", _listen_tcp(add_port)
+        return "tcp", _listen_tcp(mux or add_port)
+
+    def _knows_its_clients(self) -> bool:
+        """Whether nobody but the host gets in by TCP: it has to show a certificate."""
+        if self._tls_config is not None:
+            return self._tls_config.roots is not None
+        return self._tls is not None
 
 
 class Server(ServerBase):
@@ -497,6 +519,17 @@ def _tell(level: str, message: str) -> None:
     print(f"[{level}] plugin: {message}", file=sys.stderr, flush=True)
 
 
+class _NoSocketError(StartError):
+    """A socket inside this process cannot be made."""
+
+
+def _made(make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except OSError as error:
+        raise _NoSocketError(str(error)) from None
+
+
 def _add_plugin_services(server: Any, name: str, stdio: Stdio, grace: float) -> None:
     if hasattr(server, "add_plugin_services"):
         server.add_plugin_services(name, stdio.core, grace)
@@ -510,45 +543,30 @@ def _asked_to_multiplex() -> bool:
     return os.environ.get("PLUGIN_MULTIPLEX_GRPC") == "true"
 
 
-def _protect(path: str) -> None:
-    """Let a socket be used by whom the host wants to have it."""
-    _core.listen_protect(path, os.environ.get("PLUGIN_UNIX_SOCKET_GROUP"))
+def _group() -> str | None:
+    """Who may use the sockets besides this user, as the host wants it."""
+    return os.environ.get("PLUGIN_UNIX_SOCKET_GROUP") or None
 
 
-def _multiplexed(mux: _core.Mux) -> Callable[[str], int]:
-    """What makes the host's one connection arrive at an address, and returns the port."""
-
-    def add_port(address: str) -> int:
-        if address.startswith("unix:"):
-            mux.listen("unix", address[len("unix:") :])
-            return 1
-        return mux.listen("tcp", address)
-
-    return add_port
-
-
-def _listen_unix(
-    add_port: Callable[[str], int], leaving: Leaving, directory: str | None, alone: bool
-) -> str:
+def _listen_unix(to: _Listener, place: _core.SocketPlace, alone: bool) -> None:
     """Listen on a new socket. `alone`: nothing else in this process minds a umask for a moment."""
-    path = _core.listen_path(directory)
-    leaving.take(path)
     umask = os.umask(0o177) if alone else None  # nobody else gets in before the mode is set
     try:
-        port = add_port(f"unix:{path}")
+        if isinstance(to, _core.Mux):
+            to.listen("unix", place.bind)
+        elif not to(place.target):  # older grpcio does not raise
+            raise OSError(f"{place.path}: no socket can be made there")
     finally:
         if umask is not None:
             os.umask(umask)
-    if not port:  # older grpcio does not raise
-        raise OSError(f"{path}: no socket can be made there")
-    return path
+    place.publish()
 
 
 def _ports() -> tuple[int, int]:
     return _port("PLUGIN_MIN_PORT", 1024), _port("PLUGIN_MAX_PORT", 65535)
 
 
-def _listen_tcp(add_port: Callable[[str], int]) -> str:
+def _listen_tcp(to: _Listener) -> str:
     low, high = _ports()
     if low > high:
         raise ValueError(f"PLUGIN_MIN_PORT is {low}, more than PLUGIN_MAX_PORT {high}")
@@ -557,7 +575,8 @@ def _listen_tcp(add_port: Callable[[str], int]) -> str:
         # 0 stands for no limits, as in go-plugin.
         wanted = _core.listen_port(low, high) if low else 0
         try:
-            port = add_port(f"127.0.0.1:{wanted}")
+            address = f"127.0.0.1:{wanted}"
+            port = to.listen("tcp", address) if isinstance(to, _core.Mux) else to(address)
         except (OSError, RuntimeError) as error:  # grpcio raises RuntimeError
             problem = error
             continue

@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/text.h"
 #include "base/thread.h"
 #include "mux/mux_state.h"
 #include "os/fd.h"
+#include "os/path.h"
 #include "os/share.h"
 #include "os/socket.h"
 #include "os/tmpdir.h"
@@ -19,10 +21,65 @@ enum {
     KEEPALIVE_MS = 30000,
     TIMEOUT_MS = 10000,
     LINGER_MS = 1000,  /* for what a plugin has said last */
-    LONGEST_NAME = 32, /* of a socket, after the directory: "/4294967295-4294967295" and more */
+    LONGEST_NAME = 40, /* of a socket after the base: "plugin-dirXXXXXX/plugin", and 16 more */
 };
 
 /* ---- Making and freeing ---------------------------------------------------------------------- */
+
+/*
+ * Where private directories are made: in |base| (NULL: the usual one) unless sockets there would be at paths that
+ * are too long, or with a comma, which gRPC takes for the end of one. Owned; NULL: out of memory.
+ */
+static char *
+choose_base(const char *base)
+{
+    const char *where = gp__socket_base(base);
+    char *absolute = gp__path_absolute(where, strlen(where), NULL);
+
+    if (absolute != NULL &&
+        (strchr(absolute, ',') != NULL || gp__socket_misfit(absolute, LONGEST_NAME) != NULL)) {
+        gp__free(absolute);
+        absolute = gp__strdup(GP__SHORT_TMPDIR);
+    }
+    return absolute;
+}
+
+static int
+make_directory(gp_mux *mux, const char *base, gp_error *err)
+{
+    char *where = choose_base(base);
+    int rc = where != NULL
+                 ? gp__share_claim(&mux->directory, &mux->claim, where, err)
+                 : gp_error_set(err, GP_ENOMEM, "out of memory for a directory for sockets");
+
+    gp__free(where);
+    return rc;
+}
+
+void
+gp__mux_sweep(const char *base)
+{
+    char *where = choose_base(base);
+
+    if (where != NULL) {
+        gp__share_sweep(where, geteuid());
+    }
+    gp__free(where);
+}
+
+static int
+make_paths(gp_mux *mux, gp_error *err)
+{
+    char *escaped;
+
+    snprintf(mux->main_path, sizeof(mux->main_path), "%s/main", mux->directory);
+    escaped = gp__path_escape(mux->main_path);
+    mux->target = escaped != NULL ? gp__format("unix:%s", escaped) : NULL;
+    gp__free(escaped);
+    return mux->target != NULL
+               ? 0
+               : gp_error_set(err, GP_ENOMEM, "out of memory for a multiplexed connection");
+}
 
 int
 gp_mux_new(gp_mux **out, const char *base, gp_error *err)
@@ -38,15 +95,10 @@ gp_mux_new(gp_mux **out, const char *base, gp_error *err)
         gp__free(mux);
         return gp_error_set(err, GP_ENOMEM, "out of memory for a multiplexed connection");
     }
-    if ((rc = gp__share_claim(&mux->directory, &mux->claim, gp__socket_base(base), err)) < 0) {
+    if ((rc = make_directory(mux, base, err)) < 0) {
         goto fail_directory;
     }
-    if (snprintf(mux->main_path, sizeof(mux->main_path), "%s/main", mux->directory) >=
-        (int)sizeof(mux->main_path) - LONGEST_NAME) {
-        rc = gp_error_set(err, GP_EINVAL,
-                          "the directory %s is too long for unix sockets; set "
-                          "PLUGIN_UNIX_SOCKET_DIR or TMPDIR to a shorter one",
-                          mux->directory);
+    if ((rc = make_paths(mux, err)) < 0) {
         goto fail_path;
     }
     pthread_mutex_init(&mux->lock, NULL);
@@ -87,6 +139,7 @@ gp_mux_unref(gp_mux *mux)
     gp__fd_close(&mux->log);
     gp__fd_close(&mux->claim);
     gp__free(mux->directory);
+    gp__free(mux->target);
     gp__free(mux);
 }
 
@@ -94,6 +147,12 @@ const char *
 gp_mux_path(const gp_mux *mux)
 {
     return mux->main_path;
+}
+
+const char *
+gp_mux_target(const gp_mux *mux)
+{
+    return mux->target;
 }
 
 const char *

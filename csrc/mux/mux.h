@@ -22,6 +22,9 @@ typedef struct gp__mux_post {
     void *ctx;
 } gp__mux_post;
 
+/* Remove what processes of this user's that were killed have left where gp_mux_new() makes its directories. */
+void gp__mux_sweep(const char *base);
+
 /*
  * Set by the broker. NULL takes it back, before the owner's reference to |ctx| goes: nothing new is said
  * from then on.

@@ -87,6 +87,7 @@ struct gp_mux {
     atomic_int refs;
     char *directory; /* owned */
     int claim;       /* owned: keeps others from removing it; -1 */
+    char *target;    /* owned; for gRPC, of the next */
     char main_path[GP__MUX_PATH];
 
     pthread_mutex_t lock; /* guards what follows */

@@ -4,6 +4,7 @@
 #ifndef GP_OS_FD_H
 #define GP_OS_FD_H
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -32,6 +33,13 @@ void gp__fd_close(int *fd);
 
 /* read(), whatever signals arrive. May be called from signal handlers. */
 ssize_t gp__fd_read(int fd, void *bytes, size_t size);
+
+/* How to open a directory for what is in it, which this user need not be allowed to list. */
+#if defined(O_PATH) && !defined(GP_PORTABLE)
+#define GP__O_DIRECTORY (O_PATH | O_DIRECTORY | O_CLOEXEC)
+#else
+#define GP__O_DIRECTORY (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+#endif
 
 /* What poll() looks for to notice that the other end will send no more; elsewhere than on Linux, that it is closed. */
 #if defined(POLLRDHUP)

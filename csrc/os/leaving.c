@@ -19,7 +19,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards what the hand
 static int used;
 static pid_t owner;
 static char paths[PLACES][GP_LISTEN_PATH];
-static atomic_bool taken[PLACES]; /* for the handler: the path is whole */
+static char directories[PLACES][GP_LISTEN_PATH]; /* "": none */
+static atomic_bool taken[PLACES];                /* for the handler: the path is whole */
 
 static void
 on_signal(int number)
@@ -30,6 +31,9 @@ on_signal(int number)
         for (int i = 0; i < PLACES; i++) {
             if (atomic_load(&taken[i])) {
                 unlink(paths[i]);
+                if (directories[i][0] != '\0') {
+                    rmdir(directories[i]);
+                }
             }
         }
     }
@@ -56,12 +60,13 @@ replace(void (*from)(int), void (*to)(int))
 }
 
 int
-gp_leaving_add(const char *path, gp_error *err)
+gp_leaving_add(const char *path, const char *directory, gp_error *err)
 {
     size_t len = strlen(path);
+    size_t directory_len = directory != NULL ? strlen(directory) : 0;
     int place = 0;
 
-    if (len >= GP_LISTEN_PATH) {
+    if (len >= GP_LISTEN_PATH || directory_len >= GP_LISTEN_PATH) {
         return gp_error_set(err, GP_EINVAL, "%s: too long for a socket", path);
     }
     pthread_mutex_lock(&lock);
@@ -70,6 +75,7 @@ gp_leaving_add(const char *path, gp_error *err)
     }
     if (place < PLACES) {
         memcpy(paths[place], path, len + 1);
+        memcpy(directories[place], directory != NULL ? directory : "", directory_len + 1);
         owner = getpid();
         atomic_store(&taken[place], true);
         if (used++ == 0) {

@@ -16,13 +16,6 @@
 #include "os/share.h"
 #include "os/socket.h"
 
-/* Enough of a descriptor for what is in a directory, which the user need not be allowed to list. */
-#if defined(O_PATH) && !defined(GP_PORTABLE)
-#define OPEN_AS O_PATH
-#else
-#define OPEN_AS O_RDONLY
-#endif
-
 /* How long directories that the plugin has chosen may take to answer, together. */
 static const int64_t patience_ms = 1000;
 
@@ -134,7 +127,7 @@ run(void *ctx)
         remove_private(it, fd);
         return;
     }
-    fd = open(it->directory, OPEN_AS | O_DIRECTORY | O_CLOEXEC);
+    fd = open(it->directory, GP__O_DIRECTORY);
     if (fd >= 0 && fstat(fd, &directory) == 0 && may_remove(it, &directory)) {
         remove_socket(it, fd, gp__path_name(it->path));
     }

@@ -2,75 +2,284 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
+#include "base/text.h"
 #include "os/fd.h"
+#include "os/path.h"
 #include "os/share.h"
-#include "os/socket.h"
 #include "os/tmpdir.h"
 
-enum { HIGHEST_PORT = 65535, ATTEMPTS = 100 };
+enum {
+    HIGHEST_PORT = 65535,
+    ATTEMPTS = 100,
+    NAME = sizeof("plugin") - 1 + GP__RANDOM_NAME,
+};
 
+struct gp_place {
+    char *group;     /* owned; NULL: none */
+    char *directory; /* owned; absolute */
+    bool made;       /* it was made for this place */
+    int fd;          /* owned; |directory|, while something is to be moved there; else -1 */
+    int private_fd;  /* owned; the private directory in it to bind in; likewise */
+    char *private;   /* owned; the name of that; NULL: none */
+    char *path;      /* owned */
+    char *bind;      /* owned */
+    char *target;    /* owned */
+    bool removed;
+    char name[NAME + 1]; /* of the socket, in either directory */
+};
+
+/* ---- Directories ----------------------------------------------------------------------------- */
+
+/* Whether somebody else than this user and root may replace what is in a directory. */
+static bool
+is_open_to_others(const struct stat *directory)
+{
+    if (directory->st_uid != geteuid() && directory->st_uid != 0) {
+        return true;
+    }
+    return (directory->st_mode & (S_IWGRP | S_IWOTH)) != 0 && (directory->st_mode & S_ISVTX) == 0;
+}
+
+/* Open the directory of |place|, if sockets have to be moved there; |*moved| says so. */
 static int
-check_directory(const char *directory, gp_error *err)
+open_directory(gp_place *place, bool *moved, gp_error *err)
 {
     struct stat file;
+    int fd = open(place->directory, GP__O_DIRECTORY);
 
-    if (stat(directory, &file) < 0) {
-        return gp_error_set_errno(err, errno, "no unix socket can be created in %s", directory);
+    if (fd < 0 || fstat(fd, &file) < 0 ||
+        faccessat(AT_FDCWD, place->directory, W_OK | X_OK, 0) < 0) {
+        gp_error_set_errno(err, errno, "no unix socket can be created in %s", place->directory);
+        gp__fd_close(&fd);
+        return GP_EOS;
     }
-    if (!S_ISDIR(file.st_mode)) {
-        return gp_error_set_errno(err, ENOTDIR, "no unix socket can be created in %s", directory);
-    }
-    if (access(directory, W_OK | X_OK) < 0) {
-        return gp_error_set_errno(err, errno, "no unix socket can be created in %s", directory);
+    *moved = place->group != NULL || is_open_to_others(&file);
+    if (*moved) {
+        place->fd = fd;
+    } else {
+        gp__fd_close(&fd);
     }
     return 0;
 }
 
-int
-gp_listen_path(char out[GP_LISTEN_PATH], const char *directory, gp_error *err)
+/* Make the private directory to bind in, and open it: whatever happens to its path, it stays ours. */
+static int
+make_private(gp_place *place, gp_error *err)
 {
-    const size_t room = sizeof(((struct sockaddr_un *)NULL)->sun_path);
-    const char *where = gp__socket_base(directory);
-    const char *slash = where[strlen(where) - 1] == '/' ? "" : "/";
-    int rc = check_directory(where, err);
+    char random[GP__RANDOM_NAME + 1];
+    struct stat file;
 
-    for (int i = 0; i < ATTEMPTS && rc == 0; i++) {
-        char name[GP__RANDOM_NAME + 1];
-        struct stat file;
-        int len;
+    gp__random_name(random);
+    place->private = gp__format(GP__SHARE_PREFIX "-%s", random);
+    if (place->private == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a socket");
+    }
+    if (mkdirat(place->fd, place->private, 0700) < 0) {
+        gp_error_set_errno(err, errno, "no unix socket can be created in %s", place->directory);
+        gp__free(place->private);
+        place->private = NULL;
+        return GP_EOS;
+    }
+    place->private_fd = openat(place->fd, place->private, GP__O_DIRECTORY | O_NOFOLLOW);
+    if (place->private_fd < 0 || fstat(place->private_fd, &file) < 0) {
+        return gp_error_set_errno(err, errno, "no unix socket can be created in %s",
+                                  place->directory);
+    }
+    if (file.st_uid != geteuid() || (file.st_mode & 0777) != 0700) {
+        return gp_error_set(err, GP_EOS,
+                            "no unix socket can be created in %s: another user interferes there",
+                            place->directory);
+    }
+    return 0;
+}
 
-        gp__random_name(name);
-        len = snprintf(out, GP_LISTEN_PATH, "%s%splugin%s", where, slash, name);
-        if (len < 0 || (size_t)len >= room || (size_t)len >= GP_LISTEN_PATH) {
-            return gp_error_set(
-                err, GP_EINVAL,
-                "the directory %s is too long for a unix socket: its path would have "
-                "%d bytes and may have %zu; set PLUGIN_UNIX_SOCKET_DIR or TMPDIR to "
-                "a shorter one",
-                where, len, room - 1);
+/* The path by which the private directory is bound in. Owned; NULL: out of memory. */
+static char *
+private_path(const gp_place *place)
+{
+    return access("/proc/self/fd", X_OK) == 0
+               ? gp__format("/proc/self/fd/%d/%s", place->private_fd, place->name)
+               : gp__format("%s/%s/%s", place->directory, place->private, place->name);
+}
+
+/* ---- Places ---------------------------------------------------------------------------------- */
+
+/* Choose the name, and the paths that it gives. Returns 0, GP_EOS or GP_ENOMEM. */
+static int
+choose_name(gp_place *place, gp_error *err)
+{
+    struct stat file;
+
+    for (int i = 0; i < ATTEMPTS; i++) {
+        char random[GP__RANDOM_NAME + 1];
+
+        gp__free(place->path);
+        gp__random_name(random);
+        snprintf(place->name, sizeof(place->name), "plugin%s", random);
+        place->path = gp__format(
+            "%s/%s", strcmp(place->directory, "/") != 0 ? place->directory : "", place->name);
+        if (place->path == NULL) {
+            return gp_error_set(err, GP_ENOMEM, "out of memory for a socket");
         }
-        if (lstat(out, &file) < 0) {
-            return errno == ENOENT ? 0
-                                   : gp_error_set_errno(
-                                         err, errno, "no unix socket can be created in %s", where);
+        if (lstat(place->path, &file) < 0) {
+            return errno == ENOENT
+                       ? 0
+                       : gp_error_set_errno(err, errno, "no unix socket can be created in %s",
+                                            place->directory);
         }
     }
-    return rc < 0 ? rc
-                  : gp_error_set_errno(err, EEXIST, "no unix socket can be created in %s", where);
+    return gp_error_set_errno(err, EEXIST, "no unix socket can be created in %s", place->directory);
 }
 
 int
-gp_listen_protect(const char *path, const char *group, gp_error *err)
+gp_place_new(gp_place **out, const char *directory, const char *group, gp_error *err)
 {
-    return gp__share_socket(path, group, err);
+    gp_place *place = gp__calloc(1, sizeof(*place));
+    char *escaped;
+    bool moved = false;
+    int rc;
+
+    if (place == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a socket");
+    }
+    place->fd = place->private_fd = -1;
+    rc = gp__socket_directory(&place->directory, &place->made, directory, group, NAME, err);
+    if (rc == 0 && group != NULL && group[0] != '\0' &&
+        (place->group = gp__strdup(group)) == NULL) {
+        rc = gp_error_set(err, GP_ENOMEM, "out of memory for a socket");
+    }
+    if (rc < 0 || (rc = open_directory(place, &moved, err)) < 0 ||
+        (rc = choose_name(place, err)) < 0 || (moved && (rc = make_private(place, err)) < 0)) {
+        gp_place_remove(place);
+        gp_place_release(place);
+        return rc;
+    }
+    place->bind = moved ? private_path(place) : gp__strdup(place->path);
+    escaped = place->bind != NULL ? gp__path_escape(place->bind) : NULL;
+    place->target = escaped != NULL ? gp__format("unix:%s", escaped) : NULL;
+    gp__free(escaped);
+    if (place->target == NULL) {
+        gp_place_remove(place);
+        gp_place_release(place);
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a socket");
+    }
+    *out = place;
+    return 0;
+}
+
+const char *
+gp_place_path(const gp_place *place)
+{
+    return place->path;
+}
+
+const char *
+gp_place_bind(const gp_place *place)
+{
+    return place->bind;
+}
+
+const char *
+gp_place_target(const gp_place *place)
+{
+    return place->target;
+}
+
+const char *
+gp_place_directory(const gp_place *place)
+{
+    return place->made ? place->directory : NULL;
+}
+
+/* The private directory has served. */
+static void
+drop_private(gp_place *place)
+{
+    if (place->private != NULL) {
+        if (place->private_fd >= 0) {
+            unlinkat(place->private_fd, place->name, 0);
+        }
+        unlinkat(place->fd, place->private, AT_REMOVEDIR);
+        gp__free(place->private);
+        place->private = NULL;
+    }
+    gp__fd_close(&place->private_fd);
+    gp__fd_close(&place->fd);
+}
+
+int
+gp_place_publish(gp_place *place, gp_error *err)
+{
+    int rc = gp__share_socket(place->bind, place->group, err);
+
+    if (rc == 0 && place->private != NULL &&
+        renameat(place->private_fd, place->name, place->fd, place->name) < 0) {
+        rc =
+            gp_error_set_errno(err, errno, "no unix socket can be created in %s", place->directory);
+    }
+    drop_private(place);
+    return rc;
+}
+
+void
+gp_place_remove(gp_place *place)
+{
+    drop_private(place);
+    if (!place->removed && place->path != NULL) {
+        unlink(place->path);
+    }
+    if (!place->removed && place->made) {
+        rmdir(place->directory);
+    }
+    place->removed = true;
+}
+
+void
+gp_place_release(gp_place *place)
+{
+    if (place != NULL) {
+        gp__fd_close(&place->private_fd);
+        gp__fd_close(&place->fd);
+        gp__free(place->private);
+        gp__free(place->group);
+        gp__free(place->directory);
+        gp__free(place->path);
+        gp__free(place->bind);
+        gp__free(place->target);
+        gp__free(place);
+    }
+}
+
+int
+gp_listen_directory(char out[GP_LISTEN_PATH], const char *group, gp_error *err)
+{
+    enum { ROOM = sizeof(GP__SHARE_PREFIX "XXXXXX/") - 1 + NAME };
+    const char *temporary = gp__tmpdir();
+    char *base = gp__path_absolute(temporary, strlen(temporary), NULL);
+    char *made;
+    int rc;
+
+    if (base == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a directory for sockets");
+    }
+    rc = gp__share_directory(&made, gp__socket_misfit(base, ROOM) == NULL ? base : GP__SHORT_TMPDIR,
+                             group, err);
+    if (rc == 0) {
+        snprintf(out, GP_LISTEN_PATH, "%s", made);
+        gp__free(made);
+    }
+    gp__free(base);
+    return rc;
 }
 
 /*

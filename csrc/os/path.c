@@ -72,3 +72,56 @@ gp__path_parent(const char *path)
 
     return len > 1 ? gp__memdup(path, len - 1) : gp__strdup("/");
 }
+
+/* Whether gRPC reads |c| in a URI as itself. It splits what a comma is in, escaped or not. */
+static bool
+stands_for_itself(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr("/-._~!$&'()*+;=:@", c) != NULL);
+}
+
+char *
+gp__path_escape(const char *path)
+{
+    gp__buf out = GP__BUF_INIT;
+    char *text;
+    int rc = 0;
+
+    for (; *path != '\0' && rc == 0; path++) {
+        rc = stands_for_itself(*path) ? gp__buf_append(&out, path, 1)
+                                      : gp__buf_printf(&out, "%%%02X", (unsigned char)*path);
+    }
+    text = rc == 0 ? gp__memdup(out.data, out.len) : NULL;
+    gp__buf_release(&out);
+    return text;
+}
+
+static int
+hex_digit(char c)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char *at = c != '\0' ? strchr(digits, c >= 'A' && c <= 'F' ? c - 'A' + 'a' : c) : NULL;
+
+    return at != NULL ? (int)(at - digits) : -1;
+}
+
+char *
+gp__path_unescape(const char *text)
+{
+    char *path = gp__strdup(text);
+    char *to = path;
+
+    if (path == NULL) {
+        return NULL;
+    }
+    for (const char *from = text; *from != '\0'; from++) {
+        int high = *from == '%' ? hex_digit(from[1]) : -1;
+        int low = high >= 0 ? hex_digit(from[2]) : -1;
+
+        *to++ = low >= 0 ? (char)(high << 4 | low) : *from;
+        from += low >= 0 ? 2 : 0;
+    }
+    *to = '\0';
+    return path;
+}

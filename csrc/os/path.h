@@ -21,4 +21,13 @@ const char *gp__path_name(const char *path);
 /* The directory that an absolute path is in. Returns: a string that the caller frees, or NULL. */
 char *gp__path_parent(const char *path);
 
+/*
+ * |path| with %XX for all that means something in a URI, and for what is no ASCII: what stands behind the "unix:" of
+ * an address of gRPC's. Returns: a string that the caller frees, or NULL: out of memory.
+ */
+char *gp__path_escape(const char *path);
+
+/* The reverse, of what is behind that "unix:"; what is no %XX stays. Likewise. */
+char *gp__path_unescape(const char *text);
+
 #endif

@@ -86,14 +86,28 @@ share_descriptor(int fd, const char *path, const char *group, mode_t alone, mode
                : gp_error_set_errno(err, errno, "cannot set the mode of %s", path);
 }
 
+/* Whether it has no other mode to be given: one was made with the right umask. */
+static bool
+is_shared_already(const char *path, const char *group)
+{
+    struct stat file;
+
+    return (group == NULL || group[0] == '\0') && lstat(path, &file) == 0 &&
+           S_ISSOCK(file.st_mode) && (file.st_mode & 07777) == 0600 && file.st_uid == geteuid();
+}
+
 #if defined(O_PATH) && !defined(GP_PORTABLE)
 int
 gp__share_socket(const char *path, const char *group, gp_error *err)
 {
-    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     struct stat file;
+    int fd;
     int rc;
 
+    if (is_shared_already(path, group)) {
+        return 0;
+    }
+    fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &file) < 0) {
         rc = gp_error_set_errno(err, errno, "cannot set the mode of %s", path);
     } else if (!S_ISSOCK(file.st_mode) || file.st_uid != geteuid()) {
@@ -113,6 +127,9 @@ gp__share_socket(const char *path, const char *group, gp_error *err)
     gid_t gid = 0;
     int rc;
 
+    if (is_shared_already(path, group)) {
+        return 0;
+    }
     if (grouped && (rc = find_group(&gid, group, err)) < 0) {
         return rc;
     }

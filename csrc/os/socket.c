@@ -1,10 +1,12 @@
 #include "os/socket.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,9 +16,13 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "os/fd.h"
+#include "os/offload.h"
+#include "os/share.h"
 
 /* How long until another try, where a listener's queue is full. */
 static const int64_t full_ns = 5 * GP__MS;
+/* How long to look up a name to listen at. */
+static const int64_t listen_ms = 5000;
 
 static int
 unreachable(gp_error *err, const char *network, const char *address, const char *why)
@@ -92,6 +98,57 @@ try_connect(int *out, const struct sockaddr *to, socklen_t size, int64_t deadlin
     return rc;
 }
 
+static int connect_unix(int *out, const char *path, int64_t deadline,
+                        const gp_interrupt *interrupt);
+
+#if defined(O_PATH) && !defined(GP_PORTABLE)
+int
+gp__socket_open(int *fd, char out[GP__SOCKET_BY_FD], const char *path, gp_error *err)
+{
+    struct stat file;
+
+    *fd = open(path, O_PATH | O_CLOEXEC);
+    if (*fd < 0) {
+        return gp_error_set_errno(err, errno, "cannot connect to %s", path);
+    }
+    snprintf(out, GP__SOCKET_BY_FD, "/proc/self/fd/%d", *fd);
+    if (stat(out, &file) < 0) {
+        gp__fd_close(fd);
+        return gp_error_set(
+            err, GP_EOS,
+            "cannot connect to %s: that takes a /proc, since the path holds a comma or is too "
+            "long",
+            path);
+    }
+    return 0;
+}
+#else
+int
+gp__socket_open(int *fd, char out[GP__SOCKET_BY_FD], const char *path, gp_error *err)
+{
+    *fd = -1;
+    out[0] = '\0';
+    return gp_error_set(err, GP_EOS, "cannot connect to %s: the path holds a comma or is too long",
+                        path);
+}
+#endif
+
+/* The path does not fit into a sockaddr_un. */
+static int
+connect_long(int *out, const char *path, int64_t deadline, const gp_interrupt *interrupt)
+{
+    char shorter[GP__SOCKET_BY_FD];
+    int file;
+    int rc;
+
+    if (path[0] == '@' || gp__socket_open(&file, shorter, path, NULL) < 0) {
+        return path[0] != '@' && !gp__socket_exists(path) ? ENOENT : ENAMETOOLONG;
+    }
+    rc = connect_unix(out, shorter, deadline, interrupt);
+    gp__fd_close(&file);
+    return rc;
+}
+
 static int
 connect_unix(int *out, const char *path, int64_t deadline, const gp_interrupt *interrupt)
 {
@@ -99,7 +156,7 @@ connect_unix(int *out, const char *path, int64_t deadline, const gp_interrupt *i
     size_t len = strlen(path);
 
     if (len >= sizeof(to.sun_path)) {
-        return ENAMETOOLONG;
+        return connect_long(out, path, deadline, interrupt);
     }
     memcpy(to.sun_path, path, len);
     if (path[0] == '@') {
@@ -111,28 +168,101 @@ connect_unix(int *out, const char *path, int64_t deadline, const gp_interrupt *i
         deadline, interrupt);
 }
 
-/* Resolve "host:port", brackets around the host or not. Returns getaddrinfo()'s result. */
-static int
-resolve(struct addrinfo **out, const char *address)
-{
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
-    const char *colon = strrchr(address, ':');
-    size_t len = colon != NULL ? (size_t)(colon - address) : 0;
-    char *host;
-    int rc;
+/* ---- Names of hosts -------------------------------------------------------------------------- */
 
+/* A look-up, which a thread may be at for as long as it takes. */
+typedef struct lookup {
+    char *host; /* owned; "" is this machine */
+    char *port; /* owned */
+    int flags;
+    struct addrinfo *found; /* owned */
+    int rc;                 /* what getaddrinfo() said */
+} lookup;
+
+static void
+run_lookup(void *ctx)
+{
+    lookup *it = ctx;
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_NUMERICSERV | it->flags};
+
+    it->rc = getaddrinfo(it->host[0] != '\0' ? it->host : NULL, it->port, &hints, &it->found);
+}
+
+static void
+free_lookup(void *ctx)
+{
+    lookup *it = ctx;
+
+    if (it->found != NULL) {
+        freeaddrinfo(it->found);
+    }
+    gp__free(it->host);
+    gp__free(it->port);
+    gp__free(it);
+}
+
+/* NULL: out of memory. */
+static lookup *
+make_lookup(const char *address, const char *colon)
+{
+    lookup *it = gp__calloc(1, sizeof(*it));
+    size_t len = (size_t)(colon - address);
+
+    if (it == NULL) {
+        return NULL;
+    }
     if (len > 2 && address[0] == '[' && address[len - 1] == ']') {
         address++;
         len -= 2;
     }
-    host = colon != NULL ? gp__memdup(address, len) : NULL;
-    if (host == NULL) {
-        return colon != NULL ? EAI_MEMORY : EAI_NONAME;
+    it->host = gp__memdup(address, len);
+    it->port = gp__strdup(colon + 1);
+    if (it->host == NULL || it->port == NULL) {
+        free_lookup(it);
+        return NULL;
     }
-    rc = getaddrinfo(host, colon + 1, &hints, out);
-    gp__free(host);
+    return it;
+}
+
+/*
+ * Resolve "host:port", brackets around the host or not. Numbers take no time. What asks somebody (a name server,
+ * who may be the peer's) has a thread of its own, which nobody waits for longer than he wants to.
+ *
+ * Returns: 0, GP_EINVAL with |*unknown|, why it is no address, GP_ETIMEOUT, GP_EUSER, or an errno.
+ */
+static int
+resolve(struct addrinfo **out, const char *address, int64_t deadline, const gp_interrupt *interrupt,
+        const char **unknown)
+{
+    const char *colon = strrchr(address, ':');
+    lookup *it = colon != NULL ? make_lookup(address, colon) : NULL;
+    int rc = 0;
+
+    if (it == NULL) {
+        *unknown = gai_strerror(EAI_NONAME);
+        return colon == NULL ? GP_EINVAL : ENOMEM;
+    }
+    it->flags = AI_NUMERICHOST;
+    run_lookup(it);
+    if (it->rc == EAI_NONAME) {
+        it->flags = 0;
+        rc = gp__offload(run_lookup, free_lookup, it, deadline, interrupt, NULL);
+    }
+    if (rc < 0) {
+        return rc == GP_ETIMEOUT || rc == GP_EUSER ? rc : EBUSY; /* too many are under way */
+    }
+    if (it->rc != 0) {
+        *unknown = gai_strerror(it->rc);
+        rc = GP_EINVAL;
+    }
+    *out = it->found;
+    it->found = NULL;
+    free_lookup(it);
     return rc;
 }
+
+/* ---- Connecting ------------------------------------------------------------------------------ */
 
 /* Returns as await_connection; or GP_EINVAL with |*unknown|, why the address means nothing. */
 static int
@@ -140,17 +270,16 @@ try_address(int *out, const char *network, const char *address, int64_t deadline
             const gp_interrupt *interrupt, const char **unknown)
 {
     struct addrinfo *found = NULL;
-    int rc = ECONNREFUSED;
-    int failed;
+    int rc;
 
     *out = -1;
     if (strcmp(network, "unix") == 0) {
         return connect_unix(out, address, deadline, interrupt);
     }
-    if ((failed = resolve(&found, address)) != 0) {
-        *unknown = gai_strerror(failed);
-        return GP_EINVAL;
+    if ((rc = resolve(&found, address, deadline, interrupt, unknown)) != 0) {
+        return rc;
     }
+    rc = ECONNREFUSED;
     for (const struct addrinfo *at = found; at != NULL && rc > 0; at = at->ai_next) {
         rc = try_connect(out, at->ai_addr, at->ai_addrlen, deadline, interrupt);
     }
@@ -236,8 +365,12 @@ listen_unix(const char *path)
     }
     memcpy(to.sun_path, path, strlen(path));
     fd = gp__fd_socket(AF_UNIX);
+    if (fd >= 0) {
+        fchmod(fd,
+               0600); /* on Linux, what bind() makes has the mode of the socket, less the umask */
+    }
     if (fd >= 0 && (bind(fd, (const struct sockaddr *)&to, sizeof(to)) < 0 ||
-                    chmod(path, 0600) < 0 || listen(fd, SOMAXCONN) < 0)) {
+                    gp__share_socket(path, NULL, NULL) < 0 || listen(fd, SOMAXCONN) < 0)) {
         gp__fd_close(&fd);
     }
     return fd;
@@ -249,9 +382,10 @@ listen_tcp(const char *address, int *port)
     struct addrinfo *found = NULL;
     struct sockaddr_in bound = {.sin_family = AF_INET};
     socklen_t size = sizeof(bound);
+    const char *unknown;
     int fd;
 
-    if (resolve(&found, address) != 0) {
+    if (resolve(&found, address, gp__deadline_in(listen_ms), NULL, &unknown) != 0) {
         errno = EADDRNOTAVAIL;
         return -1;
     }

@@ -43,6 +43,13 @@ int gp__socket_probe(const char *network, const char *address, int *listener, in
  */
 int gp__socket_listen(int *out, const char *network, const char *address, int *port, gp_error *err);
 
+/*
+ * Open the socket at |path| as a file, for what cannot have its path: |*fd| is the caller's, and |out| another
+ * path of the same socket for as long as it is open. Returns: 0 or GP_EOS.
+ */
+enum { GP__SOCKET_BY_FD = sizeof("/proc/self/fd/-2147483648") };
+int gp__socket_open(int *fd, char out[GP__SOCKET_BY_FD], const char *path, gp_error *err);
+
 /* Whether there is a socket at |path|. */
 bool gp__socket_exists(const char *path);
 

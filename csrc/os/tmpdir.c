@@ -5,8 +5,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/text.h"
+#include "base/utf8.h"
+#include "os/path.h"
+#include "os/share.h"
 
 #if defined(__linux__) && !defined(GP_PORTABLE)
 #include <sys/random.h>
@@ -27,6 +36,57 @@ gp__socket_base(const char *directory)
         directory = getenv("PLUGIN_UNIX_SOCKET_DIR");
     }
     return directory != NULL && directory[0] != '\0' ? directory : gp__tmpdir();
+}
+
+const char *
+gp__socket_misfit(const char *directory, size_t room)
+{
+    size_t len = strlen(directory);
+
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)directory[i];
+
+        if (c < 0x20 || c == 0x7f || c == '|') {
+            return "its path holds a bar or a control character, which no handshake line can";
+        }
+    }
+    if (!gp__utf8_valid(directory, len)) {
+        return "its path is not UTF-8";
+    }
+    return len + 1 + room >= sizeof(((struct sockaddr_un *)NULL)->sun_path)
+               ? "its path is too long for a unix socket"
+               : NULL;
+}
+
+int
+gp__socket_directory(char **out, bool *made, const char *directory, const char *group, size_t room,
+                     gp_error *err)
+{
+    const char *base = gp__socket_base(directory);
+    char *absolute = gp__path_absolute(base, strlen(base), NULL);
+    char quoted[GP__QUOTED];
+    const char *misfit;
+    gp_error why = GP_ERROR_INIT;
+    int rc;
+
+    *made = false;
+    if (absolute == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a directory for sockets");
+    }
+    misfit = gp__socket_misfit(absolute, room);
+    if (misfit == NULL) {
+        *out = absolute;
+        return 0;
+    }
+    rc = gp__share_directory(out, GP__SHORT_TMPDIR, group, &why);
+    *made = rc == 0;
+    if (rc < 0) {
+        gp_error_set(err, rc, "no unix socket can be created in %s: %s; and %s",
+                     gp__quote(quoted, absolute, strlen(absolute)), misfit, gp_error_message(&why));
+    }
+    gp_error_release(&why);
+    gp__free(absolute);
+    return rc;
 }
 
 /* From the system's source of randomness; false if there is none to be had. */

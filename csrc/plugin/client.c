@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/text.h"
@@ -11,6 +10,7 @@
 #include "os/share.h"
 #include "os/socket.h"
 #include "os/tmpdir.h"
+#include "plugin/sockets.h"
 #include "rpc/channel.h"
 #include "services/broker.h"
 #include "services/health.h"
@@ -25,6 +25,9 @@ static const int64_t connect_ms = 10000;
 static const int64_t probe_ms = 50;
 
 static const char service_name[] = "plugin";
+
+/* What the name of a plugin's socket takes after the directory that its own one is made in. */
+enum { ROOM = sizeof("plugin-dirXXXXXX/plugin") - 1 + GP__RANDOM_NAME };
 
 /* Whether this process is a forked child, and the client its parent's. */
 static bool
@@ -234,20 +237,25 @@ publish_process(gp_client *client, gp__process *process)
     }
 }
 
+/*
+ * The plugin is given a directory for its sockets if the user asks for that, or if none would fit into the one
+ * that it would take by itself: plugins in Go, say, do not know what to do then.
+ */
 static int
 make_socket_dir(gp_client *client, gp_error *err)
 {
     const gp_client_options *options = &client->options.view;
-    int rc = gp__share_directory(&client->socket_dir, options->unix_socket_dir,
-                                 options->unix_socket_group, err);
+    const char *base = options->unix_socket_dir;
+    int rc;
 
-    if (rc == GP_EOS) {
-        rc = GP_ESTART;
-        if (err != NULL) {
-            err->code = rc;
-        }
+    if (base == NULL && (options->runner.start != NULL || gp__sockets_fit(options))) {
+        return 0;
     }
-    return rc;
+    if (base == NULL || gp__socket_misfit(base, ROOM) != NULL) {
+        base = GP__SHORT_TMPDIR;
+    }
+    rc = gp__share_directory(&client->socket_dir, base, options->unix_socket_group, err);
+    return gp__as_start_error(rc, err);
 }
 
 static int
@@ -258,9 +266,7 @@ launch(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
     const gp_interrupt stop = gp__client_interrupt_of(&both);
     int rc = options->auto_mtls ? gp_tls_new_automatic(&client->tls, NULL, err) : 0;
 
-    if (rc == 0 && options->unix_socket_dir != NULL) {
-        rc = make_socket_dir(client, err);
-    }
+    rc = rc == 0 ? make_socket_dir(client, err) : rc;
     if (rc < 0) {
         return rc;
     }
@@ -308,7 +314,7 @@ tidy_up_after_others(const gp_client *client)
     static atomic_flag done = ATOMIC_FLAG_INIT;
 
     if (!atomic_flag_test_and_set(&done)) {
-        gp__share_sweep(gp__socket_base(client->options.view.unix_socket_dir), geteuid());
+        gp__mux_sweep(client->options.view.unix_socket_dir);
     }
 }
 
@@ -320,22 +326,21 @@ static int
 open_channel(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
 {
     const gp_endpoint *where = &client->endpoint.view;
-    char target[sizeof("unix:") + GP__MUX_PATH];
     int rc = 0;
 
-    snprintf(target, sizeof(target), "unix:");
     if (client->options.view.multiplex) {
         tidy_up_after_others(client);
     }
     if (client->options.view.multiplex &&
-        (rc = gp_mux_new(&client->mux, client->options.view.unix_socket_dir, err)) == 0) {
+        (rc = gp__as_start_error(
+             gp_mux_new(&client->mux, client->options.view.unix_socket_dir, err), err)) == 0) {
         gp__mux_on_why(client->mux, log_why, client);
         rc =
             gp_mux_connect(client->mux, where->network, where->address, connect_ms, interrupt, err);
-        snprintf(target, sizeof(target), "unix:%s", gp_mux_path(client->mux));
     }
     if (rc == 0) {
-        rc = gp_channel_open_tls(&client->channel, client->mux != NULL ? target : where->target,
+        rc = gp_channel_open_tls(&client->channel,
+                                 client->mux != NULL ? gp_mux_target(client->mux) : where->target,
                                  client->tls, client->options.view.channel_args, err);
     }
     if (rc == 0 && client->mux != NULL) {
@@ -350,7 +355,7 @@ open_channel(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
     }
     if (rc == 0) {
         rc = gp__broker_open(&client->broker, client->channel, client->tls, client->mux,
-                             client->process, err);
+                             client->process, client->options.view.directory, err);
     }
     if (rc == 0) {
         gp_broker_use_args(client->broker, client->options.view.channel_args);

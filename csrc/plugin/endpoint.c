@@ -3,51 +3,41 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/buf.h"
+#include "os/path.h"
 
-/* Whether gRPC reads |c| in a "unix:" URI as itself. */
-static bool
-stands_for_itself(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           (c != '\0' && strchr("/-._~!$&'()*+,;=:@", c) != NULL);
-}
-
-/* gRPC takes the target for a URI, so a path with a space or a percent sign has to be escaped. */
+/* The address as this process can use it. Owned; NULL: out of memory. */
 static char *
-unix_target(gp__text path)
+resolved(const char *network, gp__text address, const char *directory)
 {
-    gp__buf target = GP__BUF_INIT;
-    /* Go prints a socket in Linux's abstract namespace with an at sign for the leading zero byte. */
-    bool abstract = path.len > 0 && path.data[0] == '@';
-    int rc = gp__buf_printf(&target, abstract ? "unix-abstract:" : "unix:");
-    char *text;
-
-    for (size_t i = abstract ? 1 : 0; i < path.len && rc == 0; i++) {
-        rc = stands_for_itself(path.data[i])
-                 ? gp__buf_append(&target, path.data + i, 1)
-                 : gp__buf_printf(&target, "%%%02X", (unsigned char)path.data[i]);
-    }
-    text = rc == 0 ? gp__memdup(target.data, target.len) : NULL;
-    gp__buf_release(&target);
-    return text;
+    return strcmp(network, "unix") != 0 || (address.len > 0 && address.data[0] == '@')
+               ? gp__memdup(address.data, address.len)
+               : gp__path_absolute(address.data, address.len, directory);
 }
 
 int
 gp__endpoint_init(gp__endpoint *endpoint, const char *network, gp__text address,
-                  const char *protocol, int version)
+                  const char *directory, const char *protocol, int version, gp_error *err)
 {
-    endpoint->address = gp__memdup(address.data, address.len);
-    endpoint->target =
-        strcmp(network, "unix") == 0 ? unix_target(address) : gp__memdup(address.data, address.len);
-    if (endpoint->address == NULL || endpoint->target == NULL) {
+    gp_error why = GP_ERROR_INIT;
+    int rc;
+
+    endpoint->target = (gp__target)GP__TARGET_INIT;
+    endpoint->address = resolved(network, address, directory);
+    if (endpoint->address == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "out of memory for the plugin's address");
+    }
+    rc = gp__target_init(&endpoint->target, network, endpoint->address, &why);
+    if (rc < 0) {
+        rc = rc == GP_ENOMEM ? rc : GP_EHANDSHAKE;
+        gp_error_set(err, rc, "the plugin cannot be reached: %s", gp_error_message(&why));
+        gp_error_release(&why);
         gp__endpoint_release(endpoint);
-        return GP_ENOMEM;
+        return rc;
     }
     endpoint->view = (gp_endpoint){
         .network = network,
         .address = endpoint->address,
-        .target = endpoint->target,
+        .target = endpoint->target.text,
         .protocol = protocol,
         .version = version,
     };
@@ -58,6 +48,8 @@ void
 gp__endpoint_release(gp__endpoint *endpoint)
 {
     gp__free(endpoint->address);
-    gp__free(endpoint->target);
+    if (endpoint->target.text != NULL) { /* of zeros, there is none */
+        gp__target_release(&endpoint->target);
+    }
     memset(endpoint, 0, sizeof(*endpoint));
 }

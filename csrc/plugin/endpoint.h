@@ -6,16 +6,20 @@
 
 #include "base/text.h"
 #include "gp/client.h"
+#include "rpc/target.h"
 
 typedef struct gp__endpoint {
-    gp_endpoint view; /* what users see; points to the strings below and to literals */
-    char *address;    /* owned */
-    char *target;     /* owned */
+    gp_endpoint view;  /* what users see; points to the strings below and to literals */
+    char *address;     /* owned; a path is absolute */
+    gp__target target; /* owned */
 } gp__endpoint;
 
-/* |network| and |protocol| are literals. Returns 0 or GP_ENOMEM. */
+/*
+ * |network| and |protocol| are literals. The |address| of a unix socket is relative to |directory| (NULL: this
+ * process's). Returns: 0, GP_ENOMEM or GP_EHANDSHAKE (nothing can be connected to there).
+ */
 int gp__endpoint_init(gp__endpoint *endpoint, const char *network, gp__text address,
-                      const char *protocol, int version);
+                      const char *directory, const char *protocol, int version, gp_error *err);
 void gp__endpoint_release(gp__endpoint *endpoint);
 
 #endif

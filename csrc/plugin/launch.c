@@ -36,9 +36,8 @@ kill_and_reap(const gp__launch *launch)
     gp__process_wait(launch->process, gp__deadline_in(dying_ms), NULL);
 }
 
-/* No descriptor, no process to be had: for callers one more reason why the start failed. */
-static int
-as_start_error(int rc, gp_error *err)
+int
+gp__as_start_error(int rc, gp_error *err)
 {
     if (rc == GP_EOS) {
         rc = GP_ESTART;
@@ -118,7 +117,7 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *t
     gp__environment_free(env);
     gp__free(group);
     if (rc < 0) {
-        return as_start_error(rc, err);
+        return gp__as_start_error(rc, err);
     }
     if ((rc = gp__process_watch(launch->process, NULL, NULL, err)) < 0 ||
         (rc = gp__mirror_open(&launch->mirror, err_fd, &options->log, options->log_buffer_size,
@@ -126,7 +125,7 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *t
         gp__fd_close(&err_fd);
         kill_and_reap(launch);
         gp__launch_release(launch);
-        rc = as_start_error(rc, err);
+        rc = gp__as_start_error(rc, err);
     }
     return rc;
 }
@@ -566,8 +565,8 @@ init_translated(const gp__launch *launch, gp__endpoint *out, const gp__handshake
                             at.network);
     }
     return gp__endpoint_init(out, strcmp(at.network, "unix") == 0 ? "unix" : "tcp",
-                             (gp__text){at.address, strlen(at.address)}, handshake->protocol,
-                             handshake->version);
+                             (gp__text){at.address, strlen(at.address)}, NULL, handshake->protocol,
+                             handshake->version, err);
 }
 
 static int
@@ -597,12 +596,11 @@ parse_line(gp__launch *launch, gp__endpoint *out, gp_error *err)
     if (gp__process_runner(launch->process) != NULL) {
         rc = init_translated(launch, out, &handshake, err);
     } else {
-        rc = gp__endpoint_init(out, handshake.network, handshake.address, handshake.protocol,
-                               handshake.version);
+        rc = gp__endpoint_init(out, handshake.network, handshake.address, options->directory,
+                               handshake.protocol, handshake.version, err);
     }
     if (rc < 0) {
-        return rc == GP_ENOMEM ? gp_error_set(err, rc, "out of memory for the plugin's address")
-                               : rc;
+        return rc;
     }
     if ((rc = trust(launch, &handshake, err)) < 0) {
         gp__endpoint_release(out);

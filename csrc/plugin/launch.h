@@ -51,6 +51,9 @@ int gp__launch_handshake(gp__launch *launch, gp__endpoint *out, const gp_interru
 /* The process is dead: take over what it left in its pipes, and close them. Idempotent. */
 void gp__launch_finish(gp__launch *launch);
 
+/* No descriptor, no directory, no process to be had (GP_EOS): one more reason why the start failed. The code. */
+int gp__as_start_error(int rc, gp_error *err);
+
 /* Let go of everything. */
 void gp__launch_release(gp__launch *launch);
 

@@ -68,10 +68,13 @@ gp__client_reattach(gp_client *client, gp__endpoint *endpoint, gp__process **pro
     }
     if (rc == 0) {
         /* As in the handshake line, no protocol means the old one. */
-        rc = gp__endpoint_init(endpoint, network, (gp__text){address, strlen(address)},
-                               grpc ? "grpc" : "netrpc", options->reattach_version);
-        if (rc < 0) {
-            gp_error_set(err, rc, "out of memory for the plugin's address");
+        rc = gp__endpoint_init(endpoint, network, (gp__text){address, strlen(address)}, NULL,
+                               grpc ? "grpc" : "netrpc", options->reattach_version, err);
+        if (rc == GP_EHANDSHAKE) {
+            rc = GP_EREATTACH;
+            if (err != NULL) {
+                err->code = rc;
+            }
         }
     }
     if (rc < 0 && *process != NULL) {

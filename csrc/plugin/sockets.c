@@ -7,12 +7,41 @@
 #include "os/tmpdir.h"
 #include "plugin/environment.h"
 
-static void
-add(gp__leftover *out, const gp_client_options *options, const char *key)
+/* What the name of a plugin's socket takes. */
+enum { ROOM = sizeof("plugin") - 1 + GP__RANDOM_NAME };
+
+/* NULL: there is no such variable, or it is empty. */
+static const char *
+variable(const gp_client_options *options, const char *key)
 {
     const char *value = gp__environment_value(options->env, key);
 
-    if (value != NULL && value[0] != '\0') {
+    return value != NULL && value[0] != '\0' ? value : NULL;
+}
+
+bool
+gp__sockets_fit(const gp_client_options *options)
+{
+    const char *directory = variable(options, "PLUGIN_UNIX_SOCKET_DIR");
+    char *absolute;
+    bool fit;
+
+    directory = directory != NULL ? directory : variable(options, "TMPDIR");
+    if (directory == NULL) {
+        return true;
+    }
+    absolute = gp__path_absolute(directory, strlen(directory), options->directory);
+    fit = absolute == NULL || gp__socket_misfit(absolute, ROOM) == NULL;
+    gp__free(absolute);
+    return fit;
+}
+
+static void
+add(gp__leftover *out, const gp_client_options *options, const char *key)
+{
+    const char *value = variable(options, key);
+
+    if (value != NULL) {
         gp__leftover_add(out, value, options->directory);
     }
 }

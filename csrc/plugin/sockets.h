@@ -7,6 +7,9 @@
 #include "gp/client.h"
 #include "os/leftover.h"
 
+/* Whether sockets fit into the directory that a plugin launched with |options| takes by itself. */
+bool gp__sockets_fit(const gp_client_options *options);
+
 /*
  * What may be removed after |process|, which is dead, was launched or joined with |options|, and is borrowed.
  * To be released.

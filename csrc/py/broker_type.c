@@ -71,16 +71,17 @@ broker_announce(BrokerObject *self, PyObject *args)
 {
     gp_error err = GP_ERROR_INIT;
     const char *network;
-    const char *address;
+    PyObject *address;
     unsigned int id;
     int rc;
 
-    if (!PyArg_ParseTuple(args, "Iss:announce", &id, &network, &address)) {
+    if (!PyArg_ParseTuple(args, "IsO&:announce", &id, &network, PyUnicode_FSConverter, &address)) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_broker_announce(self->broker, id, network, address, &err);
+    rc = gp_broker_announce(self->broker, id, network, PyBytes_AS_STRING(address), &err);
     Py_END_ALLOW_THREADS
+    Py_DECREF(address);
     if (rc < 0) {
         return pygo_raise(&err, name_of(self));
     }

@@ -15,21 +15,26 @@ handshake_line(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *multiplex = Py_None;
     gp_error err = GP_ERROR_INIT;
     PyObject *result;
+    PyObject *address;
     size_t room;
     char *line;
     ptrdiff_t len;
 
-    if (!PyArg_ParseTuple(args, "isss|zO:handshake_line", &fields.version, &fields.network,
-                          &fields.address, &fields.protocol, &fields.cert, &multiplex)) {
+    if (!PyArg_ParseTuple(args, "isO&s|zO:handshake_line", &fields.version, &fields.network,
+                          PyUnicode_FSConverter, &address, &fields.protocol, &fields.cert,
+                          &multiplex)) {
         return NULL;
     }
+    fields.address = PyBytes_AS_STRING(address);
     fields.multiplex = multiplex == Py_None ? -1 : PyObject_IsTrue(multiplex);
     room = GP_HANDSHAKE_LINE + (fields.cert != NULL ? strlen(fields.cert) : 0);
     line = PyMem_Malloc(room);
     if (line == NULL) {
+        Py_DECREF(address);
         return PyErr_NoMemory();
     }
     len = gp_handshake_format(line, room, &fields, &err);
+    Py_DECREF(address);
     result = len < 0 ? pygo_raise(&err, NULL) : PyBytes_FromStringAndSize(line, len);
     PyMem_Free(line);
     return result;
@@ -90,33 +95,25 @@ negotiate(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 static PyObject *
-listen_path(PyObject *Py_UNUSED(module), PyObject *directory)
+leaving_add(PyObject *Py_UNUSED(module), PyObject *args)
 {
     gp_error err = GP_ERROR_INIT;
-    char path[GP_LISTEN_PATH];
+    PyObject *directory = Py_None;
     PyObject *bytes = NULL;
-    int rc;
-
-    if (directory != Py_None && !PyUnicode_FSConverter(directory, &bytes)) {
-        return NULL;
-    }
-    rc = gp_listen_path(path, bytes != NULL ? PyBytes_AS_STRING(bytes) : NULL, &err);
-    Py_XDECREF(bytes);
-    return rc < 0 ? pygo_raise(&err, NULL) : PyUnicode_DecodeFSDefault(path);
-}
-
-static PyObject *
-leaving_add(PyObject *Py_UNUSED(module), PyObject *path)
-{
-    gp_error err = GP_ERROR_INIT;
-    PyObject *bytes;
+    PyObject *path;
     int place;
 
-    if (!PyUnicode_FSConverter(path, &bytes)) {
+    if (!PyArg_ParseTuple(args, "O&O:leaving_add", PyUnicode_FSConverter, &path, &directory)) {
         return NULL;
     }
-    place = gp_leaving_add(PyBytes_AS_STRING(bytes), &err);
-    Py_DECREF(bytes);
+    if (directory != Py_None && !PyUnicode_FSConverter(directory, &bytes)) {
+        Py_DECREF(path);
+        return NULL;
+    }
+    place = gp_leaving_add(PyBytes_AS_STRING(path), bytes != NULL ? PyBytes_AS_STRING(bytes) : NULL,
+                           &err);
+    Py_XDECREF(bytes);
+    Py_DECREF(path);
     return place < 0 ? pygo_raise(&err, NULL) : PyLong_FromLong(place);
 }
 
@@ -140,22 +137,17 @@ leaving_announce(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-listen_protect(PyObject *Py_UNUSED(module), PyObject *args)
+socket_directory(PyObject *Py_UNUSED(module), PyObject *args)
 {
     gp_error err = GP_ERROR_INIT;
-    PyObject *path;
+    char path[GP_LISTEN_PATH];
     const char *group;
-    int rc;
 
-    if (!PyArg_ParseTuple(args, "O&z:listen_protect", PyUnicode_FSConverter, &path, &group)) {
+    if (!PyArg_ParseTuple(args, "z:socket_directory", &group)) {
         return NULL;
     }
-    rc = gp_listen_protect(PyBytes_AS_STRING(path), group, &err);
-    Py_DECREF(path);
-    if (rc < 0) {
-        return pygo_raise(&err, NULL);
-    }
-    Py_RETURN_NONE;
+    return gp_listen_directory(path, group, &err) < 0 ? pygo_raise(&err, NULL)
+                                                      : PyUnicode_DecodeFSDefault(path);
 }
 
 static PyObject *
@@ -238,19 +230,18 @@ PyMethodDef pygo_launch_functions[] = {
     {"negotiate", negotiate, METH_VARARGS,
      "negotiate($module, own, offered, /)\n--\n\n"
      "The version that a plugin serves, and notes about entries that were left out."},
-    {"listen_path", listen_path, METH_O,
-     "listen_path($module, directory, /)\n--\n\nA fresh unix socket path."},
-    {"leaving_add", leaving_add, METH_O,
-     "leaving_add($module, path, /)\n--\n\nHave signals that end the process remove this file "
-     "first. A number for leaving_drop()."},
+    {"leaving_add", leaving_add, METH_VARARGS,
+     "leaving_add($module, path, directory, /)\n--\n\nHave signals that end the process remove "
+     "this "
+     "file first, and then a directory unless it is None. A number for leaving_drop()."},
     {"leaving_drop", leaving_drop, METH_O,
      "leaving_drop($module, place, /)\n--\n\nUndo leaving_add()."},
     {"leaving_announce", leaving_announce, METH_NOARGS,
      "leaving_announce($module, /)\n--\n\nHave signals that report a fault write a line "
      "\"panic: ...\" to standard error first."},
-    {"listen_protect", listen_protect, METH_VARARGS,
-     "listen_protect($module, path, group, /)\n--\n\n"
-     "Let only this user, or the group as well, connect to a unix socket."},
+    {"socket_directory", socket_directory, METH_VARARGS,
+     "socket_directory($module, group, /)\n--\n\n"
+     "Make a directory for sockets, for this user alone or for the group as well."},
     {"listen_port", listen_port, METH_VARARGS,
      "listen_port($module, min_port, max_port, /)\n--\n\nA TCP port on 127.0.0.1 that is free "
      "now."},

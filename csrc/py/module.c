@@ -234,12 +234,12 @@ module_exec(PyObject *module)
     if (pygo_metadata_setup(module, state) < 0 || pygo_client_setup(module, state) < 0 ||
         pygo_credentials_setup(module, state) < 0 || pygo_auth_plugin_setup(module, state) < 0 ||
         pygo_tls_setup(module, state) < 0 || pygo_broker_setup(module, state) < 0 ||
-        pygo_mux_setup(module, state) < 0 || pygo_arg_object_setup(module, state) < 0 ||
-        pygo_channel_setup(module, state) < 0 || pygo_multicallable_setup(module, state) < 0 ||
-        pygo_call_setup(module, state) < 0 || pygo_sender_setup(module, state) < 0 ||
-        pygo_loop_setup(module, state) < 0 || pygo_loop_future_setup(module, state) < 0 ||
-        pygo_async_call_setup(module, state) < 0 || pygo_server_call_setup(module, state) < 0 ||
-        pygo_send_response_setup(module, state) < 0 ||
+        pygo_mux_setup(module, state) < 0 || pygo_place_setup(module, state) < 0 ||
+        pygo_arg_object_setup(module, state) < 0 || pygo_channel_setup(module, state) < 0 ||
+        pygo_multicallable_setup(module, state) < 0 || pygo_call_setup(module, state) < 0 ||
+        pygo_sender_setup(module, state) < 0 || pygo_loop_setup(module, state) < 0 ||
+        pygo_loop_future_setup(module, state) < 0 || pygo_async_call_setup(module, state) < 0 ||
+        pygo_server_call_setup(module, state) < 0 || pygo_send_response_setup(module, state) < 0 ||
         pygo_async_server_call_setup(module, state) < 0 ||
         pygo_dispatcher_setup(module, state) < 0 || pygo_server_setup(module, state) < 0 ||
         pygo_stdio_setup(module, state) < 0 || pygo_runner_setup(module) < 0) {

@@ -58,16 +58,17 @@ mux_listen(MuxObject *self, PyObject *args)
 {
     gp_error err = GP_ERROR_INIT;
     const char *network;
-    const char *address;
+    PyObject *address;
     int port = 0;
     int rc;
 
-    if (!PyArg_ParseTuple(args, "ss:listen", &network, &address)) {
+    if (!PyArg_ParseTuple(args, "sO&:listen", &network, PyUnicode_FSConverter, &address)) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_mux_listen(self->mux, network, address, &port, &err);
+    rc = gp_mux_listen(self->mux, network, PyBytes_AS_STRING(address), &port, &err);
     Py_END_ALLOW_THREADS
+    Py_DECREF(address);
     return rc < 0 ? pygo_raise(&err, NULL) : PyLong_FromLong(port);
 }
 
@@ -105,9 +106,9 @@ mux_log_to(MuxObject *self, PyObject *arg)
 }
 
 static PyObject *
-mux_path(MuxObject *self, void *Py_UNUSED(closure))
+mux_target(MuxObject *self, void *Py_UNUSED(closure))
 {
-    return PyUnicode_DecodeFSDefault(gp_mux_path(self->mux));
+    return PyUnicode_FromString(gp_mux_target(self->mux));
 }
 
 static PyObject *
@@ -131,7 +132,8 @@ static PyMethodDef methods[] = {
 };
 
 static PyGetSetDef getters[] = {
-    {"path", (getter)mux_path, NULL, "Where the plugin's server has to listen.", NULL},
+    {"target", (getter)mux_target, NULL, "Where the plugin's server has to listen, for gRPC.",
+     NULL},
     {"directory", (getter)mux_directory, NULL, "For all its sockets, private.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

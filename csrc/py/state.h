@@ -84,6 +84,7 @@ int pygo_credentials_setup(PyObject *module, pygo_state *state);
 int pygo_auth_plugin_setup(PyObject *module, pygo_state *state);
 int pygo_tls_setup(PyObject *module, pygo_state *state);
 int pygo_mux_setup(PyObject *module, pygo_state *state);
+int pygo_place_setup(PyObject *module, pygo_state *state);
 int pygo_broker_setup(PyObject *module, pygo_state *state);
 int pygo_arg_object_setup(PyObject *module, pygo_state *state);
 int pygo_channel_setup(PyObject *module, pygo_state *state);

@@ -23,6 +23,7 @@ typedef struct connection {
     gp__direct *direct; /* owned: it is over a socket of ours; NULL: gRPC connects it */
     gp__poller *poller; /* borrowed: lives as long as the process */
     gp_mux *mux;        /* shared: ref; NULL: a connection of its own */
+    int kept;           /* owned: what the target refers to; -1: nothing */
     bool secure;
     atomic_bool over;        /* the other side will not be reached any more */
     bool retired;            /* gRPC's channel is gone before its views */
@@ -159,6 +160,7 @@ make_connection(connection **out, gp_error *err)
         return gp_error_set(err, GP_ENOMEM, "channel");
     }
     atomic_init(&made->refs, 1);
+    made->kept = -1;
     if ((rc = gp__grpc_use(GP__FORK_CONNECTION, err)) < 0) {
         goto fail;
     }
@@ -215,6 +217,7 @@ free_connection(gp__remains *remains)
         gp__fork_drop(GP__FORK_ENDING);
     }
     gp_mux_unref(shared->mux);
+    gp__fd_close(&shared->kept);
     pthread_mutex_destroy(&shared->lock);
     gp__free(shared);
 }
@@ -399,6 +402,13 @@ gp__channel_peer(const gp_channel *channel)
     const gp__direct *direct = channel->connection->direct;
 
     return direct != NULL ? gp__direct_name(direct) : NULL;
+}
+
+void
+gp__channel_keep(gp_channel *channel, int *fd)
+{
+    channel->connection->kept = *fd;
+    *fd = -1;
 }
 
 void

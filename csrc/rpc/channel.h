@@ -27,6 +27,9 @@ typedef struct gp__call_link {
 int gp__channel_open_over(gp_channel **out, int fd, const char *name, const char *authority,
                           const gp_channel_args *args, gp_error *err);
 
+/* |*fd| (-1: none), which the channel's target refers to, is the channel's from now on. Before the first call. */
+void gp__channel_keep(gp_channel *channel, int *fd);
+
 /*
  * The connection is a stream of |mux|, of which a reference is taken: calls that fail when that ends say why.
  * Before the first call.

@@ -12,7 +12,9 @@
 #include "base/fork.h"
 #include "base/thread.h"
 #include "os/fd.h"
+#include "os/path.h"
 #include "os/reactor.h"
+#include "os/share.h"
 #include "rpc/args.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
@@ -322,6 +324,18 @@ add_port(gp_server *server, const char *address, const gp_server_credentials *gi
     return port;
 }
 
+/* Whoever may connect may call: a plugin's socket is its owner's alone. |escaped| is its path. */
+static int
+protect(const char *escaped, gp_error *err)
+{
+    char *path = gp__path_unescape(escaped);
+    int rc = path != NULL ? gp__share_socket(path, NULL, err)
+                          : gp_error_set(err, GP_ENOMEM, "out of memory for a socket's path");
+
+    gp__free(path);
+    return rc;
+}
+
 int
 gp_server_listen_secure(gp_server *server, const char *address,
                         const gp_server_credentials *credentials, int *bound_port, gp_error *err)
@@ -334,9 +348,12 @@ gp_server_listen_secure(gp_server *server, const char *address,
                             "directory missing or not writable?",
                             address);
     }
-    /* Whoever may connect may call: a plugin's socket is its owner's alone. */
-    if (!server->general && strncmp(address, "unix:", 5) == 0 && chmod(address + 5, 0600) < 0) {
-        return gp_error_set_errno(err, errno, "chmod 0600 %s", address + 5);
+    if (!server->general && strncmp(address, "unix:", 5) == 0) {
+        int rc = protect(address + 5, err);
+
+        if (rc < 0) {
+            return rc;
+        }
     }
     if (bound_port != NULL) {
         *bound_port = port;

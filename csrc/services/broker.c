@@ -77,6 +77,7 @@ gp_broker_unref(gp_broker *broker)
         gp__process_unref(broker->elsewhere);
     }
     gp_channel_args_unref(broker->args);
+    gp__free(broker->directory);
     gp_tls_unref(broker->tls);
     gp_mux_unref(broker->mux);
     pthread_mutex_destroy(&broker->lock);

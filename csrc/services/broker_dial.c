@@ -2,9 +2,11 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/text.h"
 #include "mux/mux.h"
 #include "os/socket.h"
 #include "rpc/channel.h"
+#include "rpc/target.h"
 #include "services/broker_state.h"
 #include "services/translate.h"
 
@@ -24,14 +26,18 @@ refuse(const gp_broker *broker, uint32_t id, int rc, const gp_error *why, gp_err
 static int
 start_secure(gp_broker *broker, uint32_t id, gp__mux_local **local, gp_channel **out, gp_error *err)
 {
-    char target[sizeof("unix:") + GP__MUX_PATH];
+    gp__target target;
     int rc = gp__mux_dial(broker->mux, id, local, err);
 
     if (rc < 0) {
         return rc;
     }
-    snprintf(target, sizeof(target), "unix:%s", gp__mux_local_path(*local));
-    if ((rc = gp_channel_open_tls(out, target, broker->tls, broker->args, err)) < 0) {
+    rc = gp__target_init(&target, "unix", gp__mux_local_path(*local), err);
+    if (rc == 0) {
+        rc = gp_channel_open_tls(out, target.text, broker->tls, broker->args, err);
+        gp__target_release(&target);
+    }
+    if (rc < 0) {
         gp__mux_await(*local, gp__broker_other_side(broker), 0, NULL, NULL);
         return rc;
     }
@@ -88,13 +94,16 @@ dial_stream(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interru
 
 /* As gRPC would call the peer. NULL when memory is short. */
 static char *
-peer_of(const char *network, const char *target)
+peer_of(const char *network, const char *address)
 {
-    bool number = target[strspn(target, "0123456789.:")] == '\0';
+    bool number = address[strspn(address, "0123456789.:")] == '\0';
 
-    return strcmp(network, "unix") == 0 || (!number && target[0] != '[')
-               ? gp__strdup(target)
-               : gp__format("%s:%s", number ? "ipv4" : "ipv6", target);
+    if (strcmp(network, "unix") == 0) {
+        return address[0] == '@' ? gp__format("unix-abstract:%s", address + 1)
+                                 : gp__format("unix:%s", address);
+    }
+    return number || address[0] == '[' ? gp__format("%s:%s", number ? "ipv4" : "ipv6", address)
+                                       : gp__strdup(address);
 }
 
 /*
@@ -106,14 +115,10 @@ dial_socket(gp_broker *broker, uint32_t id, const char *network, const char *add
             int64_t deadline, const gp_interrupt *interrupt, gp_channel **out, gp_error *err)
 {
     gp_error why = GP_ERROR_INIT;
-    char *target = NULL;
-    char *peer = NULL;
+    char *peer = peer_of(network, address);
     int fd;
-    int rc = gp__dial_target(id, network, address, &target, &why);
+    int rc = peer != NULL ? 0 : gp_error_set(&why, GP_ENOMEM, "out of memory");
 
-    if (rc == 0 && (peer = peer_of(network, target)) == NULL) {
-        rc = gp_error_set(&why, GP_ENOMEM, "out of memory");
-    }
     if (rc == 0 && (rc = gp__socket_reach(&fd, network, address, deadline, interrupt, &why)) == 0) {
         rc = gp__channel_open_over(out, fd, peer,
                                    strcmp(network, "unix") == 0 ? "localhost" : address,
@@ -124,7 +129,6 @@ dial_socket(gp_broker *broker, uint32_t id, const char *network, const char *add
     }
     gp_error_release(&why);
     gp__free(peer);
-    gp__free(target);
     return rc;
 }
 
@@ -132,13 +136,19 @@ static int
 dial_secure(gp_broker *broker, uint32_t id, const char *network, const char *address,
             gp_channel **out, gp_error *err)
 {
-    char *target = NULL;
-    int rc = gp__dial_target(id, network, address, &target, err);
+    gp_error why = GP_ERROR_INIT;
+    gp__target target;
+    int rc = gp__target_init(&target, network, address, &why);
 
-    if (rc == 0) {
-        rc = gp_channel_open_tls(out, target, broker->tls, broker->args, err);
+    if (rc == 0 &&
+        (rc = gp_channel_open_tls(out, target.text, broker->tls, broker->args, &why)) == 0) {
+        gp__channel_keep(*out, &target.fd);
     }
-    gp__free(target);
+    if (rc < 0) {
+        rc = refuse(broker, id, rc, &why, err);
+    }
+    gp_error_release(&why);
+    gp__target_release(&target);
     return rc;
 }
 

@@ -1,5 +1,6 @@
 #include "services/broker.h"
 
+#include "base/alloc.h"
 #include "gp/call.h"
 #include "rpc/channel.h"
 #include "services/broker_state.h"
@@ -45,7 +46,7 @@ host_received(void *ctx, gp_message *message)
 
 int
 gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_mux *mux,
-                gp__process *process, gp_error *err)
+                gp__process *process, const char *directory, gp_error *err)
 {
     const gp_call_options options = {.method = {GP__BROKER_STREAM, sizeof(GP__BROKER_STREAM) - 1},
                                      .timeout_ns = -1,
@@ -58,6 +59,11 @@ gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_mux *mux,
         return gp_error_set(err, GP_ENOMEM, "out of memory for a plugin's broker");
     }
     broker->of_host = true;
+    if (directory != NULL && (broker->directory = gp__strdup(directory)) == NULL) {
+        gp_broker_close(broker);
+        gp_broker_unref(broker);
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a plugin's broker");
+    }
     rc = gp_call_start_stream(&broker->call, channel, &options, NULL, err);
     if (rc < 0) {
         broker->call = NULL;

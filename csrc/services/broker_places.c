@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "os/offload.h"
+#include "os/path.h"
 #include "os/socket.h"
 #include "services/broker.h"
 #include "services/broker_state.h"
@@ -155,6 +156,16 @@ gp__broker_remove_sockets(gp_broker *broker, const gp__leftover *leftover)
     gp__broker_drop_sockets(sockets);
 }
 
+/* The address, a path as an absolute one. (Those of a runner's plugin are its own.) Owned, or NULL. */
+static char *
+absolute(const gp_broker *broker, const Plugin__ConnInfo *info)
+{
+    return strcmp(info->network, "unix") == 0 && broker->elsewhere == NULL &&
+                   broker->call != NULL && info->address[0] != '/' && info->address[0] != '@'
+               ? gp__path_absolute(info->address, strlen(info->address), broker->directory)
+               : gp__strdup(info->address);
+}
+
 void
 gp__broker_take_place(gp_broker *broker, const Plugin__ConnInfo *info)
 {
@@ -166,7 +177,7 @@ gp__broker_take_place(gp_broker *broker, const Plugin__ConnInfo *info)
     }
     one->id = info->service_id;
     one->where.network = gp__strdup(info->network);
-    one->where.address = gp__strdup(info->address);
+    one->where.address = absolute(broker, info);
     if (one->where.network == NULL || one->where.address == NULL) {
         free_place(one);
         return;
@@ -174,7 +185,7 @@ gp__broker_take_place(gp_broker *broker, const Plugin__ConnInfo *info)
     pthread_mutex_lock(&broker->lock);
     /* (A runner's plugin uses paths that are not this machine's, and has a directory of its own.) */
     if (broker->of_host && broker->elsewhere == NULL && strcmp(info->network, "unix") == 0) {
-        remember_socket(broker, info->address);
+        remember_socket(broker, one->where.address);
     }
     drop_places(broker, one->id);
     one->expires = gp__deadline_in(claim_ms);

@@ -76,7 +76,8 @@ struct gp_broker {
     gp_mux *mux;           /* shared: ref; NULL: each connection has a socket of its own */
     bool of_host;
     gp__process
-        *elsewhere;     /* shared: ref; of a host whose plugin a runner has launched, else NULL */
+        *elsewhere;  /* shared: ref; of a host whose plugin a runner has launched, else NULL */
+    char *directory; /* owned; what the other side's paths are relative to; NULL: this process's */
     gp__poller *poller; /* borrowed: lives as long as the process */
 
     pthread_mutex_t lock;   /* guards what follows; nothing but the poller is called with it held */

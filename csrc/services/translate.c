@@ -71,17 +71,3 @@ gp__dial_place(const gp__process *process, uint32_t id, const char **network, co
     }
     return 0;
 }
-
-int
-gp__dial_target(uint32_t id, const char *network, const char *address, char **out, gp_error *err)
-{
-    if (strcmp(network, "unix") == 0) {
-        *out = gp__format("%s:%s", address[0] == '@' ? "unix-abstract" : "unix",
-                          address + (address[0] == '@' ? 1 : 0));
-    } else {
-        *out = gp__strdup(address);
-    }
-    return *out != NULL
-               ? 0
-               : gp_error_set(err, GP_ENOMEM, "out of memory for connection %u", (unsigned)id);
-}

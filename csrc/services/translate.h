@@ -28,8 +28,4 @@ int gp__translate(const gp__process *process, bool to_host, uint32_t id, const c
 int gp__dial_place(const gp__process *process, uint32_t id, const char **network,
                    const char **address, gp_runner_address *translated, gp_error *err);
 
-/* How gRPC calls that place. |*out| is the caller's to free. Returns: 0 or GP_ENOMEM. */
-int gp__dial_target(uint32_t id, const char *network, const char *address, char **out,
-                    gp_error *err);
-
 #endif

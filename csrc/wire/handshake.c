@@ -187,7 +187,7 @@ tcp_fault(gp__text address)
     }
     address.len = (size_t)(colon - address.data);
     if (address.len == 0) {
-        return "has no host; expected host:port";
+        return NULL; /* this machine, as for Go */
     }
     if (address.data[0] == '[') {
         return address.len > 2 && address.data[address.len - 1] == ']'

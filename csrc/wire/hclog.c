@@ -5,9 +5,9 @@
 #include <strings.h>
 
 #include "base/text.h"
+#include "base/utf8.h"
 #include "wire/json.h"
 #include "wire/rfc3339.h"
-#include "wire/utf8.h"
 
 enum {
     MOST_MEMBERS = 40, /* an entry with more goes to jansson, which has no such limit */

@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "base/utf8.h"
 #include "gp/log.h"
 #include "wire/rfc3339.h"
-#include "wire/utf8.h"
 
 /* Counts all that is put, keeps what fits. */
 typedef struct writer {

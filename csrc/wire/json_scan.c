@@ -1,7 +1,7 @@
 #include <string.h>
 
+#include "base/utf8.h"
 #include "wire/json.h"
-#include "wire/utf8.h"
 
 /* Values that are nested deeper are jansson's: no line should make us recurse without end. */
 enum { DEEPEST = 16 };

@@ -28,7 +28,7 @@ class BrokerServer(Server):
 
     id: int
     _owner: Any = None  # a weak reference to its broker
-    _path = ""
+    _place: Any = None
 
     async def stop(self, grace: float | None = None) -> None:
         """As Server.stop(); the socket is gone when this returns."""
@@ -44,7 +44,7 @@ class Broker(broker.BrokerBase):
     def accept(self, service_id: int, **options: Any) -> BrokerServer:
         """A server for what the other side dials by `service_id`: add servicers, then start it.
 
-        Raises: BrokerError; ClosedError after the client's kill; OSError.
+        Raises: BrokerError; ClosedError after the client's kill.
         """
         server = BrokerServer(**self._server_options(options))
         self._listen(server, service_id)

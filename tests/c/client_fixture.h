@@ -56,21 +56,21 @@ be_plugin(const char *manner)
         .handler = {.begin = no_method, .run = nothing_to_run, .release = nothing_to_do},
         .max_workers = 1,
     };
-    char path[GP_LISTEN_PATH];
-    char target[GP_LISTEN_PATH + 5];
     char line[GP_HANDSHAKE_LINE];
-    gp_handshake_fields fields = {1, "unix", path, "grpc", NULL, -1};
+    gp_handshake_fields fields = {1, "unix", NULL, "grpc", NULL, -1};
     gp_server *server;
+    gp_place *place;
 
     alarm(120); /* whatever becomes of the test */
-    if (gp_runtime_init() < 0 || gp_listen_path(path, getenv("GP_TEST_SOCKETS"), NULL) < 0 ||
+    if (gp_runtime_init() < 0 || gp_place_new(&place, getenv("GP_TEST_SOCKETS"), NULL, NULL) < 0 ||
         gp_server_new(&server, &options, NULL) < 0 ||
         gp_server_add_health(server, "plugin", NULL) < 0 ||
         (strcmp(manner, "rude") != 0 && gp_server_add_controller(server, 0, NULL) < 0)) {
         return 2;
     }
-    snprintf(target, sizeof(target), "unix:%s", path);
-    if (gp_server_listen(server, target, NULL, NULL) < 0 || gp_server_start(server, NULL) < 0 ||
+    fields.address = gp_place_path(place);
+    if (gp_server_listen(server, gp_place_target(place), NULL, NULL) < 0 ||
+        gp_place_publish(place, NULL) < 0 || gp_server_start(server, NULL) < 0 ||
         gp_handshake_format(line, sizeof(line), &fields, NULL) < 0) {
         return 3;
     }
@@ -83,6 +83,7 @@ be_plugin(const char *manner)
         pause();
     }
     gp_server_release(server);
+    gp_place_release(place);
     return 0;
 }
 

@@ -29,7 +29,7 @@ begin(brokered *it)
 {
     fixture_start(&it->rpc, 2, 0);
     it->plugin = it->rpc.broker;
-    assert_int_equal(gp__broker_open(&it->host, it->rpc.channel, NULL, NULL, NULL, NULL), 0);
+    assert_int_equal(gp__broker_open(&it->host, it->rpc.channel, NULL, NULL, NULL, NULL, NULL), 0);
 }
 
 static void
@@ -208,14 +208,14 @@ plugins_without_a_broker(void **state)
 
     (void)state;
     fixture_start(&rpc, 1, 0);
-    options.handler = (gp_server_handler){fixture_begin, fixture_run, NULL, NULL};
+    options.handler = (gp_server_handler){.begin = fixture_begin, .run = fixture_run};
     options.handler_ctx = &rpc;
     assert_int_equal(gp_server_new(&server, &options, NULL), 0);
     snprintf(target, sizeof(target), "%s-2", rpc.target);
     assert_int_equal(gp_server_listen(server, target, NULL, NULL), 0);
     assert_int_equal(gp_server_start(server, NULL), 0);
     assert_int_equal(gp_channel_open(&other, target, NULL, NULL), 0);
-    assert_int_equal(gp__broker_open(&host, other, NULL, NULL, NULL, NULL), 0);
+    assert_int_equal(gp__broker_open(&host, other, NULL, NULL, NULL, NULL, NULL), 0);
     expect_failure(gp_broker_dial(host, 1, LONG, NULL, &channel, &err), &err,
                    "the plugin has no broker service");
     expect_failure(gp_broker_announce(host, 1, "unix", "/x", &err), &err,
@@ -428,7 +428,7 @@ addresses_are_translated(void **state)
     elsewhere_begin(&it, to_host, to_plugin);
     fixture_start(&rpc, 2, 0);
     plugin = rpc.broker;
-    assert_int_equal(gp__broker_open(&host, rpc.channel, NULL, NULL, it.process, NULL), 0);
+    assert_int_equal(gp__broker_open(&host, rpc.channel, NULL, NULL, it.process, NULL, NULL), 0);
 
     snprintf(path, sizeof(path), "/inside%s", rpc.target + 5);
     assert_int_equal(gp_broker_announce(plugin, 1, "unix", path, NULL), 0);

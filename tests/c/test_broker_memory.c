@@ -78,7 +78,7 @@ a_hosts_broker(void)
     gp_error err = GP_ERROR_INIT;
     int rc = gp_channel_open(&channel, "unix:/nonexistent/socket", NULL, &err);
 
-    if (rc == 0 && (rc = gp__broker_open(&broker, channel, NULL, NULL, NULL, &err)) == 0) {
+    if (rc == 0 && (rc = gp__broker_open(&broker, channel, NULL, NULL, NULL, NULL, &err)) == 0) {
         info.service_id = 7;
         info.network = (char *)(uintptr_t)"unix";
         info.address = (char *)(uintptr_t)"/nonexistent/other";
@@ -181,7 +181,7 @@ answers_without_end(void **state)
     assert_int_equal(gp__broker_post_knock(rpc.broker, MOST, MOST), GP_EBROKER);
     assert_int_equal(rpc.broker->notes_count, MOST);
     assert_int_equal(gp_broker_announce(rpc.broker, 7, "unix", rpc.target + 5, NULL), 0);
-    assert_int_equal(gp__broker_open(&host, rpc.channel, NULL, NULL, NULL, NULL), 0);
+    assert_int_equal(gp__broker_open(&host, rpc.channel, NULL, NULL, NULL, NULL, NULL), 0);
     assert_int_equal(gp_broker_dial(host, 7, PATIENCE_MS, NULL, &dialled, NULL), 0);
     gp_channel_close(dialled);
     gp_channel_unref(dialled);

@@ -30,8 +30,9 @@ open_over(const fixture *it)
 {
     gp_channel *channel = NULL;
 
-    assert_int_equal(
-        gp__channel_open_over(&channel, connect_to_fixture(it), it->target, "localhost", NULL), 0);
+    assert_int_equal(gp__channel_open_over(&channel, connect_to_fixture(it), it->target,
+                                           "localhost", NULL, NULL),
+                     0);
     return channel;
 }
 
@@ -50,7 +51,8 @@ open_pair(int *other)
     int ends[2];
 
     assert_int_equal(gp__fd_socketpair(ends, NULL), 0);
-    assert_int_equal(gp__channel_open_over(&channel, ends[0], "nobody", "localhost", NULL), 0);
+    assert_int_equal(gp__channel_open_over(&channel, ends[0], "nobody", "localhost", NULL, NULL),
+                     0);
     *other = ends[1];
     return channel;
 }
@@ -357,7 +359,7 @@ memory_runs_out(void **state)
         int rc;
 
         alloc_begin(failing);
-        rc = gp__channel_open_over(&channel, fd, "x", "localhost", &err);
+        rc = gp__channel_open_over(&channel, fd, "x", "localhost", NULL, &err);
         if (rc == 0) {
             rc = watched_and_dropped(channel, GP_ENOMEM);
         } else {
@@ -392,7 +394,7 @@ descriptors_run_out(void **state)
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     few = (struct rlimit){(rlim_t)(STDERR_FILENO + 1), before.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
-    rc = gp__channel_open_over(&channel, ends[0], "x", "localhost", &err);
+    rc = gp__channel_open_over(&channel, ends[0], "x", "localhost", NULL, &err);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
     assert_int_equal(rc, GP_EOS);
     assert_non_null(strstr(gp_error_message(&err), "cannot watch a connection"));
@@ -430,7 +432,7 @@ what_cannot_be_reached(void **state)
                        "cannot connect to /nonexistent/socket: No such file or directory");
     memset(longest, 'x', sizeof(longest) - 1);
     longest[sizeof(longest) - 1] = '\0';
-    expect_unreachable("unix", longest, GP_EOS, "too long");
+    expect_unreachable("unix", longest, GP_EOS, "No such file or directory");
     expect_unreachable("tcp", "no port", GP_EINVAL, "cannot connect to no port: ");
     /* A port that was free a moment ago. */
     assert_int_equal(gp__socket_listen(&fd, "tcp", "127.0.0.1:0", &port, NULL), 0);

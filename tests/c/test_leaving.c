@@ -59,7 +59,7 @@ die_on_a_thread(int number)
 {
     pthread_t thread;
 
-    if (gp_leaving_add(first, NULL) < 0 || gp_leaving_add(second, NULL) < 0) {
+    if (gp_leaving_add(first, NULL, NULL) < 0 || gp_leaving_add(second, NULL, NULL) < 0) {
         _exit(1);
     }
     pthread_create(&thread, NULL, raise_it, &number);
@@ -86,7 +86,7 @@ signals_end_the_process_after_the_files_are_gone(void **state)
 static void
 drop_and_die(int number)
 {
-    gp_leaving_drop(gp_leaving_add(first, NULL));
+    gp_leaving_drop(gp_leaving_add(first, NULL, NULL));
     raise(number);
 }
 
@@ -99,7 +99,7 @@ what_was_dropped_stays(void **state)
     (void)state;
     assert_true(WIFSIGNALED(status));
     assert_int_equal(access(first, F_OK), 0);
-    gp_leaving_drop(gp_leaving_add(first, NULL));
+    gp_leaving_drop(gp_leaving_add(first, NULL, NULL));
     sigaction(SIGTERM, NULL, &action);
     assert_true(action.sa_handler == SIG_DFL);
 }
@@ -107,9 +107,9 @@ what_was_dropped_stays(void **state)
 static void
 drop_twice_and_die(int number)
 {
-    int place = gp_leaving_add(first, NULL);
+    int place = gp_leaving_add(first, NULL, NULL);
 
-    gp_leaving_add(second, NULL);
+    gp_leaving_add(second, NULL, NULL);
     gp_leaving_drop(place);
     gp_leaving_drop(place); /* by two threads that stop one server, say */
     raise(number);
@@ -132,7 +132,7 @@ die_in_a_fork(int number)
     int status;
     pid_t pid;
 
-    gp_leaving_add(first, NULL);
+    gp_leaving_add(first, NULL, NULL);
     pid = fork();
     if (pid == 0) {
         raise(number);
@@ -167,7 +167,7 @@ handlers_of_others_stay(void **state)
     (void)state;
     signal(SIGTERM, handle);
     signal(SIGHUP, SIG_IGN);
-    place = gp_leaving_add(first, NULL);
+    place = gp_leaving_add(first, NULL, NULL);
     raise(SIGTERM);
     raise(SIGHUP);
     assert_int_equal(handled, SIGTERM);
@@ -186,17 +186,17 @@ there_is_room_for_sixteen(void **state)
 
     (void)state;
     for (int i = 0; i < 16; i++) {
-        places[i] = gp_leaving_add(first, NULL);
+        places[i] = gp_leaving_add(first, NULL, NULL);
         assert_true(places[i] >= 0);
     }
-    assert_int_equal(gp_leaving_add(second, &err), GP_ENOMEM);
+    assert_int_equal(gp_leaving_add(second, NULL, &err), GP_ENOMEM);
     gp_error_release(&err);
     for (int i = 0; i < 16; i++) {
         gp_leaving_drop(places[i]);
     }
     memset(long_path, 'x', GP_LISTEN_PATH);
     long_path[GP_LISTEN_PATH] = '\0';
-    assert_int_equal(gp_leaving_add(long_path, &err), GP_EINVAL);
+    assert_int_equal(gp_leaving_add(long_path, NULL, &err), GP_EINVAL);
     gp_error_release(&err);
 }
 

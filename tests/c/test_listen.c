@@ -12,7 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "gp/listen.h"
+#include "os/path.h"
+#include "os/share.h"
 #include "os/socket.h"
 #include "support.h"
 
@@ -44,98 +47,169 @@ listen_tcp(int *port)
     return fd;
 }
 
-static void
-paths(void **state)
+static gp_place *
+place_in(const char *directory, const char *group)
 {
-    const char *directory = make_directory();
-    char one[GP_LISTEN_PATH];
-    char two[GP_LISTEN_PATH];
-    char prefix[200];
+    gp_error err = GP_ERROR_INIT;
+    gp_place *place;
+
+    if (gp_place_new(&place, directory, group, &err) < 0) {
+        fail_msg("%s", gp_error_message(&err));
+    }
+    return place;
+}
+
+static void
+drop(gp_place *place)
+{
+    gp_place_remove(place);
+    gp_place_remove(place);
+    gp_place_release(place);
+}
+
+/* It would be in that directory. */
+static void
+expect_in(const char *directory, const char *given)
+{
+    gp_place *place = place_in(given, NULL);
+    char *parent = gp__path_parent(gp_place_path(place));
+
+    assert_string_equal(parent, directory);
+    assert_null(gp_place_directory(place));
+    assert_string_equal(gp_place_bind(place), gp_place_path(place));
+    gp__free(parent);
+    drop(place);
+}
+
+static void
+a_path_of_its_own(void **state)
+{
+    gp_place *one = place_in(make_directory(), NULL);
+    gp_place *two = place_in(make_directory(), NULL);
+    struct stat file;
     int fd;
 
     (void)state;
-    snprintf(prefix, sizeof(prefix), "%s/plugin", directory);
-    assert_int_equal(gp_listen_path(one, directory, NULL), 0);
-    assert_int_equal(gp_listen_path(two, directory, NULL), 0);
-    assert_int_equal(strncmp(one, prefix, strlen(prefix)), 0);
-    assert_string_not_equal(one, two);
-    assert_int_equal(access(one, F_OK), -1);
-    fd = listen_unix(one);
+    assert_string_not_equal(gp_place_path(one), gp_place_path(two));
+    assert_int_equal(strncmp(gp__path_name(gp_place_path(one)), "plugin", 6), 0);
+    fd = listen_unix(gp_place_bind(one));
+    assert_int_equal(gp_place_publish(one, NULL), 0);
+    assert_int_equal(stat(gp_place_path(one), &file), 0);
+    assert_int_equal(file.st_mode & 0777, 0600);
+    gp_place_remove(one);
+    assert_int_equal(stat(gp_place_path(one), &file), -1);
     close(fd);
-    unlink(one);
-    assert_int_equal(access(one, F_OK), -1);
+    drop(one);
+    drop(two);
 }
 
 static void
 directories(void **state)
 {
     const char *directory = make_directory();
-    char path[GP_LISTEN_PATH];
+    char here[4096];
 
     (void)state;
+    expect_in(directory, directory);
     setenv("PLUGIN_UNIX_SOCKET_DIR", directory, 1);
-    assert_int_equal(gp_listen_path(path, NULL, NULL), 0);
-    assert_int_equal(strncmp(path, directory, strlen(directory)), 0);
+    expect_in(directory, NULL);
     unsetenv("PLUGIN_UNIX_SOCKET_DIR");
     setenv("TMPDIR", directory, 1);
-    assert_int_equal(gp_listen_path(path, NULL, NULL), 0);
-    assert_int_equal(strncmp(path, directory, strlen(directory)), 0);
+    expect_in(directory, NULL);
     setenv("TMPDIR", "/", 1);
-    assert_int_equal(gp_listen_path(path, NULL, NULL), 0);
-    assert_int_equal(strncmp(path, "/plugin", 7), 0);
+    expect_in("/", NULL);
     unsetenv("TMPDIR");
-    assert_int_equal(gp_listen_path(path, NULL, NULL), 0);
-    assert_int_equal(strncmp(path, "/tmp/plugin", 11), 0);
+    expect_in("/tmp", NULL);
+    assert_non_null(getcwd(here, sizeof(here)));
+    assert_int_equal(chdir(directory), 0);
+    expect_in(directory, "."); /* absolute, since others are told of it */
+    assert_int_equal(chdir(here), 0);
 }
 
 static void
 directories_that_will_not_do(void **state)
 {
     gp_error err = GP_ERROR_INIT;
-    char path[GP_LISTEN_PATH];
-    char longest[200];
+    gp_place *place;
 
     (void)state;
-    assert_int_equal(gp_listen_path(path, "/nonexistent", &err), GP_EOS);
+    assert_int_equal(gp_place_new(&place, "/nonexistent", NULL, &err), GP_EOS);
     assert_non_null(strstr(gp_error_message(&err), "/nonexistent"));
-    assert_int_equal(gp_listen_path(path, "/dev/null", &err), GP_EOS);
-    snprintf(longest, sizeof(longest), "%s/%0100d", make_directory(), 0);
-    assert_int_equal(mkdir(longest, 0700), 0);
-    assert_int_equal(gp_listen_path(path, longest, &err), GP_EINVAL);
-    assert_non_null(strstr(gp_error_message(&err), "too long for a unix socket"));
-    assert_non_null(strstr(gp_error_message(&err), "TMPDIR"));
+    assert_int_equal(gp_place_new(&place, "/dev/null", NULL, &err), GP_EOS);
     gp_error_release(&err);
 }
 
+/* A directory that no socket fits into, or whose path no handshake line can hold. */
 static void
-protection(void **state)
+another_directory_where_none_fits(void **state)
 {
-    gp_error err = GP_ERROR_INIT;
-    char path[GP_LISTEN_PATH];
-    char group[20];
+    static const char *const names[] = {"a|b", "a\nb", "\xff"};
+    char *paths[4];
     struct stat file;
-    int fd;
 
     (void)state;
-    assert_int_equal(gp_listen_path(path, make_directory(), NULL), 0);
-    fd = listen_unix(path);
-    assert_int_equal(gp_listen_protect(path, NULL, NULL), 0);
-    assert_int_equal(stat(path, &file), 0);
-    assert_int_equal(file.st_mode & 0777, 0600);
-    snprintf(group, sizeof(group), "%ld", (long)getegid());
-    assert_int_equal(gp_listen_protect(path, group, NULL), 0);
-    assert_int_equal(stat(path, &file), 0);
-    assert_int_equal(file.st_mode & 0777, 0660);
-    assert_int_equal(file.st_gid, getegid());
-    if (getegid() == 0) {
-        assert_int_equal(gp_listen_protect(path, "root", NULL), 0);
+    for (int i = 0; i < 3; i++) {
+        paths[i] = gp__format("%s/%s", make_directory(), names[i]);
     }
-    assert_int_equal(gp_listen_protect(path, "no such group", &err), GP_EINVAL);
-    assert_non_null(strstr(gp_error_message(&err), "no such group"));
-    close(fd);
-    unlink(path);
-    assert_int_equal(gp_listen_protect(path, "", &err), GP_EOS);
-    gp_error_release(&err);
+    paths[3] = gp__format("%s/%0100d", make_directory(), 0);
+    for (int i = 0; i < 4; i++) {
+        gp_place *place;
+        const char *made;
+        int fd;
+
+        assert_int_equal(mkdir(paths[i], 0700), 0);
+        place = place_in(paths[i], NULL);
+        made = gp_place_directory(place);
+        assert_int_equal(strncmp(gp_place_path(place), "/tmp/plugin-dir", 15), 0);
+        assert_int_equal(strncmp(gp_place_path(place), made, strlen(made)), 0);
+        assert_int_equal(stat(made, &file), 0);
+        assert_int_equal(file.st_mode & 0777, 0700);
+        fd = listen_unix(gp_place_bind(place));
+        assert_int_equal(gp_place_publish(place, NULL), 0);
+        close(fd);
+        gp_place_remove(place);
+        assert_int_equal(stat(made, &file), -1);
+        drop(place);
+        rmdir(paths[i]);
+        gp__free(paths[i]);
+    }
+}
+
+/* Where others may write, nobody finds the socket before it has its mode and its group. */
+static void
+a_private_place_to_bind_in(void **state)
+{
+    char *shared = gp__format("%s/shared", make_directory());
+    char group[20];
+    struct stat file;
+
+    (void)state;
+    assert_int_equal(mkdir(shared, 0700), 0);
+    snprintf(group, sizeof(group), "%ld", (long)getegid());
+    for (int i = 0; i < 3; i++) {
+        const char *whose = i == 0 ? group : NULL;
+        gp_place *place;
+        int fd;
+
+        assert_int_equal(chmod(shared, i == 0 ? 0700 : i == 1 ? 0777 : 01777), 0);
+        place = place_in(shared, whose);
+        assert_int_equal(strcmp(gp_place_bind(place), gp_place_path(place)) == 0, i == 2);
+        fd = listen_unix(gp_place_bind(place));
+        assert_int_equal(lstat(gp_place_path(place), &file), i == 2 ? 0 : -1);
+        /* Somebody tries his luck. */
+        assert_int_equal(i == 2 ? 0 : symlink("/dev/null", gp_place_path(place)), 0);
+        assert_int_equal(gp_place_publish(place, NULL), 0);
+        assert_int_equal(lstat(gp_place_path(place), &file), 0);
+        assert_true(S_ISSOCK(file.st_mode));
+        assert_int_equal(file.st_mode & 0777, i == 0 ? 0660 : 0600);
+        assert_int_equal(file.st_gid, getegid());
+        close(fd);
+        drop(place);
+        assert_int_equal(rmdir(shared), 0); /* nothing else is left in it */
+        assert_int_equal(mkdir(shared, 0700), 0);
+    }
+    rmdir(shared);
+    gp__free(shared);
 }
 
 /* Whoever may write to the directory puts a link, or a file of this user's, in the socket's place. */
@@ -144,23 +218,59 @@ what_was_swapped_keeps_its_mode(void **state)
 {
     const char *secret = make_file("secret", "text", 0600);
     gp_error err = GP_ERROR_INIT;
-    char path[GP_LISTEN_PATH];
+    char *path = gp__format("%s/socket", make_directory());
     char group[20];
     struct stat file;
 
     (void)state;
     snprintf(group, sizeof(group), "%ld", (long)getegid());
-    assert_int_equal(gp_listen_path(path, make_directory(), NULL), 0);
     assert_int_equal(symlink(secret, path), 0);
-    assert_int_equal(gp_listen_protect(path, group, &err), GP_EOS);
-    assert_int_equal(gp_listen_protect(path, NULL, NULL), GP_EOS);
+    assert_int_equal(gp__share_socket(path, group, &err), GP_EOS);
+    assert_int_equal(gp__share_socket(path, NULL, NULL), GP_EOS);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(link(secret, path), 0);
-    assert_int_equal(gp_listen_protect(path, group, NULL), GP_EOS);
+    assert_int_equal(gp__share_socket(path, group, NULL), GP_EOS);
     assert_int_equal(stat(secret, &file), 0);
     assert_int_equal(file.st_mode & 07777, 0600);
     unlink(path);
+    gp__free(path);
     gp_error_release(&err);
+}
+
+static void
+groups(void **state)
+{
+    gp_error err = GP_ERROR_INIT;
+    gp_place *place = place_in(make_directory(), "no such group");
+    int fd = listen_unix(gp_place_bind(place));
+
+    (void)state;
+    assert_int_equal(gp_place_publish(place, &err), GP_EINVAL);
+    assert_non_null(strstr(gp_error_message(&err), "no such group"));
+    close(fd);
+    drop(place);
+    gp_error_release(&err);
+}
+
+static void
+memory_runs_out(void **state)
+{
+    (void)state;
+    for (long failing = 0;; failing++) {
+        gp_place *place = NULL;
+        int rc;
+
+        alloc_begin(failing);
+        rc = gp_place_new(&place, make_directory(), "0", NULL);
+        assert_int_equal(rc, alloc_failures() > 0 ? GP_ENOMEM : 0);
+        if (rc == 0) {
+            drop(place);
+        }
+        alloc_end();
+        if (rc == 0) {
+            break;
+        }
+    }
 }
 
 static void
@@ -188,14 +298,13 @@ static void
 probing(void **state)
 {
     gp_error err = GP_ERROR_INIT;
-    char path[GP_LISTEN_PATH];
+    char *path = gp__format("%s/socket", make_directory());
     char address[40];
     int listener;
     int port;
     int fd;
 
     (void)state;
-    assert_int_equal(gp_listen_path(path, make_directory(), NULL), 0);
     assert_int_equal(gp__socket_probe("unix", path, NULL, patience(), NULL, &err), GP_EREATTACH);
     assert_non_null(strstr(gp_error_message(&err), "process not found"));
     fd = listen_unix(path);
@@ -206,6 +315,7 @@ probing(void **state)
     close(fd);
     assert_int_equal(gp__socket_probe("unix", path, NULL, patience(), NULL, &err), GP_EREATTACH);
     unlink(path);
+    gp__free(path);
 
     fd = listen_tcp(&port);
     snprintf(address, sizeof(address), "127.0.0.1:%d", port);
@@ -298,10 +408,13 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(paths),
+        cmocka_unit_test(a_path_of_its_own),
         cmocka_unit_test(directories),
         cmocka_unit_test(directories_that_will_not_do),
-        cmocka_unit_test(protection),
+        cmocka_unit_test(another_directory_where_none_fits),
+        cmocka_unit_test(a_private_place_to_bind_in),
+        cmocka_unit_test(groups),
+        cmocka_unit_test(memory_runs_out),
         cmocka_unit_test(what_was_swapped_keeps_its_mode),
         cmocka_unit_test(ports),
         cmocka_unit_test(probing),

@@ -1,7 +1,7 @@
 #include <string.h>
 
+#include "base/utf8.h"
 #include "support.h"
-#include "wire/utf8.h"
 
 static void
 code_points(void **state)

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "wire/hclog.h"
 #include "wire/json.h"
-#include "wire/utf8.h"
 
 #define CHECK(condition)    \
     do {                    \

@@ -489,6 +489,30 @@ def test_reattach_to_nobody(make_client: Any, socket_dir: Path) -> None:
     client.kill()
 
 
+@pytest.mark.parametrize("how", ["plain", "tls", "multiplexed"])
+def test_an_address_without_a_host(peers: Any, make_client: Any, tmp_path: Path, how: str) -> None:
+    """Plugins that listen everywhere may say so, and Go hosts connect to this machine."""
+    script = tmp_path / "plugin.py"
+    script.write_text(
+        "import sys\n"
+        "from pygo_plugin import _core\n"
+        "whole = _core.handshake_line\n"
+        "def line(version, network, address, *rest):\n"
+        "    return whole(version, network, address[address.rindex(':'):], *rest)\n"
+        "_core.handshake_line = line\n"
+        "import pygo_plugin_peer\n"
+        "sys.exit(pygo_plugin_peer.main())\n"
+    )
+    command = [peers.plugin("python")[0], str(script), "--network", "tcp"]
+    client = make_client(command, auto_mtls=how == "tls", broker_multiplex=how == "multiplexed")
+    address = client.start()
+    assert address.string().startswith(":")
+    assert client.ping() == ""
+    other = make_client(reattach_config=client.reattach_config()) if how == "plain" else client
+    assert other.ping() == ""
+    assert client.conn_endpoint() == f"127.0.0.1{address.string()}"
+
+
 # ---- Logs ---------------------------------------------------------------------------------------
 
 

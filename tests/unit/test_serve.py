@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pygo_plugin import ConfigError, HandshakeConfig, Plugin, ServeConfig, Server, server
+from pygo_plugin import Cmd, ConfigError, HandshakeConfig, Plugin, ServeConfig, Server, server
 
 COOKIE = {"PYGO_TEST_COOKIE": "pygo"}
 
@@ -116,18 +116,68 @@ def test_unknown_group(run: Run, peers: Any) -> None:
     assert "no-such-group" in stderr
 
 
-def test_falls_back_to_tcp_where_no_socket_fits(run: Run, peers: Any, socket_dir: Path) -> None:
+@pytest.mark.parametrize("name", ["x" * 120, "a|b", "a\nb"], ids=["long", "bar", "newline"])
+def test_another_directory_where_no_socket_fits(
+    run: Run, peers: Any, socket_dir: Path, name: str
+) -> None:
+    directory = socket_dir / name
+    directory.mkdir()
+    process = run(peers.plugin("python"), PLUGIN_UNIX_SOCKET_DIR=str(directory))
+    fields = handshake(process)
+    path = Path(fields[3])
+    assert path.parent.name.startswith("plugin-dir")
+    assert path.parent.parent == Path("/tmp")
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    shut_down(fields)
+    assert process.wait(30) == 0
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+@pytest.mark.parametrize("arguments", [[], ["--thread"]])
+def test_that_directory_goes_with_a_signal(
+    run: Run, peers: Any, socket_dir: Path, number: signal.Signals, arguments: list[str]
+) -> None:
     directory = socket_dir / ("x" * 120)
     directory.mkdir()
+    process = run(peers.plugin("python", *arguments), PLUGIN_UNIX_SOCKET_DIR=str(directory))
+    path = Path(handshake(process)[3])
+    process.send_signal(number)
+    assert process.wait(30) == -number
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("server", "multiplex"),
+    [("core", ""), ("core", "true"), ("aio", ""), ("aio", "true"), ("grpcio", "")],
+)
+def test_no_tcp_that_nobody_asked_for(
+    run: Run, peers: Any, socket_dir: Path, server: str, multiplex: str
+) -> None:
     process = run(
-        peers.plugin("python"),
-        PLUGIN_UNIX_SOCKET_DIR=str(directory),
-        PLUGIN_MIN_PORT="23000",
-        PLUGIN_MAX_PORT="24000",
+        peers.plugin("python", "--server", server),
+        TMPDIR=str(socket_dir / "nowhere"),
+        PLUGIN_MULTIPLEX_GRPC=multiplex,
     )
-    assert handshake(process)[2] == "tcp"
-    assert process.stderr is not None
-    assert process.stderr.readline().startswith("[WARN] plugin: no unix socket")
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (1, "")
+    assert "cannot serve: no " in stderr
+    assert "nowhere: No such file or directory" in stderr
+    assert "Traceback" not in stderr
+    if not multiplex:
+        assert 'ServeConfig(network="tcp") would serve on TCP' in stderr
+
+
+def test_tcp_for_a_host_that_shows_a_certificate(
+    make_client: Any, peers: Any, socket_dir: Path, records: Any
+) -> None:
+    """With AutoMTLS nobody else gets in, and no word of the author's is needed."""
+    command = Cmd(peers.plugin("python"))
+    command.env = [f"TMPDIR={socket_dir / 'nowhere'}"]
+    client = make_client(command, auto_mtls=True)
+    assert client.start().network() == "tcp"
+    assert client.ping() == ""
+    records.wait_for("no unix socket, listening on TCP instead")
 
 
 @pytest.mark.parametrize(

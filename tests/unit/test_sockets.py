@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import socket
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from own_runner import Own
 
 from pygo_plugin import (
+    BrokerError,
     Client,
     ClientConfig,
+    Cmd,
     ConfigError,
     ConfigTypeError,
     ReattachConfig,
     StartError,
     TLSError,
+    _core,
 )
 
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
 
 DEADLINE = 20.0
+NOBODY = 65534
 OWN = grp.getgrgid(os.getegid()).gr_name
 
 
@@ -145,10 +154,32 @@ def test_a_directory_that_is_not_there(peers: Any, make_client: Any) -> None:
         client.start()
 
 
+@pytest.mark.parametrize("temporary", ["/nowhere", "/proc"])
+def test_no_directory_for_the_hosts_own_sockets(
+    peers: Any, make_client: Any, socket_dir: Path, monkeypatch: Any, temporary: str
+) -> None:
+    """As when the disk is full."""
+    command = Cmd(peers.plugin("python"))
+    command.env = [f"TMPDIR={socket_dir}"]
+    monkeypatch.setenv("TMPDIR", temporary)
+    client = make_client(command, broker_multiplex=True)
+    with pytest.raises(StartError, match=f"no directory for sockets can be made in {temporary}"):
+        client.start()
+    client = make_client(command)
+    client.start()
+    with pytest.raises(
+        BrokerError, match=f"python: connection 1 cannot be accepted: .*{temporary}"
+    ):
+        client.broker.accept(client.broker.next_id())
+    client = make_client(runner=Own(peers.plugin("python")))
+    with pytest.raises(StartError, match=f"no directory for sockets can be made in {temporary}"):
+        client.start()
+
+
 def test_what_the_host_serves(peers: Any, make_client: Any, base: Path) -> None:
     client = make_client(peers.plugin("python"), unix_socket_dir=base)
     client.start()
-    path = Path(client.broker.accept(client.broker.next_id())._path)
+    path = Path(client.broker.accept(client.broker.next_id())._place.path)
     assert path.parent == base
     assert mode(path) == 0o600
     client.kill()
@@ -156,7 +187,7 @@ def test_what_the_host_serves(peers: Any, make_client: Any, base: Path) -> None:
 
     client = make_client(peers.plugin("python"), unix_socket_group=OWN)
     client.start()
-    assert mode(client.broker.accept(client.broker.next_id())._path) == 0o660
+    assert mode(client.broker.accept(client.broker.next_id())._place.path) == 0o660
 
 
 @pytest.mark.parametrize("plugin", ["python", "go"])
@@ -171,7 +202,7 @@ def test_everything_over_one_socket_needs_no_other_directory(
     client = make_client(peers.plugin(plugin), unix_socket_dir=base, broker_multiplex=True)
     client.start()
     put(client)
-    path = Path(client.broker.accept(client.broker.next_id())._path)
+    path = Path(client.broker.accept(client.broker.next_id())._place.path)
     assert path.parent.parent == base
     assert mode(path.parent) == 0o700
     client.kill()
@@ -215,6 +246,70 @@ def test_no_such_group(peers: Any, make_client: Any, base: Path) -> None:
     client = make_client(peers.plugin("python"), unix_socket_group="no-such-group")
     with pytest.raises(StartError, match="there is no group no-such-group"):
         client.start()
+
+
+# Puts links to a file, or to its directory, in the place of everything that appears in a directory.
+SWAPPER = """
+import os, signal, stat, sys
+base, secret = sys.argv[1:]
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+os.write(1, b"ready")
+count = 0
+while True:
+    for directory in [base, *(os.path.join(base, name) for name in os.listdir(base))]:
+        try:
+            for name in os.listdir(directory):
+                path = os.path.join(directory, name)
+                mode = os.lstat(path).st_mode
+                if stat.S_ISSOCK(mode):
+                    os.unlink(path)
+                    os.symlink(secret, path)
+                elif stat.S_ISDIR(mode) and name.startswith("plugin-dir-"):
+                    count += 1
+                    os.rename(path, os.path.join(directory, f"gone{count}"))
+                    os.symlink(os.path.dirname(secret), path)
+        except OSError:
+            pass
+"""
+
+
+@pytest.fixture
+def secret(base: Path, tmp_path: Path) -> Iterator[Path]:
+    """A file that must stay this user's alone, while somebody who may write to `base` swaps."""
+    path = tmp_path / "secret"
+    path.write_text("secret")
+    path.chmod(0o600)
+    group = NOBODY if os.geteuid() == 0 else os.getegid()
+    base.parent.chmod(0o755)
+    os.chown(base, -1, group)
+    base.chmod(0o770)
+    command = [sys.executable, "-c", SWAPPER, str(base), str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as swapper:
+        assert swapper.stdout is not None
+        assert swapper.stdout.read(5) == b"ready"
+        yield path
+        assert swapper.poll() is None
+        swapper.kill()
+    assert mode(path) == 0o600
+    assert path.stat().st_gid == os.getegid()
+    assert mode(tmp_path) == 0o700
+
+
+def test_nobody_swaps_what_gets_its_mode(base: Path, secret: Path) -> None:
+    group = str(base.stat().st_gid)
+    for _ in range(300):
+        place = None
+        with contextlib.suppress(OSError):  # as when all of it has been taken away
+            place = _core.SocketPlace(str(base), group)
+            with socket.socket(socket.AF_UNIX) as one:
+                one.bind(place.bind)
+                one.listen()
+                place.publish()
+        if place is not None:
+            place.remove()
 
 
 # ---- Options -------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@
 #include "gp/error.h"
 
 /*
- * Have |path| removed. Handlers are installed with the first one.
- * Returns: a place for gp_leaving_drop(), GP_EINVAL (too long a path) or GP_ENOMEM (too many).
+ * Have |path| removed, and then the |directory|, if it is empty; NULL: none. Handlers are installed with the
+ * first one. Returns: a place for gp_leaving_drop(), GP_EINVAL (too long a path) or GP_ENOMEM (too many).
  */
-int gp_leaving_add(const char *path, gp_error *err);
+int gp_leaving_add(const char *path, const char *directory, gp_error *err);
 
 /* No longer. Idempotent until the next add. With the last one the signals get their defaults back. */
 void gp_leaving_drop(int place);

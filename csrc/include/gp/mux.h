@@ -22,8 +22,8 @@
 typedef struct gp_mux gp_mux;
 
 /*
- * Makes the directory, in |base|; NULL stands for PLUGIN_UNIX_SOCKET_DIR, or else the temporary one.
- * Returns: 0, GP_ENOMEM, GP_EINVAL (its path is too long for sockets), GP_EOS or GP_EFORKED.
+ * Makes the directory, in |base|; NULL stands for PLUGIN_UNIX_SOCKET_DIR, or else the temporary one,
+ * and /tmp for what gRPC could not connect to there. Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
  */
 int gp_mux_new(gp_mux **out, const char *base, gp_error *err);
 
@@ -36,6 +36,9 @@ void gp_mux_unref(gp_mux *mux);
  */
 const char *gp_mux_path(const gp_mux *mux);
 
+/* The same for gRPC: "unix:" and the path, escaped. */
+const char *gp_mux_target(const gp_mux *mux);
+
 /* On the host: connect to the plugin. Blocks for |timeout_ms| at most. */
 int gp_mux_connect(gp_mux *mux, const char *network, const char *address, int64_t timeout_ms,
                    const gp_interrupt *interrupt, gp_error *err);
@@ -45,7 +48,7 @@ const char *gp_mux_directory(const gp_mux *mux);
 
 /*
  * On the plugin: listen at the address that the host will be told, for one connection. |port| (may be
- * NULL) is the port for "host:0". Who may connect is up to the umask, as with gp_listen_path().
+ * NULL) is the port for "host:0". Who may connect is up to the umask, as with gp_place_bind().
  */
 int gp_mux_listen(gp_mux *mux, const char *network, const char *address, int *port, gp_error *err);
 

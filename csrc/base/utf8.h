@@ -1,8 +1,8 @@
 /*
- * Layer: wire. Just enough UTF-8: is it valid, and what to put in the place of what is not.
+ * Layer: base. Just enough UTF-8: is it valid, and what to put in the place of what is not.
  */
-#ifndef GP_WIRE_UTF8_H
-#define GP_WIRE_UTF8_H
+#ifndef GP_BASE_UTF8_H
+#define GP_BASE_UTF8_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,0 +1,31 @@
+/*
+ * Layer: rpc. From where somebody listens to what gRPC's channels can connect to.
+ */
+#ifndef GP_RPC_TARGET_H
+#define GP_RPC_TARGET_H
+
+#include "gp/error.h"
+
+/*
+ * gRPC takes the target of a channel for a URI, which it decodes, and splits at commas, and it connects to no
+ * path that is longer than a sockaddr_un has room for. What cannot be said in one is reached through a
+ * descriptor, which has to be kept for as long as the channel may connect.
+ */
+typedef struct gp__target {
+    char *text; /* owned: "unix:...", "unix-abstract:..." or host:port */
+    int fd;     /* owned: the socket's file, which |text| names; -1: none is needed */
+} gp__target;
+
+#define GP__TARGET_INIT {NULL, -1}
+
+/*
+ * |network| is "unix" or "tcp"; a unix |address| that begins with '@' is an abstract name.
+ *
+ * Returns: 0, GP_ENOMEM, GP_EOS (there is nothing at a path that needs a descriptor) or GP_EINVAL (gRPC cannot
+ * connect there).
+ */
+int gp__target_init(gp__target *out, const char *network, const char *address, gp_error *err);
+
+void gp__target_release(gp__target *target);
+
+#endif
