@@ -343,8 +343,8 @@ open_channel(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
                                  client->mux != NULL ? gp_mux_target(client->mux) : where->target,
                                  client->tls, client->options.view.channel_args, err);
     }
-    if (rc == 0 && client->mux != NULL) {
-        gp__channel_explain(client->channel, client->mux);
+    if (rc == 0) {
+        gp__channel_explain(client->channel, client->mux, client->process);
     }
     if (rc == 0 && client->tls != NULL) {
         rc = gp__client_secure(client, interrupt, err);
@@ -578,15 +578,17 @@ add_fate(gp_client *client, gp_error *err)
 {
     gp__process *process = gp__client_process(client);
     char fate[96];
-    char *message;
 
     if (err != NULL && process != NULL && gp_client_exited(client)) {
-        message = gp__format("the plugin %s (%s)",
-                             gp__process_fate(gp__process_status(process), fate, sizeof(fate)),
-                             gp_error_message(err));
-        if (message != NULL) {
-            gp__free(err->message);
-            err->message = message;
+        gp__process_fate(gp__process_status(process), fate, sizeof(fate));
+        /* A call that was refused for want of a connection says so by itself. */
+        if (strstr(gp_error_message(err), fate) == NULL) {
+            char *message = gp__format("the plugin %s (%s)", fate, gp_error_message(err));
+
+            if (message != NULL) {
+                gp__free(err->message);
+                err->message = message;
+            }
         }
     }
     gp__process_unref(process);

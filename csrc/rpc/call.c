@@ -74,18 +74,14 @@ start_complete(gp__event *event, bool ok)
     gp__call_unref(call);
 }
 
+/* The end of the call, once all is known. It has a reference, which it gives back. */
 static void
-status_complete(gp__event *event, bool ok)
+end(gp_call *call)
 {
-    gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, status));
     void (*on_done)(void *) = NULL;
     void *ctx;
     bool attended;
 
-    (void)ok; /* the status is set either way */
-    if (call->code == GRPC_STATUS_UNAVAILABLE) {
-        gp__channel_add_reason(call->channel, &call->details);
-    }
     call->result.code = (int)call->code;
     call->result.details = gp__bytes_from_slice(&call->details);
     call->result.debug = call->debug;
@@ -112,6 +108,31 @@ status_complete(gp__event *event, bool ok)
         on_done(ctx);
     }
     gp__call_unref(call);
+}
+
+static void
+inquiry_told(gp__inquiry *inquiry)
+{
+    gp_call *call = (gp_call *)((char *)inquiry - offsetof(gp_call, inquiry));
+
+    gp__channel_add_reason(call->channel, &call->details);
+    end(call);
+}
+
+static void
+status_complete(gp__event *event, bool ok)
+{
+    gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, status));
+
+    (void)ok; /* the status is set either way */
+    if (call->code == GRPC_STATUS_UNAVAILABLE) {
+        call->inquiry.told = inquiry_told;
+        if (gp__channel_inquire(call->channel, &call->inquiry)) {
+            return;
+        }
+        gp__channel_add_reason(call->channel, &call->details);
+    }
+    end(call);
 }
 
 static void

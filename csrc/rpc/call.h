@@ -33,6 +33,7 @@ struct gp_call {
     gp__poller *poller; /* borrowed: the channel's */
     int64_t deadline;
 
+    gp__inquiry inquiry; /* into why there is no connection, before |done| */
     gp__event request;
     gp__event start;
     gp__event status;

@@ -1,6 +1,7 @@
 #include "rpc/channel.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -8,6 +9,7 @@
 #include "base/text.h"
 #include "base/thread.h"
 #include "os/fd.h"
+#include "os/reactor.h"
 #include "rpc/args.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
@@ -20,18 +22,22 @@
 typedef struct connection {
     atomic_int refs;
     _Atomic(grpc_channel *) channel; /* owned; NULL: retired */
-    gp__direct *direct; /* owned: it is over a socket of ours; NULL: gRPC connects it */
-    gp__poller *poller; /* borrowed: lives as long as the process */
-    gp_mux *mux;        /* shared: ref; NULL: a connection of its own */
-    int kept;           /* owned: what the target refers to; -1: nothing */
+    gp__direct *direct;   /* owned: it is over a socket of ours; NULL: gRPC connects it */
+    gp__poller *poller;   /* borrowed: lives as long as the process */
+    gp_mux *mux;          /* shared: ref; NULL: a connection of its own */
+    gp__process *process; /* shared: ref; at the other end. NULL: nobody knows */
+    int kept;             /* owned: what the target refers to; -1: nothing */
     bool secure;
     atomic_bool over;        /* the other side will not be reached any more */
     bool retired;            /* gRPC's channel is gone before its views */
     gp__remains remains;     /* once nobody refers to it */
     struct connection *prev; /* in the list of all */
     struct connection *next;
-    pthread_mutex_t lock; /* guards |views|; comes before theirs */
-    gp_channel *views;    /* borrowed: they take themselves off */
+    pthread_mutex_t lock;   /* guards what follows; comes before that of views */
+    gp_channel *views;      /* borrowed: they take themselves off */
+    gp__inquiry *inquiries; /* borrowed: each with a reference of its call */
+    gp__watch *clock;       /* owned; while there are inquiries */
+    int looks;              /* of the clock's, since the first of them */
 } connection;
 
 /* A view of a connection: closing it ends its own calls and nobody else's. */
@@ -217,6 +223,8 @@ free_connection(gp__remains *remains)
         gp__fork_drop(GP__FORK_ENDING);
     }
     gp_mux_unref(shared->mux);
+    gp__process_unref(shared->process);
+    gp__reactor_remove(shared->clock);
     gp__fd_close(&shared->kept);
     pthread_mutex_destroy(&shared->lock);
     gp__free(shared);
@@ -411,10 +419,29 @@ gp__channel_keep(gp_channel *channel, int *fd)
     *fd = -1;
 }
 
+/* ---- Why there is no connection -------------------------------------------------------------- */
+
+/* How often to look whether the process has ended, and for how long. */
+enum { LOOK_MS = 5, MOST_LOOKS = 200 };
+
 void
-gp__channel_explain(gp_channel *channel, gp_mux *mux)
+gp__channel_explain(gp_channel *channel, gp_mux *mux, gp__process *process)
 {
-    channel->connection->mux = gp_mux_ref(mux);
+    channel->connection->mux = mux != NULL ? gp_mux_ref(mux) : NULL;
+    channel->connection->process = process != NULL ? gp__process_ref(process) : NULL;
+}
+
+static void
+append(grpc_slice *details, const char *why)
+{
+    char *text = gp__format("%.*s: %s", (int)GRPC_SLICE_LENGTH(*details),
+                            (const char *)GRPC_SLICE_START_PTR(*details), why);
+
+    if (text != NULL) {
+        grpc_slice_unref(*details);
+        *details = grpc_slice_from_copied_string(text);
+    }
+    gp__free(text);
 }
 
 void
@@ -422,7 +449,8 @@ gp__channel_add_reason(const gp_channel *channel, grpc_slice *details)
 {
     const connection *shared = channel->connection;
     gp_error why = GP_ERROR_INIT;
-    char *text;
+    char fate[96];
+    char text[128];
 
     if (shared->mux != NULL) {
         gp_mux_why(shared->mux, &why);
@@ -431,18 +459,64 @@ gp__channel_add_reason(const gp_channel *channel, grpc_slice *details)
         gp_error_set(&why, GP_ECLOSED, "the connection to %s has ended, and is not made again",
                      gp__direct_name(shared->direct));
     }
-    if (why.code == 0) {
-        return;
+    if (why.code != 0) {
+        append(details, gp_error_message(&why));
     }
-    text = gp__format("%.*s: %s", (int)GRPC_SLICE_LENGTH(*details),
-                      (const char *)GRPC_SLICE_START_PTR(*details), gp_error_message(&why));
-    if (text != NULL) {
-        grpc_slice_unref(*details);
-        *details = grpc_slice_from_copied_string(text);
+    if (shared->process != NULL && gp__process_gone(shared->process)) {
+        snprintf(text, sizeof(text), "the plugin %s",
+                 gp__process_fate(gp__process_status(shared->process), fate, sizeof(fate)));
+        append(details, text);
     }
-    gp__free(text);
     gp_error_release(&why);
 }
+
+/* On the reactor's thread. */
+static void
+look(void *ctx)
+{
+    connection *shared = ctx;
+    gp__inquiry *told = NULL;
+
+    pthread_mutex_lock(&shared->lock);
+    if (++shared->looks >= MOST_LOOKS || gp__process_gone(shared->process)) {
+        told = shared->inquiries;
+        shared->inquiries = NULL;
+        gp__reactor_remove(shared->clock); /* this is its last time */
+        shared->clock = NULL;
+    }
+    pthread_mutex_unlock(&shared->lock);
+    while (told != NULL) {
+        gp__inquiry *next = told->next;
+
+        told->told(told); /* the last one may be the end of |shared| */
+        told = next;
+    }
+}
+
+bool
+gp__channel_inquire(gp_channel *channel, gp__inquiry *inquiry)
+{
+    connection *shared = channel->connection;
+    bool later;
+
+    if (shared->process == NULL || gp__process_inspect(shared->process) != GP__PROCESS_DYING) {
+        return false;
+    }
+    pthread_mutex_lock(&shared->lock);
+    if (shared->clock == NULL) {
+        shared->looks = 0;
+        gp__reactor_every(&shared->clock, LOOK_MS, look, shared, NULL);
+    }
+    later = shared->clock != NULL;
+    if (later) {
+        inquiry->next = shared->inquiries;
+        shared->inquiries = inquiry;
+    }
+    pthread_mutex_unlock(&shared->lock);
+    return later;
+}
+
+/* ---- Views ----------------------------------------------------------------------------------- */
 
 int
 gp_channel_view(gp_channel **out, gp_channel *channel, gp_error *err)

@@ -8,6 +8,7 @@
 
 #include "gp/channel.h"
 #include "gp/mux.h"
+#include "os/process.h"
 #include "rpc/poller.h"
 
 /* The place of a call in its channel's list of running calls. */
@@ -31,12 +32,27 @@ int gp__channel_open_over(gp_channel **out, int fd, const char *name, const char
 void gp__channel_keep(gp_channel *channel, int *fd);
 
 /*
- * The connection is a stream of |mux|, of which a reference is taken: calls that fail when that ends say why.
- * Before the first call.
+ * The connection is a stream of |mux|, or leads to |process|, or both; a reference is taken of each that is
+ * not NULL: calls that fail for want of a connection say why it has ended. Before the first call.
  */
-void gp__channel_explain(gp_channel *channel, gp_mux *mux);
+void gp__channel_explain(gp_channel *channel, gp_mux *mux, gp__process *process);
 
-/* Add that reason to |details|, the ones of a call that failed for want of a connection. */
+/*
+ * A call that has failed for want of a connection, and waits to be told why. |told| is called once, with no
+ * lock held, on the reactor's thread.
+ */
+typedef struct gp__inquiry {
+    struct gp__inquiry *next;
+    void (*told)(struct gp__inquiry *inquiry);
+} gp__inquiry;
+
+/*
+ * Whether the process at the other end is about to end, so that what became of it is known soon; then |inquiry|
+ * is told. A process closes its connections some moments before it can be waited for.
+ */
+bool gp__channel_inquire(gp_channel *channel, gp__inquiry *inquiry);
+
+/* Add what is known of the reason to |details|, the ones of a call that failed for want of a connection. */
 void gp__channel_add_reason(const gp_channel *channel, grpc_slice *details);
 
 /* What its calls say that they are connected to; NULL: gRPC knows. */

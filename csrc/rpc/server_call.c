@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/text.h"
 #include "base/thread.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
@@ -408,16 +409,37 @@ make_details(const gp_server_call *call, gp_bytes details, gp_metadata trailing)
     return slice;
 }
 
+/*
+ * What generated code and servers say of a method that there is not does not say which. Callers that look for
+ * their words find them at the beginning. NULL: the details are others, or memory is short.
+ */
+static char *
+name_method(const gp_server_call *call, gp_bytes details)
+{
+    static const char *const texts[] = {"Method not implemented!", "Method not found!"};
+    gp_bytes method = gp_server_call_method(call);
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        if (details.len == strlen(texts[i]) && memcmp(details.data, texts[i], details.len) == 0) {
+            return gp__format("%s (%.*s)", texts[i], (int)method.len, (const char *)method.data);
+        }
+    }
+    return NULL;
+}
+
 static void
 end(gp_server_call *call, const gp_bytes *message, int code, gp_bytes details, gp_metadata trailing)
 {
-    grpc_slice details_slice = make_details(call, details, trailing);
+    char *named = code == GRPC_STATUS_UNIMPLEMENTED ? name_method(call, details) : NULL;
+    grpc_slice details_slice =
+        make_details(call, named != NULL ? (gp_bytes){named, strlen(named)} : details, trailing);
     grpc_metadata *items;
     grpc_metadata own;
     grpc_op ops[3];
     size_t count;
     bool first;
 
+    gp__free(named);
     pthread_mutex_lock(&call->lock);
     first = !call->finished;
     call->finished = true;

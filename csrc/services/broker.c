@@ -73,9 +73,8 @@ gp_broker_unref(gp_broker *broker)
         broker->release_gone(broker->gone_ctx);
     }
     gp_call_unref(broker->call);
-    if (broker->elsewhere != NULL) {
-        gp__process_unref(broker->elsewhere);
-    }
+    gp__process_unref(broker->process);
+    gp__process_unref(broker->elsewhere);
     gp_channel_args_unref(broker->args);
     gp__free(broker->directory);
     gp_tls_unref(broker->tls);

@@ -77,7 +77,7 @@ dial_stream(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interru
         gp_error_release(&why);
         return rc;
     }
-    gp__channel_explain(channel, broker->mux);
+    gp__channel_explain(channel, broker->mux, broker->process);
     gp__poller_urgent_add(broker->poller);
     rc = gp__mux_await(local, gp__broker_other_side(broker), timeout_ms, interrupt, err);
     gp__poller_urgent_drop(broker->poller);
@@ -180,6 +180,9 @@ gp_broker_dial(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_inte
     } else if (rc == 0) {
         rc = dial_socket(broker, id, network, address, gp__deadline_in(timeout_ms), interrupt, out,
                          err);
+    }
+    if (rc == 0) {
+        gp__channel_explain(*out, NULL, broker->process);
     }
     gp__broker_release_listener(&where);
     gp__broker_prune_sockets(broker);

@@ -71,6 +71,9 @@ gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_mux *mux,
         gp_broker_unref(broker);
         return rc;
     }
+    if (process != NULL) {
+        broker->process = gp__process_ref(process);
+    }
     if (process != NULL && gp__process_runner(process) != NULL) {
         broker->elsewhere = gp__process_ref(process);
     }

@@ -75,6 +75,7 @@ struct gp_broker {
     gp_channel_args *args; /* shared: ref; of what is dialled; NULL: none */
     gp_mux *mux;           /* shared: ref; NULL: each connection has a socket of its own */
     bool of_host;
+    gp__process *process; /* shared: ref; of a host, at the other end. NULL: nobody knows */
     gp__process
         *elsewhere;  /* shared: ref; of a host whose plugin a runner has launched, else NULL */
     char *directory; /* owned; what the other side's paths are relative to; NULL: this process's */

@@ -57,7 +57,8 @@ def test_unknown_method(stage: Stage) -> None:
     for path in ("/test.T/Other", "/other/M", "M"):
         error = raised(lambda path=path: channel.unary_unary(path)(b"", timeout=DEADLINE))
         assert error.code() is Code.UNIMPLEMENTED
-    assert error.details() == "Method not found!"
+        named = f" ({path})" if stage.ours else ""
+        assert error.details() == f"Method not found!{named}"
     stream = channel.stream_stream("/test.T/Other")(iter([b""] * 10), timeout=DEADLINE)
     assert raised(lambda: next(stream)).code() is Code.UNIMPLEMENTED
 
@@ -201,3 +202,22 @@ def test_exits_end_the_call_alone(
     call = channel.unary_unary("/test.T/M")
     assert raised(lambda: call(b"x", timeout=DEADLINE)).code() is Code.UNKNOWN
     assert call(b"", timeout=DEADLINE) == b"still here"
+
+
+def test_a_servicer_without_the_method(stage: Stage) -> None:
+    import probe_pb2
+    import probe_pb2_grpc
+
+    server = stage.make()
+    probe_pb2_grpc.add_ProbeServicer_to_server(probe_pb2_grpc.ProbeServicer(), server)
+    server.start()
+    stub = probe_pb2_grpc.ProbeStub(stage.connect())
+    for name, call in (
+        ("Echo", lambda: stub.Echo(probe_pb2.EchoRequest(), timeout=DEADLINE)),
+        ("Count", lambda: next(stub.Count(probe_pb2.CountRequest(), timeout=DEADLINE))),
+        ("Sum", lambda: stub.Sum(iter(()), timeout=DEADLINE)),
+    ):
+        error = raised(call)
+        assert error.code() is Code.UNIMPLEMENTED
+        named = f" (/probe.Probe/{name})" if stage.ours else ""
+        assert error.details() == f"Method not implemented!{named}"

@@ -143,3 +143,104 @@ def test_many_launches_in_a_row(
                 probe.Exit(pb.ExitRequest(status=3))
         client.kill()
         assert future.exception(DEADLINE) is not None
+
+
+# ---- What calls say of it ------------------------------------------------------------------------
+
+either_way = pytest.mark.parametrize(
+    "how",
+    [{}, {"auto_mtls": True}, {"broker_multiplex": True}],
+    ids=["plain", "mtls", "multiplexed"],
+)
+
+
+def details(call: Callable[[], Any]) -> str:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+    text: str = caught.value.details()  # type: ignore[attr-defined]
+    return text
+
+
+@either_way
+@pytest.mark.parametrize("kind", ["python", "go"])
+def test_calls_say_how_the_plugin_has_exited(
+    kind: str, make_client: Any, peers: Any, how: dict[str, Any]
+) -> None:
+    client = make_client(peers.plugin(kind), **how)
+    _, probe = client.dispense("probe")
+    _, other = client.dispense("probe")
+    stream = probe.Count(pb.CountRequest(n=1 << 30, size=1000))
+    next(stream)
+    future = other.Hang.future(pb.HangRequest())
+    over = threading.Event()
+
+    def messages() -> Iterator[Any]:
+        yield pb.ChatMessage()
+        over.wait(2 * DEADLINE)
+
+    chat = other.Chat(messages())
+    next(chat)
+    fate = "the plugin exited with status 9"
+    assert fate in details(lambda: probe.Exit(pb.ExitRequest(status=9), timeout=DEADLINE))
+    assert fate in details(lambda: list(stream))
+    assert fate in details(lambda: list(chat))
+    assert fate in details(future.result)
+    assert fate in future.details()
+    assert fate in details(lambda: probe.Echo(pb.EchoRequest(), timeout=DEADLINE))
+    assert fate in details(lambda: other.Echo.with_call(pb.EchoRequest(), timeout=DEADLINE))
+    assert fate in client.ping()
+    over.set()
+
+
+@either_way
+def test_calls_say_what_signal_has_killed_the_plugin(
+    make_client: Any, peers: Any, eventually: Callable[..., Any], how: dict[str, Any]
+) -> None:
+    client = make_client(peers.plugin("python"), **how)
+    _, probe = client.dispense("probe")
+    future = probe.Hang.future(pb.HangRequest())
+    eventually(lambda: hanging(probe) == 1)
+    os.kill(client.pid, signal.SIGKILL)
+    fate = "the plugin was killed by signal 9 (Killed)"
+    assert fate in details(future.result)
+    assert fate in details(lambda: probe.Echo(pb.EchoRequest(), timeout=DEADLINE))
+
+
+@either_way
+def test_awaited_calls_say_how_the_plugin_has_exited(
+    peers: Any, handshake: Any, plugins: Any, how: dict[str, Any]
+) -> None:
+    fate = "the plugin exited with status 9"
+
+    async def main() -> None:
+        async with aio.Client(
+            peers.plugin("python"), handshake_config=handshake, plugins=plugins, **how
+        ) as client:
+            _, probe = await client.dispense("probe")
+            hanging = probe.Hang(pb.HangRequest())
+            stream = probe.Count(pb.CountRequest(n=1 << 30, size=1000))
+            await stream.__anext__()
+            for start in (
+                lambda: probe.Exit(pb.ExitRequest(status=9)),
+                lambda: hanging,
+                lambda: probe.Echo(pb.EchoRequest()),
+            ):
+                with pytest.raises(grpc.RpcError) as caught:
+                    await start()
+                assert fate in caught.value.details()  # type: ignore[attr-defined]
+            with pytest.raises(grpc.RpcError) as caught:
+                async for _ in stream:
+                    pass
+            assert fate in caught.value.details()  # type: ignore[attr-defined]
+
+    asyncio.run(asyncio.wait_for(main(), 3 * DEADLINE))
+
+
+def test_a_plugin_that_goes_on_is_said_to_be_unavailable_and_no_more(
+    make_client: Any, peers: Any
+) -> None:
+    _, probe = make_client(peers.plugin("python")).dispense("probe")
+    code = grpc.StatusCode.UNAVAILABLE.value[0]
+    request = pb.FailRequest(code=code, details="later")
+    assert details(lambda: probe.Fail(request, timeout=DEADLINE)) == "later"

@@ -96,6 +96,18 @@ def test_the_host_calls_what_the_plugin_serves(launch: Any, how: Any) -> None:
 
 
 @either_way
+def test_a_call_to_what_a_dead_plugin_has_served_says_how_it_died(launch: Any, how: Any) -> None:
+    client = launch(**how)
+    broker, test = client.dispense("test")
+    stub = broker.stub(int(test.Serve(b"")), Test)
+    assert stub.Echo(b"x", timeout=TIMEOUT) == b"plugin: x"
+    os.kill(client.pid, signal.SIGKILL)
+    with pytest.raises(RpcError) as caught:
+        list(iter(lambda: stub.Echo(b"x", timeout=TIMEOUT), None))
+    assert "the plugin was killed by signal 9" in caught.value.details()
+
+
+@either_way
 @pytest.mark.parametrize("arguments", [(), ("--aio",)], ids=["threads", "asyncio"])
 def test_nested_callbacks_with_one_worker(arguments: tuple[str, ...], how: Any) -> None:
     with client_of("--max-workers", "1", *arguments, **how) as client:

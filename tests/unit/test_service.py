@@ -356,7 +356,7 @@ async def use_async(stub: Any) -> None:
 
 def expect_unimplemented(error: Any) -> None:
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert error.details() == "Method not implemented!"
+    assert error.details().startswith("Method not implemented!")
 
 
 @pytest.mark.parametrize("server", ["ours", "grpc", "grpc.aio"])
