@@ -466,22 +466,34 @@ enum { GAVE_UP = 1 };
 
 /* Returns 0 (it runs), GAVE_UP with |*report|, or a GP_E* code: there is no child. */
 static int
-try_plan(spawn_plan *plan, int report_end, spawn_report *report, gp_error *err)
+try_plan(spawn_plan *plan, spawn_report *report, gp_error *err)
 {
-    int rc = fork_somewhere(plan, err);
+    int ends[2];
+    int rc = gp__fd_pipe(ends, err);
 
     if (rc < 0) {
         return rc;
     }
-    if (plan->child < 0) {
-        return gp_error_set_errno(err, plan->errnum, "cannot create a process for %s",
-                                  plan->spec->argv[0]);
+    plan->report = ends[1];
+    plan->entered = false;
+    rc = fork_somewhere(plan, err);
+    if (rc == 0 && plan->child < 0) {
+        rc = gp_error_set_errno(err, plan->errnum, "cannot create a process for %s",
+                                plan->spec->argv[0]);
     }
-    if (!read_report(plan, report_end, report)) {
-        return 0;
+    gp__fd_close(&ends[1]);
+    if (rc == 0 && read_report(plan, ends[0], report)) {
+        reap(plan->child);
+        rc = GAVE_UP;
     }
-    reap(plan->child);
-    return GAVE_UP;
+    gp__fd_close(&ends[0]);
+    return rc;
+}
+
+static bool
+is_busy(int rc, const spawn_report *report)
+{
+    return rc == GAVE_UP && report->stage == STAGE_EXEC && report->errnum == ETXTBSY;
 }
 
 /*
@@ -489,20 +501,17 @@ try_plan(spawn_plan *plan, int report_end, spawn_report *report, gp_error *err)
  * has a child between fork and exec, which has inherited the descriptor: so it is tried again for a while.
  */
 static int
-run_plan(spawn_plan *plan, int report_end, spawn_report *report, gp_error *err)
+run_plan(spawn_plan *plan, spawn_report *report, gp_error *err)
 {
     static const long first_ns = 1000000;
     static const long last_ns = 512000000;
-    int rc = try_plan(plan, report_end, report, err);
+    int rc = try_plan(plan, report, err);
 
-    for (long wait = first_ns; wait <= last_ns && rc == GAVE_UP && report->stage == STAGE_EXEC &&
-                               report->errnum == ETXTBSY;
-         wait *= 2) {
+    for (long wait = first_ns; wait <= last_ns && is_busy(rc, report); wait *= 2) {
         const struct timespec pause = {.tv_nsec = wait};
 
         nanosleep(&pause, NULL);
-        plan->entered = false;
-        rc = try_plan(plan, report_end, report, err);
+        rc = try_plan(plan, report, err);
     }
     return rc;
 }
@@ -512,28 +521,19 @@ gp__spawn(pid_t *out, const gp__spawn_spec *spec, gp_error *err)
 {
     spawn_plan plan = {.spec = spec};
     spawn_report report;
-    int ends[2];
     int rc;
 
     plan.candidates = make_candidates(spec);
     if (plan.candidates == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory to start %s", spec->argv[0]);
     }
-    rc = gp__fd_pipe(ends, err);
-    if (rc < 0) {
-        goto fail_pipe;
-    }
-    plan.report = ends[1];
     plan.highest = highest_descriptor();
-    rc = run_plan(&plan, ends[0], &report, err);
-    gp__fd_close(&ends[1]);
+    rc = run_plan(&plan, &report, err);
     if (rc == GAVE_UP) {
         rc = explain(&plan, &report, err);
     } else if (rc == 0) {
         *out = plan.child;
     }
-    gp__fd_close(&ends[0]);
-fail_pipe:
     free_candidates(plan.candidates);
     return rc;
 }
