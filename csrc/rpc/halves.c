@@ -1,6 +1,7 @@
 #include "rpc/halves.h"
 
 #include "rpc/convert.h"
+#include "rpc/trim.h"
 
 /* ---- Receiving ---- */
 
@@ -81,7 +82,11 @@ gp__inbox_complete(gp__inbox *inbox)
 {
     gp_received *then;
     void *ctx;
+    size_t len = inbox->incoming != NULL ? grpc_byte_buffer_length(inbox->incoming) : 0;
 
+    if (len >= GP__TRIM_MESSAGE) {
+        gp__trim_count(len);
+    }
     /* With one lock for both, whoever finds the gate closed is told. */
     pthread_mutex_lock(inbox->lock);
     then = inbox->then;

@@ -12,6 +12,7 @@
 #include "rpc/crew.h"
 #include "rpc/metadata_size.h"
 #include "rpc/server.h"
+#include "rpc/trim.h"
 
 #define CALL_OF(event, member) \
     ((gp_server_call *)((char *)(event) - offsetof(gp_server_call, member)))
@@ -97,6 +98,9 @@ close_complete(gp__event *event, bool ok)
     }
     pthread_mutex_unlock(&call->lock);
     gp__outbox_end(&call->outbox);
+    if (call->close_cancelled) {
+        gp__trim_count(GP__CALL_MEMORY);
+    }
     if (on_cancel != NULL) {
         on_cancel(call->on_cancel_ctx);
     }

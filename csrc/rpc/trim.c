@@ -1,0 +1,79 @@
+#include "rpc/trim.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "os/reactor.h"
+#include "rpc/crew.h"
+
+#ifdef __GLIBC__
+
+#include <malloc.h>
+
+enum { BURST = 32 << 20, QUIET_MS = 1000 };
+
+/*
+ *             BURST counted                quiet for a second              trimmed
+ *    (idle) -----------------> (watching) --------------------> (queued) ----------> (idle)
+ */
+static struct {
+    atomic_size_t counted;
+    atomic_bool busy;   /* not idle */
+    size_t before;      /* the count of a second ago; the reactor's thread has it */
+    gp__watch *timer;   /* owned; the reactor's thread has it */
+    gp__remains queued; /* of the crew's */
+} trim;
+
+static void
+run(gp__remains *queued)
+{
+    (void)queued;
+    malloc_trim(0);
+    atomic_store(&trim.busy, false);
+}
+
+/* On the reactor's thread, once a second. */
+static void
+look(void *ctx)
+{
+    size_t counted = atomic_load(&trim.counted);
+    gp__poller *poller = ctx;
+
+    if (counted != trim.before) {
+        trim.before = counted;
+        return;
+    }
+    gp__reactor_remove(trim.timer);
+    atomic_store(&trim.counted, 0);
+    trim.before = 0;
+    trim.queued.free = run;
+    pthread_mutex_lock(&poller->lock);
+    gp__crew_add_remains(&trim.queued);
+    pthread_mutex_unlock(&poller->lock);
+}
+
+void
+gp__trim_count(size_t bytes)
+{
+    gp__poller *poller;
+
+    if (atomic_fetch_add_explicit(&trim.counted, bytes, memory_order_relaxed) + bytes < BURST ||
+        atomic_load(&trim.busy) || atomic_exchange(&trim.busy, true)) {
+        return;
+    }
+    if (gp__crew_poller(&poller, NULL) < 0 ||
+        gp__reactor_every(&trim.timer, QUIET_MS, look, poller, NULL) < 0) {
+        atomic_store(&trim.busy, false);
+    }
+}
+
+#else
+
+void
+gp__trim_count(size_t bytes)
+{
+    (void)bytes;
+}
+
+#endif

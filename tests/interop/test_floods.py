@@ -1,0 +1,169 @@
+"""Peers that flood a plugin, or a host, with HTTP/2: others are served, and memory comes back.
+
+What gRPC's core takes while a flood lasts is in docs/security.md; the bounds here are generous.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import http2
+import probe_pb2
+import pytest
+
+pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
+
+TIMEOUT = 60.0  # seconds, for a call beside a flood
+ECHO = b"/probe.Probe/Echo"
+FLOODER = Path(__file__).resolve().parents[1] / "peers" / "flooding_plugin.py"
+
+
+def memory(pid: int | str, most: bool = False) -> int:
+    """What a process has in memory, or the most it has had, in MiB."""
+    name = "VmHWM:" if most else "VmRSS:"
+    lines = Path("/proc", str(pid), "status").read_text().splitlines()
+    return next(int(line.split()[1]) >> 10 for line in lines if line.startswith(name))
+
+
+def resets(count: int) -> Iterator[bytes]:
+    """Calls that are taken back as soon as they have begun."""
+    for number in range(1, 2 * count, 2):
+        yield http2.frame(http2.HEADERS, http2.END_HEADERS, number, http2.request(ECHO))
+        yield http2.frame(http2.RST_STREAM, 0, number, struct.pack(">I", 8))
+
+
+def answered_resets(count: int) -> Iterator[bytes]:
+    """The same of calls that have had all of their request."""
+    for number in range(1, 2 * count, 2):
+        yield http2.frame(http2.HEADERS, http2.END_HEADERS, number, http2.request(ECHO))
+        yield http2.frame(http2.DATA, http2.END_STREAM, number, http2.message(b""))
+        yield http2.frame(http2.RST_STREAM, 0, number, struct.pack(">I", 8))
+
+
+def streams(count: int) -> Iterator[bytes]:
+    """Calls that are begun and left alone."""
+    for number in range(1, 2 * count, 2):
+        yield http2.frame(http2.HEADERS, http2.END_HEADERS, number, http2.request(ECHO))
+
+
+def promises(count: int) -> Iterator[bytes]:
+    """Calls that announce a message of a gigabyte."""
+    for number in range(1, 2 * count, 2):
+        yield http2.frame(http2.HEADERS, http2.END_HEADERS, number, http2.request(ECHO))
+        yield http2.frame(http2.DATA, 0, number, struct.pack(">BI", 0, 1 << 30) + bytes(1000))
+
+
+# Each with what it may take at most while it lasts, in MiB.
+FLOODS: dict[str, tuple[Callable[[], Iterator[bytes]], int]] = {
+    "resets": (lambda: resets(15_000), 600),
+    "answered resets": (lambda: answered_resets(15_000), 600),
+    "streams": (lambda: streams(5_000), 300),
+    "promises": (lambda: promises(100), 100),
+    "continuations": (lambda: http2.continuations(1, http2.request(ECHO), 64 << 20), 200),
+    "endless header": (lambda: http2.endless_header(1, http2.request(ECHO), 2 << 20), 100),
+    "pings": (lambda: http2.pings(100_000), 200),
+    "settings": (lambda: http2.settings(100_000), 200),
+}
+
+
+# gRPC tells nobody of these, so that nobody knows when to give back what they have taken.
+UNSEEN = ("continuations", "pings", "settings")
+
+
+class Good:
+    """A well-behaved host, which calls all the time."""
+
+    def __init__(self, probe: Any) -> None:
+        self._probe = probe
+        self._end = threading.Event()
+        self._pool = ThreadPoolExecutor(1)
+        self._calls = self._pool.submit(self._call)
+
+    def _call(self) -> int:
+        count = 0
+        while count == 0 or not self._end.wait(0.005):
+            assert self._probe.Echo(probe_pb2.EchoRequest(payload=b"x"), timeout=TIMEOUT).payload
+            count += 1
+        return count
+
+    def end(self) -> int:
+        """How many calls have been answered. Raises what one has failed with."""
+        self._end.set()
+        with self._pool:
+            return self._calls.result(2 * TIMEOUT)
+
+
+@pytest.mark.parametrize("server", ["core", "aio"])
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_of_a_plugin(
+    flood: str, server: str, peers: Any, make_client: Any, eventually: Any
+) -> None:
+    frames, limit = FLOODS[flood]
+    client = make_client(peers.plugin("python", "--server", server))
+    _, probe = client.dispense("probe")
+    path = client.start().string()
+    before = memory(client.pid)
+    good = Good(probe)
+    for read in (True, False) if server == "core" else (True,):
+        connection = http2.Connection(path, read)
+        connection.flood(frames())
+        connection.close()
+    assert good.end() > 0
+    assert client.ping() == ""
+    assert memory(client.pid, most=True) - before < limit
+    if flood not in UNSEEN:
+        eventually(lambda: memory(client.pid) - before < 48, "the end of what it has taken")
+
+
+def test_what_large_messages_have_taken_is_given_back(
+    peers: Any, make_client: Any, eventually: Any
+) -> None:
+    client = make_client(peers.plugin("python"))
+    _, probe = client.dispense("probe")
+    before = memory(client.pid)
+    request = probe_pb2.EchoRequest(payload=bytes(100 << 20))
+    reply = probe.Echo(request, timeout=TIMEOUT)
+    assert len(reply.payload) == 100 << 20
+    del reply
+    eventually(lambda: memory(client.pid) - before < 48, "the end of what the message has taken")
+
+
+def test_a_gzip_bomb_is_refused_after_it_has_been_unpacked(peers: Any, make_client: Any) -> None:
+    """A message of 1/8 MiB, which is 128: more than the plugin takes."""
+    limits = '{"max_receive_message_length": 1048576}'
+    client = make_client(peers.plugin("python", "--config", limits))
+    _, probe = client.dispense("probe")
+    before = memory(client.pid)
+    gzip = grpc.Compression.Gzip
+    for _ in range(3):
+        with pytest.raises(grpc.RpcError) as caught:
+            probe.Echo(
+                probe_pb2.EchoRequest(payload=bytes(128 << 20)), timeout=TIMEOUT, compression=gzip
+            )
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert probe.Echo(probe_pb2.EchoRequest(payload=b"x"), timeout=TIMEOUT).payload == b"x"
+    assert memory(client.pid, most=True) - before < 300
+
+
+# ---- Hosts ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flood", ["pings", "settings", "continuations", "endless header", "bomb"])
+def test_a_flood_of_a_host(flood: str, peers: Any, make_client: Any, eventually: Any) -> None:
+    _, probe = make_client(peers.plugin("python")).dispense("probe")
+    assert probe.Echo(probe_pb2.EchoRequest(payload=b"x"), timeout=TIMEOUT).payload == b"x"
+    before = memory("self", most=True)
+    good = Good(probe)
+    hostile = make_client([sys.executable, str(FLOODER), flood])
+    assert hostile.ping(2.0) != ""
+    hostile.kill()
+    assert hostile.exited()
+    assert good.end() > 0
+    assert memory("self", most=True) - before < 300

@@ -1,0 +1,124 @@
+"""Frames of HTTP/2, for peers that do with them what no library would."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
+END_STREAM, END_HEADERS, ACK = 1, 4, 1
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def _string(text: bytes, announced: int | None = None) -> bytes:
+    size = len(text) if announced is None else announced
+    if size < 127:
+        return bytes([size]) + text
+    prefix, size = b"\x7f", size - 127
+    while size >= 128:
+        prefix, size = prefix + bytes([size % 128 + 128]), size // 128
+    return prefix + bytes([size]) + text
+
+
+def entry(name: bytes, value: bytes, announced: int | None = None) -> bytes:
+    """A header, neither indexed nor compressed; the value may be announced as longer than it is."""
+    return b"\0" + _string(name) + _string(value, announced)
+
+
+def request(path: bytes, *more: tuple[bytes, bytes]) -> bytes:
+    entries = [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", path),
+        (b":authority", b"localhost"),
+        (b"te", b"trailers"),
+        (b"content-type", b"application/grpc"),
+        *more,
+    ]
+    return b"".join(entry(*one) for one in entries)
+
+
+def message(payload: bytes, compressed: bool = False) -> bytes:
+    return struct.pack(">BI", compressed, len(payload)) + payload
+
+
+def bomb(size: int) -> bytes:
+    """So many zeros in gzip's form, a thousandth as long."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    parts = [packer.compress(bytes(1 << 20)) for _ in range(size >> 20)]
+    return b"".join([*parts, packer.flush()])
+
+
+class Connection:
+    """To a server, without TLS. What that sends is thrown away, unless it is not to be read."""
+
+    def __init__(self, path: str, read: bool = True) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(20 if read else 2)
+        self._socket.connect(path)
+        # Windows that nothing fills, so that nobody waits for them to open.
+        self.send(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, (1 << 31) - 1)))
+        self.send(frame(SETTINGS, ACK, 0))
+        self._reader = threading.Thread(target=self._read)
+        if read:
+            self._reader.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while self._socket.recv(1 << 16):
+                pass
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def flood(self, frames: Iterator[bytes]) -> None:
+        """Send them all, or as much as the other side takes before it hangs up or stops reading."""
+        with contextlib.suppress(OSError):
+            kept = b""
+            for one in frames:
+                kept += one
+                if len(kept) > 1 << 16:
+                    self.send(kept)
+                    kept = b""
+            self.send(kept)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        if self._reader.is_alive():
+            self._reader.join()
+        self._socket.close()
+
+
+# ---- Floods, of either side ----------------------------------------------------------------------
+
+
+def pings(count: int) -> Iterator[bytes]:
+    return (frame(PING, 0, 0, b"12345678") for _ in range(count))
+
+
+def settings(count: int) -> Iterator[bytes]:
+    return (frame(SETTINGS, 0, 0, struct.pack(">HI", 3, 100)) for _ in range(count))
+
+
+def continuations(stream: int, first: bytes, size: int) -> Iterator[bytes]:
+    """A block of headers of about so many bytes, which does not end."""
+    yield frame(HEADERS, 0, stream, first)
+    block = b"".join(entry(b"key%d" % i, b"v" * 1000) for i in range(15))
+    for _ in range(size // len(block)):
+        yield frame(CONTINUATION, 0, stream, block)
+
+
+def endless_header(stream: int, first: bytes, size: int) -> Iterator[bytes]:
+    """One header of so many bytes."""
+    yield frame(HEADERS, 0, stream, first + entry(b"key", b"", size))
+    for _ in range(size >> 14):
+        yield frame(CONTINUATION, 0, stream, b"v" * (1 << 14))
