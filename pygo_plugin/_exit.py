@@ -13,12 +13,16 @@ _registered = False
 
 
 def register() -> None:
-    """Have the core shut down at interpreter exit. Idempotent.
+    """Have the core shut down at interpreter exit, and heed green threads. Idempotent.
 
     atexit is the right moment: the main program and its non-daemon threads, which may still be
     using plugins, are done, while daemon threads and the core's own have not been torn down yet.
     """
     global _registered
+    if "gevent" in sys.modules or "eventlet" in sys.modules:
+        from ._green import prepare
+
+        prepare()
     if not _registered:
         _registered = True
         atexit.register(_shutdown)

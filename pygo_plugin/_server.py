@@ -241,11 +241,12 @@ class Server(ServerBase):
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped, at most `timeout` seconds. True if that ran out."""
-        return not self._core.wait(timeout)
+        return not _core.call_blocking(self._core.wait, timeout)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until every handler has returned, at most `timeout` seconds. Whether all did."""
-        return self._core.join(timeout)
+        joined: bool = _core.call_blocking(self._core.join, timeout)
+        return joined
 
 
 class _Routes:

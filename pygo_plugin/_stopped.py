@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from threading import Event
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from . import _core
+from . import _core
 
 __all__ = ["Stopped"]
 
@@ -26,4 +24,4 @@ class Stopped(Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped, at most `timeout` seconds. Whether it has."""
-        return super().is_set() or self._core.wait(timeout)
+        return super().is_set() or _core.call_blocking(self._core.wait, timeout)

@@ -244,7 +244,8 @@ class Broker(BrokerBase):
         Raises: BrokerError, which says what the other side has failed to do.
         """
         self._check_dial(service_id)
-        channel: _channel.Channel = self._opened(self._core.dial(service_id, timeout))
+        opened = _core.call_blocking(self._core.dial, service_id, timeout)
+        channel: _channel.Channel = self._opened(opened)
         return channel
 
     # Objects instead of connections.

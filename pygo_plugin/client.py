@@ -230,7 +230,7 @@ class Client:
         with self._lock:
             self._starting += 1
         try:
-            self._endpoint = self._open().start()
+            self._endpoint = _core.call_blocking(self._open().start)
         except PluginError as error:
             with _managed_lock:
                 _managed.discard(self)
@@ -260,7 +260,7 @@ class Client:
         core = self._core
         try:
             if core is not None:
-                core.kill()
+                _core.call_blocking(core.kill)
         finally:
             with _managed_lock:
                 _managed.discard(self)
@@ -316,7 +316,7 @@ class Client:
         """
         try:
             self.start()
-            self._open().ping(timeout)
+            _core.call_blocking(self._open().ping, timeout)
         except (ConfigError, ForkedError):
             raise
         except PluginError as error:
@@ -736,4 +736,4 @@ def cleanup_clients() -> None:
         _managed.clear()
     for client in clients:
         client._refuse_start()
-    _core.kill_all(True)
+    _core.call_blocking(_core.kill_all, True)

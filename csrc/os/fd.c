@@ -5,6 +5,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#if defined(__linux__) && !defined(GP_PORTABLE)
+#include <sys/eventfd.h>
+#define USE_EVENTFD 1
+#else
+#define USE_EVENTFD 0
+#endif
+
 #include "base/thread.h"
 
 enum { STANDARD = 3 };
@@ -156,4 +163,46 @@ gp__fd_poll(struct pollfd *fds, nfds_t count, int64_t deadline)
     } while ((ready == 0 && (deadline == GP__FOREVER || gp__now() < deadline)) ||
              (ready < 0 && errno == EINTR));
     return ready;
+}
+
+int
+gp__fd_open_wakeup(int fds[2], gp_error *err)
+{
+#if USE_EVENTFD
+    fds[0] = fds[1] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return fds[0] < 0 ? gp_error_set_errno(err, errno, "eventfd") : 0;
+#else
+    int rc = gp__fd_pipe(fds, err);
+
+    if (rc == 0 && (gp__fd_set_nonblocking(fds[0]) < 0 || gp__fd_set_nonblocking(fds[1]) < 0)) {
+        rc = gp_error_set_errno(err, errno, "cannot make a pipe non-blocking");
+        gp__fd_close(&fds[0]);
+        gp__fd_close(&fds[1]);
+    }
+    return rc;
+#endif
+}
+
+void
+gp__fd_close_wakeup(int fds[2])
+{
+    if (fds[1] == fds[0]) {
+        fds[1] = -1;
+    }
+    gp__fd_close(&fds[0]);
+    gp__fd_close(&fds[1]);
+}
+
+void
+gp__fd_wake(const int fds[2])
+{
+#if USE_EVENTFD
+    uint64_t one = 1;
+#else
+    char one = 1;
+#endif
+
+    /* A full pipe is readable, which is all that is wanted. */
+    while (write(fds[1], &one, sizeof(one)) < 0 && errno == EINTR) {
+    }
 }

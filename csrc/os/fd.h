@@ -55,4 +55,9 @@ ssize_t gp__fd_read(int fd, void *bytes, size_t size);
  */
 int gp__fd_poll(struct pollfd *fds, nfds_t count, int64_t deadline);
 
+/* What one thread wakes another one by: |fds[0]| becomes readable, and stays so until it is read. */
+int gp__fd_open_wakeup(int fds[2], gp_error *err);
+void gp__fd_wake(const int fds[2]);
+void gp__fd_close_wakeup(int fds[2]);
+
 #endif

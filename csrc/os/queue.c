@@ -7,13 +7,6 @@
 #include <stdint.h>
 #include <unistd.h>
 
-#if defined(__linux__) && !defined(GP_PORTABLE)
-#include <sys/eventfd.h>
-#define USE_EVENTFD 1
-#else
-#define USE_EVENTFD 0
-#endif
-
 #include "base/alloc.h"
 #include "gp/runtime.h"
 #include "os/fd.h"
@@ -34,34 +27,6 @@ struct gp_queue {
 /* Nothing can be posted behind it. */
 static gp_queue_item closed;
 
-static int
-open_fds(int fds[2], gp_error *err)
-{
-#if USE_EVENTFD
-    fds[0] = fds[1] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return fds[0] < 0 ? gp_error_set_errno(err, errno, "eventfd") : 0;
-#else
-    int rc = gp__fd_pipe(fds, err);
-
-    if (rc == 0 && (gp__fd_set_nonblocking(fds[0]) < 0 || gp__fd_set_nonblocking(fds[1]) < 0)) {
-        rc = gp_error_set_errno(err, errno, "cannot make a pipe non-blocking");
-        gp__fd_close(&fds[0]);
-        gp__fd_close(&fds[1]);
-    }
-    return rc;
-#endif
-}
-
-static void
-close_fds(gp_queue *queue)
-{
-    if (queue->fds[1] == queue->fds[0]) {
-        queue->fds[1] = -1;
-    }
-    gp__fd_close(&queue->fds[0]);
-    gp__fd_close(&queue->fds[1]);
-}
-
 int
 gp_queue_new(gp_queue **out, gp_error *err)
 {
@@ -71,7 +36,7 @@ gp_queue_new(gp_queue **out, gp_error *err)
     if (queue == NULL) {
         return gp_error_set(err, GP_ENOMEM, "queue");
     }
-    if ((rc = open_fds(queue->fds, err)) < 0) {
+    if ((rc = gp__fd_open_wakeup(queue->fds, err)) < 0) {
         gp__free(queue);
         return rc;
     }
@@ -92,7 +57,7 @@ void
 gp_queue_unref(gp_queue *queue)
 {
     if (queue != NULL && atomic_fetch_sub(&queue->refs, 1) == 1) {
-        close_fds(queue);
+        gp__fd_close_wakeup(queue->fds);
         gp__free(queue);
     }
 }
@@ -101,20 +66,6 @@ int
 gp_queue_fd(const gp_queue *queue)
 {
     return queue->fds[0];
-}
-
-static void
-signal_loop(gp_queue *queue)
-{
-#if USE_EVENTFD
-    uint64_t one = 1;
-#else
-    char one = 1;
-#endif
-
-    /* A full pipe is readable, which is all that is wanted. */
-    while (write(queue->fds[1], &one, sizeof(one)) < 0 && errno == EINTR) {
-    }
 }
 
 int
@@ -129,7 +80,7 @@ gp_queue_post(gp_queue *queue, gp_queue_item *item)
         item->next = last;
     } while (last != &closed && !atomic_compare_exchange_weak(&queue->last, &last, item));
     if (last == NULL) {
-        signal_loop(queue);
+        gp__fd_wake(queue->fds);
     }
     atomic_fetch_sub(&queue->posting, 1);
     return last == &closed ? GP_ECLOSED : 0;
@@ -184,5 +135,5 @@ gp_queue_close(gp_queue *queue)
     while (atomic_load(&queue->posting) > 0) {
         sched_yield();
     }
-    close_fds(queue);
+    gp__fd_close_wakeup(queue->fds);
 }

@@ -29,7 +29,7 @@ check(void *ctx)
 gp_interrupt
 gp__client_interrupt_of(gp__client_interrupt *both)
 {
-    return (gp_interrupt){check, both};
+    return (gp_interrupt){.check = check, .ctx = both};
 }
 
 int

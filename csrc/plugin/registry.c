@@ -133,7 +133,7 @@ run(void *arg)
 {
     job *one = arg;
     group *jobs = one->group;
-    const gp_interrupt interrupt = {in_a_hurry, jobs};
+    const gp_interrupt interrupt = {.check = in_a_hurry, .ctx = jobs};
 
     gp_client_kill(one->client, &interrupt);
     if (gp__client_waits_for_runner(one->client)) {

@@ -29,7 +29,7 @@ pygo_timeout_ns(int64_t *out, PyObject *seconds)
 int
 pygo_call_wait(gp_call *call, int64_t timeout_ns)
 {
-    const gp_interrupt *interrupt = pygo_interrupt();
+    const gp_interrupt *interrupt = pygo_call_interrupt();
     int rc;
 
     Py_BEGIN_ALLOW_THREADS
@@ -137,7 +137,7 @@ call_take_reply(CallObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 call_initial_metadata(CallObject *self, PyObject *Py_UNUSED(ignored))
 {
-    const gp_interrupt *interrupt = pygo_interrupt();
+    const gp_interrupt *interrupt = pygo_call_interrupt();
     gp_metadata metadata;
     int rc;
 
@@ -208,7 +208,7 @@ call_on_done(CallObject *self, PyObject *callable)
 static PyObject *
 call_next(CallObject *self)
 {
-    const gp_interrupt *interrupt = pygo_interrupt();
+    const gp_interrupt *interrupt = pygo_call_interrupt();
     gp_message *message;
     int rc;
 

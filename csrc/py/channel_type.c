@@ -370,7 +370,7 @@ static PyObject *
 channel_wait_state(ChannelObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"last", "timeout", NULL};
-    const gp_interrupt *interrupt = pygo_interrupt();
+    const gp_interrupt *interrupt = pygo_call_interrupt();
     PyObject *timeout = NULL;
     int64_t timeout_ns;
     int last;

@@ -135,7 +135,7 @@ on_main_thread(void)
 const gp_interrupt *
 pygo_interrupt(void)
 {
-    static const gp_interrupt interrupt = {check_signals, NULL};
+    static const gp_interrupt interrupt = {.check = check_signals};
     static _Thread_local enum { UNKNOWN, MAIN, OTHER } which;
     /* Of which process that is said: the thread that forks is the first one of the child. */
     static _Thread_local unsigned generation;
@@ -145,4 +145,69 @@ pygo_interrupt(void)
         generation = gp_runtime_generation();
     }
     return which == MAIN ? &interrupt : NULL;
+}
+
+/* ---- Threads that others share ---- */
+
+static struct {
+    PyObject *get_hub;     /* owned; NULL: no thread is shared */
+    PyObject *get_current; /* owned */
+    PyObject *wait;        /* owned */
+    PyObject *elsewhere;   /* owned */
+} sharing;
+
+static int
+share_thread(void *Py_UNUSED(ctx), int fd, int64_t timeout_ns)
+{
+    PyGILState_STATE gil = PyGILState_Ensure();
+    PyObject *result =
+        timeout_ns < 0 ? PyObject_CallFunction(sharing.wait, "iO", fd, Py_None)
+                       : PyObject_CallFunction(sharing.wait, "id", fd, (double)timeout_ns / 1e9);
+    int rc = result != NULL ? 0 : GP_EUSER;
+
+    Py_XDECREF(result);
+    PyGILState_Release(gil);
+    return rc;
+}
+
+void
+pygo_gil_share(PyObject *get_hub, PyObject *get_current, PyObject *wait, PyObject *elsewhere)
+{
+    sharing.get_current = Py_NewRef(get_current);
+    sharing.wait = Py_NewRef(wait);
+    sharing.elsewhere = Py_NewRef(elsewhere);
+    sharing.get_hub = Py_NewRef(get_hub);
+}
+
+/* By functions written in C: in Python's, signal handlers might raise. */
+static bool
+shares_thread(void)
+{
+    PyObject *hub = PyObject_CallNoArgs(sharing.get_hub);
+    PyObject *current = hub != NULL ? PyObject_CallNoArgs(sharing.get_current) : NULL;
+    bool shares = current != NULL && hub != Py_None && hub != current;
+
+    if (current == NULL) {
+        PyErr_WriteUnraisable(sharing.get_hub);
+    }
+    Py_XDECREF(hub);
+    Py_XDECREF(current);
+    return shares;
+}
+
+PyObject *
+pygo_gil_call_blocking(PyObject *const *args, Py_ssize_t count)
+{
+    if (sharing.elsewhere != NULL) {
+        return PyObject_Vectorcall(sharing.elsewhere, args, (size_t)count, NULL);
+    }
+    return PyObject_Vectorcall(args[0], args + 1, (size_t)count - 1, NULL);
+}
+
+const gp_interrupt *
+pygo_call_interrupt(void)
+{
+    static const gp_interrupt shared = {.check = check_signals, .wait = share_thread};
+
+    return sharing.get_hub != NULL && shares_thread() ? &shared : pygo_interrupt();
 }

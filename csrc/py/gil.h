@@ -4,10 +4,11 @@
 #ifndef PYGO_GIL_H
 #define PYGO_GIL_H
 
+#include "py/state.h" /* Python.h comes before the system's headers */
+
 #include <stdbool.h>
 
 #include "gp/runtime.h"
-#include "py/state.h"
 
 /*
  * Take the GIL on a thread of ours. The thread keeps its PyThreadState until pygo_gil_thread_exit(),
@@ -35,5 +36,22 @@ bool pygo_gil_is_open(void);
  * elsewhere there is nothing to ask (NULL). Call with the GIL.
  */
 const gp_interrupt *pygo_interrupt(void);
+
+/*
+ * The same for waits of calls. Where pygo_gil_share() has said how, they let the thread go on with other
+ * code meanwhile, as green threads want it; then signals are that code's business.
+ */
+const gp_interrupt *pygo_call_interrupt(void);
+
+/*
+ * A thread is shared if |get_hub|() is not None, nor what |get_current|() gives: the one that runs the others.
+ * |wait|(fd, timeout) then waits until the descriptor is readable (-1: only that long), at most timeout
+ * seconds (None: for ever). |elsewhere|(function, *args) calls what blocks otherwise, for
+ * pygo_gil_call_blocking(). All are kept for good.
+ */
+void pygo_gil_share(PyObject *get_hub, PyObject *get_current, PyObject *wait, PyObject *elsewhere);
+
+/* Call args[0] with the others, where it may block. */
+PyObject *pygo_gil_call_blocking(PyObject *const *args, Py_ssize_t count);
 
 #endif

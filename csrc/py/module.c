@@ -178,7 +178,40 @@ unraisable(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+share_threads(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *get_hub;
+    PyObject *get_current;
+    PyObject *wait;
+    PyObject *elsewhere;
+
+    if (!PyArg_ParseTuple(args, "OOOO:share_threads", &get_hub, &get_current, &wait, &elsewhere)) {
+        return NULL;
+    }
+    pygo_gil_share(get_hub, get_current, wait, elsewhere);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+call_blocking(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    if (count < 1) {
+        PyErr_SetString(PyExc_TypeError, "call_blocking() needs a function");
+        return NULL;
+    }
+    return pygo_gil_call_blocking(args, count);
+}
+
 static PyMethodDef own_functions[] = {
+    {"call_blocking", (PyCFunction)(void (*)(void))call_blocking, METH_FASTCALL,
+     "call_blocking($module, function, /, *args)\n--\n\nWhat function(*args) returns, which may "
+     "block."},
+    {"share_threads", share_threads, METH_VARARGS,
+     "share_threads($module, get_hub, get_current, wait, elsewhere, /)\n--\n\nHave waits of calls "
+     "let other code "
+     "run: see "
+     "_green. Once."},
     {"unraisable", unraisable, METH_VARARGS,
      "unraisable($module, error, where, /)\n--\n\nHand an exception to sys.unraisablehook."},
     {"forked", forked, METH_NOARGS,

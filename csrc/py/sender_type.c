@@ -1,5 +1,6 @@
 #include "py/call.h"
 
+#include "py/gil.h"
 #include "py/message.h"
 
 /* ---- What both kinds of senders are ---- */
@@ -87,24 +88,34 @@ static PyObject *
 sender_send(SenderObject *self, PyObject *message)
 {
     PyObject *bytes = pygo_serialize(self->serializer, message);
+    const gp_interrupt *interrupt = pygo_call_interrupt();
     int rc;
 
     if (bytes == NULL) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_call_send(self->call, pygo_bytes_view(bytes), NULL);
+    rc = gp_call_send(self->call, pygo_bytes_view(bytes), interrupt);
     Py_END_ALLOW_THREADS
     Py_DECREF(bytes);
+    if (rc == GP_EUSER) {
+        return NULL;
+    }
     return PyBool_FromLong(rc == 0);
 }
 
 static PyObject *
 sender_close(SenderObject *self, PyObject *Py_UNUSED(ignored))
 {
+    const gp_interrupt *interrupt = pygo_call_interrupt();
+    int rc;
+
     Py_BEGIN_ALLOW_THREADS
-    gp_call_send_close(self->call, NULL);
+    rc = gp_call_send_close(self->call, interrupt);
     Py_END_ALLOW_THREADS
+    if (rc == GP_EUSER) {
+        return NULL;
+    }
     Py_RETURN_NONE;
 }
 

@@ -93,13 +93,17 @@ int
 gp__direct_wait(const gp__direct *direct, int64_t deadline, const gp_interrupt *interrupt)
 {
     struct pollfd it = {.fd = direct->fd, .events = GP__POLLHUP};
+    bool shares = interrupt != NULL && interrupt->wait != NULL; /* its thread with others */
     int rc;
 
-    while (gp__fd_poll(&it, 1, gp__slice(deadline, interrupt)) <= 0) {
+    while (gp__fd_poll(&it, 1, shares ? 0 : gp__slice(deadline, interrupt)) <= 0) {
         if (gp__now() >= deadline) {
             return GP_ETIMEOUT;
         }
-        if ((rc = gp__interrupted(interrupt)) < 0) {
+        rc = shares
+                 ? interrupt->wait(interrupt->ctx, -1, gp__slice(deadline, interrupt) - gp__now())
+                 : gp__interrupted(interrupt);
+        if (rc == GP_EUSER) {
             return rc;
         }
     }

@@ -2,6 +2,8 @@
 
 #include <grpc/support/time.h>
 
+#include "base/alloc.h"
+#include "os/fd.h"
 #include "rpc/convert.h"
 
 /*
@@ -19,6 +21,13 @@ struct gp__waiter {
     gp__gate *gate;      /* borrowed: what it waits for */
     pthread_cond_t cond; /* owned */
     gp__waiter *next;
+};
+
+/* Who waits by gp_interrupt.wait. On the heap, since the stack of such a wait may be put away. */
+struct gp__sharer {
+    gp__gate *gate; /* borrowed: what it waits for */
+    int fds[2];     /* owned: woken when the gate opens */
+    gp__sharer *next;
 };
 
 int
@@ -140,16 +149,77 @@ sleep_as_waiter(gp__poller *poller, gp__waiter *me, int64_t deadline)
     *link = me->next;
 }
 
+/* NULL: memory or descriptors are short. */
+static gp__sharer *
+add_sharer(gp__poller *poller, gp__gate *gate)
+{
+    gp__sharer *me = gp__calloc(1, sizeof(*me));
+
+    if (me == NULL || gp__fd_open_wakeup(me->fds, NULL) < 0) {
+        gp__free(me);
+        return NULL;
+    }
+    me->gate = gate;
+    gp__poller_urgent_add(poller);
+    pthread_mutex_lock(&poller->lock);
+    me->next = poller->sharers;
+    poller->sharers = me;
+    pthread_mutex_unlock(&poller->lock);
+    return me;
+}
+
+static void
+remove_sharer(gp__poller *poller, gp__sharer *me)
+{
+    gp__sharer **link = &poller->sharers;
+
+    pthread_mutex_lock(&poller->lock);
+    while (*link != me) {
+        link = &(*link)->next;
+    }
+    *link = me->next;
+    pthread_mutex_unlock(&poller->lock);
+    gp__poller_urgent_drop(poller);
+    gp__fd_close_wakeup(me->fds);
+    gp__free(me);
+}
+
+/* Wait while another thread polls, and this one does whatever |interrupt| has it do. */
+static int
+share_thread(gp__poller *poller, gp__sharer *me, int64_t deadline, const gp_interrupt *interrupt)
+{
+    gp__gate *gate = me->gate;
+    int rc = 0;
+
+    while (!gp__gate_is_open(gate) && rc != GP_EUSER) {
+        int64_t left = deadline == GP__FOREVER ? -1 : deadline - gp__now();
+
+        if (deadline != GP__FOREVER && left <= 0) {
+            rc = GP_ETIMEOUT;
+            break;
+        }
+        rc = interrupt->wait(interrupt->ctx, me->fds[0], left);
+    }
+    remove_sharer(poller, me);
+    return rc != GP_EUSER && gp__gate_is_open(gate) ? 0 : rc;
+}
+
 int
 gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_interrupt *interrupt)
 {
     gp__waiter me = {.gate = gate};
+    gp__sharer *sharer;
     bool has_cond = false;
     int64_t began;
     int rc = 0;
 
     if (gp__gate_is_open(gate)) {
         return 0;
+    }
+    /* Without a descriptor to spare, others have to wait. */
+    if (interrupt != NULL && interrupt->wait != NULL &&
+        (sharer = add_sharer(poller, gate)) != NULL) {
+        return share_thread(poller, sharer, deadline, interrupt);
     }
     began = gp__now();
     pthread_mutex_lock(&poller->lock);
@@ -192,7 +262,7 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
         pthread_cond_destroy(&me.cond);
     }
     waited += gp__now() - began;
-    return gp__gate_is_open(gate) ? 0 : rc;
+    return rc != GP_EUSER && gp__gate_is_open(gate) ? 0 : rc; /* an exception must get out */
 }
 
 int64_t
@@ -212,6 +282,11 @@ gp__gate_open(gp__poller *poller, gp__gate *gate)
         if (waiter->gate == gate) {
             poller->wakeups++;
             pthread_cond_signal(&waiter->cond);
+        }
+    }
+    for (gp__sharer *sharer = poller->sharers; sharer != NULL; sharer = sharer->next) {
+        if (sharer->gate == gate) {
+            gp__fd_wake(sharer->fds);
         }
     }
     unseen = poller->awaited == gate && !seated;

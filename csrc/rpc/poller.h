@@ -44,11 +44,13 @@ typedef struct gp__gate {
 } gp__gate;
 
 typedef struct gp__waiter gp__waiter;
+typedef struct gp__sharer gp__sharer;
 
 typedef struct gp__poller {
     grpc_completion_queue *queue; /* owned; NULL: closed */
     pthread_mutex_t lock;
     gp__waiter *waiters;     /* asleep, oldest first; each lives on its own stack */
+    gp__sharer *sharers;     /* who waits without blocking its thread, and so cannot poll */
     gp__gate *awaited;       /* by who sits in the seat; NULL: by nobody, or the crew does */
     pthread_cond_t standby;  /* the standby thread's */
     unsigned urgent;         /* business that nobody waits for and that must not wait either */

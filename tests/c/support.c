@@ -361,4 +361,4 @@ stop(void *ctx)
     return 1;
 }
 
-const gp_interrupt interrupt_now = {stop, NULL};
+const gp_interrupt interrupt_now = {.check = stop};

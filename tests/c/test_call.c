@@ -1,3 +1,5 @@
+#include <poll.h>
+
 #include "rpc_fixture.h"
 
 static int
@@ -112,11 +114,58 @@ an_interrupt_ends_the_wait(void **state)
 {
     fixture *self = *state;
     int asked = 0;
-    gp_interrupt interrupt = {stop_at_third, &asked};
+    gp_interrupt interrupt = {.check = stop_at_third, .ctx = &asked};
     gp_call *call = start(self, "/t/Block", "");
 
     assert_int_equal(gp_call_wait(call, -1, &interrupt), GP_EUSER);
     assert_int_equal(asked, 3);
+    gp_call_unref(call); /* cancels it */
+}
+
+/* What a thread does that waits and is not to be blocked. */
+typedef struct sharer {
+    fixture *self;
+    int waits;
+    int answer;
+} sharer;
+
+static int
+do_something_else(void *ctx, int fd, int64_t timeout_ns)
+{
+    sharer *one = ctx;
+    struct pollfd it = {.fd = fd, .events = POLLIN};
+
+    if (++one->waits == 2) {
+        open_gate(one->self);
+    }
+    poll(&it, 1, one->waits < 3 ? 1 : (int)(timeout_ns / GP__MS));
+    return one->answer;
+}
+
+static void
+a_wait_may_leave_its_thread_to_others(void **state)
+{
+    fixture *self = *state;
+    sharer one = {.self = self};
+    const gp_interrupt interrupt = {.wait = do_something_else, .ctx = &one};
+    gp_call *call = start(self, "/t/Block", "");
+
+    assert_int_equal(gp_call_wait(call, INT64_C(20000000000), &interrupt), 0);
+    assert_true(one.waits >= 2);
+    gp_call_unref(call);
+}
+
+static void
+a_wait_that_leaves_its_thread_can_end(void **state)
+{
+    fixture *self = *state;
+    sharer one = {.self = self, .waits = 10};
+    const gp_interrupt interrupt = {.wait = do_something_else, .ctx = &one};
+    gp_call *call = start(self, "/t/Block", "");
+
+    assert_int_equal(gp_call_wait(call, 20 * GP__MS, &interrupt), GP_ETIMEOUT);
+    one.answer = GP_EUSER;
+    assert_int_equal(gp_call_wait(call, 20 * GP__MS, &interrupt), GP_EUSER);
     gp_call_unref(call); /* cancels it */
 }
 
@@ -254,6 +303,8 @@ main(void)
         TEST(cancel_ends_the_call_and_tells_the_server),
         TEST(wait_times_out_and_the_call_goes_on),
         TEST(an_interrupt_ends_the_wait),
+        TEST(a_wait_may_leave_its_thread_to_others),
+        TEST(a_wait_that_leaves_its_thread_can_end),
         TEST(server_stream_is_read_and_dropped_half_way),
         TEST(chat_both_ways),
         TEST(a_view_closes_its_own_calls_only),

@@ -477,7 +477,7 @@ a_full_queue_is_waited_for(void **state)
     int first;
     int second;
     int fds[2] = {-1, -1};
-    const gp_interrupt room = {make_room, fds};
+    const gp_interrupt room = {.check = make_room, .ctx = fds};
 
     (void)state;
     fds[0] = full_listener(&at, &first);

@@ -224,7 +224,7 @@ killed_by_a_handler_while_it_starts(void **state)
     for (int all = 0; all < 2; all++) {
         plugin it;
         handler ctx = {.it = &it, .all = all == 1};
-        const gp_interrupt interrupt = {handle, &ctx};
+        const gp_interrupt interrupt = {.check = handle, .ctx = &ctx};
 
         make_script(&it, "exec sleep 1000");
         assert_int_equal(gp_client_start(it.client, &interrupt, &it.err), GP_ECLOSED);
@@ -251,7 +251,7 @@ killed_by_a_handler_at_the_last_moment(void **state)
     for (int all = 0; all < 2; all++) {
         plugin it;
         handler ctx = {.it = &it, .all = all == 1, .gate = gate};
-        const gp_interrupt interrupt = {handle, &ctx};
+        const gp_interrupt interrupt = {.check = handle, .ctx = &ctx};
 
         make_script(&it, script);
         assert_int_equal(gp_client_start(it.client, &interrupt, &it.err), GP_ECLOSED);
@@ -270,7 +270,7 @@ killed_by_a_handler_while_it_is_killed(void **state)
     for (int all = 0; all < 2; all++) {
         plugin it;
         handler ctx = {.it = &it, .all = all == 1};
-        const gp_interrupt interrupt = {handle, &ctx};
+        const gp_interrupt interrupt = {.check = handle, .ctx = &ctx};
 
         make_plugin(&it, "deaf");
         start(&it);

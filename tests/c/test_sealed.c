@@ -240,7 +240,7 @@ static void
 reading_can_be_interrupted(void **state)
 {
     int left = 2;
-    const gp_interrupt interrupt = {stop_later, &left};
+    const gp_interrupt interrupt = {.check = stop_later, .ctx = &left};
     uint64_t total = 0;
     gp__sealed_reader reader = {count, &total, GP__FOREVER, &interrupt};
     gp__sealed file;

@@ -109,6 +109,50 @@ def test_threads_that_have_ended_are_forgotten(run: Run) -> None:
     assert output(run("hooks.py", "ended", env=with_kit())) == "['pygo-runner-1']\n"
 
 
+# ---- Green threads -------------------------------------------------------------------------------
+
+GREEN = {
+    "calls": """\
+b'unary'
+b'with_call'
+b'future'
+OK
+[b'first', b'second']
+b'50000000'
+b'2'
+True
+""",
+    "given_up": """\
+timeout
+killed True
+DEADLINE_EXCEEDED
+KeyboardInterrupt
+""",
+    "life": """\
+started unix
+b'x'
+''
+terminated True
+b'late'
+stopped True
+""",
+    "unpatched": """\
+b'x'
+[b'hub']
+""",
+}
+
+
+@pytest.mark.parametrize("mode", GREEN)
+def test_greenlets_run_while_another_one_waits(run: Run, mode: str) -> None:
+    assert output(run("green.py", mode, env=with_kit())) == GREEN[mode]
+
+
+def test_eventlet_is_refused(run: Run) -> None:
+    quiet = {**with_kit(), "PYTHONWARNINGS": "ignore"}  # eventlet's, that it is deprecated
+    assert output(run("green.py", "eventlet", env=quiet)) == "True\n" * 3
+
+
 # ---- Processes of the host's --------------------------------------------------------------------
 
 

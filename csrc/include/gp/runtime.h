@@ -5,6 +5,7 @@
 #define GP_RUNTIME_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "gp/error.h"
 
@@ -16,6 +17,13 @@
 typedef struct gp_interrupt {
     int (*check)(void *ctx);
     void *ctx;
+    /*
+     * Not NULL: waits for calls do not block the thread, but have this wait until |fd| is readable (-1:
+     * not at all) or |timeout_ns| are over, negative: never. The thread may run other code meanwhile, on
+     * another stack, while this one's memory is used for that: nobody else may know an address in it.
+     * Returns: 0, perhaps for no reason, GP_ETIMEOUT, or GP_EUSER to end the wait.
+     */
+    int (*wait)(void *ctx, int fd, int64_t timeout_ns);
 } gp_interrupt;
 
 /* Install the fork guard. Idempotent. Returns 0 or GP_EOS. */

@@ -1,0 +1,213 @@
+"""Programs whose threads are shared by green threads.
+
+Whatever waits here is ended by another greenlet, and so only if it lets that run.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if sys.argv[1] == "eventlet":
+    import eventlet
+
+    eventlet.monkey_patch()
+elif sys.argv[1] != "unpatched":
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import contextlib
+import os
+import shlex
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import grpc
+import probe_pb2 as pb
+from gevent.queue import Queue
+from host import DEADLINE, command, main, make_client
+
+from pygo_plugin import ConfigError, rpc
+
+
+class Blocking:
+    """A server, whose methods wait until they are released."""
+
+    def __init__(self) -> None:
+        self._entered, self._enter = os.pipe()
+        self._released, self._release = os.pipe()
+        self.ended: list[bool] = []
+
+    def unary(self, request: bytes, context: Any) -> bytes:
+        context.add_callback(lambda: self.ended.append(True))
+        self._wait()
+        return request
+
+    def replies(self, request: bytes, context: Any) -> Iterator[bytes]:
+        yield b"first"
+        self._wait()
+        yield b"second"
+
+    def requests(self, messages: Iterator[bytes], context: Any) -> bytes:
+        self._wait()
+        return b"%d" % sum(map(len, messages))
+
+    def _wait(self) -> None:
+        os.write(self._enter, b"x")
+        os.read(self._released, 1)
+
+    def release(self) -> None:
+        """Once a method waits."""
+        gevent.os.tp_read(self._entered, 1)
+        os.write(self._release, b"x")
+
+    def handlers(self) -> dict[str, Any]:
+        return {
+            "Unary": grpc.unary_unary_rpc_method_handler(self.unary),
+            "Replies": grpc.unary_stream_rpc_method_handler(self.replies),
+            "Requests": grpc.stream_unary_rpc_method_handler(self.requests),
+        }
+
+
+@contextlib.contextmanager
+def serving(blocking: Blocking) -> Iterator[tuple[Any, Any]]:
+    server = rpc.server()
+    server.add_registered_method_handlers("t", blocking.handlers())
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with rpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield server, channel
+    assert server.stop(None).wait(DEADLINE)
+
+
+def calls() -> None:
+    """All kinds of calls, and whatever waits for them."""
+    blocking = Blocking()
+    with serving(blocking) as (_, channel):
+        unary = channel.unary_unary("/t/Unary")
+
+        def during(wait: Callable[[], Any]) -> None:
+            releasing = gevent.spawn(blocking.release)
+            print(wait())
+            releasing.join(DEADLINE)
+
+        during(lambda: unary(b"unary", timeout=DEADLINE))
+        during(lambda: unary.with_call(b"with_call", timeout=DEADLINE)[0])
+        during(lambda: unary.future(b"future", timeout=DEADLINE).result())
+        during(lambda: unary.future(b"", timeout=DEADLINE).code().name)
+        during(lambda: list(channel.unary_stream("/t/Replies")(b"", timeout=DEADLINE)))
+        large = (b"x" * 1_000_000 for _ in range(50))  # which flow control holds up meanwhile
+        during(lambda: channel.stream_unary("/t/Requests")(large, timeout=DEADLINE))
+
+        queue: Any = Queue()
+        gevent.spawn_later(0, lambda: [queue.put(item) for item in (b"a", b"b", None)])
+        during(lambda: channel.stream_unary("/t/Requests")(iter(queue.get, None), timeout=DEADLINE))
+
+        many = [gevent.spawn(unary, b"%d" % i, timeout=DEADLINE) for i in range(40)]
+        for _ in many:
+            blocking.release()
+        print(sorted(int(one.get(timeout=DEADLINE)) for one in many) == list(range(40)))
+
+
+def given_up() -> None:
+    """A greenlet that is taken away from its call, which is cancelled."""
+    blocking = Blocking()
+    with serving(blocking) as (_, channel):
+        unary = channel.unary_unary("/t/Unary")
+        try:
+            with gevent.Timeout(0.1):
+                unary(b"")
+        except gevent.Timeout:
+            print("timeout")
+        blocking.release()
+        killed = gevent.spawn(unary, b"")
+        entered = gevent.spawn(gevent.os.tp_read, blocking._entered, 1)
+        entered.join(DEADLINE)
+        killed.kill(timeout=DEADLINE)
+        os.write(blocking._release, b"x")
+        print("killed", killed.successful())
+        while len(blocking.ended) < 2:
+            gevent.sleep(0.01)
+        try:
+            unary(b"", timeout=0.1)
+        except grpc.RpcError as error:
+            print(error.code().name)
+        blocking.release()
+
+        def interrupt() -> None:
+            os.read(blocking._entered, 1)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        gevent.get_hub().exception_stream = None  # it prints the interrupt otherwise
+        gevent.get_hub().threadpool.spawn(interrupt)  # or Python would interrupt this greenlet
+        try:
+            unary(b"", timeout=DEADLINE)
+        except KeyboardInterrupt:
+            print("KeyboardInterrupt")
+        os.write(blocking._release, b"x")
+
+
+def life() -> None:
+    """Waits for plugins and servers."""
+    with tempfile.TemporaryDirectory() as directory:
+        fifo = f"{directory}/fifo"
+        os.mkfifo(fifo)
+        script = f"read line < {fifo}; exec {shlex.join(command())}"
+        client = make_client(["/bin/sh", "-c", script])
+
+        def go_on() -> None:
+            with open(gevent.get_hub().threadpool.apply(os.open, (fifo, os.O_WRONLY)), "w") as file:
+                file.write("go\n")
+
+        gevent.spawn(go_on)
+        print("started", client.start().network())
+        _, probe = client.dispense("probe")
+        print(probe.Echo(pb.EchoRequest(payload=b"x"), timeout=DEADLINE).payload)
+        print(repr(client.ping()))
+        client.kill()
+    with serving(Blocking()) as (server, _):
+        gevent.spawn_later(0, server.stop, None)
+        print("terminated", not server.wait_for_termination(DEADLINE))
+    late = rpc.server()
+    late.add_registered_method_handlers("t", {"E": grpc.unary_unary_rpc_method_handler(echo)})
+    port = late.add_insecure_port("127.0.0.1:0")
+    with rpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        gevent.spawn_later(0, late.start)
+        print(channel.unary_unary("/t/E")(b"late", wait_for_ready=True, timeout=DEADLINE))
+    print("stopped", late.stop(None).wait(DEADLINE))
+
+
+def echo(request: bytes, context: Any) -> bytes:
+    return request
+
+
+def unpatched() -> None:
+    """Greenlets without patches, and calls of the hub itself, which cannot wait for itself."""
+    blocking = Blocking()
+    with serving(blocking) as (_, channel):
+        unary = channel.unary_unary("/t/Unary")
+        releasing = gevent.spawn(blocking.release)
+        print(unary(b"x", timeout=DEADLINE))
+        releasing.join(DEADLINE)
+        found: list[Any] = []
+        os.write(blocking._release, b"x")
+        gevent.get_hub().loop.run_callback(lambda: found.append(unary(b"hub", timeout=DEADLINE)))
+        while not found:
+            gevent.sleep(0.01)
+        print(found)
+
+
+def eventlet() -> None:
+    """Refused."""
+    client = make_client()
+    for attempt in (client.start, lambda: rpc.insecure_channel("unix:/x"), rpc.server):
+        try:
+            attempt()
+        except ConfigError as error:
+            print("eventlet has monkey-patched" in str(error))
+
+
+main(calls, given_up, life, unpatched, eventlet)
