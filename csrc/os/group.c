@@ -18,8 +18,6 @@
 #include "os/pidfd.h"
 #include "os/procstat.h"
 
-/* How long members may take to end; one that hangs in the kernel takes longer. */
-static const int64_t patience_ms = 1000;
 /* How long to wait, in steps, for what is between two programs. */
 static const int64_t exec_ms = 100;
 static const int64_t step_ns = GP__MS;
@@ -291,11 +289,46 @@ gp__group_supported(void)
 }
 
 void
-gp__group_kill(pid_t root, int pidfd, const char *mark)
+gp__group_kill(pid_t root, int pidfd, const char *mark, int64_t patience_ms)
 {
     int64_t deadline = gp__deadline_in(patience_ms);
 
     while (kill_all(root, pidfd, mark, deadline) && gp__now() < deadline) {
+    }
+}
+
+size_t
+gp__group_find(pid_t root, int pidfd, const char *mark, int *out, size_t room)
+{
+    census processes = {0};
+    size_t count = 0;
+
+    take(&processes, mark);
+    choose(&processes, root, pidfd);
+    for (size_t i = 0; i < processes.count; i++) {
+        candidate *member = &processes.all[i];
+
+        if (member->pidfd >= 0 && member->pid != root && count < room) {
+            out[count++] = member->pidfd;
+        } else {
+            gp__fd_close(&member->pidfd);
+        }
+    }
+    gp__free(processes.all);
+    return count;
+}
+
+void
+gp__group_kill_found(int *found, size_t count, int64_t patience_ms)
+{
+    int64_t deadline = gp__deadline_in(patience_ms);
+
+    for (size_t i = 0; i < count; i++) {
+        gp__pidfd_kill(found[i], SIGKILL);
+    }
+    for (size_t i = 0; i < count; i++) {
+        await_end(found[i], deadline);
+        gp__fd_close(&found[i]);
     }
 }
 
@@ -308,11 +341,31 @@ gp__group_supported(void)
 }
 
 void
-gp__group_kill(pid_t root, int pidfd, const char *mark)
+gp__group_kill(pid_t root, int pidfd, const char *mark, int64_t patience_ms)
 {
     (void)root;
     (void)pidfd;
     (void)mark;
+    (void)patience_ms;
+}
+
+size_t
+gp__group_find(pid_t root, int pidfd, const char *mark, int *out, size_t room)
+{
+    (void)root;
+    (void)pidfd;
+    (void)mark;
+    (void)out;
+    (void)room;
+    return 0;
+}
+
+void
+gp__group_kill_found(int *found, size_t count, int64_t patience_ms)
+{
+    (void)found;
+    (void)count;
+    (void)patience_ms;
 }
 
 #endif

@@ -16,6 +16,8 @@
 #define GP_OS_GROUP_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* The variable that marks. */
@@ -27,8 +29,17 @@ bool gp__group_supported(void);
 /*
  * SIGKILL for each member of the group with the mark |mark| ("KEY=VALUE"), and for |root|, the process
  * that was started first, with its |pidfd|; that may have ended. Repeated until there is none, since
- * some may be about to start others. Blocks until they have ended, for a second at most.
+ * some may be about to start others, for |patience_ms| at most, which it blocks; 0: once.
  */
-void gp__group_kill(pid_t root, int pidfd, const char *mark);
+void gp__group_kill(pid_t root, int pidfd, const char *mark, int64_t patience_ms);
+
+/*
+ * The members that there are now, but for |root|: up to |room| pidfds, which are the caller's. They stand
+ * for them when they can be told no more, since they have lost both the mark and their parent.
+ */
+size_t gp__group_find(pid_t root, int pidfd, const char *mark, int *out, size_t room);
+
+/* SIGKILL for what gp__group_find() has given, as gp__group_kill() does it. Closes the pidfds. */
+void gp__group_kill_found(int *found, size_t count, int64_t patience_ms);
 
 #endif

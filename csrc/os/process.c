@@ -24,6 +24,12 @@
 /* How far a plugin may be below the process that was launched, a wrapper's say. */
 enum { GENERATIONS = 16 };
 
+/* How many members of a group are remembered, beside those that can be told by its mark. */
+enum { MOST_REMEMBERED = 64 };
+
+/* How long members of a group may take to end; one that hangs in the kernel takes longer. */
+static const int64_t group_ms = 1000;
+
 /* How often a process without a pidfd is looked after while somebody waits for it. */
 static const int64_t nap_ns = 5 * GP__MS;
 
@@ -44,7 +50,9 @@ struct gp__process {
     bool identified; /* |identity| is that of the process */
     bool recognised; /* a joined process is known to be the one that was meant */
 
-    pthread_mutex_t lock; /* guards reaping and signalling against each other; a leaf */
+    pthread_mutex_t lock;            /* guards reaping and signalling against each other; a leaf */
+    int remembered[MOST_REMEMBERED]; /* owned: pidfds of the group's members; with |lock| */
+    size_t remembered_count;
     atomic_bool gone;
     int status; /* written before |gone| */
     uid_t user; /* likewise; of a joined process when it is made */
@@ -96,6 +104,9 @@ gp__process_unref(gp__process *process)
         gp__process_unref(process->relays[0]);
         gp__process_unref(process->relays[1]);
         gp__fd_close(&process->pidfd);
+        for (size_t i = 0; i < process->remembered_count; i++) {
+            gp__fd_close(&process->remembered[i]);
+        }
         gp__free(process->group);
         pthread_mutex_destroy(&process->watch_lock);
         pthread_mutex_destroy(&process->lock);
@@ -523,6 +534,45 @@ gp__process_wait(gp__process *process, int64_t deadline, const gp_interrupt *int
 /* ---- Signals and notifications --------------------------------------------------------------- */
 
 void
+gp__process_remember_group(gp__process *process)
+{
+    int found[MOST_REMEMBERED];
+    size_t count;
+
+    if (process->group == NULL || gp_runtime_forked()) {
+        return;
+    }
+    count = gp__group_find(process->pid, process->pidfd, process->group, found, MOST_REMEMBERED);
+    pthread_mutex_lock(&process->lock);
+    for (size_t i = 0; i < count; i++) {
+        if (process->remembered_count < MOST_REMEMBERED) {
+            process->remembered[process->remembered_count++] = found[i];
+        } else {
+            gp__fd_close(&found[i]);
+        }
+    }
+    pthread_mutex_unlock(&process->lock);
+}
+
+/* The reactor's thread does not wait for the end of anybody. */
+static void
+kill_group(gp__process *process)
+{
+    int64_t patience_ms = gp__reactor_current() ? 0 : group_ms;
+    int found[MOST_REMEMBERED];
+    size_t count;
+
+    gp__group_kill(process->pid, process->pidfd, process->group, patience_ms);
+
+    pthread_mutex_lock(&process->lock);
+    count = process->remembered_count;
+    memcpy(found, process->remembered, count * sizeof(*found));
+    process->remembered_count = 0;
+    pthread_mutex_unlock(&process->lock);
+    gp__group_kill_found(found, count, patience_ms);
+}
+
+void
 gp__process_kill(gp__process *process)
 {
     siginfo_t info;
@@ -537,7 +587,7 @@ gp__process_kill(gp__process *process)
         return;
     }
     if (process->group != NULL) { /* first, since children lose their parent with it */
-        gp__group_kill(process->pid, process->pidfd, process->group);
+        kill_group(process);
     }
     pthread_mutex_lock(&process->lock);
     if (!atomic_load(&process->gone) && (process->child || process->recognised)) {

@@ -121,6 +121,12 @@ int gp__process_wait(gp__process *process, int64_t deadline, const gp_interrupt 
  */
 void gp__process_kill(gp__process *process);
 
+/*
+ * Get hold of what the process has started so far, if it has a group: before it ends by itself, and those
+ * that are known by their parent alone can be told no more. They are killed with the group.
+ */
+void gp__process_remember_group(gp__process *process);
+
 /* Whether it has a group, of which something may be left when it is gone. */
 bool gp__process_has_group(const gp__process *process);
 

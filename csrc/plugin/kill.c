@@ -91,7 +91,9 @@ put_down(gp__process *process, bool gracefully, int64_t deadline, const gp_inter
 static void
 time_is_up(void *process)
 {
-    gp__process_kill(process);
+    if (!gp__process_gone(process)) {
+        gp__process_kill(process);
+    }
 }
 
 /*
@@ -139,6 +141,9 @@ gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *inter
 
     if (client->mux != NULL) {
         gp__mux_on_why(client->mux, NULL, NULL); /* the log is about to be closed */
+    }
+    if (!test && process != NULL && patience_ms > 0) {
+        gp__process_remember_group(process);
     }
     if (!test && process != NULL) {
         /* What follows asks things of gRPC, which has to come to an end when the process does. */

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/text.h"
+#include "gp/handshake.h"
 #include "wire/handshake.h"
 
 /* How many lines are quoted. */
@@ -26,6 +27,19 @@ quote(gp__preamble *self, gp__text line)
     line = gp__text_trim(line);
     return gp__buf_printf(&self->quoted, self->lines > 0 ? ", %s" : "%s",
                           gp__quote(quoted, line.data, line.len));
+}
+
+/* Where a handshake begins in a line that something else begins, or 0. */
+static size_t
+handshake_within(gp__text line)
+{
+    for (size_t i = 1; i + 1 < line.len; i++) {
+        if (line.data[i] == '0' + GP_CORE_PROTOCOL && line.data[i + 1] == '|' &&
+            gp__handshake_is_likely(line.data + i, line.len - i)) {
+            return i;
+        }
+    }
+    return 0;
 }
 
 static int
@@ -66,12 +80,15 @@ gp__preamble_skip(gp__preamble *self, gp__buf *output, gp_error *err)
         } else if (self->lines == self->most) {
             return too_many(self, line, err);
         } else {
+            size_t within = newline != NULL ? handshake_within(line) : 0;
+
+            line.len = within > 0 ? within : line.len;
             if (quote(self, line) < 0) {
                 return gp_error_set(err, GP_ENOMEM, "out of memory for the plugin's output");
             }
             self->lines++;
             self->discarding = newline == NULL;
-            gp__buf_consume(output, len);
+            gp__buf_consume(output, line.len);
         }
         if (output->len == 0) {
             return 0;

@@ -21,7 +21,8 @@ typedef struct gp__preamble {
 void gp__preamble_release(gp__preamble *preamble);
 
 /*
- * Take lines that are no handshake off the beginning of |output|, as many as may be skipped.
+ * Take lines that are no handshake off the beginning of |output|, as many as may be skipped; and what is
+ * in front of one in the same line, which counts as a line.
  *
  * Returns: 1 (|output| begins with a whole line that is to be a handshake), 0 (more has to come),
  * GP_EHANDSHAKE (there were too many, or the line is too long) or GP_ENOMEM.

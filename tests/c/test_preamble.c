@@ -70,6 +70,19 @@ lines_are_skipped_until_there_is_a_handshake(void **state)
 }
 
 static void
+what_is_in_the_same_line(void **state)
+{
+    stage it;
+
+    (void)state;
+    set_up(&it, 2);
+    assert_int_equal(print(&it, "version 1|2\nloading 11|..." LINE), 1);
+    expect_output(&it, LINE);
+    expect_description(&it, "2 lines on its stdout: \"version 1|2\", \"loading 11|...\"");
+    tear_down(&it);
+}
+
+static void
 only_so_many(void **state)
 {
     stage it;
@@ -185,6 +198,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_are_skipped_until_there_is_a_handshake),
+        cmocka_unit_test(what_is_in_the_same_line),
         cmocka_unit_test(only_so_many),
         cmocka_unit_test(the_first_ten_are_quoted),
         cmocka_unit_test(long_lines),

@@ -73,8 +73,7 @@ def plugin_pid(client: Any) -> int:
     return int(probe.Environ(probe_pb2.EnvironRequest(), timeout=20).pid)
 
 
-# (One without the mark is known by its parent alone, who is gone then.)
-@pytest.mark.parametrize("helper_kind", sorted(HELPERS.keys() - {"environment"}))
+@pytest.mark.parametrize("helper_kind", HELPERS)
 def test_helpers_end_with_a_plugin_that_exits(
     helper_kind: str, wrapped: Any, make_client: Any, helper: Any
 ) -> None:

@@ -48,6 +48,12 @@ def test_lines_before_the_handshake_are_skipped(
     assert client.exit_status == 0
 
 
+def test_a_line_that_was_not_ended(talkative: Any, make_client: Any, records: Any) -> None:
+    client = make_client(talkative("printf 'loading... '"), skip_output=True)
+    assert client.ping() == ""
+    records.wait_for('the plugin printed 1 line on its stdout: "loading..."; ')
+
+
 def test_a_plugin_that_prints_nothing(peers: Any, make_client: Any, records: Any) -> None:
     client = make_client(peers.plugin("python"), skip_output=True)
     assert client.ping() == ""
