@@ -173,5 +173,19 @@ def rpc_error(call: Call) -> RpcError:
     return _class(call)
 
 
+def request_refused(error: Exception, asynchronous: bool) -> RpcError:
+    """The exception for a call that was not made because its serializer raised `error`."""
+    details = "Exception serializing request!"
+    refused: RpcError
+    if asynchronous:
+        from .aio._errors import AioRpcError, metadata
+
+        refused = AioRpcError(StatusCode.INTERNAL, metadata(()), metadata(()), details, "")
+    else:
+        refused = _thaw(StatusCode.INTERNAL.value[0], details, (), (), "", False)
+    refused.__cause__ = error
+    return refused
+
+
 def _thaw(*said: Any) -> RpcError:
     return _class(_PastCall(*said))

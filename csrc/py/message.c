@@ -1,15 +1,15 @@
 #include "py/message.h"
 
-PyObject *
-pygo_serialize(PyObject *serializer, PyObject *message)
+static PyObject *
+call_serializer(PyObject *serializer, PyObject *message)
 {
-    PyObject *bytes;
+    return serializer == Py_None ? Py_NewRef(message) : PyObject_CallOneArg(serializer, message);
+}
 
-    if (serializer == Py_None) {
-        bytes = Py_NewRef(message);
-    } else {
-        bytes = PyObject_CallOneArg(serializer, message);
-    }
+/* |bytes|, or NULL with a TypeError if they are none. */
+static PyObject *
+check_bytes(PyObject *serializer, PyObject *bytes)
+{
     if (bytes != NULL && !PyBytes_Check(bytes)) {
         PyErr_Format(PyExc_TypeError, "%s, not %.100s",
                      serializer == Py_None ? "without a serializer, messages must be bytes"
@@ -18,6 +18,51 @@ pygo_serialize(PyObject *serializer, PyObject *message)
         Py_CLEAR(bytes);
     }
     return bytes;
+}
+
+PyObject *
+pygo_serialize(PyObject *serializer, PyObject *message)
+{
+    return check_bytes(serializer, call_serializer(serializer, message));
+}
+
+/* Replace the exception that is set by one for whoever makes the call. */
+static void
+refuse_request(bool asynchronous)
+{
+    PyObject *type;
+    PyObject *exception;
+    PyObject *traceback;
+    PyObject *make;
+    PyObject *refused;
+
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyErr_NormalizeException(&type, &exception, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(exception, traceback);
+    }
+    make = pygo_late_get(PYGO_REQUEST_REFUSED);
+    refused = make != NULL ? PyObject_CallFunctionObjArgs(make, exception,
+                                                          asynchronous ? Py_True : Py_False, NULL)
+                           : NULL;
+    if (refused != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(refused), refused);
+    }
+    Py_XDECREF(refused);
+    Py_XDECREF(type);
+    Py_XDECREF(exception);
+    Py_XDECREF(traceback);
+}
+
+PyObject *
+pygo_serialize_request(PyObject *serializer, PyObject *request, bool asynchronous)
+{
+    PyObject *bytes = call_serializer(serializer, request);
+
+    if (bytes == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+        refuse_request(asynchronous);
+    }
+    return check_bytes(serializer, bytes);
 }
 
 int

@@ -15,6 +15,12 @@
  */
 PyObject *pygo_serialize(PyObject *serializer, PyObject *message);
 
+/*
+ * The same for the one request of a call. What its serializer raises is the cause of an RpcError, as with
+ * grpcio; of asyncio's kind if |asynchronous|.
+ */
+PyObject *pygo_serialize_request(PyObject *serializer, PyObject *request, bool asynchronous);
+
 /* Borrowed bytes of a bytes object. */
 static inline gp_bytes
 pygo_bytes_view(PyObject *bytes)

@@ -23,6 +23,7 @@ static const struct {
     [PYGO_STREAM] = {"pygo_plugin._calls", "ResponseStream"},
     [PYGO_FEED] = {"pygo_plugin._calls", "feed"},
     [PYGO_RPC_ERROR] = {"pygo_plugin._grpc_errors", "rpc_error"},
+    [PYGO_REQUEST_REFUSED] = {"pygo_plugin._grpc_errors", "request_refused"},
     [PYGO_HANDLER_FAILED] = {"pygo_plugin._server", "handler_failed"},
     [PYGO_ASK_AUTH_PLUGIN] = {"pygo_plugin._credentials", "ask"},
     [PYGO_GRPC_LOG] = {"pygo_plugin._grpc_log", "line"},

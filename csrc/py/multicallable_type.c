@@ -145,7 +145,7 @@ make_options(gp_call_options *out, pygo_metadata *metadata, const MultiCallableO
  * Start a call. Its request is sent with it; of a stream of requests none is. NULL with an exception.
  */
 static gp_call *
-begin(const MultiCallableObject *self, const call_args *args, unsigned flags)
+begin(const MultiCallableObject *self, const call_args *args, unsigned flags, bool asynchronous)
 {
     bool stream = self->streams_in || self->streams_out;
     gp_error err = GP_ERROR_INIT;
@@ -161,7 +161,7 @@ begin(const MultiCallableObject *self, const call_args *args, unsigned flags)
     }
     options.flags |= flags | (self->streams_in && !self->streams_out ? GP_CALL_ONE_REPLY : 0);
     if (!self->streams_in) {
-        request = pygo_serialize(self->serializer, args->request);
+        request = pygo_serialize_request(self->serializer, args->request, asynchronous);
         if (request == NULL) {
             pygo_metadata_release(&metadata);
             return NULL;
@@ -198,10 +198,10 @@ start(const MultiCallableObject *self, PyObject *const *args, size_t nargsf, PyO
         return NULL;
     }
     if (!self->streams_in) {
-        return begin(self, &parsed, flags);
+        return begin(self, &parsed, flags, false);
     }
     requests = PyObject_GetIter(parsed.request);
-    call = requests != NULL ? begin(self, &parsed, flags) : NULL;
+    call = requests != NULL ? begin(self, &parsed, flags, false) : NULL;
     if (call != NULL && pygo_call_feed(call, self->serializer, requests) < 0) {
         gp_call_unref(call);
         call = NULL;
@@ -308,7 +308,7 @@ begin_async(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     parsed = (call_args){args[4], args[5], args[6], args[7], args[8], args[9]};
-    call = begin(self, &parsed, 0);
+    call = begin(self, &parsed, 0, true);
     if (call == NULL) {
         return NULL;
     }

@@ -30,6 +30,7 @@ typedef enum pygo_late {
     PYGO_THREAD_LEAVES,      /* _threads.leave(thread) */
     PYGO_IS_POOL,            /* _server.is_pool(object) -> bool */
     PYGO_RUN_IN_POOL,        /* _server.run_in_pool(pool, context, handler, variables) */
+    PYGO_REQUEST_REFUSED,    /* _grpc_errors.request_refused(exception, asyncio) -> exception */
     PYGO_LATE_COUNT,
 } pygo_late;
 

@@ -137,13 +137,15 @@ def test_a_failing_request_iterator_ends_the_call(play_our_probe: Any) -> None:
 
 
 def test_messages_that_cannot_be_serialized(play_our_probe: Any) -> None:
-    """The call is not made, and the caller gets the exception."""
+    """The call is not made, where grpc.aio makes one without a request."""
 
     async def scene(stub: Any, probe: Probe) -> None:
-        with pytest.raises((TypeError, AttributeError)):
-            await stub.Echo("no message")
-        with pytest.raises((TypeError, AttributeError)):
-            await all_of(stub.Count("no message"))
+        for call in (stub.Echo, lambda request: all_of(stub.Count(request))):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call("no message")
+            assert caught.value.code() is Code.INTERNAL
+            assert caught.value.details() == "Exception serializing request!"
+            assert isinstance(caught.value.__cause__, (TypeError, AttributeError))
         chat = stub.Chat()
         with pytest.raises((TypeError, AttributeError)):
             await chat.write("no message")

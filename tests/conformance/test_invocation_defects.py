@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,15 +56,37 @@ def test_messages_that_are_no_bytes(our_channel: Any, message: Any) -> None:
         our_channel.unary_stream("/probe.Probe/Count")(message)
 
 
-def test_serializer_that_fails(our_channel: Any) -> None:
-    def fail(message: Any) -> bytes:
-        raise LookupError(message)
+def refuse(message: Any) -> bytes:
+    raise LookupError(message)
 
-    for make in (our_channel.unary_unary, our_channel.unary_stream):
-        with pytest.raises(LookupError, match="the message"):
-            make("/probe.Probe/Echo", request_serializer=fail)("the message")
-        with pytest.raises(TypeError, match="the serializer must return bytes, not str"):
+
+def test_serializer_that_fails(channel: Any) -> None:
+    echo = channel.unary_unary("/probe.Probe/Echo", request_serializer=refuse)
+    count = channel.unary_stream("/probe.Probe/Count", request_serializer=refuse)
+    for call in (echo, echo.with_call, echo.future, count):
+        error = raised(lambda call=call: call("the message"))  # type: ignore[misc]
+        assert error.code() is Code.INTERNAL
+        assert error.details() == "Exception serializing request!"
+        assert (error.initial_metadata(), error.trailing_metadata()) == ((), ())
+        assert "Exception serializing request!" in str(error)
+    for make in (channel.unary_unary, channel.unary_stream):
+        with pytest.raises(TypeError):
             make("/probe.Probe/Echo", request_serializer=str)(5)
+
+
+def test_what_a_serializer_raises_is_the_cause(our_channel: Any) -> None:
+    """Where grpcio logs it."""
+    error = raised(lambda: our_channel.unary_unary("/t/M", request_serializer=refuse)("text"))
+    assert isinstance(error.__cause__, LookupError)
+    assert isinstance(pickle.loads(pickle.dumps(error)), grpc.RpcError)
+    with pytest.raises(TypeError, match="the serializer must return bytes, not str"):
+        our_channel.unary_unary("/probe.Probe/Echo", request_serializer=str)(5)
+
+    def interrupt(message: Any) -> bytes:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        our_channel.unary_unary("/t/M", request_serializer=interrupt)("text")
 
 
 def test_serializer_that_fails_for_a_later_request(our_channel: Any, pb: Any, lost: Lost) -> None:
