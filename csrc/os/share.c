@@ -86,14 +86,29 @@ share_descriptor(int fd, const char *path, const char *group, mode_t alone, mode
                : gp_error_set_errno(err, errno, "cannot set the mode of %s", path);
 }
 
+static bool
+is_own_socket(const struct stat *file)
+{
+    return S_ISSOCK(file->st_mode) && file->st_uid == geteuid();
+}
+
 /* Whether it has no other mode to be given: one was made with the right umask. */
 static bool
 is_shared_already(const char *path, const char *group)
 {
     struct stat file;
 
-    return (group == NULL || group[0] == '\0') && lstat(path, &file) == 0 &&
-           S_ISSOCK(file.st_mode) && (file.st_mode & 07777) == 0600 && file.st_uid == geteuid();
+    return (group == NULL || group[0] == '\0') && lstat(path, &file) == 0 && is_own_socket(&file) &&
+           (file.st_mode & 07777) == 0600;
+}
+
+static int
+not_ours(const char *path, const char *what, gp_error *err)
+{
+    static const char swapped[] = "another user has put something else in its place";
+
+    return gp_error_set(err, GP_EOS, "%s is not the %s that was made there: %s", path, what,
+                        swapped);
 }
 
 #if defined(O_PATH) && !defined(GP_PORTABLE)
@@ -110,9 +125,8 @@ gp__share_socket(const char *path, const char *group, gp_error *err)
     fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &file) < 0) {
         rc = gp_error_set_errno(err, errno, "cannot set the mode of %s", path);
-    } else if (!S_ISSOCK(file.st_mode) || file.st_uid != geteuid()) {
-        rc = gp_error_set(err, GP_EOS, "%s is not the socket that was made there: %s", path,
-                          "another user has put something else in its place");
+    } else if (!is_own_socket(&file)) {
+        rc = not_ours(path, "socket", err);
     } else {
         rc = share_descriptor(fd, path, group, 0600, 0660, err);
     }
@@ -124,11 +138,19 @@ int
 gp__share_socket(const char *path, const char *group, gp_error *err)
 {
     const bool grouped = group != NULL && group[0] != '\0';
+    struct stat file;
     gid_t gid = 0;
     int rc;
 
     if (is_shared_already(path, group)) {
         return 0;
+    }
+    /* A path can be checked, but not held: only what is swapped after this is not noticed. */
+    if (lstat(path, &file) < 0) {
+        return gp_error_set_errno(err, errno, "cannot set the mode of %s", path);
+    }
+    if (!is_own_socket(&file)) {
+        return not_ours(path, "socket", err);
     }
     if (grouped && (rc = find_group(&gid, group, err)) < 0) {
         return rc;
@@ -162,8 +184,7 @@ share_made(const char *path, const char *group, gp_error *err)
     if (fd < 0 || fstat(fd, &file) < 0) {
         rc = gp_error_set_errno(err, errno, "cannot set the mode of %s", path);
     } else if (file.st_uid != geteuid() || (file.st_mode & 07777 & ~S_ISGID) != 0700) {
-        rc = gp_error_set(err, GP_EOS, "%s is not the directory that was made there: %s", path,
-                          "another user has put something else in its place");
+        rc = not_ours(path, "directory", err);
     } else if (group == NULL || group[0] == '\0') {
         rc = 0; /* it has the mode already */
     } else {
