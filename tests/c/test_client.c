@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 
 #include "client_fixture.h"
+#include "gp/call.h"
 
 /* ---- Life ---- */
 
@@ -179,6 +180,42 @@ many_threads_start_it_once(void **state)
 /* ---- Failures ---- */
 
 static void
+a_call_says_how_the_plugin_has_ended(void **state)
+{
+    const gp_call_options options = {.method = {"/grpc.health.v1.Health/Watch", 28},
+                                     .timeout_ns = -1};
+    const gp_bytes everything = {"", 0};
+    gp_message *message;
+    gp_call *calls[3];
+    char details[200];
+    plugin it;
+
+    (void)state;
+    make_plugin(&it, "polite");
+    start(&it);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(gp_call_start_stream(&calls[i], gp_client_channel(it.client), &options,
+                                              &everything, &it.err),
+                         0);
+        assert_int_equal(gp_call_receive(calls[i], &message, NULL), 1);
+        gp_message_free(message);
+    }
+    kill(gp_client_pid(it.client), SIGKILL);
+    for (int i = 0; i < 3; i++) {
+        const gp_call_status *status;
+
+        assert_int_equal(gp_call_wait(calls[i], -1, NULL), 0);
+        status = gp_call_get_status(calls[i]);
+        assert_int_equal(status->code, 14);
+        snprintf(details, sizeof(details), "%.*s", (int)status->details.len,
+                 (const char *)status->details.data);
+        assert_non_null(strstr(details, "the plugin was killed by signal 9"));
+        gp_call_unref(calls[i]);
+    }
+    done(&it);
+}
+
+static void
 a_failure_is_remembered(void **state)
 {
     plugin it;
@@ -337,6 +374,7 @@ main(int argc, char **argv)
         cmocka_unit_test(netrpc_has_no_channel),
         cmocka_unit_test(only_its_own_socket_is_removed),
         cmocka_unit_test(many_threads_start_it_once),
+        cmocka_unit_test(a_call_says_how_the_plugin_has_ended),
         cmocka_unit_test(a_failure_is_remembered),
         cmocka_unit_test(a_program_that_is_not_there),
         cmocka_unit_test(an_interrupted_start),
