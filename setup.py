@@ -16,7 +16,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build import build
@@ -63,12 +65,12 @@ WERROR = enabled("PYGO_WERROR")
 SANITIZE = os.environ.get("PYGO_SANITIZE", "")
 
 # Each set of flags builds in a directory of its own, so that going back and forth costs nothing.
-FLAVOUR = "-".join(
-    ["debug" if DEBUG else "release", *filter(None, SANITIZE.split(","))]
-    + ["portable"] * PORTABLE
-    + ["werror"] * WERROR
-)
-LIBRARY_DIR = os.path.join("build", FLAVOUR, "c")
+FLAGS = [*filter(None, SANITIZE.split(",")), *["portable"] * PORTABLE, *["werror"] * WERROR]
+FLAVOUR = "-".join(["debug" if DEBUG else "release", *FLAGS])
+# What csrc/Makefile names it by itself, so that the library is shared with the other targets there.
+LIBRARY_DIR = os.path.join("build", "-".join(["c", *["debug"] * DEBUG, *FLAGS]))
+
+JOBS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_dependencies() -> None:
@@ -125,11 +127,14 @@ class BuildExt(build_ext):
         ]
         super().run()
 
+    def build_extensions(self) -> None:
+        compile_at_once(self.compiler)
+        super().build_extensions()
+
     def make_library(self) -> None:
-        jobs = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         command = [
             *shlex.split(TOOLS["make"]),
-            *("--no-print-directory", "-C", "csrc", f"-j{jobs}"),
+            *("--no-print-directory", "-C", "csrc", f"-j{JOBS}"),
             f"BUILD={os.path.join('..', LIBRARY_DIR)}",
             f"DEBUG={int(DEBUG)}",
             f"SANITIZE={SANITIZE}",
@@ -139,6 +144,22 @@ class BuildExt(build_ext):
         ]
         if subprocess.run(command, check=False).returncode != 0:
             sys.exit("error: pygo-plugin: libgp.a failed to build; see the messages above")
+
+
+def compile_at_once(compiler: Any) -> None:
+    """Have the compiler work on several files at a time, where it compiles each on its own."""
+    compile_all, compile_one = compiler.compile, compiler._compile
+
+    def compile_in_threads(*args: Any, **options: Any) -> Any:
+        with ThreadPoolExecutor(JOBS) as pool:
+            compiling = []
+            compiler._compile = lambda *file: compiling.append(pool.submit(compile_one, *file))
+            objects = compile_all(*args, **options)
+        for each in compiling:
+            each.result()
+        return objects
+
+    compiler.compile = compile_in_threads
 
 
 def compile_args() -> list[str]:

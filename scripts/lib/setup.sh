@@ -37,7 +37,7 @@ as_root() {
 
 BUILD_PACKAGES=(gcc libc6-dev make pkg-config protobuf-c-compiler
     libgrpc-dev libprotobuf-c-dev libssl-dev libjansson-dev ca-certificates)
-TEST_PACKAGES=(clang libcmocka-dev valgrind bubblewrap podman runc)
+TEST_PACKAGES=(ccache clang libcmocka-dev valgrind bubblewrap podman runc)
 
 is_installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null)" = installed ]
@@ -81,6 +81,14 @@ setup_test_packages() {
     # Newer releases ship clang's sanitizers apart, under a name with its version in it.
     can_fuzz || apt_install "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
     can_fuzz || die "clang cannot build with -fsanitize=fuzzer"
+}
+
+# Compilations that have been done before come from ccache, where it is installed and has somewhere to
+# keep them. Much of what one flavour compiles is the same in another.
+use_ccache() {
+    if [ -x /usr/lib/ccache/cc ] && [ -w "${CCACHE_DIR:-${HOME:-/nonexistent}}" ]; then
+        PATH=/usr/lib/ccache:$PATH
+    fi
 }
 
 # ---- Python ------------------------------------------------------------------------------------
@@ -229,7 +237,8 @@ setup_peers() {
     go_build tests/peers/go build/peers/ ./cmd/...
     # For a container that holds nothing else.
     CGO_ENABLED=0 go_build tests/peers/go build/peers/static/plugin ./cmd/plugin
-    make -s -C csrc -j2 peers
+    make -s -C csrc -j"$(getconf _NPROCESSORS_ONLN)" WERROR="${PYGO_WERROR:-0}" \
+        PEERS_OUT=../build/peers/c peers
 }
 
 setup_go_example() {

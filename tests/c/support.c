@@ -11,6 +11,15 @@
 #include "base/alloc.h"
 #include "os/reactor.h"
 
+int
+rounds(int usual)
+{
+    const char *percent = getenv("GP_TEST_ROUNDS");
+    int number = percent != NULL ? usual * atoi(percent) / 100 : usual;
+
+    return number > 0 ? number : 1;
+}
+
 /* ---- Allocation ---- */
 
 /*

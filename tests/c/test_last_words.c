@@ -133,7 +133,7 @@ what_is_being_taken_is_there(void **state)
     static const char *const words[] = {"Fatal error: ", "of segments\n", "\n", "File 1\n", NULL};
 
     (void)state;
-    for (int round = 0; round < 500; round++) {
+    for (int left = rounds(500); left > 0; left--) {
         char found[400];
 
         dying_words(found, sizeof(found), say_to_a_thread, words);

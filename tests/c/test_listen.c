@@ -381,7 +381,7 @@ nobody_inherits_a_port_that_is_tried(void **state)
     skip(); /* POSIX cannot make such a socket in one step */
 #endif
     assert_int_equal(pthread_create(&chooser, NULL, choose_again_and_again, &done), 0);
-    for (int i = 0; i < 200; i++) {
+    for (int left = rounds(200); left > 0; left--) {
         int status;
         pid_t pid = fork();
 

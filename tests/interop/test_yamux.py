@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PEERS = {"c": ROOT / "build" / "c" / "peers" / "yamux", "go": ROOT / "build" / "peers" / "yamux"}
+BUILT = ROOT / "build" / "peers"
+PEERS = {"c": BUILT / "c" / "yamux", "go": BUILT / "yamux"}
 
 pytestmark = pytest.mark.go
 
