@@ -18,7 +18,8 @@
 /* The file in them that is locked for as long as a process uses them. */
 #define CLAIM "claim"
 
-enum { ATTEMPTS = 10 };
+/* What it is called before it is locked. */
+#define UNLOCKED "claim-to-be"
 
 /* What a name's group entry may take; a longer one would have thousands of members. */
 enum { GROUP_BUFFER = 64 * 1024 };
@@ -301,47 +302,35 @@ gp__share_remove(const char *directory)
 /* ---- Claims ---------------------------------------------------------------------------------- */
 
 /*
- * Lock |directory|. Returns the descriptor, -1 where that cannot be (then nobody takes it for the place of
- * a dead process), or -2: somebody has taken it for one before it was locked, and removes it.
+ * Lock |directory|. Returns the descriptor, or -1 where that cannot be: then nobody takes it for the place of
+ * a dead process. The file has its name only once it is locked, so that a sweep never finds it without.
  */
 static int
 claim(const char *directory)
 {
-    char *path = gp__format("%s/" CLAIM, directory);
-    struct stat file;
+    int at = open_directory(AT_FDCWD, directory);
     int fd = -1;
-    bool lost = false;
 
-    if (path != NULL) {
-        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (at >= 0) {
+        fd = openat(at, UNLOCKED, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     }
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        lost = errno == EWOULDBLOCK;
-        if (!lost) {
-            unlink(path);
-        }
-        gp__fd_close(&fd);
-    } else if (fd >= 0 && (fstat(fd, &file) < 0 || file.st_nlink == 0)) {
-        lost = true;
+    if (fd >= 0 && (flock(fd, LOCK_EX | LOCK_NB) < 0 || renameat(at, UNLOCKED, at, CLAIM) < 0)) {
+        unlinkat(at, UNLOCKED, 0);
         gp__fd_close(&fd);
     }
-    gp__free(path);
-    return lost ? -2 : fd;
+    gp__fd_close(&at);
+    return fd;
 }
 
 int
 gp__share_claim(char **out, int *held, const char *base, gp_error *err)
 {
-    int rc = 0;
+    int rc = gp__share_directory(out, base, NULL, err);
 
-    for (int i = 0; i < ATTEMPTS; i++) {
-        rc = gp__share_directory(out, base, NULL, err);
-        if (rc < 0 || (*held = claim(*out)) > -2) {
-            return rc;
-        }
-        gp__free(*out);
+    if (rc == 0) {
+        *held = claim(*out);
     }
-    return gp_error_set(err, GP_EOS, "no directory for sockets stays in %s", base);
+    return rc;
 }
 
 /* Whether a process that lives has claimed the directory |fd|; |*claimed|: whether there is a claim at all. */

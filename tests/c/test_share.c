@@ -187,7 +187,7 @@ claimed_at_any_moment(void **state)
     for (int i = 0; i < 2; i++) {
         assert_int_equal(pthread_create(&sweepers[i], NULL, sweep_again_and_again, &done), 0);
     }
-    for (int i = 0; i < 500; i++) {
+    for (int left = rounds(500); left > 0; left--) {
         char *paths[2];
         char *path;
         int held;
