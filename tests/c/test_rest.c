@@ -4,13 +4,27 @@
 #include <sys/wait.h>
 
 #include "base/fork.h"
+#include "base/thread.h"
 #include "gp/grpc.h"
 #include "gp/runtime.h"
+#include "support.h"
 
 static bool
 runs(void)
 {
     return gp__fork_count(GP__FORK_CORE) > 0;
+}
+
+/* Whether gRPC has been shut down; on a busy machine not by the first try, which is patient for a moment. */
+static bool
+came_to_rest(void)
+{
+    int64_t deadline = gp__deadline_in(PATIENCE_MS);
+
+    do {
+        gp_grpc_rest();
+    } while (runs() && gp__now() < deadline);
+    return !runs();
 }
 
 static void
@@ -55,8 +69,7 @@ it_ends_and_begins_again(void **state)
         fixture_start(&self, 2, 0);
         echo(&self);
         fixture_stop(&self);
-        gp_grpc_rest();
-        assert_false(runs());
+        assert_true(came_to_rest());
         gp_grpc_rest();
         assert_false(runs());
     }
@@ -82,8 +95,7 @@ husks_need_no_grpc(void **state)
     gp_grpc_rest();
     assert_true(runs()); /* a view is open */
     gp_channel_close(view);
-    gp_grpc_rest();
-    assert_false(runs());
+    assert_true(came_to_rest());
 
     assert_int_equal(gp_channel_state(view, true), GP_SHUTDOWN);
     assert_int_equal(gp_channel_wait_state(view, 0, 20000, NULL), GP_SHUTDOWN);
@@ -110,7 +122,7 @@ children_are_free(void **state)
     (void)state;
     fixture_start(&self, 2, 0);
     fixture_stop(&self);
-    gp_grpc_rest();
+    assert_true(came_to_rest());
     for (int i = 0; i < CHILDREN; i++) {
         pids[i] = fork();
         if (pids[i] == 0) {
