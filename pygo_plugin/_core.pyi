@@ -36,6 +36,7 @@ def share_threads(
     get_current: Callable[[], Any],
     wait: Callable[[int, float | None], None],
     elsewhere: Callable[..., Any],
+    visit: Callable[..., Any] | None,
     /,
 ) -> None: ...
 def digest_size(hash: str, /) -> int: ...  # noqa: A002

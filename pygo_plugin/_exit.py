@@ -31,6 +31,9 @@ def register() -> None:
 def _shutdown() -> None:
     # A forked child inherits this callback and neither the plugins nor the threads.
     if not _core.forked():
+        green = sys.modules.get("pygo_plugin._green")
+        if green is not None:
+            green.end()
         _core.kill_all(False)
         guard = sys.modules.get("pygo_plugin._guard")
         if guard is not None:

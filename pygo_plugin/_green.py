@@ -1,8 +1,9 @@
 """gevent and eventlet, whose green threads share a thread that nothing may block.
 
 With gevent, waits of calls let the other greenlets run until the core makes a descriptor readable;
-what else takes long is done by a thread of its own meanwhile. That goes for threads that have a hub
-by then: handlers and callbacks run on the core's threads, which have none.
+what else takes long is done by a thread of its own meanwhile. That goes for threads with a hub.
+Handlers run on the core's threads, which have none. Callbacks, log handlers and writers run in
+greenlets once gevent has patched threading: its locks lose wake-ups between threads.
 
 eventlet's locks do not stand threads that it has not made, such as the core's.
 """
@@ -20,6 +21,7 @@ from .errors import ConfigError
 __all__ = ["prepare"]
 
 _prepared = False
+_ended = False
 
 
 def prepare() -> None:
@@ -41,7 +43,66 @@ def prepare() -> None:
         from gevent import _hub_local, getcurrent
 
         _prepared = True
-        _core.share_threads(_hub_local.get_hub_if_exists, getcurrent, _wait, _elsewhere)
+        visit = _Visits().call if _has_patched_locks() else None
+        _core.share_threads(_hub_local.get_hub_if_exists, getcurrent, _wait, _elsewhere, visit)
+
+
+def end() -> None:
+    """The interpreter is about to end, and no greenlet runs any more."""
+    global _ended
+    _ended = True
+
+
+def _has_patched_locks() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and monkey.is_module_patched("threading")
+
+
+class _Visits:
+    """Calls functions in greenlets of this thread for threads that have not any.
+
+    gevent's locks, which logging for one has got, are not to be waited for elsewhere.
+    """
+
+    _PATIENCE = 0.1  # seconds between looks whether greenlets still run
+
+    def __init__(self) -> None:
+        import gevent
+        from gevent.monkey import get_original
+
+        self._hub = gevent.get_hub()
+        self._spawn = gevent.spawn
+        self._make_lock = get_original("_thread", "allocate_lock")
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """What `function(*args)` returns in a greenlet. Waits without yielding."""
+        outcome: list[tuple[Any, BaseException | None]] = []
+        due = [True]  # taken by whoever calls it
+        done = self._make_lock()
+        done.acquire()
+
+        def run() -> None:
+            try:
+                due.pop()
+            except IndexError:
+                return
+            try:
+                outcome.append((function(*args), None))
+            except BaseException as error:
+                outcome.append((None, error))
+            done.release()
+
+        if not _ended:
+            self._hub.loop.run_callback_threadsafe(self._spawn, run)
+        while not done.acquire(True, 0 if _ended else self._PATIENCE):
+            if _ended and due:
+                run()
+            elif _ended:
+                raise RuntimeError("the interpreter ends before the greenlet that calls this")
+        result, error = outcome.pop()
+        if error is not None:
+            raise error
+        return result
 
 
 class _TimedOut(Exception):

@@ -64,7 +64,9 @@ run_question(pygo_callback *callback)
     PyObject *result = NULL;
 
     if (ask != NULL && url != NULL && method != NULL && answer != NULL) {
-        result = PyObject_CallFunctionObjArgs(ask, self->plugin, url, method, answer, NULL);
+        PyObject *args[] = {self->plugin, url, method, answer};
+
+        result = pygo_gil_call_user(ask, args, 4);
     }
     if (result == NULL) {
         PyErr_WriteUnraisable(self->plugin);

@@ -126,7 +126,7 @@ run_exit(pygo_callback *base)
     exit_callback *self = (exit_callback *)base;
     PyObject *status =
         self->status == GP_STATUS_UNKNOWN ? Py_NewRef(Py_None) : PyLong_FromLong(self->status);
-    PyObject *result = status != NULL ? PyObject_CallOneArg(self->callable, status) : NULL;
+    PyObject *result = status != NULL ? pygo_gil_call_user(self->callable, &status, 1) : NULL;
 
     if (result == NULL) {
         PyErr_WriteUnraisable(self->callable);

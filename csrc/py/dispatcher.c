@@ -196,13 +196,15 @@ report_full(pygo_callback *callback)
 {
     full_report *self = (full_report *)callback;
     PyObject *report = pygo_late_get(PYGO_WORKERS_FULL);
+    PyObject *limit = PyLong_FromLong(self->max_workers);
     PyObject *result =
-        report != NULL ? PyObject_CallFunction(report, "i", self->max_workers) : NULL;
+        report != NULL && limit != NULL ? pygo_gil_call_user(report, &limit, 1) : NULL;
 
     if (result == NULL) {
         PyErr_WriteUnraisable(report);
     }
     Py_XDECREF(result);
+    Py_XDECREF(limit);
     free(self);
 }
 

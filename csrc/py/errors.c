@@ -1,5 +1,7 @@
 #include "py/errors.h"
 
+#include "py/gil.h"
+
 #include "gp/runtime.h"
 
 static const char *
@@ -160,7 +162,7 @@ pygo_take_exception(void)
 void
 pygo_call_back(PyObject *callable)
 {
-    PyObject *result = PyObject_CallNoArgs(callable);
+    PyObject *result = pygo_gil_call_user(callable, NULL, 0);
 
     if (result == NULL) {
         PyErr_WriteUnraisable(callable);

@@ -154,6 +154,7 @@ static struct {
     PyObject *get_current; /* owned */
     PyObject *wait;        /* owned */
     PyObject *elsewhere;   /* owned */
+    PyObject *visit;       /* owned; NULL: none is needed */
 } sharing;
 
 static int
@@ -171,11 +172,13 @@ share_thread(void *Py_UNUSED(ctx), int fd, int64_t timeout_ns)
 }
 
 void
-pygo_gil_share(PyObject *get_hub, PyObject *get_current, PyObject *wait, PyObject *elsewhere)
+pygo_gil_share(PyObject *get_hub, PyObject *get_current, PyObject *wait, PyObject *elsewhere,
+               PyObject *visit)
 {
     sharing.get_current = Py_NewRef(get_current);
     sharing.wait = Py_NewRef(wait);
     sharing.elsewhere = Py_NewRef(elsewhere);
+    sharing.visit = visit != Py_None ? Py_NewRef(visit) : NULL;
     sharing.get_hub = Py_NewRef(get_hub);
 }
 
@@ -210,4 +213,18 @@ pygo_call_interrupt(void)
     static const gp_interrupt shared = {.check = check_signals, .wait = share_thread};
 
     return sharing.get_hub != NULL && shares_thread() ? &shared : pygo_interrupt();
+}
+
+PyObject *
+pygo_gil_call_user(PyObject *callable, PyObject *const *args, size_t count)
+{
+    PyObject *all[PYGO_USER_ARGS + 1] = {callable};
+
+    if (sharing.visit == NULL || mine == NULL || count > PYGO_USER_ARGS) {
+        return PyObject_Vectorcall(callable, args, count, NULL);
+    }
+    for (size_t i = 0; i < count; i++) {
+        all[i + 1] = args[i];
+    }
+    return PyObject_Vectorcall(sharing.visit, all, count + 1, NULL);
 }

@@ -47,11 +47,20 @@ const gp_interrupt *pygo_call_interrupt(void);
  * A thread is shared if |get_hub|() is not None, nor what |get_current|() gives: the one that runs the others.
  * |wait|(fd, timeout) then waits until the descriptor is readable (-1: only that long), at most timeout
  * seconds (None: for ever). |elsewhere|(function, *args) calls what blocks otherwise, for
- * pygo_gil_call_blocking(). All are kept for good.
+ * pygo_gil_call_blocking(). |visit|(function, *args), or None, calls functions of the user's for threads of
+ * the core's, where such a thread runs greenlets. All are kept for good.
  */
-void pygo_gil_share(PyObject *get_hub, PyObject *get_current, PyObject *wait, PyObject *elsewhere);
+void pygo_gil_share(PyObject *get_hub, PyObject *get_current, PyObject *wait, PyObject *elsewhere,
+                    PyObject *visit);
 
 /* Call args[0] with the others, where it may block. */
 PyObject *pygo_gil_call_blocking(PyObject *const *args, Py_ssize_t count);
+
+/*
+ * Call a function of the user's that is no handler, with up to PYGO_USER_ARGS arguments: on this thread, or,
+ * if it is the core's, where green threads want it. Returns as PyObject_Call().
+ */
+enum { PYGO_USER_ARGS = 4 };
+PyObject *pygo_gil_call_user(PyObject *callable, PyObject *const *args, size_t count);
 
 #endif

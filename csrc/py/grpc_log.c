@@ -25,13 +25,18 @@ run_line(pygo_callback *callback)
     grpc_line *self = (grpc_line *)callback;
     PyObject *line = pygo_late_get(PYGO_GRPC_LOG);
     PyObject *text = PyUnicode_DecodeUTF8(self->text, (Py_ssize_t)self->len, "replace");
+    PyObject *level = PyLong_FromLong(self->level);
+    PyObject *missing = PyLong_FromLong(atomic_exchange(&left_out, 0));
     PyObject *result = NULL;
 
     atomic_fetch_sub(&waiting, 1);
-    if (line != NULL && text != NULL) {
-        result =
-            PyObject_CallFunction(line, "iOi", self->level, text, atomic_exchange(&left_out, 0));
+    if (line != NULL && text != NULL && level != NULL && missing != NULL) {
+        PyObject *args[] = {level, text, missing};
+
+        result = pygo_gil_call_user(line, args, 3);
     }
+    Py_XDECREF(level);
+    Py_XDECREF(missing);
     if (result == NULL) {
         PyErr_WriteUnraisable(line);
     }

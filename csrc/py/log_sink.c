@@ -91,7 +91,7 @@ call_back(PyObject *callback, const gp_log_batch *batch)
         }
     }
     if (raw != NULL && records != NULL) {
-        result = PyObject_CallFunctionObjArgs(callback, raw, records, NULL);
+        result = pygo_gil_call_user(callback, (PyObject *[]){raw, records}, 2);
     }
     Py_XDECREF(raw);
     Py_XDECREF(records);

@@ -186,11 +186,13 @@ share_threads(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *get_current;
     PyObject *wait;
     PyObject *elsewhere;
+    PyObject *visit;
 
-    if (!PyArg_ParseTuple(args, "OOOO:share_threads", &get_hub, &get_current, &wait, &elsewhere)) {
+    if (!PyArg_ParseTuple(args, "OOOOO:share_threads", &get_hub, &get_current, &wait, &elsewhere,
+                          &visit)) {
         return NULL;
     }
-    pygo_gil_share(get_hub, get_current, wait, elsewhere);
+    pygo_gil_share(get_hub, get_current, wait, elsewhere, visit);
     Py_RETURN_NONE;
 }
 
@@ -209,7 +211,8 @@ static PyMethodDef own_functions[] = {
      "call_blocking($module, function, /, *args)\n--\n\nWhat function(*args) returns, which may "
      "block."},
     {"share_threads", share_threads, METH_VARARGS,
-     "share_threads($module, get_hub, get_current, wait, elsewhere, /)\n--\n\nHave waits of calls "
+     "share_threads($module, get_hub, get_current, wait, elsewhere, visit, /)\n--\n\nHave waits of "
+     "calls "
      "let other code "
      "run: see "
      "_green. Once."},

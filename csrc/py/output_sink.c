@@ -6,16 +6,23 @@ static void
 deliver(void *ctx, int channel, const char *bytes, size_t len)
 {
     PyObject *callback = ctx;
-    PyObject *result;
+    PyObject *args[2];
+    PyObject *result = NULL;
 
     if (!pygo_gil_enter("pygo-logs")) {
         return;
     }
-    result = PyObject_CallFunction(callback, "iy#", channel, bytes, (Py_ssize_t)len);
+    args[0] = PyLong_FromLong(channel);
+    args[1] = PyBytes_FromStringAndSize(bytes, (Py_ssize_t)len);
+    if (args[0] != NULL && args[1] != NULL) {
+        result = pygo_gil_call_user(callback, args, 2);
+    }
     if (result == NULL) {
         PyErr_WriteUnraisable(callback);
     }
     Py_XDECREF(result);
+    Py_XDECREF(args[0]);
+    Py_XDECREF(args[1]);
     pygo_gil_leave();
 }
 

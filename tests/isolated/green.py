@@ -17,6 +17,8 @@ elif sys.argv[1] != "unpatched":
     monkey.patch_all()
 
 import contextlib
+import io
+import logging
 import os
 import shlex
 import signal
@@ -27,10 +29,12 @@ from typing import Any
 import gevent
 import grpc
 import probe_pb2 as pb
+from certificates import Authority
+from gevent.event import Event
 from gevent.queue import Queue
 from host import DEADLINE, command, main, make_client
 
-from pygo_plugin import ConfigError, rpc
+from pygo_plugin import Client, ConfigError, rpc
 
 
 class Blocking:
@@ -150,6 +154,79 @@ def given_up() -> None:
         os.write(blocking._release, b"x")
 
 
+def callbacks() -> None:
+    """What is no handler runs in greenlets of the main thread, whose locks it may so share."""
+    native = monkey.get_original("_thread", "get_ident")
+    main_thread = native()
+    seen: dict[str, bool] = {}
+
+    def note(name: str) -> None:
+        seen[name] = seen.get(name, True) and native() == main_thread
+        gevent.sleep(0)  # lets others run with the lock held, if there is one
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            note("log handler")
+
+    class Writer(io.StringIO):
+        def write(self, text: str) -> int:
+            note("writer")
+            return len(text)
+
+    class Credentials(grpc.AuthMetadataPlugin):
+        def __call__(self, context: Any, callback: Any) -> None:
+            note("credentials")
+            callback((), None)
+
+    logger = logging.getLogger("p")
+    logger.addHandler(Handler())
+
+    def log(client: Client) -> None:
+        _, probe = client.dispense("probe")
+        channels = (pb.Line.LOG, pb.Line.STDOUT)
+        lines = [pb.Line(channel=one, text=b"x\n", level="error") for one in channels]
+        for _ in range(50):
+            probe.Print(pb.PrintRequest(lines=lines, repeat=5), timeout=DEADLINE)
+            logger.error("x")
+
+    exited = Event()
+
+    def on_exit(client: Client, status: int | None) -> None:
+        note("on_exit")
+        exited.set()
+
+    with make_client(logger=logger, sync_stdout=Writer(), on_exit=on_exit) as client:
+        client.start()
+        gevent.joinall([gevent.spawn(log, client) for _ in range(4)], DEADLINE, raise_error=True)
+    exited.wait(DEADLINE)
+    authority = Authority("us")
+    pair = authority.issue("server", "localhost")
+    server = rpc.server()
+    server.add_registered_method_handlers("t", {"E": grpc.unary_unary_rpc_method_handler(echo)})
+    port = server.add_secure_port("127.0.0.1:0", rpc.ssl_server_credentials([pair]))
+    server.start()
+    credentials = rpc.composite_channel_credentials(
+        rpc.ssl_channel_credentials(authority.root), rpc.metadata_call_credentials(Credentials())
+    )
+    with rpc.secure_channel(f"localhost:{port}", credentials) as channel:
+        called = Event()
+        future = channel.unary_unary("/t/E").future(b"x", timeout=DEADLINE)
+        future.add_done_callback(lambda done: (note("callback"), called.set()))
+        called.wait(DEADLINE)
+    assert server.stop(None).wait(DEADLINE)
+    print(sorted(seen), all(seen.values()))
+
+
+def left_alone() -> None:
+    """A plugin that still runs and logs when the program ends."""
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    client = make_client()
+    _, probe = client.dispense("probe")
+    probe.Print(pb.PrintRequest(lines=[pb.Line(channel=pb.Line.LOG, text=b"x", level="error")]))
+    global kept
+    kept = client
+
+
 def life() -> None:
     """Waits for plugins and servers."""
     with tempfile.TemporaryDirectory() as directory:
@@ -210,4 +287,4 @@ def eventlet() -> None:
             print("eventlet has monkey-patched" in str(error))
 
 
-main(calls, given_up, life, unpatched, eventlet)
+main(calls, given_up, callbacks, left_alone, life, unpatched, eventlet)

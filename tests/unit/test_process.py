@@ -128,6 +128,12 @@ killed True
 DEADLINE_EXCEEDED
 KeyboardInterrupt
 """,
+    "callbacks": """\
+['callback', 'credentials', 'log handler', 'on_exit', 'writer'] True
+""",
+    "left_alone": """\
+x
+""",
     "life": """\
 started unix
 b'x'
