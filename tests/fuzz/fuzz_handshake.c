@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "gp/client.h"
 #include "gp/handshake.h"
+#include "plugin/preamble.h"
 #include "wire/handshake.h"
 
 #define CHECK(condition)    \
@@ -65,6 +66,7 @@ try_line(const char *line, size_t len, unsigned protocols)
     if (rc == 0) {
         check_inside(out.address, line, len);
         check_inside(out.cert, line, len);
+        CHECK(gp__handshake_is_likely(line, len));
         CHECK(out.version == 1 || out.version == 3 || out.version == 7);
         check_round_trip(&out, &rules);
     } else {
@@ -72,6 +74,22 @@ try_line(const char *line, size_t len, unsigned protocols)
         CHECK(err.code == rc && gp_error_message(&err)[0] != '\0');
     }
     gp_error_release(&err);
+}
+
+/* Whatever is skipped, what is left is either waited for, or begins with what may be a handshake. */
+static void
+try_preamble(const char *bytes, size_t len)
+{
+    gp__preamble preamble = {.most = 2};
+    gp__buf output = GP__BUF_INIT;
+    int rc = gp__buf_append(&output, bytes, len);
+
+    CHECK(rc == 0);
+    rc = gp__preamble_skip(&preamble, &output, NULL);
+    CHECK(rc <= 1 && preamble.lines <= preamble.most && output.len <= len);
+    CHECK(rc != 1 || gp__handshake_is_likely(output.data, output.len));
+    gp__preamble_release(&preamble);
+    gp__buf_release(&output);
 }
 
 static void
@@ -101,5 +119,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         try_line(bytes, (size_t)found, GP_PROTOCOL_GRPC | GP_PROTOCOL_NETRPC);
     }
     try_list(bytes, size);
+    try_preamble(bytes, size);
     return 0;
 }

@@ -287,6 +287,35 @@ def test_the_process_group_stays_that_of_the_host(wrapped: Any, make_client: Any
     client.kill()
 
 
+WRAPPER = """
+import signal, subprocess, sys
+
+signal.signal(signal.SIGINT, lambda *_: open(sys.argv[1], "w").close())
+sys.exit(subprocess.call(sys.argv[2:]))
+"""
+
+
+def test_ctrl_c_reaches_the_plugin(peers: Any, tmp_path: Path, eventually: Any) -> None:
+    told = tmp_path / "told"
+    command = [sys.executable, "-c", WRAPPER, str(told), *peers.plugin("python")]
+    terminal, end = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, str(ISOLATED / "grouped.py"), "terminal", json.dumps(command)],
+        stdin=end,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        os.close(end)
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        os.write(terminal, b"\x03")
+        assert process.stdout.readline() == "interrupted True\n"  # the plugin swallows it
+        eventually(told.exists, "the wrapper's interrupt")
+        assert process.wait(60) == 0
+    os.close(terminal)
+
+
 def test_other_plugins_go_on(wrapped: Any, make_client: Any) -> None:
     clients = [make_client(wrapped("go"), kill_group=True) for _ in range(3)]
     for client in clients:

@@ -3,14 +3,18 @@
     grouped.py HOW COMMAND
 
 COMMAND is a JSON list. Once it runs, the host prints the plugin's pid, and exits, or waits to be
-killed, or runs another program.
+killed, or runs another program. With "terminal", stdin is a terminal that it makes its own, and it
+waits for Ctrl-C.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
+import termios
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +25,8 @@ import pygo_plugin_peer  # noqa: E402
 from pygo_plugin import Client  # noqa: E402
 
 how, command = sys.argv[1], json.loads(sys.argv[2])
+if how == "terminal":
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 client = Client(
     command,
     handshake_config=pygo_plugin_peer.HANDSHAKE,
@@ -29,7 +35,12 @@ client = Client(
 )
 client.start()
 print(client.pid, flush=True)
-if how != "exit":
+if how == "terminal":
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print("interrupted", client.ping() == "", flush=True)
+elif how != "exit":
     sys.stdin.read(1)
 if how == "exec":
     os.execv("/bin/sleep", ["sleep", "1000"])
