@@ -860,11 +860,12 @@ in_use(const connection *shared)
     return false;
 }
 
-/* Let go of gRPC's channel if no view needs it any more. */
-static void
+/* Let go of gRPC's channel if no view needs it any more. Returns whether there are calls that still do. */
+static bool
 retire(connection *shared)
 {
     grpc_channel *channel = NULL;
+    bool called = false;
 
     pthread_mutex_lock(&shared->lock);
     if (!shared->retired && (atomic_load(&shared->over) || all_closed(shared))) {
@@ -873,6 +874,7 @@ retire(connection *shared)
     if (channel != NULL && in_use(shared)) {
         atomic_store(&shared->channel, channel);
         channel = NULL;
+        called = true;
     }
     if (channel != NULL) {
         shared->retired = true;
@@ -889,6 +891,7 @@ retire(connection *shared)
         grpc_channel_destroy(channel);
         gp__grpc_drop(GP__FORK_CONNECTION);
     }
+    return called;
 }
 
 /* The next connection after |last|, or the first, with a reference; NULL: that was the last one. */
@@ -913,19 +916,21 @@ next_connection(connection *last)
     return next;
 }
 
-void
+bool
 gp__channels_retire(void)
 {
     connection *shared = next_connection(NULL);
+    bool left = false;
 
     while (shared != NULL) {
         connection *next;
 
-        retire(shared);
+        left = retire(shared) || left;
         next = next_connection(shared);
         connection_unref(shared);
         shared = next;
     }
+    return left;
 }
 
 /* In a forked child: all of them have been retired, or it could not use them. */

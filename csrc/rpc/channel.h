@@ -68,8 +68,11 @@ void gp__channel_unuse(gp_channel *channel);
 /* Nothing will be reached over the channel's connection any more: it may be retired with all its views. */
 void gp__channel_over(gp_channel *channel);
 
-/* Let go of gRPC's channels that are over, or closed in all views, and have no calls left. Their views stay. */
-void gp__channels_retire(void);
+/*
+ * Let go of gRPC's channels that are over, or closed in all views, and have no calls left. Their views stay.
+ * Returns whether one still has calls.
+ */
+bool gp__channels_retire(void);
 
 gp__poller *gp__channel_poller(const gp_channel *channel);
 

@@ -19,6 +19,15 @@ only_ending(void)
     return count > 0 && count <= gp__fork_count(GP__FORK_ENDING);
 }
 
+/* Let go of what is over. Returns whether some of it is still referred to. */
+static bool
+retire(void)
+{
+    bool channels = gp__channels_retire();
+
+    return gp__servers_retire() || channels;
+}
+
 void
 gp_grpc_rest(void)
 {
@@ -28,9 +37,8 @@ gp_grpc_rest(void)
     if (gp_runtime_forked() || gp__fork_count(GP__FORK_CORE) == 0) {
         return;
     }
-    gp__channels_retire();
-    gp__servers_retire();
-    while (only_ending() && gp__now() < deadline) {
+    /* Threads of the core may not have let go yet of what ended a moment ago. */
+    while ((retire() || only_ending()) && gp__now() < deadline) {
         usleep(500);
     }
     gp__grpc_stop(gp__crew_rest, deadline);

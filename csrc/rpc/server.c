@@ -654,15 +654,22 @@ next_server(gp_server *last)
     return next;
 }
 
-/* With one reference that is the caller's, and one of the owner's if there are no others. */
-static void
+/*
+ * With one reference that is the caller's, and one of the owner's if there are no others. Returns whether it
+ * has stopped and there are others.
+ */
+static bool
 retire(gp_server *server)
 {
     grpc_server *grpc = NULL;
     bool released = false;
+    bool stopped;
+    bool alone;
 
     pthread_mutex_lock(&server->poller->lock);
-    if (atomic_load(&server->refs) == 2 && server->stopping && all_done(server)) {
+    stopped = server->grpc != NULL && server->stopping && all_done(server);
+    alone = atomic_load(&server->refs) == 2;
+    if (stopped && alone) {
         grpc = server->grpc;
         server->grpc = NULL;
         released = server->released;
@@ -675,21 +682,24 @@ retire(gp_server *server)
             gp__fork_drop(GP__FORK_ENDING);
         }
     }
+    return stopped && !alone;
 }
 
-void
+bool
 gp__servers_retire(void)
 {
     gp_server *server = next_server(NULL);
+    bool left = false;
 
     while (server != NULL) {
         gp_server *next;
 
-        retire(server);
+        left = retire(server) || left;
         next = next_server(server);
         gp__server_unref(server);
         server = next;
     }
+    return left;
 }
 
 /* In a forked child: all of them have been retired, or it could not use them. */

@@ -126,8 +126,11 @@ struct gp_server {
 gp_server *gp__server_ref(gp_server *server);
 void gp__server_unref(gp_server *server);
 
-/* Let go of gRPC's part of servers that have stopped and have nothing left but their owners. */
-void gp__servers_retire(void);
+/*
+ * Let go of gRPC's part of servers that have stopped and have nothing left but their owners. Returns whether
+ * one has stopped and is still referred to otherwise.
+ */
+bool gp__servers_retire(void);
 
 /*
  * With the poller's lock held, which is let go meanwhile, and a reference: do what is due when a server
