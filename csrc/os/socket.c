@@ -339,15 +339,41 @@ gp__socket_connect(int *out, const char *network, const char *address, int64_t d
     return rc < 0 ? gp_error_set(err, rc, "reattaching was interrupted") : 0;
 }
 
+/* "1.2.3.4:5" or "[::1]:5" into |out|; "" if it does not fit, or is not known. */
+static void
+name_peer(int fd, char *out, size_t size)
+{
+    struct sockaddr_storage at;
+    socklen_t at_size = sizeof(at);
+    char host[NI_MAXHOST];
+    char port[NI_MAXSERV];
+    int len = -1;
+
+    if (getpeername(fd, (struct sockaddr *)&at, &at_size) == 0 &&
+        getnameinfo((const struct sockaddr *)&at, at_size, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV) == 0) {
+        len = snprintf(out, size, strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host, port);
+    }
+    if (len < 0 || (size_t)len >= size) {
+        out[0] = '\0';
+    }
+}
+
 int
-gp__socket_probe(const char *network, const char *address, int *listener, int64_t deadline,
-                 const gp_interrupt *interrupt, gp_error *err)
+gp__socket_probe(const char *network, const char *address, gp__socket_found *found,
+                 int64_t deadline, const gp_interrupt *interrupt, gp_error *err)
 {
     int fd;
     int rc = gp__socket_connect(&fd, network, address, deadline, interrupt, err);
+    bool local = strcmp(network, "unix") == 0;
 
-    if (listener != NULL) {
-        *listener = rc == 0 && fd >= 0 && strcmp(network, "unix") == 0 ? listener_of(fd) : 0;
+    if (found != NULL) {
+        *found = (gp__socket_found){.listener = 0};
+    }
+    if (found != NULL && rc == 0 && fd >= 0 && local) {
+        found->listener = listener_of(fd);
+    } else if (found != NULL && rc == 0 && fd >= 0) {
+        name_peer(fd, found->peer, sizeof(found->peer));
     }
     gp__fd_close(&fd);
     return rc;

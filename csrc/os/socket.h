@@ -28,14 +28,19 @@ int gp__socket_connect(int *out, const char *network, const char *address, int64
 int gp__socket_reach(int *out, const char *network, const char *address, int64_t deadline,
                      const gp_interrupt *interrupt, gp_error *why);
 
+/* Who answers at an address. */
+typedef struct gp__socket_found {
+    int listener;  /* the pid of the process that made a unix socket listen; 0: nobody can tell */
+    char peer[64]; /* of TCP: the address that was connected to, in numbers; "": unknown */
+} gp__socket_found;
+
 /*
- * Connect and hang up: does anybody listen there? |*listener| (may be NULL) becomes the pid of the
- * process that made a unix socket listen, 0 where nobody can tell.
+ * Connect and hang up: does anybody listen there? |found| may be NULL.
  *
- * Returns: 0, GP_EREATTACH with the reason, or GP_EUSER. Blocks until |deadline| at most.
+ * Returns: 0, GP_EREATTACH with the reason, or GP_EUSER. Blocks until |deadline| at most, names of hosts included.
  */
-int gp__socket_probe(const char *network, const char *address, int *listener, int64_t deadline,
-                     const gp_interrupt *interrupt, gp_error *err);
+int gp__socket_probe(const char *network, const char *address, gp__socket_found *found,
+                     int64_t deadline, const gp_interrupt *interrupt, gp_error *err);
 
 /*
  * Listen at |address|, which a unix socket lets nobody but this user connect to. |port| (may be NULL)

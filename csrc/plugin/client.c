@@ -624,9 +624,11 @@ static bool
 listener_gone(gp_client *client)
 {
     const gp_endpoint *endpoint = &client->endpoint.view;
+    /* What was connected to: a name may take longer to look up, or be another host's by now. */
+    const char *address = client->found.peer[0] != '\0' ? client->found.peer : endpoint->address;
 
-    return gp__socket_probe(endpoint->network, endpoint->address, NULL, gp__deadline_in(probe_ms),
-                            NULL, NULL) == GP_EREATTACH;
+    return gp__socket_probe(endpoint->network, address, NULL, gp__deadline_in(probe_ms), NULL,
+                            NULL) == GP_EREATTACH;
 }
 
 /*

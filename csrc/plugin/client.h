@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 #include "gp/client.h"
+#include "os/socket.h"
 #include "plugin/endpoint.h"
 #include "plugin/launch.h"
 #include "plugin/options.h"
@@ -48,18 +49,19 @@ struct gp_client {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* the state is another */
     gp__client_state state;
-    bool kill_wanted;      /* written with the lock held */
-    bool given_up;         /* wanted by the very thread that starts it */
-    pthread_t worker;      /* the thread that starts or kills it, as long as it does */
-    gp__process *process;  /* shared: ref. Written once; NULL while there is none, or unknown */
-    gp_tls *tls;           /* shared: ref; NULL: none. Of all its connections. As |channel| */
-    char *socket_dir;      /* owned; NULL: none. Removed with the process */
-    gp_channel *channel;   /* shared: ref. Written before RUNNING */
-    gp__output *output;    /* owned: what the plugin prints. As |channel| */
-    gp_broker *broker;     /* shared: ref. As |channel| */
-    gp_mux *mux;           /* shared: ref; NULL: connections are separate. As |channel| */
-    gp__endpoint endpoint; /* written before RUNNING */
-    gp_error failure;      /* why the start failed, once FAILED */
+    bool kill_wanted;       /* written with the lock held */
+    bool given_up;          /* wanted by the very thread that starts it */
+    pthread_t worker;       /* the thread that starts or kills it, as long as it does */
+    gp__process *process;   /* shared: ref. Written once; NULL while there is none, or unknown */
+    gp_tls *tls;            /* shared: ref; NULL: none. Of all its connections. As |channel| */
+    char *socket_dir;       /* owned; NULL: none. Removed with the process */
+    gp_channel *channel;    /* shared: ref. Written before RUNNING */
+    gp__output *output;     /* owned: what the plugin prints. As |channel| */
+    gp_broker *broker;      /* shared: ref. As |channel| */
+    gp_mux *mux;            /* shared: ref; NULL: connections are separate. As |channel| */
+    gp__endpoint endpoint;  /* written before RUNNING */
+    gp__socket_found found; /* who answered there, of one that was joined. Likewise */
+    gp_error failure;       /* why the start failed, once FAILED */
 
     gp__launch launch; /* of the starting thread, later of the killing one; unused when joined */
 };

@@ -8,11 +8,13 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "base/utf8.h"
 #include "os/diagnose.h"
 #include "os/fd.h"
 #include "os/group.h"
 #include "os/path.h"
 #include "os/reactor.h"
+#include "os/socket.h"
 #include "os/spawn.h"
 #include "os/tmpdir.h"
 #include "plugin/environment.h"
@@ -569,6 +571,26 @@ init_translated(const gp__launch *launch, gp__endpoint *out, const gp__handshake
                              handshake->version, err);
 }
 
+/* Paths may hold any bytes; but what is no text is more likely to be garbled, which is worth a look. */
+static int
+check_path(const gp__launch *launch, const gp__endpoint *at, gp_error *err)
+{
+    const char *path = at->address;
+    char quoted[GP__QUOTED];
+
+    if (strcmp(at->view.network, "unix") != 0 || gp__utf8_valid(path, strlen(path)) ||
+        path[0] == '@' || gp__socket_exists(path)) {
+        return 0;
+    }
+    gp_error_set(
+        err, GP_EHANDSHAKE,
+        "the unix address %s of the plugin's handshake (field 4) is not UTF-8, and there is no "
+        "socket of that name: the line is garbled, or the plugin cannot create its socket",
+        gp__quote(quoted, path, strlen(path)));
+    gp_error_set_detail(err, launch->line.data, line_length(launch));
+    return GP_EHANDSHAKE;
+}
+
 static int
 parse_line(gp__launch *launch, gp__endpoint *out, gp_error *err)
 {
@@ -599,10 +621,13 @@ parse_line(gp__launch *launch, gp__endpoint *out, gp_error *err)
         rc = gp__endpoint_init(out, handshake.network, handshake.address, options->directory,
                                handshake.protocol, handshake.version, err);
     }
+    if (rc == GP_EHANDSHAKE) {
+        gp_error_set_detail(err, launch->line.data, len);
+    }
     if (rc < 0) {
         return rc;
     }
-    if ((rc = trust(launch, &handshake, err)) < 0) {
+    if ((rc = check_path(launch, out, err)) < 0 || (rc = trust(launch, &handshake, err)) < 0) {
         gp__endpoint_release(out);
     }
     return rc;

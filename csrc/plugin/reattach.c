@@ -43,7 +43,6 @@ gp__client_reattach(gp_client *client, gp__endpoint *endpoint, gp__process **pro
         options->reattach_protocol != NULL && strcmp(options->reattach_protocol, "grpc") == 0;
     gp__client_interrupt both = {client, interrupt};
     const gp_interrupt stop = gp__client_interrupt_of(&both);
-    int listener;
     int rc;
 
     *process = NULL;
@@ -53,11 +52,13 @@ gp__client_reattach(gp_client *client, gp__endpoint *endpoint, gp__process **pro
             return rc;
         }
     }
-    rc = gp__socket_probe(network, address, &listener, gp__deadline_in(connect_ms), &stop, err);
+    rc =
+        gp__socket_probe(network, address, &client->found, gp__deadline_in(connect_ms), &stop, err);
     if (rc == GP_EUSER && gp__client_kill_wanted(client)) {
         rc = GP_ECLOSED;
     }
-    if (rc == 0 && *process != NULL && listener > 0 && !gp__process_recognise(*process, listener) &&
+    if (rc == 0 && *process != NULL && client->found.listener > 0 &&
+        !gp__process_recognise(*process, client->found.listener) &&
         options->reattach_start_time == 0) {
         /* A stranger has the pid, or the plugin is in another pid namespace: as good as none. */
         gp__process_unref(*process);

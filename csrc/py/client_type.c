@@ -181,8 +181,9 @@ typedef struct borrowed {
     PyObject *argv_owner;
     const char **env;
     PyObject *env_owner;
-    PyObject *directory;  /* bytes */
-    PyObject *socket_dir; /* bytes */
+    PyObject *directory;        /* bytes */
+    PyObject *socket_dir;       /* bytes */
+    PyObject *reattach_address; /* likewise */
     int *versions;
     gp_channel_args *channel_args; /* shared: ref */
     Py_buffer checksum;
@@ -198,6 +199,7 @@ borrowed_release(borrowed *kept)
     Py_XDECREF(kept->env_owner);
     Py_XDECREF(kept->directory);
     Py_XDECREF(kept->socket_dir);
+    Py_XDECREF(kept->reattach_address);
     gp_channel_args_unref(kept->channel_args);
     PyBuffer_Release(&kept->checksum);
 }
@@ -296,11 +298,12 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
     }
     if (reattach != Py_None &&
         !PyArg_ParseTuple(reattach,
-                          "sssiipK;reattach must be (network, address, protocol, "
+                          "sO&siipK;reattach must be (network, address, protocol, "
                           "version, pid, test, start time)",
-                          &options->reattach_network, &options->reattach_address,
-                          &options->reattach_protocol, &options->reattach_version,
-                          &options->reattach_pid, &test, &options->reattach_start_time)) {
+                          &options->reattach_network, PyUnicode_FSConverter,
+                          &kept->reattach_address, &options->reattach_protocol,
+                          &options->reattach_version, &options->reattach_pid, &test,
+                          &options->reattach_start_time)) {
         return -1;
     }
     if (secure != Py_None &&
@@ -315,6 +318,8 @@ parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, Py
     options->argv = kept->argv;
     options->env = kept->env;
     options->directory = kept->directory != NULL ? PyBytes_AS_STRING(kept->directory) : NULL;
+    options->reattach_address =
+        kept->reattach_address != NULL ? PyBytes_AS_STRING(kept->reattach_address) : NULL;
     options->unix_socket_dir =
         kept->socket_dir != NULL ? PyBytes_AS_STRING(kept->socket_dir) : NULL;
     options->versions = kept->versions;
@@ -419,8 +424,8 @@ client_start(ClientObject *self, PyObject *Py_UNUSED(ignored))
         return raise_start_error(self, &err);
     }
     where = gp_client_endpoint(self->client);
-    return Py_BuildValue("ssssi", where->network, where->address, where->target, where->protocol,
-                         where->version);
+    return Py_BuildValue("sNssi", where->network, PyUnicode_DecodeFSDefault(where->address),
+                         where->target, where->protocol, where->version);
 }
 
 static PyObject *

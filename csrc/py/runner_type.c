@@ -153,26 +153,32 @@ diagnose(void *ctx, char *out, size_t size)
 static int
 translate(PyObject *adapter, const char *method, gp_runner_address *address, gp_error *err)
 {
+    PyObject *given;
     PyObject *result;
+    PyObject *where = NULL;
     PyGILState_STATE gil;
     const char *network;
-    const char *where;
     int rc = 0;
 
     if (!pygo_gil_is_open()) {
         return closing(err);
     }
     gil = PyGILState_Ensure();
-    result = PyObject_CallMethod(adapter, method, "(ss)", address->network, address->address);
-    if (result == NULL || !PyArg_ParseTuple(result, "ss", &network, &where)) {
+    given = PyUnicode_DecodeFSDefault(address->address);
+    result = given != NULL ? PyObject_CallMethod(adapter, method, "(sO)", address->network, given)
+                           : NULL;
+    if (result == NULL ||
+        !PyArg_ParseTuple(result, "sO&", &network, PyUnicode_FSConverter, &where)) {
         rc = fail(GP_EHANDSHAKE, err);
     } else if (strlen(network) >= sizeof(address->network) ||
-               strlen(where) >= sizeof(address->address)) {
+               strlen(PyBytes_AS_STRING(where)) >= sizeof(address->address)) {
         rc = gp_error_set(err, GP_EHANDSHAKE, "the runner gave an address that is too long");
     } else {
         memmove(address->network, network, strlen(network) + 1);
-        memmove(address->address, where, strlen(where) + 1);
+        memmove(address->address, PyBytes_AS_STRING(where), strlen(PyBytes_AS_STRING(where)) + 1);
     }
+    Py_XDECREF(where);
+    Py_XDECREF(given);
     Py_XDECREF(result);
     PyGILState_Release(gil);
     return rc;

@@ -380,6 +380,37 @@ sockets_left_behind(void **state)
     remove_directory();
 }
 
+/* Many announcements: those that are gone are forgotten, and the file system is not asked on the way. */
+static void
+few_sockets_are_remembered(void **state)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    gp_error err = GP_ERROR_INIT;
+    gp_channel *channel;
+    struct stat status;
+    brokered it;
+    int fd;
+
+    (void)state;
+    begin(&it);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/left", make_directory());
+    fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    close(fd);
+    assert_int_equal(gp_broker_announce(it.plugin, 1, "unix", address.sun_path, NULL), 0);
+    for (unsigned id = 2; id < 600; id++) {
+        assert_int_equal(gp_broker_announce(it.plugin, id, "unix", "/nonexistent/socket", NULL), 0);
+    }
+    expect_failure(gp_broker_dial(it.host, 599, LONG, NULL, &channel, &err), &err,
+                   "connection 599 of the plugin cannot be dialled: cannot connect to /");
+    assert_in_range(it.host->sockets_count, 1, 300);
+    gp_broker_close(it.host);
+    remove_left(it.host);
+    assert_true(lstat(address.sun_path, &status) < 0);
+    end(&it);
+    remove_directory();
+}
+
 /* ---- Plugins that a runner has launched ---- */
 
 /* It knows paths of the plugin's as "/inside/...", and the host's as they are. */
@@ -496,6 +527,7 @@ main(void)
         cmocka_unit_test(the_other_side_goes),
         cmocka_unit_test(closed_while_somebody_waits),
         cmocka_unit_test(sockets_left_behind),
+        cmocka_unit_test(few_sockets_are_remembered),
         cmocka_unit_test(nothing_in_a_forked_child),
         cmocka_unit_test(addresses_are_translated),
     };

@@ -300,7 +300,7 @@ probing(void **state)
     gp_error err = GP_ERROR_INIT;
     char *path = gp__format("%s/socket", make_directory());
     char address[40];
-    int listener;
+    gp__socket_found found;
     int port;
     int fd;
 
@@ -308,9 +308,9 @@ probing(void **state)
     assert_int_equal(gp__socket_probe("unix", path, NULL, patience(), NULL, &err), GP_EREATTACH);
     assert_non_null(strstr(gp_error_message(&err), "process not found"));
     fd = listen_unix(path);
-    assert_int_equal(gp__socket_probe("unix", path, &listener, patience(), NULL, &err), 0);
+    assert_int_equal(gp__socket_probe("unix", path, &found, patience(), NULL, &err), 0);
 #ifndef GP_PORTABLE
-    assert_int_equal(listener, getpid());
+    assert_int_equal(found.listener, getpid());
 #endif
     close(fd);
     assert_int_equal(gp__socket_probe("unix", path, NULL, patience(), NULL, &err), GP_EREATTACH);
@@ -319,8 +319,9 @@ probing(void **state)
 
     fd = listen_tcp(&port);
     snprintf(address, sizeof(address), "127.0.0.1:%d", port);
-    assert_int_equal(gp__socket_probe("tcp", address, &listener, patience(), NULL, &err), 0);
-    assert_int_equal(listener, 0);
+    assert_int_equal(gp__socket_probe("tcp", address, &found, patience(), NULL, &err), 0);
+    assert_int_equal(found.listener, 0);
+    assert_string_equal(found.peer, address);
     snprintf(address, sizeof(address), "localhost:%d", port);
     assert_int_equal(gp__socket_probe("tcp", address, NULL, patience(), NULL, &err), 0);
     close(fd);
