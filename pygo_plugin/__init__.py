@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         RpcError,
         StartError,
         StartTimeoutError,
+        SystemCallError,
         TLSError,
         VersionError,
     )
@@ -92,6 +93,7 @@ __all__ = [
     "RpcError",
     "StartError",
     "StartTimeoutError",
+    "SystemCallError",
     "TLSError",
     "VersionError",
     # modules
@@ -137,6 +139,7 @@ _HOMES = {
         "RpcError",
         "StartError",
         "StartTimeoutError",
+        "SystemCallError",
         "TLSError",
         "VersionError",
     ),
@@ -168,14 +171,25 @@ if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
 
         for home, names in _HOMES.items():
             if name in names:
-                __import__(f"{__name__}.{home}")
+                _import(f"{__name__}.{home}")
                 value = getattr(modules[f"{__name__}.{home}"], name)
                 globals()[name] = value
                 return value
         if name in _MODULES:
-            __import__(f"{__name__}.{name}")  # which sets the attribute
+            _import(f"{__name__}.{name}")  # which sets the attribute
             return globals()[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def _import(name):
+        try:
+            __import__(name)
+        except OSError as error:  # at the limit of descriptors
+            from sys import modules
+
+            errors = modules.get(f"{__name__}.errors")
+            if errors is None:
+                raise
+            raise errors._not_imported(name, error) from error
 
     def __dir__():
         return sorted({*globals(), *__all__})

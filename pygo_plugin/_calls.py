@@ -12,6 +12,7 @@ from typing import Any
 
 from . import _core
 from ._abstract import Abstract
+from .errors import _importing
 
 _CANCELLED = 1
 _UNKNOWN = 2
@@ -32,7 +33,8 @@ class Call(_core.Call, Abstract):
 
     def code(self) -> Any:
         """The grpc.StatusCode. Waits for the end of the call."""
-        from ._grpc_errors import status_code
+        with _importing("pygo_plugin._grpc_errors"):
+            from ._grpc_errors import status_code
 
         return status_code(self._ended()[0])
 
@@ -101,7 +103,8 @@ class Call(_core.Call, Abstract):
         if self._ended()[0] == 0:
             self._keep_reply()
             return self._unreadable
-        from ._grpc_errors import rpc_error
+        with _importing("pygo_plugin._grpc_errors"):
+            from ._grpc_errors import rpc_error
 
         if not hasattr(self, "_error"):
             self._error = rpc_error(self)

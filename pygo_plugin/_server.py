@@ -6,7 +6,7 @@ import sys
 
 from . import _core, _exit
 from ._abstract import Abstract
-from .errors import ConfigError, RpcError
+from .errors import ConfigError, RpcError, _importing
 
 TYPE_CHECKING = False  # typing is not imported at run time: a plugin's start would pay for it
 if TYPE_CHECKING:
@@ -190,7 +190,8 @@ class ServerBase(Abstract):
 
         The controller's Shutdown stops the server as `stop(grace)` does.
         """
-        from ._reflection import LazyReflection
+        with _importing("pygo_plugin._reflection"):
+            from ._reflection import LazyReflection
 
         self._core.add_plugin_services(service_name, grace)
         if stdio is not None:
@@ -234,9 +235,9 @@ class Server(ServerBase):
 
         Never blocks. The event is set when no call is left.
         """
-        from ._stopped import Stopped
-
         self._core.stop(grace)
+        with _importing("pygo_plugin._stopped"):
+            from ._stopped import Stopped
         return Stopped(self._core)
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:

@@ -11,7 +11,7 @@ import threading
 import weakref
 
 from . import _channel, _core, _exit, _server
-from .errors import BrokerError, ClosedError, ConfigTypeError
+from .errors import BrokerError, ClosedError, ConfigTypeError, _importing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -268,7 +268,8 @@ class Broker(BrokerBase):
 
         As `serve()`. The file is flushed, and not closed, when the other side closes its end.
         """
-        from ._broker_io import FileServicer
+        with _importing("pygo_plugin._broker_io"):
+            from ._broker_io import FileServicer
 
         return self.serve(FileServicer(file), **options)
 
@@ -279,7 +280,8 @@ class Broker(BrokerBase):
 
         Returns: a binary file object, buffered. Closing it sends what is left, and hangs up.
         """
-        from ._broker_io import open_file
+        with _importing("pygo_plugin._broker_io"):
+            from ._broker_io import open_file
 
         return open_file(self.dial, service_id, mode, timeout)
 

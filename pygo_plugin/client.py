@@ -22,7 +22,7 @@ from pygo_plugin.config import (
     ReattachConfig,
     plugin_sets,
 )
-from pygo_plugin.errors import ClosedError, ConfigError, ForkedError, PluginError
+from pygo_plugin.errors import ClosedError, ConfigError, ForkedError, PluginError, _importing
 from pygo_plugin.utils import env_to_list
 
 TYPE_CHECKING = False
@@ -354,7 +354,8 @@ class Client:
 
         Raises: ClosedError before the start and after `kill()`, ForkedError in a forked child.
         """
-        from pygo_plugin.broker import Broker
+        with _importing("pygo_plugin.broker"):
+            from pygo_plugin.broker import Broker
 
         broker: Broker = self._make_broker(Broker)
         return broker

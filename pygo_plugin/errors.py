@@ -13,6 +13,7 @@
     ├── ReattachError                    nothing answers where a running plugin should be
     ├── BrokerError                      a brokered connection could not be made
     ├── ClosedError (ValueError)         used before its start, or after it was killed
+    ├── SystemCallError (OSError)        the system refused something: descriptors, threads
     ├── ForkedError                      used in a child that was forked while gRPC was running
     └── RpcError                         a call failed; also a grpc.RpcError
 
@@ -43,6 +44,7 @@ __all__ = [
     "ReattachError",
     "BrokerError",
     "ClosedError",
+    "SystemCallError",
     "ForkedError",
     "RpcError",
 ]
@@ -133,6 +135,13 @@ class ClosedError(PluginError, ValueError):
     """The client has not been started, or it has been killed, or its channel has been closed."""
 
 
+class SystemCallError(PluginError, OSError):
+    """The operating system refused something: descriptors, threads, an address.
+
+    `errno` is the number of the error where it is known.
+    """
+
+
 class ForkedError(PluginError):
     """This process is a fork of one in which gRPC was running, or the object is the parent's.
 
@@ -165,3 +174,24 @@ class RpcError(PluginError):
 
         def debug_error_string(self) -> str | Any:
             raise NotImplementedError
+
+
+def _not_imported(name: str, error: OSError) -> SystemCallError:
+    """What use of a module raises that is imported late, and for which there is no descriptor."""
+    made = SystemCallError(f"{name} cannot be imported now: {error}")
+    made.errno = error.errno
+    return made
+
+
+class _importing:
+    """Around an import that happens late: at the limit of descriptors it fails with one of ours."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            raise _not_imported(self._name, error) from error

@@ -14,7 +14,7 @@ from pygo_plugin import _checks, _core, _exit, _panic
 from pygo_plugin._leaving import Leaving
 from pygo_plugin._stdio import Stdio, keep_stderr
 from pygo_plugin.config import ServeConfig, plugin_sets
-from pygo_plugin.errors import ConfigError, ConfigTypeError, StartError, TLSError
+from pygo_plugin.errors import ConfigError, ConfigTypeError, StartError, TLSError, _importing
 from pygo_plugin.plugin import Plugin
 
 TYPE_CHECKING = False
@@ -394,12 +394,14 @@ class Server(ServerBase):
         opts: `max_workers`, handlers that run at the same time; `interceptors` and
         `maximum_concurrent_rpcs` as grpcio has them; `options`, pairs of gRPC channel arguments.
         """
-        from pygo_plugin import _server
+        with _importing("pygo_plugin._server"):
+            from pygo_plugin import _server
 
         return _server.Server(**opts)
 
     def _broker_class(self) -> Any:
-        from pygo_plugin.broker import Broker
+        with _importing("pygo_plugin.broker"):
+            from pygo_plugin.broker import Broker
 
         return Broker
 

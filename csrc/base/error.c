@@ -59,6 +59,7 @@ gp_error_set_errno(gp_error *err, int errnum, const char *format, ...)
                 gp__format("%s: %s", what != NULL ? what : "system call",
                            gp__errno_text(errnum, buffer, sizeof(buffer))));
     gp__free(what);
+    err->number = errnum;
     return GP_EOS;
 }
 

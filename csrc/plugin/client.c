@@ -464,6 +464,9 @@ start_once(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
             rc = GP_ECLOSED;
             gp_error_set(&failure, rc, "it was killed while it started");
         }
+        if (rc == GP_EOS) { /* no descriptor to be had: for callers one more reason why it failed */
+            rc = failure.code = GP_ESTART;
+        }
         add_name(client, &failure);
         record_failure(client, rc, &failure);
         copy_failure(&failure, err);

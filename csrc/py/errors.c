@@ -32,6 +32,8 @@ class_name(int code)
         return "ClosedError";
     case GP_EFORKED:
         return "ForkedError";
+    case GP_EOS:
+        return "SystemCallError";
     default:
         return "PluginError";
     }
@@ -42,7 +44,6 @@ static PyObject *
 class_for(int code)
 {
     PyObject *builtin = code == GP_ENOMEM     ? PyExc_MemoryError
-                        : code == GP_EOS      ? PyExc_OSError
                         : code == GP_ETIMEOUT ? PyExc_TimeoutError
                                               : NULL;
 
@@ -104,6 +105,9 @@ attach_evidence(PyObject *exception, const gp_error *err)
         return attach_checksums(exception, detail);
     case GP_EVERSION:
         return set_attribute(exception, "plugin_version", PyLong_FromLong(err->number));
+    case GP_EOS:
+        return err->number == 0 ? 0
+                                : set_attribute(exception, "errno", PyLong_FromLong(err->number));
     default:
         return 0;
     }

@@ -38,9 +38,15 @@ introduce(const char *name)
 static void
 say_goodbye(void)
 {
-    PyObject *leave = pygo_late_get(PYGO_THREAD_LEAVES);
-    PyObject *result = leave != NULL ? PyObject_CallOneArg(leave, thread) : NULL;
+    PyObject *leave;
+    PyObject *result;
 
+    if (thread == Py_None) { /* introducing it has failed */
+        Py_CLEAR(thread);
+        return;
+    }
+    leave = pygo_late_get(PYGO_THREAD_LEAVES);
+    result = leave != NULL ? PyObject_CallOneArg(leave, thread) : NULL;
     if (result == NULL) {
         PyErr_WriteUnraisable(leave);
     }

@@ -35,6 +35,27 @@ static const struct {
     [PYGO_REQUESTS_CANCELLED] = {"pygo_plugin._server", "requests_cancelled"},
 };
 
+/* An OSError of an import, at the limit of descriptors for one, becomes one of ours. */
+static void
+explain_failed_import(const char *name)
+{
+    PyObject *error;
+    PyObject *ours;
+
+    if (!PyErr_ExceptionMatches(PyExc_OSError)) {
+        return;
+    }
+    error = pygo_take_exception();
+    ours = PyObject_CallMethod(pygo_module_state->errors, "_not_imported", "sO", name, error);
+    if (ours != NULL) {
+        PyException_SetCause(ours, error); /* steals */
+        PyErr_SetObject((PyObject *)Py_TYPE(ours), ours);
+        Py_DECREF(ours);
+    } else {
+        Py_DECREF(error);
+    }
+}
+
 PyObject *
 pygo_late_get(pygo_late what)
 {
@@ -45,6 +66,9 @@ pygo_late_get(pygo_late what)
         PyObject *found =
             module != NULL ? PyObject_GetAttrString(module, late_names[what].name) : NULL;
 
+        if (module == NULL) {
+            explain_failed_import(late_names[what].module);
+        }
         Py_XDECREF(module);
         /* The import may have let another thread be faster. */
         if (state->late[what] == NULL) {

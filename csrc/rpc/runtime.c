@@ -1,6 +1,8 @@
 #include "rpc/runtime.h"
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <grpc/grpc.h>
 #include <grpc/support/log.h>
 #include <pthread.h>
@@ -22,6 +24,9 @@ typedef struct log_args {
     gpr_log_severity severity;
     const char *message;
 } log_args;
+
+/* Descriptors that there must be to start gRPC: two epoll sets, two eventfds, and two to spare. */
+enum { NEEDED = 6 };
 
 static struct {
     pthread_mutex_t lock; /* comes before the crew's and the poller's, and before that of forks */
@@ -108,10 +113,51 @@ reset(void)
 
 static gp_fork_part part = {.reset = reset};
 
-/* With the lock held. */
-static void
-start(void)
+/*
+ * gRPC ends the process if it cannot have its epoll sets and eventfds, of which it makes two of each, half
+ * of them with the first object. So we look whether there are descriptors enough, and have it take all of
+ * them at once. Others of this process may be faster, for which there are some to spare.
+ */
+static int
+check_descriptors(gp_error *err)
 {
+    int taken[NEEDED];
+    int count = 0;
+    int failed = 0;
+
+    while (count < NEEDED && failed == 0) {
+        taken[count] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        failed = taken[count] < 0 ? errno : 0;
+        count += failed == 0;
+    }
+    for (int i = 0; i < count; i++) {
+        close(taken[i]);
+    }
+    if (failed == 0) {
+        return 0;
+    }
+    return gp_error_set_errno(
+        err, failed,
+        "gRPC needs %d descriptors to start, of which there are %d left: raise "
+        "the limit (ulimit -n), or close some",
+        NEEDED, count);
+}
+
+static void
+take_descriptors(void)
+{
+    grpc_channel_destroy(grpc_lame_client_channel_create("", GRPC_STATUS_UNAVAILABLE, ""));
+}
+
+/* With the lock held. */
+static int
+start(gp_error *err)
+{
+    int rc = check_descriptors(err);
+
+    if (rc < 0) {
+        return rc;
+    }
     gp_runtime_on_fork(&part);
     if (process.inherited) {
         gp__polling_renew();
@@ -123,24 +169,28 @@ start(void)
     quieten_abseil();
     gp__fork_add(GP__FORK_CORE);
     gp__fork_release();
+    take_descriptors();
     process.running = true;
+    return 0;
 }
 
 static int
 start_for(const gp__fork_use *use, gp_error *err)
 {
+    int rc = 0;
+
     if (gp_runtime_forked()) {
         return gp_runtime_refuse_fork(err);
     }
     pthread_mutex_lock(&process.lock);
     if (!process.running) {
-        start();
+        rc = start(err);
     }
-    if (use != NULL) {
+    if (rc == 0 && use != NULL) {
         gp__fork_add(*use);
     }
     pthread_mutex_unlock(&process.lock);
-    return 0;
+    return rc;
 }
 
 int

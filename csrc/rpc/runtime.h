@@ -13,7 +13,7 @@
 /*
  * Start gRPC if it is not running.
  *
- * Returns: 0, or GP_EFORKED in a child whose parent ran it.
+ * Returns: 0; GP_EFORKED in a child whose parent ran it; GP_EOS when descriptors are short.
  */
 int gp__grpc_start(gp_error *err);
 

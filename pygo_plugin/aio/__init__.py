@@ -124,7 +124,12 @@ if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
         if home is not None:
             from importlib import import_module
 
-            value = getattr(import_module(f"{__name__}.{home}"), name)
+            try:
+                value = getattr(import_module(f"{__name__}.{home}"), name)
+            except OSError as error:  # at the limit of descriptors
+                from ..errors import _not_imported
+
+                raise _not_imported(f"{__name__}.{home}", error) from error
         else:
             try:
                 import grpc.aio

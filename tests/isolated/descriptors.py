@@ -1,0 +1,222 @@
+"""Uses everything once with N descriptors left, for each N: it works or says why, and ends nobody.
+
+`descriptors.py MODE COMMAND` prints JSON: for each N what happened. Each N has a child of its own,
+since what gRPC has opened once it keeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import kv_pb2_grpc  # noqa: F401  # what the plugins import late
+import probe_pb2_grpc  # noqa: F401
+from host import DEADLINE, command, main, make_client, pb
+from pygo_plugin_peer import HANDSHAKE, plugins
+
+from pygo_plugin import BrokerError, PluginError, RpcError, ServeConfig, aio, rpc
+from pygo_plugin.server import Server
+
+MOST = 20
+LIMIT = 128
+
+
+@contextlib.contextmanager
+def left(count: int) -> Iterator[None]:
+    """Run with `count` descriptors that can still be opened."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, hard))
+    taken = []
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    for descriptor in taken[len(taken) - count :]:
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+
+
+def host(**options: Any) -> Callable[[], None]:
+    def use() -> None:
+        with make_client(start_timeout=DEADLINE, **options) as client:
+            _, probe = client.dispense("probe")
+            reply = probe.Echo(pb.EchoRequest(payload=b"x"), timeout=DEADLINE)
+            assert reply.payload == b"x"
+
+    return use
+
+
+def asyncio_host() -> Callable[[], None]:
+    async def use() -> None:
+        options = {"handshake_config": HANDSHAKE, "plugins": plugins()}
+        async with aio.Client(command(), **options) as client:
+            _, probe = await client.dispense("probe")
+            reply = await probe.Echo(pb.EchoRequest(payload=b"x"), timeout=DEADLINE)
+            assert reply.payload == b"x"
+
+    loop = asyncio.new_event_loop()  # which has descriptors of its own
+    return lambda: loop.run_until_complete(use())
+
+
+def handlers() -> Any:
+    echo = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+    return grpc.method_handlers_generic_handler("test.T", {"M": echo})
+
+
+def channel() -> None:
+    with rpc.insecure_channel("unix:/nowhere/at/all") as made:
+        call = made.unary_unary("/test.T/M").future(b"", timeout=DEADLINE)
+        assert call.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def server() -> Callable[[], None]:
+    directory = tempfile.mkdtemp()
+
+    def use() -> None:
+        made = rpc.server()
+        made.add_generic_rpc_handlers((handlers(),))
+        made.add_insecure_port(f"unix:{directory}/s")
+        made.start()
+        try:
+            with rpc.insecure_channel(f"unix:{directory}/s") as channel:
+                # Where the server has none for the connection, nothing answers.
+                assert channel.unary_unary("/test.T/M")(b"x", timeout=1) == b"x"
+        finally:
+            assert made.stop(None).wait(DEADLINE)
+
+    return use
+
+
+def broker(**options: Any) -> Callable[[], None]:
+    """A server for the plugin, and a channel to one of the plugin's."""
+    client = make_client(**options)
+    _, probe = client.dispense("probe")
+    probe.Echo(pb.EchoRequest(), timeout=DEADLINE)
+
+    first = iter((True,))
+
+    def use() -> None:
+        broker = client.broker
+        broker.accept_and_serve(broker.next_id(), lambda _: None).stop(None).wait(DEADLINE)
+        if next(first, False):
+            with contextlib.suppress(BrokerError):  # the plugin accepts none
+                broker.dial(broker.next_id(), timeout=0.01)
+        assert not client.exited()
+
+    return use
+
+
+def plugin() -> Callable[[], None]:
+    os.environ[HANDSHAKE.magic_cookie_key] = HANDSHAKE.magic_cookie_value
+
+    def use() -> None:
+        made = Server(ServeConfig(handshake_config=HANDSHAKE, plugins=plugins()))
+        if not made.serve():
+            raise PluginError(made.error_msg)
+        made.stop(None)
+
+    output = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.set_inheritable(output, False)
+    return use
+
+
+def outcome(make: Callable[[], Callable[[], None]], count: int) -> str:
+    """What happened; and what does when there are descriptors again, unless that is fine."""
+    use = make()
+    said = "ok"
+    try:
+        with left(count):
+            use()
+    except RpcError as error:
+        said = f"RpcError: {error.code().name}"
+    except PluginError as error:
+        said = f"{type(error).__name__}: {error}"
+    except BaseException as error:
+        said = f"unexpected {error!r}"
+    try:
+        use()
+    except BaseException as error:
+        said += f", and then unexpected {error!r}"
+    return said
+
+
+def sweep(make: Callable[[], Callable[[], None]]) -> None:
+    found = []
+    for count in range(MOST + 1):
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reading)
+            signal.alarm(int(2 * DEADLINE))
+            said = outcome(make, count)
+            os.write(writing, said.encode())
+            os.close(writing)
+            sys.exit(0)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            said = pipe.read().decode(errors="replace")
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        found.append(said if status == 0 else f"status {status} {said}")
+    print(json.dumps(found))
+
+
+def plain() -> None:
+    sweep(host)
+
+
+def tls() -> None:
+    sweep(lambda: host(auto_mtls=True))
+
+
+def multiplexed() -> None:
+    sweep(lambda: host(broker_multiplex=True))
+
+
+def with_asyncio() -> None:
+    sweep(asyncio_host)
+
+
+def channels() -> None:
+    sweep(lambda: channel)
+
+
+def servers() -> None:
+    sweep(server)
+
+
+def brokers() -> None:
+    sweep(broker)
+
+
+def multiplexed_brokers() -> None:
+    sweep(lambda: broker(broker_multiplex=True))
+
+
+def serving() -> None:
+    sweep(plugin)
+
+
+if __name__ == "__main__":
+    main(
+        plain,
+        tls,
+        multiplexed,
+        with_asyncio,
+        channels,
+        servers,
+        brokers,
+        multiplexed_brokers,
+        serving,
+    )
