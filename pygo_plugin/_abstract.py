@@ -20,23 +20,30 @@ class Abstract:
     _implements: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        _register(cls)
+        _register(cls, cls._implements)
 
     @property  # type: ignore[misc]  # object's can be assigned to
     def __class__(self) -> type:
         cls = type(self)
         if cls not in _registered:  # asyncio asks its awaitables several times a call
-            _register(cls)
+            _register(cls, cls._implements)
         return cls
 
 
-_registered: set[type[Abstract]] = set()  # with all that they implement
+_registered: set[type] = set()  # with all that they implement
 
 
-def _register(cls: type[Abstract]) -> None:
+def class_of(cls: type) -> type:
+    """The same for the core's multicallables, which are named as grpcio's. Called by the core."""
+    if cls not in _registered:
+        _register(cls, (cls.__name__,))
+    return cls
+
+
+def _register(cls: type, names: tuple[str, ...]) -> None:
     grpc = sys.modules.get("grpc")
     missing = False
-    for name in cls._implements:
+    for name in names:
         abstract = grpc
         for part in name.split("."):
             abstract = getattr(abstract, part, None)  # another thread may be importing it right now

@@ -113,6 +113,11 @@ class Call(_core.Call, Abstract):
     def traceback(self, timeout: float | None = None) -> Any:
         """The traceback of exception(), or None."""
         error = self.exception(timeout)
+        if error is not None and error.__traceback__ is None:  # nobody has raised it so far
+            try:
+                raise error
+            except BaseException as raised:
+                return raised.__traceback__
         return None if error is None else error.__traceback__
 
     def add_done_callback(self, fn: Callable[[Any], Any]) -> None:

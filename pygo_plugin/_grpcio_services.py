@@ -37,6 +37,14 @@ def add_plugin_services(server: Any, service_name: str, stdio: Stdio, grace: flo
             context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {service!r}")
         return SERVING
 
+    def list_all(request: bytes, context: Any) -> bytes:
+        # HealthListResponse.statuses: field 1, a map; each entry has a name and a status.
+        entries = [
+            b"\x0a" + bytes([len(name)]) + name + b"\x12" + bytes([len(SERVING)]) + SERVING
+            for name in sorted({b"", service_name.encode()})
+        ]
+        return b"".join(b"\x0a" + bytes([len(entry)]) + entry for entry in entries)
+
     def shutdown(request: bytes, context: Any) -> bytes:
         stdio.finish()  # or its stream would use up the grace that is meant for calls with an end
         server.stop(grace)  # returns at once: this very call has to be answered
@@ -52,7 +60,10 @@ def add_plugin_services(server: Any, service_name: str, stdio: Stdio, grace: flo
     stream_stdio.experimental_thread_pool = OwnThread("pygo-stdio")  # type: ignore[attr-defined]
 
     services: dict[str, dict[str, Any]] = {
-        "grpc.health.v1.Health": {"Check": grpc.unary_unary_rpc_method_handler(check)},
+        "grpc.health.v1.Health": {
+            "Check": grpc.unary_unary_rpc_method_handler(check),
+            "List": grpc.unary_unary_rpc_method_handler(list_all),
+        },
         "plugin.GRPCController": {"Shutdown": grpc.unary_unary_rpc_method_handler(shutdown)},
         "plugin.GRPCStdio": {"StreamStdio": grpc.unary_stream_rpc_method_handler(stream_stdio)},
     }

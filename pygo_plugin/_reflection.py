@@ -36,8 +36,10 @@ class LazyReflection:
     request_deserializer = None
     response_serializer = None
 
-    def __init__(self, service_names: Callable[[], list[str]]) -> None:
+    def __init__(self, service_names: Callable[[], list[str]], core: set[str]) -> None:
+        """`core`: the services that the core serves, as they are added."""
         self._service_names = service_names
+        self._core = core
 
     def service(self, details: Any) -> LazyReflection | None:
         return self if details.method in _PATHS else None
@@ -49,7 +51,7 @@ class LazyReflection:
     def _look_up(self, kind: str, name: str, number: int) -> Found:
         """What the core asks: a list, or the text of a NOT_FOUND."""
         if kind == "services":
-            return sorted({*self._service_names(), *_OWN})
+            return sorted({*self._service_names(), *self._core, *_OWN})
         try:
             from google.protobuf import descriptor_pool
         except ImportError:

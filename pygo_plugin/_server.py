@@ -134,6 +134,7 @@ class ServerBase(Abstract):
                 f"maximum_concurrent_rpcs must be at least 1 or None, not {maximum_concurrent_rpcs}"
             )
         self._routes = _Routes(interceptors)
+        self._core_services: set[str] = set()  # besides those that every plugin has
         _exit.register()  # also for one that is never started: the core's threads let go of it
         self._core = _core.Server(
             self._routes.find,
@@ -196,7 +197,8 @@ class ServerBase(Abstract):
         self._core.add_plugin_services(service_name, grace)
         if stdio is not None:
             self._core.add_stdio(stdio)
-        self._routes.generic += (LazyReflection(self._routes.service_names),)
+            self._core_services.add("plugin.GRPCStdio")
+        self._routes.generic += (LazyReflection(self._routes.service_names, self._core_services),)
 
     def add_broker(
         self, tls: _core.TLS | None, mux: _core.Mux | None, options: Any = ()
@@ -205,6 +207,7 @@ class ServerBase(Abstract):
 
         `options` are the channel arguments of what it dials.
         """
+        self._core_services.add("plugin.GRPCBroker")
         return self._core.add_broker(tls, mux, options)
 
     def stopping(self) -> bool:

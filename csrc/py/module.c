@@ -32,6 +32,7 @@ static const struct {
     [PYGO_IS_POOL] = {"pygo_plugin._server", "is_pool"},
     [PYGO_RUN_IN_POOL] = {"pygo_plugin._server", "run_in_pool"},
     [PYGO_WORKERS_FULL] = {"pygo_plugin._server", "workers_full"},
+    [PYGO_CLASS_OF] = {"pygo_plugin._abstract", "class_of"},
     [PYGO_REQUESTS_CANCELLED] = {"pygo_plugin._server", "requests_cancelled"},
 };
 

@@ -18,6 +18,7 @@ typedef struct MultiCallableObject {
     PyObject *method;       /* owned bytes */
     PyObject *serializer;   /* owned */
     PyObject *deserializer; /* owned */
+    PyObject *dict;         /* owned; NULL until somebody gives it attributes */
 } MultiCallableObject;
 
 /* The arguments of one call. All borrowed. */
@@ -364,6 +365,7 @@ multicallable_traverse(MultiCallableObject *self, visitproc visit, void *arg)
     Py_VISIT(self->channel);
     Py_VISIT(self->serializer);
     Py_VISIT(self->deserializer);
+    Py_VISIT(self->dict);
     return 0;
 }
 
@@ -373,6 +375,7 @@ multicallable_clear(MultiCallableObject *self)
     /* The channel stays until the end: |connection| lives in it. */
     Py_CLEAR(self->serializer);
     Py_CLEAR(self->deserializer);
+    Py_CLEAR(self->dict);
     return 0;
 }
 
@@ -414,7 +417,24 @@ static PyMethodDef replies_methods[] = {BEGIN, {NULL, NULL, 0, NULL}};
 
 static PyMemberDef members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(MultiCallableObject, vectorcall), READONLY, NULL},
+    {"__dictoffset__", T_PYSSIZET, offsetof(MultiCallableObject, dict), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
+};
+
+/* isinstance() with grpcio's abstract classes asks for it: see _abstract.py. */
+static PyObject *
+multicallable_class(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *class_of = pygo_late_get(PYGO_CLASS_OF);
+
+    return class_of != NULL ? PyObject_CallOneArg(class_of, (PyObject *)Py_TYPE(self)) : NULL;
+}
+
+/* As grpcio's have it: google.api_core, for one, gives what it wraps a __name__. */
+static PyGetSetDef getset[] = {
+    {"__class__", multicallable_class, NULL, NULL, NULL},
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static int
@@ -428,6 +448,7 @@ add_type(PyObject *module, pygo_state *state, pygo_arity arity, const char *name
         {Py_tp_call, PyVectorcall_Call},
         {Py_tp_methods, methods},
         {Py_tp_members, members},
+        {Py_tp_getset, getset},
         {Py_tp_doc, "One method of a channel, to be called. Made by the channel."},
         {0, NULL},
     };

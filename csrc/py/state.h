@@ -24,6 +24,7 @@ typedef enum pygo_late {
     PYGO_HANDLER_FAILED,     /* _server.handler_failed(context, exception, doing) -> str */
     PYGO_ASK_AUTH_PLUGIN,    /* _credentials.ask(plugin, service_url, method, answer) */
     PYGO_GRPC_LOG,           /* _grpc_log.line(level, text, left_out) */
+    PYGO_CLASS_OF,           /* _abstract.class_of(type) -> type */
     PYGO_REQUESTS_CANCELLED, /* _server.requests_cancelled() -> exception */
     PYGO_WORKERS_FULL,       /* _server.workers_full(max_workers) */
     PYGO_THREAD_ENTERS,      /* _threads.enter(name) -> thread */

@@ -10,12 +10,14 @@
 
 #define CHECK "/grpc.health.v1.Health/Check"
 #define WATCH "/grpc.health.v1.Health/Watch"
+#define LIST "/grpc.health.v1.Health/List"
 
 enum { NOT_FOUND = 5, INVALID_ARGUMENT = 3, SMALL = 64 };
 
 /* Freed by the server it belongs to. */
 typedef struct health {
-    gp__method methods[2];
+    gp__method methods[3];
+    gp_bytes list; /* borrowed: the reply of List, behind |service| */
     char service[];
 } health;
 
@@ -99,20 +101,61 @@ answer_watch(void *ctx, gp_server_call *call, const gp_message *request)
         NULL);
 }
 
+static void
+answer_list(void *ctx, gp_server_call *call, const gp_message *request)
+{
+    const health *self = ctx;
+
+    (void)request; /* it has no fields */
+    gp_server_call_reply(call, self->list, 0, (gp_bytes){"", 0}, (gp_metadata){NULL, 0});
+}
+
+/*
+ * An entry of HealthListResponse.statuses, a map, which protobuf-c does not know: field 1, a message of the
+ * key in field 1 and HealthCheckResponse{status: SERVING} in field 2. Returns where it ends.
+ */
+static unsigned char *
+put_serving(unsigned char *out, const char *service)
+{
+    size_t len = strlen(service);
+
+    *out++ = 0x0a;
+    *out++ = (unsigned char)(len + 6);
+    *out++ = 0x0a;
+    *out++ = (unsigned char)len;
+    memcpy(out, service, len);
+    out += len;
+    memcpy(out, "\x12\x02\x08\x01", 4);
+    return out + 4;
+}
+
 int
 gp_server_add_health(gp_server *server, const char *service, gp_error *err)
 {
+    enum { LONGEST = 100, ENTRY = 8 };
     size_t len = strlen(service) + 1;
-    health *self = gp__calloc(1, sizeof(*self) + len);
+    unsigned char *list;
+    unsigned char *end;
+    health *self;
 
+    if (len > LONGEST) {
+        return gp_error_set(err, GP_EINVAL, "the name of a service has at most %d characters",
+                            LONGEST - 1);
+    }
+    self = gp__calloc(1, sizeof(*self) + 2 * len + 2 * ENTRY);
     if (self == NULL) {
         return gp_error_set(err, GP_ENOMEM, "health service");
     }
     memcpy(self->service, service, len);
+    list = (unsigned char *)self->service + len;
+    end = put_serving(list, "");
+    end = service[0] != '\0' ? put_serving(end, service) : end;
+    self->list = (gp_bytes){list, (size_t)(end - list)};
     self->methods[0] = (gp__method){.path = CHECK, .answer = answer_check, .ctx = self};
     self->methods[1] =
         (gp__method){.path = WATCH, .answer = answer_watch, .ctx = self, .endless = true};
-    return gp__server_add_methods(server, self->methods, 2, self, err);
+    self->methods[2] = (gp__method){.path = LIST, .answer = answer_list, .ctx = self};
+    return gp__server_add_methods(server, self->methods, 3, self, err);
 }
 
 int

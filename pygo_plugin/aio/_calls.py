@@ -270,7 +270,9 @@ class _Requests(Call):
         while self._sending is not None and not self._sending.done():
             await asyncio.wait((self._sending,))
         if self.done():
-            await self._raise_for_status()
+            if not self._locally:
+                await self._raise_for_status()
+            await give_way()
             raise asyncio.InvalidStateError(_FINISHED)
         if self._half_closed:
             await give_way()

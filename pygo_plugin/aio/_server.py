@@ -79,14 +79,34 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
                 "initial metadata has been sent already, by an earlier call or with the first reply"
             )
 
+    def set_trailing_metadata(self, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Have these metadata sent with the status.
+
+        Raises: TypeError, where they are no iterable of pairs; a dict is none.
+        """
+        if isinstance(trailing_metadata, dict) or not hasattr(trailing_metadata, "__iter__"):
+            raise TypeError(
+                "trailing metadata are an iterable of pairs of key and value, not "
+                f"{type(trailing_metadata).__name__}: {trailing_metadata!r}"
+            )
+        super().set_trailing_metadata(trailing_metadata)
+
     async def abort(  # type: ignore[override]  # a coroutine here
         self,
         code: Any,
         details: str = "",
         trailing_metadata: Iterable[tuple[str, str | bytes]] = (),
     ) -> NoReturn:
-        """End the call now with this grpc.StatusCode and text. Raises, to leave the method."""
-        if trailing_metadata:
+        """End the call now with this grpc.StatusCode and text. Raises, to leave the method.
+
+        The first one counts: another one, in a method that has caught what it raised, is refused
+        with what grpc.aio calls a UsageError.
+        """
+        if self._aborted:
+            from ._errors import usage_error
+
+            raise usage_error("Abort already called!")
+        if trailing_metadata or isinstance(trailing_metadata, dict):
             self.set_trailing_metadata(trailing_metadata)
         try:
             super().abort(code, details)
@@ -227,7 +247,16 @@ class Server(_server.ServerBase):
     _implements = ("aio.Server",)
 
     def __init__(self, *, interceptors: Sequence[Any] = (), **options: Any) -> None:
-        """options: `max_workers`, `maximum_concurrent_rpcs`, `options`, `general`."""
+        """options: `max_workers`, `maximum_concurrent_rpcs`, `options`, `general`.
+
+        Raises: ValueError for an interceptor without `intercept_service`.
+        """
+        for interceptor in interceptors:
+            if not callable(getattr(interceptor, "intercept_service", None)):
+                raise ValueError(
+                    f"an interceptor needs the method intercept_service, and {interceptor!r} has "
+                    "none"
+                )
         self._dispatcher = _Dispatcher()
         super().__init__(
             interceptors=interceptors,

@@ -374,6 +374,54 @@ def test_a_caught_abort_still_counts(play: Any) -> None:
     play(scene)
 
 
+def test_an_abort_after_a_caught_one_is_refused(play: Any) -> None:
+    """The first one counts."""
+
+    async def scene(stage: Stage) -> None:
+        refused = asyncio.Event()
+
+        async def behavior(request: bytes, context: Any) -> bytes:
+            try:
+                await context.abort(Code.ABORTED, "first", (("which", "first"),))
+            except grpc.aio.AbortError:
+                try:
+                    await context.abort(Code.NOT_FOUND, "second", (("which", "second"),))
+                except grpc.aio.UsageError:
+                    refused.set()
+            return b"reply"
+
+        error = await raised((await stage.method(unary(behavior)))(b""))
+        assert (error.code(), error.details()) == (Code.ABORTED, "first")
+        assert ("which", "first") in tuple(error.trailing_metadata())
+        await refused.wait()  # where the status goes out with the first one, this comes later
+
+    play(scene)
+
+
+def test_abort_with_a_number(play: Any) -> None:
+    async def scene(stage: Stage) -> None:
+        async def behavior(request: bytes, context: Any) -> bytes:
+            return await context.abort(3, "wrong")
+
+        error = await raised((await stage.method(unary(behavior)))(b""))
+        assert (error.code(), error.details()) == (Code.INVALID_ARGUMENT, "wrong")
+
+    play(scene)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"key": "value"}, 7])
+def test_trailing_metadata_that_are_none(play: Any, wrong: Any) -> None:
+    async def scene(stage: Stage) -> None:
+        async def behavior(request: bytes, context: Any) -> bytes:
+            with pytest.raises(TypeError):
+                context.set_trailing_metadata(wrong)
+            return b"reply"
+
+        assert await (await stage.method(unary(behavior)))(b"") == b"reply"
+
+    play(scene)
+
+
 def test_aborting_is_an_abort_error(play: Any, caplog: pytest.LogCaptureFixture) -> None:
     async def scene(stage: Stage) -> None:
         found = asyncio.Event()

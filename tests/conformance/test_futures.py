@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,6 +26,16 @@ def test_future(probe: Any, pb: Any) -> None:
     assert future.is_active() is False
     assert future.cancelled() is False
     assert not future.cancel()
+
+
+def test_the_traceback_of_a_failed_future(probe: Any, pb: Any) -> None:
+    """Also where nobody has raised its exception before."""
+    future = probe.Fail.future(pb.FailRequest(code=5, details="none"), timeout=DEADLINE)
+    assert isinstance(future.exception(DEADLINE), grpc.RpcError)
+    for _ in range(2):
+        assert isinstance(future.traceback(DEADLINE), types.TracebackType)
+    with pytest.raises(grpc.RpcError):
+        future.result(DEADLINE)
 
 
 def test_future_gives_initial_metadata_before_the_reply(

@@ -106,6 +106,18 @@ def test_abort_with_status(stage: Stage) -> None:
     assert ("key-bin", b"\0\xff") in error.trailing_metadata()
 
 
+def test_abort_with_a_number(stage: Stage) -> None:
+    """grpcio's server takes no number for a code, and says UNKNOWN; its asyncio server does."""
+
+    def behavior(request: bytes, context: Any) -> bytes:
+        context.abort(3, "wrong")
+        return b"never"
+
+    error = raised(lambda: stage.call(behavior))
+    assert error.code() is (Code.INVALID_ARGUMENT if stage.ours else Code.UNKNOWN)
+    assert error.details() == "wrong"
+
+
 def test_caught_abort_still_counts(stage: Stage) -> None:
     def behavior(request: bytes, context: Any) -> bytes:
         try:

@@ -17,7 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from stage import DEADLINE, LIBRARIES, Code, Stage, raised, requests, unary
 
-from pygo_plugin import ConfigError
+from pygo_plugin import Client, ConfigError
 from pygo_plugin._server import Server
 
 
@@ -226,6 +226,40 @@ def test_health_check(plugin: Any) -> None:
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
     unknown = health_pb2.HealthCheckRequest(service="unknown")
     assert raised(lambda: health.Check(unknown, timeout=DEADLINE)).code() is Code.NOT_FOUND
+
+
+def test_health_list(plugin: Any) -> None:
+    health = health_pb2_grpc.HealthStub(plugin)
+    statuses = health.List(health_pb2.HealthListRequest(), timeout=DEADLINE).statuses
+    assert {name: one.status for name, one in statuses.items()} == {
+        "": health_pb2.HealthCheckResponse.SERVING,
+        "plugin": health_pb2.HealthCheckResponse.SERVING,
+    }
+
+
+@pytest.mark.parametrize("server", ["core", "grpcio", "aio"])
+def test_health_list_of_a_plugin(server: str, peers: Any, handshake: Any, plugins: Any) -> None:
+    command = peers.plugin("python", "--server", server)
+    with Client(command, handshake_config=handshake, plugins=plugins) as client:
+        health = health_pb2_grpc.HealthStub(client.new_channel())
+        statuses = health.List(health_pb2.HealthListRequest(), timeout=DEADLINE).statuses
+        assert sorted(statuses) == ["", "plugin"]
+
+
+@pytest.mark.parametrize("kind", ["python", "go"])
+def test_reflection_names_what_plugins_serve(
+    kind: str, peers: Any, handshake: Any, plugins: Any
+) -> None:
+    """As go-plugin's own does: what is between a plugin and its host, too."""
+    from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+        ProtoReflectionDescriptorDatabase,
+    )
+
+    command = peers.plugin(kind)
+    with Client(command, handshake_config=handshake, plugins=plugins) as client:
+        services = set(ProtoReflectionDescriptorDatabase(client.new_channel()).get_services())
+        own = {"plugin.GRPCBroker", "plugin.GRPCController", "plugin.GRPCStdio"}
+        assert services >= {*own, "grpc.health.v1.Health", "kv.KV", "probe.Probe"}
 
 
 def test_health_watch(own: Stage, plugin: Any) -> None:
