@@ -31,7 +31,7 @@ GO_PEERS = ROOT / "build" / "peers"
 PEERS = ROOT / "tests" / "peers"
 KIT = ROOT / "tests" / "kit"  # modules for tests
 
-DEADLINE = 20.0  # seconds for anything that happens soon on an idle machine
+DEADLINE = 60.0  # seconds for anything that happens soon on an idle machine
 
 # For this process, and for the plugins that it launches.
 sys.path[:0] = [str(PROTOS), str(PEERS), str(KIT)]

@@ -15,7 +15,7 @@ import pytest
 
 from pygo_plugin import RpcError, aio
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 THREADS = 8
 
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]

@@ -18,7 +18,7 @@ from pygo_plugin import ExitedEarlyError
 # Not without leftovers: who dies of a signal leaves his socket to his host, and Go's leave it.
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("socket_dir")]
 
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 
 BEGIN = """
     import faulthandler, os, sys, threading

@@ -15,7 +15,7 @@ from interop_servicers import AsyncTestService, TestService
 
 from pygo_plugin import aio, rpc
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 CASES = sorted(name for name in vars(Cases) if not name.startswith("_"))
 

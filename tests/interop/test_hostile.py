@@ -28,7 +28,7 @@ from pygo_plugin import (
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
 
 SHORT = 0.5  # seconds, where the plugin will never answer
-DEADLINE = 20.0  # seconds, where it will
+DEADLINE = 60.0  # seconds, where it will
 
 
 # ---- Before the handshake -----------------------------------------------------------------------

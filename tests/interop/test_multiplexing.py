@@ -21,7 +21,7 @@ from yamux_frames import ACK, FATAL, PING, PROTOCOL_ERROR, SYN, WINDOW, frame, h
 
 from pygo_plugin import PluginError
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 PEER = str(Path(yamux_frames.__file__).with_name("yamux_plugin.py"))
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")

@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 PLUGIN = """
 import asyncio, atexit, pathlib, sys, threading, time

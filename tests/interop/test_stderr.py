@@ -14,7 +14,7 @@ from logging_plugin import TEXT, WAYS
 
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
 
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 
 PEER = str(Path(__file__).resolve().parents[1] / "peers" / "logging_plugin.py")
 

@@ -17,7 +17,7 @@ import pytest
 
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
 
-DEADLINE = 20.0  # seconds
+DEADLINE = 60.0  # seconds
 
 PLUGINS = {
     "go": ("go",),

@@ -12,7 +12,7 @@ from pygo_plugin import TLSConfig, TLSError
 
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @pytest.fixture(params=["unix", "tcp"])

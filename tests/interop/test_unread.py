@@ -18,7 +18,7 @@ import pytest
 
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 SHORT = 0.02  # seconds, for calls that nobody answers
 BIG = bytes(200_000)  # about as much as a connection takes
 

@@ -161,7 +161,7 @@ def stuck_servers() -> None:
     ends: list[float] = []
 
     def late() -> None:
-        if time.monotonic() - ends[0] > len(servers) / 2:
+        if time.monotonic() - ends[0] > len(servers) - 1:
             os.write(1, b"too late")
 
     servers = range(8)

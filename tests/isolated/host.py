@@ -19,7 +19,7 @@ import pygo_plugin_peer
 
 from pygo_plugin import Client
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 def command() -> list[str]:

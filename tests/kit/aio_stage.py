@@ -19,7 +19,7 @@ import pytest
 
 from pygo_plugin import aio
 
-DEADLINE = 20.0  # seconds for what happens soon
+DEADLINE = 60.0  # seconds for what happens soon
 
 Code = grpc.StatusCode
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Proxy:

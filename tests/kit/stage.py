@@ -20,7 +20,7 @@ import pytest
 
 from pygo_plugin import rpc
 
-DEADLINE = 20.0  # seconds for what happens soon
+DEADLINE = 60.0  # seconds for what happens soon
 
 Code = grpc.StatusCode
 unary = grpc.unary_unary_rpc_method_handler

@@ -14,7 +14,7 @@ import interop_pb2_grpc
 import pytest
 from interop_servicers import INITIAL, TRAILING, payload
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 REQUEST_SIZES = [27182, 8, 1828, 45904]
 RESPONSE_SIZES = [31415, 9, 2653, 58979]
 METADATA = ((INITIAL, "test_initial_metadata_value"), (TRAILING, b"\x0a\x0b\x0a\x0b\x0a\x0b"))

@@ -13,7 +13,7 @@ import pytest
 
 from pygo_plugin import Client, ConfigError, ReattachConfig, TLSError, aio, rpc
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @pytest.fixture(params=["core", "aio"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @pytest.mark.parametrize("server", ["core", "aio"])

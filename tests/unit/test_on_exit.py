@@ -17,7 +17,7 @@ from pygo_plugin import Client, ClientConfig, ExitedEarlyError, aio, cleanup_cli
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Heard:

@@ -29,7 +29,7 @@ from opentelemetry.trace.status import StatusCode
 
 from pygo_plugin import aio, rpc
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 STATUS = "rpc.grpc.status_code"
 
 LIBRARIES = {"ours": rpc, "grpcio": grpc}

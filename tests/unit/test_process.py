@@ -20,7 +20,7 @@ ISOLATED = Path(__file__).resolve().parents[1] / "isolated"
 KIT = ISOLATED.with_name("kit")
 
 # The bound on every script: a hang is a failure, whatever the machine.
-PATIENCE = 60.0
+PATIENCE = 200.0
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

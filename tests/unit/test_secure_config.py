@@ -29,7 +29,7 @@ from pygo_plugin import (
     StartTimeoutError,
 )
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 SUM = hashlib.sha256(b"").hexdigest()
 
 

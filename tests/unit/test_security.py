@@ -23,7 +23,7 @@ from pygo_plugin import (
     TLSError,
 )
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @pytest.fixture(scope="session")

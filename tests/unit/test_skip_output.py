@@ -93,9 +93,9 @@ def test_a_line_of_any_length_is_one(talkative: Any, make_client: Any) -> None:
 
 @pytest.mark.parametrize("script", ["cat /dev/zero", "echo hello; sleep 1000"])
 def test_the_start_timeout_goes_on(script: str, make_client: Any) -> None:
-    client = make_client(["/bin/sh", "-c", f"exec {script}"], skip_output=True, start_timeout=0.5)
+    client = make_client(["/bin/sh", "-c", f"exec {script}"], skip_output=True, start_timeout=3)
     if "echo" in script:
-        client = make_client(["/bin/sh", "-c", script], skip_output=True, start_timeout=0.5)
+        client = make_client(["/bin/sh", "-c", script], skip_output=True, start_timeout=3)
     with pytest.raises(StartTimeoutError, match="it printed 1 line on its stdout: "):
         client.start()
 

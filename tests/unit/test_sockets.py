@@ -31,7 +31,7 @@ from pygo_plugin import (
 
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 NOBODY = 65534
 OWN = grp.getgrgid(os.getegid()).gr_name
 

@@ -16,7 +16,7 @@ from grpc_health.v1 import health, health_pb2
 
 from pygo_plugin import _server, aio, rpc
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 MANY = 60  # more than a pool would have
 
 Serving = Callable[..., AbstractContextManager[Any]]
