@@ -306,7 +306,7 @@ def test_a_host_with_limited_address_space(run: str, plugin: str, peers: Any) ->
         [sys.executable, str(ISOLATED / "memory_host.py"), run, *command],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=220,
         check=False,
     )
     expected = ["1048576", "RESOURCE_EXHAUSTED", "RESOURCE_EXHAUSTED", "1"]

@@ -17,7 +17,7 @@ import pygo_plugin_peer
 from pygo_plugin import Client, aio
 
 LIMIT = 1 << 30
-SIZES = [1 << 20, 600 << 20, 600 << 20, 1]
+SIZES = [1 << 20, 400 << 20, 400 << 20, 1]
 OPTIONS: dict[str, Any] = {
     "handshake_config": pygo_plugin_peer.HANDSHAKE,
     "plugins": pygo_plugin_peer.plugins(),
@@ -33,7 +33,7 @@ def blocking(command: list[str]) -> None:
         _, probe = client.dispense("probe")
         for size in SIZES:
             try:
-                print(len(probe.Echo(request(size), timeout=60).payload))
+                print(len(probe.Echo(request(size), timeout=200).payload))
             except grpc.RpcError as error:
                 print(error.code().name)  # type: ignore[attr-defined]
 
@@ -43,7 +43,7 @@ async def asynchronous(command: list[str]) -> None:
         _, probe = await client.dispense("probe")
         for size in SIZES:
             try:
-                print(len((await probe.Echo(request(size), timeout=60)).payload))
+                print(len((await probe.Echo(request(size), timeout=200)).payload))
             except grpc.RpcError as error:
                 print(error.code().name)  # type: ignore[attr-defined]
 
