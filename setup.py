@@ -43,6 +43,7 @@ DEPENDENCIES = [
     ),
     ("openssl", "openssl >= 1.1.1", "libssl-dev", "openssl-devel", "openssl-dev", "openssl"),
     ("jansson", "jansson >= 2.10", "libjansson-dev", "jansson-devel", "jansson-dev", "jansson"),
+    ("zlib", "zlib >= 1.2", "zlib1g-dev", "zlib-devel", "zlib-dev", "zlib"),
 ]
 SYSTEMS = ("Debian/Ubuntu", "Fedora", "Alpine", "Homebrew")
 
@@ -95,7 +96,7 @@ def check_dependencies() -> None:
 
 
 def pkg_config(option: str) -> list[str]:
-    packages = ["grpc", "libprotobuf-c", "openssl", "jansson"]
+    packages = ["grpc", "libprotobuf-c", "openssl", "jansson", "zlib"]
     command = [*shlex.split(TOOLS["pkg-config"]), option, *packages]
     return shlex.split(subprocess.check_output(command, text=True))
 

@@ -16,6 +16,7 @@
 struct gp_arg_object {
     atomic_int refs;
     grpc_arg arg; /* owned: its pointer, with the key by which gRPC knows it */
+    size_t size;  /* bytes of a quota */
     void (*release)(grpc_arg *arg);
 };
 
@@ -55,7 +56,11 @@ gp_memory_quota_new(gp_arg_object **out, size_t bytes, gp_error *err)
     grpc_resource_quota_resize(quota, bytes);
     arg.value.pointer.p = quota;
     arg.value.pointer.vtable = grpc_resource_quota_arg_vtable();
-    return make_object(out, arg, release_quota, err);
+    rc = make_object(out, arg, release_quota, err);
+    if (rc == 0) {
+        (*out)->size = bytes;
+    }
+    return rc;
 }
 
 static gp_arg_object *process_quota; /* owned; NULL: none */
@@ -220,6 +225,23 @@ gp__arg_integer(const gp_channel_arg *args, size_t count, const char *key, int o
     const gp_channel_arg *found = find(args, count, key);
 
     return found != NULL && is_integer(found) ? found->integer : otherwise;
+}
+
+size_t
+gp__unpack_limit(const gp_channel_arg *args, size_t count, int otherwise)
+{
+    const gp_channel_arg *given = find(args, count, "grpc.resource_quota");
+    const gp_arg_object *quota = given != NULL ? given->object : gp__process_quota();
+    int most = gp__arg_integer(args, count, "grpc.max_receive_message_length", otherwise);
+    size_t limit = most >= 0 ? (size_t)most : SIZE_MAX;
+
+    if (find(args, count, "grpc.per_message_decompression") != NULL) {
+        return 0;
+    }
+    if (quota != NULL && quota->size > 0 && quota->size < limit) {
+        limit = quota->size;
+    }
+    return limit > 0 ? limit : 1;
 }
 
 const char *

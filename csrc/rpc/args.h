@@ -8,6 +8,9 @@
 
 #include "gp/channel.h"
 
+/* The largest message that gRPC receives unless it is told otherwise, in bytes. */
+enum { GP__MESSAGE_LENGTH = 4 << 20 };
+
 /* The arguments of |args|, which may be NULL: none. Borrowed. */
 const gp_channel_arg *gp__channel_args_items(const gp_channel_args *args, size_t *count);
 
@@ -22,6 +25,12 @@ const char *gp__arg_string(const gp_channel_arg *args, size_t count, const char 
  * limited (RLIMIT_AS), since gRPC ends the process where it cannot allocate. Borrowed, for good.
  */
 gp_arg_object *gp__process_quota(void);
+
+/*
+ * How large a message may be once it is unpacked, for gp__unpack(): as |args| say, or |otherwise|, and not
+ * more than the memory quota has. 0 if the user has said whether gRPC is to unpack.
+ */
+size_t gp__unpack_limit(const gp_channel_arg *args, size_t count, int otherwise);
 
 /*
  * Both lists for gRPC, each key once: what comes last counts, and |more| before |own|. The strings and

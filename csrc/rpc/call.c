@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "rpc/convert.h"
+#include "rpc/unpack.h"
 
 static void
 batch_ref(gp_call *call)
@@ -26,6 +27,7 @@ gp__call_unref(gp_call *call)
     gp__free(call->initial_view);
     gp__free(call->trailing_view);
     grpc_slice_unref(call->details);
+    grpc_slice_unref(call->refused_details);
     gpr_free((void *)(uintptr_t)call->debug);
     gp__inbox_release(&call->inbox);
     gp__outbox_release(&call->outbox);
@@ -119,12 +121,36 @@ inquiry_told(gp__inquiry *inquiry)
     end(call);
 }
 
+/*
+ * Unpack the message that has come in. If it cannot be taken, that is how the call has ended, also where the
+ * status is there already, or on its way, and says that all is well.
+ */
+static void
+unpack(gp_call *call)
+{
+    char why[GP__UNPACK_WHY];
+    grpc_status_code code =
+        gp__unpack(&call->inbox.incoming, gp__channel_unpack_limit(call->channel), why);
+
+    if (code == GRPC_STATUS_OK || atomic_load(&call->refused)) {
+        return;
+    }
+    call->refused_details = grpc_slice_from_copied_string(why);
+    call->refusal = (gp_call_status){.code = (int)code,
+                                     .details = gp__bytes_from_slice(&call->refused_details)};
+    atomic_store(&call->refused, true);
+    grpc_call_cancel_with_status(call->call, code, why, NULL);
+}
+
 static void
 status_complete(gp__event *event, bool ok)
 {
     gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, status));
 
-    (void)ok; /* the status is set either way */
+    (void)ok;              /* the status is set either way */
+    if (call->one_reply) { /* it has come together with the status, and nobody else has it yet */
+        unpack(call);
+    }
     if (call->code == GRPC_STATUS_UNAVAILABLE) {
         call->inquiry.told = inquiry_told;
         if (gp__channel_inquire(call->channel, &call->inquiry)) {
@@ -150,6 +176,7 @@ receive_complete(gp__event *event, bool ok)
     gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, inbox.event));
 
     (void)ok; /* the end, then */
+    unpack(call);
     gp__inbox_complete(&call->inbox);
     gp__call_unref(call);
 }
@@ -178,6 +205,7 @@ gp__call_new(gp_call **out, gp_channel *channel)
     gp__outbox_init(&call->outbox, call, gp__call_start_batch, call->poller, &call->lock,
                     send_complete);
     call->details = grpc_empty_slice();
+    call->refused_details = grpc_empty_slice();
     *out = call;
     return 0;
 }
@@ -381,7 +409,10 @@ gp_call_done(const gp_call *call)
 const gp_call_status *
 gp_call_get_status(const gp_call *call)
 {
-    return gp_call_done(call) ? &call->result : NULL;
+    if (!gp_call_done(call)) {
+        return NULL;
+    }
+    return atomic_load(&call->refused) ? &call->refusal : &call->result;
 }
 
 double

@@ -41,6 +41,7 @@ struct gp_call {
     gp__gate done;
     bool
         has_start; /* initial metadata have a batch of their own, and do not come with the status */
+    bool one_reply;    /* it comes with the status, too */
     gp__inbox inbox;   /* of a stream of replies; or where the status batch puts the one reply */
     gp__outbox outbox; /* of a stream of requests; or what the first batch sends */
 
@@ -52,6 +53,9 @@ struct gp_call {
     grpc_slice details;
     const char *debug; /* owned by gpr */
     gp_call_status result;
+    atomic_bool refused; /* a message could not be taken, and |refusal| counts instead */
+    gp_call_status refusal;
+    grpc_slice refused_details;
 
     pthread_mutex_t lock; /* guards what follows, and what of |inbox| is under a lock */
     gp_then *on_start;

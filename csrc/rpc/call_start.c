@@ -136,6 +136,7 @@ ask_for_answer(gp_call *call, bool one_reply, bool early)
     size_t count = 0;
 
     ops[count++] = status_op(call);
+    call->one_reply = one_reply;
     if (one_reply) {
         ops[count++] = gp__inbox_op(&call->inbox);
     }

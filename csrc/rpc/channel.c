@@ -28,6 +28,7 @@ typedef struct connection {
     gp__process *process; /* shared: ref; at the other end. NULL: nobody knows */
     int kept;             /* owned: what the target refers to; -1: nothing */
     bool secure;
+    size_t unpack_limit;     /* for gp__unpack() */
     atomic_bool over;        /* the other side will not be reached any more */
     bool retired;            /* gRPC's channel is gone before its views */
     gp__remains remains;     /* once nobody refers to it */
@@ -59,7 +60,7 @@ static struct {
     gp_fork_part part;
 } all = {.lock = PTHREAD_MUTEX_INITIALIZER, .part = {.reset = reset}};
 
-enum { MOST_OWN_ARGS = 10 };
+enum { MOST_OWN_ARGS = 12 };
 
 /* What a channel begins with, and what the user's arguments win over. */
 typedef struct own_args {
@@ -116,6 +117,7 @@ merge_args(grpc_channel_args *out, own_args *own, const gp_channel_options *opti
     /* Newer cores refuse at random what is between the two. */
     add_integer(own, "grpc.max_metadata_size", size);
     add_integer(own, "grpc.absolute_max_metadata_size", size);
+    add_integer(own, "grpc.per_message_decompression", 0); /* we do, see unpack.h */
     if (quota != NULL) {
         own->items[own->count++] = (gp_channel_arg){.key = "grpc.resource_quota", .object = quota};
     }
@@ -268,6 +270,8 @@ connect_to(connection **out, const char *target, const gp_channel_options *optio
     if (rc == 0) {
         atomic_store(&made->channel, make_grpc_channel(target, options->credentials, &args));
         made->secure = options->credentials != NULL;
+        made->unpack_limit = gp__unpack_limit(options->args, options->args_count,
+                                              options->general ? GP__MESSAGE_LENGTH : INT_MAX);
     }
     gp__free(args.args);
     gp__free(own.agent);
@@ -301,6 +305,7 @@ connect_over(connection **out, int fd, const char *name, const char *authority,
     } else {
         rc = gp__direct_open(&made->direct, &channel, fd, name, &args, err);
         atomic_store(&made->channel, channel);
+        made->unpack_limit = gp__unpack_limit(options->args, options->args_count, INT_MAX);
     }
     gp__free(args.args);
     gp__free(own.agent);
@@ -606,6 +611,12 @@ bool
 gp_channel_secure(const gp_channel *channel)
 {
     return channel->connection->secure;
+}
+
+size_t
+gp__channel_unpack_limit(const gp_channel *channel)
+{
+    return channel->connection->unpack_limit;
 }
 
 gp__poller *

@@ -76,6 +76,9 @@ bool gp__channels_retire(void);
 
 gp__poller *gp__channel_poller(const gp_channel *channel);
 
+/* For gp__unpack(). */
+size_t gp__channel_unpack_limit(const gp_channel *channel);
+
 /* Enter a call to the running ones. Returns 0, or GP_ECLOSED. */
 int gp__channel_enter(gp_channel *channel, gp__call_link *link, gp_error *err);
 void gp__channel_leave(gp_channel *channel, gp__call_link *link);

@@ -49,6 +49,7 @@ make_grpc_server(const gp_server_options *options)
         {.key = "grpc.max_metadata_size", .integer = metadata_size},
         /* Newer cores refuse at random what is between the two. */
         {.key = "grpc.absolute_max_metadata_size", .integer = metadata_size},
+        {.key = "grpc.per_message_decompression", .integer = 0}, /* we do, see unpack.h */
         /* From here on for plugins. */
         {.key = "grpc.max_receive_message_length", .integer = INT_MAX},
         {.key = "grpc.max_send_message_length", .integer = INT_MAX},
@@ -57,7 +58,7 @@ make_grpc_server(const gp_server_options *options)
         /* Nothing of ours can show its statistics, which cost each call several looks at the clock. */
         {.key = "grpc.enable_channelz", .integer = 0},
     };
-    enum { OF_ANY = 3, OF_PLUGINS = sizeof(own) / sizeof(own[0]) };
+    enum { OF_ANY = 4, OF_PLUGINS = sizeof(own) / sizeof(own[0]) };
     const size_t none = quota == NULL;
     grpc_channel_args args;
     grpc_server *server;
@@ -272,6 +273,8 @@ gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
     server->max_concurrent = options->max_concurrent > 0 ? options->max_concurrent : INT_MAX;
     server->general = options->general;
     server->client_metadata = clients_metadata(options);
+    server->unpack_limit = gp__unpack_limit(options->args, options->args_count,
+                                            options->general ? GP__MESSAGE_LENGTH : INT_MAX);
     server->jobs_end = &server->jobs;
     server->shutdown.complete = shutdown_complete;
     server->cancel_at = GP__FOREVER;

@@ -85,6 +85,7 @@ struct gp_server {
     int max_workers;
     int max_concurrent;
     bool general;           /* no plugin */
+    size_t unpack_limit;    /* for gp__unpack() */
     size_t client_metadata; /* bytes that clients accept whose user agent does not tell */
     struct method_block {
         const gp__method *methods;

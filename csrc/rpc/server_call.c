@@ -13,6 +13,7 @@
 #include "rpc/metadata_size.h"
 #include "rpc/server.h"
 #include "rpc/trim.h"
+#include "rpc/unpack.h"
 
 #define CALL_OF(event, member) \
     ((gp_server_call *)((char *)(event) - offsetof(gp_server_call, member)))
@@ -117,8 +118,13 @@ static void
 receive_complete(gp__event *event, bool ok)
 {
     gp_server_call *call = CALL_OF(event, inbox.event);
+    char why[GP__UNPACK_WHY];
+    grpc_status_code code = gp__unpack(&call->inbox.incoming, call->server->unpack_limit, why);
 
     (void)ok; /* the end, then */
+    if (code != GRPC_STATUS_OK) {
+        gp_server_call_cancel(call, (int)code, why);
+    }
     if (!gp__inbox_complete(&call->inbox)) {
         gp__server_call_readable(call);
     }

@@ -36,7 +36,7 @@ as_root() {
 # ---- System packages ---------------------------------------------------------------------------
 
 BUILD_PACKAGES=(gcc libc6-dev make pkg-config protobuf-c-compiler
-    libgrpc-dev libprotobuf-c-dev libssl-dev libjansson-dev ca-certificates)
+    libgrpc-dev libprotobuf-c-dev libssl-dev libjansson-dev zlib1g-dev ca-certificates)
 TEST_PACKAGES=(ccache clang libcmocka-dev valgrind bubblewrap podman runc)
 
 is_installed() {

@@ -105,3 +105,30 @@ def test_replies_compressed_by_the_handler(play: Any) -> None:
                 assert 2 * len(BULK) < proxy.take()[1] < 2 * len(BULK) + 2 * SMALL
 
     play(scene)
+
+
+def test_messages_that_are_too_large_decompressed(play: Any) -> None:
+    large = bytes(5 << 20)
+
+    async def stream(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        yield b"x"
+        yield large
+
+    async def reply(request: bytes, context: Any) -> bytes:
+        return large
+
+    async def scene(stage: Stage) -> None:
+        methods = {"Echo": unary(echo), "One": unary(reply), "Many": replies(stream)}
+        async with proxied(stage, methods, Algorithm.Gzip) as (channel, _):
+            one = channel.unary_unary("/test.T/Echo")
+            for call in (
+                one(large, compression=Algorithm.Gzip),
+                channel.unary_unary("/test.T/One")(b""),
+                all_of(channel.unary_stream("/test.T/Many")(b"")),
+            ):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call
+                assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert await one(BULK, compression=Algorithm.Gzip) == BULK
+
+    play(scene)

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from proxy import proxied
-from stage import DEADLINE, Service, Stage, ask, replies, serving, unary
+from stage import DEADLINE, Code, Service, Stage, ask, raised, replies, requests, serving, unary
 
 from pygo_plugin import rpc
 
@@ -134,3 +134,67 @@ def test_a_compression_that_does_not_exist() -> None:
         rpc.insecure_channel("localhost:1", compression=7)
     with pytest.raises(ValueError, match=r"grpc\.Compression"):
         rpc.server(compression=-1)
+
+
+# ---- Messages that are too large once they are decompressed --------------------------------------
+
+LARGE = bytes(5 << 20)  # beyond gRPC's limit, from a few kilobytes
+
+
+def sizes(request: Any, context: Any) -> bytes:
+    received = [request] if isinstance(request, bytes) else list(request)
+    return b"%d" % sum(map(len, received))
+
+
+@pytest.mark.parametrize("algorithm", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_requests_that_are_too_large_decompressed(stage: Stage, algorithm: Any) -> None:
+    channel = stage.serve({"One": unary(sizes), "Many": requests(sizes)})
+    one = channel.unary_unary("/test.T/One")
+    many = channel.stream_unary("/test.T/Many")
+    options = {"compression": algorithm, "timeout": DEADLINE}
+    for _ in range(2):
+        assert raised(lambda: one(LARGE, **options)).code() is Code.RESOURCE_EXHAUSTED
+        error = raised(lambda: many(iter([b"x", LARGE, b"x"]), **options))
+        assert error.code() is Code.RESOURCE_EXHAUSTED
+        assert one(LARGE[: 3 << 20], **options) == b"%d" % (3 << 20)
+        assert many(iter([LARGE[: 3 << 20]] * 2), **options) == b"%d" % (6 << 20)
+
+
+@pytest.mark.parametrize("algorithm", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_replies_that_are_too_large_decompressed(stage: Stage, algorithm: Any) -> None:
+    def reply(request: bytes, context: Any) -> bytes:
+        return LARGE[: int(request)]
+
+    def stream(request: bytes, context: Any) -> Iterator[bytes]:
+        yield b"x"
+        yield LARGE[: int(request)]
+        yield b"x"
+
+    channel = stage.serve({"One": unary(reply), "Many": replies(stream)}, compression=algorithm)
+    one = channel.unary_unary("/test.T/One")
+    many = channel.unary_stream("/test.T/Many")
+    for _ in range(2):
+        error = raised(lambda: one(b"%d" % len(LARGE), timeout=DEADLINE))
+        assert error.code() is Code.RESOURCE_EXHAUSTED
+        error = raised(lambda: one.future(b"%d" % len(LARGE), timeout=DEADLINE).result())
+        assert error.code() is Code.RESOURCE_EXHAUSTED
+        received = many(b"%d" % len(LARGE), timeout=DEADLINE)
+        assert next(received) == b"x"
+        error = raised(received.__next__)
+        assert error.code() is Code.RESOURCE_EXHAUSTED
+        assert len(one(b"%d" % (3 << 20), timeout=DEADLINE)) == 3 << 20
+        assert len(list(many(b"%d" % (3 << 20), timeout=DEADLINE))) == 3
+
+
+def test_the_limit_goes_for_what_has_been_decompressed(stage: Stage) -> None:
+    options = [("grpc.max_receive_message_length", -1)]
+    channel = stage.serve({"One": unary(sizes)}, options=options)
+    call = channel.unary_unary("/test.T/One")
+    assert call(LARGE, compression=grpc.Compression.Gzip, timeout=DEADLINE) == b"%d" % len(LARGE)
+
+
+def test_messages_are_left_compressed_where_asked_for(stage: Stage) -> None:
+    options = [("grpc.per_message_decompression", 0)]
+    channel = stage.serve({"One": unary(sizes)}, options=options)
+    call = channel.unary_unary("/test.T/One")
+    assert int(call(LARGE, compression=grpc.Compression.Gzip, timeout=DEADLINE)) < 10_000

@@ -28,6 +28,7 @@ FOREIGN = {
     r"grpc/.*": {"rpc"},
     r"openssl/.*": {"tls"},
     r"jansson\.h": {"wire"},
+    r"zlib\.h": {"rpc"},
     r"protobuf-c/.*": {"rpc", "services"},
     # What protobuf-c generates from proto/.
     r"gen/.*|.*\.pb-c\.h": {"rpc", "services"},
