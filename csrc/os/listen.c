@@ -40,16 +40,6 @@ struct gp_place {
 
 /* ---- Directories ----------------------------------------------------------------------------- */
 
-/* Whether somebody else than this user and root may replace what is in a directory. */
-static bool
-is_open_to_others(const struct stat *directory)
-{
-    if (directory->st_uid != geteuid() && directory->st_uid != 0) {
-        return true;
-    }
-    return (directory->st_mode & (S_IWGRP | S_IWOTH)) != 0 && (directory->st_mode & S_ISVTX) == 0;
-}
-
 /* Open the directory of |place|, if sockets have to be moved there; |*moved| says so. */
 static int
 open_directory(gp_place *place, bool *moved, gp_error *err)
@@ -63,7 +53,7 @@ open_directory(gp_place *place, bool *moved, gp_error *err)
         gp__fd_close(&fd);
         return GP_EOS;
     }
-    *moved = place->group != NULL || is_open_to_others(&file);
+    *moved = place->group != NULL || gp__share_open_to_others(&file);
     if (*moved) {
         place->fd = fd;
     } else {

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -93,16 +94,6 @@ is_own_socket(const struct stat *file)
     return S_ISSOCK(file->st_mode) && file->st_uid == geteuid();
 }
 
-/* Whether it has no other mode to be given: one was made with the right umask. */
-static bool
-is_shared_already(const char *path, const char *group)
-{
-    struct stat file;
-
-    return (group == NULL || group[0] == '\0') && lstat(path, &file) == 0 && is_own_socket(&file) &&
-           (file.st_mode & 07777) == 0600;
-}
-
 static int
 not_ours(const char *path, const char *what, gp_error *err)
 {
@@ -110,6 +101,42 @@ not_ours(const char *path, const char *what, gp_error *err)
 
     return gp_error_set(err, GP_EOS, "%s is not the %s that was made there: %s", path, what,
                         swapped);
+}
+
+bool
+gp__share_open_to_others(const struct stat *directory)
+{
+    if (directory->st_uid != geteuid() && directory->st_uid != 0) {
+        return true;
+    }
+    return (directory->st_mode & (S_IWGRP | S_IWOTH)) != 0 && (directory->st_mode & S_ISVTX) == 0;
+}
+
+/*
+ * Where nobody else can put anything in the place of the socket, which is how it is nearly always, its name in the
+ * open directory is as good as a descriptor, and takes less time. Whether it has been done.
+ */
+static bool
+share_simply(const char *path, const char *group)
+{
+    const char *slash = strrchr(path, '/');
+    size_t len = slash != NULL ? (size_t)(slash - path) : 0;
+    char directory[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+    struct stat file;
+    bool done;
+    int fd;
+
+    if ((group != NULL && group[0] != '\0') || len == 0 || len >= sizeof(directory)) {
+        return false;
+    }
+    memcpy(directory, path, len);
+    directory[len] = '\0';
+    fd = open(directory, GP__O_DIRECTORY);
+    done = fd >= 0 && fstat(fd, &file) == 0 && !gp__share_open_to_others(&file) &&
+           fstatat(fd, slash + 1, &file, AT_SYMLINK_NOFOLLOW) == 0 && is_own_socket(&file) &&
+           ((file.st_mode & 07777) == 0600 || fchmodat(fd, slash + 1, 0600, 0) == 0);
+    gp__fd_close(&fd);
+    return done;
 }
 
 #if defined(O_PATH) && !defined(GP_PORTABLE)
@@ -120,7 +147,7 @@ gp__share_socket(const char *path, const char *group, gp_error *err)
     int fd;
     int rc;
 
-    if (is_shared_already(path, group)) {
+    if (share_simply(path, group)) {
         return 0;
     }
     fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
@@ -143,7 +170,7 @@ gp__share_socket(const char *path, const char *group, gp_error *err)
     gid_t gid = 0;
     int rc;
 
-    if (is_shared_already(path, group)) {
+    if (share_simply(path, group)) {
         return 0;
     }
     /* A path can be checked, but not held: only what is swapped after this is not noticed. */

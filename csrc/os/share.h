@@ -5,6 +5,7 @@
 #define GP_OS_SHARE_H
 
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "gp/error.h"
@@ -19,6 +20,9 @@
  * Returns: 0, GP_EINVAL (no such group), GP_ENOMEM or GP_EOS (also: it is no socket of this user's).
  */
 int gp__share_socket(const char *path, const char *group, gp_error *err);
+
+/* Whether somebody else than this user and root may replace what is in a directory. */
+bool gp__share_open_to_others(const struct stat *directory);
 
 /*
  * Make a directory for sockets in |base|, for this user alone (0700) or for the |group| as well (0770).
