@@ -6,6 +6,7 @@ first asked for.
 
 from __future__ import annotations
 
+from ..errors import _importing
 from ._channel import Channel
 
 TYPE_CHECKING = False
@@ -61,7 +62,8 @@ def insecure_channel(
     interceptors: Sequence[Any] | None = None,
 ) -> Channel:
     """A channel to the server at `target`: `host:port`, `unix:/path`, `dns:///host:port`."""
-    from .. import rpc
+    with _importing("pygo_plugin.rpc"):
+        from .. import rpc
 
     return Channel(rpc._open(target, None, options, compression, _AGENT), interceptors)
 
@@ -74,7 +76,8 @@ def secure_channel(
     interceptors: Sequence[Any] | None = None,
 ) -> Channel:
     """As insecure_channel, over TLS with credentials of pygo_plugin.rpc."""
-    from .. import rpc
+    with _importing("pygo_plugin.rpc"):
+        from .. import rpc
 
     if credentials is None:
         raise TypeError("secure_channel needs credentials; without TLS it is insecure_channel")
@@ -96,8 +99,10 @@ def server(
     Methods that are no coroutines run on threads of the core, at most `max_workers` at once; of an
     executor only that number is taken, as `pygo_plugin.rpc.server` does.
     """
-    from .. import rpc
-    from ._server import Server as RpcServer
+    with _importing("pygo_plugin.rpc"):
+        from .. import rpc
+    with _importing("pygo_plugin.aio._server"):
+        from ._server import Server as RpcServer
 
     if migration_thread_pool is not None:
         if max_workers is not None:
@@ -127,7 +132,8 @@ if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
             try:
                 value = getattr(import_module(f"{__name__}.{home}"), name)
             except OSError as error:  # at the limit of descriptors
-                from ..errors import _not_imported
+                with _importing("pygo_plugin.errors"):
+                    from ..errors import _not_imported
 
                 raise _not_imported(f"{__name__}.{home}", error) from error
         else:

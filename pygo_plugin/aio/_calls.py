@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _core
 from .._abstract import Abstract
 from .._core import LoopFuture
+from ..errors import _importing, _not_imported
 from ._loops import UNBROKEN, give_way
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class Call(_core.AsyncCall, Abstract):
 
     async def initial_metadata(self) -> Any:
         """The metadata sent ahead of the first reply. Waits for them."""
-        from ._errors import metadata
+        with _importing("pygo_plugin.aio._errors"):
+            from ._errors import metadata
 
         if not self.done():
             if self._arrived is None:
@@ -91,13 +93,15 @@ class Call(_core.AsyncCall, Abstract):
 
     async def trailing_metadata(self) -> Any:
         """The metadata that came with the status. Waits for the end of the call."""
-        from ._errors import metadata
+        with _importing("pygo_plugin.aio._errors"):
+            from ._errors import metadata
 
         return metadata((await self._status_then())[2])
 
     async def code(self) -> Any:
         """The grpc.StatusCode. Waits for the end of the call."""
-        from .._grpc_errors import status_code
+        with _importing("pygo_plugin._grpc_errors"):
+            from .._grpc_errors import status_code
 
         return status_code((await self._status_then())[0])
 
@@ -158,7 +162,8 @@ class Call(_core.AsyncCall, Abstract):
             raise self._error(status)
 
     def _error(self, status: _core._CallStatus) -> BaseException:
-        from ._errors import rpc_error
+        with _importing("pygo_plugin.aio._errors"):
+            from ._errors import rpc_error
 
         return rpc_error(status, self._metadata())
 
@@ -204,8 +209,10 @@ class _Replies(Call):
 
     async def read(self) -> Any:
         """The next reply, or EOF. Raises what the call failed with."""
-        from ._errors import EOF
-
+        try:  # nearer to the messages than _importing() should be
+            from ._errors import EOF
+        except OSError as error:
+            raise _not_imported("pygo_plugin.aio._errors", error) from error
         if self.done():
             await self._raise_for_status()
             return EOF
@@ -220,7 +227,8 @@ class _Replies(Call):
         if self._iterated is None:
             self._iterated = iterated
         elif self._iterated is not iterated:
-            from ._errors import usage_error
+            with _importing("pygo_plugin.aio._errors"):
+                from ._errors import usage_error
 
             raise usage_error(_MIXED)
 
@@ -294,7 +302,8 @@ class _Requests(Call):
 
     def _use_writes(self) -> None:
         if not self._written:
-            from ._errors import usage_error
+            with _importing("pygo_plugin.aio._errors"):
+                from ._errors import usage_error
 
             raise usage_error(_MIXED)
 

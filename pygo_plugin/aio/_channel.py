@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _channel, _core
 from .._abstract import Abstract
+from ..errors import _importing
 from ._calls import Call, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
 from ._loops import give_way, queue_of, running_loop
 
@@ -44,7 +45,8 @@ class _MultiCallable:
         return type(self)(self._channel, self._factory, method, *self._codec)
 
     def _intercepted(self, request: Any, options: Sequence[Any]) -> Any:
-        from . import _interceptors
+        with _importing("pygo_plugin.aio._interceptors"):
+            from . import _interceptors
 
         return getattr(_interceptors, f"Intercepted{self._kind.__name__}")(self, request, options)
 
@@ -297,7 +299,8 @@ class Channel(Abstract):
 
 
 def _closed_error() -> Exception:
-    from ._errors import closed_error
+    with _importing("pygo_plugin.aio._errors"):
+        from ._errors import closed_error
 
     return closed_error()
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .. import client as _client
-from ..errors import ClosedError
+from ..errors import ClosedError, _importing
 from ._channel import Channel
 from ._loops import give_way
 from ._threads import in_thread
@@ -157,7 +157,8 @@ class Client:
 
         Raises: ClosedError before the start and after `kill()`.
         """
-        from ._broker import Broker
+        with _importing("pygo_plugin.aio._broker"):
+            from ._broker import Broker
 
         broker: Broker = self._client._make_broker(Broker)
         return broker

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._abstract import Abstract
 from .._grpc_errors import grpc
+from ..errors import _importing
 from ._calls import _CANCELLED, _FINISHED, _HALF_CLOSED, _LOCALLY, _MIXED, Call
 from ._errors import EOF, AioRpcError, metadata, usage_error
 from ._loops import give_way
@@ -155,7 +156,8 @@ class _Intercepted(Abstract):
 
     async def code(self) -> Any:
         """The grpc.StatusCode. Waits for the end of the call."""
-        from .._grpc_errors import status_code
+        with _importing("pygo_plugin._grpc_errors"):
+            from .._grpc_errors import status_code
 
         return await self._ask("code", status_code(_CANCELLED))
 
@@ -308,7 +310,8 @@ class _Reply:
         return metadata(())
 
     async def code(self) -> Any:
-        from .._grpc_errors import status_code
+        with _importing("pygo_plugin._grpc_errors"):
+            from .._grpc_errors import status_code
 
         await give_way()
         return status_code(0)

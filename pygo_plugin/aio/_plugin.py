@@ -6,7 +6,7 @@ import gc
 from typing import TYPE_CHECKING, Any
 
 from .. import server as _plugin_server
-from ..errors import ConfigError
+from ..errors import ConfigError, _importing
 from ._loops import give_way
 from ._server import Server as RpcServer
 from ._threads import in_thread
@@ -30,7 +30,8 @@ class Server(_plugin_server.ServerBase):
         return RpcServer(**opts)
 
     def _broker_class(self) -> Any:
-        from ._broker import Broker
+        with _importing("pygo_plugin.aio._broker"):
+            from ._broker import Broker
 
         return Broker
 

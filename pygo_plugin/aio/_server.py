@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _core, _server
 from .._core import LoopFuture
-from ..errors import PluginError
+from ..errors import PluginError, _importing, _not_imported
 from ._loops import UNBROKEN, give_way, queue_of
 
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
 
     async def read(self) -> Any:
         """The next request, or EOF."""
-        from ._errors import EOF
-
+        try:  # nearer to the messages than _importing() should be
+            from ._errors import EOF
+        except OSError as error:
+            raise _not_imported("pygo_plugin.aio._errors", error) from error
         request = await self._next()
         return EOF if request is _END else request
 
@@ -103,7 +105,8 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
         with what grpc.aio calls a UsageError.
         """
         if self._aborted:
-            from ._errors import usage_error
+            with _importing("pygo_plugin.aio._errors"):
+                from ._errors import usage_error
 
             raise usage_error("Abort already called!")
         if trailing_metadata or isinstance(trailing_metadata, dict):

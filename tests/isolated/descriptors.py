@@ -26,7 +26,8 @@ from pygo_plugin_peer import HANDSHAKE, plugins
 from pygo_plugin import BrokerError, PluginError, RpcError, ServeConfig, aio, rpc
 from pygo_plugin.server import Server
 
-MOST = 20
+MOST = 17
+TOGETHER = 4  # children
 LIMIT = 128
 
 
@@ -69,6 +70,30 @@ def asyncio_host() -> Callable[[], None]:
     return lambda: loop.run_until_complete(use())
 
 
+def asyncio_call() -> Callable[[], None]:
+    """A call that has failed, and is asked how: what says so is imported late."""
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> Any:
+        channel = aio.insecure_channel("unix:/nowhere/at/all")
+        call = channel.unary_stream("/test.T/M")(b"", timeout=DEADLINE)
+        ended = asyncio.Event()
+        call.add_done_callback(lambda _: ended.set())
+        await ended.wait()
+        return call
+
+    async def ask() -> None:
+        assert await call.code() is grpc.StatusCode.UNAVAILABLE
+        try:
+            await call.read()
+        except RpcError:
+            return
+        raise AssertionError("a call to nowhere has ended well")
+
+    call = loop.run_until_complete(begin())
+    return lambda: loop.run_until_complete(ask())
+
+
 def handlers() -> Any:
     echo = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
     return grpc.method_handlers_generic_handler("test.T", {"M": echo})
@@ -82,16 +107,19 @@ def channel() -> None:
 
 def server() -> Callable[[], None]:
     directory = tempfile.mkdtemp()
+    # Where the server has no descriptor for the connection, nothing answers.
+    patience = iter((1.0,))
 
     def use() -> None:
+        timeout = next(patience, DEADLINE)
+        target = f"unix:{directory}/{timeout:.0f}"  # the first server may be about to end
         made = rpc.server()
         made.add_generic_rpc_handlers((handlers(),))
-        made.add_insecure_port(f"unix:{directory}/s")
+        made.add_insecure_port(target)
         made.start()
         try:
-            with rpc.insecure_channel(f"unix:{directory}/s") as channel:
-                # Where the server has none for the connection, nothing answers.
-                assert channel.unary_unary("/test.T/M")(b"x", timeout=1) == b"x"
+            with rpc.insecure_channel(target) as channel:
+                assert channel.unary_unary("/test.T/M")(b"x", timeout=timeout) == b"x"
         finally:
             assert made.stop(None).wait(DEADLINE)
 
@@ -152,23 +180,34 @@ def outcome(make: Callable[[], Callable[[], None]], count: int) -> str:
     return said
 
 
+def begin(make: Callable[[], Callable[[], None]], count: int) -> tuple[int, int]:
+    """A child at it, and where it says what happened."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        signal.alarm(int(2 * DEADLINE))
+        said = outcome(make, count)
+        os.write(writing, said.encode())
+        os.close(writing)
+        sys.exit(0)
+    os.close(writing)
+    return pid, reading
+
+
+def end(pid: int, reading: int) -> str:
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read().decode(errors="replace")
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return said if status == 0 else f"status {status} {said}"
+
+
 def sweep(make: Callable[[], Callable[[], None]]) -> None:
     found = []
-    for count in range(MOST + 1):
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.close(reading)
-            signal.alarm(int(2 * DEADLINE))
-            said = outcome(make, count)
-            os.write(writing, said.encode())
-            os.close(writing)
-            sys.exit(0)
-        os.close(writing)
-        with os.fdopen(reading, "rb") as pipe:
-            said = pipe.read().decode(errors="replace")
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        found.append(said if status == 0 else f"status {status} {said}")
+    for first in range(0, MOST + 1, TOGETHER):
+        last = min(first + TOGETHER, MOST + 1)
+        children = [begin(make, count) for count in range(first, last)]
+        found += [end(*child) for child in children]
     print(json.dumps(found))
 
 
@@ -190,6 +229,10 @@ def with_asyncio() -> None:
 
 def channels() -> None:
     sweep(lambda: channel)
+
+
+def asyncio_calls() -> None:
+    sweep(asyncio_call)
 
 
 def servers() -> None:
@@ -215,6 +258,7 @@ if __name__ == "__main__":
         multiplexed,
         with_asyncio,
         channels,
+        asyncio_calls,
         servers,
         brokers,
         multiplexed_brokers,
