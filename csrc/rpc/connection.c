@@ -1,0 +1,307 @@
+#include "rpc/connection.h"
+
+#include <limits.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/fork.h"
+#include "os/fd.h"
+#include "rpc/args.h"
+#include "rpc/credentials.h"
+#include "rpc/metadata_size.h"
+#include "rpc/runtime.h"
+#include "rpc/unpack.h"
+
+static void reset(void);
+
+static struct {
+    pthread_mutex_t lock;  /* guards the list; comes before a connection's */
+    gp__connection *first; /* borrowed: connections take themselves off */
+    gp_fork_part part;
+} all = {.lock = PTHREAD_MUTEX_INITIALIZER, .part = {.reset = reset}};
+
+enum { MOST_OWN_ARGS = 12 };
+
+/* What a channel begins with, and what the user's arguments win over. */
+typedef struct own_args {
+    gp_channel_arg items[MOST_OWN_ARGS];
+    size_t count;
+    char *agent; /* owned */
+} own_args;
+
+static void
+add_integer(own_args *own, const char *key, int value)
+{
+    own->items[own->count++] = (gp_channel_arg){.key = key, .integer = value};
+}
+
+static void
+add_string(own_args *own, const char *key, const char *value)
+{
+    own->items[own->count++] = (gp_channel_arg){.key = key, .string = value};
+}
+
+/*
+ * Between a host and its plugin there is no proxy, no load balancer and no second backend: no
+ * retries (5 to 8 us a call), no proxy from the environment, no connection shared behind our back, no
+ * statistics for channelz, which nothing of ours can show.
+ * Messages are as large as gRPC can carry, as go-plugin has it.
+ */
+static void
+add_plugins_args(own_args *own)
+{
+    add_integer(own, "grpc.enable_retries", 0);
+    add_integer(own, "grpc.enable_http_proxy", 0);
+    add_integer(own, "grpc.use_local_subchannel_pool", 1);
+    add_integer(own, "grpc.enable_channelz", 0);
+    add_integer(own, "grpc.max_receive_message_length", INT_MAX);
+    add_integer(own, "grpc.max_send_message_length", INT_MAX);
+}
+
+/*
+ * Of any channel: as much metadata as error details need, and a user agent that says how much. |authority|
+ * may be NULL. Returns 0 or GP_ENOMEM.
+ */
+static int
+merge_args(grpc_channel_args *out, own_args *own, const gp_channel_options *options,
+           const char *authority)
+{
+    static const char agent_key[] = "grpc.primary_user_agent";
+    const gp_channel_arg *more = options->args;
+    size_t count = options->args_count;
+    int size = gp__arg_integer(more, count, "grpc.max_metadata_size", GP__METADATA_SIZE);
+    gp_arg_object *quota = gp__process_quota();
+    gp_channel_arg *items;
+    int rc;
+
+    /* Newer cores refuse at random what is between the two. */
+    add_integer(own, "grpc.max_metadata_size", size);
+    add_integer(own, "grpc.absolute_max_metadata_size", size);
+    add_integer(own, "grpc.per_message_decompression", 0); /* we do, see unpack.h */
+    if (quota != NULL) {
+        own->items[own->count++] = (gp_channel_arg){.key = "grpc.resource_quota", .object = quota};
+    }
+    if (authority != NULL) {
+        add_string(own, "grpc.default_authority", authority);
+    }
+    own->agent = gp__user_agent(gp__arg_string(more, count, agent_key),
+                                options->agent != NULL ? options->agent : "grpc-python", size);
+    /* Besides the user's, of which it has become a part. */
+    items = gp__malloc((count + 1) * sizeof(*items));
+    if (own->agent == NULL || items == NULL) {
+        gp__free(items);
+        return GP_ENOMEM;
+    }
+    if (count > 0) {
+        memcpy(items, more, count * sizeof(*items));
+    }
+    items[count] = (gp_channel_arg){.key = agent_key, .string = own->agent};
+    rc = gp__args_merge(out, own->items, own->count, items, count + 1);
+    gp__free(items);
+    return rc;
+}
+
+static grpc_channel *
+make_grpc_channel(const char *target, const gp_channel_credentials *given,
+                  const grpc_channel_args *args)
+{
+    grpc_channel_credentials *insecure;
+    grpc_channel *channel;
+
+    if (given != NULL) {
+        return grpc_channel_create(target, gp__channel_credentials(given), args);
+    }
+    insecure = grpc_insecure_credentials_create();
+    channel = grpc_channel_create(target, insecure, args);
+    grpc_channel_credentials_release(insecure);
+    return channel;
+}
+
+static int
+make_connection(gp__connection **out, gp_error *err)
+{
+    gp__connection *made = gp__calloc(1, sizeof(*made));
+    int rc;
+
+    if (made == NULL || pthread_mutex_init(&made->lock, NULL) != 0) {
+        gp__free(made);
+        return gp_error_set(err, GP_ENOMEM, "channel");
+    }
+    atomic_init(&made->refs, 1);
+    made->kept = -1;
+    if ((rc = gp__grpc_use(GP__FORK_CONNECTION, err)) < 0) {
+        goto fail;
+    }
+    /* Even while nobody calls, somebody must notice what comes in: a GOAWAY, the end. */
+    if ((rc = gp__crew_poller(&made->poller, err)) < 0 || (rc = gp__crew_start(false, err)) < 0) {
+        gp__grpc_drop(GP__FORK_CONNECTION);
+        goto fail;
+    }
+    gp_runtime_on_fork(&all.part);
+    pthread_mutex_lock(&all.lock);
+    made->next = all.first;
+    if (made->next != NULL) {
+        made->next->prev = made;
+    }
+    all.first = made;
+    pthread_mutex_unlock(&all.lock);
+    *out = made;
+    return 0;
+
+fail:
+    pthread_mutex_destroy(&made->lock);
+    gp__free(made);
+    return rc;
+}
+
+static void
+unlist(gp__connection *shared)
+{
+    pthread_mutex_lock(&all.lock);
+    if (shared->prev != NULL) {
+        shared->prev->next = shared->next;
+    } else if (all.first == shared) {
+        all.first = shared->next;
+    }
+    if (shared->next != NULL) {
+        shared->next->prev = shared->prev;
+    }
+    shared->prev = shared->next = NULL;
+    pthread_mutex_unlock(&all.lock);
+}
+
+static void
+free_connection(gp__remains *remains)
+{
+    gp__connection *shared =
+        (gp__connection *)((char *)remains - offsetof(gp__connection, remains));
+    grpc_channel *channel = atomic_load(&shared->channel);
+
+    unlist(shared);
+    if (channel != NULL) {
+        grpc_channel_destroy(channel);
+    }
+    if (!shared->retired) {
+        gp__grpc_drop(GP__FORK_CONNECTION);
+        gp__fork_drop(GP__FORK_ENDING);
+    }
+    gp_mux_unref(shared->mux);
+    gp__process_unref(shared->process);
+    gp__reactor_remove(shared->clock);
+    gp__fd_close(&shared->kept);
+    pthread_mutex_destroy(&shared->lock);
+    gp__free(shared);
+}
+
+/* Hanging up takes as long as a call. A handler that has called its caller back need not wait for it. */
+void
+gp__connection_unref(gp__connection *shared)
+{
+    gp__poller *poller = shared->poller;
+
+    if (atomic_fetch_sub(&shared->refs, 1) == 1) {
+        if (shared->retired) { /* there may be neither gRPC nor threads any more */
+            free_connection(&shared->remains);
+            return;
+        }
+        gp__fork_add(GP__FORK_ENDING);
+        gp__direct_free(shared->direct);
+        shared->remains.free = free_connection;
+        pthread_mutex_lock(&poller->lock);
+        gp__crew_add_remains(&shared->remains);
+        pthread_mutex_unlock(&poller->lock);
+    }
+}
+
+int
+gp__connection_open(gp__connection **out, const char *target, const gp_channel_options *options,
+                    gp_error *err)
+{
+    own_args own = {.count = 0};
+    grpc_channel_args args = {0, NULL};
+    gp__connection *made;
+    int rc = make_connection(&made, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (!options->general) {
+        add_plugins_args(&own);
+    }
+    rc = merge_args(&args, &own, options, NULL);
+    if (rc == 0) {
+        atomic_store(&made->channel, make_grpc_channel(target, options->credentials, &args));
+        made->secure = options->credentials != NULL;
+        made->unpack_limit = gp__unpack_limit(options->args, options->args_count,
+                                              options->general ? GP__MESSAGE_LENGTH : INT_MAX);
+    }
+    gp__free(args.args);
+    gp__free(own.agent);
+    if (rc < 0) {
+        gp__connection_unref(made);
+        return gp_error_set(err, rc, "channel arguments");
+    }
+    *out = made;
+    return 0;
+}
+
+int
+gp__connection_open_over(gp__connection **out, int fd, const char *name, const char *authority,
+                         const gp_channel_options *options, gp_error *err)
+{
+    own_args own = {.count = 0};
+    grpc_channel_args args = {0, NULL};
+    grpc_channel *channel = NULL;
+    gp__connection *made = NULL;
+    int rc = make_connection(&made, err);
+
+    if (rc < 0) {
+        gp__fd_close(&fd);
+        return rc;
+    }
+    add_plugins_args(&own);
+    if (merge_args(&args, &own, options, authority) < 0) {
+        gp__fd_close(&fd);
+        rc = gp_error_set(err, GP_ENOMEM, "channel arguments");
+    } else {
+        rc = gp__direct_open(&made->direct, &channel, fd, name, &args, err);
+        atomic_store(&made->channel, channel);
+        made->unpack_limit = gp__unpack_limit(options->args, options->args_count, INT_MAX);
+    }
+    gp__free(args.args);
+    gp__free(own.agent);
+    if (rc < 0) {
+        gp__connection_unref(made);
+        return rc;
+    }
+    *out = made;
+    return 0;
+}
+
+gp__connection *
+gp__connection_next(gp__connection *last)
+{
+    gp__connection *next;
+
+    pthread_mutex_lock(&all.lock);
+    next = last != NULL ? last->next : all.first;
+    while (next != NULL) {
+        int refs = atomic_load(&next->refs);
+
+        while (refs > 0 && !atomic_compare_exchange_weak(&next->refs, &refs, refs + 1)) {
+        }
+        if (refs > 0) {
+            break;
+        }
+        next = next->next;
+    }
+    pthread_mutex_unlock(&all.lock);
+    return next;
+}
+
+/* In a forked child: all of them have been retired, or it could not use them. */
+static void
+reset(void)
+{
+    pthread_mutex_init(&all.lock, NULL);
+}
