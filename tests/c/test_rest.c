@@ -111,6 +111,14 @@ husks_need_no_grpc(void **state)
     assert_false(runs());
 }
 
+/* No exit: what only the threads of the parent refer to would be a leak of the child's. */
+static void
+end_child(bool well)
+{
+    execl(well ? "/bin/true" : "/bin/false", "", (char *)NULL);
+    _exit(2);
+}
+
 /* The end of one child after another, which use everything while the parent does. */
 static void
 children_are_free(void **state)
@@ -133,9 +141,7 @@ children_are_free(void **state)
                 echo(&self);
             }
             fixture_stop(&self);
-            /* No exit: what only other threads' stacks refer to would be a leak of the child's. */
-            execl(forked ? "/bin/false" : "/bin/true", "", (char *)NULL);
-            _exit(2);
+            end_child(!forked);
         }
     }
     fixture_start(&self, 2, 0);
@@ -167,8 +173,8 @@ children_of_a_user_are_refused(void **state)
         gp_channel *channel;
         int rc = gp_channel_open(&channel, self.target, NULL, &err);
 
-        _exit(rc == GP_EFORKED && strstr(gp_error_message(&err), "connections: 1, servers: 1") ? 0
-                                                                                               : 1);
+        end_child(rc == GP_EFORKED &&
+                  strstr(gp_error_message(&err), "connections: 1, servers: 1") != NULL);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
