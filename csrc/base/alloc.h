@@ -14,8 +14,8 @@ typedef struct gp__allocator {
 } gp__allocator;
 
 /*
- * Replace the allocator, which has to stay; NULL restores the C library's. For tests, before anything
- * is allocated.
+ * Replace the allocator, which has to stay; NULL restores the C library's. For tests, before
+ * anything is allocated.
  */
 void gp__set_allocator(const gp__allocator *allocator);
 

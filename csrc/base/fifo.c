@@ -21,7 +21,9 @@ gp__fifo_front(const gp__fifo *fifo)
     return fifo->len > 0 ? fifo->data + fifo->head : fifo->data;
 }
 
-/* Moved are only bytes before which as many have been dropped, or with as much room gained behind. */
+/*
+ * Moved are only bytes before which as many have been dropped, or with as much room gained behind.
+ */
 static int
 make_room(gp__fifo *fifo, size_t need)
 {

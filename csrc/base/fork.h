@@ -1,10 +1,10 @@
 /*
  * Layer: base. What a fork means to the parts of the library that belong to the whole process.
  *
- * A child may use the library unless its parent was using it: then gRPC's threads, which did not come
- * along, and its descriptors, which both would share, make that impossible, and gp_runtime_forked() is
- * true in the child. Otherwise the child begins anew: what the parent's threads left behind in static
- * variables is reset, and none of them is waited for.
+ * A child may use the library unless its parent was using it: then gRPC's threads, which did not
+ * come along, and its descriptors, which both would share, make that impossible, and
+ * gp_runtime_forked() is true in the child. Otherwise the child begins anew: what the parent's
+ * threads left behind in static variables is reset, and none of them is waited for.
  */
 #ifndef GP_BASE_FORK_H
 #define GP_BASE_FORK_H

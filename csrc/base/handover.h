@@ -1,7 +1,7 @@
 /*
- * Layer: base. What is given to gRPC on one thread and comes back on another. All that was done before
- * happens before all that is done after, which ThreadSanitizer has to be told: it does not see into
- * libraries that are not compiled for it.
+ * Layer: base. What is given to gRPC on one thread and comes back on another. All that was done
+ * before happens before all that is done after, which ThreadSanitizer has to be told: it does not
+ * see into libraries that are not compiled for it.
  */
 #ifndef GP_BASE_HANDOVER_H
 #define GP_BASE_HANDOVER_H

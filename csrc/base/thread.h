@@ -49,15 +49,16 @@ int64_t gp__slice(int64_t deadline, const gp_interrupt *interrupt);
 int gp__interrupted(const gp_interrupt *interrupt);
 
 /*
- * Start a joinable thread with every signal blocked, which never runs the user's code: signals belong
- * to the program's own threads. |name| shows in debuggers; at most 15 characters.
+ * Start a joinable thread with every signal blocked, which never runs the user's code: signals
+ * belong to the program's own threads. |name| shows in debuggers; at most 15 characters.
  */
 int gp__thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
                      gp_error *err);
 
 /*
- * The same for a thread that runs the user's code, with the mask of the program's own threads. Child
- * processes and threads that the code starts inherit it, and must be open to signals as any other.
+ * The same for a thread that runs the user's code, with the mask of the program's own threads.
+ * Child processes and threads that the code starts inherit it, and must be open to signals as any
+ * other.
  */
 int gp__user_thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
                           gp_error *err);

@@ -27,8 +27,9 @@ enum {
 /* ---- Making and freeing ---------------------------------------------------------------------- */
 
 /*
- * Where private directories are made: in |base| (NULL: the usual one) unless sockets there would be at paths that
- * are too long, or with a comma, which gRPC takes for the end of one. Owned; NULL: out of memory.
+ * Where private directories are made: in |base| (NULL: the usual one) unless sockets there would be
+ * at paths that are too long, or with a comma, which gRPC takes for the end of one. Owned; NULL:
+ * out of memory.
  */
 static char *
 choose_base(const char *base)

@@ -7,12 +7,12 @@
 #include "gp/mux.h"
 
 /*
- * How knocks and answers get to the other side, in the order in which they are said. Called without a
- * lock, on any thread, one at a time; may not block. Each returns 0, or another value: it has not been
- * said, and won't be.
+ * How knocks and answers get to the other side, in the order in which they are said. Called without
+ * a lock, on any thread, one at a time; may not block. Each returns 0, or another value: it has not
+ * been said, and won't be.
  *
- * A knock has a mark, and its answer the same one: what is answered is this knock, and not another one
- * for the same id. go-plugin knows no marks: 0 is none.
+ * A knock has a mark, and its answer the same one: what is answered is this knock, and not another
+ * one for the same id. go-plugin knows no marks: 0 is none.
  */
 typedef struct gp__mux_post {
     int (*knock)(void *ctx, uint32_t id, uint32_t mark);
@@ -22,18 +22,21 @@ typedef struct gp__mux_post {
     void *ctx;
 } gp__mux_post;
 
-/* Remove what processes of this user's that were killed have left where gp_mux_new() makes its directories. */
+/*
+ * Remove what processes of this user's that were killed have left where gp_mux_new() makes its
+ * directories.
+ */
 void gp__mux_sweep(const char *base);
 
 /*
- * Set by the broker. NULL takes it back, before the owner's reference to |ctx| goes: nothing new is said
- * from then on.
+ * Set by the broker. NULL takes it back, before the owner's reference to |ctx| goes: nothing new is
+ * said from then on.
  */
 void gp__mux_set_post(gp_mux *mux, const gp__mux_post *post);
 
 /*
- * Have |tell| called on the reactor's thread, once at most, with what gp_mux_why() says. With the mux's
- * lock held: it may not block, nor call the mux. NULL takes it back.
+ * Have |tell| called on the reactor's thread, once at most, with what gp_mux_why() says. With the
+ * mux's lock held: it may not block, nor call the mux. NULL takes it back.
  */
 void gp__mux_on_why(gp_mux *mux, void (*tell)(void *ctx, const char *why), void *ctx);
 
@@ -42,14 +45,15 @@ void gp__mux_knocked(gp_mux *mux, uint32_t id, uint32_t mark);
 void gp__mux_answered(gp_mux *mux, uint32_t id, uint32_t mark, const char *error);
 
 /*
- * Streams that the other side knocks for by |id| are connected to |path|. Returns 0, GP_EBROKER (the
- * session is over) or GP_ENOMEM.
+ * Streams that the other side knocks for by |id| are connected to |path|. Returns 0, GP_EBROKER
+ * (the session is over) or GP_ENOMEM.
  */
 int gp__mux_accept(gp_mux *mux, uint32_t id, const char *path, gp_error *err);
 void gp__mux_forget(gp_mux *mux, uint32_t id);
 
 /*
- * Listen for one connection that becomes a stream for |id|. |*out| is the caller's, until it awaits it.
+ * Listen for one connection that becomes a stream for |id|. |*out| is the caller's, until it awaits
+ * it.
  * Returns: 0, GP_ENOMEM, GP_EOS or GP_ECLOSED.
  */
 enum { GP__MUX_PATH = 108 };
@@ -64,8 +68,8 @@ const char *gp__mux_local_path(const gp__mux_local *local);
 int gp__mux_dial_pair(gp_mux *mux, uint32_t id, gp__mux_local **out, int *fd, gp_error *err);
 
 /*
- * Wait until that stream is open: |timeout_ms| from when it was its turn to knock. |who| names the other
- * side. Either way the listening is over, and |local| gone.
+ * Wait until that stream is open: |timeout_ms| from when it was its turn to knock. |who| names the
+ * other side. Either way the listening is over, and |local| gone.
  *
  * Returns: 0, GP_EBROKER (refused, no answer, the session is over) or GP_EUSER.
  */

@@ -7,8 +7,8 @@
 #include "os/socket.h"
 
 /*
- * How long a knock that comes early waits for its accept. Less than what its dialler waits: an answer
- * that crosses with its giving up would open a door that nobody walks through.
+ * How long a knock that comes early waits for its accept. Less than what its dialler waits: an
+ * answer that crosses with its giving up would open a door that nobody walks through.
  */
 static const int64_t early_ms = 4500;
 
@@ -24,8 +24,8 @@ drop_expected(gp_mux *mux, size_t index)
 /*
  * With the lock held: say yes to that knock, and give its stream to |one|.
  *
- * A knock with a mark gets its stream in any case, in its turn. Without one the last knock counts: the
- * dialler (go-plugin's) opens its stream before it knocks again, unless it has given up.
+ * A knock with a mark gets its stream in any case, in its turn. Without one the last knock counts:
+ * the dialler (go-plugin's) opens its stream before it knocks again, unless it has given up.
  */
 static void
 expect(gp_mux *mux, gp__mux_knock knock, const gp__mux_server *one)

@@ -17,13 +17,13 @@
  *                        |   '--5 s, and its dialler waits on--> queued
  *                        '------5 s, and its dialler has given up--> overdue
  *
- * Whoever was knocked at may hold a door open for us (go-plugin's does so for ever), and give it the next
- * stream that comes, whosever that is. So a knock keeps its place, and the answer gets its stream,
- * whether there is somebody to use it or not.
+ * Whoever was knocked at may hold a door open for us (go-plugin's does so for ever), and give it
+ * the next stream that comes, whosever that is. So a knock keeps its place, and the answer gets its
+ * stream, whether there is somebody to use it or not.
  *
- * And it gets it before the next knock. A host of go-plugin has each of its listeners wait for the next
- * stream once it is knocked for, and if two do, either may get it: so the next knock waits until the
- * stream is accepted, for as long as an answer would be waited for.
+ * And it gets it before the next knock. A host of go-plugin has each of its listeners wait for the
+ * next stream once it is knocked for, and if two do, either may get it: so the next knock waits
+ * until the stream is accepted, for as long as an answer would be waited for.
  */
 
 enum { EARLY_MOST = 8 };
@@ -108,8 +108,8 @@ enter(gp_mux *mux, gp__mux_pending *one)
 }
 
 /*
- * With the lock held: open what is owed, streams that end at once, for doors that were opened too late or
- * to no use. Returns 0 or a GP_E* code.
+ * With the lock held: open what is owed, streams that end at once, for doors that were opened too
+ * late or to no use. Returns 0 or a GP_E* code.
  */
 static int
 walk_through(gp_mux *mux, gp_error *err)
@@ -260,8 +260,9 @@ add_overdue(gp_mux *mux, const gp__mux_pending *late)
 }
 
 /*
- * With the lock held. Hosts of go-plugin's commonly accept an id in a goroutine of its own and tell it
- * meanwhile: a knock that is there first is refused. A few more take the millisecond that this needs.
+ * With the lock held. Hosts of go-plugin's commonly accept an id in a goroutine of its own and tell
+ * it meanwhile: a knock that is there first is refused. A few more take the millisecond that this
+ * needs.
  */
 static bool
 comes_early(gp_mux *mux, const gp__mux_pending *one, const char *error)
@@ -517,8 +518,8 @@ gp__mux_local_path(const gp__mux_local *local)
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
 /*
- * With the lock held. What the dialler's patience is for is the other side: it begins anew when the turn
- * comes, and is not used up by those before it, each of which takes a few seconds at most.
+ * With the lock held. What the dialler's patience is for is the other side: it begins anew when the
+ * turn comes, and is not used up by those before it, each of which takes a few seconds at most.
  */
 static int
 wait_for(gp__mux_local *one, int64_t timeout_ms, const gp_interrupt *interrupt)

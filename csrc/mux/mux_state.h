@@ -5,9 +5,9 @@
  *   mux_dial.c    out: connections of this process's gRPC become streams, one knock at a time
  *   mux_accept.c  in: streams of the other side become connections to this process's servers
  *
- * Locks: the mux's is taken before the pump's and the reactor's, and never held while something is said
- * to the other side: that goes through the broker and gRPC. What is to be said is a letter, written
- * with the lock and sent without it, in the same order.
+ * Locks: the mux's is taken before the pump's and the reactor's, and never held while something is
+ * said to the other side: that goes through the broker and gRPC. What is to be said is a letter,
+ * written with the lock and sent without it, in the same order.
  */
 #ifndef GP_MUX_MUX_STATE_H
 #define GP_MUX_MUX_STATE_H
@@ -136,7 +136,10 @@ struct gp_mux {
 /* With the lock held: have that said, after what was written before. False: there is too much. */
 bool gp__mux_write(gp_mux *mux, gp__mux_letter letter);
 
-/* Say what is written. Without the lock; afterwards the mux may be gone, unless the caller has a ref. */
+/*
+ * Say what is written. Without the lock; afterwards the mux may be gone, unless the caller has a
+ * ref.
+ */
 void gp__mux_say(gp_mux *mux);
 
 /* About once a second, on the reactor's thread: what took too long. |mux| is a gp_mux. */

@@ -2,12 +2,12 @@
  * Layer: mux. Drives a yamux session over a socket: each of its streams is joined with a connected
  * socket of this process's, the local end.
  *
- * All of it happens on the reactor's thread; a process with a hundred multiplexed connections has no
- * more threads than one without. A stream whose user does not read fills its own window, of which
- * the pump stores what the local end does not hold, and stalls nobody else.
+ * All of it happens on the reactor's thread; a process with a hundred multiplexed connections has
+ * no more threads than one without. A stream whose user does not read fills its own window, of
+ * which the pump stores what the local end does not hold, and stalls nobody else.
  *
- * Threads: any may open streams and close the pump. Its lock is held for no longer than non-blocking
- * system calls take, and never while a callback runs.
+ * Threads: any may open streams and close the pump. Its lock is held for no longer than
+ * non-blocking system calls take, and never while a callback runs.
  */
 #ifndef GP_MUX_PUMP_H
 #define GP_MUX_PUMP_H
@@ -20,8 +20,8 @@ typedef struct gp__pump_options {
     gp__yamux_options session; /* without keepalive there are no pings */
 
     /*
-     * The other side has opened a stream. Returns: its local end, a non-blocking socket that becomes
-     * the pump's; or -1: the stream is not welcome, and reset.
+     * The other side has opened a stream. Returns: its local end, a non-blocking socket that
+     * becomes the pump's; or -1: the stream is not welcome, and reset.
      */
     int (*opened)(void *ctx);
 
@@ -48,8 +48,8 @@ int gp__pump_open(gp__pump **out, int fd, const gp__pump_options *options, gp_er
 int gp__pump_dial(gp__pump *pump, int fd, gp_error *err);
 
 /*
- * Why the session is over: a GP_E* code with the reason in |why|. 0 when it is not, or when the other side
- * has just hung up. Threads: any.
+ * Why the session is over: a GP_E* code with the reason in |why|. 0 when it is not, or when the
+ * other side has just hung up. Threads: any.
  */
 int gp__pump_why(gp__pump *pump, gp_error *why);
 

@@ -102,8 +102,8 @@ void gp__yamux_go_away(gp__yamux *session, uint32_t reason);
 size_t gp__yamux_count(const gp__yamux *session);
 
 /*
- * How many streams of ours the other side has neither accepted nor ended. |*unsent| (may be NULL) is how
- * many of them it has not even heard of, because too many others wait.
+ * How many streams of ours the other side has neither accepted nor ended. |*unsent| (may be NULL)
+ * is how many of them it has not even heard of, because too many others wait.
  */
 size_t gp__yamux_waiting(const gp__yamux *session, size_t *unsent);
 

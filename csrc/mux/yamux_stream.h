@@ -16,8 +16,8 @@
  *                     OFFERED -----------------------> ACCEPTED
  *                                     ACK in
  *
- * Beside this the two directions end on their own: |sent_fin| and |got_fin|. RST in either direction,
- * or both ends, take the stream out of the table; the memory stays until it is released.
+ * Beside this the two directions end on their own: |sent_fin| and |got_fin|. RST in either
+ * direction, or both ends, take the stream out of the table; the memory stays until it is released.
  */
 typedef enum gp__yamux_state {
     GP__YAMUX_STATE_QUEUED,
@@ -106,7 +106,9 @@ gp__yamux_stream *gp__yamux_stream_opened(gp__yamux *session, uint32_t id);
 /* The other side answered our SYN. */
 void gp__yamux_stream_answered(gp__yamux_stream *stream);
 
-/* The oldest of those that have left the line, which it is not among any more; NULL: there is none. */
+/*
+ * The oldest of those that have left the line, which it is not among any more; NULL: there is none.
+ */
 gp__yamux_stream *gp__yamux_stream_take_advanced(gp__yamux *session);
 
 /* Take it out of the table; if it was released already, that was all that kept it. */

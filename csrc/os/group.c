@@ -41,7 +41,9 @@ typedef struct census {
 
 /* ---- Environments ---------------------------------------------------------------------------- */
 
-/* Looks for an entry that begins with |text|, or is |text|, in an environment that comes in pieces. */
+/*
+ * Looks for an entry that begins with |text|, or is |text|, in an environment that comes in pieces.
+ */
 typedef struct matcher {
     const char *text; /* borrowed */
     size_t len;
@@ -78,7 +80,10 @@ open_about(pid_t pid, const char *name)
     return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-/* While a process goes from one program to the next, it seems to have neither arguments nor environment. */
+/*
+ * While a process goes from one program to the next, it seems to have neither arguments nor
+ * environment.
+ */
 static bool
 is_in_exec(const candidate *self)
 {
@@ -92,8 +97,8 @@ is_in_exec(const candidate *self)
 }
 
 /*
- * What the environment says that the process was started with. It may have none, or be a stranger's.
- * Returns whether there was anything to be read.
+ * What the environment says that the process was started with. It may have none, or be a
+ * stranger's. Returns whether there was anything to be read.
  */
 static bool
 read_environment(candidate *out, const char *mark)
@@ -196,7 +201,9 @@ enlist(candidate *self)
     }
 }
 
-/* Enlist the children of |pid|, whose pid it has been all the time if |pidfd| says that it lives. */
+/*
+ * Enlist the children of |pid|, whose pid it has been all the time if |pidfd| says that it lives.
+ */
 static bool
 enlist_children(census *self, pid_t pid, int pidfd)
 {

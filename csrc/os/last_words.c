@@ -37,9 +37,9 @@ static void on_fatal_first(int number);
 static void on_fatal_again(int number);
 
 /*
- * Our handlers, the lower ones first. The upper ones are for handlers of others that have come later
- * and have to run after ours: faulthandler's, which write a trace. When the interpreter aborts it
- * takes those away, which leads to the lower ones and not past ours.
+ * Our handlers, the lower ones first. The upper ones are for handlers of others that have come
+ * later and have to run after ours: faulthandler's, which write a trace. When the interpreter
+ * aborts it takes those away, which leads to the lower ones and not past ours.
  */
 static struct level {
     void (*const handler)(int);
@@ -96,7 +96,10 @@ gp__last_words_copy(int from, int to, int patience_ms)
     ssize_t got = 0;
     int left = 0;
 
-    /* No more than there is now: others may hold the pipe as well, and fill it faster than we empty it. */
+    /*
+     * No more than there is now: others may hold the pipe as well, and fill it faster than we empty
+     * it.
+     */
     ioctl(from, FIONREAD, &left);
     do {
         left -= (int)got;

@@ -1,9 +1,10 @@
 /*
  * Layer: os. The sockets that a dead plugin has left behind, which its host removes.
  *
- * The plugin names their paths, and the host may have rights that the plugin lacks. What goes is a socket of
- * the plugin's user, to which nobody else listens, in a directory that belongs to that user, or that the
- * plugin was given for sockets and in which that user may remove it. Never blocks for longer than a second.
+ * The plugin names their paths, and the host may have rights that the plugin lacks. What goes is a
+ * socket of the plugin's user, to which nobody else listens, in a directory that belongs to that
+ * user, or that the plugin was given for sockets and in which that user may remove it. Never blocks
+ * for longer than a second.
  */
 #ifndef GP_OS_LEFTOVER_H
 #define GP_OS_LEFTOVER_H
@@ -30,12 +31,15 @@ void gp__leftover_init(gp__leftover *leftover, gp__process *process);
 void gp__leftover_add(gp__leftover *leftover, const char *directory, const char *working);
 
 /*
- * Remove the socket at |path|, absolute, and, if it lies in a private directory that the plugin has made for
- * its sockets, all of them, and the directory.
+ * Remove the socket at |path|, absolute, and, if it lies in a private directory that the plugin has
+ * made for its sockets, all of them, and the directory.
  */
 void gp__leftover_remove(const gp__leftover *leftover, const char *path);
 
-/* Remove the private directories that the dead process has claimed in the directories that it was given. */
+/*
+ * Remove the private directories that the dead process has claimed in the directories that it was
+ * given.
+ */
 void gp__leftover_sweep(const gp__leftover *leftover);
 
 void gp__leftover_release(gp__leftover *leftover);

@@ -62,7 +62,9 @@ open_directory(gp_place *place, bool *moved, gp_error *err)
     return 0;
 }
 
-/* Make the private directory to bind in, and open it: whatever happens to its path, it stays ours. */
+/*
+ * Make the private directory to bind in, and open it: whatever happens to its path, it stays ours.
+ */
 static int
 make_private(gp_place *place, gp_error *err)
 {

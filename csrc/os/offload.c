@@ -6,7 +6,9 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 
-/* Threads that may be at it at the same time: a peer must not make this process start any number. */
+/*
+ * Threads that may be at it at the same time: a peer must not make this process start any number.
+ */
 enum { MOST = 64 };
 
 typedef struct job {

@@ -7,9 +7,9 @@
 #include <stddef.h>
 
 /*
- * |path|, of |len| bytes, as an absolute path: below |directory| (NULL: the working directory) if it is
- * relative, without repeated slashes, "." and a slash at its end. |directory| may be relative, too. ".."
- * stays, since it means something else behind a symbolic link.
+ * |path|, of |len| bytes, as an absolute path: below |directory| (NULL: the working directory) if
+ * it is relative, without repeated slashes, "." and a slash at its end. |directory| may be
+ * relative, too. ".." stays, since it means something else behind a symbolic link.
  *
  * Returns: a string that the caller frees, or NULL: out of memory, or no working directory.
  */
@@ -22,8 +22,9 @@ const char *gp__path_name(const char *path);
 char *gp__path_parent(const char *path);
 
 /*
- * |path| with %XX for all that means something in a URI, and for what is no ASCII: what stands behind the "unix:" of
- * an address of gRPC's. Returns: a string that the caller frees, or NULL: out of memory.
+ * |path| with %XX for all that means something in a URI, and for what is no ASCII: what stands
+ * behind the "unix:" of an address of gRPC's. Returns: a string that the caller frees, or NULL: out
+ * of memory.
  */
 char *gp__path_escape(const char *path);
 

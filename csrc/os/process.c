@@ -116,9 +116,9 @@ gp__process_unref(gp__process *process)
 
 /*
  * The host's end of a detached child's pipes goes away with the host, and a Go program dies of the
- * SIGPIPE that its next line of log then gets. So another process stands in between that survives as
- * well: it copies to the host while there is one, and to nowhere after that. |*fd| becomes the end to
- * write to. Without it (there is no sh, say) the child has to live with its broken pipe.
+ * SIGPIPE that its next line of log then gets. So another process stands in between that survives
+ * as well: it copies to the host while there is one, and to nowhere after that. |*fd| becomes the
+ * end to write to. Without it (there is no sh, say) the child has to live with its broken pipe.
  */
 static void
 open_relay(gp__process **out, int *fd)
@@ -203,7 +203,9 @@ gp__process_spawn(gp__process **out, const gp__process_spec *spec, int *out_fd, 
         goto fail;
     }
     process->pidfd = gp__pidfd_open(process->pid);
-    /* If the host reaps any child it sees, the descriptor may be a stranger's: then it's no child. */
+    /*
+     * If the host reaps any child it sees, the descriptor may be a stranger's: then it's no child.
+     */
     gp__process_gone(process);
     gp__fd_close(&outputs[1]);
     gp__fd_close(&errors[1]);

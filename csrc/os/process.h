@@ -2,9 +2,9 @@
  * Layer: os. One process: a child of ours, or one that was merely joined.
  *
  * Shared by reference. Every function may be called from any thread; none takes a lock of another
- * object while holding its own. On Linux a pidfd stands for the process, so that no signal can reach
- * a successor with the same pid. Elsewhere (GP_PORTABLE, old kernels) a child is signalled only while
- * it is not reaped, and a joined process only if it is still the same one.
+ * object while holding its own. On Linux a pidfd stands for the process, so that no signal can
+ * reach a successor with the same pid. Elsewhere (GP_PORTABLE, old kernels) a child is signalled
+ * only while it is not reaped, and a joined process only if it is still the same one.
  */
 #ifndef GP_OS_PROCESS_H
 #define GP_OS_PROCESS_H
@@ -32,8 +32,8 @@ typedef struct gp__process_spec {
 } gp__process_spec;
 
 /*
- * Start a child. |*out_fd| and |*err_fd| are the reading ends of its stdout and stderr: non-blocking,
- * close-on-exec, the caller's to close.
+ * Start a child. |*out_fd| and |*err_fd| are the reading ends of its stdout and stderr:
+ * non-blocking, close-on-exec, the caller's to close.
  *
  * Returns: 0, GP_ESTART, GP_ENOMEM or GP_EOS.
  */
@@ -41,8 +41,8 @@ int gp__process_spawn(gp__process **out, const gp__process_spec *spec, int *out_
                       gp_error *err);
 
 /*
- * Have a runner start a process elsewhere. The runner is taken over, even if this fails. Such a process
- * has no pid; a thread of its own waits for its end, another one is started to kill it.
+ * Have a runner start a process elsewhere. The runner is taken over, even if this fails. Such a
+ * process has no pid; a thread of its own waits for its end, another one is started to kill it.
  *
  * Returns: 0, GP_ENOMEM, GP_EOS, or what the runner's start returned.
  */
@@ -68,8 +68,8 @@ int gp__process_attach(gp__process **out, int pid, unsigned long long start_time
 bool gp__process_recognise(gp__process *process, int pid);
 
 /*
- * Whom the process belongs to, or belonged to when it ended: its real uid, whose rights it has had. False while
- * a child runs, for processes elsewhere, and where nobody can tell.
+ * Whom the process belongs to, or belonged to when it ended: its real uid, whose rights it has had.
+ * False while a child runs, for processes elsewhere, and where nobody can tell.
  */
 bool gp__process_user(const gp__process *process, uid_t *out);
 
@@ -88,8 +88,8 @@ void gp__process_unref(gp__process *process);
 void gp__process_await_relays(gp__process *process, int64_t deadline);
 
 /*
- * Have the reactor notice the death, which reaps a child at once and calls |exited| (may be NULL) on
- * the reactor's thread with no lock held. At most one watch per process.
+ * Have the reactor notice the death, which reaps a child at once and calls |exited| (may be NULL)
+ * on the reactor's thread with no lock held. At most one watch per process.
  */
 int gp__process_watch(gp__process *process, void (*exited)(void *ctx), void *ctx, gp_error *err);
 
@@ -100,8 +100,8 @@ void gp__process_unwatch(gp__process *process);
 bool gp__process_gone(gp__process *process);
 
 /*
- * How a process looks. A dying one has not ended yet, but will without anybody's doing: Linux says so
- * from before the first of its descriptors is closed. Without a /proc nobody can tell.
+ * How a process looks. A dying one has not ended yet, but will without anybody's doing: Linux says
+ * so from before the first of its descriptors is closed. Without a /proc nobody can tell.
  */
 typedef enum gp__process_look {
     GP__PROCESS_WELL,
@@ -116,14 +116,15 @@ gp__process_look gp__process_inspect(gp__process *process);
 int gp__process_wait(gp__process *process, int64_t deadline, const gp_interrupt *interrupt);
 
 /*
- * SIGKILL, if it is known that the pid stands for this process. Never blocks, unless it has a group: of
- * that, members are killed that are left when the process is gone, too, and their end is waited for.
+ * SIGKILL, if it is known that the pid stands for this process. Never blocks, unless it has a
+ * group: of that, members are killed that are left when the process is gone, too, and their end is
+ * waited for.
  */
 void gp__process_kill(gp__process *process);
 
 /*
- * Get hold of what the process has started so far, if it has a group: before it ends by itself, and those
- * that are known by their parent alone can be told no more. They are killed with the group.
+ * Get hold of what the process has started so far, if it has a group: before it ends by itself, and
+ * those that are known by their parent alone can be told no more. They are killed with the group.
  */
 void gp__process_remember_group(gp__process *process);
 

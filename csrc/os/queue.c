@@ -12,8 +12,8 @@
 #include "os/fd.h"
 
 /*
- * Without a lock: posting wakes the loop's thread, which would only go back to sleep until the lock is
- * free, two changes of threads for nothing.
+ * Without a lock: posting wakes the loop's thread, which would only go back to sleep until the lock
+ * is free, two changes of threads for nothing.
  */
 struct gp_queue {
     atomic_int refs;
@@ -117,7 +117,9 @@ gp_queue_take(gp_queue *queue)
         queue->rest = NULL;
         return first_things_first(all);
     }
-    /* First the wake-up, then what it is for: who finds the queue empty after that wakes us again. */
+    /*
+     * First the wake-up, then what it is for: who finds the queue empty after that wakes us again.
+     */
     while (read(queue->fds[0], bytes, sizeof(bytes)) < 0 && errno == EINTR) {
     }
     return first_things_first(atomic_exchange(&queue->last, NULL));

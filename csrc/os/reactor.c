@@ -154,7 +154,10 @@ run(void *unused)
         tick();
         run_errands();
     }
-    /* It may have been told to stop before it got here, and somebody waits for what it was started for. */
+    /*
+     * It may have been told to stop before it got here, and somebody waits for what it was started
+     * for.
+     */
     run_errands();
     pthread_mutex_unlock(&reactor.lock);
     return NULL;
@@ -377,7 +380,10 @@ gp__reactor_stop(void)
     pthread_mutex_unlock(&reactor.lock);
 }
 
-/* In a forked child, which has not the thread: nothing was watched. Its selector is the parent's as well. */
+/*
+ * In a forked child, which has not the thread: nothing was watched. Its selector is the parent's as
+ * well.
+ */
 static void
 reset(void)
 {

@@ -20,12 +20,15 @@
 typedef struct gp__watch gp__watch;
 typedef void gp__watch_fn(void *ctx);
 
-/* What a watch looks for. A hung-up descriptor is all of it; GP__WATCH_HANGUP alone passes data over. */
+/*
+ * What a watch looks for. A hung-up descriptor is all of it; GP__WATCH_HANGUP alone passes data
+ * over.
+ */
 enum { GP__WATCH_READ = 1, GP__WATCH_WRITE = 2, GP__WATCH_HANGUP = 4 };
 
 /*
- * Call |ready| whenever |fd| (borrowed) can be read or its other end is closed. |*out| is set before
- * the first call.
+ * Call |ready| whenever |fd| (borrowed) can be read or its other end is closed. |*out| is set
+ * before the first call.
  */
 int gp__reactor_add(gp__watch **out, int fd, gp__watch_fn *ready, void *ctx, gp_error *err);
 

@@ -115,7 +115,9 @@ open_memory(gp__sealed *out)
     return out->fd;
 }
 
-/* A new file in a new directory, both for this user alone. Returns the descriptor or a GP_E* code. */
+/*
+ * A new file in a new directory, both for this user alone. Returns the descriptor or a GP_E* code.
+ */
 static int
 open_file(gp__sealed *out, gp_error *err)
 {

@@ -1,7 +1,7 @@
 /*
- * Layer: os. A copy of an executable that nobody else can change any more: on Linux sealed, in memory,
- * elsewhere a file in a private directory. What has been looked at while it was copied is what runs,
- * whatever becomes of the original meanwhile.
+ * Layer: os. A copy of an executable that nobody else can change any more: on Linux sealed, in
+ * memory, elsewhere a file in a private directory. What has been looked at while it was copied is
+ * what runs, whatever becomes of the original meanwhile.
  *
  * gp__sealed_open(), then gp__sealed_look() as often as is wanted, then gp__sealed_copy() once.
  */
@@ -36,7 +36,8 @@ typedef struct gp__sealed_reader {
 } gp__sealed_reader;
 
 /*
- * Open the regular file |path|. One of more than |most| bytes is refused, as it is later on if it grows.
+ * Open the regular file |path|. One of more than |most| bytes is refused, as it is later on if it
+ * grows.
  * Returns: 0, GP_ESTART (it cannot be read or executed, or is too large) or GP_ENOMEM.
  */
 int gp__sealed_open(gp__sealed *out, const char *path, uint64_t most, gp_error *err);

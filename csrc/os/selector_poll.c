@@ -154,8 +154,8 @@ gp__selector_remove(gp__selector *selector, int fd)
 }
 
 /*
- * Returns how many entries the copy has. Short of memory, some of them (the pipe that wakes us, perhaps)
- * wait for a later turn, which |*timeout_ms| then sees to.
+ * Returns how many entries the copy has. Short of memory, some of them (the pipe that wakes us,
+ * perhaps) wait for a later turn, which |*timeout_ms| then sees to.
  */
 static size_t
 copy_table(gp__selector *selector, int *timeout_ms)

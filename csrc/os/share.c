@@ -56,8 +56,8 @@ find_group(gid_t *out, const char *group, gp_error *err)
 }
 
 /*
- * Give what |fd| refers to, shown as |path|, to |group|. |fd| may be one of O_PATH. Who could put something
- * else at a path between two calls cannot do so with a descriptor.
+ * Give what |fd| refers to, shown as |path|, to |group|. |fd| may be one of O_PATH. Who could put
+ * something else at a path between two calls cannot do so with a descriptor.
  */
 static int
 share_descriptor(int fd, const char *path, const char *group, mode_t alone, mode_t shared,
@@ -113,8 +113,9 @@ gp__share_open_to_others(const struct stat *directory)
 }
 
 /*
- * Where nobody else can put anything in the place of the socket, which is how it is nearly always, its name in the
- * open directory is as good as a descriptor, and takes less time. Whether it has been done.
+ * Where nobody else can put anything in the place of the socket, which is how it is nearly always,
+ * its name in the open directory is as good as a descriptor, and takes less time. Whether it has
+ * been done.
  */
 static bool
 share_simply(const char *path, const char *group)
@@ -201,7 +202,10 @@ open_directory(int at, const char *name)
     return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-/* Share the directory that mkdtemp() has just made, unless somebody has put another one in its place. */
+/*
+ * Share the directory that mkdtemp() has just made, unless somebody has put another one in its
+ * place.
+ */
 static int
 share_made(const char *path, const char *group, gp_error *err)
 {
@@ -266,7 +270,10 @@ gp__share_open_private(int at, const char *name, const char *path, uid_t uid)
     return fd;
 }
 
-/* Whether |name| in |at| is the file by which a directory is claimed, and nothing else of that name. */
+/*
+ * Whether |name| in |at| is the file by which a directory is claimed, and nothing else of that
+ * name.
+ */
 static bool
 is_claim(int at, const char *name)
 {
@@ -329,8 +336,9 @@ gp__share_remove(const char *directory)
 /* ---- Claims ---------------------------------------------------------------------------------- */
 
 /*
- * Lock |directory|. Returns the descriptor, or -1 where that cannot be: then nobody takes it for the place of
- * a dead process. The file has its name only once it is locked, so that a sweep never finds it without.
+ * Lock |directory|. Returns the descriptor, or -1 where that cannot be: then nobody takes it for
+ * the place of a dead process. The file has its name only once it is locked, so that a sweep never
+ * finds it without.
  */
 static int
 claim(const char *directory)
@@ -360,7 +368,10 @@ gp__share_claim(char **out, int *held, const char *base, gp_error *err)
     return rc;
 }
 
-/* Whether a process that lives has claimed the directory |fd|; |*claimed|: whether there is a claim at all. */
+/*
+ * Whether a process that lives has claimed the directory |fd|; |*claimed|: whether there is a claim
+ * at all.
+ */
 static bool
 in_use(int fd, bool *claimed, int *held)
 {
@@ -388,7 +399,9 @@ gp__share_unclaim(int fd)
     }
 }
 
-/* Remove the private directory |path|, open as |fd|, if it was claimed by a process that is dead. */
+/*
+ * Remove the private directory |path|, open as |fd|, if it was claimed by a process that is dead.
+ */
 static void
 sweep(int fd, const char *path)
 {

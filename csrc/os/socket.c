@@ -42,7 +42,9 @@ unreachable_errno(gp_error *err, const char *network, const char *address, int e
     return GP_EREATTACH;
 }
 
-/* Wait for a connection under way. Returns 0, GP_ETIMEOUT, GP_EUSER, or errno as a positive number. */
+/*
+ * Wait for a connection under way. Returns 0, GP_ETIMEOUT, GP_EUSER, or errno as a positive number.
+ */
 static int
 await_connection(int fd, int64_t deadline, const gp_interrupt *interrupt)
 {
@@ -226,8 +228,9 @@ make_lookup(const char *address, const char *colon)
 }
 
 /*
- * Resolve "host:port", brackets around the host or not. Numbers take no time. What asks somebody (a name server,
- * who may be the peer's) has a thread of its own, which nobody waits for longer than he wants to.
+ * Resolve "host:port", brackets around the host or not. Numbers take no time. What asks somebody (a
+ * name server, who may be the peer's) has a thread of its own, which nobody waits for longer than
+ * he wants to.
  *
  * Returns: 0, GP_EINVAL with |*unknown|, why it is no address, GP_ETIMEOUT, GP_EUSER, or an errno.
  */

@@ -1,6 +1,7 @@
 /*
- * Layer: os. The addresses that plugins listen on, seen from the host; for the plugin's own side see
- * gp/listen.h. |network| is "unix" or "tcp"; a unix path that begins with '@' is an abstract name.
+ * Layer: os. The addresses that plugins listen on, seen from the host; for the plugin's own side
+ * see gp/listen.h. |network| is "unix" or "tcp"; a unix path that begins with '@' is an abstract
+ * name.
  */
 #ifndef GP_OS_SOCKET_H
 #define GP_OS_SOCKET_H
@@ -12,8 +13,8 @@
 #include "gp/runtime.h"
 
 /*
- * Connect. |*out| is a non-blocking, close-on-exec socket, the caller's to close; or -1 although this
- * succeeded: somebody listens, with a queue that is full.
+ * Connect. |*out| is a non-blocking, close-on-exec socket, the caller's to close; or -1 although
+ * this succeeded: somebody listens, with a queue that is full.
  *
  * Returns: 0, GP_EREATTACH with the reason, or GP_EUSER. Blocks until |deadline| at most.
  */
@@ -21,7 +22,8 @@ int gp__socket_connect(int *out, const char *network, const char *address, int64
                        const gp_interrupt *interrupt, gp_error *err);
 
 /*
- * Connect to where somebody is known to listen: as gp__socket_connect(), but a full queue is waited for.
+ * Connect to where somebody is known to listen: as gp__socket_connect(), but a full queue is waited
+ * for.
  *
  * Returns: 0, GP_EOS, GP_EINVAL (the address means nothing), GP_ETIMEOUT or GP_EUSER.
  */
@@ -37,20 +39,21 @@ typedef struct gp__socket_found {
 /*
  * Connect and hang up: does anybody listen there? |found| may be NULL.
  *
- * Returns: 0, GP_EREATTACH with the reason, or GP_EUSER. Blocks until |deadline| at most, names of hosts included.
+ * Returns: 0, GP_EREATTACH with the reason, or GP_EUSER. Blocks until |deadline| at most, names of
+ * hosts included.
  */
 int gp__socket_probe(const char *network, const char *address, gp__socket_found *found,
                      int64_t deadline, const gp_interrupt *interrupt, gp_error *err);
 
 /*
- * Listen at |address|, which a unix socket lets nobody but this user connect to. |port| (may be NULL)
- * is what "host:0" became. Returns: 0 with |*out| set, non-blocking, or GP_EOS.
+ * Listen at |address|, which a unix socket lets nobody but this user connect to. |port| (may be
+ * NULL) is what "host:0" became. Returns: 0 with |*out| set, non-blocking, or GP_EOS.
  */
 int gp__socket_listen(int *out, const char *network, const char *address, int *port, gp_error *err);
 
 /*
- * Open the socket at |path| as a file, for what cannot have its path: |*fd| is the caller's, and |out| another
- * path of the same socket for as long as it is open. Returns: 0 or GP_EOS.
+ * Open the socket at |path| as a file, for what cannot have its path: |*fd| is the caller's, and
+ * |out| another path of the same socket for as long as it is open. Returns: 0 or GP_EOS.
  */
 enum { GP__SOCKET_BY_FD = sizeof("/proc/self/fd/-2147483648") };
 int gp__socket_open(int *fd, char out[GP__SOCKET_BY_FD], const char *path, gp_error *err);
@@ -59,8 +62,8 @@ int gp__socket_open(int *fd, char out[GP__SOCKET_BY_FD], const char *path, gp_er
 bool gp__socket_exists(const char *path);
 
 /*
- * Whether nobody listens at |path|, unless it is a descendant of the dead process |pid| that has inherited its
- * listener. False also where that cannot be known. Never blocks.
+ * Whether nobody listens at |path|, unless it is a descendant of the dead process |pid| that has
+ * inherited its listener. False also where that cannot be known. Never blocks.
  */
 bool gp__socket_abandoned(const char *path, int pid);
 

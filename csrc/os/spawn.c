@@ -497,8 +497,9 @@ is_busy(int rc, const spawn_report *report)
 }
 
 /*
- * As try_plan(). A file that was just written cannot be executed as long as another thread of this process
- * has a child between fork and exec, which has inherited the descriptor: so it is tried again for a while.
+ * As try_plan(). A file that was just written cannot be executed as long as another thread of this
+ * process has a child between fork and exec, which has inherited the descriptor: so it is tried
+ * again for a while.
  */
 static int
 run_plan(spawn_plan *plan, spawn_report *report, gp_error *err)

@@ -1,15 +1,15 @@
 /*
  * Layer: os. From an argument vector to a running child, without copying the host's memory.
  *
- * The child gets: stdin as it is, the two given descriptors as stdout and stderr, nothing else open;
- * default signal dispositions and an empty mask; the caller's process group, so that Ctrl-C in the
- * terminal reaches it as it reaches the host.
+ * The child gets: stdin as it is, the two given descriptors as stdout and stderr, nothing else
+ * open; default signal dispositions and an empty mask; the caller's process group, so that Ctrl-C
+ * in the terminal reaches it as it reaches the host.
  *
- * On Linux it also dies (SIGKILL) with this process, whatever ends that, unless the kernel drops the
- * order because it runs a program with privileges of its own (set-user-id, file capabilities). The
- * order is bound to the thread that forks, so that is the reactor's, which lives as long as the
- * process; priority and CPUs are the caller's all the same. A detached child has no such order and a
- * session of its own instead: neither a terminal's end nor its Ctrl-C concerns it.
+ * On Linux it also dies (SIGKILL) with this process, whatever ends that, unless the kernel drops
+ * the order because it runs a program with privileges of its own (set-user-id, file capabilities).
+ * The order is bound to the thread that forks, so that is the reactor's, which lives as long as the
+ * process; priority and CPUs are the caller's all the same. A detached child has no such order and
+ * a session of its own instead: neither a terminal's end nor its Ctrl-C concerns it.
  */
 #ifndef GP_OS_SPAWN_H
 #define GP_OS_SPAWN_H
@@ -33,8 +33,8 @@ typedef struct gp__spawn_spec {
 } gp__spawn_spec;
 
 /*
- * Run a program. argv[0] is looked up as Python's subprocess does it: without a slash in the PATH of
- * |env|; with one, if relative, from |directory|.
+ * Run a program. argv[0] is looked up as Python's subprocess does it: without a slash in the PATH
+ * of |env|; with one, if relative, from |directory|.
  *
  * Returns: 0 with |*pid| set once the program runs, or GP_ESTART (with a sentence on what is wrong
  * with the file), GP_ENOMEM, GP_EOS. Blocks until the exec. Threads: any.
@@ -42,8 +42,8 @@ typedef struct gp__spawn_spec {
 int gp__spawn(pid_t *pid, const gp__spawn_spec *spec, gp_error *err);
 
 /*
- * The path that gp__spawn() would run first, if it is there; NULL otherwise. Owned by the caller. One
- * that may be executed goes before one that may not.
+ * The path that gp__spawn() would run first, if it is there; NULL otherwise. Owned by the caller.
+ * One that may be executed goes before one that may not.
  */
 char *gp__spawn_find(const gp__spawn_spec *spec);
 

@@ -21,15 +21,16 @@ const char *gp__socket_base(const char *directory);
 enum { GP__RANDOM_NAME = 16 };
 
 /*
- * Why sockets with names of |room| bytes cannot be made in the absolute |directory|, or cannot be told of: their
- * paths go through handshake lines and protobuf's strings. NULL: they can. For a sentence: "it is too long ...".
+ * Why sockets with names of |room| bytes cannot be made in the absolute |directory|, or cannot be
+ * told of: their paths go through handshake lines and protobuf's strings. NULL: they can. For a
+ * sentence: "it is too long ...".
  */
 const char *gp__socket_misfit(const char *directory, size_t room);
 
 /*
- * The absolute path of where sockets go (of gp__socket_base(|directory|)), for names of |room| bytes. Where none
- * fit, a private directory is made in GP__SHORT_TMPDIR, for |group| as well (NULL or "": none), and |*made| is
- * set: the caller removes it. |*out| is the caller's.
+ * The absolute path of where sockets go (of gp__socket_base(|directory|)), for names of |room|
+ * bytes. Where none fit, a private directory is made in GP__SHORT_TMPDIR, for |group| as well (NULL
+ * or "": none), and |*made| is set: the caller removes it. |*out| is the caller's.
  *
  * Returns: 0, GP_ENOMEM, GP_EINVAL (no such group) or GP_EOS.
  */

@@ -238,8 +238,8 @@ publish_process(gp_client *client, gp__process *process)
 }
 
 /*
- * The plugin is given a directory for its sockets if the user asks for that, or if none would fit into the one
- * that it would take by itself: plugins in Go, say, do not know what to do then.
+ * The plugin is given a directory for its sockets if the user asks for that, or if none would fit
+ * into the one that it would take by itself: plugins in Go, say, do not know what to do then.
  */
 static int
 make_socket_dir(gp_client *client, gp_error *err)
@@ -319,8 +319,8 @@ tidy_up_after_others(const gp_client *client)
 }
 
 /*
- * Make the channel, with TLS up to the connection, take what the plugin prints from now on, and what
- * it announces.
+ * Make the channel, with TLS up to the connection, take what the plugin prints from now on, and
+ * what it announces.
  */
 static int
 open_channel(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
@@ -374,7 +374,9 @@ gp__client_tell_exit(void *ctx)
     }
 }
 
-/* The start has succeeded: from now on the process's end is news. One that is over comes at once. */
+/*
+ * The start has succeeded: from now on the process's end is news. One that is over comes at once.
+ */
 static int
 watch_exit(gp_client *client, gp_error *err)
 {

@@ -1,10 +1,10 @@
 /*
- * Layer: plugin. What the parts of a client share: client.c its life, kill.c its end, reattach.c how
- * it joins a running plugin, registry.c all of them together.
+ * Layer: plugin. What the parts of a client share: client.c its life, kill.c its end, reattach.c
+ * how it joins a running plugin, registry.c all of them together.
  *
- * Locks: |lock| guards the state and what is published with it. It is held neither while waiting for
- * anything but |changed|, nor during callbacks, nor across calls that block. The registry's lock is
- * never taken with it held, and the other way round neither.
+ * Locks: |lock| guards the state and what is published with it. It is held neither while waiting
+ * for anything but |changed|, nor during callbacks, nor across calls that block. The registry's
+ * lock is never taken with it held, and the other way round neither.
  */
 #ifndef GP_PLUGIN_CLIENT_H
 #define GP_PLUGIN_CLIENT_H
@@ -83,8 +83,8 @@ int gp__client_reattach(gp_client *client, gp__endpoint *endpoint, gp__process *
                         const gp_interrupt *interrupt, gp_error *err);
 
 /*
- * Wait until the channel is connected, or TLS has failed and why. Returns 0, GP_ETLS, GP_EEXITED (the
- * plugin died meanwhile), GP_ENOMEM, GP_EUSER or GP_ECLOSED (killed meanwhile).
+ * Wait until the channel is connected, or TLS has failed and why. Returns 0, GP_ETLS, GP_EEXITED
+ * (the plugin died meanwhile), GP_ENOMEM, GP_EUSER or GP_ECLOSED (killed meanwhile).
  */
 int gp__client_secure(gp_client *client, const gp_interrupt *interrupt, gp_error *err);
 
@@ -98,8 +98,9 @@ gp_interrupt gp__client_interrupt_of(gp__client_interrupt *both);
 bool gp__client_kill_wanted(gp_client *client);
 
 /*
- * With the lock held: whether this very thread is starting or killing it, and is here again by way of an
- * interrupt (a signal handler of the host's, say) or of a runner. It would wait for itself for ever.
+ * With the lock held: whether this very thread is starting or killing it, and is here again by way
+ * of an interrupt (a signal handler of the host's, say) or of a runner. It would wait for itself
+ * for ever.
  */
 bool gp__client_is_at_work(const gp_client *client);
 
@@ -109,7 +110,9 @@ bool gp__client_waits_for_runner(gp_client *client);
 /* Tell of the process's end, unless that was done. |client| is a gp_client. */
 void gp__client_tell_exit(void *client);
 
-/* End a client that runs, with |patience_ms| for a graceful exit. One thread only. 0 or GP_EUSER. */
+/*
+ * End a client that runs, with |patience_ms| for a graceful exit. One thread only. 0 or GP_EUSER.
+ */
 int gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *interrupt);
 
 /* Remove the directory for its sockets, if there is one. */

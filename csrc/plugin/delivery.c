@@ -110,7 +110,10 @@ gp__delivery_post(gp__delivery_item *item)
     int rc = GP_ECLOSED;
 
     pthread_mutex_lock(&delivery.lock);
-    /* At the end there is only what is queued: whoever prints without end would put it off for ever. */
+    /*
+     * At the end there is only what is queued: whoever prints without end would put it off for
+     * ever.
+     */
     if (delivery.running && (!delivery.stopping || item->queued)) {
         rc = 0;
         if (!item->queued) {
@@ -132,8 +135,8 @@ gp__delivery_current(void)
 }
 
 /*
- * Lock held. Whether the thread has ended, which it does not while a callback of the user's is stuck; one
- * that has much to deliver, and does, may take its time.
+ * Lock held. Whether the thread has ended, which it does not while a callback of the user's is
+ * stuck; one that has much to deliver, and does, may take its time.
  */
 static bool
 await_end(void)

@@ -32,8 +32,8 @@ int gp__delivery_post(gp__delivery_item *item);
 bool gp__delivery_current(void);
 
 /*
- * Run what is queued, end the thread and wait for it, but not for an item that takes more than 5 s: then
- * the thread is left to itself. Does nothing on the delivery thread.
+ * Run what is queued, end the thread and wait for it, but not for an item that takes more than 5 s:
+ * then the thread is left to itself. Does nothing on the delivery thread.
  */
 void gp__delivery_stop(void);
 

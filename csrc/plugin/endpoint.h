@@ -15,8 +15,9 @@ typedef struct gp__endpoint {
 } gp__endpoint;
 
 /*
- * |network| and |protocol| are literals. The |address| of a unix socket is relative to |directory| (NULL: this
- * process's). Returns: 0, GP_ENOMEM or GP_EHANDSHAKE (nothing can be connected to there).
+ * |network| and |protocol| are literals. The |address| of a unix socket is relative to |directory|
+ * (NULL: this process's). Returns: 0, GP_ENOMEM or GP_EHANDSHAKE (nothing can be connected to
+ * there).
  */
 int gp__endpoint_init(gp__endpoint *endpoint, const char *network, gp__text address,
                       const char *directory, const char *protocol, int version, gp_error *err);

@@ -20,7 +20,9 @@
 
 enum { ANCESTORS = 16, OUTPUTS = 2 };
 
-/* How long a process may be dying: it closes its descriptors first, and leaves its children last. */
+/*
+ * How long a process may be dying: it closes its descriptors first, and leaves its children last.
+ */
 static const int64_t dying_ms = 10000;
 /* How often to look, where nothing tells. */
 static const int64_t look_ms = 50;
@@ -88,7 +90,9 @@ list_ancestors(pid_t out[ANCESTORS])
     }
 }
 
-/* Whether one of those above us has ended. Where only the parent is known, whoever asks is right. */
+/*
+ * Whether one of those above us has ended. Where only the parent is known, whoever asks is right.
+ */
 static bool
 ancestors_changed(void)
 {
@@ -155,7 +159,10 @@ output_closed(void *unused)
 
 /* ---- Setting it up --------------------------------------------------------------------------- */
 
-/* A host reads both through pipes. What else there may be (a terminal, a file) hangs up for no host. */
+/*
+ * A host reads both through pipes. What else there may be (a terminal, a file) hangs up for no
+ * host.
+ */
 static void
 keep_outputs(void)
 {

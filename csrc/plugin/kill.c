@@ -41,9 +41,10 @@ ask(gp_client *client, int64_t patience_ms, const gp_interrupt *interrupt)
 }
 
 /*
- * Wait for the rest of what the plugin prints: its stream ends with its server. Half of the patience,
- * so that a plugin whose server waits for us to go away still has time to end, and no longer than until
- * |deadline|, since one that is suspended has used it all up when asked. 0 or GP_EUSER.
+ * Wait for the rest of what the plugin prints: its stream ends with its server. Half of the
+ * patience, so that a plugin whose server waits for us to go away still has time to end, and no
+ * longer than until |deadline|, since one that is suspended has used it all up when asked. 0 or
+ * GP_EUSER.
  */
 static int
 await_output(gp_client *client, int64_t patience_ms, int64_t deadline,
@@ -97,8 +98,8 @@ time_is_up(void *process)
 }
 
 /*
- * Remove what the dead plugin has left of its sockets. A multiplexed one that was killed leaves a private
- * directory behind, which it does not tell of if it listens on TCP.
+ * Remove what the dead plugin has left of its sockets. A multiplexed one that was killed leaves a
+ * private directory behind, which it does not tell of if it listens on TCP.
  */
 static void
 remove_left(gp_client *client)
@@ -230,8 +231,8 @@ gp__client_waits_for_runner(gp_client *client)
 }
 
 /*
- * Wait, with the lock held, while the state is |state|; for the start of a runner's process not for ever.
- * 0 or GP_EUSER; it may still be that state.
+ * Wait, with the lock held, while the state is |state|; for the start of a runner's process not for
+ * ever. 0 or GP_EUSER; it may still be that state.
  */
 static int
 wait_while(gp_client *client, gp__client_state state, const gp_interrupt *interrupt)
@@ -264,8 +265,8 @@ kill_unlocked(gp_client *client)
 }
 
 /*
- * Wait until another thread has brought the client out of |state|; on an interrupt kill at once what
- * that thread may be waiting for. With the lock held. Returns 0 or GP_EUSER.
+ * Wait until another thread has brought the client out of |state|; on an interrupt kill at once
+ * what that thread may be waiting for. With the lock held. Returns 0 or GP_EUSER.
  */
 static int
 join(gp_client *client, gp__client_state state, const gp_interrupt *interrupt)

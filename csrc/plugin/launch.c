@@ -270,7 +270,9 @@ line_length(const gp__launch *launch)
     return newline != NULL ? (size_t)(newline - launch->line.data) : launch->line.len;
 }
 
-/* Where the line says that the plugin serves, whatever else is wrong with it. Owned; NULL: nowhere. */
+/*
+ * Where the line says that the plugin serves, whatever else is wrong with it. Owned; NULL: nowhere.
+ */
 static char *
 announced_path(const gp__launch *launch)
 {
@@ -315,8 +317,8 @@ remove_sockets(const gp__launch *launch)
 }
 
 /*
- * A handshake line tells of one of the plugin's versions. Of the others plugins made with this library
- * tell on stderr, when the host speaks none of them.
+ * A handshake line tells of one of the plugin's versions. Of the others plugins made with this
+ * library tell on stderr, when the host speaks none of them.
  */
 static void
 add_versions(gp__launch *launch, gp_error *err)
@@ -525,7 +527,10 @@ is_exiting(const gp__launch *launch)
     return gp__process_gone(launch->process);
 }
 
-/* With AutoMTLS the plugin's certificate is in its line (protocol.md 2), and nobody else is trusted. */
+/*
+ * With AutoMTLS the plugin's certificate is in its line (protocol.md 2), and nobody else is
+ * trusted.
+ */
 static int
 trust(const gp__launch *launch, const gp__handshake *handshake, gp_error *err)
 {
@@ -571,7 +576,10 @@ init_translated(const gp__launch *launch, gp__endpoint *out, const gp__handshake
                              handshake->version, err);
 }
 
-/* Paths may hold any bytes; but what is no text is more likely to be garbled, which is worth a look. */
+/*
+ * Paths may hold any bytes; but what is no text is more likely to be garbled, which is worth a
+ * look.
+ */
 static int
 check_path(const gp__launch *launch, const gp__endpoint *at, gp_error *err)
 {

@@ -29,12 +29,13 @@ typedef struct gp__launch {
 } gp__launch;
 
 /*
- * Start the process, with the options' runner if there is one, which is taken over. The clock for the
- * handshake starts with the check of its file, or else with the process. |tls| and |socket_dir| may be
- * NULL.
+ * Start the process, with the options' runner if there is one, which is taken over. The clock for
+ * the handshake starts with the check of its file, or else with the process. |tls| and |socket_dir|
+ * may be NULL.
  *
- * Returns: 0, or GP_ESTART, GP_ECHECKSUM, GP_ESTARTTIMEOUT, GP_EUSER, GP_EINVAL, GP_ENOMEM, GP_EFORKED
- * with nothing left behind and the sink still the caller's. On success the sink belongs to the launch.
+ * Returns: 0, or GP_ESTART, GP_ECHECKSUM, GP_ESTARTTIMEOUT, GP_EUSER, GP_EINVAL, GP_ENOMEM,
+ * GP_EFORKED with nothing left behind and the sink still the caller's. On success the sink belongs
+ * to the launch.
  */
 int gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *tls,
                      const char *socket_dir, const gp_interrupt *interrupt, gp_error *err);
@@ -42,8 +43,8 @@ int gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tl
 /*
  * Wait for the handshake line.
  *
- * Returns: 0 with |out| filled, or GP_EHANDSHAKE, GP_EVERSION, GP_ETLS, GP_EEXITED, GP_ESTARTTIMEOUT,
- * GP_ENOMEM, GP_EOS, GP_EUSER; then the process has been killed and reaped.
+ * Returns: 0 with |out| filled, or GP_EHANDSHAKE, GP_EVERSION, GP_ETLS, GP_EEXITED,
+ * GP_ESTARTTIMEOUT, GP_ENOMEM, GP_EOS, GP_EUSER; then the process has been killed and reaped.
  */
 int gp__launch_handshake(gp__launch *launch, gp__endpoint *out, const gp_interrupt *interrupt,
                          gp_error *err);
@@ -51,7 +52,10 @@ int gp__launch_handshake(gp__launch *launch, gp__endpoint *out, const gp_interru
 /* The process is dead: take over what it left in its pipes, and close them. Idempotent. */
 void gp__launch_finish(gp__launch *launch);
 
-/* No descriptor, no directory, no process to be had (GP_EOS): one more reason why the start failed. The code. */
+/*
+ * No descriptor, no directory, no process to be had (GP_EOS): one more reason why the start failed.
+ * The code.
+ */
 int gp__as_start_error(int rc, gp_error *err);
 
 /* Let go of everything. */

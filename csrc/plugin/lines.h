@@ -23,8 +23,8 @@ void gp__lines_init(gp__lines *lines, size_t limit);
 void gp__lines_release(gp__lines *lines);
 
 /*
- * Take the next chunk. Records of at least |level| are added to |batch|; with a level beyond GP_ERROR
- * nothing is parsed. Out of memory, lines are left out and their number is reported later.
+ * Take the next chunk. Records of at least |level| are added to |batch|; with a level beyond
+ * GP_ERROR nothing is parsed. Out of memory, lines are left out and their number is reported later.
  */
 void gp__lines_feed(gp__lines *lines, gp__batch *batch, const char *bytes, size_t len, int level);
 

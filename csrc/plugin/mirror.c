@@ -132,7 +132,9 @@ keep_tail(gp__mirror *mirror, const char *bytes, size_t len)
     mirror->tail_len = kept + len;
 }
 
-/* The batch to add to; NULL when memory is short. Its size counts as waiting until it is put back. */
+/*
+ * The batch to add to; NULL when memory is short. Its size counts as waiting until it is put back.
+ */
 static gp__batch *
 take_pending(gp__mirror *mirror)
 {

@@ -8,8 +8,8 @@
  * slow sink gets few large batches. When it is full the pipe is left alone until it has been taken:
  * the plugin meets a full pipe, other plugins notice nothing.
  *
- * The owner uses a mirror from one thread at a time. |lock| guards what reader and delivery share; it
- * is taken before those of the reactor and the delivery queue, and never held during a callback.
+ * The owner uses a mirror from one thread at a time. |lock| guards what reader and delivery share;
+ * it is taken before those of the reactor and the delivery queue, and never held during a callback.
  */
 #ifndef GP_PLUGIN_MIRROR_H
 #define GP_PLUGIN_MIRROR_H
@@ -25,8 +25,8 @@ typedef struct gp__mirror gp__mirror;
 enum { GP__MIRROR_TAIL = 4096 };
 
 /*
- * Start to mirror what comes out of |fd|, which is non-blocking. On success |fd| and the sink belong
- * to the mirror; |buffer_size| is the longest line, 0 for the default.
+ * Start to mirror what comes out of |fd|, which is non-blocking. On success |fd| and the sink
+ * belong to the mirror; |buffer_size| is the longest line, 0 for the default.
  */
 int gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t buffer_size,
                     gp_error *err);
@@ -35,14 +35,14 @@ int gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t bu
 void gp__mirror_add(gp__mirror *mirror, const char *message);
 
 /*
- * The process is dead: take over what it left in the pipe and read no further, even if some child of
- * its own still holds the other end. Doesn't wait for the delivery. Idempotent.
+ * The process is dead: take over what it left in the pipe and read no further, even if some child
+ * of its own still holds the other end. Doesn't wait for the delivery. Idempotent.
  */
 void gp__mirror_finish(gp__mirror *mirror);
 
 /*
- * Wait until everything read so far has been delivered. On the delivery thread, which can't wait for
- * itself, it returns at once. Returns: 0, GP_ETIMEOUT or GP_EUSER.
+ * Wait until everything read so far has been delivered. On the delivery thread, which can't wait
+ * for itself, it returns at once. Returns: 0, GP_ETIMEOUT or GP_EUSER.
  */
 int gp__mirror_flush(gp__mirror *mirror, int64_t deadline, const gp_interrupt *interrupt);
 

@@ -1,6 +1,6 @@
 /*
- * Layer: plugin. Lines that a plugin prints to its stdout before its handshake, and that its host has
- * said it will skip.
+ * Layer: plugin. Lines that a plugin prints to its stdout before its handshake, and that its host
+ * has said it will skip.
  */
 #ifndef GP_PLUGIN_PREAMBLE_H
 #define GP_PLUGIN_PREAMBLE_H
@@ -21,15 +21,18 @@ typedef struct gp__preamble {
 void gp__preamble_release(gp__preamble *preamble);
 
 /*
- * Take lines that are no handshake off the beginning of |output|, as many as may be skipped; and what is
- * in front of one in the same line, which counts as a line.
+ * Take lines that are no handshake off the beginning of |output|, as many as may be skipped; and
+ * what is in front of one in the same line, which counts as a line.
  *
  * Returns: 1 (|output| begins with a whole line that is to be a handshake), 0 (more has to come),
  * GP_EHANDSHAKE (there were too many, or the line is too long) or GP_ENOMEM.
  */
 int gp__preamble_skip(gp__preamble *preamble, gp__buf *output, gp_error *err);
 
-/* '2 lines on its stdout: "one", "two"'. Owned by the caller; NULL: nothing was skipped, or no memory. */
+/*
+ * '2 lines on its stdout: "one", "two"'. Owned by the caller; NULL: nothing was skipped, or no
+ * memory.
+ */
 char *gp__preamble_describe(const gp__preamble *preamble);
 
 #endif

@@ -114,7 +114,8 @@ in_a_hurry(void *ctx)
 }
 
 /*
- * Nobody is left who wants their replies, and a plugin that is asked to exit would give them its grace.
+ * Nobody is left who wants their replies, and a plugin that is asked to exit would give them its
+ * grace.
  */
 static void
 cancel_calls(job *jobs)
@@ -146,7 +147,10 @@ run(void *arg)
     return NULL;
 }
 
-/* Whether this thread is here by way of an interrupt, and its own work on that client has to end first. */
+/*
+ * Whether this thread is here by way of an interrupt, and its own work on that client has to end
+ * first.
+ */
 static bool
 is_at_work(gp_client *client)
 {

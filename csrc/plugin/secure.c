@@ -12,7 +12,9 @@ static const int64_t dying_ms = 1000;
 /* How long a plugin that was joined may take; one that was launched has its start timeout. */
 static const int64_t joined_ms = 10000;
 
-/* How long gRPC takes until it tries again, if it does: without credentials that it can use, never. */
+/*
+ * How long gRPC takes until it tries again, if it does: without credentials that it can use, never.
+ */
 static const int64_t retry_ms = 2000;
 /* How often gRPC may fail to connect to a plugin that nothing is wrong with. */
 enum { MOST_UNEXPLAINED = 2 };
@@ -27,15 +29,18 @@ is_gone(gp__process *process)
 }
 
 /*
- * gRPC could not connect. Returns 0 if nothing is wrong with TLS, so that its next attempt may succeed,
- * or as gp__client_secure(). |*reached|: somebody has taken the connection.
+ * gRPC could not connect. Returns 0 if nothing is wrong with TLS, so that its next attempt may
+ * succeed, or as gp__client_secure(). |*reached|: somebody has taken the connection.
  */
 static int
 find_fault(gp_client *client, int64_t deadline, bool *reached, const gp_interrupt *interrupt,
            gp_error *err)
 {
     const gp_endpoint *endpoint = &client->endpoint.view;
-    /* A multiplexed plugin takes one connection, which is there: this is to be one more of its streams. */
+    /*
+     * A multiplexed plugin takes one connection, which is there: this is to be one more of its
+     * streams.
+     */
     const char *network = client->mux != NULL ? "unix" : endpoint->network;
     const char *address = client->mux != NULL ? gp_mux_path(client->mux) : endpoint->address;
     gp__process *process = client->process;
@@ -62,8 +67,8 @@ find_fault(gp_client *client, int64_t deadline, bool *reached, const gp_interrup
 }
 
 /*
- * Our own handshake succeeds, and gRPC's does not: time and again, so it is no accident. What gRPC has
- * against it is what its calls fail with. Returns 0 if they do not.
+ * Our own handshake succeeds, and gRPC's does not: time and again, so it is no accident. What gRPC
+ * has against it is what its calls fail with. Returns 0 if they do not.
  */
 static int
 report_refusal(gp_client *client, int64_t deadline, const gp_interrupt *interrupt, gp_error *err)

@@ -11,8 +11,8 @@
 bool gp__sockets_fit(const gp_client_options *options);
 
 /*
- * What may be removed after |process|, which is dead, was launched or joined with |options|, and is borrowed.
- * To be released.
+ * What may be removed after |process|, which is dead, was launched or joined with |options|, and is
+ * borrowed. To be released.
  */
 void gp__sockets_left(gp__leftover *out, const gp_client_options *options, gp__process *process);
 

@@ -9,8 +9,8 @@
 enum { HEX_MAX = 2 * GP__CHECKSUM_MAX + 1 };
 
 /*
- * A larger file is read twice: its checksum has to be right before memory is spent on a copy. Reading
- * smaller ones twice would only take its time.
+ * A larger file is read twice: its checksum has to be right before memory is spent on a copy.
+ * Reading smaller ones twice would only take its time.
  */
 static const uint64_t copied_unseen = 32 << 20;
 

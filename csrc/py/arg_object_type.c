@@ -86,8 +86,8 @@ dealloc(ArgObject *self)
 }
 
 /*
- * Neither has an __int__ that gives its address, as objects of grpcio's have: grpcio would take it for one
- * of the core inside grpcio.
+ * Neither has an __int__ that gives its address, as objects of grpcio's have: grpcio would take it
+ * for one of the core inside grpcio.
  */
 static PyType_Slot quota_slots[] = {
     {Py_tp_new, quota_new},

@@ -1,5 +1,6 @@
 /*
- * Layer: py. Calls that an event loop answers: what server_type.c and async_server_call_type.c share.
+ * Layer: py. Calls that an event loop answers: what server_type.c and async_server_call_type.c
+ * share.
  */
 #ifndef PYGO_ASYNC_SERVER_H
 #define PYGO_ASYNC_SERVER_H
@@ -11,8 +12,8 @@
 typedef struct pygo_arrivals pygo_arrivals;
 
 /*
- * |arrived|(context, handler) is called on the loop for each call; |contexts| is the context's type. The
- * handler is what |registered|, a dict, has for the method, or None. NULL: exception.
+ * |arrived|(context, handler) is called on the loop for each call; |contexts| is the context's
+ * type. The handler is what |registered|, a dict, has for the method, or None. NULL: exception.
  */
 pygo_arrivals *pygo_arrivals_new(PyObject *arrived, PyObject *contexts, PyObject *registered);
 

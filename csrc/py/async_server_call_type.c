@@ -11,8 +11,8 @@
 enum { STATUS_UNKNOWN = 2, STATUS_UNAVAILABLE = 14 };
 
 /*
- * Methods that are known to take one request: their calls are announced with it, which saves the loop
- * a second wake-up. Others have to be announced at once, since their handlers may speak first.
+ * Methods that are known to take one request: their calls are announced with it, which saves the
+ * loop a second wake-up. Others have to be announced at once, since their handlers may speak first.
  */
 enum { UNARY_PLACES = 256 };
 
@@ -111,8 +111,8 @@ give_up(AsyncServerCallObject *self, int code, const char *details)
 }
 
 /*
- * The method's task will never run again. Whom to tell of a cancellation keeps it, and what it keeps in
- * turn: letting go of that is what frees them.
+ * The method's task will never run again. Whom to tell of a cancellation keeps it, and what it
+ * keeps in turn: letting go of that is what frees them.
  */
 static void
 call_orphaned(pygo_loop_member *member)
@@ -210,8 +210,8 @@ pygo_arrivals_new(PyObject *arrived, PyObject *contexts, PyObject *registered)
 }
 
 /*
- * Nothing will arrive any more. What would have been told of it knows the tasks of this server's calls,
- * which know the calls, which keep the server.
+ * Nothing will arrive any more. What would have been told of it knows the tasks of this server's
+ * calls, which know the calls, which keep the server.
  */
 static void
 arrivals_orphaned(pygo_loop_member *member)

@@ -35,7 +35,10 @@ run_release(pygo_callback *callback)
 static void
 release_plugin(void *ctx)
 {
-    /* Not here: some thread of gRPC's may hold its locks. After the end nobody frees Python objects. */
+    /*
+     * Not here: some thread of gRPC's may hold its locks. After the end nobody frees Python
+     * objects.
+     */
     pygo_question_post(&((auth_plugin *)ctx)->release);
 }
 

@@ -19,7 +19,9 @@ typedef struct CallObject {
     bool receiving; /* a thread waits in next() */
 } CallObject;
 
-/* What sends a call's requests; a base of Sender and AsyncSender. It does not keep the call going. */
+/*
+ * What sends a call's requests; a base of Sender and AsyncSender. It does not keep the call going.
+ */
 typedef struct SenderObject {
     PyObject_HEAD
     gp_call *call;        /* owned: a hold */

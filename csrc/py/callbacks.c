@@ -181,7 +181,10 @@ pygo_question_post(pygo_callback *question)
     post(&questions, question);
 }
 
-/* Lock held. Whether the thread has ended, which it does not while a callback of the user's is stuck. */
+/*
+ * Lock held. Whether the thread has ended, which it does not while a callback of the user's is
+ * stuck.
+ */
 static bool
 await_end(callback_queue *queue)
 {

@@ -33,15 +33,16 @@ typedef struct pygo_options {
 } pygo_options;
 
 /*
- * Convert None, or an iterable of (name, value) pairs as grpcio takes them: names are str or bytes, values
- * int, str, bytes, or objects with __int__ that gives an address. 0, or -1 with TypeError or ValueError.
+ * Convert None, or an iterable of (name, value) pairs as grpcio takes them: names are str or bytes,
+ * values int, str, bytes, or objects with __int__ that gives an address. 0, or -1 with TypeError or
+ * ValueError.
  */
 int pygo_options_from_python(pygo_options *out, PyObject *options);
 void pygo_options_release(pygo_options *options);
 
 /*
- * The same as a copy, NULL if there are none. What it may have addresses of is in |*keep| (a new reference,
- * or NULL), which has to outlive its use.
+ * The same as a copy, NULL if there are none. What it may have addresses of is in |*keep| (a new
+ * reference, or NULL), which has to outlive its use.
  */
 int pygo_options_copy(gp_channel_args **out, PyObject **keep, PyObject *options);
 

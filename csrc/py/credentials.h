@@ -8,8 +8,8 @@
 #include "py/state.h"
 
 /*
- * What |object| holds, borrowed from it; NULL for None. Returns 0, or -1 with a TypeError, which says
- * how to make credentials of ours if these are grpcio's: its core is another one.
+ * What |object| holds, borrowed from it; NULL for None. Returns 0, or -1 with a TypeError, which
+ * says how to make credentials of ours if these are grpcio's: its core is another one.
  */
 int pygo_channel_credentials(const gp_channel_credentials **out, PyObject *object);
 int pygo_server_credentials(const gp_server_credentials **out, PyObject *object);

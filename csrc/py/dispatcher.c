@@ -208,7 +208,9 @@ report_full(pygo_callback *callback)
     free(self);
 }
 
-/* Not by Python's allocator: tracemalloc would have it take the GIL, with the server's lock held. */
+/*
+ * Not by Python's allocator: tracemalloc would have it take the GIL, with the server's lock held.
+ */
 static void
 full(void *Py_UNUSED(ctx), int max_workers)
 {

@@ -34,7 +34,9 @@ json_value(const gp_log_field *field)
     if (value == NULL && source != NULL &&
         (PyErr_ExceptionMatches(PyExc_ValueError) ||
          PyErr_ExceptionMatches(PyExc_RecursionError))) {
-        /* What Python's parser refuses (a million digits or a thousand levels) stays what it was. */
+        /*
+         * What Python's parser refuses (a million digits or a thousand levels) stays what it was.
+         */
         PyErr_Clear();
         return source;
     }

@@ -1,6 +1,6 @@
 /*
- * Layer: py. From threads of the C library to asyncio: completions, and the queue that an event loop
- * takes them from.
+ * Layer: py. From threads of the C library to asyncio: completions, and the queue that an event
+ * loop takes them from.
  *
  * The polling thread posts and does not enter Python. The loop's thread is woken by the queue's
  * descriptor and calls LoopQueue.drain(), which finishes what has been posted.
@@ -50,8 +50,8 @@ void *pygo_completion_new_raw(size_t size, gp_queue *queue,
 void pygo_completion_free(pygo_completion *completion);
 
 /*
- * Have the loop finish it. Any thread, no GIL needed. When the loop is gone, the thread for callbacks
- * frees what it holds.
+ * Have the loop finish it. Any thread, no GIL needed. When the loop is gone, the thread for
+ * callbacks frees what it holds.
  */
 void pygo_completion_post(pygo_completion *completion);
 
@@ -59,8 +59,8 @@ void pygo_completion_post(pygo_completion *completion);
 bool pygo_completion_try_post(pygo_completion *completion);
 
 /*
- * Give |future|, one of asyncio's or a LoopFuture, its result, unless it is done (which includes cancelled). Steals |value|; NULL: the
- * exception under way.
+ * Give |future|, one of asyncio's or a LoopFuture, its result, unless it is done (which includes
+ * cancelled). Steals |value|; NULL: the exception under way.
  */
 void pygo_future_resolve(PyObject *future, PyObject *value);
 

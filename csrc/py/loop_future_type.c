@@ -127,7 +127,10 @@ pygo_loop_future_begin(void)
     }
 }
 
-/* Let the task go on that is the first callback. What a task raises is its own; the rest comes here. */
+/*
+ * Let the task go on that is the first callback. What a task raises is its own; the rest comes
+ * here.
+ */
 static int
 step(FutureObject *self)
 {

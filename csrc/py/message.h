@@ -16,8 +16,8 @@
 PyObject *pygo_serialize(PyObject *serializer, PyObject *message);
 
 /*
- * The same for the one request of a call. What its serializer raises is the cause of an RpcError, as with
- * grpcio; of asyncio's kind if |asynchronous|.
+ * The same for the one request of a call. What its serializer raises is the cause of an RpcError,
+ * as with grpcio; of asyncio's kind if |asynchronous|.
  */
 PyObject *pygo_serialize_request(PyObject *serializer, PyObject *request, bool asynchronous);
 
@@ -29,8 +29,8 @@ pygo_bytes_view(PyObject *bytes)
 }
 
 /*
- * Before a thread waits for a stream's next message, which one at a time may do; it clears |*receiving|
- * afterwards. With the GIL. Returns 0, or -1 with ValueError.
+ * Before a thread waits for a stream's next message, which one at a time may do; it clears
+ * |*receiving| afterwards. With the GIL. Returns 0, or -1 with ValueError.
  */
 int pygo_receive_begin(bool *receiving);
 

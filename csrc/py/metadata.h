@@ -17,8 +17,8 @@ typedef struct pygo_metadata {
 #define PYGO_METADATA_INIT {{NULL, 0}, NULL, NULL}
 
 /*
- * Convert None, or an iterable of (key, value) pairs: keys are str, values str, or bytes for keys that
- * end in "-bin". Returns 0, or -1 with TypeError or ValueError.
+ * Convert None, or an iterable of (key, value) pairs: keys are str, values str, or bytes for keys
+ * that end in "-bin". Returns 0, or -1 with TypeError or ValueError.
  */
 int pygo_metadata_from_python(pygo_metadata *out, PyObject *pairs);
 void pygo_metadata_release(pygo_metadata *metadata);

@@ -89,7 +89,9 @@ given(PyObject *arg)
     return arg != NULL && arg != Py_None;
 }
 
-/* Everything but the request. |metadata| keeps what |out| points into. 0, or -1 with an exception. */
+/*
+ * Everything but the request. |metadata| keeps what |out| points into. 0, or -1 with an exception.
+ */
 static int
 make_options(gp_call_options *out, pygo_metadata *metadata, const MultiCallableObject *self,
              const call_args *args)
@@ -143,7 +145,8 @@ make_options(gp_call_options *out, pygo_metadata *metadata, const MultiCallableO
 }
 
 /*
- * Start a call. Its request is sent with it; of a stream of requests none is. NULL with an exception.
+ * Start a call. Its request is sent with it; of a stream of requests none is. NULL with an
+ * exception.
  */
 static gp_call *
 begin(const MultiCallableObject *self, const call_args *args, unsigned flags, bool asynchronous)
@@ -212,9 +215,9 @@ start(const MultiCallableObject *self, PyObject *const *args, size_t nargsf, PyO
 }
 
 /*
- * The reply of a call that has one, once it is there; None where the call has ended well without it, as
- * futures and asyncio have it. On success the call's reference goes to |*kept|,
- * or is given back if that is NULL; on failure it always is.
+ * The reply of a call that has one, once it is there; None where the call has ended well without
+ * it, as futures and asyncio have it. On success the call's reference goes to |*kept|, or is given
+ * back if that is NULL; on failure it always is.
  */
 static PyObject *
 finish(MultiCallableObject *self, gp_call *call, gp_call **kept)

@@ -34,7 +34,10 @@ void pygo_operation_then(void *operation);
 void pygo_operation_sent(void *operation, bool ok);
 void pygo_operation_received(void *operation, gp_message *message);
 
-/* What the start of a send has come to: True, or False with the call over and the target left alone. */
+/*
+ * What the start of a send has come to: True, or False with the call over and the target left
+ * alone.
+ */
 PyObject *pygo_operation_started(pygo_operation *self, int rc);
 
 /* The same for what gp_call_post() and gp_server_call_post() return. */

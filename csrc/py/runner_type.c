@@ -221,7 +221,9 @@ typedef struct ProcessObject {
     int err;             /* owned */
 } ProcessObject;
 
-/* A NULL-terminated array of the bytes in |tuple|, which it borrows from. NULL with an exception. */
+/*
+ * A NULL-terminated array of the bytes in |tuple|, which it borrows from. NULL with an exception.
+ */
 static const char **
 array_of(PyObject *tuple)
 {

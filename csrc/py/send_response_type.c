@@ -60,7 +60,9 @@ send_response_dealloc(SendResponseObject *self)
     Py_DECREF(type);
 }
 
-/* Returns whether it had not ended before. What other threads were sending has been sent by then. */
+/*
+ * Returns whether it had not ended before. What other threads were sending has been sent by then.
+ */
 static bool
 stop(SendResponseObject *self)
 {

@@ -66,7 +66,9 @@ int pygo_servicer_setup(void);
 
 /* ---- send_response_type.c ---- */
 
-/* What methods send their replies by that do not wait for the next one: a callable of one argument. */
+/*
+ * What methods send their replies by that do not wait for the next one: a callable of one argument.
+ */
 PyObject *pygo_send_response_new(ServerCallObject *context, PyObject *serializer);
 
 /* Nothing more is sent: the call is about to be ended in another way. */

@@ -96,8 +96,8 @@ server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 }
 
 /*
- * Whether what the dispatcher keeps is kept by this object alone: no thread of the server's is there to
- * use it, and none will be, unless somebody who has the object starts it.
+ * Whether what the dispatcher keeps is kept by this object alone: no thread of the server's is
+ * there to use it, and none will be, unless somebody who has the object starts it.
  */
 static bool
 is_idle(ServerObject *self)
@@ -355,8 +355,8 @@ pygo_servers_shutdown(void)
         int rc;
 
         /*
-         * A handler that does not come back is left behind: it must not keep the process. One that was
-         * waited for in vain has used up the patience, which the others have had as well.
+         * A handler that does not come back is left behind: it must not keep the process. One that
+         * was waited for in vain has used up the patience, which the others have had as well.
          */
         Py_BEGIN_ALLOW_THREADS
         rc = gp_server_join(((ServerObject *)PyList_GET_ITEM(servers, i))->server, patience_ms,

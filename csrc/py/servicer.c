@@ -29,8 +29,8 @@ static const char unreadable_request[] = "Exception deserializing request!";
 /* ---- Failures ---- */
 
 /*
- * The exception under way ends the call. It is logged and described by _server.handler_failed, unless
- * it is that of abort(), which has said everything.
+ * The exception under way ends the call. It is logged and described by _server.handler_failed,
+ * unless it is that of abort(), which has said everything.
  */
 static void
 fail(ServerCallObject *context, int code, const char *doing)
@@ -211,7 +211,9 @@ pool_of(PyObject *behavior)
     return pool;
 }
 
-/* Whether the method sends by a callback, instead of returning an iterator that a thread waits for. */
+/*
+ * Whether the method sends by a callback, instead of returning an iterator that a thread waits for.
+ */
 static bool
 is_non_blocking(PyObject *behavior)
 {

@@ -69,8 +69,8 @@ static void
 make_process_quota(void)
 {
     /*
-     * Of what is left at the first connection, threads that start later take their stacks and malloc's
-     * arenas; and a message is in memory more than once on its way to the user.
+     * Of what is left at the first connection, threads that start later take their stacks and
+     * malloc's arenas; and a message is in memory more than once on its way to the user.
      */
     enum { RESERVE = 256 << 20, SHARE = 8, LEAST = 1 << 20 };
     size_t left = gp__memory_left();

@@ -122,8 +122,8 @@ inquiry_told(gp__inquiry *inquiry)
 }
 
 /*
- * Unpack the message that has come in. If it cannot be taken, that is how the call has ended, also where the
- * status is there already, or on its way, and says that all is well.
+ * Unpack the message that has come in. If it cannot be taken, that is how the call has ended, also
+ * where the status is there already, or on its way, and says that all is well.
  */
 static void
 unpack(gp_call *call)

@@ -14,13 +14,14 @@
 #include "rpc/halves.h"
 
 /*
- * A call has up to five batches under way: its request (or what goes ahead of a stream of them), its status,
- * the initial metadata if they may be asked for before that, one send and one receive. Each holds a
- * reference while it is on the queue; those that are waited for open their gate when they are done.
+ * A call has up to five batches under way: its request (or what goes ahead of a stream of them),
+ * its status, the initial metadata if they may be asked for before that, one send and one receive.
+ * Each holds a reference while it is on the queue; those that are waited for open their gate when
+ * they are done.
  *
- * What is sent shares no batch with what is received. gRPC completes a batch as a whole, and a send only when
- * its bytes have been written: with the status in the same batch, neither a deadline nor cancel() would end
- * a call to a peer that has stopped reading.
+ * What is sent shares no batch with what is received. gRPC completes a batch as a whole, and a send
+ * only when its bytes have been written: with the status in the same batch, neither a deadline nor
+ * cancel() would end a call to a peer that has stopped reading.
  */
 struct gp_call {
     gp__call_link link;  /* in the channel's ring until done */

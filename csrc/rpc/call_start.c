@@ -101,8 +101,8 @@ abandon(gp_call *call, int code, gp_error *err)
 }
 
 /*
- * Send the metadata, and |request| if it is not NULL. It is written at once as a rule, so that the completion
- * need not go to the polling thread, which might have to be woken for it.
+ * Send the metadata, and |request| if it is not NULL. It is written at once as a rule, so that the
+ * completion need not go to the polling thread, which might have to be woken for it.
  */
 static int
 send_request(gp_call *call, const gp_call_options *options, const gp_bytes *request)

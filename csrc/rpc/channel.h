@@ -18,28 +18,32 @@ typedef struct gp__call_link {
 } gp__call_link;
 
 /*
- * A channel over |fd|, a connected, non-blocking socket without TLS, which is the channel's, also when this
- * fails. It is ready at once, and at the end of the connection shut down for good: calls end with UNAVAILABLE
- * then. |name| is what it is connected to, for people; |authority| goes to the other side. |args| may be
- * NULL.
+ * A channel over |fd|, a connected, non-blocking socket without TLS, which is the channel's, also
+ * when this fails. It is ready at once, and at the end of the connection shut down for good: calls
+ * end with UNAVAILABLE then. |name| is what it is connected to, for people; |authority| goes to the
+ * other side. |args| may be NULL.
  *
  * Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
  */
 int gp__channel_open_over(gp_channel **out, int fd, const char *name, const char *authority,
                           const gp_channel_args *args, gp_error *err);
 
-/* |*fd| (-1: none), which the channel's target refers to, is the channel's from now on. Before the first call. */
+/*
+ * |*fd| (-1: none), which the channel's target refers to, is the channel's from now on. Before the
+ * first call.
+ */
 void gp__channel_keep(gp_channel *channel, int *fd);
 
 /*
- * The connection is a stream of |mux|, or leads to |process|, or both; a reference is taken of each that is
- * not NULL: calls that fail for want of a connection say why it has ended. Before the first call.
+ * The connection is a stream of |mux|, or leads to |process|, or both; a reference is taken of each
+ * that is not NULL: calls that fail for want of a connection say why it has ended. Before the first
+ * call.
  */
 void gp__channel_explain(gp_channel *channel, gp_mux *mux, gp__process *process);
 
 /*
- * A call that has failed for want of a connection, and waits to be told why. |told| is called once, with no
- * lock held, on the reactor's thread.
+ * A call that has failed for want of a connection, and waits to be told why. |told| is called once,
+ * with no lock held, on the reactor's thread.
  */
 typedef struct gp__inquiry {
     struct gp__inquiry *next;
@@ -47,30 +51,37 @@ typedef struct gp__inquiry {
 } gp__inquiry;
 
 /*
- * Whether the process at the other end is about to end, so that what became of it is known soon; then |inquiry|
- * is told. A process closes its connections some moments before it can be waited for.
+ * Whether the process at the other end is about to end, so that what became of it is known soon;
+ * then |inquiry| is told. A process closes its connections some moments before it can be waited
+ * for.
  */
 bool gp__channel_inquire(gp_channel *channel, gp__inquiry *inquiry);
 
-/* Add what is known of the reason to |details|, the ones of a call that failed for want of a connection. */
+/*
+ * Add what is known of the reason to |details|, the ones of a call that failed for want of a
+ * connection.
+ */
 void gp__channel_add_reason(const gp_channel *channel, grpc_slice *details);
 
 /* What its calls say that they are connected to; NULL: gRPC knows. */
 const char *gp__channel_peer(const gp_channel *channel);
 
 /*
- * gRPC's channel, which stays until gp__channel_unuse(), to be called in any case; NULL: the channel has
- * been retired, and counts as closed.
+ * gRPC's channel, which stays until gp__channel_unuse(), to be called in any case; NULL: the
+ * channel has been retired, and counts as closed.
  */
 grpc_channel *gp__channel_use(gp_channel *channel);
 void gp__channel_unuse(gp_channel *channel);
 
-/* Nothing will be reached over the channel's connection any more: it may be retired with all its views. */
+/*
+ * Nothing will be reached over the channel's connection any more: it may be retired with all its
+ * views.
+ */
 void gp__channel_over(gp_channel *channel);
 
 /*
- * Let go of gRPC's channels that are over, or closed in all views, and have no calls left. Their views stay.
- * Returns whether one still has calls.
+ * Let go of gRPC's channels that are over, or closed in all views, and have no calls left. Their
+ * views stay. Returns whether one still has calls.
  */
 bool gp__channels_retire(void);
 

@@ -43,9 +43,9 @@ add_string(own_args *own, const char *key, const char *value)
 
 /*
  * Between a host and its plugin there is no proxy, no load balancer and no second backend: no
- * retries (5 to 8 us a call), no proxy from the environment, no connection shared behind our back, no
- * statistics for channelz, which nothing of ours can show.
- * Messages are as large as gRPC can carry, as go-plugin has it.
+ * retries (5 to 8 us a call), no proxy from the environment, no connection shared behind our back,
+ * no statistics for channelz, which nothing of ours can show. Messages are as large as gRPC can
+ * carry, as go-plugin has it.
  */
 static void
 add_plugins_args(own_args *own)
@@ -59,8 +59,8 @@ add_plugins_args(own_args *own)
 }
 
 /*
- * Of any channel: as much metadata as error details need, and a user agent that says how much. |authority|
- * may be NULL. Returns 0 or GP_ENOMEM.
+ * Of any channel: as much metadata as error details need, and a user agent that says how much.
+ * |authority| may be NULL. Returns 0 or GP_ENOMEM.
  */
 static int
 merge_args(grpc_channel_args *out, own_args *own, const gp_channel_options *options,
@@ -193,7 +193,10 @@ free_connection(gp__remains *remains)
     gp__free(shared);
 }
 
-/* Hanging up takes as long as a call. A handler that has called its caller back need not wait for it. */
+/*
+ * Hanging up takes as long as a call. A handler that has called its caller back need not wait for
+ * it.
+ */
 void
 gp__connection_unref(gp__connection *shared)
 {

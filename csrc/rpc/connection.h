@@ -1,6 +1,6 @@
 /*
- * Layer: rpc. The connection below one or more channels, which are views of it: what they share of it, and
- * how it comes and goes. Seen by channel.c, connection.c and connection_end.c alone.
+ * Layer: rpc. The connection below one or more channels, which are views of it: what they share of
+ * it, and how it comes and goes. Seen by channel.c, connection.c and connection_end.c alone.
  *
  * Lock order: that of the list of all connections, a connection's, a view's.
  */

@@ -135,7 +135,10 @@ in_use(const gp__connection *shared)
     return false;
 }
 
-/* Let go of gRPC's channel if no view needs it any more. Returns whether there are calls that still do. */
+/*
+ * Let go of gRPC's channel if no view needs it any more. Returns whether there are calls that still
+ * do.
+ */
 static bool
 retire(gp__connection *shared)
 {

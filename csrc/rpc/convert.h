@@ -22,7 +22,8 @@ gp_bytes gp__bytes_from_slice(const grpc_slice *slice);
 grpc_byte_buffer *gp__byte_buffer_from_bytes(gp_bytes bytes);
 
 /*
- * Copy |metadata| and |extra| more zeroed places into a new array. *out is NULL if there is nothing.
+ * Copy |metadata| and |extra| more zeroed places into a new array. *out is NULL if there is
+ * nothing.
  * Returns: 0 or GP_ENOMEM. Release with gp__metadata_free().
  */
 int gp__metadata_to_grpc(grpc_metadata **out, gp_metadata metadata, size_t extra);

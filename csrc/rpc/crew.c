@@ -317,8 +317,9 @@ place_of(gp_server *server, const gp_server_call *call)
 }
 
 /*
- * Run the handler, and remember whether somebody had to take over the polling meanwhile. One that waits
- * for calls of its own, back to the caller perhaps, polls itself, and is better left the seat.
+ * Run the handler, and remember whether somebody had to take over the polling meanwhile. One that
+ * waits for calls of its own, back to the caller perhaps, polls itself, and is better left the
+ * seat.
  */
 static void
 run_handler(gp_server *server, gp_server_call *call)
@@ -412,8 +413,8 @@ bury(void)
 /* ---- The seat. Lock held on entry and exit. ---- */
 
 /*
- * Sit in the seat until something has come. Returns whether to go on: not when a thread sleeps for what
- * comes in or was just woken by it, which polls better for itself.
+ * Sit in the seat until something has come. Returns whether to go on: not when a thread sleeps for
+ * what comes in or was just woken by it, which polls better for itself.
  */
 static bool
 take_turn(void)
@@ -434,9 +435,9 @@ take_turn(void)
 }
 
 /*
- * Wait as the standby thread; returns whether the seat is to be taken. A handler that it had to be taken
- * over from is known to be slow at once: it may be one that never returns, with more calls of the same
- * method behind it, of which each would have to be waited for.
+ * Wait as the standby thread; returns whether the seat is to be taken. A handler that it had to be
+ * taken over from is known to be slow at once: it may be one that never returns, with more calls of
+ * the same method behind it, of which each would have to be waited for.
  */
 static bool
 stand_by(void)
@@ -453,7 +454,9 @@ stand_by(void)
     return claim;
 }
 
-/* Wait for something to do. Returns false if there has been nothing for long: one thread too many. */
+/*
+ * Wait for something to do. Returns false if there has been nothing for long: one thread too many.
+ */
 static bool
 rest(idle *me)
 {
@@ -613,6 +616,8 @@ reset(void)
     crew.part = part;
     turning = false;
     pthread_mutex_init(&crew.making, NULL);
-    /* At once: servers that had stopped before still take the lock. Nothing of this fails on Linux. */
+    /*
+     * At once: servers that had stopped before still take the lock. Nothing of this fails on Linux.
+     */
     make(NULL);
 }

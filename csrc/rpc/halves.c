@@ -128,7 +128,9 @@ gp__inbox_receive_then(gp__inbox *inbox, gp_message **out, gp_received *then, vo
     if (!inbox->receiving) {
         receive_here(inbox);
     }
-    /* It may also have been started before, for somebody who waited in vain or ahead of everybody. */
+    /*
+     * It may also have been started before, for somebody who waited in vain or ahead of everybody.
+     */
     pthread_mutex_lock(inbox->lock);
     there = gp__gate_is_open(&inbox->there);
     if (!there) {

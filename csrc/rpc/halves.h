@@ -53,12 +53,13 @@ typedef enum gp__posted {
  *       ^                     |                                  |   |     | complete,
  *       '------- yield -------'------------ complete ------------'   '-----' one is queued
  *
- * gRPC completes a send when its bytes have been written. While the other side does not read that takes
- * for ever, whatever becomes of the call meanwhile: so the end of the call ends all waiting here by itself
- * (gp__outbox_end), and the send that is under way is freed when the connection ends.
+ * gRPC completes a send when its bytes have been written. While the other side does not read that
+ * takes for ever, whatever becomes of the call meanwhile: so the end of the call ends all waiting
+ * here by itself (gp__outbox_end), and the send that is under way is freed when the connection
+ * ends.
  *
- * While another thread polls, whose part it is to complete a send, messages are queued: that thread sends
- * them one after the other, and the sender need not sleep and be woken for each.
+ * While another thread polls, whose part it is to complete a send, messages are queued: that thread
+ * sends them one after the other, and the sender need not sleep and be woken for each.
  */
 typedef struct gp__outbox {
     gp__event event; /* its completion ends with gp__outbox_complete() */
@@ -125,14 +126,14 @@ int gp__outbox_queue(gp__outbox *outbox, gp_bytes message, uint32_t flags,
                      const gp_interrupt *interrupt);
 
 /*
- * Take the place without waiting, with |then| to be called when it is free again. Returns: 0, GP_ECLOSED,
- * or GP_EINVAL while a send is under way.
+ * Take the place without waiting, with |then| to be called when it is free again. Returns: 0,
+ * GP_ECLOSED, or GP_EINVAL while a send is under way.
  */
 int gp__outbox_take_then(gp__outbox *outbox, gp_sent *then, void *ctx);
 
 /*
- * Have a copy of |message| sent, or if it is NULL the end of the messages, without waiting. GP_EINVAL: the
- * next may not be sent yet. GP_ECLOSED: the call is over.
+ * Have a copy of |message| sent, or if it is NULL the end of the messages, without waiting.
+ * GP_EINVAL: the next may not be sent yet. GP_ECLOSED: the call is over.
  */
 int gp__outbox_post(gp__outbox *outbox, const gp_bytes *message, uint32_t flags, gp_sent *then,
                     void *ctx);
@@ -141,8 +142,8 @@ int gp__outbox_post(gp__outbox *outbox, const gp_bytes *message, uint32_t flags,
 int gp__outbox_flush_then(gp__outbox *outbox, gp_sent *then, void *ctx);
 
 /*
- * Give the place back without having sent anything. Returns GP_ECLOSED; or 0 if |then| has been told of the
- * end meanwhile, as it is when a send was started in vain.
+ * Give the place back without having sent anything. Returns GP_ECLOSED; or 0 if |then| has been
+ * told of the end meanwhile, as it is when a send was started in vain.
  */
 int gp__outbox_yield(gp__outbox *outbox);
 
@@ -152,7 +153,9 @@ grpc_op gp__outbox_op(gp__outbox *outbox, gp_bytes message, uint32_t flags);
 /* With the place taken: send. Returns: 0, or as gp__outbox_yield() with the place given back. */
 int gp__outbox_start(gp__outbox *outbox, const grpc_op *ops, size_t count);
 
-/* On the polling thread: send what is queued next; or free the place and tell who wanted to know. */
+/*
+ * On the polling thread: send what is queued next; or free the place and tell who wanted to know.
+ */
 void gp__outbox_complete(gp__outbox *outbox, bool ok);
 
 /* The call is over: drop what is queued, wake who waits, tell who wanted to know. No lock held. */

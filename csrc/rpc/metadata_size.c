@@ -10,7 +10,9 @@
 
 #define MARK "pygo-plugin (max_metadata_size="
 
-/* HTTP/2's for each entry, and what gRPC sends besides: its status, the content type and the like. */
+/*
+ * HTTP/2's for each entry, and what gRPC sends besides: its status, the content type and the like.
+ */
 enum { ENTRY = 32, OTHERS = 512 };
 
 char *

@@ -2,9 +2,9 @@
  * Layer: rpc. How much metadata the two sides of a connection accept of each other.
  *
  * HTTP/2 has a setting for it, which gRPC keeps to itself. A server that sends more than its client
- * accepts loses the status of the call, and with it the code: the client sees RESOURCE_EXHAUSTED. So a
- * server has to know how much that is. Clients of ours say so in their user agent; of others it is
- * known by what they are.
+ * accepts loses the status of the call, and with it the code: the client sees RESOURCE_EXHAUSTED.
+ * So a server has to know how much that is. Clients of ours say so in their user agent; of others
+ * it is known by what they are.
  */
 #ifndef GP_RPC_METADATA_SIZE_H
 #define GP_RPC_METADATA_SIZE_H
@@ -33,9 +33,9 @@ char *gp__user_agent(const char *given, const char *name, int size);
 size_t gp__metadata_size_of(gp_bytes user_agent, size_t otherwise);
 
 /*
- * The details of a status for a client that accepts |size| bytes, together with |trailing|. What is too
- * long is cut, and says so at its end: a copy, in |*cut|, for gp__free(). Otherwise, and when memory is
- * short, |details| itself.
+ * The details of a status for a client that accepts |size| bytes, together with |trailing|. What is
+ * too long is cut, and says so at its end: a copy, in |*cut|, for gp__free(). Otherwise, and when
+ * memory is short, |details| itself.
  */
 gp_bytes gp__details_within(gp_bytes details, gp_metadata trailing, size_t size, char **cut);
 

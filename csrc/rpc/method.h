@@ -9,9 +9,9 @@
 #include "gp/server.h"
 
 /*
- * A method written in C, by default with one request. |answer| runs on the polling thread, must not block, and
- * ends the call, or sends one message and leaves the end to later. |request| is NULL if the client
- * sent none; it is freed after the return.
+ * A method written in C, by default with one request. |answer| runs on the polling thread, must not
+ * block, and ends the call, or sends one message and leaves the end to later. |request| is NULL if
+ * the client sent none; it is freed after the return.
  */
 typedef struct gp__method {
     const char *path; /* "/package.Service/Method" */
@@ -26,8 +26,8 @@ typedef struct gp__method {
 } gp__method;
 
 /*
- * Add |count| methods, which lie in |block|, before the start. The server owns |block| from here on,
- * also on failure, and frees it with gp__free(). Returns: 0 or GP_ENOMEM.
+ * Add |count| methods, which lie in |block|, before the start. The server owns |block| from here
+ * on, also on failure, and frees it with gp__free(). Returns: 0 or GP_ENOMEM.
  */
 int gp__server_add_methods(gp_server *server, const gp__method *methods, size_t count, void *block,
                            gp_error *err);

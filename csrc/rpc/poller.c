@@ -8,8 +8,9 @@
 
 /*
  * How often the standby thread looks at the seat, and, once it has found it free, how long it stays
- * free before the thread takes it. Looking a thousand times a second would cost little by itself, but
- * make the scheduler move the two ends of a busy connection apart, which doubles a call's latency.
+ * free before the thread takes it. Looking a thousand times a second would cost little by itself,
+ * but make the scheduler move the two ends of a busy connection apart, which doubles a call's
+ * latency.
  */
 static const int64_t look_ns = 20000000;
 static const int64_t tick_ns = 500000;
@@ -103,7 +104,10 @@ take_seat(gp__poller *poller)
     pthread_mutex_unlock(&poller->lock);
 }
 
-/* The seat is free: for a sleeper, or the standby thread if something urgent is under way. Lock held. */
+/*
+ * The seat is free: for a sleeper, or the standby thread if something urgent is under way. Lock
+ * held.
+ */
 static void
 pass_on(gp__poller *poller)
 {

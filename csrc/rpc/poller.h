@@ -15,8 +15,8 @@
  * On the client that is how streams that nobody reads stay served; on the server it is how polling
  * goes on while a handler runs long. The standby thread is one of the crew's (rpc/crew.h).
  *
- * Locks: |lock| guards everything here, the crew and the servers. It is never held while
- * polling, in gp__event.complete, or while calling out. Lock order: call or channel lock first, then this.
+ * Locks: |lock| guards everything here, the crew and the servers. It is never held while polling,
+ * in gp__event.complete, or while calling out. Lock order: call or channel lock first, then this.
  */
 #ifndef GP_RPC_POLLER_H
 #define GP_RPC_POLLER_H
@@ -70,8 +70,8 @@ int gp__poller_init(gp__poller *poller, gp_error *err);
 void gp__poller_open(gp__poller *poller);
 
 /*
- * Complete what is left on the queue, which nobody polls and nothing is put on any more. Returns false if
- * that did not end by |deadline|; then the queue is left behind.
+ * Complete what is left on the queue, which nobody polls and nothing is put on any more. Returns
+ * false if that did not end by |deadline|; then the queue is left behind.
  */
 bool gp__poller_close(gp__poller *poller, int64_t deadline);
 
@@ -84,9 +84,9 @@ int gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline,
                     const gp_interrupt *interrupt);
 
 /*
- * What a batch is started between, on a thread that does not poll: if it is complete at once, as a receive
- * of what has come before is, it need not go to the polling thread and come back: gp__poller_end_here()
- * completes it. No lock that its completion takes may be held.
+ * What a batch is started between, on a thread that does not poll: if it is complete at once, as a
+ * receive of what has come before is, it need not go to the polling thread and come back:
+ * gp__poller_end_here() completes it. No lock that its completion takes may be held.
  */
 void gp__poller_begin_here(gp__poller *poller);
 void gp__poller_end_here(gp__poller *poller);
@@ -94,7 +94,10 @@ void gp__poller_end_here(gp__poller *poller);
 /* For how long this thread has been in there, in nanoseconds. */
 int64_t gp__poller_waited(void);
 
-/* Open |gate| and wake who waits for it, who may be polling. Close it again only when nobody can be waiting. */
+/*
+ * Open |gate| and wake who waits for it, who may be polling. Close it again only when nobody can be
+ * waiting.
+ */
 void gp__gate_open(gp__poller *poller, gp__gate *gate);
 void gp__gate_close(gp__gate *gate);
 

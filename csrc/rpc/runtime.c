@@ -114,9 +114,10 @@ reset(void)
 static gp_fork_part part = {.reset = reset};
 
 /*
- * gRPC ends the process if it cannot have its epoll sets and eventfds, of which it makes two of each, half
- * of them with the first object. So we look whether there are descriptors enough, and have it take all of
- * them at once. Others of this process may be faster, for which there are some to spare.
+ * gRPC ends the process if it cannot have its epoll sets and eventfds, of which it makes two of
+ * each, half of them with the first object. So we look whether there are descriptors enough, and
+ * have it take all of them at once. Others of this process may be faster, for which there are some
+ * to spare.
  */
 static int
 check_descriptors(gp_error *err)
@@ -219,8 +220,9 @@ in_use(void)
 }
 
 /*
- * Channels hold gRPC until they are destroyed, which may be later than we let them go. Once nobody does,
- * gRPC has ended its threads and forgets its timers; what it leaves is in gp__polling_renew().
+ * Channels hold gRPC until they are destroyed, which may be later than we let them go. Once nobody
+ * does, gRPC has ended its threads and forgets its timers; what it leaves is in
+ * gp__polling_renew().
  */
 static bool
 stop(int64_t deadline)

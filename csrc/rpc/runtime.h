@@ -22,8 +22,9 @@ int gp__grpc_use(gp__fork_use use, gp_error *err);
 void gp__grpc_drop(gp__fork_use use);
 
 /*
- * Shut it down by |deadline|, if it runs and nothing uses it. |rest| does that to the completion queue and
- * its threads first, and says whether it could. Nobody begins to use gRPC meanwhile: they wait.
+ * Shut it down by |deadline|, if it runs and nothing uses it. |rest| does that to the completion
+ * queue and its threads first, and says whether it could. Nobody begins to use gRPC meanwhile: they
+ * wait.
  */
 void gp__grpc_stop(bool (*rest)(int64_t deadline), int64_t deadline);
 

@@ -55,7 +55,9 @@ make_grpc_server(const gp_server_options *options)
         {.key = "grpc.max_send_message_length", .integer = INT_MAX},
         /* Two plugins must never end up on one TCP port. */
         {.key = "grpc.so_reuseport", .integer = 0},
-        /* Nothing of ours can show its statistics, which cost each call several looks at the clock. */
+        /*
+         * Nothing of ours can show its statistics, which cost each call several looks at the clock.
+         */
         {.key = "grpc.enable_channelz", .integer = 0},
     };
     enum { OF_ANY = 4, OF_PLUGINS = sizeof(own) / sizeof(own[0]) };
@@ -212,7 +214,10 @@ shutdown_complete(gp__event *event, bool ok)
     gp__server_unref(server);
 }
 
-/* On the reactor's thread, which holds no reference: shutdown_complete() has the watch removed first. */
+/*
+ * On the reactor's thread, which holds no reference: shutdown_complete() has the watch removed
+ * first.
+ */
 static void
 time_is_up(void *server)
 {
@@ -220,9 +225,9 @@ time_is_up(void *server)
 }
 
 /*
- * All calls have been cancelled, and the connections are told to close. gRPC does not close one while it
- * writes to it, which takes for ever when the other side does not read: the server stops without those. They
- * are freed when the other side reads on or goes away.
+ * All calls have been cancelled, and the connections are told to close. gRPC does not close one
+ * while it writes to it, which takes for ever when the other side does not read: the server stops
+ * without those. They are freed when the other side reads on or goes away.
  */
 static void
 limit_stop(gp_server *server)
@@ -397,7 +402,9 @@ gp_server_start(gp_server *server, gp_error *err)
     return rc;
 }
 
-/* Cancels what still runs when its grace is over. Only there while a stop with grace is under way. */
+/*
+ * Cancels what still runs when its grace is over. Only there while a stop with grace is under way.
+ */
 static void *
 run_grace(void *arg)
 {
@@ -568,8 +575,9 @@ int
 gp_server_wait(gp_server *server, int64_t timeout_ms, const gp_interrupt *interrupt)
 {
     /*
-     * Signals end poll(). The slices cover one that comes just before it, or to another thread, which is
-     * seldom: the kernel prefers the main thread. An idle plugin should not wake more often than needed.
+     * Signals end poll(). The slices cover one that comes just before it, or to another thread,
+     * which is seldom: the kernel prefers the main thread. An idle plugin should not wake more
+     * often than needed.
      */
     enum { SLICE_MS = 150, BLIND_SLICE_MS = 10 };
     struct pollfd watched = {.events = POLLIN};
@@ -658,8 +666,8 @@ next_server(gp_server *last)
 }
 
 /*
- * With one reference that is the caller's, and one of the owner's if there are no others. Returns whether it
- * has stopped and there are others.
+ * With one reference that is the caller's, and one of the owner's if there are no others. Returns
+ * whether it has stopped and there are others.
  */
 static bool
 retire(gp_server *server)

@@ -1,12 +1,14 @@
 /*
- * Layer: rpc. The server from the inside: what server.c, dispatch.c, crew.c and server_call.c share.
+ * Layer: rpc. The server from the inside: what server.c, dispatch.c, crew.c and server_call.c
+ * share.
  *
  *   server.c       making, listening, starting, stopping
  *   dispatch.c     calls arrive: to a service in C, or to the queue of jobs
  *   crew.c         the threads of all servers, which run what comes in
  *   server_call.c  one call: its batches, and what its handler does with it
  *
- * Locks: the poller's lock guards the servers' state and their queues. A call's lock comes before it.
+ * Locks: the poller's lock guards the servers' state and their queues. A call's lock comes before
+ * it.
  */
 #ifndef GP_RPC_SERVER_H
 #define GP_RPC_SERVER_H
@@ -128,14 +130,14 @@ gp_server *gp__server_ref(gp_server *server);
 void gp__server_unref(gp_server *server);
 
 /*
- * Let go of gRPC's part of servers that have stopped and have nothing left but their owners. Returns whether
- * one has stopped and is still referred to otherwise.
+ * Let go of gRPC's part of servers that have stopped and have nothing left but their owners.
+ * Returns whether one has stopped and is still referred to otherwise.
  */
 bool gp__servers_retire(void);
 
 /*
- * With the poller's lock held, which is let go meanwhile, and a reference: do what is due when a server
- * that is being stopped has one call less.
+ * With the poller's lock held, which is let go meanwhile, and a reference: do what is due when a
+ * server that is being stopped has one call less.
  */
 void gp__server_settle(gp_server *server);
 

@@ -259,7 +259,9 @@ gp_server_call_skip_compression(gp_server_call *call)
     atomic_store(&call->plain, true);
 }
 
-/* Add what sends |items| (with room for one more) as initial metadata, unless they have gone out. */
+/*
+ * Add what sends |items| (with room for one more) as initial metadata, unless they have gone out.
+ */
 static size_t
 add_initial_metadata(gp_server_call *call, grpc_op *ops, grpc_metadata *items, size_t count)
 {
@@ -420,8 +422,9 @@ make_details(const gp_server_call *call, gp_bytes details, gp_metadata trailing)
 }
 
 /*
- * What generated code and servers say of a method that there is not does not say which. Callers that look for
- * their words find them at the beginning. NULL: the details are others, or memory is short.
+ * What generated code and servers say of a method that there is not does not say which. Callers
+ * that look for their words find them at the beginning. NULL: the details are others, or memory is
+ * short.
  */
 static char *
 name_method(const gp_server_call *call, gp_bytes details)

@@ -40,7 +40,10 @@ gp__target_init(gp__target *out, const char *network, const char *address, gp_er
         /* As with Go, no host is this machine. */
         out->text = gp__format("%s%s", address[0] == ':' ? "127.0.0.1" : "", address);
     } else if (can_be_said(address)) {
-        /* Go prints a socket in Linux's abstract namespace with an at sign for the leading zero byte. */
+        /*
+         * Go prints a socket in Linux's abstract namespace with an at sign for the leading zero
+         * byte.
+         */
         out->text =
             address[0] == '@' ? escaped("unix-abstract:", address + 1) : escaped("unix:", address);
     } else if (address[0] == '@') {

@@ -7,9 +7,9 @@
 #include "gp/error.h"
 
 /*
- * gRPC takes the target of a channel for a URI, which it decodes, and splits at commas, and it connects to no
- * path that is longer than a sockaddr_un has room for. What cannot be said in one is reached through a
- * descriptor, which has to be kept for as long as the channel may connect.
+ * gRPC takes the target of a channel for a URI, which it decodes, and splits at commas, and it
+ * connects to no path that is longer than a sockaddr_un has room for. What cannot be said in one is
+ * reached through a descriptor, which has to be kept for as long as the channel may connect.
  */
 typedef struct gp__target {
     char *text; /* owned: "unix:...", "unix-abstract:..." or host:port */
@@ -21,8 +21,8 @@ typedef struct gp__target {
 /*
  * |network| is "unix" or "tcp"; a unix |address| that begins with '@' is an abstract name.
  *
- * Returns: 0, GP_ENOMEM, GP_EOS (there is nothing at a path that needs a descriptor) or GP_EINVAL (gRPC cannot
- * connect there).
+ * Returns: 0, GP_ENOMEM, GP_EOS (there is nothing at a path that needs a descriptor) or GP_EINVAL
+ * (gRPC cannot connect there).
  */
 int gp__target_init(gp__target *out, const char *network, const char *address, gp_error *err);
 

@@ -28,7 +28,10 @@ release(output *out)
     gp__free(out->slices);
 }
 
-/* One more slice for |stream| to write to, twice as long as the last one. False when memory is short. */
+/*
+ * One more slice for |stream| to write to, twice as long as the last one. False when memory is
+ * short.
+ */
 static bool
 add_piece(output *out, z_stream *stream)
 {
@@ -52,7 +55,10 @@ add_piece(output *out, z_stream *stream)
     return true;
 }
 
-/* Unpack what |stream| has for input. Z_OK: it wants more, Z_STREAM_END, Z_MEM_ERROR, Z_BUF_ERROR: too large. */
+/*
+ * Unpack what |stream| has for input. Z_OK: it wants more, Z_STREAM_END, Z_MEM_ERROR, Z_BUF_ERROR:
+ * too large.
+ */
 static int
 unpack_piece(output *out, z_stream *stream, size_t most)
 {

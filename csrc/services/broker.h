@@ -9,11 +9,11 @@
 #include "os/process.h"
 
 /*
- * Open the plugin's stream. A plugin without the service ends it at once, which is only told to whoever
- * uses the broker. Shared references are taken of |tls|, of |mux|, and of |process|, whose runner, if
- * it has one, translates addresses. Paths that the plugin announces are relative to |directory|, of which a copy is
- * made. All may be NULL. Returns: 0, GP_ENOMEM, GP_ECLOSED or GP_EFORKED.
- * Never blocks.
+ * Open the plugin's stream. A plugin without the service ends it at once, which is only told to
+ * whoever uses the broker. Shared references are taken of |tls|, of |mux|, and of |process|, whose
+ * runner, if it has one, translates addresses. Paths that the plugin announces are relative to
+ * |directory|, of which a copy is made. All may be NULL. Returns: 0, GP_ENOMEM, GP_ECLOSED or
+ * GP_EFORKED. Never blocks.
  */
 int gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_mux *mux,
                     gp__process *process, const char *directory, gp_error *err);

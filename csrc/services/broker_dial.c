@@ -107,8 +107,8 @@ peer_of(const char *network, const char *address)
 }
 
 /*
- * Without TLS, a socket that is connected here: gRPC can send the first call at once. The other side
- * listens before it announces, so what does not answer now is not going to.
+ * Without TLS, a socket that is connected here: gRPC can send the first call at once. The other
+ * side listens before it announces, so what does not answer now is not going to.
  */
 static int
 dial_socket(gp_broker *broker, uint32_t id, const char *network, const char *address,

@@ -156,7 +156,9 @@ gp__broker_remove_sockets(gp_broker *broker, const gp__leftover *leftover)
     gp__broker_drop_sockets(sockets);
 }
 
-/* The address, a path as an absolute one. (Those of a runner's plugin are its own.) Owned, or NULL. */
+/*
+ * The address, a path as an absolute one. (Those of a runner's plugin are its own.) Owned, or NULL.
+ */
 static char *
 absolute(const gp_broker *broker, const Plugin__ConnInfo *info)
 {
@@ -183,7 +185,9 @@ gp__broker_take_place(gp_broker *broker, const Plugin__ConnInfo *info)
         return;
     }
     pthread_mutex_lock(&broker->lock);
-    /* (A runner's plugin uses paths that are not this machine's, and has a directory of its own.) */
+    /*
+     * (A runner's plugin uses paths that are not this machine's, and has a directory of its own.)
+     */
     if (broker->of_host && broker->elsewhere == NULL && strcmp(info->network, "unix") == 0) {
         remember_socket(broker, one->where.address);
     }
@@ -224,7 +228,10 @@ gp__broker_call_diallers(gp_broker *broker, uint32_t id)
     }
 }
 
-/* Wait as |me|, polling: what is waited for is about to come in. With the lock held, but not meanwhile. */
+/*
+ * Wait as |me|, polling: what is waited for is about to come in. With the lock held, but not
+ * meanwhile.
+ */
 static int
 wait_called(gp_broker *broker, gp__dialler *me, int64_t deadline, const gp_interrupt *interrupt)
 {

@@ -1,5 +1,6 @@
 /*
- * Layer: services. What the broker's files share: what it knows, and how its parts reach each other.
+ * Layer: services. What the broker's files share: what it knows, and how its parts reach each
+ * other.
  *
  *   broker.c         making, ids, the end
  *   broker_host.c    the stream of a host, to its plugin: messages come in, and go out by broker_talk.c
@@ -65,8 +66,8 @@ typedef struct gp__hosted {
 } gp__hosted;
 
 /*
- * The stream is a call of the host's. On the plugin's side another one may take its place, of a host
- * that has reattached: the newest counts.
+ * The stream is a call of the host's. On the plugin's side another one may take its place, of a
+ * host that has reattached: the newest counts.
  */
 struct gp_broker {
     atomic_int refs; /* the user's, the server's, one for each receive and send under way */
@@ -152,8 +153,8 @@ void gp__broker_drop_places(gp_broker *broker);
 void gp__broker_drop_sockets(gp__socket_path *sockets);
 
 /*
- * Forget the sockets that are gone, if there are many. Without the lock: it looks at the file system, for a
- * second at most.
+ * Forget the sockets that are gone, if there are many. Without the lock: it looks at the file
+ * system, for a second at most.
  */
 void gp__broker_prune_sockets(gp_broker *broker);
 

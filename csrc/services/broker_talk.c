@@ -11,7 +11,8 @@
 enum { MOST_NOTES = 1024 };
 
 /*
- * The mark of a knock, in a field that means nothing in knocks to go-plugin: it answers without. 0 is none.
+ * The mark of a knock, in a field that means nothing in knocks to go-plugin: it answers without. 0
+ * is none.
  */
 static uint32_t
 read_mark(const char *address)

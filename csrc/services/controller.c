@@ -25,7 +25,9 @@ answer_shutdown(void *ctx, gp_server_call *call, const gp_message *request)
     controller *self = ctx;
 
     (void)request;
-    /* Stopping never blocks, so that this call does not wait for itself; it may still be answered. */
+    /*
+     * Stopping never blocks, so that this call does not wait for itself; it may still be answered.
+     */
     gp_server_stop(self->server, self->grace_ms);
     gp_server_call_reply(call, empty, 0, empty, (gp_metadata){NULL, 0});
 }

@@ -81,7 +81,9 @@ answer_check(void *ctx, gp_server_call *call, const gp_message *request)
     }
 }
 
-/* The status never changes while the server runs: one message, then silence until either side ends. */
+/*
+ * The status never changes while the server runs: one message, then silence until either side ends.
+ */
 static void
 answer_watch(void *ctx, gp_server_call *call, const gp_message *request)
 {
@@ -111,8 +113,9 @@ answer_list(void *ctx, gp_server_call *call, const gp_message *request)
 }
 
 /*
- * An entry of HealthListResponse.statuses, a map, which protobuf-c does not know: field 1, a message of the
- * key in field 1 and HealthCheckResponse{status: SERVING} in field 2. Returns where it ends.
+ * An entry of HealthListResponse.statuses, a map, which protobuf-c does not know: field 1, a
+ * message of the key in field 1 and HealthCheckResponse{status: SERVING} in field 2. Returns where
+ * it ends.
  */
 static unsigned char *
 put_serving(unsigned char *out, const char *service)

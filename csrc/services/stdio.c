@@ -28,8 +28,8 @@ enum {
 };
 
 /*
- * One in line for the output: a call of StreamStdio, or a reader. All of it is guarded by the lock of
- * |stdio|, which is held when |give| is called, and not when |end| is.
+ * One in line for the output: a call of StreamStdio, or a reader. All of it is guarded by the lock
+ * of |stdio|, which is held when |give| is called, and not when |end| is.
  */
 typedef struct taker {
     struct taker *next;
@@ -330,7 +330,9 @@ conclude(gp_stdio *stdio)
     stdio->state = ENDED;
 }
 
-/* Move things on, and see whether it is all over. To be called after every change; takes the lock. */
+/*
+ * Move things on, and see whether it is all over. To be called after every change; takes the lock.
+ */
 static void
 proceed(gp_stdio *stdio)
 {

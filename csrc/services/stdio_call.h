@@ -9,8 +9,8 @@
 /*
  * Open the stream. A plugin without the service ends the call at once, which is fine.
  *
- * Returns: 0 with |out| set (give it back with gp_call_unref(), which ends the stream), or GP_ENOMEM,
- * GP_ECLOSED, GP_EFORKED. Never blocks.
+ * Returns: 0 with |out| set (give it back with gp_call_unref(), which ends the stream), or
+ * GP_ENOMEM, GP_ECLOSED, GP_EFORKED. Never blocks.
  */
 int gp__stdio_open(gp_call **out, gp_channel *channel, gp_error *err);
 

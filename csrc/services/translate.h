@@ -1,6 +1,6 @@
 /*
- * Layer: services. The addresses of brokered connections, between the terms of a host and those of a
- * plugin that a runner has launched.
+ * Layer: services. The addresses of brokered connections, between the terms of a host and those of
+ * a plugin that a runner has launched.
  */
 #ifndef GP_SERVICES_TRANSLATE_H
 #define GP_SERVICES_TRANSLATE_H
@@ -13,8 +13,8 @@
 #include "os/process.h"
 
 /*
- * Ask the runner of |process| what the address of connection |id| is for the host (|to_host|), or for
- * the plugin. May block: with no lock held.
+ * Ask the runner of |process| what the address of connection |id| is for the host (|to_host|), or
+ * for the plugin. May block: with no lock held.
  *
  * Returns: 0, GP_EBROKER (it cannot tell), or GP_ECLOSED (it is not to be asked any more).
  */
@@ -22,8 +22,9 @@ int gp__translate(const gp__process *process, bool to_host, uint32_t id, const c
                   const char *address, gp_runner_address *out, gp_error *err);
 
 /*
- * Where connection |id| is, announced at |*address|: the runner of |process|, if there is one, translates it
- * into |translated|, where |*network| and |*address| point then. Returns: as gp__translate().
+ * Where connection |id| is, announced at |*address|: the runner of |process|, if there is one,
+ * translates it into |translated|, where |*network| and |*address| point then. Returns: as
+ * gp__translate().
  */
 int gp__dial_place(const gp__process *process, uint32_t id, const char **network,
                    const char **address, gp_runner_address *translated, gp_error *err);

@@ -19,7 +19,9 @@
 
 enum { SERIAL_BYTES = 16 };
 
-/* go-plugin's: so that a clock that is a little off does no harm, and nobody has to renew anything. */
+/*
+ * go-plugin's: so that a clock that is a little off does no harm, and nobody has to renew anything.
+ */
 static const long valid_since = -30;
 static const long valid_for = 262980L * 3600;
 
@@ -146,7 +148,10 @@ take_text(BIO *bio)
     return copy;
 }
 
-/* The traditional form says that it is a curve's key: OpenSSL 3.0 reads it in 3/4 of PKCS #8's time. */
+/*
+ * The traditional form says that it is a curve's key: OpenSSL 3.0 reads it in 3/4 of PKCS #8's
+ * time.
+ */
 static char *
 key_text(EVP_PKEY *key)
 {
@@ -241,7 +246,9 @@ digit_value(char digit)
     return found != NULL ? (int)(found - digits) : -1;
 }
 
-/* Decode into |out|, which has room for three quarters of |len|. Returns the length, -1: no base64. */
+/*
+ * Decode into |out|, which has room for three quarters of |len|. Returns the length, -1: no base64.
+ */
 static long
 decode(unsigned char *out, const char *field, size_t len)
 {

@@ -17,7 +17,10 @@
 #include "os/fd.h"
 #include "tls/pem.h"
 
-/* What begins a connection of HTTP/2: the client's preface and its settings, of which there are none. */
+/*
+ * What begins a connection of HTTP/2: the client's preface and its settings, of which there are
+ * none.
+ */
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0";
 
 static const unsigned char alpn[] = {2, 'h', '2'};
@@ -145,8 +148,8 @@ set_up(probe *self)
 /* ---- Moving bytes ---- */
 
 /*
- * Wait until the socket is ready. Returns 0, GP_ETIMEOUT or GP_EUSER: also if it is ready, since there are
- * peers that never stop sending.
+ * Wait until the socket is ready. Returns 0, GP_ETIMEOUT or GP_EUSER: also if it is ready, since
+ * there are peers that never stop sending.
  */
 static int
 await(const probe *self, short events)

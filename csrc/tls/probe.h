@@ -12,8 +12,9 @@
 #include "gp/tls.h"
 
 /*
- * As a client with |tls|, connect over |fd| (a non-blocking socket, borrowed) up to the server's first
- * byte of HTTP/2: only then has a server of TLS 1.3 had its say about the client's certificate.
+ * As a client with |tls|, connect over |fd| (a non-blocking socket, borrowed) up to the server's
+ * first byte of HTTP/2: only then has a server of TLS 1.3 had its say about the client's
+ * certificate.
  *
  * Returns: 0 (nothing is wrong), GP_ETLS with the reason, GP_ENOMEM or GP_EUSER. Blocks until
  * |deadline| at most.

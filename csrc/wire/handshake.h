@@ -45,8 +45,8 @@ typedef struct gp__handshake {
 ptrdiff_t gp__handshake_find(const char *bytes, size_t len, gp_error *err);
 
 /*
- * Whether a line, with or without its end, is meant to be a handshake, right or wrong: it begins with two
- * numbers and a network.
+ * Whether a line, with or without its end, is meant to be a handshake, right or wrong: it begins
+ * with two numbers and a network.
  */
 bool gp__handshake_is_likely(const char *line, size_t len);
 

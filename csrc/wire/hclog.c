@@ -213,9 +213,9 @@ parse_with_jansson(gp_log_record *out, gp__text line, gp__arena *arena)
 }
 
 /*
- * Loggers put @level among the first keys, so that an entry below the threshold is known after a few
- * bytes: that is looked for before anything is copied. If it is no entry after all, it counts as a
- * plain line, and DEBUG at that.
+ * Loggers put @level among the first keys, so that an entry below the threshold is known after a
+ * few bytes: that is looked for before anything is copied. If it is no entry after all, it counts
+ * as a plain line, and DEBUG at that.
  */
 static bool
 plainly_below(gp__text line, int threshold)

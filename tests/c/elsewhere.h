@@ -1,5 +1,6 @@
 /*
- * A runner that runs nothing, and whose plugin ends when it is killed. What addresses become is the test's.
+ * A runner that runs nothing, and whose plugin ends when it is killed. What addresses become is the
+ * test's.
  */
 #ifndef GP_TESTS_ELSEWHERE_H
 #define GP_TESTS_ELSEWHERE_H

@@ -24,8 +24,8 @@
 enum { LONG = 60000 };
 
 /*
- * Two ends of a multiplexed connection. Their knocks and answers go through the connection of the start,
- * as with a broker, so that they keep their order among the streams.
+ * Two ends of a multiplexed connection. Their knocks and answers go through the connection of the
+ * start, as with a broker, so that they keep their order among the streams.
  */
 typedef struct letter {
     uint32_t id;

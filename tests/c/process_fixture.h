@@ -1,6 +1,6 @@
 /*
- * Children with the ends of their pipes, and who is told of their end, for the tests of os/process.c and
- * os/spawn.c.
+ * Children with the ends of their pipes, and who is told of their end, for the tests of
+ * os/process.c and os/spawn.c.
  */
 #ifndef PROCESS_FIXTURE_H
 #define PROCESS_FIXTURE_H

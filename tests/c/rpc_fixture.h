@@ -1,9 +1,9 @@
 /*
  * A server with a scriptable handler and a channel to it, for the tests of rpc/ and services/.
  *
- * Methods: /t/Echo one reply; /t/Count replies 1, 2, ... as many bytes each as the request has, until
- * stopped; /t/Chat echoes each message; /t/Block answers once gates_open(); /t/Fail ends with status 9
- * and trailing metadata.
+ * Methods: /t/Echo one reply; /t/Count replies 1, 2, ... as many bytes each as the request has,
+ * until stopped; /t/Chat echoes each message; /t/Block answers once gates_open(); /t/Fail ends with
+ * status 9 and trailing metadata.
  */
 #ifndef RPC_FIXTURE_H
 #define RPC_FIXTURE_H

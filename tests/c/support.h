@@ -22,14 +22,16 @@
 #define PATIENCE_MS 60000
 
 /*
- * How often to do what needs luck to fail: |usual|, or that many percent of it as the environment has in
- * GP_TEST_ROUNDS, where a round takes long.
+ * How often to do what needs luck to fail: |usual|, or that many percent of it as the environment
+ * has in GP_TEST_ROUNDS, where a round takes long.
  */
 int rounds(int usual);
 
 /* ---- Allocation ---- */
 
-/* Count what is allocated from now on; allocation number |failing| (from 0) fails, negative: none. */
+/*
+ * Count what is allocated from now on; allocation number |failing| (from 0) fails, negative: none.
+ */
 void alloc_begin(long failing);
 
 /*

@@ -380,7 +380,10 @@ sockets_left_behind(void **state)
     remove_directory();
 }
 
-/* Many announcements: those that are gone are forgotten, and the file system is not asked on the way. */
+/*
+ * Many announcements: those that are gone are forgotten, and the file system is not asked on the
+ * way.
+ */
 static void
 few_sockets_are_remembered(void **state)
 {

@@ -1,5 +1,6 @@
 /*
- * What the broker does when memory is short, and what it stores for a peer that asks and does not listen.
+ * What the broker does when memory is short, and what it stores for a peer that asks and does not
+ * listen.
  */
 #include "rpc_fixture.h"
 

@@ -60,8 +60,8 @@ run_and_see(void *ctx, gp_server_call *call, void *data)
 }
 
 /*
- * What the handler has seen of the call before, whose reply is there: the lock tells ThreadSanitizer the
- * order of things, which it cannot see through a socket.
+ * What the handler has seen of the call before, whose reply is there: the lock tells
+ * ThreadSanitizer the order of things, which it cannot see through a socket.
  */
 static const gp_auth_context *
 last_client(void)

@@ -173,7 +173,9 @@ killed_at_its_deadline_whatever_becomes_of_calls(void **state)
     done(&it);
 }
 
-/* A signal handler of the host's, on the thread that starts or kills: what it does, and how often. */
+/*
+ * A signal handler of the host's, on the thread that starts or kills: what it does, and how often.
+ */
 typedef struct handler {
     plugin *it;
     bool all;

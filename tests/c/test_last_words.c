@@ -11,7 +11,9 @@
 #include "os/last_words.h"
 #include "support.h"
 
-/* What is found at the end of a process that dies of a signal after |say|, which writes to a pipe. */
+/*
+ * What is found at the end of a process that dies of a signal after |say|, which writes to a pipe.
+ */
 static void
 dying_words(char *found, size_t size, bool (*say)(const int *pipe, const char *const *words),
             const char *const *words)
@@ -143,7 +145,10 @@ what_is_being_taken_is_there(void **state)
     }
 }
 
-/* A child that has inherited the pipe may fill it as fast as it is emptied: here it is the copy itself. */
+/*
+ * A child that has inherited the pipe may fill it as fast as it is emptied: here it is the copy
+ * itself.
+ */
 static void
 what_comes_meanwhile_is_not_waited_for(void **state)
 {
@@ -192,7 +197,10 @@ static const struct {
 };
 enum { ANNOUNCED = sizeof(announced) / sizeof(announced[0]) };
 
-/* What a process writes to standard error that announces its end, and after |first| dies of |number|. */
+/*
+ * What a process writes to standard error that announces its end, and after |first| dies of
+ * |number|.
+ */
 static void
 assert_announced(int number, void (*first)(void), const char *expected)
 {

@@ -212,7 +212,9 @@ a_private_place_to_bind_in(void **state)
     gp__free(shared);
 }
 
-/* Whoever may write to the directory puts a link, or a file of this user's, in the socket's place. */
+/*
+ * Whoever may write to the directory puts a link, or a file of this user's, in the socket's place.
+ */
 static void
 what_was_swapped_keeps_its_mode(void **state)
 {

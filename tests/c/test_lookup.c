@@ -16,7 +16,9 @@
 #include "os/socket.h"
 #include "support.h"
 
-/* A name server that does not answer until |answer| is closed: what the library calls is this one. */
+/*
+ * A name server that does not answer until |answer| is closed: what the library calls is this one.
+ */
 static int answer[2];
 static atomic_int asked;
 static atomic_int answered;

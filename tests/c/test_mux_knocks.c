@@ -121,7 +121,9 @@ await_for_a_moment(void *local)
     return NULL;
 }
 
-/* A moment's patience is for the other side, which has not been asked while others are before it. */
+/*
+ * A moment's patience is for the other side, which has not been asked while others are before it.
+ */
 static void
 patience_begins_with_the_turn(void **state)
 {

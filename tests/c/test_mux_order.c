@@ -1,7 +1,10 @@
 /* Answers that cross with knocks: which stream belongs to which, and what is said when. */
 #include "mux_fixture.h"
 
-/* An answer on its way when the next one knocks: each stream goes to the server that it was meant for. */
+/*
+ * An answer on its way when the next one knocks: each stream goes to the server that it was meant
+ * for.
+ */
 static void
 a_late_answer_crosses_with_a_knock(void **state)
 {

@@ -2,8 +2,8 @@
 #include "mux_fixture.h"
 
 /*
- * A multiplexed connection whose other end is yamux alone, and says nothing by itself. It stands for one
- * of go-plugin's, where streams wait until somebody accepts them.
+ * A multiplexed connection whose other end is yamux alone, and says nothing by itself. It stands
+ * for one of go-plugin's, where streams wait until somebody accepts them.
  */
 typedef struct slow_end {
     end it; /* ours; its letters go nowhere */

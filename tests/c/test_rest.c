@@ -15,7 +15,10 @@ runs(void)
     return gp__fork_count(GP__FORK_CORE) > 0;
 }
 
-/* Whether gRPC has been shut down; on a busy machine not by the first try, which is patient for a moment. */
+/*
+ * Whether gRPC has been shut down; on a busy machine not by the first try, which is patient for a
+ * moment.
+ */
 static bool
 came_to_rest(void)
 {

@@ -4,7 +4,10 @@
 #include "os/selector.h"
 #include "support.h"
 
-/* Where what is waited for is copied first, there may be no memory for that, and there is again soon. */
+/*
+ * Where what is waited for is copied first, there may be no memory for that, and there is again
+ * soon.
+ */
 static void
 memory_runs_short(void **state)
 {

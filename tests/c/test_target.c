@@ -67,7 +67,9 @@ remove_at(const char *path, int fd)
     gp__free(directory);
 }
 
-/* What gRPC cannot be told of is reached by a descriptor, and so is what a sockaddr_un cannot hold. */
+/*
+ * What gRPC cannot be told of is reached by a descriptor, and so is what a sockaddr_un cannot hold.
+ */
 static void
 what_it_does_not(void **state)
 {

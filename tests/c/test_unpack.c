@@ -11,7 +11,9 @@ enum { SIZE = 5 << 20 };
 
 static unsigned char plain[SIZE];
 
-/* |plain|'s first |size| bytes in one of the two forms, as gRPC receives them: in several pieces. */
+/*
+ * |plain|'s first |size| bytes in one of the two forms, as gRPC receives them: in several pieces.
+ */
 static grpc_byte_buffer *
 pack(size_t size, grpc_compression_algorithm algorithm, size_t cut)
 {

@@ -1,4 +1,7 @@
-/* Calls to a peer that does not read: a write to it ends only when the connection does, a call must not. */
+/*
+ * Calls to a peer that does not read: a write to it ends only when the connection does, a call must
+ * not.
+ */
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -21,7 +24,10 @@ typedef struct mute {
 static void *
 take_connection(void *arg)
 {
-    /* SETTINGS with the largest window for streams, WINDOW_UPDATE with the largest for the connection. */
+    /*
+     * SETTINGS with the largest window for streams, WINDOW_UPDATE with the largest for the
+     * connection.
+     */
     static const unsigned char frames[] = {0,    0, 6, 4, 0, 0, 0, 0, 0, 0, 4,    0x7f, 0xff, 0xff,
                                            0xff, 0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0xff, 0,    0};
     mute *self = arg;

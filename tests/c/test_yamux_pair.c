@@ -150,7 +150,9 @@ settle(end *at, size_t streams)
     return busy;
 }
 
-/* Open |streams| streams, carry up to |most| bytes through each in both directions, close them all. */
+/*
+ * Open |streams| streams, carry up to |most| bytes through each in both directions, close them all.
+ */
 static void
 run_pair(pair *both, size_t streams, unsigned most, uint32_t window)
 {

@@ -76,7 +76,9 @@ try_line(const char *line, size_t len, unsigned protocols)
     gp_error_release(&err);
 }
 
-/* Whatever is skipped, what is left is either waited for, or begins with what may be a handshake. */
+/*
+ * Whatever is skipped, what is left is either waited for, or begins with what may be a handshake.
+ */
 static void
 try_preamble(const char *bytes, size_t len)
 {

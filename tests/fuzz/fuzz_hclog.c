@@ -48,8 +48,8 @@ count(const char *bytes, size_t len, const char *any)
 
 /*
  * The scanner against jansson, on what both should see alike: they differ on purpose about escapes,
- * about numbers beyond a double, and about nesting beyond a depth. And jansson passes over a zero byte
- * behind a number.
+ * about numbers beyond a double, and about nesting beyond a depth. And jansson passes over a zero
+ * byte behind a number.
  */
 static void
 compare_readers(const char *bytes, size_t len)

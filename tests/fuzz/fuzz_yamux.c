@@ -1,6 +1,7 @@
 /*
- * A session between a peer that sends anything and a user that does anything in any order. The input
- * is a list of steps: bytes as they are, frames that are likely to be meaningful, calls of the user.
+ * A session between a peer that sends anything and a user that does anything in any order. The
+ * input is a list of steps: bytes as they are, frames that are likely to be meaningful, calls of
+ * the user.
  */
 #include <stdbool.h>
 #include <stdint.h>

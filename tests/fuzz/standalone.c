@@ -4,7 +4,8 @@
  * usage: fuzz_NAME-corpus PATH...
  *
  * Every file named, and every file in each directory named, is one input. A fault ends the process
- * through its sanitizer or assertion; the input's name is printed first, so it is the last line seen.
+ * through its sanitizer or assertion; the input's name is printed first, so it is the last line
+ * seen.
  */
 #include <dirent.h>
 #include <errno.h>

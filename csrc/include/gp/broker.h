@@ -1,7 +1,7 @@
 /*
- * Layer: public. How host and plugin tell each other about further connections, by numbers (protocol:
- * "Broker"). Either side listens somewhere and announces it under an id; the other one, which has
- * learnt the id from some call, dials it. What listens is the caller's.
+ * Layer: public. How host and plugin tell each other about further connections, by numbers
+ * (protocol: "Broker"). Either side listens somewhere and announces it under an id; the other one,
+ * which has learnt the id from some call, dials it. What listens is the caller's.
  *
  * Shared by reference. Threads: any, but for what a function says.
  */
@@ -27,7 +27,10 @@ typedef struct gp_broker gp_broker;
 int gp_server_add_broker(gp_server *server, gp_tls *tls, gp_mux *mux, gp_broker **out,
                          gp_error *err);
 
-/* What its channels have for arguments; NULL: none. A reference is taken. Once, before anybody dials. */
+/*
+ * What its channels have for arguments; NULL: none. A reference is taken. Once, before anybody
+ * dials.
+ */
 void gp_broker_use_args(gp_broker *broker, gp_channel_args *args);
 
 /* The broker has to be closed before the last reference goes, unless it was never used. */
@@ -38,9 +41,9 @@ void gp_broker_unref(gp_broker *broker);
 uint32_t gp_broker_next_id(gp_broker *broker);
 
 /*
- * Tell the other side that |id| is listened for at |address|, which the plugin's runner, if it has one,
- * puts into the plugin's terms. Nothing else blocks: before the host has opened its stream, that waits
- * for it.
+ * Tell the other side that |id| is listened for at |address|, which the plugin's runner, if it has
+ * one, puts into the plugin's terms. Nothing else blocks: before the host has opened its stream,
+ * that waits for it.
  *
  * Returns: 0, GP_EBROKER (the other side has gone or has no broker, or the runner has failed),
  * GP_ENOMEM, GP_EFORKED.
@@ -58,7 +61,8 @@ bool gp_broker_multiplexed(const gp_broker *broker);
 const char *gp_broker_directory(const gp_broker *broker);
 
 /*
- * Wait until the other side has announced |id|, and make a channel to there. It can be dialled once.
+ * Wait until the other side has announced |id|, and make a channel to there. It can be dialled
+ * once.
  *
  * Returns: 0, GP_EBROKER (it did not within |timeout_ms|, has gone, or has no broker, or the runner
  * cannot tell where that is), GP_EUSER, GP_ENOMEM, GP_EFORKED. Blocks.
@@ -71,8 +75,8 @@ gp_tls *gp_broker_tls(const gp_broker *broker);
 
 /*
  * Have |then| called when the other side goes: on a host once, on a plugin for each host that does.
- * It runs on the polling thread and must not block. |release| is called when |ctx| is no longer used.
- * At most once. Returns: whether the other side is still there; if not, |then| is not called.
+ * It runs on the polling thread and must not block. |release| is called when |ctx| is no longer
+ * used. At most once. Returns: whether the other side is still there; if not, |then| is not called.
  */
 bool gp_broker_on_gone(gp_broker *broker, gp_then *then, gp_then *release, void *ctx);
 

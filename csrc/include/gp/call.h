@@ -2,8 +2,8 @@
  * Layer: public. The client's side of one RPC.
  *
  * A call is shared: the user of an iterator, the thread that feeds its requests and the poller each
- * hold a reference. Any thread may use it, one at a time on the sending side and one at a time on the
- * receiving side; cancel and the getters may come from anywhere at any time.
+ * hold a reference. Any thread may use it, one at a time on the sending side and one at a time on
+ * the receiving side; cancel and the getters may come from anywhere at any time.
  */
 #ifndef GP_CALL_H
 #define GP_CALL_H
@@ -107,7 +107,8 @@ int gp_call_receive(gp_call *call, gp_message **out, const gp_interrupt *interru
 int gp_call_receive_then(gp_call *call, gp_message **out, gp_received *then, void *ctx);
 
 /*
- * Send |message|, or that none follows if it is NULL; |then| is called when the next one may be sent.
+ * Send |message|, or that none follows if it is NULL; |then| is called when the next one may be
+ * sent.
  *
  * Returns: 0; GP_ECLOSED when the call is over, GP_EINVAL while a send is under way: no |then|.
  */
@@ -116,8 +117,8 @@ int gp_call_send_then(gp_call *call, const gp_bytes *message, gp_sent *then, voi
 /*
  * The same for who sends many: up to 64 KiB wait in the call to be sent.
  *
- * Returns: 1: the next one may be sent at once, 0: when |then| is called; GP_ECLOSED when the call is
- * over, GP_EINVAL when |then| has not been called yet.
+ * Returns: 1: the next one may be sent at once, 0: when |then| is called; GP_ECLOSED when the call
+ * is over, GP_EINVAL when |then| has not been called yet.
  */
 int gp_call_post(gp_call *call, const gp_bytes *message, gp_sent *then, void *ctx);
 
@@ -137,7 +138,9 @@ const gp_call_status *gp_call_get_status(const gp_call *call);
 /* Seconds left until the deadline, never negative; negative if there is none. */
 double gp_call_time_remaining(const gp_call *call);
 
-/* "unix:..." or "ipv4:..." of the other side, to be released with gp_call_free_peer; may be NULL. */
+/*
+ * "unix:..." or "ipv4:..." of the other side, to be released with gp_call_free_peer; may be NULL.
+ */
 char *gp_call_peer(gp_call *call);
 void gp_call_free_peer(char *peer);
 
@@ -148,8 +151,9 @@ void gp_call_free_peer(char *peer);
 void gp_call_attend(gp_call *call);
 
 /*
- * Have |done| called once when the status is there, on whatever thread finds out, with no lock held;
- * at once if it is there already. It must not block. One callback per call; it implies gp_call_attend.
+ * Have |done| called once when the status is there, on whatever thread finds out, with no lock
+ * held; at once if it is there already. It must not block. One callback per call; it implies
+ * gp_call_attend.
  */
 void gp_call_on_done(gp_call *call, void (*done)(void *ctx), void *ctx);
 

@@ -18,8 +18,8 @@ typedef struct gp_channel gp_channel;
 typedef struct gp_arg_object gp_arg_object;
 
 /*
- * For "grpc.resource_quota": how much memory the connections that have it may take together for what they
- * receive, in bytes. Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
+ * For "grpc.resource_quota": how much memory the connections that have it may take together for
+ * what they receive, in bytes. Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
  */
 int gp_memory_quota_new(gp_arg_object **out, size_t bytes, gp_error *err);
 
@@ -112,8 +112,9 @@ int gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
                           const gp_interrupt *interrupt);
 
 /*
- * Have |then| called once, on a thread of the library's or on this one, when the state is or may be another
- * than |last|: at a change, when the connection goes, or after |timeout_ms|. It must not block.
+ * Have |then| called once, on a thread of the library's or on this one, when the state is or may be
+ * another than |last|: at a change, when the connection goes, or after |timeout_ms|. It must not
+ * block.
  *
  * Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
  */

@@ -6,7 +6,9 @@
 
 #include "gp/error.h"
 
-/* How many bytes |hash| ("sha256", say) gives. Returns that, or GP_EINVAL: there is no such digest. */
+/*
+ * How many bytes |hash| ("sha256", say) gives. Returns that, or GP_EINVAL: there is no such digest.
+ */
 int gp_checksum_size(const char *hash, gp_error *err);
 
 #endif

@@ -35,9 +35,9 @@ typedef struct gp_endpoint {
 
 /*
  * Who is told of the plugin's end. |exited| is called once, after a start that succeeded, when the
- * process has ended by itself or was killed: on a thread of the library or on the one that kills, with
- * no lock held; it must not block. |status| as gp_client_exit_status(). If it never comes to that
- * (nobody can tell, or the client is freed before) |release| is called instead.
+ * process has ended by itself or was killed: on a thread of the library or on the one that kills,
+ * with no lock held; it must not block. |status| as gp_client_exit_status(). If it never comes to
+ * that (nobody can tell, or the client is freed before) |release| is called instead.
  */
 typedef struct gp_exit_sink {
     void (*exited)(void *ctx, int status); /* NULL: nobody */
@@ -56,9 +56,10 @@ typedef struct gp_client_options {
     bool detach; /* it outlives this process, and the client: only gp_client_kill() ends it */
 
     /*
-     * Whatever the process has started is killed with it, and when it has ended by itself; for Linux with
-     * pidfds. The string begins the value of a variable in their environment, the rest of which is made
-     * for this launch. NULL: the process alone is. Excludes reattaching and runners.
+     * Whatever the process has started is killed with it, and when it has ended by itself; for
+     * Linux with pidfds. The string begins the value of a variable in their environment, the rest
+     * of which is made for this launch. NULL: the process alone is. Excludes reattaching and
+     * runners.
      */
     const char *kill_group;
 
@@ -76,23 +77,24 @@ typedef struct gp_client_options {
         skip_output; /* how many lines of its stdout are passed over until there is a handshake */
 
     /*
-     * Where a private directory for the plugin's sockets is made, to be removed with the plugin; NULL:
-     * none, the plugin's temporary directory will do. And who may use the sockets besides this user, a
-     * group's name or number; NULL: nobody.
+     * Where a private directory for the plugin's sockets is made, to be removed with the plugin;
+     * NULL: none, the plugin's temporary directory will do. And who may use the sockets besides
+     * this user, a group's name or number; NULL: nobody.
      */
     const char *unix_socket_dir;
     const char *unix_socket_group;
 
     /*
-     * At most one of them. A shared reference is taken of |tls|; with |auto_mtls| one is made for this
-     * launch, which excludes reattaching.
+     * At most one of them. A shared reference is taken of |tls|; with |auto_mtls| one is made for
+     * this launch, which excludes reattaching.
      */
     gp_tls *tls;
     bool auto_mtls;
 
     /*
-     * What runs has to have this checksum; |checksum_hash| as for gp_checksum_size(), NULL: anything may
-     * run. Excludes reattaching. A file of more than |checksum_max_size| bytes is not read; 0: any size.
+     * What runs has to have this checksum; |checksum_hash| as for gp_checksum_size(), NULL:
+     * anything may run. Excludes reattaching. A file of more than |checksum_max_size| bytes is not
+     * read; 0: any size.
      */
     const char *checksum_hash;
     const unsigned char *checksum;
@@ -123,8 +125,8 @@ typedef struct gp_client_options {
 } gp_client_options;
 
 /*
- * Make a client; nothing is started. The three sinks and the runner are taken over even if this fails, and have been
- * released then.
+ * Make a client; nothing is started. The three sinks and the runner are taken over even if this
+ * fails, and have been released then.
  *
  * Returns: 0, GP_EINVAL, GP_ENOMEM or GP_EFORKED.
  */
@@ -133,10 +135,9 @@ int gp_client_new(gp_client **out, const gp_client_options *options, gp_error *e
 /*
  * Launch (or join) and wait for the handshake. Happens once: later calls wait for the first and
  * report its outcome. On failure the process has been killed and reaped before this returns, and
- * the message begins with the plugin's name. GP_EHANDSHAKE and GP_EVERSION carry the line as detail,
- * GP_EEXITED and GP_ESTARTTIMEOUT the tail of the plugin's stderr, GP_ETLS one of gp/tls.h's words,
- * GP_ECHECKSUM "HASH EXPECTED FOUND".
- * With TLS the connection has been made, too.
+ * the message begins with the plugin's name. GP_EHANDSHAKE and GP_EVERSION carry the line as
+ * detail, GP_EEXITED and GP_ESTARTTIMEOUT the tail of the plugin's stderr, GP_ETLS one of
+ * gp/tls.h's words, GP_ECHECKSUM "HASH EXPECTED FOUND". With TLS the connection has been made, too.
  *
  * Returns: 0, or GP_ESTART, GP_EEXITED, GP_ESTARTTIMEOUT, GP_EHANDSHAKE, GP_EVERSION, GP_EREATTACH,
  * GP_ETLS, GP_ECHECKSUM, GP_ECLOSED (killed before or meanwhile), GP_EFORKED, GP_EUSER.
@@ -146,7 +147,9 @@ int gp_client_start(gp_client *client, const gp_interrupt *interrupt, gp_error *
 /* NULL before a successful start. */
 const gp_endpoint *gp_client_endpoint(gp_client *client);
 
-/* The one channel to the plugin, made at start. Borrowed: take a reference to keep it. May be NULL. */
+/*
+ * The one channel to the plugin, made at start. Borrowed: take a reference to keep it. May be NULL.
+ */
 gp_channel *gp_client_channel(gp_client *client);
 
 /* What connects it with the plugin further, as gp_client_channel(). */
@@ -158,20 +161,21 @@ int gp_client_ping(gp_client *client, int64_t timeout_ms, const gp_interrupt *in
 
 /*
  * Shut the plugin down: ask it, wait up to 2 s for it to exit by itself, then SIGKILL; reap; wait
- * until its log and its output have been delivered, up to 5 s. Idempotent; a second caller waits for the first. Before start it makes
- * every later start fail. An interrupt cuts the patience short, not the killing. Called from an interrupt
- * of its own start or kill, which it cannot wait for, it has that end soon, and returns. A runner that
- * is about to start the process has 5 s to come back; if it does later, the process is killed then.
+ * until its log and its output have been delivered, up to 5 s. Idempotent; a second caller waits
+ * for the first. Before start it makes every later start fail. An interrupt cuts the patience
+ * short, not the killing. Called from an interrupt of its own start or kill, which it cannot wait
+ * for, it has that end soon, and returns. A runner that is about to start the process has 5 s to
+ * come back; if it does later, the process is killed then.
  *
  * Returns: 0, or GP_EUSER after the process has been killed all the same.
  */
 int gp_client_kill(gp_client *client, const gp_interrupt *interrupt);
 
 /*
- * Whether the plugin was reached and is gone: it has exited, or was killed by gp_client_kill() (which
- * for a test client means that it was let go). False before start. True at once after a call that
- * failed because the plugin died, which is why this may wait some milliseconds for a process that is
- * just exiting. No lock is held meanwhile.
+ * Whether the plugin was reached and is gone: it has exited, or was killed by gp_client_kill()
+ * (which for a test client means that it was let go). False before start. True at once after a call
+ * that failed because the plugin died, which is why this may wait some milliseconds for a process
+ * that is just exiting. No lock is held meanwhile.
  */
 bool gp_client_exited(gp_client *client);
 

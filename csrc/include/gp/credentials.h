@@ -31,8 +31,8 @@ typedef struct gp_key_pair {
  * TLS. |roots| are the certificates that may vouch for the server; NULL: those of the system, or of
  * the file that GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names. |pair| is the client's own; NULL: none.
  *
- * The server's certificate must be valid for the target's host name, or for what the channel argument
- * "grpc.ssl_target_name_override" says instead.
+ * The server's certificate must be valid for the target's host name, or for what the channel
+ * argument "grpc.ssl_target_name_override" says instead.
  *
  * Returns: 0, GP_EINVAL (something is not PEM, or does not match), GP_ENOMEM or GP_EFORKED.
  */
@@ -56,7 +56,8 @@ void gp_channel_credentials_free(gp_channel_credentials *credentials);
 
 /*
  * TLS with |count| pairs, at least one. With |require_client| only clients whose certificate one of
- * |roots| vouches for may connect; without it |roots| (may be NULL) is checked, and none is asked for.
+ * |roots| vouches for may connect; without it |roots| (may be NULL) is checked, and none is asked
+ * for.
  *
  * Returns: 0, GP_EINVAL, GP_ENOMEM or GP_EFORKED.
  */
@@ -74,7 +75,10 @@ void gp_server_credentials_free(gp_server_credentials *credentials);
 
 /* ---- Of calls: metadata that is sent over TLS only ---- */
 
-/* "authorization: Bearer |token|". Returns: 0, GP_EINVAL (no text for a header), GP_ENOMEM, GP_EFORKED. */
+/*
+ * "authorization: Bearer |token|". Returns: 0, GP_EINVAL (no text for a header), GP_ENOMEM,
+ * GP_EFORKED.
+ */
 int gp_call_credentials_token(gp_call_credentials **out, const char *token, gp_error *err);
 
 /* The metadata of both. Returns: 0, GP_ENOMEM or GP_EFORKED. */

@@ -12,7 +12,8 @@ const char *gp_grpc_version(void);
 
 /*
  * Where gRPC's own log lines go instead of stderr, which belongs to the host. |level| is one of
- * GP_DEBUG, GP_INFO, GP_ERROR. Called on any thread, at any time, and must not block. NULL: dropped.
+ * GP_DEBUG, GP_INFO, GP_ERROR. Called on any thread, at any time, and must not block. NULL:
+ * dropped.
  */
 void gp_grpc_set_log(void (*line)(int level, const char *text));
 
@@ -24,9 +25,10 @@ void gp_grpc_set_log(void (*line)(int level, const char *text));
 bool gp_grpc_shutdown(int64_t timeout_ms);
 
 /*
- * Before a fork: shut gRPC down, threads and all, if every channel has been closed, or its plugin killed, and
- * every server has stopped. It is started again when it is needed, here and in the child. Does nothing while
- * it is in use. Blocks for half a second at most, usually for a few milliseconds.
+ * Before a fork: shut gRPC down, threads and all, if every channel has been closed, or its plugin
+ * killed, and every server has stopped. It is started again when it is needed, here and in the
+ * child. Does nothing while it is in use. Blocks for half a second at most, usually for a few
+ * milliseconds.
  */
 void gp_grpc_rest(void);
 

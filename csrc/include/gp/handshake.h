@@ -40,11 +40,11 @@ ptrdiff_t gp_handshake_format(char *out, size_t size, const gp_handshake_fields 
 typedef void gp_version_note(void *ctx, const char *text);
 
 /*
- * Choose the plugin's version: the highest of its own that the host lists, or else its lowest, which
- * lets the host report the mismatch with both sides' versions.
+ * Choose the plugin's version: the highest of its own that the host lists, or else its lowest,
+ * which lets the host report the mismatch with both sides' versions.
  *
- * |versions| are the plugin's, in any order. |listed| is the value of PLUGIN_PROTOCOL_VERSIONS, NULL
- * when the host did not set it. |note| may be NULL.
+ * |versions| are the plugin's, in any order. |listed| is the value of PLUGIN_PROTOCOL_VERSIONS,
+ * NULL when the host did not set it. |note| may be NULL.
  *
  * Returns: 1 if the host listed |*out|, 0 if it did not, GP_EINVAL if |count| is 0. Threads: any.
  */

@@ -22,8 +22,9 @@ typedef struct gp_log_field {
 } gp_log_field;
 
 /*
- * One record. Everything points into the batch. |message| may be any bytes: decode with replacement.
- * A line that is no hclog entry is its own message, at the level that its look suggests.
+ * One record. Everything points into the batch. |message| may be any bytes: decode with
+ * replacement. A line that is no hclog entry is its own message, at the level that its look
+ * suggests.
  */
 typedef struct gp_log_record {
     int level;
@@ -46,9 +47,9 @@ typedef struct gp_log_batch {
 } gp_log_batch;
 
 /*
- * Where batches go. |deliver| is called on the process's one delivery thread, in order, with no lock
- * held. It may block: that delays the logs of all plugins, for they share that thread, but no other
- * work of theirs; the plugin itself meets a full pipe once about 1 MiB waits for delivery.
+ * Where batches go. |deliver| is called on the process's one delivery thread, in order, with no
+ * lock held. It may block: that delays the logs of all plugins, for they share that thread, but no
+ * other work of theirs; the plugin itself meets a full pipe once about 1 MiB waits for delivery.
  *
  * |deliver| may call any function of the library, gp_client_kill() and gp_client_free() included.
  */
@@ -63,10 +64,10 @@ typedef struct gp_log_sink {
 } gp_log_sink;
 
 /*
- * End the threads behind the logs: first the one that reads the plugins' pipes, then, once its queue
- * is empty, the delivery thread. For process exit, after gp_client_kill_all(). What arrives later is
- * discarded. A gp_client_start() after it starts them anew. Not from within |deliver|. Blocks, but not
- * on a |deliver| that does not return within 5 s: that thread is left behind.
+ * End the threads behind the logs: first the one that reads the plugins' pipes, then, once its
+ * queue is empty, the delivery thread. For process exit, after gp_client_kill_all(). What arrives
+ * later is discarded. A gp_client_start() after it starts them anew. Not from within |deliver|.
+ * Blocks, but not on a |deliver| that does not return within 5 s: that thread is left behind.
  */
 void gp_log_shutdown(void);
 

@@ -1,5 +1,6 @@
 /*
- * Layer: public. What travels in calls: bytes, metadata, received messages, and the status at the end.
+ * Layer: public. What travels in calls: bytes, metadata, received messages, and the status at the
+ * end.
  */
 #ifndef GP_MESSAGE_H
 #define GP_MESSAGE_H
@@ -37,9 +38,9 @@ void gp_message_copy(const gp_message *message, void *out);
 void gp_message_free(gp_message *message);
 
 /*
- * How it is told that something has happened, that a message was sent, or that one is there (NULL: the
- * end of them), which the callee then owns. Once, on the polling thread, with no lock held. Neither may block; both may ask
- * for the next one.
+ * How it is told that something has happened, that a message was sent, or that one is there (NULL:
+ * the end of them), which the callee then owns. Once, on the polling thread, with no lock held.
+ * Neither may block; both may ask for the next one.
  */
 typedef void gp_then(void *ctx);
 typedef void gp_sent(void *ctx, bool ok); /* not ok: the call is over */

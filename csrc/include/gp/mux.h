@@ -3,8 +3,9 @@
  * multiplexing"): the gRPC connection of the start, and each brokered one, is a stream of a yamux
  * session.
  *
- * gRPC connects and listens as ever, with TLS or without, but at unix sockets in a private directory of
- * this process: what connects there becomes a stream, and a stream becomes a connection to there.
+ * gRPC connects and listens as ever, with TLS or without, but at unix sockets in a private
+ * directory of this process: what connects there becomes a stream, and a stream becomes a
+ * connection to there.
  *
  * Before a side opens a brokered stream it knocks, and waits for the answer: the next stream then
  * belongs to the id that was knocked for. The broker carries knocks and answers.
@@ -22,8 +23,9 @@
 typedef struct gp_mux gp_mux;
 
 /*
- * Makes the directory, in |base|; NULL stands for PLUGIN_UNIX_SOCKET_DIR, or else the temporary one,
- * and /tmp for what gRPC could not connect to there. Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
+ * Makes the directory, in |base|; NULL stands for PLUGIN_UNIX_SOCKET_DIR, or else the temporary
+ * one, and /tmp for what gRPC could not connect to there. Returns: 0, GP_ENOMEM, GP_EOS or
+ * GP_EFORKED.
  */
 int gp_mux_new(gp_mux **out, const char *base, gp_error *err);
 
@@ -47,20 +49,20 @@ int gp_mux_connect(gp_mux *mux, const char *network, const char *address, int64_
 const char *gp_mux_directory(const gp_mux *mux);
 
 /*
- * On the plugin: listen at the address that the host will be told, for one connection. |port| (may be
- * NULL) is the port for "host:0". Who may connect is up to the umask, as with gp_place_bind().
+ * On the plugin: listen at the address that the host will be told, for one connection. |port| (may
+ * be NULL) is the port for "host:0". Who may connect is up to the umask, as with gp_place_bind().
  */
 int gp_mux_listen(gp_mux *mux, const char *network, const char *address, int *port, gp_error *err);
 
 /*
- * Why the connection has ended, when there is more to it than that the other side has closed it: a GP_E*
- * code with the reason in |why|. Otherwise 0.
+ * Why the connection has ended, when there is more to it than that the other side has closed it: a
+ * GP_E* code with the reason in |why|. Otherwise 0.
  */
 int gp_mux_why(gp_mux *mux, gp_error *why);
 
 /*
- * Have that written to a duplicate of |fd|, a plugin's stderr, as a line for its host's log. A pipe that is
- * full gets nothing. Returns 0 or GP_EOS.
+ * Have that written to a duplicate of |fd|, a plugin's stderr, as a line for its host's log. A pipe
+ * that is full gets nothing. Returns 0 or GP_EOS.
  */
 int gp_mux_log_to(gp_mux *mux, int fd, gp_error *err);
 

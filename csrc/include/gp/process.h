@@ -13,8 +13,8 @@
 typedef struct gp_process gp_process;
 
 /*
- * Start a child with |argv| and |env|, both NULL-terminated. |*out_fd| and |*err_fd| become the reading
- * ends of its stdout and stderr, the caller's to close.
+ * Start a child with |argv| and |env|, both NULL-terminated. |*out_fd| and |*err_fd| become the
+ * reading ends of its stdout and stderr, the caller's to close.
  *
  * Returns: 0, GP_ESTART, GP_ENOMEM, GP_EOS or GP_EFORKED.
  */

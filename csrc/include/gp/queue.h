@@ -1,9 +1,9 @@
 /*
  * Layer: public. A queue that any thread fills and one event loop empties.
  *
- * The loop watches one descriptor, which is readable while there is something to take. Posting costs
- * a system call only when the queue was empty. Shared by reference: who may still have to post
- * outlives the loop.
+ * The loop watches one descriptor, which is readable while there is something to take. Posting
+ * costs a system call only when the queue was empty. Shared by reference: who may still have to
+ * post outlives the loop.
  */
 #ifndef GP_QUEUE_H
 #define GP_QUEUE_H
@@ -31,7 +31,9 @@ int gp_queue_post(gp_queue *queue, gp_queue_item *item);
 /* Everything that has been posted, first things first; NULL if there is nothing. */
 gp_queue_item *gp_queue_take(gp_queue *queue);
 
-/* Refuse what is posted from now on, and close the descriptor. What was posted can still be taken. */
+/*
+ * Refuse what is posted from now on, and close the descriptor. What was posted can still be taken.
+ */
 void gp_queue_close(gp_queue *queue);
 
 #endif

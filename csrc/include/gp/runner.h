@@ -16,23 +16,25 @@ typedef struct gp_runner_address {
 } gp_runner_address;
 
 /*
- * A way to run one plugin once. All may block, and are called with no lock held: start on the thread
- * that starts the client, translations on those that start it or use its broker, wait and kill on
- * threads of their own, at the same time as others. Whoever has one made hands it over with
+ * A way to run one plugin once. All may block, and are called with no lock held: start on the
+ * thread that starts the client, translations on those that start it or use its broker, wait and
+ * kill on threads of their own, at the same time as others. Whoever has one made hands it over with
  * gp_client_new(); |release| comes last, and exactly once.
  */
 typedef struct gp_runner {
     /*
-     * Start the plugin with |env|, a NULL-terminated array. |*out_fd| and |*err_fd| become the reading
-     * ends of its stdout and stderr, the caller's to close. Returns 0, or a GP_E* code with nothing
-     * left running.
+     * Start the plugin with |env|, a NULL-terminated array. |*out_fd| and |*err_fd| become the
+     * reading ends of its stdout and stderr, the caller's to close. Returns 0, or a GP_E* code with
+     * nothing left running.
      */
     int (*start)(void *ctx, const char *const *env, int *out_fd, int *err_fd, gp_error *err);
     /* Block until it has ended. Returns the exit status, -N for signal N, or GP_STATUS_UNKNOWN. */
     int (*wait)(void *ctx);
     /* End it by force, so that wait returns. At most once. */
     void (*kill)(void *ctx);
-    /* Add to |out|, of |size| bytes, what may explain a start that failed. |out| holds "" before. */
+    /*
+     * Add to |out|, of |size| bytes, what may explain a start that failed. |out| holds "" before.
+     */
     void (*diagnose)(void *ctx, char *out, size_t size);
     /* An address as the plugin has it, in terms of the host. Returns 0 or a GP_E* code. */
     int (*plugin_to_host)(void *ctx, gp_runner_address *address, gp_error *err);

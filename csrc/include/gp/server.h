@@ -1,11 +1,11 @@
 /*
  * Layer: public. A gRPC server whose polling thread runs the handlers itself.
  *
- * One thread polls for all servers of the process, and for its calls. What a call needs from user code
- * runs right there, which costs no hand-over; when it takes longer than a tick (about half a millisecond)
- * another thread takes over the polling. At most |max_workers| of a server's handlers run at once;
- * further calls queue. Services written in C (gp__method)
- * run on the polling thread whatever the handlers do.
+ * One thread polls for all servers of the process, and for its calls. What a call needs from user
+ * code runs right there, which costs no hand-over; when it takes longer than a tick (about half a
+ * millisecond) another thread takes over the polling. At most |max_workers| of a server's handlers
+ * run at once; further calls queue. Services written in C (gp__method) run on the polling thread
+ * whatever the handlers do.
  */
 #ifndef GP_SERVER_H
 #define GP_SERVER_H
@@ -22,7 +22,9 @@
 typedef struct gp_server gp_server;
 typedef struct gp_server_call gp_server_call;
 
-/* What the application does with calls. All of it runs on the core's threads, without locks held. */
+/*
+ * What the application does with calls. All of it runs on the core's threads, without locks held.
+ */
 typedef struct gp_server_handler {
     /*
      * A call came in. Look its method up and keep what was found in |*data|.
@@ -34,13 +36,14 @@ typedef struct gp_server_handler {
     /* Nothing of the above and below will be called any more. */
     void (*release)(void *ctx);
     /*
-     * Not NULL: instead of |begin|, for every call, on the polling thread. The application answers it
-     * on a thread of its own and then hands it back; or it delegates it to |run|. Must not block.
+     * Not NULL: instead of |begin|, for every call, on the polling thread. The application answers
+     * it on a thread of its own and then hands it back; or it delegates it to |run|. Must not
+     * block.
      */
     void (*take)(void *ctx, gp_server_call *call);
     /*
-     * Not NULL: as many handlers run as may, |max_workers|, and a call waits. Not again before half of
-     * them have returned. Called with locks held: it must not block, nor call the library.
+     * Not NULL: as many handlers run as may, |max_workers|, and a call waits. Not again before half
+     * of them have returned. Called with locks held: it must not block, nor call the library.
      */
     void (*full)(void *ctx, int max_workers);
 } gp_server_handler;
@@ -53,13 +56,16 @@ typedef struct gp_server_options {
     const gp_channel_arg *args;
     size_t args_count;
     /*
-     * A server that is no plugin: begin with gRPC's own arguments, shared ports and its limit on the
-     * size of messages, and leave the modes of unix sockets to the umask.
+     * A server that is no plugin: begin with gRPC's own arguments, shared ports and its limit on
+     * the size of messages, and leave the modes of unix sockets to the umask.
      */
     bool general;
 } gp_server_options;
 
-/* Have |goodbye| called by each thread that may have run handlers, when it ends. Once, before all else. */
+/*
+ * Have |goodbye| called by each thread that may have run handlers, when it ends. Once, before all
+ * else.
+ */
 void gp_server_on_thread_exit(void (*goodbye)(void));
 
 int gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err);
@@ -133,7 +139,9 @@ int gp_server_call_receive(gp_server_call *call, gp_message **out, const gp_inte
 /* Returns 0, or GP_ECLOSED when they or a message have gone out before or the call is over. */
 int gp_server_call_send_initial_metadata(gp_server_call *call, gp_metadata metadata);
 
-/* Compress the messages as GP_COMPRESS_* says. Has no effect once initial metadata have gone out. */
+/*
+ * Compress the messages as GP_COMPRESS_* says. Has no effect once initial metadata have gone out.
+ */
 void gp_server_call_set_compression(gp_server_call *call, int algorithm);
 
 /* Send the next message uncompressed, whatever the compression. */
@@ -167,27 +175,33 @@ int gp_server_call_send_initial_metadata_then(gp_server_call *call, gp_metadata 
 int gp_server_call_post(gp_server_call *call, gp_bytes message, gp_sent *then, void *ctx);
 
 /*
- * Returns: 1 when nothing waits to be sent, so that the call can be ended without blocking; 0: |then|
- * will be called when that is so.
+ * Returns: 1 when nothing waits to be sent, so that the call can be ended without blocking; 0:
+ * |then| will be called when that is so.
  */
 int gp_server_call_flush_then(gp_server_call *call, gp_sent *then, void *ctx);
 
 /*
- * Have |then| called if the call ends before it is answered, on the polling thread; it must not block.
- * One at a time; NULL takes it back. Returns: 0, or GP_ECLOSED: too late, because the call is over, or
- * (for NULL) because |then| has been called or is about to be.
+ * Have |then| called if the call ends before it is answered, on the polling thread; it must not
+ * block. One at a time; NULL takes it back. Returns: 0, or GP_ECLOSED: too late, because the call
+ * is over, or (for NULL) because |then| has been called or is about to be.
  */
 int gp_server_call_on_cancel(gp_server_call *call, gp_then *then, void *ctx);
 
-/* While |run| has the call: its handler goes on elsewhere when that returns, until it is handed back. */
+/*
+ * While |run| has the call: its handler goes on elsewhere when that returns, until it is handed
+ * back.
+ */
 void gp_server_call_keep(gp_server_call *call);
 
-/* A call that was taken (see |take|) or kept: its handler is done with it. Any thread; it has been ended. */
+/*
+ * A call that was taken (see |take|) or kept: its handler is done with it. Any thread; it has been
+ * ended.
+ */
 void gp_server_call_hand_back(gp_server_call *call);
 
 /*
- * A call that was taken: have |run| answer it with |data| after all, as soon as a worker is free, and
- * with |wants_message| not before its first message is there.
+ * A call that was taken: have |run| answer it with |data| after all, as soon as a worker is free,
+ * and with |wants_message| not before its first message is there.
  */
 void gp_server_call_delegate(gp_server_call *call, void *data, bool wants_message);
 

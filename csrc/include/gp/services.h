@@ -17,8 +17,8 @@ int gp_server_add_health(gp_server *server, const char *service, gp_error *err);
 int gp_server_add_controller(gp_server *server, int64_t grace_ms, gp_error *err);
 
 /*
- * The stream of what this process prints. It ends, with |stdio|, once the server has been told to stop
- * and no handler is running any more. The server takes a reference.
+ * The stream of what this process prints. It ends, with |stdio|, once the server has been told to
+ * stop and no handler is running any more. The server takes a reference.
  */
 int gp_server_add_stdio(gp_server *server, gp_stdio *stdio, gp_error *err);
 
@@ -40,7 +40,9 @@ typedef struct gp_reflection_query {
     void *message; /* owned: the parsed request */
 } gp_reflection_query;
 
-/* The answer's elements: |items| for files and names (zero-terminated), |numbers| for extensions. */
+/*
+ * The answer's elements: |items| for files and names (zero-terminated), |numbers| for extensions.
+ */
 typedef struct gp_reflection_answer {
     const gp_bytes *items;
     const int32_t *numbers;

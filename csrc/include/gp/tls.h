@@ -1,9 +1,9 @@
 /*
- * Layer: public. How one side of a connection shows who it is, and whom it believes: the same object
- * makes the credentials of channels and of servers, since brokered connections go both ways.
+ * Layer: public. How one side of a connection shows who it is, and whom it believes: the same
+ * object makes the credentials of channels and of servers, since brokered connections go both ways.
  *
- * Shared by reference. Immutable but for gp_tls_trust_field(), which comes before it is shared; then
- * any thread may use it. Nothing of it ever leaves memory, and its key is wiped at the end.
+ * Shared by reference. Immutable but for gp_tls_trust_field(), which comes before it is shared;
+ * then any thread may use it. Nothing of it ever leaves memory, and its key is wiped at the end.
  */
 #ifndef GP_TLS_H
 #define GP_TLS_H
@@ -41,8 +41,9 @@ typedef struct gp_tls_options {
 int gp_tls_new(gp_tls **out, const gp_tls_options *options, gp_error *err);
 
 /*
- * AutoMTLS: a pair of a P-521 key and a self-signed certificate for localhost, made on the spot. The
- * only root is the other side's certificate: |peer| (PEM), or what gp_tls_trust_field() is given later.
+ * AutoMTLS: a pair of a P-521 key and a self-signed certificate for localhost, made on the spot.
+ * The only root is the other side's certificate: |peer| (PEM), or what gp_tls_trust_field() is
+ * given later.
  *
  * Returns: 0, GP_ETLS (|peer| is no certificate, or none can be made) or GP_ENOMEM.
  */
