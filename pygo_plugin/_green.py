@@ -77,7 +77,7 @@ class _Visits:
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """What `function(*args)` returns in a greenlet. Waits without yielding."""
         outcome: list[tuple[Any, BaseException | None]] = []
-        due = [True]  # taken by whoever calls it
+        due = [True]  # taken by the caller
         done = self._make_lock()
         done.acquire()
 

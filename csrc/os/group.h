@@ -5,7 +5,7 @@
  * of their own does not, and that needs no privileges, as control groups do. So a process belongs
  * to the group if
  *
- * - its environment has the group's mark, which children inherit, whoever their parent is by now; or
+ * - its environment has the group's mark, which children inherit, whatever their parent is by now; or
  * - its parent belongs to it, for those that have cleared their environment or written over it.
  *
  * Neither counts for one that has PYGO_PLUGIN_DETACHED set and not the mark: it is a plugin of a

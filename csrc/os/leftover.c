@@ -96,7 +96,7 @@ remove_socket(const task *it, int fd, const char *name)
     }
 }
 
-/* Of the private directory |fd|, which is then closed, unless somebody else uses it. */
+/* Of the private directory |fd|, which is then closed, unless another process uses it. */
 static void
 remove_private(const task *it, int fd)
 {

@@ -378,7 +378,10 @@ gp__process_user(const gp__process *process, uid_t *out)
     if (process->runner.start != NULL || (process->child && !atomic_load(&process->gone))) {
         return false;
     }
-    /* Somebody else has reaped it. A child of an ordinary user's belongs to that user. */
+    /*
+     * Another part of the program has reaped it. A child of an ordinary user's belongs to that
+     * user.
+     */
     *out = process->user_known ? process->user : geteuid();
     return process->user_known || geteuid() != 0;
 }
@@ -518,7 +521,7 @@ gp__process_wait(gp__process *process, int64_t deadline, const gp_interrupt *int
         if (process->pidfd < 0) {
             nap(slice);
         } else if (gp__fd_poll(&ended, 1, slice) > 0 && !gp__process_gone(process)) {
-            nap(slice); /* ended, but somebody who traces it has to let it go first */
+            nap(slice); /* ended, but the process that traces it has to let it go first */
         }
         if (gp__process_gone(process)) {
             break;

@@ -203,7 +203,7 @@ open_directory(int at, const char *name)
 }
 
 /*
- * Share the directory that mkdtemp() has just made, unless somebody has put another one in its
+ * Share the directory that mkdtemp() has just made, unless another user has put another one in its
  * place.
  */
 static int

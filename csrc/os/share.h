@@ -22,7 +22,7 @@
  */
 int gp__share_socket(const char *path, const char *group, gp_error *err);
 
-/* Whether somebody else than this user and root may replace what is in a directory. */
+/* Whether anyone but this user and root may replace what is in a directory. */
 bool gp__share_open_to_others(const struct stat *directory);
 
 /*

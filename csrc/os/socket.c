@@ -228,9 +228,9 @@ make_lookup(const char *address, const char *colon)
 }
 
 /*
- * Resolve "host:port", brackets around the host or not. Numbers take no time. What asks somebody (a
- * name server, who may be the peer's) has a thread of its own, which nobody waits for longer than
- * he wants to.
+ * Resolve "host:port", brackets around the host or not. Numbers take no time. What asks another
+ * service (a name server, who may be the peer's) has a thread of its own, which nobody waits for
+ * longer than he wants to.
  *
  * Returns: 0, GP_EINVAL with |*unknown|, why it is no address, GP_ETIMEOUT, GP_EUSER, or an errno.
  */

@@ -88,7 +88,7 @@ put_down(gp__process *process, bool gracefully, int64_t deadline, const gp_inter
     return rc == GP_EUSER ? rc : 0;
 }
 
-/* On the reactor's thread: its time is up, whatever whoever ends it is waiting for. */
+/* On the reactor's thread: its time is up, whatever the thread that ends it is waiting for. */
 static void
 time_is_up(void *process)
 {

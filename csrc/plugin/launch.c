@@ -136,7 +136,7 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *t
 
 enum { MORE_TO_COME, WHOLE_LINE, END_OF_OUTPUT, MORE_TO_READ };
 
-/* How much is read at once: somebody may print faster than we read. */
+/* How much is read at once: a process may print faster than we read. */
 enum { MOST_READS = 64 };
 
 /* Read what there is, or a lot of it. Returns one of the above or a GP_E* code. */
@@ -181,7 +181,7 @@ wait_for_output(const gp__launch *launch, int64_t slice)
     }
     if (gp__fd_poll(fds, 2, slice) > 0 && fds[0].revents == 0 &&
         !gp__process_gone(launch->process)) {
-        /* It has ended, but somebody who traces it has to let it go first. */
+        /* It has ended, but the process that traces it has to let it go first. */
         gp__fd_poll(fds, 1, look < slice ? look : slice);
     }
 }

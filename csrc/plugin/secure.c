@@ -30,7 +30,7 @@ is_gone(gp__process *process)
 
 /*
  * gRPC could not connect. Returns 0 if nothing is wrong with TLS, so that its next attempt may
- * succeed, or as gp__client_secure(). |*reached|: somebody has taken the connection.
+ * succeed, or as gp__client_secure(). |*reached|: a listener has taken the connection.
  */
 static int
 find_fault(gp_client *client, int64_t deadline, bool *reached, const gp_interrupt *interrupt,

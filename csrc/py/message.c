@@ -26,7 +26,7 @@ pygo_serialize(PyObject *serializer, PyObject *message)
     return check_bytes(serializer, call_serializer(serializer, message));
 }
 
-/* Replace the exception that is set by one for whoever makes the call. */
+/* Replace the exception that is set by one for the caller. */
 static void
 refuse_request(bool asynchronous)
 {

@@ -18,7 +18,7 @@ typedef struct MultiCallableObject {
     PyObject *method;       /* owned bytes */
     PyObject *serializer;   /* owned */
     PyObject *deserializer; /* owned */
-    PyObject *dict;         /* owned; NULL until somebody gives it attributes */
+    PyObject *dict;         /* owned; NULL until it is given attributes */
 } MultiCallableObject;
 
 /* The arguments of one call. All borrowed. */

@@ -132,7 +132,7 @@ make_connection(gp__connection **out, gp_error *err)
     if ((rc = gp__grpc_use(GP__FORK_CONNECTION, err)) < 0) {
         goto fail;
     }
-    /* Even while nobody calls, somebody must notice what comes in: a GOAWAY, the end. */
+    /* Even while no call is made, a thread must notice what comes in: a GOAWAY, the end. */
     if ((rc = gp__crew_poller(&made->poller, err)) < 0 || (rc = gp__crew_start(false, err)) < 0) {
         gp__grpc_drop(GP__FORK_CONNECTION);
         goto fail;

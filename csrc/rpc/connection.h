@@ -42,7 +42,7 @@ typedef struct gp__connection {
 /* A view of a connection: closing it ends its own calls and nobody else's. */
 struct gp_channel {
     atomic_int refs;
-    atomic_int users; /* of gRPC's channel: calls that exist, and whoever asks for its state */
+    atomic_int users; /* of gRPC's channel: calls that exist, and threads that ask for its state */
     gp__connection *connection; /* shared: ref */
     gp_channel *next_view;      /* of the same connection; under its lock */
     pthread_mutex_t lock;       /* guards what follows */

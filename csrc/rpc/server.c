@@ -74,7 +74,7 @@ make_grpc_server(const gp_server_options *options)
     return server;
 }
 
-/* Whoever sets the limit of a server is taken to set that of its clients, too. */
+/* An author who sets the limit of a server is taken to set that of its clients, too. */
 static size_t
 clients_metadata(const gp_server_options *options)
 {
@@ -332,7 +332,10 @@ add_port(gp_server *server, const char *address, const gp_server_credentials *gi
     return port;
 }
 
-/* Whoever may connect may call: a plugin's socket is its owner's alone. |escaped| is its path. */
+/*
+ * A process that may connect may call: a plugin's socket is its owner's alone. |escaped| is its
+ * path.
+ */
 static int
 protect(const char *escaped, gp_error *err)
 {

@@ -1,5 +1,5 @@
 /*
- * Layer: rpc. From where somebody listens to what gRPC's channels can connect to.
+ * Layer: rpc. From the address of a listener to what gRPC's channels can connect to.
  */
 #ifndef GP_RPC_TARGET_H
 #define GP_RPC_TARGET_H

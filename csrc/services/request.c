@@ -54,7 +54,7 @@ gp__request(gp_channel *channel, const char *path, gp_bytes request, int64_t tim
     if (rc < 0) {
         return rc;
     }
-    /* gRPC knows the deadline as well; whoever ends a plugin relies on neither alone. */
+    /* gRPC knows the deadline as well; the end of a plugin relies on neither alone. */
     rc = gp_call_wait(call, options.timeout_ns, interrupt);
     if (rc == GP_ETIMEOUT) {
         rc = fail(path, DEADLINE_EXCEEDED, (gp_bytes){late, sizeof(late) - 1}, err);

@@ -10,7 +10,7 @@ from .. import _broker_io, broker
 from ..broker import DIAL_TIMEOUT
 from ..errors import ConfigError, RpcError
 from ._channel import Channel
-from ._loops import give_way
+from ._loops import checkpoint
 from ._server import Server
 from ._threads import in_thread
 
@@ -136,7 +136,7 @@ class RemoteFile:
     async def read(self, size: int = -1) -> bytes:
         """At most `size` bytes, empty at the end; negative: all that follow."""
         if size == 0:
-            await give_way()
+            await checkpoint()
             return b""
         if size > 0:
             wanted = _broker_io.encode_size(min(size, _broker_io.MOST))
@@ -151,7 +151,7 @@ class RemoteFile:
         whole = memoryview(data).cast("B")
         at = 0
         if not whole:
-            await give_way()
+            await checkpoint()
         while at < len(whole):
             part = _broker_io.encode_data(whole[at : at + _broker_io.MOST])
             at += _broker_io.decode_size(await self._call("Write", part))
@@ -166,7 +166,7 @@ class RemoteFile:
             finally:
                 await self._channel.close()
         else:
-            await give_way()
+            await checkpoint()
 
     async def __aenter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ from .. import _core
 from .._abstract import Abstract
 from .._core import LoopFuture
 from ..errors import _importing, _not_imported
-from ._loops import UNBROKEN, give_way
+from ._loops import UNBROKEN, checkpoint
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -88,7 +88,7 @@ class Call(_core.AsyncCall, Abstract):
                 self._on_metadata(self._arrived)
             await asyncio.wait((self._arrived, self._ended), return_when=asyncio.FIRST_COMPLETED)
         else:
-            await give_way()
+            await checkpoint()
         return metadata(() if self._locally else self._metadata())
 
     async def trailing_metadata(self) -> Any:
@@ -120,7 +120,7 @@ class Call(_core.AsyncCall, Abstract):
         while not self.done():
             state = self._channel.state(True)
             if state == _READY:
-                await give_way()
+                await checkpoint()
                 return
             changed = LoopFuture(self._loop)
             self._channel._watch_state(state, queue_of(self._loop), changed)
@@ -151,7 +151,7 @@ class Call(_core.AsyncCall, Abstract):
             # A task that is cancelled while it only asks how the call ended does not end it.
             await asyncio.wait((self._ended,))
         else:
-            await give_way()
+            await checkpoint()
         return self._status_now()
 
     async def _raise_for_status(self) -> None:
@@ -180,7 +180,7 @@ class _OneReply(Call):
                 self.cancel()
                 raise
         else:
-            yield from give_way().__await__()
+            yield from checkpoint().__await__()
         if self._locally or ended.cancelled() or self._code() != 0:
             status = self._status_now()
             if self._locally:
@@ -234,7 +234,7 @@ class _Replies(Call):
 
     async def _next(self) -> Any:
         if self._reading is not None and not self._reading.done():
-            await give_way()
+            await checkpoint()
             raise asyncio.InvalidStateError("another task is reading from this RPC")
         if self._locally:
             return _END
@@ -280,10 +280,10 @@ class _Requests(Call):
         if self.done():
             if not self._locally:
                 await self._raise_for_status()
-            await give_way()
+            await checkpoint()
             raise asyncio.InvalidStateError(_FINISHED)
         if self._half_closed:
-            await give_way()
+            await checkpoint()
             raise asyncio.InvalidStateError(_HALF_CLOSED)
         future = LoopFuture(self._loop)
         await self._sent(self._outbox.send(request, future), future)
@@ -294,7 +294,7 @@ class _Requests(Call):
         while self._sending is not None and not self._sending.done():
             await asyncio.wait((self._sending,))
         if self._half_closed or self.done():
-            await give_way()
+            await checkpoint()
             return
         self._half_closed = True
         future = LoopFuture(self._loop)

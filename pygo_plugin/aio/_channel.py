@@ -13,7 +13,7 @@ from .. import _channel, _core
 from .._abstract import Abstract
 from ..errors import _importing
 from ._calls import Call, StreamStreamCall, StreamUnaryCall, UnaryStreamCall, UnaryUnaryCall
-from ._loops import give_way, queue_of, running_loop
+from ._loops import checkpoint, queue_of, running_loop
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -239,7 +239,7 @@ class Channel(Abstract):
         channel is closed already.
         """
         last = getattr(last_observed_state, "value", (last_observed_state,))[0]
-        await give_way()  # there may be nothing to wait for
+        await checkpoint()  # there may be nothing to wait for
         if self._closed or self._core.state() == _SHUTDOWN:
             raise _closed_error()
         await self._wait_for_change(last)
@@ -250,7 +250,7 @@ class Channel(Abstract):
         Raises: ClosedError (where grpcio is installed, a grpc.aio.UsageError as well) when it is
         closed instead.
         """
-        await give_way()
+        await checkpoint()
         while (state := self._core.state(True)) != _READY:
             if self._closed or state == _SHUTDOWN:
                 raise _closed_error()
@@ -272,7 +272,7 @@ class Channel(Abstract):
     async def close(self, grace: float | None = None) -> None:
         """Refuse new calls; cancel those that still run after `grace` seconds, None: at once."""
         if self._closed:
-            await give_way()
+            await checkpoint()
             return
         self._closed = True
         running = [call for call in self._core._async_calls() if not call.done()]

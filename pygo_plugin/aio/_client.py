@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import client as _client
 from ..errors import ClosedError, _importing
 from ._channel import Channel
-from ._loops import give_way
+from ._loops import checkpoint
 from ._threads import in_thread
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Client:
         Raises: as `pygo_plugin.Client.start`.
         """
         if self._client.conn_endpoint():
-            await give_way()
+            await checkpoint()
             return self._client.start()
         self._belong()
         starting = asyncio.ensure_future(in_thread(self._client.start))

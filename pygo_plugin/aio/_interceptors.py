@@ -15,7 +15,7 @@ from .._grpc_errors import grpc
 from ..errors import _importing
 from ._calls import _CANCELLED, _FINISHED, _HALF_CLOSED, _LOCALLY, _MIXED, Call
 from ._errors import EOF, AioRpcError, metadata, usage_error
-from ._loops import give_way
+from ._loops import checkpoint
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -84,7 +84,7 @@ class _Intercepted(Abstract):
         if not self._task.done():
             await asyncio.wait((self._task,))
         else:
-            await give_way()
+            await checkpoint()
         return self._task.result()
 
     def cancel(self) -> bool:
@@ -177,7 +177,7 @@ class _Intercepted(Abstract):
 class _OneReply(_Intercepted):
     def __await__(self) -> Generator[Any, None, Any]:
         if self._task.done():
-            yield from give_way().__await__()
+            yield from checkpoint().__await__()
         call = yield from self._task.__await__()
         reply = yield from call.__await__()
         return reply
@@ -207,7 +207,7 @@ class _Replies(_Intercepted):
         """The next reply, or EOF. Raises what the call failed with."""
         async for reply in self:
             return reply
-        await give_way()
+        await checkpoint()
         return EOF
 
     def _as_call(self, answer: Any, call: Any) -> Any:
@@ -248,7 +248,7 @@ class _Requests(_Intercepted):
             self._half_closed = True
             await self._put(queue, _STOP)
         else:
-            await give_way()
+            await checkpoint()
 
     def _usable_queue(self) -> asyncio.Queue[Any]:
         if self._queue is None:
@@ -283,7 +283,7 @@ class _Reply:
         self._reply = reply
 
     def __await__(self) -> Generator[Any, None, Any]:
-        yield from give_way().__await__()
+        yield from checkpoint().__await__()
         return self._reply
 
     def cancel(self) -> bool:
@@ -302,30 +302,30 @@ class _Reply:
         return None
 
     async def initial_metadata(self) -> Any:
-        await give_way()
+        await checkpoint()
         return metadata(())
 
     async def trailing_metadata(self) -> Any:
-        await give_way()
+        await checkpoint()
         return metadata(())
 
     async def code(self) -> Any:
         with _importing("pygo_plugin._grpc_errors"):
             from .._grpc_errors import status_code
 
-        await give_way()
+        await checkpoint()
         return status_code(0)
 
     async def details(self) -> str:
-        await give_way()
+        await checkpoint()
         return ""
 
     async def debug_error_string(self) -> str:
-        await give_way()
+        await checkpoint()
         return ""
 
     async def wait_for_connection(self) -> None:
-        await give_way()
+        await checkpoint()
 
 
 class _ReplyStream:

@@ -19,10 +19,10 @@ _queues: weakref.WeakKeyDictionary[
 _at_once = 0  # awaitables that had nothing to wait for
 
 
-async def give_way() -> None:
-    """Awaited by what has nothing to wait for: one time in UNBROKEN the rest of the loop runs.
+async def checkpoint() -> None:
+    """Let other tasks run, one time in UNBROKEN. Awaited by what is complete already.
 
-    A coroutine that awaits such things in a loop would block all others for ever otherwise.
+    Otherwise a coroutine that awaits such things in a loop would block its event loop for ever.
     """
     global _at_once
     _at_once += 1

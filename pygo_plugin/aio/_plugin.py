@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import server as _plugin_server
 from ..errors import ConfigError, _importing
-from ._loops import give_way
+from ._loops import checkpoint
 from ._server import Server as RpcServer
 from ._threads import in_thread
 
@@ -67,7 +67,7 @@ class Server(_plugin_server.ServerBase):
             self._close_broker()
             self._leaving.leave(interrupts=True)
         else:
-            await give_way()
+            await checkpoint()
 
     def _stopper(self, server: Any) -> Any:
         if not isinstance(server, RpcServer):

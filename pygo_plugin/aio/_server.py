@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .. import _core, _server
 from .._core import LoopFuture
 from ..errors import PluginError, _importing, _not_imported
-from ._loops import UNBROKEN, give_way, queue_of
+from ._loops import UNBROKEN, checkpoint, queue_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -62,7 +62,7 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
         if not await self._started(self._send, self._serialized(message)):
             # The task is about to be cancelled. A method that only writes must not keep the loop
             # from getting to that.
-            await give_way()
+            await checkpoint()
             raise asyncio.CancelledError
 
     async def send_initial_metadata(  # type: ignore[override]  # a coroutine here
@@ -71,7 +71,7 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
         """Send metadata ahead of the first reply."""
         await self._idle()  # an answered call has nothing that could be flushed
         await self._flushed()
-        await give_way()
+        await checkpoint()
         if self._over:
             raise asyncio.InvalidStateError("the call has been answered")
         if not await self._started(self._send_metadata, initial_metadata):
@@ -143,7 +143,7 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
 
     async def _next(self) -> Any:
         if self._reading is not None and not self._reading.done():
-            await give_way()
+            await checkpoint()
             raise asyncio.InvalidStateError("another task is reading from this call")
         self._reading = future = LoopFuture(self._loop)
         self._receive(self._deserializer, future, _END)
@@ -168,7 +168,7 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
         while self._sending is not None and not self._sending.done():
             await asyncio.wait((self._sending,))
         if self._over:
-            await give_way()
+            await checkpoint()
             raise asyncio.InvalidStateError("the call has been answered")
 
     async def _flushed(self) -> None:
@@ -295,7 +295,7 @@ class Server(_server.ServerBase):
             await asyncio.wait((self._terminated,))
             await self._dispatcher.finished()
         else:
-            await give_way()
+            await checkpoint()
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped, at most `timeout` seconds. True if that ran out."""

@@ -80,7 +80,7 @@ gp_tls *gp_broker_tls(const gp_broker *broker);
  */
 bool gp_broker_on_gone(gp_broker *broker, gp_then *then, gp_then *release, void *ctx);
 
-/* End it: whoever waits is told so, and nothing is taken in any more. Idempotent. */
+/* End it: waiting callers are told so, and no further message is taken in. Idempotent. */
 void gp_broker_close(gp_broker *broker);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * Layer: public. Where a plugin may listen, and who may connect. These choose an address; gRPC
- * binds it, so a caller whose binding fails because somebody was faster chooses again. Threads:
- * any.
+ * binds it, so a caller whose binding fails because another process was faster chooses again.
+ * Threads: any.
  */
 #ifndef GP_LISTEN_H
 #define GP_LISTEN_H
@@ -66,8 +66,8 @@ void gp_place_remove(gp_place *place);
 void gp_place_release(gp_place *place);
 
 /*
- * Make a directory for somebody else's sockets, in the temporary directory or, where none would fit
- * into that, in /tmp: for this user alone (0700), or, with a |group|, for that as well (0770).
+ * Make a directory for another process's sockets, in the temporary directory or, where none would
+ * fit into that, in /tmp: for this user alone (0700), or, with a |group|, for that as well (0770).
  * Returns as gp_place_new().
  */
 int gp_listen_directory(char out[GP_LISTEN_PATH], const char *group, gp_error *err);
