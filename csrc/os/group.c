@@ -129,9 +129,14 @@ static void
 look_into_environment(candidate *self, const char *mark, int64_t until)
 {
     const struct timespec step = {.tv_nsec = step_ns};
+    bool settled = false;
 
-    while (!read_environment(self, mark) && is_in_exec(self) && gp__now() < until) {
-        nanosleep(&step, NULL);
+    /* Once more when it is in its next program, which it may have reached since it was looked at. */
+    while (!read_environment(self, mark) && !settled) {
+        settled = !is_in_exec(self) || gp__now() >= until;
+        if (!settled) {
+            nanosleep(&step, NULL);
+        }
     }
 }
 
