@@ -341,6 +341,7 @@ void
 gp__poller_wake_standby(gp__poller *poller)
 {
     poller->parked = false;
+    poller->called = true;
     pthread_cond_signal(&poller->standby);
 }
 
@@ -413,6 +414,7 @@ gp__poller_watch(gp__poller *poller)
     bool suspicious = poller->relieved; /* the seat was free at the last look */
 
     poller->relieved = false;
+    poller->called = false;
     for (;;) {
         unsigned long turns = poller->turns;
         int rc;
@@ -424,7 +426,8 @@ gp__poller_watch(gp__poller *poller)
         rc = gp__cond_wait_until(&poller->standby, &poller->lock,
                                  poller->parked ? GP__FOREVER
                                                 : gp__now() + (suspicious ? tick_ns : look_ns));
-        if (rc != GP_ETIMEOUT) {
+        /* A call may come between the end of a wait, when its time is up, and its return. */
+        if (rc != GP_ETIMEOUT || poller->called) {
             poller->busy = true; /* there was nothing to see yet */
             return wanted_at_once(poller);
         }

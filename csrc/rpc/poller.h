@@ -59,10 +59,11 @@ typedef struct gp__poller {
     unsigned long wakeups;   /* times that a sleeper's gate was opened */
     bool taken;              /* somebody is inside the queue */
     bool parked;             /* the standby thread sleeps until the seat is left */
-    bool offered;            /* whoever left the seat will not be back soon */
-    bool busy;               /* the seat was taken anew since the standby thread last looked */
-    bool relieved;           /* it was left to somebody who may not come to take it */
-    int servers; /* that run: their calls come at any time, whether somebody polls or not */
+    bool called;   /* gp__poller_wake_standby() was called since gp__poller_watch() was entered */
+    bool offered;  /* whoever left the seat will not be back soon */
+    bool busy;     /* the seat was taken anew since the standby thread last looked */
+    bool relieved; /* it was left to somebody who may not come to take it */
+    int servers;   /* that run: their calls come at any time, whether somebody polls or not */
 } gp__poller;
 
 /* All but the queue, which is there between gp__poller_open() and _close(). */

@@ -1,11 +1,7 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include <time.h>
 
 #include "rpc/crew.h"
+#include "support.h"
 
 typedef struct sleeper {
     gp__poller *poller;
@@ -115,6 +111,67 @@ a_gate_is_opened_beside_the_seat(void **state)
     assert_true(gp__now() < polling.deadline);
 }
 
+typedef struct watcher {
+    gp__poller *poller;
+    bool entered;
+    bool left;
+} watcher;
+
+static void *
+watch(void *arg)
+{
+    watcher *self = arg;
+
+    pthread_mutex_lock(&self->poller->lock);
+    self->entered = true;
+    gp__poller_watch(self->poller);
+    self->left = true;
+    pthread_mutex_unlock(&self->poller->lock);
+    return NULL;
+}
+
+static void
+wait_for(gp__poller *poller, const bool *flag)
+{
+    int64_t deadline = patience();
+    bool set = false;
+
+    while (!set) {
+        assert_true(gp__now() < deadline);
+        pthread_mutex_lock(&poller->lock);
+        set = *flag;
+        pthread_mutex_unlock(&poller->lock);
+    }
+}
+
+/*
+ * The standby thread's wait has come to the end of its time, and the thread waits for the lock, when it
+ * is called: for the condition nobody waits any more.
+ */
+static void
+a_call_is_not_lost_at_the_end_of_a_wait(void **state)
+{
+    const struct timespec longer_than_a_look = {.tv_nsec = 100000000};
+    gp__poller *poller = *state;
+    watcher self = {.poller = poller};
+    pthread_t thread;
+
+    pthread_mutex_lock(&poller->lock);
+    poller->taken = true;
+    poller->busy = true;
+    pthread_mutex_unlock(&poller->lock);
+    assert_int_equal(pthread_create(&thread, NULL, watch, &self), 0);
+    wait_for(poller, &self.entered);
+    pthread_mutex_lock(&poller->lock);
+    poller->busy = true;
+    nanosleep(&longer_than_a_look, NULL);
+    gp__poller_wake_standby(poller);
+    pthread_mutex_unlock(&poller->lock);
+    wait_for(poller, &self.left);
+    pthread_join(thread, NULL);
+    poller->taken = false;
+}
+
 static int
 set_up(void **state)
 {
@@ -127,6 +184,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_seat_is_passed_on),
         cmocka_unit_test(a_gate_is_opened_beside_the_seat),
+        cmocka_unit_test(a_call_is_not_lost_at_the_end_of_a_wait),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);
