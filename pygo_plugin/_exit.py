@@ -10,6 +10,7 @@ from pygo_plugin import _core
 __all__ = ["register"]
 
 _registered = False
+ending = False  # plugins are being killed for good, and no other may start meanwhile
 
 
 def register() -> None:
@@ -29,12 +30,17 @@ def register() -> None:
 
 
 def _shutdown() -> None:
+    global ending
     # A forked child inherits this callback and neither the plugins nor the threads.
     if not _core.forked():
         green = sys.modules.get("pygo_plugin._green")
         if green is not None:
             green.end()
-        _core.kill_all(False)
+        ending = True
+        try:
+            _core.kill_all(False)
+        finally:
+            ending = False
         guard = sys.modules.get("pygo_plugin._guard")
         if guard is not None:
             guard.stop()

@@ -227,6 +227,8 @@ class Client:
         ChecksumError; ReattachError; ClosedError after `kill()`; ForkedError in a forked child.
         """
         self._refuse_fork()
+        if _exit.ending:
+            raise ClosedError(f"{self.name}: the interpreter is exiting, and starts no plugins")
         with self._lock:
             self._starting += 1
         try:

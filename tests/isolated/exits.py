@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import tempfile
 import threading
@@ -10,6 +11,8 @@ import time
 from typing import Any
 
 from host import DEADLINE, hanging, main, make_client, pb, wait_until
+
+from pygo_plugin.errors import PluginError
 
 kept: list[Any] = []  # alive until the modules go
 never = threading.Event()
@@ -230,6 +233,24 @@ def stuck_writer() -> None:
     assert entered.wait(DEADLINE)
 
 
+def starting() -> None:
+    """Daemon threads that start one plugin after the other, and kill none."""
+    started = threading.Semaphore(0)
+
+    def start() -> None:
+        while True:
+            with contextlib.suppress(PluginError):
+                kept.append(make_client())
+                kept[-1].start()
+                started.release()
+
+    for _ in range(4):
+        threading.Thread(target=start, daemon=True).start()
+    for _ in range(4):
+        assert started.acquire(timeout=DEADLINE)
+    print(*[client.pid for client in kept if client.pid > 0], sep="\n", flush=True)
+
+
 def unused() -> None:
     """Made, and never started."""
     kept.append(make_client())
@@ -250,5 +271,6 @@ main(
     running_call,
     stuck_callback,
     stuck_writer,
+    starting,
     unused,
 )

@@ -244,12 +244,13 @@ def gone(pid: int) -> bool:
     "mode",
     [
         *("client", "future", "stream", "requests", "subscription", "thread", "daemons", "unused"),
-        *("stuck_callback", "stuck_writer"),
+        *("stuck_callback", "stuck_writer", "starting"),
     ],
 )
 def test_exit_with_live_clients(run: Run, eventually: Any, mode: str) -> None:
     pids = [int(line) for line in output(run("exits.py", mode)).split()]
-    assert len(pids) == {"client": 2, "unused": 0}.get(mode, 1)
+    if mode != "starting":
+        assert len(pids) == {"client": 2, "unused": 0}.get(mode, 1)
     for pid in pids:
         eventually(lambda pid=pid: gone(pid), "the plugin's end")
 
