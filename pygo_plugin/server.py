@@ -141,6 +141,7 @@ class ServerBase:
             return None
         test = self._config.test is not None  # no host, and a process that is not ours alone
         if not test:
+            _occupy_standard_descriptors()
             if not self.check_magic_key():
                 return None
             _panic.announce()
@@ -505,6 +506,22 @@ def _give_up(message: str, cfg: ServeConfig) -> NoReturn:
     else:  # a person has started it
         print(message, file=sys.stderr)
     sys.exit(1)
+
+
+def _occupy_standard_descriptors() -> None:
+    """Give descriptors that this process was started without to /dev/null.
+
+    Otherwise the core's own descriptors would get their numbers, which are replaced by pipes later.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+            os.set_inheritable(descriptor, True)
 
 
 def _in_spawned_child() -> bool:

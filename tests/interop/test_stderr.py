@@ -96,6 +96,16 @@ def test_a_host_that_wants_it_has_it(way: str, moment: str, make_client: Any, re
     )
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "<&-", "<&- 2>&-"])
+def test_a_plugin_without_it_serves(closed: str, make_client: Any) -> None:
+    """Serving replaces descriptors 1 and 2, which must not be some of the core's own."""
+    wrapped = ["sh", "-c", f'exec "$@" {closed}', "sh", *command("print", "in a call")]
+    client = make_client(wrapped)
+    emit(client, "in a call")
+    client.kill()
+    assert client.exit_status == 0
+
+
 @pytest.mark.parametrize("way", ["basicConfig", "loguru", "print"])
 def test_it_is_the_log_of_go_hosts(way: str, go_host: Any) -> None:
     go_host.do("start", cmd=command(way, "in a call"))
