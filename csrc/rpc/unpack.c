@@ -83,6 +83,19 @@ unpack_piece(output *out, z_stream *stream, size_t most)
     return rc;
 }
 
+static bool
+has_more(grpc_byte_buffer_reader *reader)
+{
+    grpc_slice *slice;
+
+    while (grpc_byte_buffer_reader_peek(reader, &slice)) {
+        if (GRPC_SLICE_LENGTH(*slice) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int
 unpack(output *out, grpc_byte_buffer *buffer, bool gzip, size_t most)
 {
@@ -100,6 +113,10 @@ unpack(output *out, grpc_byte_buffer *buffer, bool gzip, size_t most)
         stream.next_in = GRPC_SLICE_START_PTR(*slice);
         stream.avail_in = (uInt)GRPC_SLICE_LENGTH(*slice);
         rc = unpack_piece(out, &stream, most);
+    }
+    /* As gRPC has it, and grpcio: a message is one stream, with nothing behind it. */
+    if (rc == Z_STREAM_END && (stream.avail_in > 0 || has_more(&reader))) {
+        rc = Z_DATA_ERROR;
     }
     grpc_byte_buffer_reader_destroy(&reader);
     if (rc == Z_STREAM_END && out->count > 0) {

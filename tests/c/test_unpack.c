@@ -110,6 +110,46 @@ what_is_broken_is_refused(void **state)
     assert_null(buffer);
 }
 
+/* Behind the packed data, in the same slice or in another one. */
+static void
+what_follows_is_refused(void **state)
+{
+    char why[GP__UNPACK_WHY];
+
+    (void)state;
+    for (int apart = 0; apart < 2; apart++) {
+        grpc_byte_buffer *first = pack(1000, GRPC_COMPRESS_GZIP, 0);
+        grpc_byte_buffer *second = pack(10, GRPC_COMPRESS_GZIP, 0);
+        grpc_byte_buffer *joined;
+        grpc_byte_buffer_reader reader;
+        grpc_slice all[2];
+
+        grpc_byte_buffer_reader_init(&reader, first);
+        all[0] = grpc_byte_buffer_reader_readall(&reader);
+        grpc_byte_buffer_reader_destroy(&reader);
+        grpc_byte_buffer_reader_init(&reader, second);
+        all[1] = grpc_byte_buffer_reader_readall(&reader);
+        grpc_byte_buffer_reader_destroy(&reader);
+        joined = grpc_raw_compressed_byte_buffer_create(all, 2, GRPC_COMPRESS_GZIP);
+        if (apart == 0) {
+            grpc_slice whole;
+
+            grpc_byte_buffer_reader_init(&reader, joined);
+            whole = grpc_byte_buffer_reader_readall(&reader);
+            grpc_byte_buffer_reader_destroy(&reader);
+            grpc_byte_buffer_destroy(joined);
+            joined = grpc_raw_compressed_byte_buffer_create(&whole, 1, GRPC_COMPRESS_GZIP);
+            grpc_slice_unref(whole);
+        }
+        grpc_slice_unref(all[0]);
+        grpc_slice_unref(all[1]);
+        grpc_byte_buffer_destroy(first);
+        grpc_byte_buffer_destroy(second);
+        assert_int_equal(gp__unpack(&joined, SIZE, why), GRPC_STATUS_INTERNAL);
+        assert_null(joined);
+    }
+}
+
 static void
 others_are_left_alone(void **state)
 {
@@ -158,7 +198,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_packed_comes_out), cmocka_unit_test(too_much_is_refused),
         cmocka_unit_test(what_is_broken_is_refused), cmocka_unit_test(others_are_left_alone),
-        cmocka_unit_test(memory_is_short),
+        cmocka_unit_test(what_follows_is_refused),   cmocka_unit_test(memory_is_short),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
