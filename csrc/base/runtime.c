@@ -124,6 +124,9 @@ gp_runtime_on_fork(gp_fork_part *part)
 int
 gp_runtime_refuse_fork(gp_error *err)
 {
+    bool in_use = gp__fork_count(GP__FORK_CONNECTION) > 0 || gp__fork_count(GP__FORK_SERVER) > 0 ||
+                  gp__fork_count(GP__FORK_CREDENTIALS) > 0;
+
     if (!forked) {
         return gp_error_set(
             err, GP_EFORKED,
@@ -132,13 +135,13 @@ gp_runtime_refuse_fork(gp_error *err)
     }
     return gp_error_set(
         err, GP_EFORKED,
-        "this process is a fork of one in which gRPC was running (connections: %d, servers: %d, "
+        "this process is a fork of one in which gRPC was %s (connections: %d, servers: %d, "
         "credentials: %d), whose threads did not come along and whose descriptors are not to be "
         "shared. Fork before anything of pygo_plugin is started, or after all of it has been "
-        "killed, "
-        "stopped and closed, with its calls, their errors and its credentials no longer "
+        "killed, stopped and closed, with its calls, their errors and its credentials no longer "
         "referenced; "
         "or start this process with the method 'spawn' or 'forkserver' of multiprocessing",
+        in_use ? "in use" : "running, though unused, and could not be ended",
         gp__fork_count(GP__FORK_CONNECTION), gp__fork_count(GP__FORK_SERVER),
         gp__fork_count(GP__FORK_CREDENTIALS));
 }

@@ -31,14 +31,21 @@ retire(void)
 void
 gp_grpc_rest(void)
 {
-    const int64_t patience_ms = 500;
-    int64_t deadline = gp__deadline_in(patience_ms);
+    /*
+     * What has calls that are referred to may stay for ever, and forks should not take long. What nobody
+     * refers to ends for certain: a timer of gRPC's, until which it tries to connect again to a plugin
+     * that was killed, runs for a second.
+     */
+    const int64_t referred_ms = 500;
+    const int64_t ending_ms = 3000;
+    int64_t deadline = gp__deadline_in(ending_ms);
+    int64_t referred = gp__deadline_in(referred_ms);
 
     if (gp_runtime_forked() || gp__fork_count(GP__FORK_CORE) == 0) {
         return;
     }
     /* Threads of the core may not have let go yet of what ended a moment ago. */
-    while ((retire() || only_ending()) && gp__now() < deadline) {
+    while ((retire() && gp__now() < referred) || (only_ending() && gp__now() < deadline)) {
         usleep(500);
     }
     gp__grpc_stop(gp__crew_rest, deadline);

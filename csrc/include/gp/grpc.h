@@ -27,7 +27,7 @@ bool gp_grpc_shutdown(int64_t timeout_ms);
 /*
  * Before a fork: shut gRPC down, threads and all, if every channel has been closed, or its plugin
  * killed, and every server has stopped. It is started again when it is needed, here and in the
- * child. Does nothing while it is in use. Blocks for half a second at most, usually for a few
+ * child. Does nothing while it is in use. Blocks for three seconds at most, usually for a few
  * milliseconds.
  */
 void gp_grpc_rest(void);
