@@ -236,11 +236,11 @@ class Channel(Abstract):
         """Wait until the state is another than that. Closing the channel changes it, too.
 
         Raises: ClosedError (where grpcio is installed, a grpc.aio.UsageError as well) when the
-        channel is closed already.
+        channel is closed already, or is known to be shut down, which no other state follows.
         """
         last = getattr(last_observed_state, "value", (last_observed_state,))[0]
         await checkpoint()  # there may be nothing to wait for
-        if self._closed or self._core.state() == _SHUTDOWN:
+        if self._closed or last == self._core.state() == _SHUTDOWN:
             raise _closed_error()
         await self._wait_for_change(last)
 

@@ -409,6 +409,9 @@ def test_asyncio_is_told_that_the_other_side_stops(how: Any) -> None:
             await test.Stop(number)
             await asyncio.wait_for(told, TIMEOUT)
             assert channel.get_state(True) is shutdown
+            await channel.wait_for_state_change(ready)  # it is another one already
+            with pytest.raises(ClosedError):
+                await channel.wait_for_state_change(shutdown)
             with pytest.raises(ClosedError):
                 await channel.channel_ready()
             with pytest.raises(RpcError, match="has ended, and is not made again"):
