@@ -66,10 +66,10 @@ FLOODS: dict[str, tuple[Callable[[], Iterator[bytes]], int]] = {
     "answered resets": (lambda: answered_resets(15_000), 600),
     "streams": (lambda: streams(5_000), 300),
     "promises": (lambda: promises(100), 100),
-    "continuations": (lambda: http2.continuations(1, http2.request(ECHO), 64 << 20), 200),
+    "continuations": (lambda: http2.continuations(1, http2.request(ECHO), 64 << 20), 500),
     "endless header": (lambda: http2.endless_header(1, http2.request(ECHO), 2 << 20), 100),
-    "pings": (lambda: http2.pings(100_000), 200),
-    "settings": (lambda: http2.settings(100_000), 200),
+    "pings": (lambda: http2.pings(100_000), 500),
+    "settings": (lambda: http2.settings(100_000), 500),
 }
 
 
