@@ -26,6 +26,9 @@ void gp__fork_add(gp__fork_use use);
 void gp__fork_drop(gp__fork_use use);
 int gp__fork_count(gp__fork_use use);
 
+/* How much there is that keeps gRPC running. */
+int gp__fork_users(void);
+
 /* No other thread forks, by any way that runs fork handlers, between these two. */
 void gp__fork_hold(void);
 void gp__fork_release(void);

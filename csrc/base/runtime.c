@@ -122,11 +122,15 @@ gp_runtime_on_fork(gp_fork_part *part)
 }
 
 int
+gp__fork_users(void)
+{
+    return gp__fork_count(GP__FORK_CONNECTION) + gp__fork_count(GP__FORK_SERVER) +
+           gp__fork_count(GP__FORK_CREDENTIALS);
+}
+
+int
 gp_runtime_refuse_fork(gp_error *err)
 {
-    bool in_use = gp__fork_count(GP__FORK_CONNECTION) > 0 || gp__fork_count(GP__FORK_SERVER) > 0 ||
-                  gp__fork_count(GP__FORK_CREDENTIALS) > 0;
-
     if (!forked) {
         return gp_error_set(
             err, GP_EFORKED,
@@ -141,7 +145,7 @@ gp_runtime_refuse_fork(gp_error *err)
         "killed, stopped and closed, with its calls, their errors and its credentials no longer "
         "referenced; "
         "or start this process with the method 'spawn' or 'forkserver' of multiprocessing",
-        in_use ? "in use" : "running, though unused, and could not be ended",
+        gp__fork_users() > 0 ? "in use" : "running, though unused, and could not be ended",
         gp__fork_count(GP__FORK_CONNECTION), gp__fork_count(GP__FORK_SERVER),
         gp__fork_count(GP__FORK_CREDENTIALS));
 }

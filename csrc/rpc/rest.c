@@ -13,8 +13,7 @@
 static bool
 only_ending(void)
 {
-    int count = gp__fork_count(GP__FORK_CONNECTION) + gp__fork_count(GP__FORK_SERVER) +
-                gp__fork_count(GP__FORK_CREDENTIALS);
+    int count = gp__fork_users();
 
     return count > 0 && count <= gp__fork_count(GP__FORK_ENDING);
 }

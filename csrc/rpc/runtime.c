@@ -212,13 +212,6 @@ gp__grpc_drop(gp__fork_use use)
     gp__fork_drop(use);
 }
 
-static bool
-in_use(void)
-{
-    return gp__fork_count(GP__FORK_CONNECTION) > 0 || gp__fork_count(GP__FORK_SERVER) > 0 ||
-           gp__fork_count(GP__FORK_CREDENTIALS) > 0;
-}
-
 /*
  * Channels hold gRPC until they are destroyed, which may be later than we let them go. Once nobody
  * does, gRPC has ended its threads and forgets its timers; what it leaves is in
@@ -247,7 +240,7 @@ void
 gp__grpc_stop(bool (*rest)(int64_t deadline), int64_t deadline)
 {
     pthread_mutex_lock(&process.lock);
-    if (process.running && !in_use() && rest(deadline)) {
+    if (process.running && gp__fork_users() == 0 && rest(deadline)) {
         process.running = !stop(deadline);
     }
     pthread_mutex_unlock(&process.lock);
