@@ -43,6 +43,7 @@ class Blocking:
     def __init__(self) -> None:
         self._entered, self._enter = os.pipe()
         self._released, self._release = os.pipe()
+        self._resumed, self._resume = os.pipe()
         self.ended: list[bool] = []
 
     def unary(self, request: bytes, context: Any) -> bytes:
@@ -62,11 +63,19 @@ class Blocking:
     def _wait(self) -> None:
         os.write(self._enter, b"x")
         os.read(self._released, 1)
+        os.write(self._resume, b"x")
+
+    def wait_for_method(self) -> None:
+        gevent.os.tp_read(self._entered, 1)
 
     def release(self) -> None:
-        """Once a method waits."""
-        gevent.os.tp_read(self._entered, 1)
+        """Once a method waits. It has gone on when this returns: no later one does in its place."""
+        self.wait_for_method()
+        self.let_go_on()
+
+    def let_go_on(self) -> None:
         os.write(self._release, b"x")
+        gevent.os.tp_read(self._resumed, 1)
 
     def handlers(self) -> dict[str, Any]:
         return {
@@ -128,10 +137,10 @@ def given_up() -> None:
             print("timeout")
         blocking.release()
         killed = gevent.spawn(unary, b"")
-        entered = gevent.spawn(gevent.os.tp_read, blocking._entered, 1)
+        entered = gevent.spawn(blocking.wait_for_method)
         entered.join(DEADLINE)
         killed.kill(timeout=DEADLINE)
-        os.write(blocking._release, b"x")
+        blocking.let_go_on()
         print("killed", killed.successful())
         while len(blocking.ended) < 2:
             gevent.sleep(0.01)
@@ -151,7 +160,7 @@ def given_up() -> None:
             unary(b"", timeout=DEADLINE)
         except KeyboardInterrupt:
             print("KeyboardInterrupt")
-        os.write(blocking._release, b"x")
+        blocking.let_go_on()
 
 
 def callbacks() -> None:

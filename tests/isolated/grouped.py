@@ -34,13 +34,13 @@ client = Client(
     kill_group=True,
 )
 client.start()
-print(client.pid, flush=True)
-if how == "terminal":
-    try:
+try:
+    print(client.pid, flush=True)
+    if how == "terminal":
         threading.Event().wait()
-    except KeyboardInterrupt:
-        print("interrupted", client.ping() == "", flush=True)
-elif how != "exit":
-    sys.stdin.read(1)
+    elif how != "exit":
+        sys.stdin.read(1)
+except KeyboardInterrupt:  # as soon as the line is out
+    print("interrupted", client.ping() == "", flush=True)
 if how == "exec":
     os.execv("/bin/sleep", ["sleep", "1000"])
