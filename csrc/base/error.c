@@ -63,6 +63,30 @@ gp_error_set_errno(gp_error *err, int errnum, const char *format, ...)
     return GP_EOS;
 }
 
+int
+gp_error_prefix(gp_error *err, const char *format, ...)
+{
+    va_list args;
+    char *prefix;
+    char *message = NULL;
+
+    if (err == NULL) {
+        return 0;
+    }
+    va_start(args, format);
+    prefix = gp__vformat(format, args);
+    va_end(args);
+    if (prefix != NULL) {
+        message = gp__format("%s: %s", prefix, gp_error_message(err));
+        gp__free(prefix);
+    }
+    if (message != NULL) {
+        gp__free(err->message);
+        err->message = message;
+    }
+    return err->code;
+}
+
 void
 gp_error_set_detail(gp_error *err, const void *bytes, size_t len)
 {

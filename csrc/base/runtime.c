@@ -1,4 +1,5 @@
 #include "gp/runtime.h"
+#include "gp/lock.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -19,8 +20,8 @@ static int installed;
 /* The mask that the program's own threads have had of late: bit n - 1 for signal n. */
 enum { SIGNALS = 64 };
 static atomic_uint_least64_t program_mask;
-static pthread_mutex_t fork_lock = PTHREAD_MUTEX_INITIALIZER; /* held across forks */
-static pthread_mutex_t parts_lock = PTHREAD_MUTEX_INITIALIZER;
+static gp_mutex fork_lock = GP_MUTEX_INIT; /* held across forks */
+static gp_mutex parts_lock = GP_MUTEX_INIT;
 static gp_fork_part *_Atomic parts;
 static atomic_int uses[GP__FORK_USES];
 
@@ -29,20 +30,20 @@ static atomic_int uses[GP__FORK_USES];
 static void
 before_fork(void)
 {
-    pthread_mutex_lock(&fork_lock);
+    gp_mutex_lock(&fork_lock);
 }
 
 static void
 in_parent(void)
 {
-    pthread_mutex_unlock(&fork_lock);
+    gp_mutex_unlock(&fork_lock);
 }
 
 static void
 in_child(void)
 {
-    pthread_mutex_init(&fork_lock, NULL);
-    pthread_mutex_init(&parts_lock, NULL);
+    gp_mutex_init(&fork_lock);
+    gp_mutex_init(&parts_lock);
     generation++;
     forked = forked || gp__fork_count(GP__FORK_CORE) > 0 || gp__fork_count(GP__FORK_WATCH) > 0;
     if (forked) {
@@ -81,13 +82,13 @@ gp_runtime_generation(void)
 void
 gp__fork_hold(void)
 {
-    pthread_mutex_lock(&fork_lock);
+    gp_mutex_lock(&fork_lock);
 }
 
 void
 gp__fork_release(void)
 {
-    pthread_mutex_unlock(&fork_lock);
+    gp_mutex_unlock(&fork_lock);
 }
 
 void
@@ -111,14 +112,14 @@ gp__fork_count(gp__fork_use use)
 void
 gp_runtime_on_fork(gp_fork_part *part)
 {
-    pthread_mutex_lock(&parts_lock);
+    gp_mutex_lock(&parts_lock);
     if (!part->known) {
         part->known = true;
         part->next = atomic_load(&parts);
         atomic_store(&parts,
                      part); /* a fork in this very moment sees it or not, and it is unused yet */
     }
-    pthread_mutex_unlock(&parts_lock);
+    gp_mutex_unlock(&parts_lock);
 }
 
 int

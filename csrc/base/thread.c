@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <time.h>
 
+#include "gp/lock.h"
+
 /* How long a wait goes on before it asks for interrupts: Ctrl-C must be felt within 0.2 s. */
 static const int64_t slice_ns = 50 * GP__MS;
 
@@ -47,34 +49,17 @@ gp__seconds_until(int64_t deadline)
 }
 
 int
-gp__cond_init(pthread_cond_t *cond)
-{
-    pthread_condattr_t attr;
-    int rc;
-
-    if (pthread_condattr_init(&attr) != 0) {
-        return GP_ENOMEM;
-    }
-    rc = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    if (rc == 0) {
-        rc = pthread_cond_init(cond, &attr);
-    }
-    pthread_condattr_destroy(&attr);
-    return rc == 0 ? 0 : GP_ENOMEM;
-}
-
-int
-gp__cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline)
+gp__cond_wait_until(gp_cond *cond, gp_mutex *lock, int64_t deadline)
 {
     struct timespec until;
 
     if (deadline == GP__FOREVER) {
-        pthread_cond_wait(cond, lock);
+        gp_cond_wait(cond, lock);
         return 0;
     }
     until.tv_sec = (time_t)(deadline / 1000000000);
     until.tv_nsec = (long)(deadline % 1000000000);
-    return pthread_cond_timedwait(cond, lock, &until) == ETIMEDOUT ? GP_ETIMEOUT : 0;
+    return pthread_cond_timedwait(&cond->os, &lock->os, &until) == ETIMEDOUT ? GP_ETIMEOUT : 0;
 }
 
 int64_t
@@ -96,7 +81,7 @@ gp__interrupted(const gp_interrupt *interrupt)
 }
 
 int
-gp__cond_wait_interruptible(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline,
+gp__cond_wait_interruptible(gp_cond *cond, gp_mutex *lock, int64_t deadline,
                             const gp_interrupt *interrupt)
 {
     int64_t slice = gp__slice(deadline, interrupt);
@@ -105,9 +90,9 @@ gp__cond_wait_interruptible(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t
     if (rc != GP_ETIMEOUT || slice == deadline) {
         return rc;
     }
-    pthread_mutex_unlock(lock);
+    gp_mutex_unlock(lock);
     rc = gp__interrupted(interrupt);
-    pthread_mutex_lock(lock);
+    gp_mutex_lock(lock);
     return rc;
 }
 

@@ -1,8 +1,9 @@
 /*
- * Layer: base. Deadlines, condition variables that honour them, threads of our own, and the wait
- * that Ctrl-C can interrupt.
+ * Layer: base. Deadlines, waits for condition variables that honour them, threads of our own, and the
+ * wait that Ctrl-C can interrupt.
  *
- * Locks are plain pthread mutexes. Deadlines are nanoseconds on CLOCK_MONOTONIC.
+ * Deadlines are nanoseconds on CLOCK_MONOTONIC. Locks and condition variables are those of
+ * gp/lock.h; what is waited for with a deadline has been made by gp_cond_init().
  */
 #ifndef GP_BASE_THREAD_H
 #define GP_BASE_THREAD_H
@@ -12,6 +13,7 @@
 #include <stdint.h>
 
 #include "gp/error.h"
+#include "gp/lock.h"
 #include "gp/runtime.h"
 
 #define GP__MS INT64_C(1000000)
@@ -27,11 +29,8 @@ int64_t gp__deadline_in_ns(int64_t timeout_ns);
 /* Seconds left until |deadline|, 0 when it has passed; negative if it is GP__FOREVER. */
 double gp__seconds_until(int64_t deadline);
 
-/* A condition variable on CLOCK_MONOTONIC. */
-int gp__cond_init(pthread_cond_t *cond);
-
 /* Wait until signalled or |deadline|. Returns 0, or GP_ETIMEOUT. Wake-ups may be spurious. */
-int gp__cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline);
+int gp__cond_wait_until(gp_cond *cond, gp_mutex *lock, int64_t deadline) GP_REQUIRES(lock);
 
 /*
  * As gp__cond_wait_until, in slices, between which |interrupt| (may be NULL) is asked, with |lock|
@@ -39,8 +38,8 @@ int gp__cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t dea
  *
  * Returns: 0 after a wake-up, GP_ETIMEOUT, or GP_EUSER when the interrupt said stop.
  */
-int gp__cond_wait_interruptible(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline,
-                                const gp_interrupt *interrupt);
+int gp__cond_wait_interruptible(gp_cond *cond, gp_mutex *lock, int64_t deadline,
+                                const gp_interrupt *interrupt) GP_REQUIRES(lock);
 
 /* The end of the next slice of an interruptible wait: |deadline| or sooner. */
 int64_t gp__slice(int64_t deadline, const gp_interrupt *interrupt);

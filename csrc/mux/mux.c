@@ -92,8 +92,7 @@ gp_mux_new(gp_mux **out, const char *base, gp_error *err)
         return gp_runtime_refuse_fork(err);
     }
     mux = gp__calloc(1, sizeof(*mux));
-    if (mux == NULL || gp__cond_init(&mux->changed) < 0) {
-        gp__free(mux);
+    if (mux == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for a multiplexed connection");
     }
     if ((rc = make_directory(mux, base, err)) < 0) {
@@ -102,7 +101,8 @@ gp_mux_new(gp_mux **out, const char *base, gp_error *err)
     if ((rc = make_paths(mux, err)) < 0) {
         goto fail_path;
     }
-    pthread_mutex_init(&mux->lock, NULL);
+    gp_mutex_init(&mux->lock);
+    gp_cond_init(&mux->changed);
     atomic_init(&mux->refs, 1);
     mux->listener = -1;
     mux->log = -1;
@@ -115,7 +115,7 @@ fail_path:
     gp__fd_close(&mux->claim);
     gp__free(mux->directory);
 fail_directory:
-    pthread_cond_destroy(&mux->changed);
+    gp_cond_release(&mux->changed);
     gp__free(mux);
     return rc;
 }
@@ -134,8 +134,8 @@ gp_mux_unref(gp_mux *mux)
         return;
     }
     gp_mux_close(mux);
-    pthread_cond_destroy(&mux->changed);
-    pthread_mutex_destroy(&mux->lock);
+    gp_cond_release(&mux->changed);
+    gp_mutex_release(&mux->lock);
     gp_error_release(&mux->why);
     gp__fd_close(&mux->log);
     gp__fd_close(&mux->claim);
@@ -167,9 +167,9 @@ gp_mux_directory(const gp_mux *mux)
 void
 gp__mux_set_post(gp_mux *mux, const gp__mux_post *post)
 {
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     mux->post = post != NULL ? *post : (gp__mux_post){NULL, NULL, NULL, NULL, NULL};
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
 }
 
 bool
@@ -204,9 +204,9 @@ say_all(gp_mux *mux, const gp__mux_post *post)
 
         mux->letters_at = (mux->letters_at + 1) % GP__MUX_LETTERS;
         mux->letters_count--;
-        pthread_mutex_unlock(&mux->lock);
+        gp_mutex_unlock(&mux->lock);
         rc = say_one(post, letter);
-        pthread_mutex_lock(&mux->lock);
+        gp_mutex_lock(&mux->lock);
         if (rc != 0 && letter.answer == NULL) {
             gp__mux_unsaid(mux, letter.knock);
         } else if (rc != 0) {
@@ -220,10 +220,10 @@ gp__mux_say(gp_mux *mux)
 {
     gp__mux_post post;
 
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     if (mux->saying || mux->letters_count == 0) {
         /* Whoever is at it says that, too: it is to keep its place. */
-        pthread_mutex_unlock(&mux->lock);
+        gp_mutex_unlock(&mux->lock);
         return;
     }
     mux->saying = true;
@@ -235,7 +235,7 @@ gp__mux_say(gp_mux *mux)
     }
     say_all(mux, &post);
     mux->saying = false;
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     if (post.ref != NULL) {
         post.unref(post.ctx);
         gp_mux_unref(mux);
@@ -265,7 +265,7 @@ over(void *ctx, const gp_error *why)
 {
     gp_mux *mux = ctx;
 
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     mux->over = true;
     if (mux->pump != NULL && gp__pump_why(mux->pump, &mux->why) < 0) {
         if (mux->tell != NULL) {
@@ -275,8 +275,8 @@ over(void *ctx, const gp_error *why)
             log_why(mux, gp_error_message(why));
         }
     }
-    pthread_cond_broadcast(&mux->changed);
-    pthread_mutex_unlock(&mux->lock);
+    gp_cond_broadcast(&mux->changed);
+    gp_mutex_unlock(&mux->lock);
 }
 
 int
@@ -284,13 +284,13 @@ gp_mux_why(gp_mux *mux, gp_error *why)
 {
     int code = 0;
 
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     if (mux->why.code < 0) {
         code = gp_error_set(why, mux->why.code, "%s", gp_error_message(&mux->why));
     } else if (mux->pump != NULL) {
         code = gp__pump_why(mux->pump, why); /* before over() has been called */
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     return code;
 }
 
@@ -312,20 +312,20 @@ gp_mux_log_to(gp_mux *mux, int fd, gp_error *err)
     if (copy < 0) {
         return gp_error_set_errno(err, errno, "descriptor %d cannot be logged to", fd);
     }
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     gp__fd_close(&mux->log);
     mux->log = copy;
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     return 0;
 }
 
 void
 gp__mux_on_why(gp_mux *mux, void (*tell)(void *ctx, const char *why), void *ctx)
 {
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     mux->tell = tell;
     mux->tell_ctx = ctx;
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
 }
 
 void
@@ -333,13 +333,13 @@ gp__mux_tick(void *ctx)
 {
     gp_mux *mux = ctx;
 
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     if (mux->resting && mux->knocker != NULL) {
         mux->resting = false;
         gp__reactor_enable(mux->knocker, true);
     }
     gp__mux_dial_tick(mux);
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     gp__mux_say(mux);
 }
 
@@ -349,9 +349,9 @@ answered(void *ctx)
 {
     gp_mux *mux = ctx;
 
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     gp__mux_advance(mux);
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     gp__mux_say(mux);
 }
 
@@ -370,7 +370,7 @@ attach(gp_mux *mux, int fd, bool client, gp_error *err)
     };
     int rc = 0;
 
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     mux->client = client;
     if (mux->closed || mux->pump != NULL) {
         rc = gp_error_set(err, GP_ECLOSED, "the connection is closed");
@@ -382,7 +382,7 @@ attach(gp_mux *mux, int fd, bool client, gp_error *err)
     } else if ((rc = gp__pump_open(&mux->pump, fd, &options, err)) == 0) {
         gp__mux_advance(mux);
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     gp__mux_say(mux);
     return rc;
 }
@@ -415,12 +415,12 @@ host_ready(void *ctx)
         /* Whoever comes later is not the host, and finds nobody. */
         attach(mux, fd, false, NULL);
     } else if (gp__mux_exhausted(errno)) {
-        pthread_mutex_lock(&mux->lock);
+        gp_mutex_lock(&mux->lock);
         if (mux->knocker != NULL) {
             mux->resting = true;
             gp__reactor_enable(mux->knocker, false);
         }
-        pthread_mutex_unlock(&mux->lock);
+        gp_mutex_unlock(&mux->lock);
     }
 }
 
@@ -432,7 +432,7 @@ gp_mux_listen(gp_mux *mux, const char *network, const char *address, int *port, 
     if (rc < 0) {
         return rc;
     }
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     if (mux->closed) {
         rc = gp_error_set(err, GP_ECLOSED, "the connection is closed");
     } else if (mux->ticks == NULL) {
@@ -444,7 +444,7 @@ gp_mux_listen(gp_mux *mux, const char *network, const char *address, int *port, 
     if (rc < 0) {
         gp__fd_close(&mux->listener);
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     return rc;
 }
 
@@ -467,7 +467,7 @@ gp_mux_close(gp_mux *mux)
     if (mux == NULL || gp_runtime_forked()) {
         return;
     }
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     mux->closed = true;
     mux->post = (gp__mux_post){NULL, NULL, NULL, NULL, NULL};
     knocker = mux->knocker;
@@ -475,17 +475,17 @@ gp_mux_close(gp_mux *mux)
     mux->knocker = NULL;
     mux->ticks = NULL;
     mux->resting = false;
-    pthread_cond_broadcast(&mux->changed);
-    pthread_mutex_unlock(&mux->lock);
+    gp_cond_broadcast(&mux->changed);
+    gp_mutex_unlock(&mux->lock);
     /* The reactor's callbacks see that it is closed, and start nothing new. */
     gp__reactor_remove(knocker);
     gp__reactor_remove(ticks);
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     gp__fd_close(&mux->listener);
     pump = mux->pump;
     client = mux->client;
     mux->pump = NULL;
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     gp__pump_close(pump, client ? 0 : LINGER_MS);
     gp__mux_dial_close(mux);
     gp__mux_accept_close(mux);

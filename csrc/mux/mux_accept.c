@@ -86,7 +86,7 @@ gp__mux_knocked(gp_mux *mux, uint32_t id, uint32_t mark)
     const gp__mux_knock knock = {id, mark};
     gp__mux_server *server;
 
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     server = find_server(mux, id);
     mux->early_until = 0; /* who knocks again has given up what he had knocked for */
     if (server != NULL) {
@@ -98,7 +98,7 @@ gp__mux_knocked(gp_mux *mux, uint32_t id, uint32_t mark)
         mux->early = knock;
         mux->early_until = gp__deadline_in(early_ms);
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     gp__mux_say(mux);
 }
 
@@ -114,7 +114,7 @@ gp__mux_accept(gp_mux *mux, uint32_t id, const char *path, gp_error *err)
     }
     one->id = id;
     snprintf(one->path, sizeof(one->path), "%s", path);
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     ended = mux->closed || mux->over;
     gp__mux_reason(mux, reason);
     if (!ended) {
@@ -130,7 +130,7 @@ gp__mux_accept(gp_mux *mux, uint32_t id, const char *path, gp_error *err)
             expect(mux, mux->early, one);
         }
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     if (ended) {
         gp__free(one);
         return gp_error_set(err, GP_EBROKER,
@@ -145,7 +145,7 @@ gp__mux_accept(gp_mux *mux, uint32_t id, const char *path, gp_error *err)
 void
 gp__mux_forget(gp_mux *mux, uint32_t id)
 {
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     for (gp__mux_server **at = &mux->servers; *at != NULL; at = &(*at)->next) {
         if ((*at)->id == id) {
             gp__mux_server *one = *at;
@@ -157,7 +157,7 @@ gp__mux_forget(gp_mux *mux, uint32_t id)
             break;
         }
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
 }
 
 /* What nobody has knocked for is a host's connection of the start. */
@@ -168,7 +168,7 @@ gp__mux_opened(void *ctx)
     char path[GP__MUX_PATH] = "";
     int fd = -1;
 
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     if (mux->expected_count > 0 && mux->expected[0].knock.mark == 0 &&
         gp__now() >= mux->expected[0].until) {
         drop_expected(mux, 0); /* its dialler has given up */
@@ -179,7 +179,7 @@ gp__mux_opened(void *ctx)
     } else if (!mux->client) {
         memcpy(path, mux->main_path, sizeof(path));
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     /* To a unix socket there is nothing to wait for: it connects at once or not at all. */
     if (path[0] != '\0') {
         gp__socket_connect(&fd, "unix", path, gp__now(), NULL, NULL);
@@ -190,12 +190,12 @@ gp__mux_opened(void *ctx)
 void
 gp__mux_accept_close(gp_mux *mux)
 {
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     while (mux->servers != NULL) {
         gp__mux_server *next = mux->servers->next;
 
         gp__free(mux->servers);
         mux->servers = next;
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
 }

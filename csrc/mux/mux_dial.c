@@ -69,7 +69,7 @@ settle(gp_mux *mux, unsigned number, int outcome, const char *refusal)
     if (one != NULL && one->outcome == 0) {
         one->outcome = outcome;
         one->refusal = refusal != NULL ? gp__strdup(refusal) : NULL;
-        pthread_cond_broadcast(&mux->changed);
+        gp_cond_broadcast(&mux->changed);
     }
 }
 
@@ -184,7 +184,7 @@ knock(gp_mux *mux, gp__mux_local *local)
     local->queued = false;
     if (local->turn == 0) {
         local->turn = gp__now();
-        pthread_cond_broadcast(&mux->changed);
+        gp_cond_broadcast(&mux->changed);
     }
     mux->knocking = dequeue(mux, &mux->queue);
     mux->knocking->mark = mux->last_mark = one.mark;
@@ -279,7 +279,7 @@ gp__mux_answered(gp_mux *mux, uint32_t id, uint32_t mark, const char *error)
 {
     gp__mux_pending *one;
 
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     one = mux->knocking;
     if (one != NULL && is_answer((gp__mux_knock){one->id, one->mark}, id, mark)) {
         mux->knocking = NULL;
@@ -296,7 +296,7 @@ gp__mux_answered(gp_mux *mux, uint32_t id, uint32_t mark, const char *error)
         mux->owed++;
         walk_through(mux, NULL);
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     gp__mux_say(mux);
 }
 
@@ -378,7 +378,7 @@ local_ready(void *ctx)
     bool exhausted = fd < 0 && gp__mux_exhausted(errno);
 
     made = fd >= 0 ? gp__calloc(1, sizeof(*made)) : NULL;
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     if (made != NULL && !mux->closed) {
         gp__fd_prepare(fd);
         *made = (gp__mux_pending){NULL, one->number, one->id, 0, fd};
@@ -397,7 +397,7 @@ local_ready(void *ctx)
             gp__reactor_enable(one->watch, false);
         }
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     gp__mux_say(mux);
 }
 
@@ -436,14 +436,14 @@ add_local(gp__mux_local **out, gp_mux *mux, uint32_t id, const char *path, gp_er
         gp__free(one);
         return rc;
     }
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     rc = mux->closed ? gp_error_set(err, GP_ECLOSED, "the connection is closed")
                      : gp__reactor_add(&one->watch, one->fd, local_ready, one, err);
     if (rc == 0) {
         one->next = mux->locals;
         mux->locals = one;
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     if (rc < 0) {
         free_local(one);
         return rc;
@@ -482,7 +482,7 @@ gp__mux_dial_pair(gp_mux *mux, uint32_t id, gp__mux_local **out, int *fd, gp_err
         goto fail;
     }
     *made = (gp__mux_pending){NULL, one->number, id, 0, ends[0]};
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     if (mux->closed) {
         rc = gp_error_set(err, GP_ECLOSED, "the connection is closed");
     } else {
@@ -492,7 +492,7 @@ gp__mux_dial_pair(gp_mux *mux, uint32_t id, gp__mux_local **out, int *fd, gp_err
         enqueue(mux, made);
         gp__mux_advance(mux);
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     if (rc < 0) {
         goto fail;
     }
@@ -550,7 +550,7 @@ leave(gp__mux_local *one)
     gp_mux *mux = one->mux;
     gp__mux_local **at = &mux->locals;
 
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     while (*at != one) {
         at = &(*at)->next;
     }
@@ -562,7 +562,7 @@ leave(gp__mux_local *one)
             first = &(*first)->next;
         }
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     free_local(one);
 }
 
@@ -577,12 +577,12 @@ gp__mux_await(gp__mux_local *one, const char *who, int64_t timeout_ms,
     bool over;
     int rc;
 
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     rc = wait_for(one, timeout_ms, interrupt);
     closed = mux->closed;
     over = mux->over;
     gp__mux_reason(mux, reason);
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     if (one->outcome == 1) {
         rc = 0;
     } else if (one->outcome < 0 && !over) {
@@ -611,7 +611,7 @@ gp__mux_dial_close(gp_mux *mux)
 {
     gp__mux_local *start = NULL;
 
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     for (gp__mux_local **at = &mux->locals; *at != NULL; at = &(*at)->next) {
         if ((*at)->id == GP__MUX_MAIN) {
             start = *at;
@@ -619,11 +619,11 @@ gp__mux_dial_close(gp_mux *mux)
             break;
         }
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     if (start != NULL) {
         free_local(start);
     }
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     while (mux->queue != NULL) {
         free_pending(dequeue(mux, &mux->queue));
     }
@@ -631,5 +631,5 @@ gp__mux_dial_close(gp_mux *mux)
         free_pending(mux->knocking);
         mux->knocking = NULL;
     }
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
 }

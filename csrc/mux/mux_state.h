@@ -12,10 +12,10 @@
 #ifndef GP_MUX_MUX_STATE_H
 #define GP_MUX_MUX_STATE_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "gp/lock.h"
 #include "mux/mux.h"
 #include "mux/pump.h"
 #include "os/reactor.h"
@@ -90,8 +90,8 @@ struct gp_mux {
     char *target;    /* owned; for gRPC, of the next */
     char main_path[GP__MUX_PATH];
 
-    pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t changed;
+    gp_mutex lock; /* guards what follows */
+    gp_cond changed;
     gp__pump *pump;   /* owned; NULL before there is a connection */
     gp__watch *ticks; /* owned; since it listens or connects */
     bool client;

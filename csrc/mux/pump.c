@@ -4,12 +4,12 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/socket.h>
 
 #include "base/alloc.h"
 #include "base/fifo.h"
 #include "base/thread.h"
+#include "gp/lock.h"
 #include "os/fd.h"
 #include "os/reactor.h"
 
@@ -43,21 +43,21 @@ typedef struct link {
 
 struct gp__pump {
     gp__pump_options options;
-    pthread_mutex_t lock; /* guards what follows; taken before the reactor's */
-    int fd;               /* owned; -1 once the session is over */
-    gp__watch *watch;     /* owned */
-    gp__watch *ticks;     /* owned */
-    gp__yamux *session;   /* owned; NULL once it is over */
-    link links;           /* head of the ring */
-    link *line;           /* those that wait for room in the output, oldest first */
+    gp_mutex lock;      /* guards what follows; taken before the reactor's */
+    int fd;             /* owned; -1 once the session is over */
+    gp__watch *watch;   /* owned */
+    gp__watch *ticks;   /* owned */
+    gp__yamux *session; /* owned; NULL once it is over */
+    link links;         /* head of the ring */
+    link *line;         /* those that wait for room in the output, oldest first */
     link **line_end;
     unsigned wants;
     size_t waiting; /* the streams of ours that the other side had to answer, when last looked at */
     bool closing;
-    bool busy;           /* a callback of ours runs */
-    pthread_cond_t idle; /* none does any more */
-    gp_error failure;    /* why it is over... */
-    bool hung_up;        /* and there is no more to it than that */
+    bool busy;        /* a callback of ours runs */
+    gp_cond idle;     /* none does any more */
+    gp_error failure; /* why it is over... */
+    bool hung_up;     /* and there is no more to it than that */
 };
 
 /* What all pumps read into: they take turns on the reactor's thread, and store nothing of it. */
@@ -71,9 +71,9 @@ static void settle(gp__pump *pump);
 static bool
 enter(gp__pump *pump)
 {
-    pthread_mutex_lock(&pump->lock);
+    gp_mutex_lock(&pump->lock);
     if (pump->closing) {
-        pthread_mutex_unlock(&pump->lock);
+        gp_mutex_unlock(&pump->lock);
         return false;
     }
     pump->busy = true;
@@ -94,13 +94,13 @@ static void
 leave(gp__pump *pump)
 {
     if (count_waiting(pump) && pump->options.answered != NULL) {
-        pthread_mutex_unlock(&pump->lock);
+        gp_mutex_unlock(&pump->lock);
         pump->options.answered(pump->options.ctx);
-        pthread_mutex_lock(&pump->lock);
+        gp_mutex_lock(&pump->lock);
     }
     pump->busy = false;
-    pthread_cond_broadcast(&pump->idle);
-    pthread_mutex_unlock(&pump->lock);
+    gp_cond_broadcast(&pump->idle);
+    gp_mutex_unlock(&pump->lock);
 }
 
 /* ---- Interest ---- */
@@ -388,9 +388,9 @@ end_session(gp__pump *pump, const gp_error *why)
     gp__yamux_free(pump->session);
     pump->session = NULL;
     if (pump->options.over != NULL) {
-        pthread_mutex_unlock(&pump->lock);
+        gp_mutex_unlock(&pump->lock);
         pump->options.over(pump->options.ctx, why);
-        pthread_mutex_lock(&pump->lock);
+        gp_mutex_lock(&pump->lock);
     }
 }
 
@@ -401,9 +401,9 @@ welcome(gp__pump *pump, gp__yamux_stream *stream)
     link *it;
     int fd;
 
-    pthread_mutex_unlock(&pump->lock);
+    gp_mutex_unlock(&pump->lock);
     fd = pump->options.opened(pump->options.ctx);
-    pthread_mutex_lock(&pump->lock);
+    gp_mutex_lock(&pump->lock);
     if (pump->closing) {
         gp__fd_close(&fd);
     } else if (fd < 0 || link_new(&it, pump, fd, NULL) < 0) {
@@ -566,18 +566,18 @@ gp__pump_open(gp__pump **out, int fd, const gp__pump_options *options, gp_error 
     pump->wants = GP__WATCH_READ;
     pump->links.next = pump->links.prev = &pump->links;
     pump->line_end = &pump->line;
-    pthread_mutex_init(&pump->lock, NULL);
-    gp__cond_init(&pump->idle);
+    gp_mutex_init(&pump->lock);
+    gp_cond_init(&pump->idle);
     /* Fails for sockets that are not TCP's, which need none of it. */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
-    pthread_mutex_lock(&pump->lock);
+    gp_mutex_lock(&pump->lock);
     if ((rc = gp__yamux_new(&pump->session, &options->session, gp__now(), err)) == 0 &&
         (rc = gp__reactor_every(&pump->ticks, tick_ms(&options->session), session_tick, pump,
                                 err)) == 0) {
         rc = gp__reactor_add(&pump->watch, fd, session_ready, pump, err);
     }
     *out = pump;
-    pthread_mutex_unlock(&pump->lock);
+    gp_mutex_unlock(&pump->lock);
     if (rc < 0) {
         *out = NULL;
         gp__pump_close(pump, 0);
@@ -595,7 +595,7 @@ gp__pump_dial(gp__pump *pump, int fd, gp_error *err)
         gp__fd_close(&fd);
         return gp_runtime_refuse_fork(err);
     }
-    pthread_mutex_lock(&pump->lock);
+    gp_mutex_lock(&pump->lock);
     if (pump->session == NULL) {
         gp__fd_close(&fd);
         rc = gp_error_set(err, GP_ECLOSED, "%s", gp_error_message(&pump->failure));
@@ -608,7 +608,7 @@ gp__pump_dial(gp__pump *pump, int fd, gp_error *err)
         pump->waiting++;
         flush(pump);
     }
-    pthread_mutex_unlock(&pump->lock);
+    gp_mutex_unlock(&pump->lock);
     return rc;
 }
 
@@ -617,11 +617,11 @@ gp__pump_why(gp__pump *pump, gp_error *why)
 {
     int code = 0;
 
-    pthread_mutex_lock(&pump->lock);
+    gp_mutex_lock(&pump->lock);
     if (pump->session == NULL && !pump->hung_up && pump->failure.code != 0) {
         code = gp_error_set(why, pump->failure.code, "%s", gp_error_message(&pump->failure));
     }
-    pthread_mutex_unlock(&pump->lock);
+    gp_mutex_unlock(&pump->lock);
     return code;
 }
 
@@ -631,11 +631,11 @@ gp__pump_waiting(gp__pump *pump, size_t *unsent)
     size_t waiting = 0;
 
     *unsent = 0;
-    pthread_mutex_lock(&pump->lock);
+    gp_mutex_lock(&pump->lock);
     if (pump->session != NULL) {
         waiting = gp__yamux_waiting(pump->session, unsent);
     }
-    pthread_mutex_unlock(&pump->lock);
+    gp_mutex_unlock(&pump->lock);
     return waiting;
 }
 
@@ -656,7 +656,7 @@ gp__pump_close(gp__pump *pump, int64_t linger_ms)
     if (pump == NULL || gp_runtime_forked()) {
         return;
     }
-    pthread_mutex_lock(&pump->lock);
+    gp_mutex_lock(&pump->lock);
     while (has_business(pump) && gp__now() < deadline) {
         gp__cond_wait_until(&pump->idle, &pump->lock, deadline);
     }
@@ -666,9 +666,9 @@ gp__pump_close(gp__pump *pump, int64_t linger_ms)
         flush(pump);
     }
     while (pump->busy) {
-        pthread_cond_wait(&pump->idle, &pump->lock);
+        gp_cond_wait(&pump->idle, &pump->lock);
     }
-    pthread_mutex_unlock(&pump->lock);
+    gp_mutex_unlock(&pump->lock);
     /* From here on callbacks see that it is closing, and touch nothing. */
     gp__reactor_remove(pump->watch);
     gp__reactor_remove(pump->ticks);
@@ -678,7 +678,7 @@ gp__pump_close(gp__pump *pump, int64_t linger_ms)
     gp__yamux_free(pump->session);
     gp__fd_close(&pump->fd);
     gp_error_release(&pump->failure);
-    pthread_cond_destroy(&pump->idle);
-    pthread_mutex_destroy(&pump->lock);
+    gp_cond_release(&pump->idle);
+    gp_mutex_release(&pump->lock);
     gp__free(pump);
 }

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -13,6 +12,7 @@
 
 #include "base/thread.h"
 #include "gp/leaving.h"
+#include "gp/lock.h"
 #include "gp/runtime.h"
 #include "os/fd.h"
 
@@ -48,7 +48,7 @@ static struct level {
 } levels[] = {{.handler = on_fatal_again}, {.handler = on_fatal_first}};
 enum { LEVELS = sizeof(levels) / sizeof(levels[0]) };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static gp_mutex lock = GP_MUTEX_INIT;
 
 /* Read by the handlers. */
 static atomic_int guarded_from = -1;
@@ -256,10 +256,10 @@ uninstall(void)
 void
 gp_leaving_announce(void)
 {
-    pthread_mutex_lock(&lock);
+    gp_mutex_lock(&lock);
     atomic_store(&announcing, getpid());
     install();
-    pthread_mutex_unlock(&lock);
+    gp_mutex_unlock(&lock);
 }
 
 void
@@ -268,11 +268,11 @@ gp__last_words_guard(int from, int to)
     if (to < 0) {
         return;
     }
-    pthread_mutex_lock(&lock);
+    gp_mutex_lock(&lock);
     atomic_store(&guarded_from, from);
     atomic_store(&guarded_to, to);
     install();
-    pthread_mutex_unlock(&lock);
+    gp_mutex_unlock(&lock);
 }
 
 void
@@ -283,9 +283,9 @@ gp__last_words_unguard(void)
     }
     atomic_store(&guarded_from, -1);
     atomic_store(&passing_len, 0);
-    pthread_mutex_lock(&lock);
+    gp_mutex_lock(&lock);
     if (atomic_load(&announcing) == 0) {
         uninstall();
     }
-    pthread_mutex_unlock(&lock);
+    gp_mutex_unlock(&lock);
 }

@@ -1,7 +1,6 @@
 #include "gp/leaving.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -9,13 +8,14 @@
 #include <unistd.h>
 
 #include "gp/listen.h"
+#include "gp/lock.h"
 
 /* Those that end a process by default and that people send on purpose. */
 static const int fatal[] = {SIGTERM, SIGHUP, SIGQUIT};
 
 enum { PLACES = 16, SIGNALS = sizeof(fatal) / sizeof(fatal[0]) };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards what the handler does not need */
+static gp_mutex lock = GP_MUTEX_INIT; /* guards what the handler does not need */
 static int used;
 static pid_t owner;
 static char paths[PLACES][GP_LISTEN_PATH];
@@ -69,7 +69,7 @@ gp_leaving_add(const char *path, const char *directory, gp_error *err)
     if (len >= GP_LISTEN_PATH || directory_len >= GP_LISTEN_PATH) {
         return gp_error_set(err, GP_EINVAL, "%s: too long for a socket", path);
     }
-    pthread_mutex_lock(&lock);
+    gp_mutex_lock(&lock);
     while (place < PLACES && atomic_load(&taken[place])) {
         place++;
     }
@@ -82,7 +82,7 @@ gp_leaving_add(const char *path, const char *directory, gp_error *err)
             replace(SIG_DFL, on_signal);
         }
     }
-    pthread_mutex_unlock(&lock);
+    gp_mutex_unlock(&lock);
     return place < PLACES ? place
                           : gp_error_set(err, GP_ENOMEM, "more than %d sockets to remove", PLACES);
 }
@@ -90,9 +90,9 @@ gp_leaving_add(const char *path, const char *directory, gp_error *err)
 void
 gp_leaving_drop(int place)
 {
-    pthread_mutex_lock(&lock);
+    gp_mutex_lock(&lock);
     if (atomic_exchange(&taken[place], false) && --used == 0) {
         replace(on_signal, SIG_DFL);
     }
-    pthread_mutex_unlock(&lock);
+    gp_mutex_unlock(&lock);
 }

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "gp/lock.h"
 
 /*
  * Threads that may be at it at the same time: a peer must not make this process start any number.
@@ -12,8 +13,8 @@
 enum { MOST = 64 };
 
 typedef struct job {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     bool done;
     bool abandoned; /* nobody waits any more: the thread frees it all */
     void (*run)(void *ctx);
@@ -35,8 +36,8 @@ static gp_fork_part part = {.reset = reset};
 static void
 free_job(job *it)
 {
-    pthread_cond_destroy(&it->changed);
-    pthread_mutex_destroy(&it->lock);
+    gp_cond_release(&it->changed);
+    gp_mutex_release(&it->lock);
     gp__free(it);
 }
 
@@ -48,11 +49,11 @@ run_job(void *arg)
 
     it->run(it->ctx);
     atomic_fetch_sub(&under_way, 1);
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     it->done = true;
     abandoned = it->abandoned;
-    pthread_cond_signal(&it->changed);
-    pthread_mutex_unlock(&it->lock);
+    gp_cond_signal(&it->changed);
+    gp_mutex_unlock(&it->lock);
     if (abandoned) {
         it->release(it->ctx);
         free_job(it);
@@ -68,11 +69,11 @@ start(job **out, void (*run)(void *ctx), void (*release)(void *ctx), void *ctx, 
     job *it = gp__calloc(1, sizeof(*it));
     int rc;
 
-    if (it == NULL || gp__cond_init(&it->changed) < 0) {
-        gp__free(it);
+    if (it == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for a thread");
     }
-    pthread_mutex_init(&it->lock, NULL);
+    gp_mutex_init(&it->lock);
+    gp_cond_init(&it->changed);
     gp_runtime_on_fork(&part);
     it->run = run;
     it->release = release;
@@ -104,13 +105,13 @@ gp__offload(void (*run)(void *ctx), void (*release)(void *ctx), void *ctx, int64
         release(ctx);
         return rc;
     }
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     while (!it->done && rc == 0) {
         rc = gp__cond_wait_interruptible(&it->changed, &it->lock, deadline, interrupt);
     }
     done = it->done;
     it->abandoned = !done;
-    pthread_mutex_unlock(&it->lock);
+    gp_mutex_unlock(&it->lock);
     if (done) {
         pthread_join(thread, NULL);
         free_job(it);

@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "gp/lock.h"
 #include "gp/runtime.h"
 #include "os/fd.h"
 #include "os/group.h"
@@ -50,7 +51,7 @@ struct gp__process {
     bool identified; /* |identity| is that of the process */
     bool recognised; /* a joined process is known to be the one that was meant */
 
-    pthread_mutex_t lock;            /* guards reaping and signalling against each other; a leaf */
+    gp_mutex lock;                   /* guards reaping and signalling against each other; a leaf */
     int remembered[MOST_REMEMBERED]; /* owned: pidfds of the group's members; with |lock| */
     size_t remembered_count;
     atomic_bool gone;
@@ -58,8 +59,8 @@ struct gp__process {
     uid_t user; /* likewise; of a joined process when it is made */
     bool user_known;
 
-    pthread_mutex_t watch_lock; /* guards the watch; taken before the reactor's lock */
-    gp__watch *watch;           /* owned */
+    gp_mutex watch_lock; /* guards the watch; taken before the reactor's lock */
+    gp__watch *watch;    /* owned */
     void (*exited)(void *ctx);
     void *exited_ctx; /* borrowed: outlives the watch */
 };
@@ -80,8 +81,8 @@ process_new(gp__process **out, pid_t pid, bool child, gp_error *err)
     atomic_init(&process->doomed, false);
     process->child = child;
     process->status = GP_STATUS_UNKNOWN;
-    pthread_mutex_init(&process->lock, NULL);
-    pthread_mutex_init(&process->watch_lock, NULL);
+    gp_mutex_init(&process->lock);
+    gp_mutex_init(&process->watch_lock);
     *out = process;
     return 0;
 }
@@ -108,8 +109,8 @@ gp__process_unref(gp__process *process)
             gp__fd_close(&process->remembered[i]);
         }
         gp__free(process->group);
-        pthread_mutex_destroy(&process->watch_lock);
-        pthread_mutex_destroy(&process->lock);
+        gp_mutex_release(&process->watch_lock);
+        gp_mutex_release(&process->lock);
         gp__free(process);
     }
 }
@@ -364,9 +365,9 @@ gp__process_recognise(gp__process *process, int pid)
     }
     /* It must have been there all along, or a successor of the same pid was looked at. */
     if (found && !gp__process_gone(process)) {
-        pthread_mutex_lock(&process->lock);
+        gp_mutex_lock(&process->lock);
         process->recognised = true;
-        pthread_mutex_unlock(&process->lock);
+        gp_mutex_unlock(&process->lock);
         return true;
     }
     return false;
@@ -391,13 +392,13 @@ gp__process_start_time(gp__process *process)
 {
     unsigned long long start_time;
 
-    pthread_mutex_lock(&process->lock);
+    gp_mutex_lock(&process->lock);
     /* The pid of a child that has not been reaped is its own. */
     if (!process->identified && process->child && !atomic_load(&process->gone)) {
         process->identified = gp__procstat_read(process->pid, &process->identity);
     }
     start_time = process->identified ? process->identity.start_time : 0;
-    pthread_mutex_unlock(&process->lock);
+    gp_mutex_unlock(&process->lock);
     return start_time;
 }
 
@@ -474,7 +475,7 @@ gp__process_gone(gp__process *process)
     if (atomic_load(&process->gone) || process->runner.start != NULL) {
         return atomic_load(&process->gone);
     }
-    pthread_mutex_lock(&process->lock);
+    gp_mutex_lock(&process->lock);
     if (!atomic_load(&process->gone)) {
         if (process->child) {
             reap(process);
@@ -482,7 +483,7 @@ gp__process_gone(gp__process *process)
             look_after_joined(process);
         }
     }
-    pthread_mutex_unlock(&process->lock);
+    gp_mutex_unlock(&process->lock);
     return atomic_load(&process->gone);
 }
 
@@ -548,7 +549,7 @@ gp__process_remember_group(gp__process *process)
         return;
     }
     count = gp__group_find(process->pid, process->pidfd, process->group, found, MOST_REMEMBERED);
-    pthread_mutex_lock(&process->lock);
+    gp_mutex_lock(&process->lock);
     for (size_t i = 0; i < count; i++) {
         if (process->remembered_count < MOST_REMEMBERED) {
             process->remembered[process->remembered_count++] = found[i];
@@ -556,7 +557,7 @@ gp__process_remember_group(gp__process *process)
             gp__fd_close(&found[i]);
         }
     }
-    pthread_mutex_unlock(&process->lock);
+    gp_mutex_unlock(&process->lock);
 }
 
 /* The reactor's thread does not wait for the end of anybody. */
@@ -569,11 +570,11 @@ kill_group(gp__process *process)
 
     gp__group_kill(process->pid, process->pidfd, process->group, patience_ms);
 
-    pthread_mutex_lock(&process->lock);
+    gp_mutex_lock(&process->lock);
     count = process->remembered_count;
     memcpy(found, process->remembered, count * sizeof(*found));
     process->remembered_count = 0;
-    pthread_mutex_unlock(&process->lock);
+    gp_mutex_unlock(&process->lock);
     gp__group_kill_found(found, count, patience_ms);
 }
 
@@ -594,7 +595,7 @@ gp__process_kill(gp__process *process)
     if (process->group != NULL) { /* first, since children lose their parent with it */
         kill_group(process);
     }
-    pthread_mutex_lock(&process->lock);
+    gp_mutex_lock(&process->lock);
     if (!atomic_load(&process->gone) && (process->child || process->recognised)) {
         if (process->pidfd >= 0) {
             gp__pidfd_kill(process->pidfd, SIGKILL);
@@ -604,7 +605,7 @@ gp__process_kill(gp__process *process)
             kill(process->pid, SIGKILL);
         }
     }
-    pthread_mutex_unlock(&process->lock);
+    gp_mutex_unlock(&process->lock);
 }
 
 bool
@@ -619,10 +620,10 @@ take_watch(gp__process *process)
 {
     gp__watch *watch;
 
-    pthread_mutex_lock(&process->watch_lock);
+    gp_mutex_lock(&process->watch_lock);
     watch = process->watch;
     process->watch = NULL;
-    pthread_mutex_unlock(&process->watch_lock);
+    gp_mutex_unlock(&process->watch_lock);
     return watch;
 }
 
@@ -657,7 +658,7 @@ gp__process_watch(gp__process *process, void (*exited)(void *ctx), void *ctx, gp
 {
     int rc;
 
-    pthread_mutex_lock(&process->watch_lock);
+    gp_mutex_lock(&process->watch_lock);
     process->exited = exited;
     process->exited_ctx = ctx;
     rc = process->pidfd >= 0
@@ -666,7 +667,7 @@ gp__process_watch(gp__process *process, void (*exited)(void *ctx), void *ctx, gp
     if (rc == 0) {
         gp__process_ref(process); /* the watch's reference */
     }
-    pthread_mutex_unlock(&process->watch_lock);
+    gp_mutex_unlock(&process->watch_lock);
     return rc;
 }
 

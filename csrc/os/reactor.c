@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/fork.h"
 #include "base/thread.h"
+#include "gp/lock.h"
 #include "os/selector.h"
 
 enum { MOST_READY = 64 };
@@ -38,8 +39,8 @@ typedef struct errand {
 static void reset(void);
 
 static struct {
-    pthread_mutex_t lock;
-    pthread_cond_t idle; /* a callback or an errand is over, or the thread has ended */
+    gp_mutex lock;
+    gp_cond idle; /* a callback or an errand is over, or the thread has ended */
     bool running;
     bool stopping;
     pthread_t thread;
@@ -49,8 +50,7 @@ static struct {
     gp__watch *calling;     /* borrowed: whose callback runs */
     errand *errands;        /* borrowed: their callers wait */
     gp_fork_part part;
-} reactor = {
-    .lock = PTHREAD_MUTEX_INITIALIZER, .idle = PTHREAD_COND_INITIALIZER, .part = {.reset = reset}};
+} reactor = {.lock = GP_MUTEX_INIT, .idle = GP_COND_INIT, .part = {.reset = reset}};
 
 /* Set on the reactor's own thread. */
 static _Thread_local bool is_reactor;
@@ -74,11 +74,11 @@ call(gp__watch *watch)
         return;
     }
     reactor.calling = watch;
-    pthread_mutex_unlock(&reactor.lock);
+    gp_mutex_unlock(&reactor.lock);
     watch->call(watch->ctx);
-    pthread_mutex_lock(&reactor.lock);
+    gp_mutex_lock(&reactor.lock);
     reactor.calling = NULL;
-    pthread_cond_broadcast(&reactor.idle);
+    gp_cond_broadcast(&reactor.idle);
 }
 
 /* Milliseconds until something ticks; negative when nothing does. With the lock held. */
@@ -123,11 +123,11 @@ run_errands(void)
         errand *it = reactor.errands;
 
         reactor.errands = it->next;
-        pthread_mutex_unlock(&reactor.lock);
+        gp_mutex_unlock(&reactor.lock);
         it->run(it->ctx);
-        pthread_mutex_lock(&reactor.lock);
+        gp_mutex_lock(&reactor.lock);
         it->done = true;
-        pthread_cond_broadcast(&reactor.idle);
+        gp_cond_broadcast(&reactor.idle);
     }
 }
 
@@ -138,16 +138,16 @@ run(void *unused)
 
     (void)unused;
     is_reactor = true;
-    pthread_mutex_lock(&reactor.lock);
+    gp_mutex_lock(&reactor.lock);
     while (!reactor.stopping) {
         int timeout = until_tick();
         int count;
 
         /* Nothing fetched is left, so nobody looks at a dead watch any more. */
         free_dead();
-        pthread_mutex_unlock(&reactor.lock);
+        gp_mutex_unlock(&reactor.lock);
         count = gp__selector_wait(reactor.selector, ready, MOST_READY, timeout);
-        pthread_mutex_lock(&reactor.lock);
+        gp_mutex_lock(&reactor.lock);
         for (int i = 0; i < count; i++) {
             call(ready[i]);
         }
@@ -159,7 +159,7 @@ run(void *unused)
      * for.
      */
     run_errands();
-    pthread_mutex_unlock(&reactor.lock);
+    gp_mutex_unlock(&reactor.lock);
     return NULL;
 }
 
@@ -170,7 +170,7 @@ ensure_running(gp_error *err)
     int rc;
 
     while (reactor.stopping) {
-        pthread_cond_wait(&reactor.idle, &reactor.lock);
+        gp_cond_wait(&reactor.idle, &reactor.lock);
     }
     if (reactor.running) {
         return 0;
@@ -226,7 +226,7 @@ add(gp__watch **out, int fd, int64_t period_ms, gp__watch_fn *fn, void *ctx, gp_
     watch->events = GP__WATCH_READ;
     watch->period = period_ms * GP__MS;
     watch->due = period_ms > 0 ? gp__now() + watch->period : 0;
-    pthread_mutex_lock(&reactor.lock);
+    gp_mutex_lock(&reactor.lock);
     *out = watch;
     rc = ensure_running(err);
     if (rc == 0 && fd >= 0) {
@@ -241,7 +241,7 @@ add(gp__watch **out, int fd, int64_t period_ms, gp__watch_fn *fn, void *ctx, gp_
     } else {
         gp__fork_add(GP__FORK_WATCH);
     }
-    pthread_mutex_unlock(&reactor.lock);
+    gp_mutex_unlock(&reactor.lock);
     return rc;
 }
 
@@ -283,11 +283,11 @@ gp__reactor_want(gp__watch *watch, unsigned events)
     if (gp_runtime_forked()) {
         return;
     }
-    pthread_mutex_lock(&reactor.lock);
+    gp_mutex_lock(&reactor.lock);
     if (!watch->dead && watch->events != events) {
         want(watch, events);
     }
-    pthread_mutex_unlock(&reactor.lock);
+    gp_mutex_unlock(&reactor.lock);
 }
 
 void
@@ -302,7 +302,7 @@ gp__reactor_remove(gp__watch *watch)
     if (watch == NULL || gp_runtime_forked()) {
         return;
     }
-    pthread_mutex_lock(&reactor.lock);
+    gp_mutex_lock(&reactor.lock);
     if (watch->fd < 0) {
         unlink_ticking(watch);
     } else if (watch->events != 0) {
@@ -311,14 +311,14 @@ gp__reactor_remove(gp__watch *watch)
     watch->dead = true;
     gp__fork_drop(GP__FORK_WATCH);
     while (reactor.calling == watch && !is_reactor) {
-        pthread_cond_wait(&reactor.idle, &reactor.lock);
+        gp_cond_wait(&reactor.idle, &reactor.lock);
     }
     watch->next = reactor.dead;
     reactor.dead = watch;
     if (!reactor.running) {
         free_dead();
     }
-    pthread_mutex_unlock(&reactor.lock);
+    gp_mutex_unlock(&reactor.lock);
 }
 
 int
@@ -334,17 +334,17 @@ gp__reactor_call(void (*fn)(void *ctx), void *ctx, gp_error *err)
         fn(ctx);
         return 0;
     }
-    pthread_mutex_lock(&reactor.lock);
+    gp_mutex_lock(&reactor.lock);
     rc = ensure_running(err);
     if (rc == 0) {
         it.next = reactor.errands;
         reactor.errands = &it;
         gp__selector_wake(reactor.selector);
         while (!it.done) {
-            pthread_cond_wait(&reactor.idle, &reactor.lock);
+            gp_cond_wait(&reactor.idle, &reactor.lock);
         }
     }
-    pthread_mutex_unlock(&reactor.lock);
+    gp_mutex_unlock(&reactor.lock);
     return rc;
 }
 
@@ -362,22 +362,22 @@ gp__reactor_stop(void)
     if (gp_runtime_forked() || is_reactor) {
         return;
     }
-    pthread_mutex_lock(&reactor.lock);
+    gp_mutex_lock(&reactor.lock);
     if (!reactor.running || reactor.stopping) {
-        pthread_mutex_unlock(&reactor.lock);
+        gp_mutex_unlock(&reactor.lock);
         return;
     }
     reactor.stopping = true;
     thread = reactor.thread;
     gp__selector_wake(reactor.selector);
-    pthread_mutex_unlock(&reactor.lock);
+    gp_mutex_unlock(&reactor.lock);
     pthread_join(thread, NULL);
-    pthread_mutex_lock(&reactor.lock);
+    gp_mutex_lock(&reactor.lock);
     reactor.running = false;
     reactor.stopping = false;
     free_dead();
-    pthread_cond_broadcast(&reactor.idle);
-    pthread_mutex_unlock(&reactor.lock);
+    gp_cond_broadcast(&reactor.idle);
+    gp_mutex_unlock(&reactor.lock);
 }
 
 /*
@@ -391,8 +391,8 @@ reset(void)
 
     gp__selector_free(reactor.selector);
     memset(&reactor, 0, sizeof(reactor));
-    pthread_mutex_init(&reactor.lock, NULL);
-    pthread_cond_init(&reactor.idle, NULL);
+    gp_mutex_init(&reactor.lock);
+    gp_cond_init(&reactor.idle);
     reactor.part = part;
     is_reactor = false;
 }

@@ -1,10 +1,10 @@
+#include "gp/lock.h"
 #include "os/selector.h"
 
 #if !defined(__linux__) || defined(GP_PORTABLE)
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,9 +16,9 @@ enum { SHORT_MS = 20 }; /* how soon to try again where memory was short */
 struct gp__selector {
     int wake[2]; /* a pipe; its reading end is polled first */
 
-    pthread_mutex_t lock; /* guards the table below; a leaf: nothing is called with it held */
-    struct pollfd *fds;   /* owned */
-    void **data;          /* owned; what belongs to fds[i] */
+    gp_mutex lock;      /* guards the table below; a leaf: nothing is called with it held */
+    struct pollfd *fds; /* owned */
+    void **data;        /* owned; what belongs to fds[i] */
     size_t count;
     size_t cap;
 
@@ -37,7 +37,7 @@ gp__selector_new(gp__selector **out, gp_error *err)
     if (selector == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for the reactor");
     }
-    pthread_mutex_init(&selector->lock, NULL);
+    gp_mutex_init(&selector->lock);
     rc = gp__fd_pipe(selector->wake, err);
     if (rc == 0) {
         gp__fd_set_nonblocking(selector->wake[0]);
@@ -58,7 +58,7 @@ gp__selector_free(gp__selector *selector)
     if (selector != NULL) {
         gp__fd_close(&selector->wake[0]);
         gp__fd_close(&selector->wake[1]);
-        pthread_mutex_destroy(&selector->lock);
+        gp_mutex_release(&selector->lock);
         gp__free(selector->fds);
         gp__free(selector->data);
         gp__free(selector->polled);
@@ -108,13 +108,13 @@ gp__selector_add(gp__selector *selector, int fd, unsigned events, void *data, gp
 {
     int rc;
 
-    pthread_mutex_lock(&selector->lock);
+    gp_mutex_lock(&selector->lock);
     rc = reserve(&selector->fds, &selector->data, &selector->cap, selector->count + 1);
     if (rc == 0) {
         selector->fds[selector->count] = (struct pollfd){.fd = fd, .events = poll_events(events)};
         selector->data[selector->count++] = data;
     }
-    pthread_mutex_unlock(&selector->lock);
+    gp_mutex_unlock(&selector->lock);
     if (rc < 0) {
         return gp_error_set(err, rc, "out of memory to watch descriptor %d", fd);
     }
@@ -125,7 +125,7 @@ gp__selector_add(gp__selector *selector, int fd, unsigned events, void *data, gp
 void
 gp__selector_change(gp__selector *selector, int fd, unsigned events, void *data)
 {
-    pthread_mutex_lock(&selector->lock);
+    gp_mutex_lock(&selector->lock);
     for (size_t i = 0; i < selector->count; i++) {
         if (selector->fds[i].fd == fd) {
             selector->fds[i].events = poll_events(events);
@@ -133,14 +133,14 @@ gp__selector_change(gp__selector *selector, int fd, unsigned events, void *data)
             break;
         }
     }
-    pthread_mutex_unlock(&selector->lock);
+    gp_mutex_unlock(&selector->lock);
     gp__selector_wake(selector);
 }
 
 void
 gp__selector_remove(gp__selector *selector, int fd)
 {
-    pthread_mutex_lock(&selector->lock);
+    gp_mutex_lock(&selector->lock);
     for (size_t i = 0; i < selector->count; i++) {
         if (selector->fds[i].fd == fd) {
             selector->count--;
@@ -149,7 +149,7 @@ gp__selector_remove(gp__selector *selector, int fd)
             break;
         }
     }
-    pthread_mutex_unlock(&selector->lock);
+    gp_mutex_unlock(&selector->lock);
     gp__selector_wake(selector);
 }
 
@@ -162,7 +162,7 @@ copy_table(gp__selector *selector, int *timeout_ms)
 {
     size_t count;
 
-    pthread_mutex_lock(&selector->lock);
+    gp_mutex_lock(&selector->lock);
     count = selector->count;
     if (reserve(&selector->polled, &selector->polled_data, &selector->polled_cap, count) < 0) {
         count = selector->polled_cap;
@@ -172,7 +172,7 @@ copy_table(gp__selector *selector, int *timeout_ms)
         memcpy(selector->polled, selector->fds, count * sizeof(*selector->fds));
         memcpy(selector->polled_data, selector->data, count * sizeof(*selector->data));
     }
-    pthread_mutex_unlock(&selector->lock);
+    gp_mutex_unlock(&selector->lock);
     return count;
 }
 

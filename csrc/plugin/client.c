@@ -78,11 +78,8 @@ client_init(gp_client *client, const gp_client_options *options, gp_error *err)
         rc = gp_error_set(err, GP_ENOMEM, "out of memory for a plugin client");
         goto fail_name;
     }
-    if (gp__cond_init(&client->changed) < 0) {
-        rc = gp_error_set(err, GP_ENOMEM, "out of memory for a plugin client");
-        goto fail_cond;
-    }
-    pthread_mutex_init(&client->lock, NULL);
+    gp_cond_init(&client->changed);
+    gp_mutex_init(&client->lock);
     atomic_init(&client->refs, 1);
     atomic_init(&client->told, options->exit.exited == NULL);
     client->launch = (gp__launch){.image = GP__SEALED_INIT, .out_fd = -1};
@@ -95,8 +92,6 @@ client_init(gp_client *client, const gp_client_options *options, gp_error *err)
     }
     return 0;
 
-fail_cond:
-    gp__free(client->name);
 fail_name:
     gp__options_release(&client->options);
     return rc;
@@ -204,8 +199,8 @@ gp__client_unref(gp_client *client)
     }
     gp_error_release(&client->failure);
     gp__endpoint_release(&client->endpoint);
-    pthread_cond_destroy(&client->changed);
-    pthread_mutex_destroy(&client->lock);
+    gp_cond_release(&client->changed);
+    gp_mutex_release(&client->lock);
     gp__free(client->name);
     gp__options_release(&client->options);
     gp__free(client);
@@ -228,10 +223,10 @@ publish_process(gp_client *client, gp__process *process)
 {
     bool late;
 
-    pthread_mutex_lock(&client->lock);
+    gp_mutex_lock(&client->lock);
     client->process = process;
     late = client->kill_wanted && gp__client_launched(client);
-    pthread_mutex_unlock(&client->lock);
+    gp_mutex_unlock(&client->lock);
     if (late) {
         gp__process_kill(process);
     }
@@ -460,7 +455,7 @@ start_once(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
         gp__registry_remove(client);
         gp__client_remove_sockets(client); /* the process is gone, if there was one */
     }
-    pthread_mutex_lock(&client->lock);
+    gp_mutex_lock(&client->lock);
     if (rc < 0) {
         if (client->kill_wanted && rc != GP_EUSER) {
             rc = GP_ECLOSED;
@@ -475,8 +470,8 @@ start_once(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
     }
     client->state = rc == 0 ? GP__CLIENT_RUNNING : GP__CLIENT_FAILED;
     given_up = client->given_up;
-    pthread_cond_broadcast(&client->changed);
-    pthread_mutex_unlock(&client->lock);
+    gp_cond_broadcast(&client->changed);
+    gp_mutex_unlock(&client->lock);
     gp_error_release(&failure);
     if (rc == 0 && given_up) { /* too late for the start to notice */
         gp_client_kill(client, interrupt);
@@ -493,9 +488,9 @@ gp_client_start(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
     if (is_parents(client)) {
         return gp_runtime_refuse_fork(err);
     }
-    pthread_mutex_lock(&client->lock);
+    gp_mutex_lock(&client->lock);
     if (client->state == GP__CLIENT_STARTING && gp__client_is_at_work(client)) {
-        pthread_mutex_unlock(&client->lock);
+        gp_mutex_unlock(&client->lock);
         return gp_error_set(err, GP_ECLOSED, "%s: this thread is about to start it already",
                             client->name);
     }
@@ -507,7 +502,7 @@ gp_client_start(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
     } else if (client->state == GP__CLIENT_NEW) {
         client->state = GP__CLIENT_STARTING;
         client->worker = pthread_self();
-        pthread_mutex_unlock(&client->lock);
+        gp_mutex_unlock(&client->lock);
         return start_once(client, interrupt, err);
     } else if (client->state == GP__CLIENT_FAILED) {
         rc = copy_failure(&client->failure, err);
@@ -515,7 +510,7 @@ gp_client_start(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
         rc = gp_error_set(err, GP_ECLOSED, "%s: it was killed; a client starts only once",
                           client->name);
     }
-    pthread_mutex_unlock(&client->lock);
+    gp_mutex_unlock(&client->lock);
     return rc;
 }
 
@@ -530,9 +525,9 @@ state_of(gp_client *client)
     if (is_parents(client)) {
         return GP__CLIENT_NEW;
     }
-    pthread_mutex_lock(&client->lock);
+    gp_mutex_lock(&client->lock);
     state = client->state;
-    pthread_mutex_unlock(&client->lock);
+    gp_mutex_unlock(&client->lock);
     return state;
 }
 
@@ -551,9 +546,9 @@ gp__client_process(gp_client *client)
     if (is_parents(client)) {
         return NULL;
     }
-    pthread_mutex_lock(&client->lock);
+    gp_mutex_lock(&client->lock);
     process = client->process != NULL ? gp__process_ref(client->process) : NULL;
-    pthread_mutex_unlock(&client->lock);
+    gp_mutex_unlock(&client->lock);
     return process;
 }
 

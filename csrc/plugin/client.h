@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 #include "gp/client.h"
+#include "gp/lock.h"
 #include "os/socket.h"
 #include "plugin/endpoint.h"
 #include "plugin/launch.h"
@@ -46,8 +47,8 @@ struct gp_client {
     bool registered;
     unsigned generation; /* of the process that it was made in; in its children it is of no use */
 
-    pthread_mutex_t lock;
-    pthread_cond_t changed; /* the state is another */
+    gp_mutex lock;
+    gp_cond changed; /* the state is another */
     gp__client_state state;
     bool kill_wanted;       /* written with the lock held */
     bool given_up;          /* wanted by the very thread that starts it */

@@ -5,14 +5,15 @@
 #include <string.h>
 
 #include "base/thread.h"
+#include "gp/lock.h"
 #include "gp/log.h"
 #include "os/reactor.h"
 
 static void reset(void);
 
 static struct {
-    pthread_mutex_t lock;
-    pthread_cond_t changed; /* something to do, or the thread has ended */
+    gp_mutex lock;
+    gp_cond changed; /* something to do, or the thread has ended */
     pthread_t thread;
     bool made; /* the condition variable is */
     bool running;
@@ -22,7 +23,7 @@ static struct {
     gp__delivery_item **last; /* where the next one is linked */
     gp_fork_part part;
 } delivery = {
-    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .lock = GP_MUTEX_INIT,
     .last = &delivery.first,
     .part = {.reset = reset},
 };
@@ -52,29 +53,29 @@ run(void *unused)
 {
     (void)unused;
     is_delivery = true;
-    pthread_mutex_lock(&delivery.lock);
+    gp_mutex_lock(&delivery.lock);
     for (;;) {
         gp__delivery_item *item;
 
         while (delivery.first == NULL && !delivery.stopping) {
-            pthread_cond_wait(&delivery.changed, &delivery.lock);
+            gp_cond_wait(&delivery.changed, &delivery.lock);
         }
         if (delivery.first == NULL) {
             break;
         }
         item = pop();
-        pthread_mutex_unlock(&delivery.lock);
+        gp_mutex_unlock(&delivery.lock);
         item->run(item);
-        pthread_mutex_lock(&delivery.lock);
+        gp_mutex_lock(&delivery.lock);
         delivery.finished++;
         if (delivery.stopping) {
-            pthread_cond_broadcast(&delivery.changed);
+            gp_cond_broadcast(&delivery.changed);
         }
     }
     /* In the same breath as the last look at the queue, so that nothing is posted in between. */
     delivery.running = false;
-    pthread_cond_broadcast(&delivery.changed);
-    pthread_mutex_unlock(&delivery.lock);
+    gp_cond_broadcast(&delivery.changed);
+    gp_mutex_unlock(&delivery.lock);
     return NULL;
 }
 
@@ -86,21 +87,20 @@ gp__delivery_start(gp_error *err)
     if (gp_runtime_forked()) {
         return gp_runtime_refuse_fork(err);
     }
-    pthread_mutex_lock(&delivery.lock);
+    gp_mutex_lock(&delivery.lock);
     gp_runtime_on_fork(&delivery.part);
-    if (!delivery.made && gp__cond_init(&delivery.changed) < 0) {
-        pthread_mutex_unlock(&delivery.lock);
-        return gp_error_set(err, GP_ENOMEM, "the thread for logs");
+    if (!delivery.made) {
+        gp_cond_init(&delivery.changed);
+        delivery.made = true;
     }
-    delivery.made = true;
     while (delivery.stopping && !is_delivery) {
-        pthread_cond_wait(&delivery.changed, &delivery.lock);
+        gp_cond_wait(&delivery.changed, &delivery.lock);
     }
     if (!delivery.running) {
         rc = gp__user_thread_start(&delivery.thread, "gp-logs", run, NULL, err);
         delivery.running = rc == 0;
     }
-    pthread_mutex_unlock(&delivery.lock);
+    gp_mutex_unlock(&delivery.lock);
     return rc;
 }
 
@@ -109,7 +109,7 @@ gp__delivery_post(gp__delivery_item *item)
 {
     int rc = GP_ECLOSED;
 
-    pthread_mutex_lock(&delivery.lock);
+    gp_mutex_lock(&delivery.lock);
     /*
      * At the end there is only what is queued: whoever prints without end would put it off for
      * ever.
@@ -120,11 +120,11 @@ gp__delivery_post(gp__delivery_item *item)
             item->queued = true;
             *delivery.last = item;
             delivery.last = &item->next;
-            pthread_cond_broadcast(&delivery.changed);
+            gp_cond_broadcast(&delivery.changed);
             rc = 1;
         }
     }
-    pthread_mutex_unlock(&delivery.lock);
+    gp_mutex_unlock(&delivery.lock);
     return rc;
 }
 
@@ -162,22 +162,22 @@ gp__delivery_stop(void)
     if (gp_runtime_forked() || is_delivery) {
         return;
     }
-    pthread_mutex_lock(&delivery.lock);
+    gp_mutex_lock(&delivery.lock);
     if (!delivery.running || delivery.stopping) {
-        pthread_mutex_unlock(&delivery.lock);
+        gp_mutex_unlock(&delivery.lock);
         return;
     }
     delivery.stopping = true;
-    pthread_cond_broadcast(&delivery.changed);
+    gp_cond_broadcast(&delivery.changed);
     ended = await_end();
     if (ended) {
-        pthread_mutex_unlock(&delivery.lock);
+        gp_mutex_unlock(&delivery.lock);
         pthread_join(delivery.thread, NULL); /* nobody starts another one while we are stopping */
-        pthread_mutex_lock(&delivery.lock);
+        gp_mutex_lock(&delivery.lock);
     }
     delivery.stopping = false; /* one that is stuck goes on if it ever comes back */
-    pthread_cond_broadcast(&delivery.changed);
-    pthread_mutex_unlock(&delivery.lock);
+    gp_cond_broadcast(&delivery.changed);
+    gp_mutex_unlock(&delivery.lock);
 }
 
 /* In a forked child, which has not the thread. What is queued is the parent's. */
@@ -187,7 +187,7 @@ reset(void)
     gp_fork_part part = delivery.part;
 
     memset(&delivery, 0, sizeof(delivery));
-    pthread_mutex_init(&delivery.lock, NULL);
+    gp_mutex_init(&delivery.lock);
     delivery.last = &delivery.first;
     delivery.part = part;
     is_delivery = false;

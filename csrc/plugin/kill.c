@@ -224,9 +224,9 @@ gp__client_waits_for_runner(gp_client *client)
 {
     bool waits;
 
-    pthread_mutex_lock(&client->lock);
+    gp_mutex_lock(&client->lock);
     waits = waits_for_runner(client);
-    pthread_mutex_unlock(&client->lock);
+    gp_mutex_unlock(&client->lock);
     return waits;
 }
 
@@ -258,10 +258,10 @@ kill_unlocked(gp_client *client)
 {
     gp__process *process = gp__process_ref(client->process);
 
-    pthread_mutex_unlock(&client->lock);
+    gp_mutex_unlock(&client->lock);
     gp__process_kill(process);
     gp__process_unref(process);
-    pthread_mutex_lock(&client->lock);
+    gp_mutex_lock(&client->lock);
 }
 
 /*
@@ -301,7 +301,7 @@ gp_client_kill(gp_client *client, const gp_interrupt *interrupt)
     if (gp_runtime_forked() || client->generation != gp_runtime_generation()) {
         return GP_EFORKED;
     }
-    pthread_mutex_lock(&client->lock);
+    gp_mutex_lock(&client->lock);
     client->kill_wanted = true;
     if (client->state == GP__CLIENT_NEW) {
         client->state = GP__CLIENT_OVER;
@@ -322,7 +322,7 @@ gp_client_kill(gp_client *client, const gp_interrupt *interrupt)
 
         client->state = GP__CLIENT_KILLING;
         client->worker = pthread_self();
-        pthread_mutex_unlock(&client->lock);
+        gp_mutex_unlock(&client->lock);
         ended =
             gp__client_end(client, rc == 0 ? client->options.view.kill_timeout_ms : 0, interrupt);
         rc = rc == 0 ? ended : rc;
@@ -330,14 +330,14 @@ gp_client_kill(gp_client *client, const gp_interrupt *interrupt)
             gp__client_tell_exit(client);
         }
         gp__registry_remove(client);
-        pthread_mutex_lock(&client->lock);
+        gp_mutex_lock(&client->lock);
         client->state = GP__CLIENT_OVER;
-        pthread_cond_broadcast(&client->changed);
+        gp_cond_broadcast(&client->changed);
     } else if (client->state == GP__CLIENT_KILLING && !gp__delivery_current() &&
                !gp__client_is_at_work(client)) {
         /* (Whoever kills may be waiting for the delivery thread, which can't wait for him then.) */
         rc = join(client, GP__CLIENT_KILLING, interrupt);
     }
-    pthread_mutex_unlock(&client->lock);
+    gp_mutex_unlock(&client->lock);
     return rc;
 }

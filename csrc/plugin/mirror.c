@@ -1,7 +1,6 @@
 #include "plugin/mirror.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "gp/lock.h"
 #include "os/fd.h"
 #include "os/reactor.h"
 #include "plugin/batch.h"
@@ -33,8 +33,8 @@ struct gp__mirror {
     char tail[GP__MIRROR_TAIL];
     size_t tail_len;
 
-    pthread_mutex_t lock;
-    pthread_cond_t delivered;
+    gp_mutex lock;
+    gp_cond delivered;
     gp__watch *watch;   /* owned */
     gp__batch *pending; /* owned; NULL while the reader adds to it, too */
     size_t waiting;     /* size of what was read and not delivered */
@@ -55,8 +55,8 @@ unref(gp__mirror *mirror)
     gp__fd_close(&mirror->fd);
     gp__lines_release(&mirror->lines);
     gp__batch_free(mirror->pending);
-    pthread_cond_destroy(&mirror->delivered);
-    pthread_mutex_destroy(&mirror->lock);
+    gp_cond_release(&mirror->delivered);
+    gp_mutex_release(&mirror->lock);
     gp__free(mirror);
 }
 
@@ -94,22 +94,22 @@ run_delivery(gp__delivery_item *item)
     gp__batch *batch;
     size_t size = 0;
 
-    pthread_mutex_lock(&mirror->lock);
+    gp_mutex_lock(&mirror->lock);
     batch = mirror->pending;
     mirror->pending = NULL;
     mirror->delivering = batch != NULL;
-    pthread_mutex_unlock(&mirror->lock);
+    gp_mutex_unlock(&mirror->lock);
     if (batch != NULL) {
         size = gp__batch_size(batch);
         deliver(mirror, batch);
         gp__batch_free(batch);
     }
-    pthread_mutex_lock(&mirror->lock);
+    gp_mutex_lock(&mirror->lock);
     mirror->delivering = false;
     mirror->waiting -= size;
     resume_reading(mirror);
-    pthread_cond_broadcast(&mirror->delivered);
-    pthread_mutex_unlock(&mirror->lock);
+    gp_cond_broadcast(&mirror->delivered);
+    gp_mutex_unlock(&mirror->lock);
     unref(mirror);
 }
 
@@ -140,13 +140,13 @@ take_pending(gp__mirror *mirror)
 {
     gp__batch *batch;
 
-    pthread_mutex_lock(&mirror->lock);
+    gp_mutex_lock(&mirror->lock);
     batch = mirror->pending;
     mirror->pending = NULL;
     if (batch != NULL) {
         mirror->waiting -= gp__batch_size(batch);
     }
-    pthread_mutex_unlock(&mirror->lock);
+    gp_mutex_unlock(&mirror->lock);
     return batch != NULL ? batch : gp__batch_new();
 }
 
@@ -157,7 +157,7 @@ put_pending(gp__mirror *mirror, gp__batch *batch)
 
     if (batch->count > 0 || batch->raw.len > 0 || batch->skipped) {
         atomic_fetch_add(&mirror->refs, 1); /* the queue's */
-        pthread_mutex_lock(&mirror->lock);
+        gp_mutex_lock(&mirror->lock);
         queued = gp__delivery_post(&mirror->item);
         if (queued >= 0) {
             mirror->pending = batch;
@@ -167,7 +167,7 @@ put_pending(gp__mirror *mirror, gp__batch *batch)
                 gp__reactor_enable(mirror->watch, false);
             }
         }
-        pthread_mutex_unlock(&mirror->lock);
+        gp_mutex_unlock(&mirror->lock);
         if (queued != 1) {
             unref(mirror);
         }
@@ -230,12 +230,12 @@ readable(void *ctx)
         return;
     }
     end_lines(mirror);
-    pthread_mutex_lock(&mirror->lock);
+    gp_mutex_lock(&mirror->lock);
     mirror->ended = true;
     if (mirror->watch != NULL) {
         gp__reactor_enable(mirror->watch, false);
     }
-    pthread_mutex_unlock(&mirror->lock);
+    gp_mutex_unlock(&mirror->lock);
 }
 
 void
@@ -265,20 +265,17 @@ gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t buffer
     if (mirror == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for a plugin's log");
     }
-    if ((rc = gp__cond_init(&mirror->delivered)) < 0) {
-        gp__free(mirror);
-        return gp_error_set(err, rc, "out of memory for a plugin's log");
-    }
-    pthread_mutex_init(&mirror->lock, NULL);
+    gp_mutex_init(&mirror->lock);
+    gp_cond_init(&mirror->delivered);
     mirror->item.run = run_delivery;
     atomic_init(&mirror->refs, 1);
     atomic_init(&mirror->level, sink->level);
     mirror->fd = fd;
     mirror->sink = *sink;
     gp__lines_init(&mirror->lines, buffer_size);
-    pthread_mutex_lock(&mirror->lock);
+    gp_mutex_lock(&mirror->lock);
     rc = gp__reactor_add(&mirror->watch, fd, readable, mirror, err);
-    pthread_mutex_unlock(&mirror->lock);
+    gp_mutex_unlock(&mirror->lock);
     if (rc < 0) {
         mirror->fd = -1; /* still the caller's, as is the sink */
         mirror->sink.release = NULL;
@@ -295,10 +292,10 @@ stop_watching(gp__mirror *mirror)
 {
     gp__watch *watch;
 
-    pthread_mutex_lock(&mirror->lock);
+    gp_mutex_lock(&mirror->lock);
     watch = mirror->watch;
     mirror->watch = NULL;
-    pthread_mutex_unlock(&mirror->lock);
+    gp_mutex_unlock(&mirror->lock);
     gp__reactor_remove(watch);
 }
 
@@ -317,9 +314,9 @@ gp__mirror_finish(gp__mirror *mirror)
         total += (size_t)got;
     }
     end_lines(mirror);
-    pthread_mutex_lock(&mirror->lock);
+    gp_mutex_lock(&mirror->lock);
     mirror->ended = true;
-    pthread_mutex_unlock(&mirror->lock);
+    gp_mutex_unlock(&mirror->lock);
     gp__fd_close(&mirror->fd);
 }
 
@@ -331,14 +328,14 @@ gp__mirror_flush(gp__mirror *mirror, int64_t deadline, const gp_interrupt *inter
     if (gp__delivery_current()) {
         return 0;
     }
-    pthread_mutex_lock(&mirror->lock);
+    gp_mutex_lock(&mirror->lock);
     while (rc == 0 && (mirror->pending != NULL || mirror->delivering)) {
         rc = gp__cond_wait_interruptible(&mirror->delivered, &mirror->lock, deadline, interrupt);
     }
     if (mirror->pending == NULL && !mirror->delivering) {
         rc = 0;
     }
-    pthread_mutex_unlock(&mirror->lock);
+    gp_mutex_unlock(&mirror->lock);
     return rc;
 }
 

@@ -1,12 +1,12 @@
 #include "plugin/output.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/thread.h"
+#include "gp/lock.h"
 #include "plugin/delivery.h"
 #include "services/stdio_call.h"
 
@@ -25,8 +25,8 @@ struct gp__output {
     gp_output_sink sink;    /* owned: released with the last reference */
     gp_call *call;          /* held: the owner's reference keeps it running */
 
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     run *first; /* owned: what waits for the delivery thread */
     run *last;
     size_t waiting; /* size of what was read and not delivered */
@@ -60,8 +60,8 @@ unref(gp__output *output)
         gp_call_release(output->call);
     }
     free_runs(output->first);
-    pthread_cond_destroy(&output->changed);
-    pthread_mutex_destroy(&output->lock);
+    gp_cond_release(&output->changed);
+    gp_mutex_release(&output->lock);
     gp__free(output);
 }
 
@@ -99,14 +99,14 @@ queue_piece(gp__output *output, const gp__stdio_piece *piece)
     bool more;
 
     atomic_fetch_add(&output->refs, 1); /* the queue's */
-    pthread_mutex_lock(&output->lock);
+    gp_mutex_lock(&output->lock);
     queued = gp__delivery_post(&output->item);
     if (queued >= 0) { /* else there is nobody to deliver it any more */
         append(output, piece);
     }
     more = output->waiting <= MOST_WAITING;
     output->paused = !more;
-    pthread_mutex_unlock(&output->lock);
+    gp_mutex_unlock(&output->lock);
     if (queued != 1) {
         unref(output);
     }
@@ -134,10 +134,10 @@ take_in(gp__output *output, gp_message *message)
 static void
 end(gp__output *output)
 {
-    pthread_mutex_lock(&output->lock);
+    gp_mutex_lock(&output->lock);
     output->ended = true;
-    pthread_cond_broadcast(&output->changed);
-    pthread_mutex_unlock(&output->lock);
+    gp_cond_broadcast(&output->changed);
+    gp_mutex_unlock(&output->lock);
     unref(output); /* the stream's */
 }
 
@@ -177,12 +177,12 @@ run_delivery(gp__delivery_item *item)
     bool resume;
     run *runs;
 
-    pthread_mutex_lock(&output->lock);
+    gp_mutex_lock(&output->lock);
     runs = output->first;
     output->first = NULL;
     output->last = NULL;
     output->delivering = runs != NULL;
-    pthread_mutex_unlock(&output->lock);
+    gp_mutex_unlock(&output->lock);
     for (run *one = runs; one != NULL; one = one->next) {
         if (one->bytes.len == 0) {
             continue; /* there was no memory for it */
@@ -191,13 +191,13 @@ run_delivery(gp__delivery_item *item)
         size += one->bytes.len;
     }
     free_runs(runs);
-    pthread_mutex_lock(&output->lock);
+    gp_mutex_lock(&output->lock);
     output->delivering = false;
     output->waiting -= size;
     resume = output->paused;
     output->paused = false;
-    pthread_cond_broadcast(&output->changed);
-    pthread_mutex_unlock(&output->lock);
+    gp_cond_broadcast(&output->changed);
+    gp_mutex_unlock(&output->lock);
     if (resume) {
         receive_next(output);
     }
@@ -216,11 +216,11 @@ gp__output_open(gp__output **out, gp_channel *channel, const gp_output_sink *sin
         return rc;
     }
     output = gp__calloc(1, sizeof(*output));
-    if (output == NULL || gp__cond_init(&output->changed) < 0) {
-        gp__free(output);
+    if (output == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for a plugin's output");
     }
-    pthread_mutex_init(&output->lock, NULL);
+    gp_mutex_init(&output->lock);
+    gp_cond_init(&output->changed);
     output->item.run = run_delivery;
     atomic_init(&output->refs, 2); /* the owner's and the stream's */
     rc = gp__stdio_open(&output->call, channel, err);
@@ -244,14 +244,14 @@ wait_while(gp__output *output, bool (*busy)(const gp__output *), int64_t deadlin
 {
     int rc = 0;
 
-    pthread_mutex_lock(&output->lock);
+    gp_mutex_lock(&output->lock);
     while (rc == 0 && busy(output)) {
         rc = gp__cond_wait_interruptible(&output->changed, &output->lock, deadline, interrupt);
     }
     if (!busy(output)) {
         rc = 0;
     }
-    pthread_mutex_unlock(&output->lock);
+    gp_mutex_unlock(&output->lock);
     return rc;
 }
 

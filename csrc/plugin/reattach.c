@@ -12,9 +12,9 @@ gp__client_kill_wanted(gp_client *client)
 {
     bool wanted;
 
-    pthread_mutex_lock(&client->lock);
+    gp_mutex_lock(&client->lock);
     wanted = client->kill_wanted;
-    pthread_mutex_unlock(&client->lock);
+    gp_mutex_unlock(&client->lock);
     return wanted;
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "gp/lock.h"
 #include "plugin/client.h"
 
 /* One client to be killed by a thread of its own. */
@@ -15,21 +16,21 @@ typedef struct job {
 
 /* The jobs of one gp_client_kill_all(). */
 typedef struct group {
-    pthread_mutex_t lock;
-    pthread_cond_t done;
+    gp_mutex lock;
+    gp_cond done;
     size_t unfinished;
     atomic_bool hurry;
 } group;
 
 /* The lock guards the list and its links, nothing else, and nothing is called with it held. */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static gp_mutex lock = GP_MUTEX_INIT;
 static gp_client *first; /* borrowed: clients take themselves off before they are freed */
 
 /* In a forked child: those that run are the parent's, and it could not use them. */
 static void
 reset(void)
 {
-    pthread_mutex_init(&lock, NULL);
+    gp_mutex_init(&lock);
     for (gp_client *client = first; client != NULL; client = client->next) {
         client->registered = false;
     }
@@ -42,7 +43,7 @@ void
 gp__registry_add(gp_client *client)
 {
     gp_runtime_on_fork(&part);
-    pthread_mutex_lock(&lock);
+    gp_mutex_lock(&lock);
     client->prev = NULL;
     client->next = first;
     if (first != NULL) {
@@ -50,13 +51,13 @@ gp__registry_add(gp_client *client)
     }
     first = client;
     client->registered = true;
-    pthread_mutex_unlock(&lock);
+    gp_mutex_unlock(&lock);
 }
 
 void
 gp__registry_remove(gp_client *client)
 {
-    pthread_mutex_lock(&lock);
+    gp_mutex_lock(&lock);
     if (client->registered) {
         if (client->prev != NULL) {
             client->prev->next = client->next;
@@ -68,7 +69,7 @@ gp__registry_remove(gp_client *client)
         }
         client->registered = false;
     }
-    pthread_mutex_unlock(&lock);
+    gp_mutex_unlock(&lock);
 }
 
 static bool
@@ -85,7 +86,7 @@ collect(bool managed_only, group *jobs_of)
 {
     job *jobs = NULL;
 
-    pthread_mutex_lock(&lock);
+    gp_mutex_lock(&lock);
     for (gp_client *client = first; client != NULL; client = client->next) {
         job *one;
 
@@ -101,7 +102,7 @@ collect(bool managed_only, group *jobs_of)
         one->next = jobs;
         jobs = one;
     }
-    pthread_mutex_unlock(&lock);
+    gp_mutex_unlock(&lock);
     return jobs;
 }
 
@@ -140,10 +141,10 @@ run(void *arg)
     if (gp__client_waits_for_runner(one->client)) {
         gp__registry_remove(one->client); /* it will be killed as soon as it can be, by its start */
     }
-    pthread_mutex_lock(&jobs->lock);
+    gp_mutex_lock(&jobs->lock);
     jobs->unfinished--;
-    pthread_cond_broadcast(&jobs->done);
-    pthread_mutex_unlock(&jobs->lock);
+    gp_cond_broadcast(&jobs->done);
+    gp_mutex_unlock(&jobs->lock);
     return NULL;
 }
 
@@ -156,9 +157,9 @@ is_at_work(gp_client *client)
 {
     bool at_work;
 
-    pthread_mutex_lock(&client->lock);
+    gp_mutex_lock(&client->lock);
     at_work = gp__client_is_at_work(client);
-    pthread_mutex_unlock(&client->lock);
+    gp_mutex_unlock(&client->lock);
     return at_work;
 }
 
@@ -171,9 +172,9 @@ start(job *jobs)
     for (job *one = jobs; one != NULL; one = one->next) {
         bool postponed = is_at_work(one->client);
 
-        pthread_mutex_lock(&one->group->lock);
+        gp_mutex_lock(&one->group->lock);
         one->group->unfinished++;
-        pthread_mutex_unlock(&one->group->lock);
+        gp_mutex_unlock(&one->group->lock);
         one->threaded =
             !postponed && gp__thread_start(&one->thread, "gp-kill", run, one, NULL) == 0;
         any = any || !postponed;
@@ -193,7 +194,7 @@ await(group *jobs, const gp_interrupt *interrupt)
 {
     int rc = 0;
 
-    pthread_mutex_lock(&jobs->lock);
+    gp_mutex_lock(&jobs->lock);
     while (jobs->unfinished > 0) {
         if (rc == 0) {
             rc = gp__cond_wait_interruptible(&jobs->done, &jobs->lock, GP__FOREVER, interrupt);
@@ -202,7 +203,7 @@ await(group *jobs, const gp_interrupt *interrupt)
             gp__cond_wait_until(&jobs->done, &jobs->lock, GP__FOREVER);
         }
     }
-    pthread_mutex_unlock(&jobs->lock);
+    gp_mutex_unlock(&jobs->lock);
     return rc;
 }
 
@@ -232,10 +233,8 @@ gp_client_kill_all(bool managed_only, const gp_interrupt *interrupt)
     if (gp_runtime_forked()) {
         return GP_EFORKED;
     }
-    if (gp__cond_init(&jobs_of.done) < 0) {
-        return GP_ENOMEM;
-    }
-    pthread_mutex_init(&jobs_of.lock, NULL);
+    gp_mutex_init(&jobs_of.lock);
+    gp_cond_init(&jobs_of.done);
     atomic_init(&jobs_of.hurry, false);
     /* More rounds than one only if memory was short, or clients were started meanwhile. */
     while (more && (jobs = collect(managed_only, &jobs_of)) != NULL) {
@@ -249,7 +248,7 @@ gp_client_kill_all(bool managed_only, const gp_interrupt *interrupt)
         rc = rc == 0 ? interrupted : rc;
         finish(jobs);
     }
-    pthread_cond_destroy(&jobs_of.done);
-    pthread_mutex_destroy(&jobs_of.lock);
+    gp_cond_release(&jobs_of.done);
+    gp_mutex_release(&jobs_of.lock);
     return rc;
 }

@@ -1,6 +1,6 @@
-#include <pthread.h>
 #include <string.h>
 
+#include "gp/lock.h"
 #include "py/async_server.h"
 #include "py/errors.h"
 #include "py/message.h"
@@ -17,7 +17,7 @@ enum { STATUS_UNKNOWN = 2, STATUS_UNAVAILABLE = 14 };
 enum { UNARY_PLACES = 256 };
 
 struct pygo_arrivals {
-    pthread_mutex_t lock;
+    gp_mutex lock;
     PyObject *unary[UNARY_PLACES]; /* owned bytes: their paths; under the lock */
     int unary_count;
     gp_queue *queue;      /* shared: ref; NULL until the start */
@@ -202,7 +202,7 @@ pygo_arrivals_new(PyObject *arrived, PyObject *contexts, PyObject *registered)
         PyErr_NoMemory();
         return NULL;
     }
-    pthread_mutex_init(&self->lock, NULL);
+    gp_mutex_init(&self->lock);
     self->arrived = Py_NewRef(arrived);
     self->contexts = (PyTypeObject *)Py_NewRef(contexts);
     self->registered = Py_NewRef(registered);
@@ -266,7 +266,7 @@ pygo_arrivals_free(pygo_arrivals *arrivals)
         for (int i = 0; i < arrivals->unary_count; i++) {
             Py_DECREF(arrivals->unary[i]);
         }
-        pthread_mutex_destroy(&arrivals->lock);
+        gp_mutex_release(&arrivals->lock);
         PyMem_RawFree(arrivals);
     }
 }
@@ -298,9 +298,9 @@ remember_one_request(pygo_arrivals *arrivals, gp_bytes path)
         PyErr_Clear();
         return;
     }
-    pthread_mutex_lock(&arrivals->lock);
+    gp_mutex_lock(&arrivals->lock);
     arrivals->unary[arrivals->unary_count++] = bytes;
-    pthread_mutex_unlock(&arrivals->lock);
+    gp_mutex_unlock(&arrivals->lock);
 }
 
 static void
@@ -339,9 +339,9 @@ pygo_arrivals_take(pygo_arrivals *arrivals, gp_server_call *call)
     }
     self->call = call;
     self->arrivals = arrivals;
-    pthread_mutex_lock(&arrivals->lock);
+    gp_mutex_lock(&arrivals->lock);
     wait = takes_one_request(arrivals, gp_server_call_method(call));
-    pthread_mutex_unlock(&arrivals->lock);
+    gp_mutex_unlock(&arrivals->lock);
     if (!wait) {
         post_arrival(self);
     } else if (gp_server_call_receive_then(call, &message, first_received, self)) {

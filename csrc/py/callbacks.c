@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <time.h>
 
+#include "gp/lock.h"
 #include "py/errors.h"
 #include "py/gil.h"
 
@@ -13,9 +14,9 @@ enum { PATIENCE_S = 5 };
 
 typedef struct callback_queue {
     const char *name; /* of the thread, in Python */
-    pthread_mutex_t lock;
-    pthread_cond_t more;
-    pthread_cond_t progress; /* a callback has returned, or the thread has ended */
+    gp_mutex lock;
+    gp_cond more;
+    gp_cond progress; /* a callback has returned, or the thread has ended */
     pygo_callback *first;
     pygo_callback **end;
     pthread_t thread;
@@ -25,11 +26,11 @@ typedef struct callback_queue {
     unsigned finished; /* callbacks; goes round */
 } callback_queue;
 
-#define QUEUE_INIT(queue, of_thread)       \
-    {.name = of_thread,                    \
-     .lock = PTHREAD_MUTEX_INITIALIZER,    \
-     .more = PTHREAD_COND_INITIALIZER,     \
-     .progress = PTHREAD_COND_INITIALIZER, \
+#define QUEUE_INIT(queue, of_thread) \
+    {.name = of_thread,              \
+     .lock = GP_MUTEX_INIT,          \
+     .more = GP_COND_INIT,           \
+     .progress = GP_COND_INIT,       \
      .end = &(queue).first}
 
 static callback_queue callbacks = QUEUE_INIT(callbacks, "pygo-callbacks");
@@ -50,14 +51,14 @@ take_all(callback_queue *queue)
 {
     pygo_callback *all;
 
-    pthread_mutex_lock(&queue->lock);
+    gp_mutex_lock(&queue->lock);
     while (queue->first == NULL && !queue->stopping) {
-        pthread_cond_wait(&queue->more, &queue->lock);
+        gp_cond_wait(&queue->more, &queue->lock);
     }
     all = queue->first;
     queue->first = NULL;
     queue->end = &queue->first;
-    pthread_mutex_unlock(&queue->lock);
+    gp_mutex_unlock(&queue->lock);
     return all;
 }
 
@@ -72,11 +73,11 @@ run_callable(pygo_callback *callback)
 static void
 note_progress(callback_queue *queue, bool ended)
 {
-    pthread_mutex_lock(&queue->lock);
+    gp_mutex_lock(&queue->lock);
     queue->finished++;
     queue->ended = ended;
-    pthread_cond_broadcast(&queue->progress);
-    pthread_mutex_unlock(&queue->lock);
+    gp_cond_broadcast(&queue->progress);
+    gp_mutex_unlock(&queue->lock);
 }
 
 static void *
@@ -122,11 +123,11 @@ start(callback_queue *queue)
 {
     bool failed;
 
-    pthread_mutex_lock(&queue->lock);
+    gp_mutex_lock(&queue->lock);
     ensure_thread(queue);
     /* Once the interpreter is ending, callbacks stay queued. */
     failed = !queue->running && !queue->stopping;
-    pthread_mutex_unlock(&queue->lock);
+    gp_mutex_unlock(&queue->lock);
     if (failed) {
         PyErr_SetString(PyExc_RuntimeError, "cannot start the thread for callbacks");
     }
@@ -161,12 +162,12 @@ static void
 post(callback_queue *queue, pygo_callback *callback)
 {
     callback->next = NULL;
-    pthread_mutex_lock(&queue->lock);
+    gp_mutex_lock(&queue->lock);
     ensure_thread(queue);
     *queue->end = callback;
     queue->end = &callback->next;
-    pthread_cond_signal(&queue->more);
-    pthread_mutex_unlock(&queue->lock);
+    gp_cond_signal(&queue->more);
+    gp_mutex_unlock(&queue->lock);
 }
 
 void
@@ -197,7 +198,7 @@ await_end(callback_queue *queue)
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_sec += PATIENCE_S;
         while (queue->finished == before && rc == 0) {
-            rc = pthread_cond_timedwait(&queue->progress, &queue->lock, &until);
+            rc = pthread_cond_timedwait(&queue->progress.os, &queue->lock.os, &until);
         }
     }
     return queue->ended;
@@ -209,13 +210,13 @@ shut_down(callback_queue *queue)
     bool running;
     bool ended;
 
-    pthread_mutex_lock(&queue->lock);
+    gp_mutex_lock(&queue->lock);
     running = queue->running;
     queue->running = false;
     queue->stopping = true;
-    pthread_cond_signal(&queue->more);
+    gp_cond_signal(&queue->more);
     ended = running && await_end(queue);
-    pthread_mutex_unlock(&queue->lock);
+    gp_mutex_unlock(&queue->lock);
     if (ended) {
         pthread_join(queue->thread, NULL);
     } else if (running) {

@@ -1,6 +1,5 @@
+#include "gp/lock.h"
 #include "py/loop.h"
-
-#include <pthread.h>
 
 #include "gp/runtime.h"
 #include "py/callbacks.h"
@@ -18,16 +17,16 @@ static void free_orphans(pygo_callback *self);
 
 /* What was posted for loops that are gone, and what frees it, queued while there is any. */
 static struct {
-    pthread_mutex_t lock;
+    gp_mutex lock;
     gp_queue_item *first;
     pygo_callback free;
-} orphans = {.lock = PTHREAD_MUTEX_INITIALIZER, .free = {.run = free_orphans}};
+} orphans = {.lock = GP_MUTEX_INIT, .free = {.run = free_orphans}};
 
 /* In a forked child: what is there was posted for the parent's loops. */
 static void
 reset(void)
 {
-    pthread_mutex_init(&orphans.lock, NULL);
+    gp_mutex_init(&orphans.lock);
     orphans.first = NULL;
 }
 
@@ -85,11 +84,11 @@ pygo_completion_post(pygo_completion *completion)
     if (pygo_completion_try_post(completion)) {
         return;
     }
-    pthread_mutex_lock(&orphans.lock);
+    gp_mutex_lock(&orphans.lock);
     queued = orphans.first != NULL;
     completion->item.next = orphans.first;
     orphans.first = &completion->item;
-    pthread_mutex_unlock(&orphans.lock);
+    gp_mutex_unlock(&orphans.lock);
     if (!queued) {
         pygo_callback_post(&orphans.free);
     }
@@ -111,10 +110,10 @@ free_orphans(pygo_callback *Py_UNUSED(self))
 {
     gp_queue_item *all;
 
-    pthread_mutex_lock(&orphans.lock);
+    gp_mutex_lock(&orphans.lock);
     all = orphans.first;
     orphans.first = NULL;
-    pthread_mutex_unlock(&orphans.lock);
+    gp_mutex_unlock(&orphans.lock);
     finish_all(all, false);
 }
 

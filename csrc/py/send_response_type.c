@@ -1,5 +1,5 @@
-#include <pthread.h>
 
+#include "gp/lock.h"
 #include "py/channel.h"
 #include "py/errors.h"
 #include "py/gil.h"
@@ -13,7 +13,7 @@ typedef struct SendResponseObject {
     PyObject_HEAD
     PyObject *context;    /* owned: a ServerCallObject; NULL: cleared */
     PyObject *serializer; /* owned; NULL: cleared */
-    pthread_mutex_t lock;
+    gp_mutex lock;
     bool ended; /* under |lock|: the call has been ended, or is about to be */
 } SendResponseObject;
 
@@ -24,7 +24,7 @@ pygo_send_response_new(ServerCallObject *context, PyObject *serializer)
     SendResponseObject *self = (SendResponseObject *)type->tp_alloc(type, 0);
 
     if (self != NULL) {
-        pthread_mutex_init(&self->lock, NULL);
+        gp_mutex_init(&self->lock);
         self->context = Py_NewRef((PyObject *)context);
         self->serializer = Py_NewRef(serializer);
     }
@@ -55,7 +55,7 @@ send_response_dealloc(SendResponseObject *self)
 
     PyObject_GC_UnTrack(self);
     send_response_clear(self);
-    pthread_mutex_destroy(&self->lock);
+    gp_mutex_release(&self->lock);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -69,10 +69,10 @@ stop(SendResponseObject *self)
     bool first;
 
     Py_BEGIN_ALLOW_THREADS
-    pthread_mutex_lock(&self->lock);
+    gp_mutex_lock(&self->lock);
     first = !self->ended;
     self->ended = true;
-    pthread_mutex_unlock(&self->lock);
+    gp_mutex_unlock(&self->lock);
     Py_END_ALLOW_THREADS
     return first;
 }
@@ -91,11 +91,11 @@ send(SendResponseObject *self, gp_server_call *call, gp_bytes message)
     int rc = 0;
 
     Py_BEGIN_ALLOW_THREADS
-    pthread_mutex_lock(&self->lock);
+    gp_mutex_lock(&self->lock);
     if (!self->ended) {
         rc = gp_server_call_send(call, message, interrupt);
     }
-    pthread_mutex_unlock(&self->lock);
+    gp_mutex_unlock(&self->lock);
     Py_END_ALLOW_THREADS
     return rc == GP_EUSER ? rc : 0;
 }

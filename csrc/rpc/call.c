@@ -36,7 +36,7 @@ gp__call_unref(gp_call *call)
     }
     gp__channel_unuse(call->channel);
     gp_channel_unref(call->channel);
-    pthread_mutex_destroy(&call->lock);
+    gp_mutex_release(&call->lock);
     gp__free(call);
 }
 
@@ -48,10 +48,10 @@ tell_start(gp_call *call)
 {
     gp_then *then;
 
-    pthread_mutex_lock(&call->lock);
+    gp_mutex_lock(&call->lock);
     then = call->on_start;
     call->on_start = NULL;
-    pthread_mutex_unlock(&call->lock);
+    gp_mutex_unlock(&call->lock);
     if (then != NULL) {
         then(call->on_start_ctx);
     }
@@ -92,12 +92,12 @@ end(gp_call *call)
     /* Before |over|: who is told at once because of that looks for the status. */
     gp__gate_open(call->poller, &call->done);
 
-    pthread_mutex_lock(&call->lock);
+    gp_mutex_lock(&call->lock);
     call->over = true;
     on_done = call->on_done;
     ctx = call->on_done_ctx;
     attended = call->attended;
-    pthread_mutex_unlock(&call->lock);
+    gp_mutex_unlock(&call->lock);
 
     gp__outbox_end(&call->outbox);
     if (attended) {
@@ -188,10 +188,10 @@ gp__call_new(gp_call **out, gp_channel *channel)
 {
     gp_call *call = gp__calloc(1, sizeof(*call));
 
-    if (call == NULL || pthread_mutex_init(&call->lock, NULL) != 0) {
-        gp__free(call);
+    if (call == NULL) {
         return GP_ENOMEM;
     }
+    gp_mutex_init(&call->lock);
     atomic_init(&call->refs, 1);
     atomic_init(&call->users, 1);
     call->channel = gp_channel_ref(channel);
@@ -359,9 +359,9 @@ gp_call_initial_metadata(gp_call *call, gp_metadata *out, const gp_interrupt *in
 
     *out = (gp_metadata){NULL, 0};
     if (rc == 0) {
-        pthread_mutex_lock(&call->lock);
+        gp_mutex_lock(&call->lock);
         *out = gp__metadata_view(&call->initial_view, &call->initial);
-        pthread_mutex_unlock(&call->lock);
+        gp_mutex_unlock(&call->lock);
     }
     return rc;
 }
@@ -372,13 +372,13 @@ gp_call_initial_metadata_then(gp_call *call, gp_then *then, void *ctx)
     gp__gate *gate = call->has_start ? &call->started : &call->done;
     bool there;
 
-    pthread_mutex_lock(&call->lock);
+    gp_mutex_lock(&call->lock);
     there = gp__gate_is_open(gate);
     if (!there) {
         call->on_start = then;
         call->on_start_ctx = ctx;
     }
-    pthread_mutex_unlock(&call->lock);
+    gp_mutex_unlock(&call->lock);
     return there;
 }
 
@@ -440,13 +440,13 @@ gp_call_attend(gp_call *call)
 {
     bool count;
 
-    pthread_mutex_lock(&call->lock);
+    gp_mutex_lock(&call->lock);
     count = !call->attended && !call->over;
     call->attended |= count;
     if (count) {
         gp__poller_urgent_add(call->poller);
     }
-    pthread_mutex_unlock(&call->lock);
+    gp_mutex_unlock(&call->lock);
 }
 
 void
@@ -455,13 +455,13 @@ gp_call_on_done(gp_call *call, void (*done)(void *ctx), void *ctx)
     bool over;
 
     gp_call_attend(call);
-    pthread_mutex_lock(&call->lock);
+    gp_mutex_lock(&call->lock);
     over = call->over;
     if (!over) {
         call->on_done = done;
         call->on_done_ctx = ctx;
     }
-    pthread_mutex_unlock(&call->lock);
+    gp_mutex_unlock(&call->lock);
     if (over) {
         done(ctx);
     }

@@ -10,6 +10,7 @@
 #include <grpc/grpc.h>
 
 #include "gp/call.h"
+#include "gp/lock.h"
 #include "rpc/channel.h"
 #include "rpc/halves.h"
 
@@ -58,7 +59,7 @@ struct gp_call {
     gp_call_status refusal;
     grpc_slice refused_details;
 
-    pthread_mutex_t lock; /* guards what follows, and what of |inbox| is under a lock */
+    gp_mutex lock; /* guards what follows, and what of |inbox| is under a lock */
     gp_then *on_start;
     void *on_start_ctx;
     bool attended; /* counted as urgent in the poller */

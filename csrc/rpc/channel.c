@@ -16,19 +16,19 @@ make_view(gp_channel **out, gp__connection *shared, gp_error *err)
 {
     gp_channel *channel = gp__calloc(1, sizeof(*channel));
 
-    if (channel == NULL || pthread_mutex_init(&channel->lock, NULL) != 0) {
-        gp__free(channel);
+    if (channel == NULL) {
         gp__connection_unref(shared);
         return gp_error_set(err, GP_ENOMEM, "channel");
     }
+    gp_mutex_init(&channel->lock);
     atomic_init(&channel->refs, 1);
     channel->connection = shared;
     channel->calls.next = channel->calls.prev = &channel->calls;
-    pthread_mutex_lock(&shared->lock);
+    gp_mutex_lock(&shared->lock);
     channel->closed = shared->retired;
     channel->next_view = shared->views;
     shared->views = channel;
-    pthread_mutex_unlock(&shared->lock);
+    gp_mutex_unlock(&shared->lock);
     *out = channel;
     return 0;
 }
@@ -140,13 +140,13 @@ gp_channel_unref(gp_channel *channel)
     if (channel == NULL || gp_runtime_forked() || atomic_fetch_sub(&channel->refs, 1) != 1) {
         return;
     }
-    pthread_mutex_lock(&channel->connection->lock);
+    gp_mutex_lock(&channel->connection->lock);
     for (link = &channel->connection->views; *link != channel; link = &(*link)->next_view) {
     }
     *link = channel->next_view;
-    pthread_mutex_unlock(&channel->connection->lock);
+    gp_mutex_unlock(&channel->connection->lock);
     gp__connection_unref(channel->connection);
-    pthread_mutex_destroy(&channel->lock);
+    gp_mutex_release(&channel->lock);
     gp__free(channel);
 }
 
@@ -166,10 +166,10 @@ gp_channel_close(gp_channel *channel)
     if (gp_runtime_forked()) {
         return;
     }
-    pthread_mutex_lock(&channel->lock);
+    gp_mutex_lock(&channel->lock);
     channel->closed = true;
     cancel_calls(channel);
-    pthread_mutex_unlock(&channel->lock);
+    gp_mutex_unlock(&channel->lock);
 }
 
 void
@@ -177,15 +177,15 @@ gp_channel_cancel_others(gp_channel *channel)
 {
     gp__connection *shared = channel->connection;
 
-    pthread_mutex_lock(&shared->lock);
+    gp_mutex_lock(&shared->lock);
     for (gp_channel *view = shared->views; view != NULL; view = view->next_view) {
         if (view != channel) {
-            pthread_mutex_lock(&view->lock);
+            gp_mutex_lock(&view->lock);
             cancel_calls(view);
-            pthread_mutex_unlock(&view->lock);
+            gp_mutex_unlock(&view->lock);
         }
     }
-    pthread_mutex_unlock(&shared->lock);
+    gp_mutex_unlock(&shared->lock);
 }
 
 grpc_channel *
@@ -225,7 +225,7 @@ gp__channel_enter(gp_channel *channel, gp__call_link *link, gp_error *err)
 {
     bool closed;
 
-    pthread_mutex_lock(&channel->lock);
+    gp_mutex_lock(&channel->lock);
     closed = channel->closed;
     if (!closed) {
         link->next = &channel->calls;
@@ -233,17 +233,17 @@ gp__channel_enter(gp_channel *channel, gp__call_link *link, gp_error *err)
         link->prev->next = link;
         link->next->prev = link;
     }
-    pthread_mutex_unlock(&channel->lock);
+    gp_mutex_unlock(&channel->lock);
     return closed ? gp_error_set(err, GP_ECLOSED, "the channel is closed") : 0;
 }
 
 void
 gp__channel_leave(gp_channel *channel, gp__call_link *link)
 {
-    pthread_mutex_lock(&channel->lock);
+    gp_mutex_lock(&channel->lock);
     link->prev->next = link->next;
     link->next->prev = link->prev;
-    pthread_mutex_unlock(&channel->lock);
+    gp_mutex_unlock(&channel->lock);
 }
 
 static int
@@ -262,9 +262,9 @@ gp_channel_state(gp_channel *channel, bool connect)
     if (gp_runtime_forked()) {
         return GP_SHUTDOWN;
     }
-    pthread_mutex_lock(&channel->lock);
+    gp_mutex_lock(&channel->lock);
     closed = channel->closed;
-    pthread_mutex_unlock(&channel->lock);
+    gp_mutex_unlock(&channel->lock);
     if (closed) {
         return GP_SHUTDOWN;
     }

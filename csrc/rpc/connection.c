@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/fork.h"
+#include "gp/lock.h"
 #include "os/fd.h"
 #include "rpc/args.h"
 #include "rpc/credentials.h"
@@ -15,10 +16,10 @@
 static void reset(void);
 
 static struct {
-    pthread_mutex_t lock;  /* guards the list; comes before a connection's */
+    gp_mutex lock;         /* guards the list; comes before a connection's */
     gp__connection *first; /* borrowed: connections take themselves off */
     gp_fork_part part;
-} all = {.lock = PTHREAD_MUTEX_INITIALIZER, .part = {.reset = reset}};
+} all = {.lock = GP_MUTEX_INIT, .part = {.reset = reset}};
 
 enum { MOST_OWN_ARGS = 12 };
 
@@ -123,10 +124,10 @@ make_connection(gp__connection **out, gp_error *err)
     gp__connection *made = gp__calloc(1, sizeof(*made));
     int rc;
 
-    if (made == NULL || pthread_mutex_init(&made->lock, NULL) != 0) {
-        gp__free(made);
+    if (made == NULL) {
         return gp_error_set(err, GP_ENOMEM, "channel");
     }
+    gp_mutex_init(&made->lock);
     atomic_init(&made->refs, 1);
     made->kept = -1;
     if ((rc = gp__grpc_use(GP__FORK_CONNECTION, err)) < 0) {
@@ -138,18 +139,18 @@ make_connection(gp__connection **out, gp_error *err)
         goto fail;
     }
     gp_runtime_on_fork(&all.part);
-    pthread_mutex_lock(&all.lock);
+    gp_mutex_lock(&all.lock);
     made->next = all.first;
     if (made->next != NULL) {
         made->next->prev = made;
     }
     all.first = made;
-    pthread_mutex_unlock(&all.lock);
+    gp_mutex_unlock(&all.lock);
     *out = made;
     return 0;
 
 fail:
-    pthread_mutex_destroy(&made->lock);
+    gp_mutex_release(&made->lock);
     gp__free(made);
     return rc;
 }
@@ -157,7 +158,7 @@ fail:
 static void
 unlist(gp__connection *shared)
 {
-    pthread_mutex_lock(&all.lock);
+    gp_mutex_lock(&all.lock);
     if (shared->prev != NULL) {
         shared->prev->next = shared->next;
     } else if (all.first == shared) {
@@ -167,7 +168,7 @@ unlist(gp__connection *shared)
         shared->next->prev = shared->prev;
     }
     shared->prev = shared->next = NULL;
-    pthread_mutex_unlock(&all.lock);
+    gp_mutex_unlock(&all.lock);
 }
 
 static void
@@ -189,7 +190,7 @@ free_connection(gp__remains *remains)
     gp__process_unref(shared->process);
     gp__reactor_remove(shared->clock);
     gp__fd_close(&shared->kept);
-    pthread_mutex_destroy(&shared->lock);
+    gp_mutex_release(&shared->lock);
     gp__free(shared);
 }
 
@@ -210,9 +211,9 @@ gp__connection_unref(gp__connection *shared)
         gp__fork_add(GP__FORK_ENDING);
         gp__direct_free(shared->direct);
         shared->remains.free = free_connection;
-        pthread_mutex_lock(&poller->lock);
+        gp_mutex_lock(&poller->lock);
         gp__crew_add_remains(&shared->remains);
-        pthread_mutex_unlock(&poller->lock);
+        gp_mutex_unlock(&poller->lock);
     }
 }
 
@@ -286,7 +287,7 @@ gp__connection_next(gp__connection *last)
 {
     gp__connection *next;
 
-    pthread_mutex_lock(&all.lock);
+    gp_mutex_lock(&all.lock);
     next = last != NULL ? last->next : all.first;
     while (next != NULL) {
         int refs = atomic_load(&next->refs);
@@ -298,7 +299,7 @@ gp__connection_next(gp__connection *last)
         }
         next = next->next;
     }
-    pthread_mutex_unlock(&all.lock);
+    gp_mutex_unlock(&all.lock);
     return next;
 }
 
@@ -306,5 +307,5 @@ gp__connection_next(gp__connection *last)
 static void
 reset(void)
 {
-    pthread_mutex_init(&all.lock, NULL);
+    gp_mutex_init(&all.lock);
 }

@@ -8,9 +8,9 @@
 #define GP_RPC_CONNECTION_H
 
 #include <grpc/grpc.h>
-#include <pthread.h>
 #include <stdatomic.h>
 
+#include "gp/lock.h"
 #include "os/reactor.h"
 #include "rpc/channel.h"
 #include "rpc/crew.h"
@@ -32,7 +32,7 @@ typedef struct gp__connection {
     gp__remains remains;         /* once nobody refers to it */
     struct gp__connection *prev; /* in the list of all */
     struct gp__connection *next;
-    pthread_mutex_t lock;   /* guards what follows; comes before that of views */
+    gp_mutex lock;          /* guards what follows; comes before that of views */
     gp_channel *views;      /* borrowed: they take themselves off */
     gp__inquiry *inquiries; /* borrowed: each with a reference of its call */
     gp__watch *clock;       /* owned; while there are inquiries */
@@ -45,7 +45,7 @@ struct gp_channel {
     atomic_int users; /* of gRPC's channel: calls that exist, and threads that ask for its state */
     gp__connection *connection; /* shared: ref */
     gp_channel *next_view;      /* of the same connection; under its lock */
-    pthread_mutex_t lock;       /* guards what follows */
+    gp_mutex lock;              /* guards what follows */
     gp__call_link calls;        /* head of a ring of running calls */
     bool closed;
 };

@@ -65,14 +65,14 @@ look(void *ctx)
     gp__connection *shared = ctx;
     gp__inquiry *told = NULL;
 
-    pthread_mutex_lock(&shared->lock);
+    gp_mutex_lock(&shared->lock);
     if (++shared->looks >= MOST_LOOKS || gp__process_gone(shared->process)) {
         told = shared->inquiries;
         shared->inquiries = NULL;
         gp__reactor_remove(shared->clock); /* this is its last time */
         shared->clock = NULL;
     }
-    pthread_mutex_unlock(&shared->lock);
+    gp_mutex_unlock(&shared->lock);
     while (told != NULL) {
         gp__inquiry *next = told->next;
 
@@ -90,7 +90,7 @@ gp__channel_inquire(gp_channel *channel, gp__inquiry *inquiry)
     if (shared->process == NULL || gp__process_inspect(shared->process) != GP__PROCESS_DYING) {
         return false;
     }
-    pthread_mutex_lock(&shared->lock);
+    gp_mutex_lock(&shared->lock);
     if (shared->clock == NULL) {
         shared->looks = 0;
         gp__reactor_every(&shared->clock, LOOK_MS, look, shared, NULL);
@@ -100,7 +100,7 @@ gp__channel_inquire(gp_channel *channel, gp__inquiry *inquiry)
         inquiry->next = shared->inquiries;
         shared->inquiries = inquiry;
     }
-    pthread_mutex_unlock(&shared->lock);
+    gp_mutex_unlock(&shared->lock);
     return later;
 }
 /* ---- What is over ---- */
@@ -117,9 +117,9 @@ all_closed(gp__connection *shared)
     bool closed = shared->views != NULL;
 
     for (gp_channel *view = shared->views; view != NULL; view = view->next_view) {
-        pthread_mutex_lock(&view->lock);
+        gp_mutex_lock(&view->lock);
         closed = closed && view->closed;
-        pthread_mutex_unlock(&view->lock);
+        gp_mutex_unlock(&view->lock);
     }
     return closed;
 }
@@ -145,7 +145,7 @@ retire(gp__connection *shared)
     grpc_channel *channel = NULL;
     bool called = false;
 
-    pthread_mutex_lock(&shared->lock);
+    gp_mutex_lock(&shared->lock);
     if (!shared->retired && (atomic_load(&shared->over) || all_closed(shared))) {
         channel = atomic_exchange(&shared->channel, NULL);
     }
@@ -157,12 +157,12 @@ retire(gp__connection *shared)
     if (channel != NULL) {
         shared->retired = true;
         for (gp_channel *view = shared->views; view != NULL; view = view->next_view) {
-            pthread_mutex_lock(&view->lock);
+            gp_mutex_lock(&view->lock);
             view->closed = true;
-            pthread_mutex_unlock(&view->lock);
+            gp_mutex_unlock(&view->lock);
         }
     }
-    pthread_mutex_unlock(&shared->lock);
+    gp_mutex_unlock(&shared->lock);
     if (channel != NULL) {
         gp__direct_free(shared->direct);
         shared->direct = NULL;

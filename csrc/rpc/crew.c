@@ -4,6 +4,7 @@
 
 #include "base/thread.h"
 #include "gp/grpc.h"
+#include "gp/lock.h"
 #include "rpc/runtime.h"
 #include "rpc/server.h"
 
@@ -18,14 +19,14 @@ static const int64_t slow_ns = 500000;
 
 /* A worker that waits. The last one is woken first, so that those that are not needed end. */
 typedef struct idle {
-    pthread_cond_t woken; /* owned; as long as the worker lives */
-    bool waiting;         /* it is in the list */
+    gp_cond woken; /* owned; as long as the worker lives */
+    bool waiting;  /* it is in the list */
     struct idle *next;
 } idle;
 static void reset(void);
 
 static struct {
-    pthread_mutex_t making; /* comes before the poller's lock; guards |made| and |open| */
+    gp_mutex making; /* comes before the poller's lock; guards |made| and |open| */
     bool made;
     bool open; /* the poller has its queue */
     gp_fork_part part;
@@ -36,7 +37,7 @@ static struct {
     gp_server_call *over;  /* whose on_over is due; each with a reference */
     gp__remains *remains;  /* to be freed */
     struct idle *idle;     /* workers that wait for something to do, the last one first */
-    pthread_cond_t left;   /* for who waits until all have gone */
+    gp_cond left;          /* for who waits until all have gone */
     int threads;
     int starting;     /* of these, those that have not looked around yet */
     int working;      /* and those that are busy with something that may take long */
@@ -45,7 +46,7 @@ static struct {
     bool ended;     /* the process is about to end */
     bool leaving;   /* it is about to fork, and nothing uses gRPC */
     void (*goodbye)(void);
-} crew = {.making = PTHREAD_MUTEX_INITIALIZER, .part = {.reset = reset}};
+} crew = {.making = GP_MUTEX_INIT, .part = {.reset = reset}};
 
 /* This thread sits in the seat, and will look for jobs when it leaves. */
 static _Thread_local bool turning;
@@ -55,22 +56,16 @@ static void *run_thread(void *arg);
 /* ---- Making ---- */
 
 /* Lock held. */
-static int
-make(gp_error *err)
+static void
+make(void)
 {
-    int rc = 0;
-
-    if (crew.made) {
-        return 0;
+    if (!crew.made) {
+        gp_runtime_on_fork(&crew.part);
+        crew.ready_end = &crew.ready;
+        gp_cond_init(&crew.left);
+        gp__poller_init(&crew.poller);
+        crew.made = true;
     }
-    gp_runtime_on_fork(&crew.part);
-    crew.ready_end = &crew.ready;
-    if (gp__cond_init(&crew.left) < 0) {
-        rc = gp_error_set(err, GP_ENOMEM, "cannot make a condition");
-    }
-    rc = rc < 0 ? rc : gp__poller_init(&crew.poller, err);
-    crew.made = rc == 0;
-    return rc;
 }
 
 int
@@ -81,15 +76,15 @@ gp__crew_poller(gp__poller **out, gp_error *err)
     if (rc < 0) {
         return rc;
     }
-    pthread_mutex_lock(&crew.making);
-    rc = make(err);
-    if (rc == 0 && !crew.open) {
+    gp_mutex_lock(&crew.making);
+    make();
+    if (!crew.open) {
         gp__poller_open(&crew.poller);
         crew.open = true;
     }
-    pthread_mutex_unlock(&crew.making);
+    gp_mutex_unlock(&crew.making);
     *out = &crew.poller;
-    return rc;
+    return 0;
 }
 
 void
@@ -132,7 +127,7 @@ wake_idle(void)
     }
     crew.idle = last->next;
     last->waiting = false;
-    pthread_cond_signal(&last->woken);
+    gp_cond_signal(&last->woken);
     return true;
 }
 
@@ -167,14 +162,14 @@ gp__crew_start(bool poll, gp_error *err)
 {
     int rc = 0;
 
-    pthread_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&crew.poller.lock);
     if (crew.threads == 0 && !crew.ended) {
         rc = start_thread(err);
         if (poll) {
             gp__poller_offer(&crew.poller);
         }
     }
-    pthread_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&crew.poller.lock);
     return rc;
 }
 
@@ -287,12 +282,12 @@ begin_call(gp_server *server, gp_server_call *call)
 {
     int answer;
 
-    pthread_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&crew.poller.lock);
     answer = server->handler.begin(server->handler_ctx, call, &call->data);
     if (answer < 0) {
         refuse_unknown(call);
     }
-    pthread_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&crew.poller.lock);
     if (answer < 0) {
         return REFUSED;
     }
@@ -335,9 +330,9 @@ run_handler(gp_server *server, gp_server_call *call)
     } else {
         crew.left_for = slow;
     }
-    pthread_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&crew.poller.lock);
     server->handler.run(server->handler_ctx, call, call->data);
-    pthread_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&crew.poller.lock);
     if (!expected) {
         *slow = crew.poller.takeovers != takeovers;
         crew.left_for = crew.left_for == slow ? NULL : crew.left_for;
@@ -368,12 +363,12 @@ run_job(gp_server_call *call)
         server->active--;
         gp__server_settle(server);
     }
-    pthread_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&crew.poller.lock);
     if (found != LATER) {
         gp_server_call_unref(call);
     }
     gp__server_unref(server);
-    pthread_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&crew.poller.lock);
 }
 
 /* Tell that a call is over. No handler: it is never held up by those that run. */
@@ -385,16 +380,16 @@ run_over(void)
 
     crew.over = call->next_over;
     start_work();
-    pthread_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&crew.poller.lock);
     call->on_over(call->on_over_ctx);
     gp_server_call_unref(call);
-    pthread_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&crew.poller.lock);
     crew.working--;
     server->overs--;
     gp__server_settle(server);
-    pthread_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&crew.poller.lock);
     gp__server_unref(server);
-    pthread_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&crew.poller.lock);
 }
 
 static void
@@ -404,9 +399,9 @@ bury(void)
 
     crew.remains = remains->next;
     start_work();
-    pthread_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&crew.poller.lock);
     remains->free(remains);
-    pthread_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&crew.poller.lock);
     crew.working--;
 }
 
@@ -486,11 +481,11 @@ static void *
 run_thread(void *arg)
 {
     idle me = {.waiting = false};
-    bool can_wait = gp__cond_init(&me.woken) == 0;
     bool claim = false;
 
     (void)arg;
-    pthread_mutex_lock(&crew.poller.lock);
+    gp_cond_init(&me.woken);
+    gp_mutex_lock(&crew.poller.lock);
     crew.starting--;
     while (!crew.ended && !crew.leaving) {
         gp_server_call *call;
@@ -507,24 +502,21 @@ run_thread(void *arg)
             claim = take_turn();
         } else if (!crew.has_standby) {
             claim = stand_by();
-        } else if (can_wait && rest(&me)) {
+        } else if (rest(&me)) {
             claim = false;
         } else {
             break;
         }
     }
-    pthread_mutex_unlock(&crew.poller.lock);
-    if (can_wait) {
-        pthread_cond_destroy(&me.woken);
-    }
-
+    gp_mutex_unlock(&crew.poller.lock);
+    gp_cond_release(&me.woken);
     if (crew.goodbye != NULL) {
         crew.goodbye();
     }
-    pthread_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&crew.poller.lock);
     crew.threads--;
-    pthread_cond_broadcast(&crew.left);
-    pthread_mutex_unlock(&crew.poller.lock);
+    gp_cond_broadcast(&crew.left);
+    gp_mutex_unlock(&crew.poller.lock);
     return NULL;
 }
 
@@ -535,9 +527,9 @@ has_poller(void)
 {
     bool open;
 
-    pthread_mutex_lock(&crew.making);
+    gp_mutex_lock(&crew.making);
     open = crew.open;
-    pthread_mutex_unlock(&crew.making);
+    gp_mutex_unlock(&crew.making);
     return open;
 }
 
@@ -547,23 +539,23 @@ end_threads(bool *why, int64_t deadline)
 {
     bool gone;
 
-    pthread_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&crew.poller.lock);
     *why = true;
     gone = crew.threads == 0;
     gp__poller_wake_standby(&crew.poller);
     while (wake_idle()) {
     }
-    pthread_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&crew.poller.lock);
     if (gone) {
         return true;
     }
     gp__poller_kick(&crew.poller);
-    pthread_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&crew.poller.lock);
     while (crew.threads > 0 && gp__now() < deadline) {
         gp__cond_wait_until(&crew.left, &crew.poller.lock, deadline);
     }
     gone = crew.threads == 0;
-    pthread_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&crew.poller.lock);
     return gone;
 }
 
@@ -589,18 +581,18 @@ gp__crew_rest(int64_t deadline)
         return true;
     }
     gone = end_threads(&crew.leaving, deadline);
-    pthread_mutex_lock(&crew.making);
-    pthread_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&crew.making);
+    gp_mutex_lock(&crew.poller.lock);
     crew.leaving = false;
     if (!gone) {
         ensure_standby();
     }
-    pthread_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&crew.poller.lock);
     if (gone) {
         gone = gp__poller_close(&crew.poller, deadline);
         crew.open = false;
     }
-    pthread_mutex_unlock(&crew.making);
+    gp_mutex_unlock(&crew.making);
     return gone;
 }
 
@@ -615,9 +607,6 @@ reset(void)
     crew.goodbye = goodbye;
     crew.part = part;
     turning = false;
-    pthread_mutex_init(&crew.making, NULL);
-    /*
-     * At once: servers that had stopped before still take the lock. Nothing of this fails on Linux.
-     */
-    make(NULL);
+    gp_mutex_init(&crew.making);
+    make(); /* at once: servers that had stopped before still take the lock */
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "gp/lock.h"
 #include "os/fd.h"
 #include "os/reactor.h"
 
@@ -24,10 +25,10 @@ typedef struct notice {
 } notice;
 
 struct gp__direct {
-    int fd;               /* owned: gRPC has another one */
-    pthread_mutex_t lock; /* guards what follows */
-    gp__watch *watch;     /* owned; NULL before anybody wanted to know */
-    notice *notices;      /* owned */
+    int fd;           /* owned: gRPC has another one */
+    gp_mutex lock;    /* guards what follows */
+    gp__watch *watch; /* owned; NULL before anybody wanted to know */
+    notice *notices;  /* owned */
     char name[];
 };
 
@@ -50,15 +51,16 @@ gp__direct_open(gp__direct **out, grpc_channel **channel, int fd, const char *na
     gp__direct *direct = gp__calloc(1, sizeof(*direct) + size);
     int rc;
 
-    if (direct == NULL || pthread_mutex_init(&direct->lock, NULL) != 0) {
+    if (direct == NULL) {
         rc = gp_error_set(err, GP_ENOMEM, "out of memory for a connection");
         goto fail;
     }
+    gp_mutex_init(&direct->lock);
     memcpy(direct->name, name, size);
     direct->fd = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     if (direct->fd < 0) {
         rc = gp_error_set_errno(err, errno, "cannot watch a connection");
-        pthread_mutex_destroy(&direct->lock);
+        gp_mutex_release(&direct->lock);
         goto fail;
     }
     /* As gRPC has it for the sockets that it connects. Fails for those that are not TCP's. */
@@ -136,11 +138,11 @@ hung_up(void *ctx)
     if (!gp__direct_over(direct)) {
         return; /* data, from before the watch knew what to look for */
     }
-    pthread_mutex_lock(&direct->lock);
+    gp_mutex_lock(&direct->lock);
     gp__reactor_want(direct->watch, 0);
     due = direct->notices;
     direct->notices = NULL;
-    pthread_mutex_unlock(&direct->lock);
+    gp_mutex_unlock(&direct->lock);
     tell(due);
 }
 
@@ -152,7 +154,7 @@ overdue(void *ctx)
     gp__direct *direct = late->direct;
     notice **at = &direct->notices;
 
-    pthread_mutex_lock(&direct->lock);
+    gp_mutex_lock(&direct->lock);
     while (*at != NULL && *at != late) {
         at = &(*at)->next;
     }
@@ -162,7 +164,7 @@ overdue(void *ctx)
         *at = late->next;
         late->next = NULL;
     }
-    pthread_mutex_unlock(&direct->lock);
+    gp_mutex_unlock(&direct->lock);
     tell(late);
 }
 
@@ -190,7 +192,7 @@ gp__direct_then(gp__direct *direct, bool changed, int64_t timeout_ms, void (*the
         return GP_ENOMEM;
     }
     *added = (notice){NULL, direct, NULL, then, ctx};
-    pthread_mutex_lock(&direct->lock);
+    gp_mutex_lock(&direct->lock);
     if (changed) {
         /* One that has told of the end looks no more: this is for after. */
         rc = watch(direct);
@@ -204,7 +206,7 @@ gp__direct_then(gp__direct *direct, bool changed, int64_t timeout_ms, void (*the
         added->next = direct->notices;
         direct->notices = added;
     }
-    pthread_mutex_unlock(&direct->lock);
+    gp_mutex_unlock(&direct->lock);
     if (rc < 0) {
         gp__free(added);
     } else if (changed) {
@@ -222,12 +224,12 @@ gp__direct_free(gp__direct *direct)
         return;
     }
     gp__reactor_remove(direct->watch);
-    pthread_mutex_lock(&direct->lock);
+    gp_mutex_lock(&direct->lock);
     due = direct->notices;
     direct->notices = NULL;
-    pthread_mutex_unlock(&direct->lock);
+    gp_mutex_unlock(&direct->lock);
     tell(due);
     gp__fd_close(&direct->fd);
-    pthread_mutex_destroy(&direct->lock);
+    gp_mutex_release(&direct->lock);
     gp__free(direct);
 }

@@ -1,5 +1,6 @@
 #include "rpc/halves.h"
 
+#include "gp/lock.h"
 #include "rpc/convert.h"
 #include "rpc/trim.h"
 
@@ -7,7 +8,7 @@
 
 void
 gp__inbox_init(gp__inbox *inbox, void *call, gp__start_batch *start_batch, gp__poller *poller,
-               pthread_mutex_t *lock, void (*complete)(gp__event *event, bool ok))
+               gp_mutex *lock, void (*complete)(gp__event *event, bool ok))
 {
     inbox->event.complete = complete;
     inbox->call = call;
@@ -88,14 +89,14 @@ gp__inbox_complete(gp__inbox *inbox)
         gp__trim_count(len);
     }
     /* With one lock for both, whoever finds the gate closed is told. */
-    pthread_mutex_lock(inbox->lock);
+    gp_mutex_lock(inbox->lock);
     then = inbox->then;
     ctx = inbox->ctx;
     inbox->then = NULL;
     if (then == NULL) {
         gp__gate_open(inbox->poller, &inbox->there);
     }
-    pthread_mutex_unlock(inbox->lock);
+    gp_mutex_unlock(inbox->lock);
     if (then != NULL) {
         then(ctx, gp__inbox_take(inbox));
     }
@@ -131,13 +132,13 @@ gp__inbox_receive_then(gp__inbox *inbox, gp_message **out, gp_received *then, vo
     /*
      * It may also have been started before, for somebody who waited in vain or ahead of everybody.
      */
-    pthread_mutex_lock(inbox->lock);
+    gp_mutex_lock(inbox->lock);
     there = gp__gate_is_open(&inbox->there);
     if (!there) {
         inbox->then = then;
         inbox->ctx = ctx;
     }
-    pthread_mutex_unlock(inbox->lock);
+    gp_mutex_unlock(inbox->lock);
     if (there) {
         *out = gp__inbox_take(inbox);
     }
@@ -148,7 +149,7 @@ gp__inbox_receive_then(gp__inbox *inbox, gp_message **out, gp_received *then, vo
 
 void
 gp__outbox_init(gp__outbox *outbox, void *call, gp__start_batch *start_batch, gp__poller *poller,
-                pthread_mutex_t *lock, void (*complete)(gp__event *event, bool ok))
+                gp_mutex *lock, void (*complete)(gp__event *event, bool ok))
 {
     outbox->event.complete = complete;
     outbox->call = call;
@@ -187,9 +188,9 @@ gp__outbox_take(gp__outbox *outbox, const gp_interrupt *interrupt)
     if (rc < 0) {
         return rc;
     }
-    pthread_mutex_lock(outbox->lock);
+    gp_mutex_lock(outbox->lock);
     rc = take(outbox);
-    pthread_mutex_unlock(outbox->lock);
+    gp_mutex_unlock(outbox->lock);
     return rc;
 }
 
@@ -198,13 +199,13 @@ gp__outbox_take_then(gp__outbox *outbox, gp_sent *then, void *ctx)
 {
     int rc;
 
-    pthread_mutex_lock(outbox->lock);
+    gp_mutex_lock(outbox->lock);
     rc = gp__gate_is_open(&outbox->free) ? take(outbox) : GP_EINVAL;
     if (rc == 0) {
         outbox->then = then;
         outbox->ctx = ctx;
     }
-    pthread_mutex_unlock(outbox->lock);
+    gp_mutex_unlock(outbox->lock);
     return rc;
 }
 
@@ -237,7 +238,7 @@ try_queue(gp__outbox *outbox, gp_bytes message, uint32_t flags)
 {
     queued outcome = ALONE;
 
-    pthread_mutex_lock(outbox->lock);
+    gp_mutex_lock(outbox->lock);
     if (gp__gate_is_open(&outbox->free)) {
         outcome = ALONE;
     } else if (is_full(outbox)) {
@@ -247,7 +248,7 @@ try_queue(gp__outbox *outbox, gp_bytes message, uint32_t flags)
         append(outbox, &message, flags);
         outcome = QUEUED;
     }
-    pthread_mutex_unlock(outbox->lock);
+    gp_mutex_unlock(outbox->lock);
     return outcome;
 }
 
@@ -274,7 +275,7 @@ gp__outbox_post(gp__outbox *outbox, const gp_bytes *message, uint32_t flags, gp_
 {
     int rc = GP_EINVAL;
 
-    pthread_mutex_lock(outbox->lock);
+    gp_mutex_lock(outbox->lock);
     if (gp__gate_is_open(&outbox->free)) {
         rc = take(outbox);
         rc = rc < 0 ? rc : GP__POSTED_TAKEN;
@@ -289,7 +290,7 @@ gp__outbox_post(gp__outbox *outbox, const gp_bytes *message, uint32_t flags, gp_
             outbox->on_room_ctx = ctx;
         }
     }
-    pthread_mutex_unlock(outbox->lock);
+    gp_mutex_unlock(outbox->lock);
     return rc;
 }
 
@@ -298,13 +299,13 @@ gp__outbox_flush_then(gp__outbox *outbox, gp_sent *then, void *ctx)
 {
     bool free;
 
-    pthread_mutex_lock(outbox->lock);
+    gp_mutex_lock(outbox->lock);
     free = gp__gate_is_open(&outbox->free);
     if (!free) {
         outbox->then = then;
         outbox->ctx = ctx;
     }
-    pthread_mutex_unlock(outbox->lock);
+    gp_mutex_unlock(outbox->lock);
     return free;
 }
 
@@ -314,11 +315,11 @@ gp__outbox_yield(gp__outbox *outbox)
     bool told;
 
     gp__outbox_release(outbox);
-    pthread_mutex_lock(outbox->lock);
+    gp_mutex_lock(outbox->lock);
     told = outbox->told;
     outbox->then = NULL;
     gp__gate_open(outbox->poller, &outbox->free);
-    pthread_mutex_unlock(outbox->lock);
+    gp_mutex_unlock(outbox->lock);
     return told ? 0 : GP_ECLOSED;
 }
 
@@ -401,13 +402,13 @@ gp__outbox_complete(gp__outbox *outbox, bool ok)
 
     gp__outbox_release(outbox);
     for (;;) {
-        pthread_mutex_lock(outbox->lock);
+        gp_mutex_lock(outbox->lock);
         more = next_op(outbox, &op);
         on_room = make_room(outbox, &room_ctx);
         if (!more) {
             break;
         }
-        pthread_mutex_unlock(outbox->lock);
+        gp_mutex_unlock(outbox->lock);
         ok = ok && outbox->start_batch(outbox->call, &op, 1, &outbox->event) == 0;
         if (on_room != NULL) {
             on_room(room_ctx, ok);
@@ -421,7 +422,7 @@ gp__outbox_complete(gp__outbox *outbox, bool ok)
     ctx = outbox->ctx;
     outbox->then = NULL;
     gp__gate_open(outbox->poller, &outbox->free);
-    pthread_mutex_unlock(outbox->lock);
+    gp_mutex_unlock(outbox->lock);
     if (on_room != NULL) {
         on_room(room_ctx, ok);
     }
@@ -455,7 +456,7 @@ gp__outbox_end(gp__outbox *outbox)
     void *room_ctx;
     void *ctx;
 
-    pthread_mutex_lock(outbox->lock);
+    gp_mutex_lock(outbox->lock);
     outbox->over = true;
     drop_queue(outbox);
     on_room = outbox->on_room;
@@ -471,7 +472,7 @@ gp__outbox_end(gp__outbox *outbox)
     if (!gp__gate_is_open(&outbox->free)) {
         gp__gate_open(outbox->poller, &outbox->free);
     }
-    pthread_mutex_unlock(outbox->lock);
+    gp_mutex_unlock(outbox->lock);
     if (on_room != NULL) {
         on_room(room_ctx, false);
     }

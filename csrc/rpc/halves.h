@@ -12,6 +12,7 @@
 
 #include <grpc/grpc.h>
 
+#include "gp/lock.h"
 #include "gp/message.h"
 #include "rpc/poller.h"
 
@@ -30,7 +31,7 @@ typedef struct gp__inbox {
     void *call;      /* borrowed: what this is part of */
     gp__start_batch *start_batch;
     gp__poller *poller;         /* borrowed: the call's */
-    pthread_mutex_t *lock;      /* borrowed: the call's; guards |then| */
+    gp_mutex *lock;             /* borrowed: the call's; guards |then| */
     bool receiving;             /* a receive is under way, or its result not yet taken */
     grpc_byte_buffer *incoming; /* owned until taken */
     gp_received *then;
@@ -71,8 +72,8 @@ typedef struct gp__outbox {
     gp_sent *then;              /* NULL if nobody wants to know */
     void *ctx;
 
-    pthread_mutex_t *lock; /* borrowed: the call's; guards what follows */
-    gp__gate room;         /* open unless the queue is full */
+    gp_mutex *lock; /* borrowed: the call's; guards what follows */
+    gp__gate room;  /* open unless the queue is full */
     struct {
         grpc_byte_buffer *message; /* owned */
         uint32_t flags;
@@ -88,7 +89,7 @@ typedef struct gp__outbox {
 
 /* Storage is zeroed. */
 void gp__inbox_init(gp__inbox *inbox, void *call, gp__start_batch *start_batch, gp__poller *poller,
-                    pthread_mutex_t *lock, void (*complete)(gp__event *event, bool ok));
+                    gp_mutex *lock, void (*complete)(gp__event *event, bool ok));
 void gp__inbox_release(gp__inbox *inbox);
 
 /* The operation that receives one message into the inbox. */
@@ -111,7 +112,7 @@ int gp__inbox_receive(gp__inbox *inbox, gp_message **out, const gp_interrupt *in
 int gp__inbox_receive_then(gp__inbox *inbox, gp_message **out, gp_received *then, void *ctx);
 
 void gp__outbox_init(gp__outbox *outbox, void *call, gp__start_batch *start_batch,
-                     gp__poller *poller, pthread_mutex_t *lock,
+                     gp__poller *poller, gp_mutex *lock,
                      void (*complete)(gp__event *event, bool ok));
 void gp__outbox_release(gp__outbox *outbox);
 

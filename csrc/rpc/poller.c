@@ -3,6 +3,7 @@
 #include <grpc/support/time.h>
 
 #include "base/alloc.h"
+#include "gp/lock.h"
 #include "os/fd.h"
 #include "rpc/convert.h"
 
@@ -19,8 +20,8 @@ static _Thread_local bool seated; /* this thread is the one in the seat */
 static _Thread_local int64_t waited;
 
 struct gp__waiter {
-    gp__gate *gate;      /* borrowed: what it waits for */
-    pthread_cond_t cond; /* owned */
+    gp__gate *gate; /* borrowed: what it waits for */
+    gp_cond cond;   /* owned */
     gp__waiter *next;
 };
 
@@ -31,18 +32,12 @@ struct gp__sharer {
     gp__sharer *next;
 };
 
-int
-gp__poller_init(gp__poller *poller, gp_error *err)
+void
+gp__poller_init(gp__poller *poller)
 {
     *poller = (gp__poller){0};
-    if (pthread_mutex_init(&poller->lock, NULL) != 0) {
-        return gp_error_set(err, GP_ENOMEM, "cannot make the lock of a completion queue");
-    }
-    if (gp__cond_init(&poller->standby) != 0) {
-        pthread_mutex_destroy(&poller->lock);
-        return gp_error_set(err, GP_ENOMEM, "cannot make the condition of a completion queue");
-    }
-    return 0;
+    gp_mutex_init(&poller->lock);
+    gp_cond_init(&poller->standby);
 }
 
 void
@@ -101,7 +96,7 @@ take_seat(gp__poller *poller)
     poller->offered = false;
     poller->turns++;
     seated = true;
-    pthread_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&poller->lock);
 }
 
 /*
@@ -112,7 +107,7 @@ static void
 pass_on(gp__poller *poller)
 {
     if (poller->waiters != NULL) {
-        pthread_cond_signal(&poller->waiters->cond);
+        gp_cond_signal(&poller->waiters->cond);
     } else if (poller->urgent > 0 || poller->parked) {
         gp__poller_wake_standby(poller);
     }
@@ -121,7 +116,7 @@ pass_on(gp__poller *poller)
 static void
 leave_seat(gp__poller *poller)
 {
-    pthread_mutex_lock(&poller->lock);
+    gp_mutex_lock(&poller->lock);
     poller->taken = false;
     poller->awaited = NULL;
     seated = false;
@@ -165,10 +160,10 @@ add_sharer(gp__poller *poller, gp__gate *gate)
     }
     me->gate = gate;
     gp__poller_urgent_add(poller);
-    pthread_mutex_lock(&poller->lock);
+    gp_mutex_lock(&poller->lock);
     me->next = poller->sharers;
     poller->sharers = me;
-    pthread_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&poller->lock);
     return me;
 }
 
@@ -177,12 +172,12 @@ remove_sharer(gp__poller *poller, gp__sharer *me)
 {
     gp__sharer **link = &poller->sharers;
 
-    pthread_mutex_lock(&poller->lock);
+    gp_mutex_lock(&poller->lock);
     while (*link != me) {
         link = &(*link)->next;
     }
     *link = me->next;
-    pthread_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&poller->lock);
     gp__poller_urgent_drop(poller);
     gp__fd_close_wakeup(me->fds);
     gp__free(me);
@@ -226,7 +221,7 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
         return share_thread(poller, sharer, deadline, interrupt);
     }
     began = gp__now();
-    pthread_mutex_lock(&poller->lock);
+    gp_mutex_lock(&poller->lock);
     while (!gp__gate_is_open(gate)) {
         int64_t slice = gp__slice(deadline, interrupt);
 
@@ -237,10 +232,10 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
             }
             leave_seat(poller);
         } else {
-            if (!has_cond && (rc = gp__cond_init(&me.cond)) < 0) {
-                break;
+            if (!has_cond) {
+                gp_cond_init(&me.cond);
+                has_cond = true;
             }
-            has_cond = true;
             sleep_as_waiter(poller, &me, slice);
         }
         if (gp__gate_is_open(gate) || slice == GP__FOREVER || gp__now() < slice) {
@@ -250,9 +245,9 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
             rc = GP_ETIMEOUT;
             break;
         }
-        pthread_mutex_unlock(&poller->lock);
+        gp_mutex_unlock(&poller->lock);
         rc = gp__interrupted(interrupt);
-        pthread_mutex_lock(&poller->lock);
+        gp_mutex_lock(&poller->lock);
         if (rc < 0) {
             break;
         }
@@ -261,9 +256,9 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
     if (has_cond && !poller->taken) {
         pass_on(poller);
     }
-    pthread_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&poller->lock);
     if (has_cond) {
-        pthread_cond_destroy(&me.cond);
+        gp_cond_release(&me.cond);
     }
     waited += gp__now() - began;
     return rc != GP_EUSER && gp__gate_is_open(gate) ? 0 : rc; /* an exception must get out */
@@ -280,12 +275,12 @@ gp__gate_open(gp__poller *poller, gp__gate *gate)
 {
     bool unseen;
 
-    pthread_mutex_lock(&poller->lock);
+    gp_mutex_lock(&poller->lock);
     atomic_store_explicit(&gate->open, true, memory_order_release);
     for (gp__waiter *waiter = poller->waiters; waiter != NULL; waiter = waiter->next) {
         if (waiter->gate == gate) {
             poller->wakeups++;
-            pthread_cond_signal(&waiter->cond);
+            gp_cond_signal(&waiter->cond);
         }
     }
     for (gp__sharer *sharer = poller->sharers; sharer != NULL; sharer = sharer->next) {
@@ -294,7 +289,7 @@ gp__gate_open(gp__poller *poller, gp__gate *gate)
         }
     }
     unseen = poller->awaited == gate && !seated;
-    pthread_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&poller->lock);
     if (unseen) {
         gp__poller_kick(poller);
     }
@@ -309,12 +304,12 @@ gp__gate_close(gp__gate *gate)
 void
 gp__poller_urgent_add(gp__poller *poller)
 {
-    pthread_mutex_lock(&poller->lock);
+    gp_mutex_lock(&poller->lock);
     poller->urgent++;
     if (!poller->taken) {
         gp__poller_wake_standby(poller);
     }
-    pthread_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&poller->lock);
 }
 
 bool
@@ -322,19 +317,19 @@ gp__poller_urgent_if_taken(gp__poller *poller)
 {
     bool taken;
 
-    pthread_mutex_lock(&poller->lock);
+    gp_mutex_lock(&poller->lock);
     taken = poller->taken;
     poller->urgent += taken;
-    pthread_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&poller->lock);
     return taken;
 }
 
 void
 gp__poller_urgent_drop(gp__poller *poller)
 {
-    pthread_mutex_lock(&poller->lock);
+    gp_mutex_lock(&poller->lock);
     poller->urgent--;
-    pthread_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&poller->lock);
 }
 
 void
@@ -342,7 +337,7 @@ gp__poller_wake_standby(gp__poller *poller)
 {
     poller->parked = false;
     poller->called = true;
-    pthread_cond_signal(&poller->standby);
+    gp_cond_signal(&poller->standby);
 }
 
 void

@@ -22,13 +22,13 @@
 #define GP_RPC_POLLER_H
 
 #include <grpc/grpc.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/handover.h"
 #include "base/thread.h"
+#include "gp/lock.h"
 
 /*
  * The tag of everything put on the queue. |complete| runs on the polling thread, or where
@@ -48,11 +48,11 @@ typedef struct gp__sharer gp__sharer;
 
 typedef struct gp__poller {
     grpc_completion_queue *queue; /* owned; NULL: closed */
-    pthread_mutex_t lock;
+    gp_mutex lock;
     gp__waiter *waiters;     /* asleep, oldest first; each lives on its own stack */
     gp__sharer *sharers;     /* who waits without blocking its thread, and so cannot poll */
     gp__gate *awaited;       /* by who sits in the seat; NULL: by nobody, or the crew does */
-    pthread_cond_t standby;  /* the standby thread's */
+    gp_cond standby;         /* the standby thread's */
     unsigned urgent;         /* business that nobody waits for and that must not wait either */
     unsigned long turns;     /* times that the seat was taken */
     unsigned long takeovers; /* times that the standby thread found the seat neglected */
@@ -67,7 +67,7 @@ typedef struct gp__poller {
 } gp__poller;
 
 /* All but the queue, which is there between gp__poller_open() and _close(). */
-int gp__poller_init(gp__poller *poller, gp_error *err);
+void gp__poller_init(gp__poller *poller);
 void gp__poller_open(gp__poller *poller);
 
 /*

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <grpc/grpc.h>
 #include <grpc/support/log.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -13,6 +12,7 @@
 #include "base/fork.h"
 #include "base/thread.h"
 #include "gp/grpc.h"
+#include "gp/lock.h"
 #include "gp/log.h"
 #include "gp/runtime.h"
 #include "rpc/polling.h"
@@ -29,10 +29,10 @@ typedef struct log_args {
 enum { NEEDED = 6 };
 
 static struct {
-    pthread_mutex_t lock; /* comes before the crew's and the poller's, and before that of forks */
+    gp_mutex lock; /* comes before the crew's and the poller's, and before that of forks */
     bool running;
     bool inherited; /* a parent may have run gRPC before */
-} process = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} process = {.lock = GP_MUTEX_INIT};
 
 static _Atomic(void (*)(int, const char *)) log_line;
 
@@ -107,7 +107,7 @@ quieten_abseil(void)
 static void
 reset(void)
 {
-    pthread_mutex_init(&process.lock, NULL);
+    gp_mutex_init(&process.lock);
     process.inherited = true;
 }
 
@@ -183,14 +183,14 @@ start_for(const gp__fork_use *use, gp_error *err)
     if (gp_runtime_forked()) {
         return gp_runtime_refuse_fork(err);
     }
-    pthread_mutex_lock(&process.lock);
+    gp_mutex_lock(&process.lock);
     if (!process.running) {
         rc = start(err);
     }
     if (rc == 0 && use != NULL) {
         gp__fork_add(*use);
     }
-    pthread_mutex_unlock(&process.lock);
+    gp_mutex_unlock(&process.lock);
     return rc;
 }
 
@@ -239,9 +239,9 @@ stop(int64_t deadline)
 void
 gp__grpc_stop(bool (*rest)(int64_t deadline), int64_t deadline)
 {
-    pthread_mutex_lock(&process.lock);
+    gp_mutex_lock(&process.lock);
     if (process.running && gp__fork_users() == 0 && rest(deadline)) {
         process.running = !stop(deadline);
     }
-    pthread_mutex_unlock(&process.lock);
+    gp_mutex_unlock(&process.lock);
 }

@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/fork.h"
 #include "base/thread.h"
+#include "gp/lock.h"
 #include "os/fd.h"
 #include "os/path.h"
 #include "os/reactor.h"
@@ -31,10 +32,10 @@ enum { SLOTS = 8 };
 static void reset(void);
 
 static struct {
-    pthread_mutex_t lock; /* guards the list; comes before the poller's */
-    gp_server *first;     /* borrowed: servers take themselves off */
+    gp_mutex lock;    /* guards the list; comes before the poller's */
+    gp_server *first; /* borrowed: servers take themselves off */
     gp_fork_part part;
-} all = {.lock = PTHREAD_MUTEX_INITIALIZER, .part = {.reset = reset}};
+} all = {.lock = GP_MUTEX_INIT, .part = {.reset = reset}};
 
 /* ---- Making and configuring ---- */
 
@@ -86,7 +87,7 @@ clients_metadata(const gp_server_options *options)
 static void
 free_memory(gp_server *server)
 {
-    pthread_cond_destroy(&server->changed);
+    gp_cond_release(&server->changed);
     gp__fd_close(&server->stop_pipe[0]);
     gp__fd_close(&server->stop_pipe[1]);
     while (server->methods != NULL) {
@@ -115,19 +116,19 @@ static void
 enlist(gp_server *server)
 {
     gp_runtime_on_fork(&all.part);
-    pthread_mutex_lock(&all.lock);
+    gp_mutex_lock(&all.lock);
     server->next_server = all.first;
     if (server->next_server != NULL) {
         server->next_server->prev_server = server;
     }
     all.first = server;
-    pthread_mutex_unlock(&all.lock);
+    gp_mutex_unlock(&all.lock);
 }
 
 static void
 unlist(gp_server *server)
 {
-    pthread_mutex_lock(&all.lock);
+    gp_mutex_lock(&all.lock);
     if (server->prev_server != NULL) {
         server->prev_server->next_server = server->next_server;
     } else if (all.first == server) {
@@ -137,7 +138,7 @@ unlist(gp_server *server)
         server->next_server->prev_server = server->prev_server;
     }
     server->prev_server = server->next_server = NULL;
-    pthread_mutex_unlock(&all.lock);
+    gp_mutex_unlock(&all.lock);
 }
 
 static void
@@ -169,9 +170,9 @@ gp__server_unref(gp_server *server)
             return;
         }
         server->remains.free = free_server;
-        pthread_mutex_lock(&poller->lock);
+        gp_mutex_lock(&poller->lock);
         gp__crew_add_remains(&server->remains);
-        pthread_mutex_unlock(&poller->lock);
+        gp_mutex_unlock(&poller->lock);
     }
 }
 
@@ -182,15 +183,15 @@ set_stopped(gp_server *server)
     bool first;
     int watched;
 
-    pthread_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&server->poller->lock);
     first = !server->stopped;
     server->stopped = true;
     server->poller->servers -= server->serving;
     server->serving = false;
     gp__server_settle(server);
-    pthread_cond_broadcast(&server->changed);
+    gp_cond_broadcast(&server->changed);
     watched = server->stop_pipe[1];
-    pthread_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&server->poller->lock);
     while (first && watched >= 0 && write(watched, "", 1) < 0 && errno == EINTR) {
     }
     if (first && server->on_stopped != NULL) {
@@ -206,10 +207,10 @@ shutdown_complete(gp__event *event, bool ok)
 
     (void)ok;
     set_stopped(server);
-    pthread_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&server->poller->lock);
     limit = server->limit;
     server->limit = NULL;
-    pthread_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&server->poller->lock);
     gp__reactor_remove(limit);
     gp__server_unref(server);
 }
@@ -234,13 +235,13 @@ limit_stop(gp_server *server)
 {
     bool wanted;
 
-    pthread_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&server->poller->lock);
     wanted = server->started && !server->stopped && server->limit == NULL;
     /* With the lock held, which is before the reactor's: its owner takes it off under the lock. */
     if (wanted) {
         gp__reactor_every(&server->limit, closing_ms, time_is_up, server, NULL);
     }
-    pthread_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&server->poller->lock);
 }
 
 int
@@ -257,10 +258,11 @@ gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
         return rc;
     }
     server = gp__calloc(1, sizeof(*server));
-    if (server == NULL || gp__cond_init(&server->changed) < 0) {
+    if (server == NULL) {
         rc = gp_error_set(err, GP_ENOMEM, "server");
         goto fail;
     }
+    gp_cond_init(&server->changed);
     if ((rc = gp__crew_poller(&poller, err)) < 0) {
         goto fail_changed;
     }
@@ -288,7 +290,7 @@ gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
     return 0;
 
 fail_changed:
-    pthread_cond_destroy(&server->changed);
+    gp_cond_release(&server->changed);
 fail:
     gp__free(server);
     gp__grpc_drop(GP__FORK_SERVER);
@@ -380,10 +382,10 @@ gp_server_start(gp_server *server, gp_error *err)
     bool again;
     int rc = 0;
 
-    pthread_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&server->poller->lock);
     again = server->started || server->stopping;
     server->started = true;
-    pthread_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&server->poller->lock);
     if (again) {
         return gp_error_set(err, GP_EINVAL, "the server has been started or stopped already");
     }
@@ -397,11 +399,11 @@ gp_server_start(gp_server *server, gp_error *err)
     } else {
         rc = gp__crew_start(true, err);
     }
-    pthread_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&server->poller->lock);
     server->started = rc == 0;
     server->serving = rc == 0 && !server->stopped;
     server->poller->servers += server->serving;
-    pthread_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&server->poller->lock);
     return rc;
 }
 
@@ -413,11 +415,11 @@ run_grace(void *arg)
 {
     gp_server *server = arg;
 
-    pthread_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&server->poller->lock);
     while (!server->stopped && gp__now() < server->cancel_at) {
         gp__cond_wait_until(&server->changed, &server->poller->lock, server->cancel_at);
     }
-    pthread_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&server->poller->lock);
     grpc_server_cancel_all_calls(server->grpc);
     limit_stop(server);
     gp__server_unref(server);
@@ -434,9 +436,9 @@ hang_up_if_idle(gp_server *server)
     if (server->stopping && !server->hung_up && server->active == 0 && server->overs == 0 &&
         atomic_load(&server->batches) == 0) {
         server->hung_up = true;
-        pthread_mutex_unlock(&server->poller->lock);
+        gp_mutex_unlock(&server->poller->lock);
         grpc_server_cancel_all_calls(server->grpc);
-        pthread_mutex_lock(&server->poller->lock);
+        gp_mutex_lock(&server->poller->lock);
     }
 }
 
@@ -457,7 +459,7 @@ tell_idle(gp_server *server)
         return;
     }
     server->told_idle = true;
-    pthread_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&server->poller->lock);
     for (const struct method_block *added = server->methods; added != NULL; added = added->next) {
         for (size_t i = 0; i < added->count; i++) {
             if (added->methods[i].on_idle != NULL) {
@@ -465,7 +467,7 @@ tell_idle(gp_server *server)
             }
         }
     }
-    pthread_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&server->poller->lock);
 }
 
 void
@@ -474,7 +476,7 @@ gp__server_settle(gp_server *server)
     if (server->stopping) {
         tell_idle(server);
         hang_up_if_idle(server);
-        pthread_cond_broadcast(&server->changed);
+        gp_cond_broadcast(&server->changed);
     }
 }
 
@@ -489,9 +491,9 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
     if (gp_runtime_forked()) {
         return;
     }
-    pthread_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&server->poller->lock);
     if (server->grpc == NULL) {
-        pthread_mutex_unlock(&server->poller->lock);
+        gp_mutex_unlock(&server->poller->lock);
         return; /* nothing has been left of it for long */
     }
     gp__server_ref(server); /* it is not retired meanwhile */
@@ -499,7 +501,7 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
     server->stopping = true;
     if (cancel_at < server->cancel_at) {
         server->cancel_at = cancel_at;
-        pthread_cond_broadcast(&server->changed);
+        gp_cond_broadcast(&server->changed);
     }
     if (patient && !server->has_grace_thread && !server->stopped) {
         atomic_fetch_add(&server->refs, 1);
@@ -512,15 +514,15 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
             patient = false;
         }
     }
-    pthread_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&server->poller->lock);
     if (first) {
         gp__server_end_endless(server);
         gp__server_ref(server); /* until the shutdown is complete */
         gp__hand_over(&server->shutdown);
         grpc_server_shutdown_and_notify(server->grpc, server->poller->queue, &server->shutdown);
-        pthread_mutex_lock(&server->poller->lock);
+        gp_mutex_lock(&server->poller->lock);
         gp__server_settle(server);
-        pthread_mutex_unlock(&server->poller->lock);
+        gp_mutex_unlock(&server->poller->lock);
         gp__crew_start(true, NULL); /* it may never have started */
     }
     if (grace_ms >= 0 && !patient) {
@@ -542,9 +544,9 @@ gp_server_stopping(gp_server *server)
 {
     bool stopping;
 
-    pthread_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&server->poller->lock);
     stopping = server->stopping;
-    pthread_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&server->poller->lock);
     return stopping;
 }
 
@@ -554,12 +556,12 @@ watch_stop(gp_server *server)
 {
     int fd;
 
-    pthread_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&server->poller->lock);
     if (!server->stopped && server->stop_pipe[0] < 0 && pipe2(server->stop_pipe, O_CLOEXEC) < 0) {
         server->stop_pipe[0] = server->stop_pipe[1] = -1;
     }
     fd = server->stop_pipe[0];
-    pthread_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&server->poller->lock);
     return fd;
 }
 
@@ -568,9 +570,9 @@ has_stopped(gp_server *server)
 {
     bool stopped;
 
-    pthread_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&server->poller->lock);
     stopped = server->stopped;
-    pthread_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&server->poller->lock);
     return stopped;
 }
 
@@ -618,13 +620,13 @@ gp_server_join(gp_server *server, int64_t timeout_ms, const gp_interrupt *interr
     int64_t deadline = gp__deadline_in(timeout_ms);
     int rc = 0;
 
-    pthread_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&server->poller->lock);
     while (server->started && !all_done(server) && rc != GP_EUSER && gp__now() < deadline) {
         rc = gp__cond_wait_interruptible(&server->changed, &server->poller->lock, deadline,
                                          interrupt);
     }
     rc = rc == GP_EUSER ? rc : server->started && !all_done(server) ? GP_ETIMEOUT : 0;
-    pthread_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&server->poller->lock);
     return rc;
 }
 
@@ -634,12 +636,12 @@ gp_server_release(gp_server *server)
     if (server == NULL || gp_runtime_forked()) {
         return;
     }
-    pthread_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&server->poller->lock);
     server->released = server->grpc != NULL;
     if (server->released) {
         gp__fork_add(GP__FORK_ENDING);
     }
-    pthread_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&server->poller->lock);
     gp_server_stop(server, 0);
     gp__server_unref(server);
 }
@@ -652,7 +654,7 @@ next_server(gp_server *last)
 {
     gp_server *next;
 
-    pthread_mutex_lock(&all.lock);
+    gp_mutex_lock(&all.lock);
     next = last != NULL ? last->next_server : all.first;
     while (next != NULL) {
         int refs = atomic_load(&next->refs);
@@ -664,7 +666,7 @@ next_server(gp_server *last)
         }
         next = next->next_server;
     }
-    pthread_mutex_unlock(&all.lock);
+    gp_mutex_unlock(&all.lock);
     return next;
 }
 
@@ -680,7 +682,7 @@ retire(gp_server *server)
     bool stopped;
     bool alone;
 
-    pthread_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&server->poller->lock);
     stopped = server->grpc != NULL && server->stopping && all_done(server);
     alone = atomic_load(&server->refs) == 2;
     if (stopped && alone) {
@@ -688,7 +690,7 @@ retire(gp_server *server)
         server->grpc = NULL;
         released = server->released;
     }
-    pthread_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&server->poller->lock);
     if (grpc != NULL) {
         grpc_server_destroy(grpc);
         gp__grpc_drop(GP__FORK_SERVER);
@@ -720,5 +722,5 @@ gp__servers_retire(void)
 static void
 reset(void)
 {
-    pthread_mutex_init(&all.lock, NULL);
+    gp_mutex_init(&all.lock);
 }

@@ -15,6 +15,7 @@
 
 #include <grpc/grpc.h>
 
+#include "gp/lock.h"
 #include "gp/server.h"
 #include "os/reactor.h"
 #include "rpc/crew.h"
@@ -60,7 +61,7 @@ struct gp_server_call {
     gp_server_call *next_endless; /* under the poller's lock */
     gp_server_call *next_over;    /* under the poller's lock */
 
-    pthread_mutex_t lock; /* guards what follows, and what of |inbox| is under a lock */
+    gp_mutex lock; /* guards what follows, and what of |inbox| is under a lock */
     bool initial_sent;
     bool finished; /* the status went out */
     atomic_bool over;
@@ -108,7 +109,7 @@ struct gp_server {
     gp__remains remains;          /* once nobody refers to it */
     bool ready;                   /* it is queued for its turn */
     bool told_full;               /* |handler.full| has been called */
-    pthread_cond_t changed;       /* for joining and for the grace thread */
+    gp_cond changed;              /* for joining and for the grace thread */
     int running;                  /* calls inside the handler */
     int active;                   /* calls that the handler is not done with */
     int overs;                    /* calls whose on_over is due or runs */

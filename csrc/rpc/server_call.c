@@ -43,7 +43,7 @@ gp_server_call_unref(gp_server_call *call)
     if (call->call != NULL) {
         grpc_call_unref(call->call);
     }
-    pthread_mutex_destroy(&call->lock);
+    gp_mutex_release(&call->lock);
     gp__free(call);
     if (atomic_load(&server->missing) > 0) {
         gp__server_request_missing(server);
@@ -89,7 +89,7 @@ close_complete(gp__event *event, bool ok)
     bool wanted;
 
     (void)ok;
-    pthread_mutex_lock(&call->lock);
+    gp_mutex_lock(&call->lock);
     atomic_store(&call->cancelled, call->close_cancelled != 0);
     atomic_store(&call->over, true);
     wanted = call->on_over != NULL;
@@ -97,7 +97,7 @@ close_complete(gp__event *event, bool ok)
         on_cancel = call->on_cancel;
         call->on_cancel = NULL;
     }
-    pthread_mutex_unlock(&call->lock);
+    gp_mutex_unlock(&call->lock);
     gp__outbox_end(&call->outbox);
     if (call->close_cancelled) {
         gp__trim_count(GP__CALL_MEMORY);
@@ -106,10 +106,10 @@ close_complete(gp__event *event, bool ok)
         on_cancel(call->on_cancel_ctx);
     }
     if (wanted) {
-        pthread_mutex_lock(&call->server->poller->lock);
+        gp_mutex_lock(&call->server->poller->lock);
         call->server->overs++;
         gp__crew_add_over(gp_server_call_ref(call));
-        pthread_mutex_unlock(&call->server->poller->lock);
+        gp_mutex_unlock(&call->server->poller->lock);
     }
     batch_ended(call);
 }
@@ -152,10 +152,10 @@ gp__server_call_new(gp_server_call **out, gp_server *server)
 {
     gp_server_call *call = gp__calloc(1, sizeof(*call));
 
-    if (call == NULL || pthread_mutex_init(&call->lock, NULL) != 0) {
-        gp__free(call);
+    if (call == NULL) {
         return GP_ENOMEM;
     }
+    gp_mutex_init(&call->lock);
     atomic_init(&call->refs, 1);
     atomic_init(&call->compression, GP_COMPRESS_DEFAULT);
     call->server = gp__server_ref(server);
@@ -268,10 +268,10 @@ add_initial_metadata(gp_server_call *call, grpc_op *ops, grpc_metadata *items, s
     int compression = atomic_load(&call->compression);
     bool needed;
 
-    pthread_mutex_lock(&call->lock);
+    gp_mutex_lock(&call->lock);
     needed = !call->initial_sent;
     call->initial_sent = true;
-    pthread_mutex_unlock(&call->lock);
+    gp_mutex_unlock(&call->lock);
     if (compression != GP_COMPRESS_DEFAULT) {
         items[count++] = gp__compression_metadata(compression);
     }
@@ -453,10 +453,10 @@ end(gp_server_call *call, const gp_bytes *message, int code, gp_bytes details, g
     bool first;
 
     gp__free(named);
-    pthread_mutex_lock(&call->lock);
+    gp_mutex_lock(&call->lock);
     first = !call->finished;
     call->finished = true;
-    pthread_mutex_unlock(&call->lock);
+    gp_mutex_unlock(&call->lock);
     if (!first || gp__metadata_to_grpc(&items, trailing, 0) < 0) {
         if (first) {
             gp_server_call_cancel(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "out of memory");
@@ -521,13 +521,13 @@ gp_server_call_on_cancel(gp_server_call *call, gp_then *then, void *ctx)
 {
     int rc = GP_ECLOSED;
 
-    pthread_mutex_lock(&call->lock);
+    gp_mutex_lock(&call->lock);
     if (then != NULL ? !call->over : call->on_cancel != NULL) {
         call->on_cancel = then;
         call->on_cancel_ctx = ctx;
         rc = 0;
     }
-    pthread_mutex_unlock(&call->lock);
+    gp_mutex_unlock(&call->lock);
     return rc;
 }
 
@@ -536,12 +536,12 @@ gp_server_call_on_over(gp_server_call *call, void (*done)(void *ctx), void *ctx)
 {
     int rc = GP_ECLOSED;
 
-    pthread_mutex_lock(&call->lock);
+    gp_mutex_lock(&call->lock);
     if (!call->over) {
         call->on_over = done;
         call->on_over_ctx = ctx;
         rc = 0;
     }
-    pthread_mutex_unlock(&call->lock);
+    gp_mutex_unlock(&call->lock);
     return rc;
 }

@@ -48,9 +48,9 @@ look(void *ctx)
     atomic_store(&trim.counted, 0);
     trim.before = 0;
     trim.queued.free = run;
-    pthread_mutex_lock(&poller->lock);
+    gp_mutex_lock(&poller->lock);
     gp__crew_add_remains(&trim.queued);
-    pthread_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&poller->lock);
 }
 
 void

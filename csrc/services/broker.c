@@ -33,7 +33,7 @@ gp__broker_new(gp_tls *tls, gp_mux *mux)
         gp__free(broker);
         return NULL;
     }
-    pthread_mutex_init(&broker->lock, NULL);
+    gp_mutex_init(&broker->lock);
     atomic_init(&broker->refs, 1);
     broker->notes_end = &broker->notes;
     broker->tls = tls != NULL ? gp_tls_ref(tls) : NULL;
@@ -79,7 +79,7 @@ gp_broker_unref(gp_broker *broker)
     gp__free(broker->directory);
     gp_tls_unref(broker->tls);
     gp_mux_unref(broker->mux);
-    pthread_mutex_destroy(&broker->lock);
+    gp_mutex_release(&broker->lock);
     gp__free(broker);
 }
 
@@ -122,12 +122,12 @@ gp_broker_on_gone(gp_broker *broker, gp_then *then, gp_then *release, void *ctx)
 {
     bool there;
 
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     there = broker->gone[0] == '\0';
     broker->on_gone = then;
     broker->release_gone = release;
     broker->gone_ctx = ctx;
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
     return there;
 }
 
@@ -151,13 +151,13 @@ gp_broker_close(gp_broker *broker)
     if (broker->mux != NULL) {
         gp__mux_set_post(broker->mux, NULL);
     }
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     broker->closed = true;
     gp__broker_set_gone(broker, "the connection to %s has been closed",
                         gp__broker_other_side(broker));
     gp__broker_call_diallers(broker, 0);
     call = broker->call != NULL ? gp_call_ref(broker->call) : NULL;
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
     if (call != NULL) {
         gp_call_cancel(call, 1, "the broker is closed");
         gp_call_unref(call);
@@ -169,10 +169,10 @@ gp__broker_tell_gone(gp_broker *broker)
 {
     gp_then *then;
 
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     then = broker->closed ? NULL : broker->on_gone;
     gp__broker_call_diallers(broker, 0);
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
     if (then != NULL) {
         then(broker->gone_ctx);
     }

@@ -15,7 +15,7 @@ host_ended(void *ctx)
     gp_call *call = broker->call;
     bool unimplemented = gp_call_get_status(call)->code == UNIMPLEMENTED;
 
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     broker->call = NULL;
     if (unimplemented) {
         gp__broker_set_gone(broker, "%s has no broker service (plugin.GRPCBroker)",
@@ -23,7 +23,7 @@ host_ended(void *ctx)
     } else {
         gp__broker_set_gone(broker, "%s has gone", gp__broker_other_side(broker));
     }
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
     gp__broker_tell_gone(broker);
     gp_call_unref(call);
     gp_broker_unref(broker); /* the stream's */

@@ -111,12 +111,12 @@ keep_list(gp_broker *broker, gp__socket_path **list)
         end = &(*end)->next;
         count++;
     }
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     *end = broker->sockets;
     broker->sockets = *list;
     broker->sockets_count += count;
     broker->prune_at = 2 * count < MOST_SOCKETS ? 2 * count : MOST_SOCKETS;
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
     *list = NULL;
 }
 
@@ -125,14 +125,14 @@ gp__broker_prune_sockets(gp_broker *broker)
 {
     gp__socket_path **list = NULL;
 
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     if (broker->sockets_count >= MANY_SOCKETS && broker->sockets_count >= broker->prune_at &&
         (list = gp__calloc(1, sizeof(*list))) != NULL) {
         *list = broker->sockets;
         broker->sockets = NULL;
         broker->sockets_count = 0;
     }
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
     if (list != NULL &&
         gp__offload(prune, release_list, list, gp__deadline_in(prune_ms), NULL, NULL) == 0) {
         keep_list(broker, list);
@@ -145,11 +145,11 @@ gp__broker_remove_sockets(gp_broker *broker, const gp__leftover *leftover)
 {
     gp__socket_path *sockets;
 
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     sockets = broker->sockets;
     broker->sockets = NULL;
     broker->sockets_count = 0;
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
     for (const gp__socket_path *one = sockets; one != NULL; one = one->next) {
         gp__leftover_remove(leftover, one->path);
     }
@@ -184,7 +184,7 @@ gp__broker_take_place(gp_broker *broker, const Plugin__ConnInfo *info)
         free_place(one);
         return;
     }
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     /*
      * (A runner's plugin uses paths that are not this machine's, and has a directory of its own.)
      */
@@ -197,7 +197,7 @@ gp__broker_take_place(gp_broker *broker, const Plugin__ConnInfo *info)
     broker->places = one;
     broker->places_count++;
     gp__broker_call_diallers(broker, one->id);
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
 }
 
 /* With the lock held. */
@@ -241,9 +241,9 @@ wait_called(gp_broker *broker, gp__dialler *me, int64_t deadline, const gp_inter
     gp__gate_close(&me->called);
     me->next = broker->diallers;
     broker->diallers = me;
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
     rc = gp__poller_wait(broker->poller, &me->called, deadline, interrupt);
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     for (at = &broker->diallers; *at != me; at = &(*at)->next) {
     }
     *at = me->next;
@@ -259,7 +259,7 @@ gp__broker_find(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_int
     bool found;
     int rc = 0;
 
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     while (!(found = claim(broker, id, out)) && rc == 0 && broker->gone[0] == '\0') {
         rc = wait_called(broker, &me, deadline, interrupt);
     }
@@ -278,7 +278,7 @@ gp__broker_find(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_int
                          "dropped after 5 s",
                          (unsigned)id, gp__broker_other_side(broker), (double)timeout_ms / 1000);
     }
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
     return rc;
 }
 

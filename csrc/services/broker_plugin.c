@@ -23,7 +23,7 @@ hosted_ended(gp__hosted *it)
     bool current;
     bool later;
 
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     current = broker->stream == call;
     if (current) {
         broker->stream = NULL;
@@ -32,7 +32,7 @@ hosted_ended(gp__hosted *it)
     if (later) {
         broker->ended = it;
     }
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
     if (!later) {
         gp__broker_finish_hosted(it);
     }
@@ -72,10 +72,10 @@ answer_stream(void *ctx, gp_server_call *call, const gp_message *request)
         return;
     }
     *it = (gp__hosted){gp_broker_ref(broker), gp_server_call_ref(call)};
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     before = broker->stream;
     broker->stream = gp_server_call_ref(call);
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
     gp_server_call_unref(before);
     if (gp_server_call_receive_then(call, &message, hosted_received, it) == 1) {
         hosted_received(it, message);

@@ -20,6 +20,7 @@
 #include "gen/grpc_broker.pb-c.h"
 #include "gp/broker.h"
 #include "gp/call.h"
+#include "gp/lock.h"
 #include "os/process.h"
 #include "rpc/poller.h"
 
@@ -82,7 +83,7 @@ struct gp_broker {
     char *directory; /* owned; what the other side's paths are relative to; NULL: this process's */
     gp__poller *poller; /* borrowed: lives as long as the process */
 
-    pthread_mutex_t lock;   /* guards what follows; nothing but the poller is called with it held */
+    gp_mutex lock;          /* guards what follows; nothing but the poller is called with it held */
     gp__dialler *diallers;  /* each lives on its own stack */
     gp_call *call;          /* shared: ref; of a host, NULL when it is over */
     gp_server_call *stream; /* shared: ref; of a plugin, NULL while there is none */

@@ -60,12 +60,12 @@ sent(void *ctx, bool ok)
     gp__hosted *ended;
 
     (void)ok; /* if it was not, the stream is over, which the receiving side notices */
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     broker->sending = false;
     broker->sending_on = NULL;
     ended = broker->ended;
     broker->ended = NULL;
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
     if (ended != NULL) {
         gp__broker_finish_hosted(ended);
     }
@@ -82,7 +82,7 @@ gp__broker_send_next(gp_broker *broker)
     gp_bytes bytes;
     int rc;
 
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     if (!broker->sending && (broker->call != NULL || broker->stream != NULL)) {
         first = broker->notes;
     }
@@ -97,7 +97,7 @@ gp__broker_send_next(gp_broker *broker)
         call = stream == NULL ? gp_call_hold(broker->call) : NULL;
         broker->sending_on = stream;
     }
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
     if (first == NULL) {
         return;
     }
@@ -126,7 +126,7 @@ post(gp_broker *broker, const Plugin__ConnInfo *info, gp_error *err)
     }
     packed->next = NULL;
     packed->len = plugin__conn_info__pack(info, packed->bytes);
-    pthread_mutex_lock(&broker->lock);
+    gp_mutex_lock(&broker->lock);
     if (broker->gone[0] != '\0') {
         rc = gp_error_set(err, GP_EBROKER, "%s cannot be told of connection %u: %s",
                           gp__broker_other_side(broker), (unsigned)info->service_id, broker->gone);
@@ -140,7 +140,7 @@ post(gp_broker *broker, const Plugin__ConnInfo *info, gp_error *err)
         broker->notes_end = &packed->next;
         broker->notes_count++;
     }
-    pthread_mutex_unlock(&broker->lock);
+    gp_mutex_unlock(&broker->lock);
     if (rc == 0) {
         gp__broker_send_next(broker);
     }

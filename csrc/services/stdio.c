@@ -1,8 +1,8 @@
 #include "gp/stdio.h"
+#include "gp/lock.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <unistd.h>
@@ -55,8 +55,8 @@ typedef enum state { NEW, OPEN, ENDING, ENDED } state;
 
 struct gp_stdio {
     atomic_int refs;
-    pthread_mutex_t lock; /* guards what follows; before the locks of reactor, calls and poller */
-    pthread_cond_t changed;
+    gp_mutex lock; /* guards what follows; before the locks of reactor, calls and poller */
+    gp_cond changed;
     state state;
     gp__redirect redirect;
     source sources[2];
@@ -87,11 +87,11 @@ gp_stdio_new(gp_stdio **out, gp_error *err)
         return gp_error_set(err, GP_EOS, "cannot install the fork guard");
     }
     stdio = gp__calloc(1, sizeof(*stdio));
-    if (stdio == NULL || gp__cond_init(&stdio->changed) < 0) {
-        gp__free(stdio);
+    if (stdio == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for stdout and stderr");
     }
-    pthread_mutex_init(&stdio->lock, NULL);
+    gp_mutex_init(&stdio->lock);
+    gp_cond_init(&stdio->changed);
     atomic_init(&stdio->refs, 1);
     stdio->redirect = (gp__redirect)GP__REDIRECT_INIT;
     stdio->sources[0].stdio = stdio;
@@ -117,8 +117,8 @@ gp_stdio_unref(gp_stdio *stdio)
     gp__reactor_remove(stdio->sources[0].watch);
     gp__reactor_remove(stdio->sources[1].watch);
     gp__redirect_close(&stdio->redirect);
-    pthread_cond_destroy(&stdio->changed);
-    pthread_mutex_destroy(&stdio->lock);
+    gp_cond_release(&stdio->changed);
+    gp_mutex_release(&stdio->lock);
     gp__free(stdio);
 }
 
@@ -212,9 +212,9 @@ taker_unref(taker *self)
     gp_stdio *stdio = self->stdio;
     bool last;
 
-    pthread_mutex_lock(&stdio->lock);
+    gp_mutex_lock(&stdio->lock);
     last = --self->refs == 0;
-    pthread_mutex_unlock(&stdio->lock);
+    gp_mutex_unlock(&stdio->lock);
     if (last) {
         self->free(self);
         gp_stdio_unref(stdio);
@@ -339,7 +339,7 @@ proceed(gp_stdio *stdio)
     taker *line = NULL;
     gp__watch *clock = NULL;
 
-    pthread_mutex_lock(&stdio->lock);
+    gp_mutex_lock(&stdio->lock);
     pump(stdio);
     if (stdio->state == ENDING && is_over(stdio)) {
         conclude(stdio);
@@ -355,9 +355,9 @@ proceed(gp_stdio *stdio)
         for (taker *one = line; one != NULL; one = one->next) {
             one->in_line = false;
         }
-        pthread_cond_broadcast(&stdio->changed);
+        gp_cond_broadcast(&stdio->changed);
     }
-    pthread_mutex_unlock(&stdio->lock);
+    gp_mutex_unlock(&stdio->lock);
     gp__reactor_remove(clock);
     while (line != NULL) {
         taker *next = line->next;
@@ -375,11 +375,11 @@ readable(void *ctx)
     source *from = ctx;
     gp_stdio *stdio = from->stdio;
 
-    pthread_mutex_lock(&stdio->lock);
+    gp_mutex_lock(&stdio->lock);
     if (stdio->line == NULL || stdio->line->busy) {
         arm(from, false);
     }
-    pthread_mutex_unlock(&stdio->lock);
+    gp_mutex_unlock(&stdio->lock);
     proceed(stdio);
 }
 
@@ -415,7 +415,7 @@ gp_stdio_open(gp_stdio *stdio, gp_bytes line, gp_error *err)
     if (gp_runtime_forked()) {
         return gp_error_set(err, GP_EFORKED, "a forked child has its parent's stdout and stderr");
     }
-    pthread_mutex_lock(&stdio->lock);
+    gp_mutex_lock(&stdio->lock);
     if (stdio->state != NEW) {
         rc = gp_error_set(err, GP_EINVAL, "stdout and stderr have been replaced already");
     }
@@ -438,7 +438,7 @@ gp_stdio_open(gp_stdio *stdio, gp_bytes line, gp_error *err)
         arm(&stdio->sources[1], false);
         gp__redirect_close(&stdio->redirect);
     }
-    pthread_mutex_unlock(&stdio->lock);
+    gp_mutex_unlock(&stdio->lock);
     return rc;
 }
 
@@ -450,7 +450,7 @@ gp_stdio_finish(gp_stdio *stdio, int64_t patience_ms)
     if (gp_runtime_forked()) {
         return;
     }
-    pthread_mutex_lock(&stdio->lock);
+    gp_mutex_lock(&stdio->lock);
     if (stdio->state == NEW) {
         stdio->state = ENDED;
     } else if (stdio->state == OPEN) {
@@ -463,7 +463,7 @@ gp_stdio_finish(gp_stdio *stdio, int64_t patience_ms)
     } else if (until < stdio->until) {
         stdio->until = until;
     }
-    pthread_mutex_unlock(&stdio->lock);
+    gp_mutex_unlock(&stdio->lock);
     proceed(stdio);
 }
 
@@ -477,12 +477,12 @@ gp_stdio_end(gp_stdio *stdio, int64_t patience_ms, const gp_interrupt *interrupt
         return 0;
     }
     gp_stdio_finish(stdio, patience_ms);
-    pthread_mutex_lock(&stdio->lock);
+    gp_mutex_lock(&stdio->lock);
     /* What has been given to gRPC is on its way for sure only when its call is over. */
     while (rc == 0 && (stdio->state != ENDED || stdio->streams > 0)) {
         rc = gp__cond_wait_interruptible(&stdio->changed, &stdio->lock, deadline, interrupt);
     }
-    pthread_mutex_unlock(&stdio->lock);
+    gp_mutex_unlock(&stdio->lock);
     if (rc < 0) {
         gp_stdio_finish(stdio, 0);
     }
@@ -502,12 +502,12 @@ stream_sent(void *ctx, bool ok)
     taker *self = ctx;
     gp_stdio *stdio = self->stdio;
 
-    pthread_mutex_lock(&stdio->lock);
+    gp_mutex_lock(&stdio->lock);
     self->busy = false;
     if (!ok) {
         leave(self); /* it is over, and must not be given what it cannot send */
     }
-    pthread_mutex_unlock(&stdio->lock);
+    gp_mutex_unlock(&stdio->lock);
     proceed(stdio);
     taker_unref(self);
 }
@@ -549,11 +549,11 @@ stream_over(void *ctx)
     taker *self = ctx;
     gp_stdio *stdio = self->stdio;
 
-    pthread_mutex_lock(&stdio->lock);
+    gp_mutex_lock(&stdio->lock);
     leave(self);
     stdio->streams--;
-    pthread_cond_broadcast(&stdio->changed);
-    pthread_mutex_unlock(&stdio->lock);
+    gp_cond_broadcast(&stdio->changed);
+    gp_mutex_unlock(&stdio->lock);
     proceed(stdio);
     taker_unref(self);
 }
@@ -575,7 +575,7 @@ answer_stream(void *ctx, gp_server_call *call, const gp_message *request)
                          .end = stream_end,
                          .free = stream_free};
     self->call = gp_server_call_ref(call);
-    pthread_mutex_lock(&stdio->lock);
+    gp_mutex_lock(&stdio->lock);
     enter(&self->base);
     stdio->streams++;
     /* Metadata that came with the first message would have to be waited for, at the end in vain. */
@@ -586,7 +586,7 @@ answer_stream(void *ctx, gp_server_call *call, const gp_message *request)
         self->base.busy = false;
         self->base.refs--;
     }
-    pthread_mutex_unlock(&stdio->lock);
+    gp_mutex_unlock(&stdio->lock);
     if (gp_server_call_on_over(call, stream_over, self) < 0) {
         stream_over(self);
     } else {
@@ -642,7 +642,7 @@ static bool
 reader_give(taker *self, gp_bytes message)
 {
     ((gp_stdio_reader *)self)->given = message;
-    pthread_cond_broadcast(&self->stdio->changed);
+    gp_cond_broadcast(&self->stdio->changed);
     return true;
 }
 
@@ -673,9 +673,9 @@ gp_stdio_reader_new(gp_stdio_reader **out, gp_stdio *stdio, gp_error *err)
                            .give = reader_give,
                            .end = reader_end,
                            .free = reader_free};
-    pthread_mutex_lock(&stdio->lock);
+    gp_mutex_lock(&stdio->lock);
     enter(&reader->base);
-    pthread_mutex_unlock(&stdio->lock);
+    gp_mutex_unlock(&stdio->lock);
     proceed(stdio);
     *out = reader;
     return 0;
@@ -701,20 +701,20 @@ gp_stdio_reader_next(gp_stdio_reader *reader, gp_bytes *out, const gp_interrupt 
     if (gp_runtime_forked()) {
         return 0;
     }
-    pthread_mutex_lock(&stdio->lock);
+    gp_mutex_lock(&stdio->lock);
     if (reader->given.len == 0) {
         reader->base.busy = false;
     }
-    pthread_mutex_unlock(&stdio->lock);
+    gp_mutex_unlock(&stdio->lock);
     proceed(stdio);
-    pthread_mutex_lock(&stdio->lock);
+    gp_mutex_lock(&stdio->lock);
     while (rc == 0 && reader->given.len == 0 && !reader->closed) {
         rc = gp__cond_wait_interruptible(&stdio->changed, &stdio->lock, GP__FOREVER, interrupt);
     }
     if (rc == 0 && !reader->closed) {
         rc = take_copy(reader, out);
     }
-    pthread_mutex_unlock(&stdio->lock);
+    gp_mutex_unlock(&stdio->lock);
     return rc;
 }
 
@@ -726,12 +726,12 @@ gp_stdio_reader_close(gp_stdio_reader *reader)
     if (gp_runtime_forked()) {
         return;
     }
-    pthread_mutex_lock(&stdio->lock);
+    gp_mutex_lock(&stdio->lock);
     reader->closed = true;
     reader->given.len = 0;
     leave(&reader->base);
-    pthread_cond_broadcast(&stdio->changed);
-    pthread_mutex_unlock(&stdio->lock);
+    gp_cond_broadcast(&stdio->changed);
+    gp_mutex_unlock(&stdio->lock);
     proceed(stdio);
 }
 

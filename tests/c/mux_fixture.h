@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "gp/lock.h"
 #include "mux/mux_state.h"
 #include "os/fd.h"
 #include "os/reactor.h"
@@ -37,8 +38,8 @@ typedef struct letter {
 typedef struct end {
     gp_mux *mux;
     int wire; /* of letters */
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     letter letters[64];
     size_t sent;
     size_t on_their_way;
@@ -55,16 +56,16 @@ static inline int
 post(end *it, uint32_t id, uint32_t mark, bool ack, const char *error)
 {
     assert_true(atomic_load(&it->uses) > 0);
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     if (it->deaf) {
-        pthread_mutex_unlock(&it->lock);
+        gp_mutex_unlock(&it->lock);
         return GP_ENOMEM;
     }
     assert_true(it->sent < 64);
     it->letters[it->sent] = (letter){.id = id, .mark = it->unmarked ? 0 : mark, .ack = ack};
     snprintf(it->letters[it->sent++].error, sizeof(it->letters[0].error), "%s", error);
-    pthread_cond_broadcast(&it->changed);
-    pthread_mutex_unlock(&it->lock);
+    gp_cond_broadcast(&it->changed);
+    gp_mutex_unlock(&it->lock);
     return 0;
 }
 
@@ -130,19 +131,19 @@ send_letters(void *arg)
 {
     end *it = arg;
 
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     while (!it->stop) {
         if (it->on_their_way < it->sent && !it->silent) {
             const letter one = it->letters[it->on_their_way++];
 
-            pthread_mutex_unlock(&it->lock);
+            gp_mutex_unlock(&it->lock);
             send(it->wire, &one, sizeof(one), MSG_NOSIGNAL);
-            pthread_mutex_lock(&it->lock);
+            gp_mutex_lock(&it->lock);
         } else {
-            pthread_cond_wait(&it->changed, &it->lock);
+            gp_cond_wait(&it->changed, &it->lock);
         }
     }
-    pthread_mutex_unlock(&it->lock);
+    gp_mutex_unlock(&it->lock);
     return NULL;
 }
 
@@ -178,8 +179,8 @@ begin(end ends[2])
         const gp__mux_post how = {post_knock, post_answer, count_ref, count_unref, &ends[i]};
 
         assert_int_equal(gp_mux_new(&ends[i].mux, NULL, NULL), 0);
-        pthread_mutex_init(&ends[i].lock, NULL);
-        assert_int_equal(gp__cond_init(&ends[i].changed), 0);
+        gp_mutex_init(&ends[i].lock);
+        gp_cond_init(&ends[i].changed);
         gp__mux_set_post(ends[i].mux, &how);
     }
     assert_int_equal(
@@ -200,10 +201,10 @@ static inline void
 end_letters(end ends[2])
 {
     for (int i = 0; i < 2; i++) {
-        pthread_mutex_lock(&ends[i].lock);
+        gp_mutex_lock(&ends[i].lock);
         ends[i].stop = true;
-        pthread_cond_broadcast(&ends[i].changed);
-        pthread_mutex_unlock(&ends[i].lock);
+        gp_cond_broadcast(&ends[i].changed);
+        gp_mutex_unlock(&ends[i].lock);
         pthread_join(ends[i].sender, NULL);
         shutdown(ends[i].wire, SHUT_RDWR);
         pthread_join(ends[i].receiver, NULL);
@@ -227,8 +228,8 @@ finish(end ends[2])
         gp_mux_unref(ends[i].mux);
         assert_true(stat(path, &status) < 0);
         assert_int_equal(atomic_load(&ends[i].uses), 0);
-        pthread_mutex_destroy(&ends[i].lock);
-        pthread_cond_destroy(&ends[i].changed);
+        gp_mutex_release(&ends[i].lock);
+        gp_cond_release(&ends[i].changed);
     }
     remove_directory();
 }
@@ -291,31 +292,31 @@ finish_servers(servers *it)
 static inline void
 await_sent(end *it, size_t count)
 {
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     while (it->sent < count) {
         assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, patience()), 0);
     }
     assert_int_equal(it->sent, count);
-    pthread_mutex_unlock(&it->lock);
+    gp_mutex_unlock(&it->lock);
 }
 
 static inline void
 set_silent(end *it, bool silent)
 {
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     it->silent = silent;
-    pthread_cond_broadcast(&it->changed);
-    pthread_mutex_unlock(&it->lock);
+    gp_cond_broadcast(&it->changed);
+    gp_mutex_unlock(&it->lock);
 }
 
 /* The five seconds of the knock on its way are over. */
 static inline void
 expire_knock(end *it)
 {
-    pthread_mutex_lock(&it->mux->lock);
+    gp_mutex_lock(&it->mux->lock);
     assert_non_null(it->mux->knocking);
     it->mux->knocked_until = 0;
-    pthread_mutex_unlock(&it->mux->lock);
+    gp_mutex_unlock(&it->mux->lock);
     gp__mux_tick(it->mux);
 }
 
@@ -356,9 +357,9 @@ await_queued(end *it, const gp__mux_local *local)
     bool queued = false;
 
     while (!queued) {
-        pthread_mutex_lock(&it->mux->lock);
+        gp_mutex_lock(&it->mux->lock);
         queued = local->queued;
-        pthread_mutex_unlock(&it->mux->lock);
+        gp_mutex_unlock(&it->mux->lock);
         sched_yield();
     }
 }

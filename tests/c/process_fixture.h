@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "gp/lock.h"
 #include "os/fd.h"
 #include "os/process.h"
 #include "os/reactor.h"
@@ -96,8 +97,8 @@ output_of(const char *script)
 /* ---- Who is told ---- */
 
 typedef struct noticed {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     int count;
 } noticed;
 
@@ -106,17 +107,17 @@ notice(void *ctx)
 {
     noticed *it = ctx;
 
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     it->count++;
-    pthread_cond_broadcast(&it->changed);
-    pthread_mutex_unlock(&it->lock);
+    gp_cond_broadcast(&it->changed);
+    gp_mutex_unlock(&it->lock);
 }
 
 static inline void
 noticed_init(noticed *it)
 {
-    pthread_mutex_init(&it->lock, NULL);
-    gp__cond_init(&it->changed);
+    gp_mutex_init(&it->lock);
+    gp_cond_init(&it->changed);
     it->count = 0;
 }
 
@@ -125,11 +126,11 @@ await_notice(noticed *it)
 {
     int64_t deadline = patience();
 
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     while (it->count == 0) {
         assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, deadline), 0);
     }
-    pthread_mutex_unlock(&it->lock);
+    gp_mutex_unlock(&it->lock);
 }
 
 /* ---- The end ---- */

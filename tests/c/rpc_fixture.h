@@ -15,7 +15,6 @@
 
 #include <cmocka.h>
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -27,6 +26,7 @@
 #include "gp/broker.h"
 #include "gp/call.h"
 #include "gp/channel.h"
+#include "gp/lock.h"
 #include "gp/server.h"
 #include "gp/services.h"
 
@@ -35,8 +35,8 @@ typedef struct fixture {
     gp_broker *broker; /* the plugin's side */
     gp_channel *channel;
     char target[64];
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     bool gate_open;        /* /t/Block may answer */
     int inside;            /* handlers in /t/Block */
     atomic_int overs;      /* on_over callbacks that ran */
@@ -147,14 +147,14 @@ fixture_run(void *ctx, gp_server_call *call, void *data)
     }
     if (strcmp(method, "/t/Block") == 0) {
         gp_server_call_on_over(call, count_over, &self->overs);
-        pthread_mutex_lock(&self->lock);
+        gp_mutex_lock(&self->lock);
         self->inside++;
-        pthread_cond_broadcast(&self->changed);
+        gp_cond_broadcast(&self->changed);
         while (!self->gate_open) {
-            pthread_cond_wait(&self->changed, &self->lock);
+            gp_cond_wait(&self->changed, &self->lock);
         }
         self->inside--;
-        pthread_mutex_unlock(&self->lock);
+        gp_mutex_unlock(&self->lock);
     }
     reply_with(call, message);
 }
@@ -164,10 +164,10 @@ fixture_release(void *ctx)
 {
     fixture *self = ctx;
 
-    pthread_mutex_lock(&self->lock);
+    gp_mutex_lock(&self->lock);
     self->released = true;
-    pthread_cond_broadcast(&self->changed);
-    pthread_mutex_unlock(&self->lock);
+    gp_cond_broadcast(&self->changed);
+    gp_mutex_unlock(&self->lock);
 }
 
 /* Keeps one call for take_call(). */
@@ -176,10 +176,10 @@ fixture_take(void *ctx, gp_server_call *call)
 {
     fixture *self = ctx;
 
-    pthread_mutex_lock(&self->lock);
+    gp_mutex_lock(&self->lock);
     self->taken = call;
-    pthread_cond_broadcast(&self->changed);
-    pthread_mutex_unlock(&self->lock);
+    gp_cond_broadcast(&self->changed);
+    gp_mutex_unlock(&self->lock);
 }
 
 /* The next call of a server that hands its calls over. */
@@ -189,23 +189,23 @@ take_call(fixture *self)
     int64_t deadline = gp__deadline_in(20000);
     gp_server_call *call;
 
-    pthread_mutex_lock(&self->lock);
+    gp_mutex_lock(&self->lock);
     while (self->taken == NULL) {
         assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
     }
     call = self->taken;
     self->taken = NULL;
-    pthread_mutex_unlock(&self->lock);
+    gp_mutex_unlock(&self->lock);
     return call;
 }
 
 static inline void
 open_gate(fixture *self)
 {
-    pthread_mutex_lock(&self->lock);
+    gp_mutex_lock(&self->lock);
     self->gate_open = true;
-    pthread_cond_broadcast(&self->changed);
-    pthread_mutex_unlock(&self->lock);
+    gp_cond_broadcast(&self->changed);
+    gp_mutex_unlock(&self->lock);
 }
 
 /* Wait until |count| handlers are inside /t/Block. */
@@ -214,11 +214,11 @@ wait_inside(fixture *self, int count)
 {
     int64_t deadline = gp__deadline_in(20000);
 
-    pthread_mutex_lock(&self->lock);
+    gp_mutex_lock(&self->lock);
     while (self->inside < count) {
         assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
     }
-    pthread_mutex_unlock(&self->lock);
+    gp_mutex_unlock(&self->lock);
 }
 
 static inline void
@@ -235,8 +235,8 @@ fixture_open(fixture *self, int max_workers, int max_concurrent,
     };
 
     memset(self, 0, sizeof(*self));
-    pthread_mutex_init(&self->lock, NULL);
-    gp__cond_init(&self->changed);
+    gp_mutex_init(&self->lock);
+    gp_cond_init(&self->changed);
     snprintf(self->target, sizeof(self->target), "unix:/tmp/gp-test-%d-%d", (int)getpid(),
              atomic_fetch_add(&number, 1));
     assert_int_equal(gp_server_new(&self->server, &options, &err), 0);
@@ -266,13 +266,13 @@ fixture_stop(fixture *self)
     assert_int_equal(gp_server_join(self->server, 20000, NULL), 0);
     gp_server_release(self->server);
     gp_broker_unref(self->broker);
-    pthread_mutex_lock(&self->lock);
+    gp_mutex_lock(&self->lock);
     while (!self->released) {
         assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
     }
-    pthread_mutex_unlock(&self->lock);
-    pthread_cond_destroy(&self->changed);
-    pthread_mutex_destroy(&self->lock);
+    gp_mutex_unlock(&self->lock);
+    gp_cond_release(&self->changed);
+    gp_mutex_release(&self->lock);
 }
 
 static inline gp_call_options

@@ -1,4 +1,5 @@
 #include "support.h"
+#include "gp/lock.h"
 
 #include <dirent.h>
 #include <stdatomic.h>
@@ -27,13 +28,13 @@ rounds(int usual)
  * what that one allocated, which is none of the present one's business.
  */
 static struct {
-    pthread_mutex_t lock;
-    pthread_cond_t freed;
+    gp_mutex lock;
+    gp_cond freed;
     bool ready;
     void **blocks;
     size_t count;
     size_t capacity;
-} living = {.lock = PTHREAD_MUTEX_INITIALIZER};
+} living = {.lock = GP_MUTEX_INIT};
 
 static atomic_long made;
 static atomic_long failures;
@@ -59,7 +60,7 @@ forget_block(const void *ptr)
     for (size_t i = living.count; i-- > 0;) {
         if (living.blocks[i] == ptr) {
             living.blocks[i] = living.blocks[--living.count];
-            pthread_cond_broadcast(&living.freed);
+            gp_cond_broadcast(&living.freed);
             return true;
         }
     }
@@ -76,23 +77,23 @@ counting_realloc(void *ptr, size_t size)
         atomic_fetch_add(&failures, 1);
         return NULL;
     }
-    pthread_mutex_lock(&living.lock);
+    gp_mutex_lock(&living.lock);
     ours = ptr == NULL || forget_block(ptr);
     result = realloc(ptr, size);
     if (ours && (result != NULL || ptr != NULL)) {
         remember_block(result != NULL ? result : ptr);
     }
-    pthread_mutex_unlock(&living.lock);
+    gp_mutex_unlock(&living.lock);
     return result;
 }
 
 static void
 counting_free(void *ptr)
 {
-    pthread_mutex_lock(&living.lock);
+    gp_mutex_lock(&living.lock);
     (void)forget_block(ptr);
     free(ptr);
-    pthread_mutex_unlock(&living.lock);
+    gp_mutex_unlock(&living.lock);
 }
 
 void
@@ -101,12 +102,12 @@ alloc_begin(long failing)
     static const gp__allocator counting = {counting_realloc, counting_free};
 
     if (!living.ready) {
-        assert_int_equal(gp__cond_init(&living.freed), 0);
+        gp_cond_init(&living.freed);
         living.ready = true;
     }
-    pthread_mutex_lock(&living.lock);
+    gp_mutex_lock(&living.lock);
     living.count = 0;
-    pthread_mutex_unlock(&living.lock);
+    gp_mutex_unlock(&living.lock);
     atomic_store(&made, 0);
     atomic_store(&failures, 0);
     atomic_store(&fail_at, failing);
@@ -119,11 +120,11 @@ alloc_end(void)
     int64_t deadline = patience();
     size_t left;
 
-    pthread_mutex_lock(&living.lock);
+    gp_mutex_lock(&living.lock);
     while (living.count > 0 && gp__cond_wait_until(&living.freed, &living.lock, deadline) == 0) {
     }
     left = living.count;
-    pthread_mutex_unlock(&living.lock);
+    gp_mutex_unlock(&living.lock);
     gp__set_allocator(NULL);
     assert_int_equal(left, 0);
     return atomic_load(&made);
@@ -209,8 +210,8 @@ void
 recorder_init(recorder *rec, int level)
 {
     memset(rec, 0, sizeof(*rec));
-    pthread_mutex_init(&rec->lock, NULL);
-    assert_int_equal(gp__cond_init(&rec->changed), 0);
+    gp_mutex_init(&rec->lock);
+    gp_cond_init(&rec->changed);
     rec->level = level;
 }
 
@@ -222,8 +223,8 @@ recorder_release(recorder *rec)
     }
     free(rec->records);
     free(rec->raw);
-    pthread_cond_destroy(&rec->changed);
-    pthread_mutex_destroy(&rec->lock);
+    gp_cond_release(&rec->changed);
+    gp_mutex_release(&rec->lock);
 }
 
 static void
@@ -245,11 +246,11 @@ deliver(void *ctx, const gp_log_batch *batch)
     recorder *rec = ctx;
     int level;
 
-    pthread_mutex_lock(&rec->lock);
+    gp_mutex_lock(&rec->lock);
     rec->entered = true;
-    pthread_cond_broadcast(&rec->changed);
+    gp_cond_broadcast(&rec->changed);
     while (rec->blocked) {
-        pthread_cond_wait(&rec->changed, &rec->lock);
+        gp_cond_wait(&rec->changed, &rec->lock);
     }
     for (size_t i = 0; i < batch->records_count; i++) {
         remember(rec, &batch->records[i]);
@@ -261,8 +262,8 @@ deliver(void *ctx, const gp_log_batch *batch)
     }
     rec->skipped = rec->skipped || batch->skipped;
     level = rec->level;
-    pthread_cond_broadcast(&rec->changed);
-    pthread_mutex_unlock(&rec->lock);
+    gp_cond_broadcast(&rec->changed);
+    gp_mutex_unlock(&rec->lock);
     return level;
 }
 
@@ -271,10 +272,10 @@ count_release(void *ctx)
 {
     recorder *rec = ctx;
 
-    pthread_mutex_lock(&rec->lock);
+    gp_mutex_lock(&rec->lock);
     rec->released++;
-    pthread_cond_broadcast(&rec->changed);
-    pthread_mutex_unlock(&rec->lock);
+    gp_cond_broadcast(&rec->changed);
+    gp_mutex_unlock(&rec->lock);
 }
 
 gp_log_sink
@@ -286,10 +287,10 @@ recorder_sink(recorder *rec, bool want_raw)
 void
 recorder_block(recorder *rec, bool blocked)
 {
-    pthread_mutex_lock(&rec->lock);
+    gp_mutex_lock(&rec->lock);
     rec->blocked = blocked;
-    pthread_cond_broadcast(&rec->changed);
-    pthread_mutex_unlock(&rec->lock);
+    gp_cond_broadcast(&rec->changed);
+    gp_mutex_unlock(&rec->lock);
 }
 
 void
@@ -298,11 +299,11 @@ recorder_await_entered(recorder *rec)
     int64_t deadline = patience();
     int rc = 0;
 
-    pthread_mutex_lock(&rec->lock);
+    gp_mutex_lock(&rec->lock);
     while (!rec->entered && rc == 0) {
         rc = gp__cond_wait_until(&rec->changed, &rec->lock, deadline);
     }
-    pthread_mutex_unlock(&rec->lock);
+    gp_mutex_unlock(&rec->lock);
     assert_int_equal(rc, 0);
 }
 
@@ -312,11 +313,11 @@ recorder_await_count(recorder *rec, size_t count)
     int64_t deadline = patience();
     int rc = 0;
 
-    pthread_mutex_lock(&rec->lock);
+    gp_mutex_lock(&rec->lock);
     while (rec->count < count && rc == 0) {
         rc = gp__cond_wait_until(&rec->changed, &rec->lock, deadline);
     }
-    pthread_mutex_unlock(&rec->lock);
+    gp_mutex_unlock(&rec->lock);
     assert_int_equal(rc, 0);
 }
 
@@ -326,11 +327,11 @@ recorder_await_released(recorder *rec)
     int64_t deadline = patience();
     int rc = 0;
 
-    pthread_mutex_lock(&rec->lock);
+    gp_mutex_lock(&rec->lock);
     while (rec->released == 0 && rc == 0) {
         rc = gp__cond_wait_until(&rec->changed, &rec->lock, deadline);
     }
-    pthread_mutex_unlock(&rec->lock);
+    gp_mutex_unlock(&rec->lock);
     assert_int_equal(rc, 0);
 }
 
@@ -339,11 +340,11 @@ recorder_has(recorder *rec, int level, const char *message)
 {
     bool found = false;
 
-    pthread_mutex_lock(&rec->lock);
+    gp_mutex_lock(&rec->lock);
     for (size_t i = 0; i < rec->count && !found; i++) {
         found = rec->records[i].level == level && strcmp(rec->records[i].message, message) == 0;
     }
-    pthread_mutex_unlock(&rec->lock);
+    gp_mutex_unlock(&rec->lock);
     return found;
 }
 

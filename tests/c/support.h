@@ -11,11 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <cmocka.h>
 
 #include "base/thread.h"
+#include "gp/lock.h"
 #include "gp/log.h"
 
 /* Far beyond what anything takes, even under valgrind on a busy machine. */
@@ -69,8 +69,8 @@ typedef struct recorded {
 
 /* Remembers what was delivered, and blocks the delivery on request. */
 typedef struct recorder {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     recorded *records;
     size_t count;
     char *raw;

@@ -138,9 +138,9 @@ await_places(gp_broker *broker, size_t count)
     while (!there) {
         assert_true(gp__now() < deadline);
         usleep(1000);
-        pthread_mutex_lock(&broker->lock);
+        gp_mutex_lock(&broker->lock);
         there = broker->places_count == count;
-        pthread_mutex_unlock(&broker->lock);
+        gp_mutex_unlock(&broker->lock);
     }
 }
 
@@ -155,10 +155,10 @@ what_nobody_dials_is_dropped(void **state)
     begin(&it);
     assert_int_equal(gp_broker_announce(it.plugin, 5, "unix", it.rpc.target + 5, NULL), 0);
     await_places(it.host, 1);
-    pthread_mutex_lock(&it.host->lock);
+    gp_mutex_lock(&it.host->lock);
     assert_in_range(it.host->places->expires - gp__now(), 1, 5000 * GP__MS);
     it.host->places->expires = gp__now(); /* the five seconds are over */
-    pthread_mutex_unlock(&it.host->lock);
+    gp_mutex_unlock(&it.host->lock);
     expect_failure(gp_broker_dial(it.host, 5, 0, NULL, &channel, &err), &err,
                    "one that nobody dials is dropped after 5 s");
     assert_int_equal(gp_broker_announce(it.plugin, 6, "unix", it.rpc.target + 5, NULL), 0);
@@ -318,9 +318,9 @@ closed_while_somebody_waits(void **state)
     assert_int_equal(pthread_create(&thread, NULL, dial, &waiting), 0);
     while (!dials) {
         usleep(1000);
-        pthread_mutex_lock(&it.host->lock);
+        gp_mutex_lock(&it.host->lock);
         dials = it.host->diallers != NULL;
-        pthread_mutex_unlock(&it.host->lock);
+        gp_mutex_unlock(&it.host->lock);
     }
     gp_broker_close(it.host);
     gp_broker_close(it.host);

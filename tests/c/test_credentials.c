@@ -1,3 +1,4 @@
+#include "gp/lock.h"
 #include "rpc_fixture.h"
 
 #include "base/alloc.h"
@@ -35,14 +36,14 @@ free_identities(void **state)
 
 static gp_auth_context *seen; /* who the last call's client was */
 static char seen_token[256];  /* its header "authorization" or "token" */
-static pthread_mutex_t seen_lock = PTHREAD_MUTEX_INITIALIZER;
+static gp_mutex seen_lock = GP_MUTEX_INIT;
 
 static void
 run_and_see(void *ctx, gp_server_call *call, void *data)
 {
     gp_metadata metadata = gp_server_call_metadata(call);
 
-    pthread_mutex_lock(&seen_lock);
+    gp_mutex_lock(&seen_lock);
     gp_auth_context_free(seen);
     seen = gp_server_call_auth_context(call);
     seen_token[0] = '\0';
@@ -55,7 +56,7 @@ run_and_see(void *ctx, gp_server_call *call, void *data)
                      (const char *)metadata.items[i].value.data);
         }
     }
-    pthread_mutex_unlock(&seen_lock);
+    gp_mutex_unlock(&seen_lock);
     fixture_run(ctx, call, data);
 }
 
@@ -68,17 +69,17 @@ last_client(void)
 {
     const gp_auth_context *client;
 
-    pthread_mutex_lock(&seen_lock);
+    gp_mutex_lock(&seen_lock);
     client = seen;
-    pthread_mutex_unlock(&seen_lock);
+    gp_mutex_unlock(&seen_lock);
     return client;
 }
 
 static const char *
 last_token(void)
 {
-    pthread_mutex_lock(&seen_lock);
-    pthread_mutex_unlock(&seen_lock);
+    gp_mutex_lock(&seen_lock);
+    gp_mutex_unlock(&seen_lock);
     return seen_token;
 }
 
@@ -118,8 +119,8 @@ serve(fixture *self, bool require_client)
     int port;
 
     memset(self, 0, sizeof(*self));
-    pthread_mutex_init(&self->lock, NULL);
-    gp__cond_init(&self->changed);
+    gp_mutex_init(&self->lock);
+    gp_cond_init(&self->changed);
     assert_int_equal(gp_server_credentials_ssl(&credentials, &pair, 1, authority.certificate_pem,
                                                require_client, &err),
                      0);

@@ -1,3 +1,4 @@
+#include "gp/lock.h"
 #include "rpc_fixture.h"
 
 #include <dirent.h>
@@ -104,8 +105,8 @@ typedef struct relay {
     gp_server *server;
     gp_channel *channel; /* to this one */
     struct relay *next;  /* NULL: the last one answers itself */
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     bool released;
 } relay;
 
@@ -149,10 +150,10 @@ relay_release(void *ctx)
 {
     relay *self = ctx;
 
-    pthread_mutex_lock(&self->lock);
+    gp_mutex_lock(&self->lock);
     self->released = true;
-    pthread_cond_broadcast(&self->changed);
-    pthread_mutex_unlock(&self->lock);
+    gp_cond_broadcast(&self->changed);
+    gp_mutex_unlock(&self->lock);
 }
 
 static void
@@ -166,8 +167,8 @@ relay_open(relay *self, relay *next, int number)
     char target[64];
 
     *self = (relay){.next = next};
-    pthread_mutex_init(&self->lock, NULL);
-    gp__cond_init(&self->changed);
+    gp_mutex_init(&self->lock);
+    gp_cond_init(&self->changed);
     snprintf(target, sizeof(target), "unix:/tmp/gp-relay-%d-%d", (int)getpid(), number);
     assert_int_equal(gp_server_new(&self->server, &options, NULL), 0);
     assert_int_equal(gp_server_listen(self->server, target, NULL, NULL), 0);
@@ -183,11 +184,11 @@ relay_close(relay *self)
     gp_channel_close(self->channel);
     gp_channel_unref(self->channel);
     gp_server_release(self->server);
-    pthread_mutex_lock(&self->lock);
+    gp_mutex_lock(&self->lock);
     while (!self->released) {
         assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
     }
-    pthread_mutex_unlock(&self->lock);
+    gp_mutex_unlock(&self->lock);
 }
 
 static void *
@@ -243,9 +244,9 @@ a_server_is_served_when_callers_leave(void **state)
         open_gate(&self);
         assert_int_equal(outcome(call), 0);
         gp_call_unref(call);
-        pthread_mutex_lock(&self.lock);
+        gp_mutex_lock(&self.lock);
         self.gate_open = false;
-        pthread_mutex_unlock(&self.lock);
+        gp_mutex_unlock(&self.lock);
     }
     fixture_stop(&self);
 }

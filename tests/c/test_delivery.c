@@ -1,11 +1,12 @@
+#include "gp/lock.h"
 #include "plugin/delivery.h"
 #include "support.h"
 
 /* Work that there is more of whenever some is done, as with a plugin that prints without end. */
 typedef struct endless {
     gp__delivery_item item; /* first: what is run is this */
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     int runs;
     int refused;
 } endless;
@@ -16,11 +17,11 @@ run_endless(gp__delivery_item *item)
     endless *it = (endless *)item;
     int posted = gp__delivery_post(&it->item);
 
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     it->runs++;
     it->refused += posted == GP_ECLOSED ? 1 : 0;
-    pthread_cond_broadcast(&it->changed);
-    pthread_mutex_unlock(&it->lock);
+    gp_cond_broadcast(&it->changed);
+    gp_mutex_unlock(&it->lock);
 }
 
 static void
@@ -28,26 +29,26 @@ await_runs(endless *it, int runs)
 {
     int64_t deadline = patience();
 
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     while (it->runs < runs) {
         assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, deadline), 0);
     }
-    pthread_mutex_unlock(&it->lock);
+    gp_mutex_unlock(&it->lock);
 }
 
 static void
 endless_init(endless *it)
 {
     *it = (endless){.item = {.run = run_endless}};
-    pthread_mutex_init(&it->lock, NULL);
-    assert_int_equal(gp__cond_init(&it->changed), 0);
+    gp_mutex_init(&it->lock);
+    gp_cond_init(&it->changed);
 }
 
 static void
 endless_release(endless *it)
 {
-    pthread_cond_destroy(&it->changed);
-    pthread_mutex_destroy(&it->lock);
+    gp_cond_release(&it->changed);
+    gp_mutex_release(&it->lock);
 }
 
 static void

@@ -4,6 +4,7 @@
 
 #include "client_fixture.h"
 #include "gp/call.h"
+#include "gp/lock.h"
 
 static void *
 kill_it(void *arg)
@@ -120,8 +121,8 @@ an_interrupt_cuts_the_patience(void **state)
 
 /* What holds the polling thread up, so that no call ends any more. */
 typedef struct obstacle {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     bool there;
     bool gone;
 } obstacle;
@@ -131,19 +132,19 @@ obstruct(void *ctx)
 {
     obstacle *at = ctx;
 
-    pthread_mutex_lock(&at->lock);
+    gp_mutex_lock(&at->lock);
     at->there = true;
-    pthread_cond_broadcast(&at->changed);
+    gp_cond_broadcast(&at->changed);
     while (!at->gone) {
-        pthread_cond_wait(&at->changed, &at->lock);
+        gp_cond_wait(&at->changed, &at->lock);
     }
-    pthread_mutex_unlock(&at->lock);
+    gp_mutex_unlock(&at->lock);
 }
 
 static void
 killed_at_its_deadline_whatever_becomes_of_calls(void **state)
 {
-    obstacle at = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false};
+    obstacle at = {GP_MUTEX_INIT, GP_COND_INIT, false, false};
     const gp_call_options options = {.method = {"/t/Nothing", 10}, .timeout_ns = -1};
     pthread_t thread;
     gp_call *call;
@@ -156,17 +157,17 @@ killed_at_its_deadline_whatever_becomes_of_calls(void **state)
                                          (gp_bytes){"", 0}, &it.err),
                      0);
     gp_call_on_done(call, obstruct, &at);
-    pthread_mutex_lock(&at.lock);
+    gp_mutex_lock(&at.lock);
     while (!at.there) {
-        pthread_cond_wait(&at.changed, &at.lock);
+        gp_cond_wait(&at.changed, &at.lock);
     }
-    pthread_mutex_unlock(&at.lock);
+    gp_mutex_unlock(&at.lock);
     assert_int_equal(pthread_create(&thread, NULL, kill_it, &it), 0);
     await_death(&it);
-    pthread_mutex_lock(&at.lock);
+    gp_mutex_lock(&at.lock);
     at.gone = true;
-    pthread_cond_broadcast(&at.changed);
-    pthread_mutex_unlock(&at.lock);
+    gp_cond_broadcast(&at.changed);
+    gp_mutex_unlock(&at.lock);
     pthread_join(thread, NULL);
     assert_int_equal(gp_client_exit_status(it.client), -SIGKILL);
     gp_call_unref(call);
@@ -285,8 +286,8 @@ killed_by_a_handler_while_it_is_killed(void **state)
 
 /* A log handler that kills the plugin it hears from. */
 typedef struct suicide {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     gp_client *client;
     bool killed;
 } suicide;
@@ -298,26 +299,26 @@ kill_from_deliver(void *ctx, const gp_log_batch *batch)
     bool killed;
 
     (void)batch;
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     while (it->client == NULL) {
-        pthread_cond_wait(&it->changed, &it->lock);
+        gp_cond_wait(&it->changed, &it->lock);
     }
     killed = it->killed; /* then the client may have been freed, and these are its last words */
-    pthread_mutex_unlock(&it->lock);
+    gp_mutex_unlock(&it->lock);
     if (!killed) {
         assert_int_equal(gp_client_kill(it->client, NULL), 0);
     }
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     it->killed = true;
-    pthread_cond_broadcast(&it->changed);
-    pthread_mutex_unlock(&it->lock);
+    gp_cond_broadcast(&it->changed);
+    gp_mutex_unlock(&it->lock);
     return GP_TRACE;
 }
 
 static void
 killed_from_its_log(void **state)
 {
-    suicide ctx = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, NULL, false};
+    suicide ctx = {GP_MUTEX_INIT, GP_COND_INIT, NULL, false};
     plugin it;
 
     (void)state;
@@ -325,13 +326,13 @@ killed_from_its_log(void **state)
     it.options.log = (gp_log_sink){kill_from_deliver, NULL, &ctx, false, GP_TRACE};
     make(&it);
     start(&it);
-    pthread_mutex_lock(&ctx.lock);
+    gp_mutex_lock(&ctx.lock);
     ctx.client = it.client;
-    pthread_cond_broadcast(&ctx.changed);
+    gp_cond_broadcast(&ctx.changed);
     while (!ctx.killed) {
-        pthread_cond_wait(&ctx.changed, &ctx.lock);
+        gp_cond_wait(&ctx.changed, &ctx.lock);
     }
-    pthread_mutex_unlock(&ctx.lock);
+    gp_mutex_unlock(&ctx.lock);
     assert_true(gp_client_exited(it.client));
     gp_client_free(it.client);
     gp_log_shutdown();

@@ -53,11 +53,11 @@ put(mirrored *it, const char *text)
 static void
 assert_recorded(mirrored *it, size_t at, int level, const char *message)
 {
-    pthread_mutex_lock(&it->rec.lock);
+    gp_mutex_lock(&it->rec.lock);
     assert_true(at < it->rec.count);
     assert_int_equal(it->rec.records[at].level, level);
     assert_string_equal(it->rec.records[at].message, message);
-    pthread_mutex_unlock(&it->rec.lock);
+    gp_mutex_unlock(&it->rec.lock);
 }
 
 static void
@@ -318,14 +318,14 @@ finish_from_deliver(void *ctx, const gp_log_batch *batch)
     closer *it = ctx;
 
     (void)batch;
-    pthread_mutex_lock(&it->rec.lock);
+    gp_mutex_lock(&it->rec.lock);
     if (!it->closed && it->mirror != NULL) {
         gp__mirror_finish(it->mirror);
         assert_int_equal(gp__mirror_flush(it->mirror, patience(), NULL), 0);
         gp__mirror_close(it->mirror);
         it->closed = true;
     }
-    pthread_mutex_unlock(&it->rec.lock);
+    gp_mutex_unlock(&it->rec.lock);
     return GP_TRACE;
 }
 
@@ -334,10 +334,10 @@ released(void *ctx)
 {
     closer *it = ctx;
 
-    pthread_mutex_lock(&it->rec.lock);
+    gp_mutex_lock(&it->rec.lock);
     it->rec.released++;
-    pthread_cond_broadcast(&it->rec.changed);
-    pthread_mutex_unlock(&it->rec.lock);
+    gp_cond_broadcast(&it->rec.changed);
+    gp_mutex_unlock(&it->rec.lock);
 }
 
 static void
@@ -351,9 +351,9 @@ finishing_from_the_sink(void **state)
     recorder_init(&it.rec, GP_TRACE);
     assert_int_equal(gp__fd_pipe(ends, NULL), 0);
     gp__fd_set_nonblocking(ends[0]);
-    pthread_mutex_lock(&it.rec.lock);
+    gp_mutex_lock(&it.rec.lock);
     assert_int_equal(gp__mirror_open(&it.mirror, ends[0], &sink, 0, NULL), 0);
-    pthread_mutex_unlock(&it.rec.lock);
+    gp_mutex_unlock(&it.rec.lock);
     assert_int_equal(write(ends[1], "x\n", 2), 2);
     recorder_await_released(&it.rec);
     gp__fd_close(&ends[1]);

@@ -1,3 +1,4 @@
+#include "gp/lock.h"
 #include "mux_fixture.h"
 
 static void
@@ -102,8 +103,8 @@ the_other_side_goes(void **state)
     for (int i = 0; i < 2; i++) {
         gp_mux_close(ends[i].mux);
         gp_mux_unref(ends[i].mux);
-        pthread_mutex_destroy(&ends[i].lock);
-        pthread_cond_destroy(&ends[i].changed);
+        gp_mutex_release(&ends[i].lock);
+        gp_cond_release(&ends[i].changed);
     }
     remove_directory();
 }
@@ -134,8 +135,8 @@ nothing_after_the_end(void **state)
 /* ---- Why it has ended ---- */
 
 typedef struct told {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     int count;
     char why[200];
 } told;
@@ -145,11 +146,11 @@ tell(void *ctx, const char *why)
 {
     told *it = ctx;
 
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     it->count++;
     snprintf(it->why, sizeof(it->why), "%s", why);
-    pthread_cond_broadcast(&it->changed);
-    pthread_mutex_unlock(&it->lock);
+    gp_cond_broadcast(&it->changed);
+    gp_mutex_unlock(&it->lock);
 }
 
 /* A host's end, told by |it|; what comes back is the plugin's. */
@@ -161,8 +162,8 @@ connect_told(gp_mux **mux, told *it)
     int fd;
 
     memset(it, 0, sizeof(*it));
-    pthread_mutex_init(&it->lock, NULL);
-    assert_int_equal(gp__cond_init(&it->changed), 0);
+    gp_mutex_init(&it->lock);
+    gp_cond_init(&it->changed);
     assert_int_equal(gp_mux_new(mux, make_directory(), NULL), 0);
     gp__mux_on_why(*mux, tell, it);
     snprintf(address, sizeof(address), "%s/plugin", make_directory());
@@ -178,8 +179,8 @@ finish_told(gp_mux *mux, told *it)
 {
     gp_mux_close(mux);
     gp_mux_unref(mux);
-    pthread_mutex_destroy(&it->lock);
-    pthread_cond_destroy(&it->changed);
+    gp_mutex_release(&it->lock);
+    gp_cond_release(&it->changed);
     remove_directory();
 }
 
@@ -189,9 +190,9 @@ await_end(gp_mux *mux)
     bool over = false;
 
     while (!over) {
-        pthread_mutex_lock(&mux->lock);
+        gp_mutex_lock(&mux->lock);
         over = mux->over;
-        pthread_mutex_unlock(&mux->lock);
+        gp_mutex_unlock(&mux->lock);
         sched_yield();
     }
 }
@@ -210,12 +211,12 @@ a_fault_of_the_other_side(void **state)
     fd = connect_told(&mux, &it);
     assert_int_equal(gp_mux_why(mux, &err), 0);
     assert_int_equal(send(fd, rubbish, sizeof(rubbish), MSG_NOSIGNAL), (ssize_t)sizeof(rubbish));
-    pthread_mutex_lock(&it.lock);
+    gp_mutex_lock(&it.lock);
     while (it.count == 0) {
         assert_int_equal(gp__cond_wait_until(&it.changed, &it.lock, patience()), 0);
     }
     assert_non_null(strstr(it.why, "found 119"));
-    pthread_mutex_unlock(&it.lock);
+    gp_mutex_unlock(&it.lock);
     assert_int_equal(gp_mux_why(mux, &err), GP_EPROTOCOL);
     assert_string_equal(gp_error_message(&err), it.why);
     assert_int_equal(gp__mux_accept(mux, 1, "/nowhere", &err), GP_EBROKER);

@@ -75,9 +75,9 @@ an_answer_that_is_overdue(void **state)
     /* Those that are never answered don't pile up. */
     set_silent(&ends[0], true);
     for (uint32_t id = 100; id < 100 + 2 * GP__MUX_OVERDUE; id++) {
-        pthread_mutex_lock(&ends[0].lock);
+        gp_mutex_lock(&ends[0].lock);
         ends[0].sent = ends[0].on_their_way = 0;
-        pthread_mutex_unlock(&ends[0].lock);
+        gp_mutex_unlock(&ends[0].lock);
         give_up(&ends[0], id);
         expire_knock(&ends[0]);
     }
@@ -231,11 +231,11 @@ a_stream_that_never_comes(void **state)
     listener = listen_at(path, "expecting");
     assert_int_equal(gp__mux_accept(ends[1].mux, 1, path, NULL), 0);
     gp__mux_knocked(ends[1].mux, 1, 0);
-    pthread_mutex_lock(&ends[1].mux->lock);
+    gp_mutex_lock(&ends[1].mux->lock);
     assert_int_equal(ends[1].mux->expected_count, 1);
     assert_true(ends[1].mux->expected[0].until <= gp__deadline_in(gp__knock_ms));
     ends[1].mux->expected[0].until = 0;
-    pthread_mutex_unlock(&ends[1].mux->lock);
+    gp_mutex_unlock(&ends[1].mux->lock);
     here = connect_to(gp_mux_path(ends[0].mux));
     expect_hello(here, main_listener);
     /* The same, if the answer could not be sent. */
@@ -334,16 +334,16 @@ early_knocks(void **state)
     assert_int_equal(gp__mux_accept(mux, 9998, path, NULL), 0);
     assert_int_equal(ends[1].sent, 0);
     /* It is dropped before its dialler gives up. */
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     assert_true(mux->early_until < gp__deadline_in(gp__knock_ms));
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     assert_int_equal(gp__mux_accept(mux, 9999, path, NULL), 0);
     assert_int_equal(ends[1].sent, 1);
     assert_int_equal(ends[1].letters[0].mark, 10000);
     gp__mux_knocked(mux, 10001, 1);
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     mux->early_until = 1;
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     assert_int_equal(gp__mux_accept(mux, 10001, path, NULL), 0);
     assert_int_equal(ends[1].sent, 1);
     finish(ends);

@@ -114,11 +114,11 @@ answers_whose_streams_never_come(void **state)
     for (uint32_t mark = 1; mark <= 60; mark++) {
         gp__mux_knocked(mux, 7, mark);
     }
-    pthread_mutex_lock(&mux->lock);
+    gp_mutex_lock(&mux->lock);
     assert_int_equal(mux->expected_count, GP__MUX_EXPECTED);
     assert_int_equal(mux->expected[0].knock.mark, 60 - GP__MUX_EXPECTED + 1);
     mux->expected_count = 0;
-    pthread_mutex_unlock(&mux->lock);
+    gp_mutex_unlock(&mux->lock);
     finish(ends);
 }
 

@@ -23,8 +23,8 @@ begin_slow(slow_end *slow)
 
     memset(slow, 0, sizeof(*slow));
     assert_int_equal(gp_mux_new(&slow->it.mux, NULL, NULL), 0);
-    pthread_mutex_init(&slow->it.lock, NULL);
-    assert_int_equal(gp__cond_init(&slow->it.changed), 0);
+    gp_mutex_init(&slow->it.lock);
+    gp_cond_init(&slow->it.changed);
     gp__mux_set_post(slow->it.mux, &how);
     snprintf(address, sizeof(address), "%s/slow", make_directory());
     assert_int_equal(gp__socket_listen(&listener, "unix", address, NULL, NULL), 0);
@@ -39,8 +39,8 @@ finish_slow(slow_end *slow)
 {
     gp_mux_close(slow->it.mux);
     gp_mux_unref(slow->it.mux);
-    pthread_mutex_destroy(&slow->it.lock);
-    pthread_cond_destroy(&slow->it.changed);
+    gp_mutex_release(&slow->it.lock);
+    gp_cond_release(&slow->it.changed);
     gp__yamux_free(slow->session);
     close(slow->fd);
     remove_directory();
@@ -140,10 +140,10 @@ a_stream_that_is_never_taken(void **state)
     fds[0] = dial_and_answer(&slow, 7);
     fds[1] = dial(&slow.it, 8, &local);
     await_queued(&slow.it, local);
-    pthread_mutex_lock(&slow.it.mux->lock);
+    gp_mutex_lock(&slow.it.mux->lock);
     assert_true(slow.it.mux->opened_until <= gp__deadline_in(gp__knock_ms));
     slow.it.mux->opened_until = 0;
-    pthread_mutex_unlock(&slow.it.mux->lock);
+    gp_mutex_unlock(&slow.it.mux->lock);
     gp__mux_tick(slow.it.mux);
     await_sent(&slow.it, 2);
     gp__mux_answered(slow.it.mux, 8, 0, "");
@@ -178,9 +178,9 @@ more_streams_than_may_wait(void **state)
     fds[BACKLOG] = dial_and_answer(&slow, 7);
     fds[BACKLOG + 1] = dial(&slow.it, 8, &local);
     await_queued(&slow.it, local);
-    pthread_mutex_lock(&slow.it.mux->lock);
+    gp_mutex_lock(&slow.it.mux->lock);
     slow.it.mux->opened_until = 0;
-    pthread_mutex_unlock(&slow.it.mux->lock);
+    gp_mutex_unlock(&slow.it.mux->lock);
     gp__mux_tick(slow.it.mux);
     assert_int_equal(slow.it.sent, 1);
     assert_int_equal(gp__mux_await(local, "the plugin", LONG, NULL, &err), GP_EBROKER);

@@ -25,9 +25,9 @@ stand_by(void *arg)
     gp__poller *poller = arg;
     bool called;
 
-    pthread_mutex_lock(&poller->lock);
+    gp_mutex_lock(&poller->lock);
     called = gp__poller_watch(poller);
-    pthread_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&poller->lock);
     return (void *)(uintptr_t)called;
 }
 
@@ -57,9 +57,9 @@ wait_until(gp__poller *poller, bool (*condition)(const gp__poller *))
 
     while (!met) {
         assert_true(gp__now() < deadline);
-        pthread_mutex_lock(&poller->lock);
+        gp_mutex_lock(&poller->lock);
         met = condition(poller);
-        pthread_mutex_unlock(&poller->lock);
+        gp_mutex_unlock(&poller->lock);
     }
 }
 
@@ -122,11 +122,11 @@ watch(void *arg)
 {
     watcher *self = arg;
 
-    pthread_mutex_lock(&self->poller->lock);
+    gp_mutex_lock(&self->poller->lock);
     self->entered = true;
     gp__poller_watch(self->poller);
     self->left = true;
-    pthread_mutex_unlock(&self->poller->lock);
+    gp_mutex_unlock(&self->poller->lock);
     return NULL;
 }
 
@@ -138,9 +138,9 @@ wait_for(gp__poller *poller, const bool *flag)
 
     while (!set) {
         assert_true(gp__now() < deadline);
-        pthread_mutex_lock(&poller->lock);
+        gp_mutex_lock(&poller->lock);
         set = *flag;
-        pthread_mutex_unlock(&poller->lock);
+        gp_mutex_unlock(&poller->lock);
     }
 }
 
@@ -156,17 +156,17 @@ a_call_is_not_lost_at_the_end_of_a_wait(void **state)
     watcher self = {.poller = poller};
     pthread_t thread;
 
-    pthread_mutex_lock(&poller->lock);
+    gp_mutex_lock(&poller->lock);
     poller->taken = true;
     poller->busy = true;
-    pthread_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&poller->lock);
     assert_int_equal(pthread_create(&thread, NULL, watch, &self), 0);
     wait_for(poller, &self.entered);
-    pthread_mutex_lock(&poller->lock);
+    gp_mutex_lock(&poller->lock);
     poller->busy = true;
     nanosleep(&longer_than_a_look, NULL);
     gp__poller_wake_standby(poller);
-    pthread_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&poller->lock);
     wait_for(poller, &self.left);
     pthread_join(thread, NULL);
     poller->taken = false;

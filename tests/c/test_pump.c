@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "gp/lock.h"
 #include "mux/pump.h"
 #include "os/fd.h"
 #include "os/reactor.h"
@@ -20,8 +21,8 @@ enum { MOST_ARRIVED = 1200 };
 /* One side: a pump, the streams that the other side has opened, and how it ended. */
 typedef struct side {
     gp__pump *pump;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     int arrived[MOST_ARRIVED];
     size_t arrived_count;
     size_t taken;
@@ -38,18 +39,18 @@ on_opened(void *ctx)
     side *it = ctx;
     int ends[2] = {-1, -1};
 
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     it->in_callback = true;
-    pthread_cond_broadcast(&it->changed);
+    gp_cond_broadcast(&it->changed);
     while (it->held) {
-        pthread_cond_wait(&it->changed, &it->lock);
+        gp_cond_wait(&it->changed, &it->lock);
     }
     if (!it->refusing && it->arrived_count < MOST_ARRIVED && gp__fd_socketpair(ends, NULL) == 0) {
         it->arrived[it->arrived_count++] = ends[1];
     }
     it->in_callback = false;
-    pthread_cond_broadcast(&it->changed);
-    pthread_mutex_unlock(&it->lock);
+    gp_cond_broadcast(&it->changed);
+    gp_mutex_unlock(&it->lock);
     return ends[0];
 }
 
@@ -58,20 +59,20 @@ on_over(void *ctx, const gp_error *why)
 {
     side *it = ctx;
 
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     assert_int_equal(it->over, 0);
     it->over = why->code;
     snprintf(it->reason, sizeof(it->reason), "%s", gp_error_message(why));
-    pthread_cond_broadcast(&it->changed);
-    pthread_mutex_unlock(&it->lock);
+    gp_cond_broadcast(&it->changed);
+    gp_mutex_unlock(&it->lock);
 }
 
 static void
 side_init(side *it)
 {
     memset(it, 0, sizeof(*it));
-    pthread_mutex_init(&it->lock, NULL);
-    assert_int_equal(gp__cond_init(&it->changed), 0);
+    gp_mutex_init(&it->lock);
+    gp_cond_init(&it->changed);
 }
 
 static int
@@ -89,8 +90,8 @@ side_release(side *it)
     while (it->taken < it->arrived_count) {
         close(it->arrived[it->taken++]);
     }
-    pthread_cond_destroy(&it->changed);
-    pthread_mutex_destroy(&it->lock);
+    gp_cond_release(&it->changed);
+    gp_mutex_release(&it->lock);
 }
 
 static void
@@ -111,12 +112,12 @@ await_arrival(side *it)
     int64_t deadline = patience();
     int fd;
 
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     while (it->taken == it->arrived_count) {
         assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, deadline), 0);
     }
     fd = it->arrived[it->taken++];
-    pthread_mutex_unlock(&it->lock);
+    gp_mutex_unlock(&it->lock);
     return fd;
 }
 
@@ -125,11 +126,11 @@ await_over(side *it)
 {
     int64_t deadline = patience();
 
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     while (it->over == 0) {
         assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, deadline), 0);
     }
-    pthread_mutex_unlock(&it->lock);
+    gp_mutex_unlock(&it->lock);
 }
 
 /* Open a stream; |*out| is the end to use. */
@@ -319,9 +320,9 @@ refused(void **state)
     here = dial(&sides[0]);
     expect_end(here);
     close(here);
-    pthread_mutex_lock(&sides[1].lock);
+    gp_mutex_lock(&sides[1].lock);
     sides[1].refusing = false;
-    pthread_mutex_unlock(&sides[1].lock);
+    gp_mutex_unlock(&sides[1].lock);
     here = dial(&sides[0]);
     close(await_arrival(&sides[1]));
     close(here);
@@ -389,7 +390,7 @@ echo(void *arg)
     bool over = false;
 
     while (!over || count > 0) {
-        pthread_mutex_lock(&it->lock);
+        gp_mutex_lock(&it->lock);
         while (it->taken < it->arrived_count) {
             fds[count++] = (struct pollfd){.fd = it->arrived[it->taken++], .events = POLLIN};
         }
@@ -397,7 +398,7 @@ echo(void *arg)
         if (!over && count == 0) {
             gp__cond_wait_until(&it->changed, &it->lock, gp__deadline_in(100));
         }
-        pthread_mutex_unlock(&it->lock);
+        gp_mutex_unlock(&it->lock);
         poll(fds, (nfds_t)count, 20);
         for (size_t i = count; i-- > 0;) {
             char bytes[16384];
@@ -620,16 +621,16 @@ closing_waits_for_callbacks(void **state)
     open_pair(sides);
     sides[1].held = true;
     here = dial(&sides[0]);
-    pthread_mutex_lock(&sides[1].lock);
+    gp_mutex_lock(&sides[1].lock);
     while (!sides[1].in_callback) {
         assert_int_equal(gp__cond_wait_until(&sides[1].changed, &sides[1].lock, patience()), 0);
     }
-    pthread_mutex_unlock(&sides[1].lock);
+    gp_mutex_unlock(&sides[1].lock);
     assert_int_equal(pthread_create(&closer, NULL, close_pump, sides[1].pump), 0);
-    pthread_mutex_lock(&sides[1].lock);
+    gp_mutex_lock(&sides[1].lock);
     sides[1].held = false;
-    pthread_cond_broadcast(&sides[1].changed);
-    pthread_mutex_unlock(&sides[1].lock);
+    gp_cond_broadcast(&sides[1].changed);
+    gp_mutex_unlock(&sides[1].lock);
     pthread_join(closer, NULL);
     assert_false(sides[1].in_callback);
     assert_int_equal(sides[1].over, 0);
@@ -742,11 +743,11 @@ every_allocation_fails(void **state)
             (void)!send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL);
             shutdown(fd, SHUT_WR);
             if (alloc_failures() == 0) {
-                pthread_mutex_lock(&sides[1].lock);
+                gp_mutex_lock(&sides[1].lock);
                 while (sides[1].arrived_count == 0 && sides[1].over == 0 && alloc_failures() == 0) {
                     gp__cond_wait_until(&sides[1].changed, &sides[1].lock, gp__deadline_in(10));
                 }
-                pthread_mutex_unlock(&sides[1].lock);
+                gp_mutex_unlock(&sides[1].lock);
             }
         }
         failed = alloc_failures() > 0;

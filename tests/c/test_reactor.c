@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "gp/lock.h"
 #include "os/fd.h"
 #include "os/reactor.h"
 #include "support.h"
@@ -11,8 +12,8 @@
 typedef struct watched {
     int ends[2];
     gp__watch *watch;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     size_t bytes;
     size_t calls;
     bool ended;
@@ -29,7 +30,7 @@ on_ready(void *ctx)
     ssize_t got = read(it->ends[0], chunk, sizeof(chunk));
 
     assert_true(gp__reactor_current());
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     it->calls++;
     it->bytes += got > 0 ? (size_t)got : 0;
     if (got == 0) {
@@ -37,30 +38,30 @@ on_ready(void *ctx)
         gp__reactor_enable(it->watch, false);
     }
     it->in_callback = true;
-    pthread_cond_broadcast(&it->changed);
+    gp_cond_broadcast(&it->changed);
     while (it->blocked) {
-        pthread_cond_wait(&it->changed, &it->lock);
+        gp_cond_wait(&it->changed, &it->lock);
     }
     it->in_callback = false;
     if (it->remove_itself) {
         gp__reactor_remove(it->watch);
         it->watch = NULL;
     }
-    pthread_cond_broadcast(&it->changed);
-    pthread_mutex_unlock(&it->lock);
+    gp_cond_broadcast(&it->changed);
+    gp_mutex_unlock(&it->lock);
 }
 
 static void
 watched_init(watched *it)
 {
     memset(it, 0, sizeof(*it));
-    pthread_mutex_init(&it->lock, NULL);
-    assert_int_equal(gp__cond_init(&it->changed), 0);
+    gp_mutex_init(&it->lock);
+    gp_cond_init(&it->changed);
     assert_int_equal(gp__fd_pipe(it->ends, NULL), 0);
     gp__fd_set_nonblocking(it->ends[0]);
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     assert_int_equal(gp__reactor_add(&it->watch, it->ends[0], on_ready, it, NULL), 0);
-    pthread_mutex_unlock(&it->lock);
+    gp_mutex_unlock(&it->lock);
 }
 
 static void
@@ -69,8 +70,8 @@ watched_release(watched *it)
     gp__reactor_remove(it->watch);
     gp__fd_close(&it->ends[0]);
     gp__fd_close(&it->ends[1]);
-    pthread_cond_destroy(&it->changed);
-    pthread_mutex_destroy(&it->lock);
+    gp_cond_release(&it->changed);
+    gp_mutex_release(&it->lock);
 }
 
 static void
@@ -78,11 +79,11 @@ await_bytes(watched *it, size_t bytes)
 {
     int64_t deadline = patience();
 
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     while (it->bytes < bytes) {
         assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, deadline), 0);
     }
-    pthread_mutex_unlock(&it->lock);
+    gp_mutex_unlock(&it->lock);
 }
 
 static void
@@ -90,11 +91,11 @@ await_flag(watched *it, const bool *flag)
 {
     int64_t deadline = patience();
 
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     while (!*flag) {
         assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, deadline), 0);
     }
-    pthread_mutex_unlock(&it->lock);
+    gp_mutex_unlock(&it->lock);
 }
 
 static void
@@ -116,9 +117,9 @@ readable_and_ended(void **state)
     await_bytes(&one, 3);
     put(&two, "x");
     await_bytes(&two, 1);
-    pthread_mutex_lock(&one.lock);
+    gp_mutex_lock(&one.lock);
     assert_int_equal(one.bytes, 3);
-    pthread_mutex_unlock(&one.lock);
+    gp_mutex_unlock(&one.lock);
     gp__fd_close(&one.ends[1]);
     await_flag(&one, &one.ended);
     watched_release(&one);
@@ -174,10 +175,10 @@ remove_it(void *arg)
     watched *it = arg;
 
     gp__reactor_remove(it->watch);
-    pthread_mutex_lock(&it->lock);
+    gp_mutex_lock(&it->lock);
     assert_false(it->in_callback);
     it->watch = NULL;
-    pthread_mutex_unlock(&it->lock);
+    gp_mutex_unlock(&it->lock);
     return NULL;
 }
 
@@ -193,10 +194,10 @@ removing_waits_for_the_callback(void **state)
     put(&one, "a");
     await_flag(&one, &one.in_callback);
     assert_int_equal(pthread_create(&remover, NULL, remove_it, &one), 0);
-    pthread_mutex_lock(&one.lock);
+    gp_mutex_lock(&one.lock);
     one.blocked = false;
-    pthread_cond_broadcast(&one.changed);
-    pthread_mutex_unlock(&one.lock);
+    gp_cond_broadcast(&one.changed);
+    gp_mutex_unlock(&one.lock);
     pthread_join(remover, NULL);
     watched_release(&one);
 }
@@ -248,13 +249,13 @@ on_tick(void *ctx)
 {
     ticker *it = ctx;
 
-    pthread_mutex_lock(&it->base.lock);
+    gp_mutex_lock(&it->base.lock);
     if (++it->base.bytes == it->until) {
         gp__reactor_remove(it->base.watch);
         it->base.watch = NULL;
     }
-    pthread_cond_broadcast(&it->base.changed);
-    pthread_mutex_unlock(&it->base.lock);
+    gp_cond_broadcast(&it->base.changed);
+    gp_mutex_unlock(&it->base.lock);
 }
 
 static void
@@ -267,10 +268,10 @@ ticks(void **state)
         watched_init(&tickers[i].base);
         gp__reactor_remove(tickers[i].base.watch);
         tickers[i].until = i == 1 ? 2 : 0;
-        pthread_mutex_lock(&tickers[i].base.lock);
+        gp_mutex_lock(&tickers[i].base.lock);
         assert_int_equal(gp__reactor_every(&tickers[i].base.watch, 5, on_tick, &tickers[i], NULL),
                          0);
-        pthread_mutex_unlock(&tickers[i].base.lock);
+        gp_mutex_unlock(&tickers[i].base.lock);
     }
     await_bytes(&tickers[0].base, 5);
     await_bytes(&tickers[2].base, 5);

@@ -110,16 +110,16 @@ many_long_calls_begin_without_waiting_for_each_other(void **state)
 
     (void)state;
     fixture_start(&self, CALLS, 0);
-    pthread_mutex_lock(&self.server->poller->lock);
+    gp_mutex_lock(&self.server->poller->lock);
     before = self.server->poller->takeovers;
-    pthread_mutex_unlock(&self.server->poller->lock);
+    gp_mutex_unlock(&self.server->poller->lock);
     for (int i = 0; i < CALLS; i++) {
         blocked[i] = start(&self, "/t/Block", "long");
     }
     wait_inside(&self, CALLS);
-    pthread_mutex_lock(&self.server->poller->lock);
+    gp_mutex_lock(&self.server->poller->lock);
     waits = self.server->poller->takeovers - before;
-    pthread_mutex_unlock(&self.server->poller->lock);
+    gp_mutex_unlock(&self.server->poller->lock);
     open_gate(&self);
     for (int i = 0; i < CALLS; i++) {
         assert_int_equal(outcome(blocked[i]), 0);
@@ -295,9 +295,9 @@ slots_come_back_when_memory_does(void **state)
         open_gate(&self);
         assert_int_equal(outcome(call), 0);
         gp_call_unref(call);
-        pthread_mutex_lock(&self.lock);
+        gp_mutex_lock(&self.lock);
         self.gate_open = false;
-        pthread_mutex_unlock(&self.lock);
+        gp_mutex_unlock(&self.lock);
     }
     fixture_stop(&self);
     spared = false;

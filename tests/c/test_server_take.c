@@ -360,8 +360,8 @@ one_call(gp_channel *channel, const char *target)
     int rc;
 
     memset(&self, 0, sizeof(self));
-    pthread_mutex_init(&self.lock, NULL);
-    gp__cond_init(&self.changed);
+    gp_mutex_init(&self.lock);
+    gp_cond_init(&self.changed);
     if ((rc = gp_server_new(&self.server, &options, NULL)) < 0) {
         return rc;
     }
@@ -377,11 +377,11 @@ one_call(gp_channel *channel, const char *target)
         assert_int_equal(gp_server_join(self.server, 20000, NULL), 0);
     }
     gp_server_release(self.server);
-    pthread_mutex_lock(&self.lock);
+    gp_mutex_lock(&self.lock);
     while (!self.released) {
         assert_int_equal(gp__cond_wait_until(&self.changed, &self.lock, deadline), 0);
     }
-    pthread_mutex_unlock(&self.lock);
+    gp_mutex_unlock(&self.lock);
     return rc;
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "gp/lock.h"
 #include "gp/services.h"
 #include "gp/stdio.h"
 #include "os/fd.h"
@@ -25,8 +26,8 @@ no_method(void *ctx, gp_server_call *call, void **data)
 
 /* What the host's writers got. */
 typedef struct collected {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     gp__buf by_channel[3];
     bool blocked;
     int released;
@@ -46,13 +47,13 @@ collect(void *ctx, int channel, const char *bytes, size_t len)
 {
     collected *got = ctx;
 
-    pthread_mutex_lock(&got->lock);
+    gp_mutex_lock(&got->lock);
     while (got->blocked) {
-        pthread_cond_wait(&got->changed, &got->lock);
+        gp_cond_wait(&got->changed, &got->lock);
     }
     gp__buf_append(&got->by_channel[channel], bytes, len);
-    pthread_cond_broadcast(&got->changed);
-    pthread_mutex_unlock(&got->lock);
+    gp_cond_broadcast(&got->changed);
+    gp_mutex_unlock(&got->lock);
 }
 
 static void
@@ -60,29 +61,29 @@ released(void *ctx)
 {
     collected *got = ctx;
 
-    pthread_mutex_lock(&got->lock);
+    gp_mutex_lock(&got->lock);
     got->released++;
-    pthread_cond_broadcast(&got->changed);
-    pthread_mutex_unlock(&got->lock);
+    gp_cond_broadcast(&got->changed);
+    gp_mutex_unlock(&got->lock);
 }
 
 static void
 await(collected *got, int channel, size_t len)
 {
-    pthread_mutex_lock(&got->lock);
+    gp_mutex_lock(&got->lock);
     while (got->by_channel[channel].len < len) {
         assert_int_equal(gp__cond_wait_until(&got->changed, &got->lock, patience()), 0);
     }
-    pthread_mutex_unlock(&got->lock);
+    gp_mutex_unlock(&got->lock);
 }
 
 static void
 block(collected *got, bool blocked)
 {
-    pthread_mutex_lock(&got->lock);
+    gp_mutex_lock(&got->lock);
     got->blocked = blocked;
-    pthread_cond_broadcast(&got->changed);
-    pthread_mutex_unlock(&got->lock);
+    gp_cond_broadcast(&got->changed);
+    gp_mutex_unlock(&got->lock);
 }
 
 static void
@@ -102,11 +103,11 @@ disconnect_host(peers *it)
     gp_channel_close(it->channel);
     gp__output_close(it->output);
     gp_channel_unref(it->channel);
-    pthread_mutex_lock(&it->got.lock);
+    gp_mutex_lock(&it->got.lock);
     while (it->got.released == before) {
         assert_int_equal(gp__cond_wait_until(&it->got.changed, &it->got.lock, patience()), 0);
     }
-    pthread_mutex_unlock(&it->got.lock);
+    gp_mutex_unlock(&it->got.lock);
 }
 
 static void
@@ -116,8 +117,8 @@ begin(peers *it)
     const gp_server_options options = {.handler = {.begin = no_method}, .max_workers = 1};
 
     *it = (peers){0};
-    pthread_mutex_init(&it->got.lock, NULL);
-    gp__cond_init(&it->got.changed);
+    gp_mutex_init(&it->got.lock);
+    gp_cond_init(&it->got.changed);
     snprintf(it->target, sizeof(it->target), "unix:/tmp/gp-stdio-%d-%d", (int)getpid(), number++);
     assert_int_equal(gp_stdio_new(&it->stdio, NULL), 0);
     assert_int_equal(gp_server_new(&it->server, &options, NULL), 0);
@@ -136,8 +137,8 @@ finish(peers *it)
     for (int i = 0; i < 3; i++) {
         gp__buf_release(&it->got.by_channel[i]);
     }
-    pthread_cond_destroy(&it->got.changed);
-    pthread_mutex_destroy(&it->got.lock);
+    gp_cond_release(&it->got.changed);
+    gp_mutex_release(&it->got.lock);
 }
 
 static void
@@ -289,13 +290,13 @@ the_next_host_goes_on(void **state)
     disconnect_host(&it);
     connect_host(&it);
     /* What is given to the first before it is known to be gone is lost with it. */
-    pthread_mutex_lock(&it.got.lock);
+    gp_mutex_lock(&it.got.lock);
     for (int64_t deadline = patience(); it.got.by_channel[GP_STDOUT].len == 3;) {
         put(1, "x");
         gp__cond_wait_until(&it.got.changed, &it.got.lock, gp__deadline_in(10));
         assert_true(gp__now() < deadline);
     }
-    pthread_mutex_unlock(&it.got.lock);
+    gp_mutex_unlock(&it.got.lock);
     assert_int_equal(gp_stdio_end(it.stdio, PATIENCE_MS, NULL), 0);
     restore_original(&before);
     for (int i = 0; i < 2; i++) {

@@ -4,13 +4,14 @@
 
 #include <string.h>
 
+#include "gp/lock.h"
 #include "gp/message.h"
 #include "support.h"
 
 /* What the polling thread has told. */
 typedef struct told {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
+    gp_mutex lock;
+    gp_cond changed;
     int times;
     int failed;          /* sends that were not ok */
     int ends;            /* receives that found the end */
@@ -21,25 +22,25 @@ static inline void
 told_init(told *self)
 {
     memset(self, 0, sizeof(*self));
-    pthread_mutex_init(&self->lock, NULL);
-    gp__cond_init(&self->changed);
+    gp_mutex_init(&self->lock);
+    gp_cond_init(&self->changed);
 }
 
 static inline void
 told_release(told *self)
 {
     gp_message_free(self->message);
-    pthread_cond_destroy(&self->changed);
-    pthread_mutex_destroy(&self->lock);
+    gp_cond_release(&self->changed);
+    gp_mutex_release(&self->lock);
 }
 
 static inline void
 note(told *self)
 {
-    pthread_mutex_lock(&self->lock);
+    gp_mutex_lock(&self->lock);
     self->times++;
-    pthread_cond_broadcast(&self->changed);
-    pthread_mutex_unlock(&self->lock);
+    gp_cond_broadcast(&self->changed);
+    gp_mutex_unlock(&self->lock);
 }
 
 static inline void
@@ -47,11 +48,11 @@ await_told(told *self, int times)
 {
     int64_t deadline = patience();
 
-    pthread_mutex_lock(&self->lock);
+    gp_mutex_lock(&self->lock);
     while (self->times < times) {
         assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
     }
-    pthread_mutex_unlock(&self->lock);
+    gp_mutex_unlock(&self->lock);
 }
 
 static inline void

@@ -62,6 +62,14 @@ int gp_error_set(gp_error *err, int code, const char *format, ...)
 int gp_error_set_errno(gp_error *err, int errnum, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/*
+ * Put "|format|: " before the message of |err| (which may be NULL). Its code and evidence stay, and
+ * so does the message when memory is short.
+ *
+ * Returns: the code, so that callers can write `return gp_error_prefix(...)`; 0 without |err|.
+ */
+int gp_error_prefix(gp_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* Attach a copy of the evidence. Silently leaves it out when memory is short. */
 void gp_error_set_detail(gp_error *err, const void *bytes, size_t len);
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/thread.h"
+#include "gp/lock.h"
 #include "mux/pump.h"
 #include "os/fd.h"
 
@@ -25,19 +26,19 @@ enum { PERIOD = 65521, MEBIBYTE = 1 << 20, STREAMS = 1000, REQUEST = 13, STACK =
 
 static unsigned char pattern[PERIOD + MEBIBYTE];
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static gp_mutex lock = GP_MUTEX_INIT;
+static gp_cond changed = GP_COND_INIT;
 static bool over;
 static char failure[200]; /* the first one */
 
 static void
 fail(const char *what, char op, unsigned seed)
 {
-    pthread_mutex_lock(&lock);
+    gp_mutex_lock(&lock);
     if (failure[0] == '\0') {
         snprintf(failure, sizeof(failure), "%s (stream %u, %c)", what, seed, op);
     }
-    pthread_mutex_unlock(&lock);
+    gp_mutex_unlock(&lock);
 }
 
 static void
@@ -145,11 +146,11 @@ set_blocking(int fd)
 static void
 await_end(void)
 {
-    pthread_mutex_lock(&lock);
+    gp_mutex_lock(&lock);
     while (!over) {
-        pthread_cond_wait(&changed, &lock);
+        gp_cond_wait(&changed, &lock);
     }
-    pthread_mutex_unlock(&lock);
+    gp_mutex_unlock(&lock);
 }
 
 static void
@@ -227,10 +228,10 @@ on_over(void *ctx, const gp_error *why)
 {
     (void)ctx;
     (void)why;
-    pthread_mutex_lock(&lock);
+    gp_mutex_lock(&lock);
     over = true;
-    pthread_cond_broadcast(&changed);
-    pthread_mutex_unlock(&lock);
+    gp_cond_broadcast(&changed);
+    gp_mutex_unlock(&lock);
 }
 
 /* ---- Driving ---- */
