@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         utils,
     )
     from pygo_plugin._core import __version__
-    from pygo_plugin._service import Service, ServicePlugin, service
-    from pygo_plugin._status import StatusCode
+    from pygo_plugin._grpc.service import Service, ServicePlugin, service
+    from pygo_plugin._grpc.status import StatusCode
     from pygo_plugin.client import Client, cleanup_clients
     from pygo_plugin.config import (
         ClientConfig,
@@ -114,8 +114,8 @@ __all__ = [
 
 _HOMES = {
     "_core": ("__version__",),
-    "_service": ("Service", "ServicePlugin", "service"),
-    "_status": ("StatusCode",),
+    "_grpc.service": ("Service", "ServicePlugin", "service"),
+    "_grpc.status": ("StatusCode",),
     "client": ("Client", "cleanup_clients"),
     "config": (
         "ClientConfig",
@@ -196,12 +196,12 @@ if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
 
 
 def _announce_the_end() -> None:
-    """Have a plugin's host told why the plugin has ended: see _panic.py."""
+    """Have a plugin's host told why the plugin has ended: see _serve/panic.py."""
     from os import environ
 
     # Hosts set the first one, and plugins that serve the other one, for their children.
     if "PLUGIN_PROTOCOL_VERSIONS" in environ and "PYGO_PLUGIN_LOG" not in environ:
-        from pygo_plugin._panic import announce
+        from pygo_plugin._serve.panic import announce
 
         announce()
 

@@ -10,8 +10,11 @@ import sys
 import threading
 import weakref
 
-from . import _channel, _core, _exit, _server
-from .errors import BrokerError, ClosedError, ConfigTypeError, _importing
+from pygo_plugin import _core
+from pygo_plugin._base import at_exit
+from pygo_plugin._grpc.channel import Channel
+from pygo_plugin._grpc.server import Server
+from pygo_plugin.errors import BrokerError, ClosedError, ConfigTypeError, _importing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, TypeVar
 
-    from ._broker_io import RemoteFile
+    from pygo_plugin._grpc.broker_files import RemoteFile
 
     T = TypeVar("T")
 
@@ -29,7 +32,7 @@ DIAL_TIMEOUT = 5.0  # seconds, as with go-plugin
 PORT_ATTEMPTS = 20  # a free port can be gone when it is listened on
 
 
-class BrokerServer(_server.Server):
+class BrokerServer(Server):
     """A server that the other side reaches under `id`, with the interface of `grpc.Server`.
 
     It is kept until it is stopped, or the connection between host and plugin ends.
@@ -72,7 +75,7 @@ class BrokerBase:
         self._credentials: _core.ServerCredentials | None = None
         self._accepted: set[int] = set()
         self._closed = False
-        _exit.register()
+        at_exit.register()
         this = weakref.ref(self)  # the core keeps what it calls
 
         def gone() -> None:
@@ -236,7 +239,7 @@ class Broker(BrokerBase):
         server.start()
         return server
 
-    def dial(self, service_id: int, timeout: float = DIAL_TIMEOUT) -> _channel.Channel:
+    def dial(self, service_id: int, timeout: float = DIAL_TIMEOUT) -> Channel:
         """A channel to what the other side accepts under `service_id`, within `timeout` seconds.
 
         Each accepted id can be dialled once; the channel carries any number of calls.
@@ -245,7 +248,7 @@ class Broker(BrokerBase):
         """
         self._check_dial(service_id)
         opened = _core.call_blocking(self._core.dial, service_id, timeout)
-        channel: _channel.Channel = self._opened(opened)
+        channel: Channel = self._opened(opened)
         return channel
 
     # Objects instead of connections.
@@ -268,8 +271,8 @@ class Broker(BrokerBase):
 
         As `serve()`. The file is flushed, and not closed, when the other side closes its end.
         """
-        with _importing("pygo_plugin._broker_io"):
-            from ._broker_io import FileServicer
+        with _importing("pygo_plugin._grpc.broker_files"):
+            from pygo_plugin._grpc.broker_files import FileServicer
 
         return self.serve(FileServicer(file), **options)
 
@@ -280,8 +283,8 @@ class Broker(BrokerBase):
 
         Returns: a binary file object, buffered. Closing it sends what is left, and hangs up.
         """
-        with _importing("pygo_plugin._broker_io"):
-            from ._broker_io import open_file
+        with _importing("pygo_plugin._grpc.broker_files"):
+            from pygo_plugin._grpc.broker_files import open_file
 
         return open_file(self.dial, service_id, mode, timeout)
 

@@ -11,9 +11,10 @@ import threading
 import warnings
 import weakref
 
-from pygo_plugin import _checks, _core, _exit
-from pygo_plugin._logging import LogMirror, plugin_logger
-from pygo_plugin._output import OutputMirror
+from pygo_plugin import _core
+from pygo_plugin._base import at_exit, checks
+from pygo_plugin._host.output import OutputMirror
+from pygo_plugin._log.host import LogMirror, plugin_logger
 from pygo_plugin.config import (
     PROTOCOLS,
     ClientConfig,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from pygo_plugin._runner import Adapter
+    from pygo_plugin._host.runner import Adapter
     from pygo_plugin.broker import Broker, BrokerBase
     from pygo_plugin.config import StrPath, Writer
     from pygo_plugin.plugin import Plugin
@@ -227,7 +228,7 @@ class Client:
         ChecksumError; ReattachError; ClosedError after `kill()`; ForkedError in a forked child.
         """
         self._refuse_fork()
-        if _exit.ending:
+        if at_exit.ending:
             raise ClosedError(f"{self.name}: the interpreter is exiting, and starts no plugins")
         with self._lock:
             self._starting += 1
@@ -444,7 +445,7 @@ class Client:
                 }
                 if self._adapter is not None:
                     sockets = {"directory": self._adapter.socket_dir, "group": self._adapter.group}
-                options = _checks.grpc_options(
+                options = checks.grpc_options(
                     self._config, self._quota, self._config.server_options
                 )
                 self._broker = kind(
@@ -465,11 +466,11 @@ class Client:
 
     def _prepare_runner(self, runner: Runner) -> str:
         """Make the runner's socket directory. Returns: the variable that names it."""
-        from pygo_plugin import _runner
+        from pygo_plugin._host.runner import Adapter, make_socket_dir, remove_socket_dir
 
-        path = _runner.make_socket_dir(self.name, getattr(runner, "group", None))
-        self._remove_socket_dir = weakref.finalize(self, _runner.remove_socket_dir, path)
-        self._adapter = _runner.Adapter(runner, path)
+        path = make_socket_dir(self.name, getattr(runner, "group", None))
+        self._remove_socket_dir = weakref.finalize(self, remove_socket_dir, path)
+        self._adapter = Adapter(runner, path)
         return f"PLUGIN_UNIX_SOCKET_DIR={path}"
 
     def _refuse_start(self) -> None:
@@ -548,14 +549,15 @@ class Client:
                 *(version, reattach.pid, reattach.test, reattach.start_time),
             )
         argv = None if cmd is None else list(cmd.args)
-        # A Python plugin's sys.stderr then leads to sync_stderr, otherwise to the log (_stdio.py).
+        # A Python plugin's sys.stderr then leads to sync_stderr, otherwise to the log: see
+        # _serve/stdio.py.
         env = [] if config.sync_stderr is None else ["PYGO_PLUGIN_SYNC_STDERR=1"]
         if cmd is not None:
             env = _environment(cmd, config.skip_host_env, name, env)
         if config.runner is not None:
             argv, env = [name], [*env, self._prepare_runner(config.runner)]
-        _exit.register()
-        self._quota = _checks.memory_quota(config)
+        at_exit.register()
+        self._quota = checks.memory_quota(config)
         core = _core.Client(
             name=name,
             argv=argv,
@@ -579,7 +581,7 @@ class Client:
             runner=self._adapter,
             multiplex=config.broker_multiplex,
             kill_group=_group_name(config),
-            channel_options=_checks.grpc_options(config, self._quota, config.channel_options),
+            channel_options=checks.grpc_options(config, self._quota, config.channel_options),
             skip_output=config.skip_output,
             managed=config.managed,
             detach=config.detach,
@@ -705,9 +707,9 @@ def _group_name(config: ClientConfig) -> str | None:
         return None
     if config.detach:
         return ""  # nobody watches over what is to outlive the host
-    from pygo_plugin import _guard
+    from pygo_plugin._host import guard
 
-    return _guard.start()
+    return guard.start()
 
 
 def _environment(cmd: Cmd, skip_host_env: bool, name: str, own: Iterable[str] = ()) -> list[str]:

@@ -10,7 +10,7 @@ its own, which are loaded when one of their names is asked for here.
 
 from __future__ import annotations
 
-from pygo_plugin import _checks as check
+from pygo_plugin._base import checks as check
 from pygo_plugin.errors import ConfigError
 from pygo_plugin.plugin import Plugin
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, ClassVar, Protocol, Union
 
-    from pygo_plugin._host_config import ClientConfig, Cmd
-    from pygo_plugin._reattach_config import ReattachConfig
+    from pygo_plugin._host.config import ClientConfig, Cmd
+    from pygo_plugin._host.reattach import ReattachConfig
     from pygo_plugin.security import TLSConfig
 
     class Writer(Protocol):
@@ -55,9 +55,9 @@ PROTOCOLS = ("grpc", "netrpc")
 NETWORKS = ("unix", "tcp")
 
 _HOMES = {
-    "ClientConfig": "_host_config",
-    "Cmd": "_host_config",
-    "ReattachConfig": "_reattach_config",
+    "ClientConfig": "_host.config",
+    "Cmd": "_host.config",
+    "ReattachConfig": "_host.reattach",
 }
 
 if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
@@ -215,7 +215,7 @@ class ServeConfig(check.Config):
                         plugin down or dies, before they are cancelled (1). The host should be more
                         patient: its kill() waits 2 seconds by default and then sends SIGKILL
     logger              logging.Logger whose records are the log that the host gets, instead of the
-                        root logger's; see _plugin_logging.py. Left alone in test mode
+                        root logger's; see _log/plugin.py. Left alone in test mode
     max_receive_message_length, max_send_message_length
                         bytes of one message, by default 2**31 - 1, the most that gRPC can carry
     max_metadata_size   bytes of metadata, error details included, that a call may bring (262144)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from pygo_plugin._status import StatusCode
+    from pygo_plugin._grpc.status import StatusCode
 
 __all__ = [
     "PluginError",

@@ -10,7 +10,10 @@ grpcio's own, imported when it is first asked for. See docs/rpc.md.
 
 from __future__ import annotations
 
-from . import _channel, _core, _exit, _server
+from pygo_plugin import _core
+from pygo_plugin._base import at_exit
+from pygo_plugin._grpc import channel as _channel
+from pygo_plugin._grpc import server as _server
 
 TYPE_CHECKING = False  # typing is not imported at run time, nor is grpcio
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
         unary_unary_rpc_method_handler as unary_unary_rpc_method_handler,
     )
     # fmt: on
-    from . import aio as aio
+    from pygo_plugin import aio as aio
 
     _Options = Iterable[tuple[str | bytes, Any]]
 
@@ -116,7 +119,7 @@ def _open(
     compression: int | None,
     agent: str | None = None,
 ) -> _channel.Channel:
-    _exit.register()
+    at_exit.register()
     return _channel.Channel(
         target, _with(options, compression), credentials, general=True, agent=agent
     )
@@ -311,11 +314,11 @@ if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
             import grpc
         except ImportError:
             if name == "StatusCode":
-                from ._grpc_errors import StatusCode
+                from pygo_plugin._grpc.errors import StatusCode
 
                 return StatusCode
             if name == "RpcError":
-                from .errors import RpcError
+                from pygo_plugin.errors import RpcError
 
                 return RpcError
             raise AttributeError(

@@ -14,7 +14,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pygo_plugin import _core
-from pygo_plugin._runner import Launch
+from pygo_plugin._host.runner import Launch
 from pygo_plugin.errors import ConfigError
 from pygo_plugin.utils import env_to_list
 

@@ -10,9 +10,11 @@ import gc
 import os
 import sys
 
-from pygo_plugin import _checks, _core, _exit, _panic
-from pygo_plugin._leaving import Leaving
-from pygo_plugin._stdio import Stdio, keep_stderr
+from pygo_plugin import _core
+from pygo_plugin._base import at_exit, checks
+from pygo_plugin._serve import panic
+from pygo_plugin._serve.cleanup import Leaving
+from pygo_plugin._serve.stdio import Stdio, keep_stderr
 from pygo_plugin.config import ServeConfig, plugin_sets
 from pygo_plugin.errors import ConfigError, ConfigTypeError, StartError, TLSError, _importing
 from pygo_plugin.plugin import Plugin
@@ -69,7 +71,7 @@ SPAWNED = (
 )
 
 
-class ServerBase:
+class PluginServerBase:
     """What serving with threads and with asyncio have in common: all but the waiting."""
 
     GRPC_SERVICE_NAME = "plugin"
@@ -144,7 +146,7 @@ class ServerBase:
             _occupy_standard_descriptors()
             if not self.check_magic_key():
                 return None
-            _panic.announce()
+            panic.announce()
         try:
             sets = plugin_sets(self._config, "ServeConfig")
             self._secure(test)
@@ -159,7 +161,7 @@ class ServerBase:
             for note in notes:
                 _tell("WARN", note)
 
-        self._quota = _checks.memory_quota(self._config)
+        self._quota = checks.memory_quota(self._config)
         server = self.server(**self._server_options())
         stopper = self._stopper(server)
         _add_plugin_services(
@@ -174,7 +176,7 @@ class ServerBase:
             return None
 
         leaving = Leaving(stopper, self._stdio)
-        _exit.register()
+        at_exit.register()
         leaving.enter(signals=not test)
         try:
             network, address = self._listen(server, leaving)
@@ -207,7 +209,7 @@ class ServerBase:
                 plugin.server_register(server)
                 continue
             if core is None:
-                from pygo_plugin._grpcio_broker import Bridge
+                from pygo_plugin._serve.grpcio_broker import Bridge
 
                 self._bridge = _made(lambda: Bridge(server, self._tls, self._channel_options()))
                 core = self._bridge.core
@@ -339,7 +341,7 @@ class ServerBase:
         return self._grpc_options(self._config.channel_options)
 
     def _grpc_options(self, given: Any) -> tuple[tuple[Any, Any], ...]:
-        return _checks.grpc_options(self._config, self._quota, given)
+        return checks.grpc_options(self._config, self._quota, given)
 
     def _ends_stdio_first(self, grace: float | None) -> bool:
         """Whether a stop would cut off the stream of output, as any other call.
@@ -382,7 +384,7 @@ class ServerBase:
         return self._tls is not None
 
 
-class Server(ServerBase):
+class Server(PluginServerBase):
     """Serves the plugins of a ServeConfig in this process.
 
     Subclasses may override `server()` to configure the gRPC server or to bring their own: anything
@@ -395,10 +397,10 @@ class Server(ServerBase):
         opts: `max_workers`, handlers that run at the same time; `interceptors` and
         `maximum_concurrent_rpcs` as grpcio has them; `options`, pairs of gRPC channel arguments.
         """
-        with _importing("pygo_plugin._server"):
-            from pygo_plugin import _server
+        with _importing("pygo_plugin._grpc.server"):
+            from pygo_plugin._grpc import server
 
-        return _server.Server(**opts)
+        return server.Server(**opts)
 
     def _broker_class(self) -> Any:
         with _importing("pygo_plugin.broker"):
@@ -499,10 +501,10 @@ def _give_up(message: str, cfg: ServeConfig) -> NoReturn:
     if cfg.test is not None:
         raise StartError(message)
     if message == SPAWNED:
-        if not _panic.write_to_parents_log(f"[ERROR] plugin: {message}\n"):
+        if not panic.write_to_parents_log(f"[ERROR] plugin: {message}\n"):
             _tell("ERROR", message)
-    elif _panic.is_announced():
-        _panic.say(message)
+    elif panic.is_announced():
+        panic.say(message)
     else:  # a person has started it
         print(message, file=sys.stderr)
     sys.exit(1)
@@ -553,9 +555,9 @@ def _add_plugin_services(server: Any, name: str, stdio: Stdio, grace: float) -> 
     if hasattr(server, "add_plugin_services"):
         server.add_plugin_services(name, stdio.core, grace)
     else:  # grpcio's, from an override of Server.server()
-        from pygo_plugin import _grpcio_services
+        from pygo_plugin._serve import grpcio_services
 
-        _grpcio_services.add_plugin_services(server, name, stdio, grace)
+        grpcio_services.add_plugin_services(server, name, stdio, grace)
 
 
 def _asked_to_multiplex() -> bool:
@@ -622,7 +624,7 @@ def _print_handshake(line: bytes, stdio: Stdio, logger: logging.Logger | None) -
     logging_in_use = "logging" in sys.modules
     log = _log_descriptor()
     if log is not None:
-        _panic.log_to(log)
+        panic.log_to(log)
         # Set by hosts of this package with `sync_stderr`. It is not for this process's children.
         keep_stderr(log, sync=os.environ.pop("PYGO_PLUGIN_SYNC_STDERR", "") == "1")
     if logging_in_use:
@@ -647,6 +649,6 @@ def _log_descriptor() -> int | None:
 
 def _install_logging(descriptor: int | None, logger: logging.Logger | None) -> None:
     if descriptor is not None:
-        from pygo_plugin import _plugin_logging
+        from pygo_plugin._log import plugin
 
-        _plugin_logging.install(descriptor, logger)
+        plugin.install(descriptor, logger)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar, Union
 
-from ._server import ServicerContext
+from pygo_plugin._grpc.server import ServicerContext
 
 __all__ = [
     "AsyncStreamStream",

@@ -4,7 +4,7 @@
 #include "py/gil.h"
 #include "py/metadata.h"
 
-/* Plugins that give calls their credentials: asked on gRPC's threads, put by _credentials.ask. */
+/* Plugins that give calls their credentials: _grpc.credentials.ask() calls them for gRPC. */
 
 /* The callback that a credentials plugin answers one call with. */
 typedef struct AuthAnswerObject {
@@ -187,8 +187,8 @@ answer_dealloc(AuthAnswerObject *self)
 
 static PyMethodDef functions[] = {
     {"plugin_call_credentials", make_plugin_call_credentials, METH_O,
-     "plugin_call_credentials($module, plugin, /)\n--\n\nplugin is handed to _credentials.ask for "
-     "each call."},
+     "plugin_call_credentials($module, plugin, /)\n--\n\n"
+     "plugin is handed to _grpc.credentials.ask for each call."},
     {NULL, NULL, 0, NULL},
 };
 

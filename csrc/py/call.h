@@ -9,7 +9,7 @@
 #include "gp/call.h"
 #include "py/loop.h"
 
-/* The base of Call, to which _calls.Call and _calls.ResponseStream add grpcio's interfaces, and of
+/* The base of Call, to which Call and ResponseStream of _grpc.calls add grpcio's interfaces, and of
  * AsyncCall. */
 typedef struct CallObject {
     PyObject_HEAD

@@ -298,7 +298,7 @@ static PyType_Spec call_spec = {
     .slots = call_slots,
 };
 
-/* Only here does a type offer __next__: _calls.Call is no iterator. */
+/* Only here does a type offer __next__: _grpc.calls.Call is no iterator. */
 static PyType_Slot stream_slots[] = {
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, call_next},

@@ -15,7 +15,7 @@ typedef enum pygo_arity {
     PYGO_STREAM_STREAM,
 } pygo_arity;
 
-/* A _channel.Channel around |channel|, whose reference is taken over, also on failure. */
+/* A _grpc.channel.Channel around |channel|, whose reference is taken over, also on failure. */
 PyObject *pygo_channel_wrap(gp_channel *channel);
 
 /* Enter a call of an asyncio program, which keeps |channel|, in the ring of those. */

@@ -9,7 +9,7 @@
 #include "py/gil.h"
 #include "py/operation.h"
 
-/* The base of _channel.Channel, which adds what costs nothing to have in Python. */
+/* The base of _grpc.channel.Channel, which adds what costs nothing to have in Python. */
 typedef struct ChannelObject {
     PyObject_HEAD
     gp_channel *channel; /* owned */

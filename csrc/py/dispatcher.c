@@ -14,7 +14,7 @@ enum { STATUS_UNKNOWN = 2, STATUS_UNAVAILABLE = 14 };
 typedef struct dispatcher {
     PyObject *find;       /* owned: find(details) -> grpc.RpcMethodHandler or None; NULL: cleared */
     PyObject *registered; /* owned dict: method -> handler; asked first; NULL: cleared */
-    PyTypeObject *contexts;  /* owned: _server.ServicerContext */
+    PyTypeObject *contexts;  /* owned: _grpc.server.ServicerContext */
     pygo_arrivals *arrivals; /* owned: where an event loop takes the calls; otherwise NULL */
 } dispatcher;
 
@@ -125,7 +125,7 @@ begin(void *ctx, gp_server_call *call, void **data)
     return wants_message;
 }
 
-/* Have the pool of the method's author answer the call: see _server.run_in_pool. */
+/* Have the pool of the method's author answer the call: see _grpc.server.run_in_pool. */
 static void
 move(PyObject *pool, ServerCallObject *context, PyObject *handler, PyObject *variables)
 {

@@ -7,7 +7,7 @@
 static atomic_bool closed;
 static _Thread_local PyThreadState *mine;
 static _Thread_local PyGILState_STATE first;
-static _Thread_local PyObject *thread; /* owned: what _threads.enter() has returned */
+static _Thread_local PyObject *thread; /* owned: what _base.threads.enter() has returned */
 
 /* ---- Threads of ours, as Python sees them ---- */
 

@@ -18,22 +18,22 @@ static const struct {
     const char *module;
     const char *name;
 } late_names[PYGO_LATE_COUNT] = {
-    [PYGO_CHANNEL] = {"pygo_plugin._channel", "Channel"},
-    [PYGO_CALL] = {"pygo_plugin._calls", "Call"},
-    [PYGO_STREAM] = {"pygo_plugin._calls", "ResponseStream"},
-    [PYGO_FEED] = {"pygo_plugin._calls", "feed"},
-    [PYGO_RPC_ERROR] = {"pygo_plugin._grpc_errors", "rpc_error"},
-    [PYGO_REQUEST_REFUSED] = {"pygo_plugin._grpc_errors", "request_refused"},
-    [PYGO_HANDLER_FAILED] = {"pygo_plugin._server", "handler_failed"},
-    [PYGO_ASK_AUTH_PLUGIN] = {"pygo_plugin._credentials", "ask"},
-    [PYGO_GRPC_LOG] = {"pygo_plugin._grpc_log", "line"},
-    [PYGO_THREAD_ENTERS] = {"pygo_plugin._threads", "enter"},
-    [PYGO_THREAD_LEAVES] = {"pygo_plugin._threads", "leave"},
-    [PYGO_IS_POOL] = {"pygo_plugin._server", "is_pool"},
-    [PYGO_RUN_IN_POOL] = {"pygo_plugin._server", "run_in_pool"},
-    [PYGO_WORKERS_FULL] = {"pygo_plugin._server", "workers_full"},
-    [PYGO_CLASS_OF] = {"pygo_plugin._abstract", "class_of"},
-    [PYGO_REQUESTS_CANCELLED] = {"pygo_plugin._server", "requests_cancelled"},
+    [PYGO_CHANNEL] = {"pygo_plugin._grpc.channel", "Channel"},
+    [PYGO_CALL] = {"pygo_plugin._grpc.calls", "Call"},
+    [PYGO_STREAM] = {"pygo_plugin._grpc.calls", "ResponseStream"},
+    [PYGO_FEED] = {"pygo_plugin._grpc.calls", "feed"},
+    [PYGO_RPC_ERROR] = {"pygo_plugin._grpc.errors", "rpc_error"},
+    [PYGO_REQUEST_REFUSED] = {"pygo_plugin._grpc.errors", "request_refused"},
+    [PYGO_HANDLER_FAILED] = {"pygo_plugin._grpc.server", "handler_failed"},
+    [PYGO_ASK_AUTH_PLUGIN] = {"pygo_plugin._grpc.credentials", "ask"},
+    [PYGO_GRPC_LOG] = {"pygo_plugin._log.grpc", "line"},
+    [PYGO_THREAD_ENTERS] = {"pygo_plugin._base.threads", "enter"},
+    [PYGO_THREAD_LEAVES] = {"pygo_plugin._base.threads", "leave"},
+    [PYGO_IS_POOL] = {"pygo_plugin._grpc.server", "is_pool"},
+    [PYGO_RUN_IN_POOL] = {"pygo_plugin._grpc.server", "run_in_pool"},
+    [PYGO_WORKERS_FULL] = {"pygo_plugin._grpc.server", "workers_full"},
+    [PYGO_CLASS_OF] = {"pygo_plugin._grpc.abstract", "class_of"},
+    [PYGO_REQUESTS_CANCELLED] = {"pygo_plugin._grpc.server", "requests_cancelled"},
 };
 
 /* An OSError of an import, at the limit of descriptors for one, becomes one of ours. */

@@ -424,7 +424,7 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-/* isinstance() with grpcio's abstract classes asks for it: see _abstract.py. */
+/* isinstance() with grpcio's abstract classes asks for it: see _grpc/abstract.py. */
 static PyObject *
 multicallable_class(PyObject *self, void *Py_UNUSED(closure))
 {

@@ -3,7 +3,7 @@
 #include "gp/services.h"
 #include "py/message.h"
 
-/* What a lookup of _reflection.py found, as the C library wants it, borrowed from |found|. */
+/* What a lookup of _grpc/reflection.py found, as the C library wants it, borrowed from |found|. */
 static int
 fill_answer(gp_reflection_answer *answer, gp_bytes *items, int32_t *numbers, PyObject *found)
 {

@@ -13,7 +13,7 @@
 
 /* ---- A Python runner ----
  *
- * The context is an object of pygo_plugin._runner.Adapter, which has converted what users may give.
+ * The context is a pygo_plugin._host.runner.Adapter, which has converted what users may give.
  */
 
 /* With the GIL: the exception that is set, as the reason of |code|. The adapter has kept it. */

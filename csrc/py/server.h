@@ -9,7 +9,7 @@
 #include "gp/server.h"
 #include "py/state.h"
 
-/* The base of _server.ServicerContext. Code, details and trailing metadata are set from Python. */
+/* The base of _grpc.server.ServicerContext. Python sets code, details and trailing metadata. */
 typedef struct ServerCallObject {
     PyObject_HEAD
     gp_server_call *call; /* owned */
@@ -21,7 +21,7 @@ typedef struct ServerCallObject {
     PyObject *weakrefs;
 } ServerCallObject;
 
-/* A context of |type| (_server.ServicerContext) for |call|, of which it takes a reference. */
+/* A context of |type| (_grpc.server.ServicerContext) for |call|, of which it takes a reference. */
 ServerCallObject *pygo_server_call_new(PyTypeObject *type, gp_server_call *call);
 
 /* For subclasses of ServerCall in C. The dealloc is the last thing that theirs does. */

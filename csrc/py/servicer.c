@@ -29,7 +29,7 @@ static const char unreadable_request[] = "Exception deserializing request!";
 /* ---- Failures ---- */
 
 /*
- * The exception under way ends the call. It is logged and described by _server.handler_failed,
+ * The exception under way ends the call. It is logged and described by _grpc.server.handler_failed,
  * unless it is that of abort(), which has said everything.
  */
 static void

@@ -16,22 +16,22 @@
 
 /* Callables and classes of the package's Python modules, imported when first needed. */
 typedef enum pygo_late {
-    PYGO_CHANNEL,            /* _channel.Channel */
-    PYGO_CALL,               /* _calls.Call: a call in flight */
-    PYGO_STREAM,             /* _calls.ResponseStream */
-    PYGO_FEED,               /* _calls.feed(sender, requests): start the thread that sends them */
-    PYGO_RPC_ERROR,          /* _grpc_errors.rpc_error(call) -> exception */
-    PYGO_HANDLER_FAILED,     /* _server.handler_failed(context, exception, doing) -> str */
-    PYGO_ASK_AUTH_PLUGIN,    /* _credentials.ask(plugin, service_url, method, answer) */
-    PYGO_GRPC_LOG,           /* _grpc_log.line(level, text, left_out) */
-    PYGO_CLASS_OF,           /* _abstract.class_of(type) -> type */
-    PYGO_REQUESTS_CANCELLED, /* _server.requests_cancelled() -> exception */
-    PYGO_WORKERS_FULL,       /* _server.workers_full(max_workers) */
-    PYGO_THREAD_ENTERS,      /* _threads.enter(name) -> thread */
-    PYGO_THREAD_LEAVES,      /* _threads.leave(thread) */
-    PYGO_IS_POOL,            /* _server.is_pool(object) -> bool */
-    PYGO_RUN_IN_POOL,        /* _server.run_in_pool(pool, context, handler, variables) */
-    PYGO_REQUEST_REFUSED,    /* _grpc_errors.request_refused(exception, asyncio) -> exception */
+    PYGO_CHANNEL,         /* _grpc.channel.Channel */
+    PYGO_CALL,            /* _grpc.calls.Call: a call in flight */
+    PYGO_STREAM,          /* _grpc.calls.ResponseStream */
+    PYGO_FEED,            /* _grpc.calls.feed(sender, requests): start the thread that sends them */
+    PYGO_RPC_ERROR,       /* _grpc.errors.rpc_error(call) -> exception */
+    PYGO_HANDLER_FAILED,  /* _grpc.server.handler_failed(context, exception, doing) -> str */
+    PYGO_ASK_AUTH_PLUGIN, /* _grpc.credentials.ask(plugin, service_url, method, answer) */
+    PYGO_GRPC_LOG,        /* _log.grpc.line(level, text, left_out) */
+    PYGO_CLASS_OF,        /* _grpc.abstract.class_of(type) -> type */
+    PYGO_REQUESTS_CANCELLED, /* _grpc.server.requests_cancelled() -> exception */
+    PYGO_WORKERS_FULL,       /* _grpc.server.workers_full(max_workers) */
+    PYGO_THREAD_ENTERS,      /* _base.threads.enter(name) -> thread */
+    PYGO_THREAD_LEAVES,      /* _base.threads.leave(thread) */
+    PYGO_IS_POOL,            /* _grpc.server.is_pool(object) -> bool */
+    PYGO_RUN_IN_POOL,        /* _grpc.server.run_in_pool(pool, context, handler, variables) */
+    PYGO_REQUEST_REFUSED,    /* _grpc.errors.request_refused(exception, asyncio) -> exception */
     PYGO_LATE_COUNT,
 } pygo_late;
 

@@ -111,7 +111,7 @@ def test_no_descriptor_for_a_connection(
 
     Of separate sockets, gRPC's listener may be lost with it (1.51 gives up); the next one is not.
     """
-    from pygo_plugin import _grpc_log  # noqa: F401  (which could not be opened later)
+    from pygo_plugin._log import grpc  # noqa: F401  (which could not be opened later)
 
     command = [sys.executable, broker_plugin.__file__]
     broker, test = make_client(command, **HOW[how], **OPTIONS).dispense("test")

@@ -258,7 +258,7 @@ def test_nothing_survives_a_host_that_exits(host: Any, helper: Any) -> None:
 
 def test_nobody_watches_any_more_after_the_host_exited(host: Any, eventually: Any) -> None:
     def guards() -> list[str]:
-        return [pid for pid, command in commands() if b"_guard.py" in command and ours in command]
+        return [pid for pid, command in commands() if b"/guard.py" in command and ours in command]
 
     process = host("exit later", "python", ":")
     ours = b"\0%d\0" % process.pid

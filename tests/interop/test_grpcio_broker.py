@@ -1,4 +1,4 @@
-"""Plugins that serve through grpcio, and have a broker nevertheless: pygo_plugin._grpcio_broker."""
+"""Plugins that serve through grpcio and have a broker: pygo_plugin._serve.grpcio_broker."""
 
 from __future__ import annotations
 

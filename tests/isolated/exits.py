@@ -133,8 +133,8 @@ def busy_server() -> None:
 def serve(block: bool, behavior: Any = None) -> None:
     import grpc
 
-    from pygo_plugin import _channel
-    from pygo_plugin._server import Server
+    from pygo_plugin._grpc.channel import Channel
+    from pygo_plugin._grpc.server import Server
 
     entered = threading.Event()
 
@@ -153,7 +153,7 @@ def serve(block: bool, behavior: Any = None) -> None:
     handler = grpc.unary_unary_rpc_method_handler(behavior or answer)
     made.add_registered_method_handlers("test.T", {"M": handler})
     made.start()
-    channel = _channel.Channel(target)
+    channel = Channel(target)
     kept.extend([made, channel, channel.unary_unary("/test.T/M").future(b"")])
     assert behavior or entered.wait(DEADLINE)
     atexit.register(directory.cleanup)

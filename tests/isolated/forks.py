@@ -67,8 +67,8 @@ def in_child(check: Callable[[], int]) -> int:
 
 
 def use() -> None:
-    from pygo_plugin import _channel
-    from pygo_plugin._server import Server
+    from pygo_plugin._grpc.channel import Channel
+    from pygo_plugin._grpc.server import Server
 
     with make_client() as client:
         channel, probe = client.dispense("probe")
@@ -90,7 +90,7 @@ def use() -> None:
             stream.initial_metadata,
             lambda: next(stream),
             make_client().start,
-            lambda: _channel.Channel("unix:/nowhere"),
+            lambda: Channel("unix:/nowhere"),
             Server,
             server.start,
             lambda: server.stop(None),

@@ -297,7 +297,7 @@ def test_the_plugin_dies_in_mid_callback(launch: Any, eventually: Any, socket_di
     ended = threading.Event()
 
     def hang(server: Any) -> None:
-        from pygo_plugin._service import MethodHandler
+        from pygo_plugin._grpc.service import MethodHandler
 
         def handler(request: bytes, context: Any) -> bytes:
             context.add_callback(ended.set)
@@ -485,7 +485,7 @@ def test_a_file_that_has_nothing_yet_is_not_at_its_end() -> None:
 
 
 def test_a_pipe_gives_what_it_has() -> None:
-    from pygo_plugin._broker_io import FileServicer
+    from pygo_plugin._grpc.broker_files import FileServicer
 
     reader, writer = os.pipe()
     with open(reader, "rb") as file, open(writer, "wb", buffering=0) as other:

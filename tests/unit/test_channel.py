@@ -94,17 +94,17 @@ def test_grpcio_may_be_imported_late(running: Any) -> None:
     """As it is by a plugin class that imports its stubs when it is asked for them."""
     script = f"""
     import sys
-    from pygo_plugin import _calls, _channel, _server
+    from pygo_plugin._grpc import calls, channel as channels, server
 
-    channel = _channel.Channel({running("python").conn_endpoint()!r})
+    channel = channels.Channel({running("python").conn_endpoint()!r})
     call = channel.unary_stream("/probe.Probe/Count")(b"")
     assert "grpc" not in sys.modules
     import grpc
     assert isinstance(channel, grpc.Channel)
     assert isinstance(call, grpc.Call)
     assert isinstance(call, grpc.RpcContext)
-    assert type(channel) is _channel.Channel
-    assert channel.__class__ is _channel.Channel
+    assert type(channel) is channels.Channel
+    assert channel.__class__ is channels.Channel
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
 

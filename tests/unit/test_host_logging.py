@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pygo_plugin._logging import NOTHING, TRACE, LogMirror, plugin_logger
+from pygo_plugin._log.host import NOTHING, TRACE, LogMirror, plugin_logger
 
 CREATED = 1714979289.123456
 
@@ -312,7 +312,7 @@ def test_copy_that_fails_is_given_up(unraisable: list[Any], keeper: Keeper) -> N
 
 SCRIPT = """
 import logging, sys
-from pygo_plugin._logging import LogMirror, plugin_logger
+from pygo_plugin._log.host import LogMirror, plugin_logger
 {setup}
 mirror = LogMirror(plugin_logger(None, "kv"), "/opt/kv", lambda: 1)
 print(mirror(None, [(20, "an info", None, 0.0, None), (30, "a warning", None, 0.0, None)]))
@@ -342,7 +342,7 @@ def test_configured_script_sees_no_prefix() -> None:
 
 def test_name_of_trace_is_left_alone_if_it_has_one() -> None:
     script = (
-        "import logging; logging.addLevelName(5, 'FINE'); import pygo_plugin._logging; "
+        "import logging; logging.addLevelName(5, 'FINE'); import pygo_plugin._log.host; "
         "print(logging.getLevelName(5))"
     )
     assert subprocess.check_output([sys.executable, "-c", script], text=True) == "FINE\n"

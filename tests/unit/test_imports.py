@@ -65,9 +65,9 @@ def test_what_a_plugin_needs_is_light(statements: str) -> None:
 def test_a_plugin_does_not_load_the_hosts_side() -> None:
     found = imported_by("from pygo_plugin import HandshakeConfig, Plugin, ServeConfig, serve")
     assert "pygo_plugin.client" not in found
-    assert "pygo_plugin._logging" not in found
-    assert "pygo_plugin._host_config" not in found
-    assert "pygo_plugin._reattach_config" not in found
+    assert "pygo_plugin._log.host" not in found
+    assert "pygo_plugin._host.config" not in found
+    assert "pygo_plugin._host.reattach" not in found
 
 
 def test_a_host_does_not_load_grpcio_or_the_plugins_side() -> None:

@@ -35,7 +35,10 @@ signal.pause()
 ANNOUNCES = """
 import os, sys
 from pygo_plugin import HandshakeConfig, Plugin, ServeConfig, serve
-from pygo_plugin import _server, _stdio, _plugin_logging, broker, _reflection
+from pygo_plugin import broker
+from pygo_plugin._grpc import reflection, server
+from pygo_plugin._log import plugin
+from pygo_plugin._serve import stdio
 
 class Test(Plugin):
     def grpc_server(self, broker, server):

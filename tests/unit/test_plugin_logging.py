@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pygo_plugin._plugin_logging import HclogHandler
+from pygo_plugin._log.plugin import HclogHandler
 
 
 class Line:
@@ -188,8 +188,8 @@ def test_bad_arguments_are_reported_not_raised(
 SCRIPT = """
 import os, logging
 {before}
-from pygo_plugin import _plugin_logging
-_plugin_logging.install(os.dup(2), {logger})
+from pygo_plugin._log import plugin
+plugin.install(os.dup(2), {logger})
 {after}
 """
 
@@ -246,6 +246,6 @@ def test_a_logger_of_the_authors_keeps_the_level(name: str) -> None:
 
 
 def test_a_logger_gets_one_handler() -> None:
-    before = "from pygo_plugin import _plugin_logging as p; p.install(os.dup(2), logging.root)"
+    before = "from pygo_plugin._log import plugin as p; p.install(os.dup(2), logging.root)"
     (line,) = run(before, "logging.info('m')", "logging.root").splitlines()
     assert json.loads(line)["@message"] == "m"

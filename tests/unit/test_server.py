@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from stage import DEADLINE, LIBRARIES, Code, Stage, raised, requests, unary
 
 from pygo_plugin import Client, ConfigError
-from pygo_plugin._server import Server
+from pygo_plugin._grpc.server import Server
 
 
 class PluginStage(Stage):

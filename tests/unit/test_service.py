@@ -33,11 +33,11 @@ from pygo_plugin import (
     RpcError,
     ServicePlugin,
     StatusCode,
-    _channel,
-    _server,
-    _service,
     service,
 )
+from pygo_plugin._grpc.channel import Channel
+from pygo_plugin._grpc.server import Server
+from pygo_plugin._grpc.service import _streaming
 
 KV = service(kv_pb2, "KV")
 Probe = service(probe_pb2)
@@ -175,7 +175,7 @@ def test_an_older_protobuf(monkeypatch: pytest.MonkeyPatch) -> None:
     from google.protobuf import message_factory
 
     methods = Probe.descriptor.methods_by_name
-    assert [_service._streaming(_OldMethod(methods[name])) for name in PARTS] == [
+    assert [_streaming(_OldMethod(methods[name])) for name in PARTS] == [
         (False, False),
         (False, True),
         (True, False),
@@ -249,7 +249,7 @@ def test_what_is_no_channel(channel: Any, message: str) -> None:
 
 
 def test_servicers_that_do_not_fit() -> None:
-    server = _server.Server()
+    server = Server()
 
     class Partial:
         def Get(self, request: Any, context: Any) -> Any: ...
@@ -287,7 +287,7 @@ def serving(kind: str, address: str) -> Iterator[None]:
             yield
         return
     with futures.ThreadPoolExecutor(4) as pool:
-        server = grpc.server(pool) if kind == "grpc" else _server.Server()
+        server = grpc.server(pool) if kind == "grpc" else Server()
         Probe.add_to_server(ProbeServicer(), server)
         server.add_insecure_port(address)
         server.start()
@@ -371,7 +371,7 @@ def test_every_channel_with_every_server(client: str, server: str, address: str)
 
             asyncio.run(call())
             return
-        open_channel: Any = _channel.Channel if client == "ours" else grpc.insecure_channel
+        open_channel: Any = Channel if client == "ours" else grpc.insecure_channel
         with open_channel(address) as channel:
             stub = Probe.Stub(channel)
             assert repr(stub) == "<stub of probe.Probe>"
@@ -390,11 +390,11 @@ def test_interceptors_may_replace_parts_of_handlers(address: str) -> None:
 
             return handler._replace(unary_unary=echo)
 
-    server = _server.Server(interceptors=[Shout()])
+    server = Server(interceptors=[Shout()])
     Probe.add_to_server(ProbeServicer(), server)
     server.add_insecure_port(address)
     server.start()
-    with _channel.Channel(address) as channel:
+    with Channel(address) as channel:
         reply = Probe.Stub(channel).Echo(probe_pb2.EchoRequest(payload=b"x"), timeout=20)
     assert reply.payload == b"X"
     server.stop(None).wait()
@@ -405,11 +405,11 @@ def test_generated_stubs_and_ours_understand_each_other(address: str) -> None:
         def Get(self, request: Any, context: Any) -> Any:
             return kv_pb2.GetResponse(value=request.key.encode())
 
-    server = _server.Server()
+    server = Server()
     KV.add_to_server(Servicer(), server)  # a generated base will do
     server.add_insecure_port(address)
     server.start()
-    with _channel.Channel(address) as channel:
+    with Channel(address) as channel:
         for stub in (KV.Stub(channel), kv_pb2_grpc.KVStub(channel)):
             assert stub.Get(kv_pb2.GetRequest(key="k"), timeout=20).value == b"k"
     server.stop(None).wait()
@@ -607,13 +607,14 @@ def test_nothing_but_protobuf_is_imported_before_the_handshake() -> None:
     )
     assert set(output.split()) <= {
         "faulthandler",  # in C, and a part of the interpreter
-        "pygo_plugin._abstract",
-        "pygo_plugin._reflection",
-        "pygo_plugin._server",
-        "pygo_plugin._service",
-        "pygo_plugin._status",
+        "pygo_plugin._grpc",
+        "pygo_plugin._grpc.abstract",
+        "pygo_plugin._grpc.reflection",
+        "pygo_plugin._grpc.server",
+        "pygo_plugin._grpc.service",
+        "pygo_plugin._grpc.status",
         "pygo_plugin.plugin",
-        "pygo_plugin._checks",
+        "pygo_plugin._base.checks",
         "pygo_plugin.config",
         "pygo_plugin.errors",
     }

@@ -14,7 +14,8 @@ import pytest
 from grpc import unary_unary_rpc_method_handler as unary
 from grpc_health.v1 import health, health_pb2
 
-from pygo_plugin import _server, aio, rpc
+from pygo_plugin import aio, rpc
+from pygo_plugin._grpc import server as grpc_server
 
 DEADLINE = 60.0
 MANY = 60  # more than a pool would have
@@ -114,7 +115,7 @@ def test_the_default_limit_is_logged_each_time_it_is_reached(
 ) -> None:
     """A number of the author's own is meant."""
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr(_server, "_WORKERS", 4)
+    monkeypatch.setattr(grpc_server, "_WORKERS", 4)
     methods = Blocking()
     with serving(methods.handlers, **({"max_workers": 4} if bounded else {})) as channel:
         block = channel.unary_unary("/t/Block")

@@ -1,0 +1,161 @@
+"""gevent and eventlet, whose green threads share a thread that nothing may block.
+
+With gevent, waits of calls let the other greenlets run until the core makes a descriptor readable;
+what else takes long is done by a thread of its own meanwhile. That goes for threads with a hub.
+Handlers run on the core's threads, which have none. Callbacks, log handlers and writers run in
+greenlets once gevent has patched threading: its locks lose wake-ups between threads.
+
+eventlet's locks do not stand threads that it has not made, such as the core's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from pygo_plugin import _core
+from pygo_plugin.errors import ConfigError
+
+__all__ = ["prepare"]
+
+_prepared = False
+_ended = False
+
+
+def prepare() -> None:
+    """Look which of the two is in use. Idempotent.
+
+    Raises: ConfigError if eventlet has patched the standard library.
+    """
+    global _prepared
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and patcher.already_patched:
+        patched = ", ".join(sorted(name for name, done in patcher.already_patched.items() if done))
+        raise ConfigError(
+            f"pygo_plugin does not work in a process that eventlet has monkey-patched ({patched}): "
+            "its threads need the real locks of threading, and its calls would block eventlet's "
+            "hub. Use gevent, or threads without eventlet.monkey_patch(), or asyncio with "
+            "pygo_plugin.aio"
+        )
+    if not _prepared and "gevent.hub" in sys.modules:
+        from gevent import _hub_local, getcurrent
+
+        _prepared = True
+        visit = _Visits().call if _has_patched_locks() else None
+        _core.share_threads(_hub_local.get_hub_if_exists, getcurrent, _wait, _elsewhere, visit)
+
+
+def end() -> None:
+    """The interpreter is about to end, and no greenlet runs any more."""
+    global _ended
+    _ended = True
+
+
+def _has_patched_locks() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and monkey.is_module_patched("threading")
+
+
+class _Visits:
+    """Calls functions in greenlets of this thread for threads that have not any.
+
+    gevent's locks, which logging for one has got, are not to be waited for elsewhere.
+    """
+
+    _PATIENCE = 0.1  # seconds between looks whether greenlets still run
+
+    def __init__(self) -> None:
+        import gevent
+        from gevent.monkey import get_original
+
+        self._hub = gevent.get_hub()
+        self._spawn = gevent.spawn
+        self._make_lock = get_original("_thread", "allocate_lock")
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """What `function(*args)` returns in a greenlet. Waits without yielding."""
+        outcome: list[tuple[Any, BaseException | None]] = []
+        due = [True]  # taken by the caller
+        done = self._make_lock()
+        done.acquire()
+
+        def run() -> None:
+            try:
+                due.pop()
+            except IndexError:
+                return
+            try:
+                outcome.append((function(*args), None))
+            except BaseException as error:
+                outcome.append((None, error))
+            done.release()
+
+        if not _ended:
+            self._hub.loop.run_callback_threadsafe(self._spawn, run)
+        while not done.acquire(True, 0 if _ended else self._PATIENCE):
+            if _ended and due:
+                run()
+            elif _ended:
+                raise RuntimeError("the interpreter ends before the greenlet that calls this")
+        result, error = outcome.pop()
+        if error is not None:
+            raise error
+        return result
+
+
+class _TimedOut(Exception):
+    pass
+
+
+def _wait(fd: int, timeout: float | None) -> None:
+    """Let others run until the descriptor is readable. Called by the core."""
+    import gevent
+    from gevent.socket import wait_read
+
+    if fd < 0:
+        gevent.sleep(timeout)
+        return
+    try:
+        wait_read(fd, timeout, _TimedOut)
+    except _TimedOut:
+        pass
+
+
+def _elsewhere(function: Callable[..., Any], *args: Any) -> Any:
+    """Call the function on a thread of its own, while other greenlets run.
+
+    If this greenlet is killed meanwhile, or given up by a gevent.Timeout, the function goes on.
+    """
+    from gevent import _hub_local, getcurrent
+    from gevent.monkey import get_original
+
+    if _hub_local.get_hub_if_exists() in (None, getcurrent()):  # nobody to let run, or the hub
+        return function(*args)
+
+    outcome: list[tuple[Any, BaseException | None]] = []
+    done, finish = os.pipe()
+
+    def run() -> None:
+        try:
+            outcome.append((function(*args), None))
+        except BaseException as error:
+            outcome.append((None, error))
+        finally:
+            os.close(finish)
+
+    try:
+        get_original("_thread", "start_new_thread")(run, ())
+    except BaseException:
+        os.close(finish)
+        os.close(done)
+        raise
+    try:
+        _wait(done, None)
+    finally:
+        os.close(done)
+    result, error = outcome.pop()
+    if error is not None:
+        raise error
+    return result

@@ -1,0 +1,1 @@
+"""gRPC on the C core, with grpcio's interfaces: channels, calls, servers, services, errors."""

@@ -1,0 +1,342 @@
+"""The channel of asyncio programs: grpc.aio's Channel on the C core."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pygo_plugin import _core
+from pygo_plugin._base.aio_loops import checkpoint, queue_of, running_loop
+from pygo_plugin._grpc.abstract import Abstract
+from pygo_plugin._grpc.aio_calls import (
+    Call,
+    StreamStreamCall,
+    StreamUnaryCall,
+    UnaryStreamCall,
+    UnaryUnaryCall,
+)
+from pygo_plugin._grpc.channel import connectivity
+from pygo_plugin.errors import _importing
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_READY = 2
+_SHUTDOWN = 4
+
+
+class _MultiCallable:
+    """One method of a channel, to be called."""
+
+    _kind: type[Any]
+    _keep = False
+
+    def __init__(self, channel: Channel, factory: str, method: str | bytes, *codec: Any) -> None:
+        self._channel = channel
+        self._factory = factory
+        self._codec = codec  # serializer and deserializer
+        self._method = method
+        self._begin = getattr(channel._core, factory)(method, *codec)._begin
+        self._interceptors = channel._interceptors_of(type(self))
+
+    def _named(self, method: str | bytes) -> Any:
+        """The same for another method, as interceptors may want it."""
+        if isinstance(method, bytes):
+            method = method.decode()
+        if method == self._method:
+            return self
+        return type(self)(self._channel, self._factory, method, *self._codec)
+
+    def _intercepted(self, request: Any, options: Sequence[Any]) -> Any:
+        with _importing("pygo_plugin._grpc.aio_interceptors"):
+            from pygo_plugin._grpc import aio_interceptors
+
+        return getattr(aio_interceptors, f"Intercepted{self._kind.__name__}")(
+            self, request, options
+        )
+
+    def _start(self, request: Any, *options: Any) -> Any:
+        loop = running_loop()
+        channel = self._channel
+        if channel._closed:
+            raise _closed_error()
+        return self._begin(self._kind, channel._queue_of(loop), loop, self._keep, request, *options)
+
+
+class _OneRequest(_MultiCallable):
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> Any:
+        """Start a call: one to `await`, or to iterate over where replies are a stream.
+
+        `timeout` is in seconds.
+        """
+        if self._interceptors:
+            options = (timeout, metadata, credentials, wait_for_ready, compression)
+            return self._intercepted(request, options)
+        return self._start(request, timeout, metadata, credentials, wait_for_ready, compression)
+
+    def _run(self, request: Any, *options: Any) -> Any:
+        return self._start(request, *options)
+
+
+class _Requests(_MultiCallable):
+    def __call__(
+        self,
+        request_iterator: Any = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: int | None = None,
+    ) -> Any:
+        """Start a call, with requests from an (async) iterable, or to be written with `write()`.
+
+        `timeout` is in seconds.
+        """
+        options = (timeout, metadata, credentials, wait_for_ready, compression)
+        if self._interceptors:
+            return self._intercepted(request_iterator, options)
+        return self._run(request_iterator, *options)
+
+    def _run(self, requests: Any, *options: Any) -> Any:
+        call = self._start(None, *options)
+        call._feed_from(requests)
+        return call
+
+
+class UnaryUnaryMultiCallable(_OneRequest, Abstract):
+    """One request, one reply."""
+
+    _implements = ("aio.UnaryUnaryMultiCallable",)
+    _kind = UnaryUnaryCall
+    _keep = True  # a call has an end of its own: it goes on although nobody holds it
+
+
+class UnaryStreamMultiCallable(_OneRequest, Abstract):
+    """One request, a stream of replies."""
+
+    _implements = ("aio.UnaryStreamMultiCallable",)
+    _kind = UnaryStreamCall
+
+
+class StreamUnaryMultiCallable(_Requests, Abstract):
+    """A stream of requests, one reply."""
+
+    _implements = ("aio.StreamUnaryMultiCallable",)
+    _kind = StreamUnaryCall
+
+
+class StreamStreamMultiCallable(_Requests, Abstract):
+    """Streams both ways."""
+
+    _implements = ("aio.StreamStreamMultiCallable",)
+    _kind = StreamStreamCall
+
+
+# Which kind of interceptor sees the calls of which arity: by the method that it has.
+_INTERCEPT = {
+    UnaryUnaryMultiCallable: "intercept_unary_unary",
+    UnaryStreamMultiCallable: "intercept_unary_stream",
+    StreamUnaryMultiCallable: "intercept_stream_unary",
+    StreamStreamMultiCallable: "intercept_stream_stream",
+}
+
+
+class Channel(Abstract):
+    """A connection to one gRPC server with the interface of grpc.aio.Channel.
+
+    Calls may be made on any loop; each belongs to the loop that made it. The channels that one
+    plugin's `dispense` gives share its connection: closing one ends its own calls and no others.
+    """
+
+    _implements = ("aio.Channel",)
+
+    def __init__(self, core: _core.Channel, interceptors: Iterable[Any] | None = None) -> None:
+        self._core = core
+        self._closed = False
+        self._last_queue: tuple[Any, Any] | None = None  # references to a loop and its queue
+        self._watchers: set[asyncio.Future[bool]] = set()
+        self._interceptors = tuple(interceptors or ())
+        for interceptor in self._interceptors:
+            if not any(callable(getattr(interceptor, n, None)) for n in _INTERCEPT.values()):
+                raise ValueError(
+                    f"an interceptor needs one of the methods {', '.join(_INTERCEPT.values())}, "
+                    f"and {interceptor!r} has none"
+                )
+
+    def _queue_of(self, loop: asyncio.AbstractEventLoop) -> _core.LoopQueue:
+        """queue_of(loop), which usually is that of the last call."""
+        known = self._last_queue
+        queue = known[1]() if known is not None and known[0]() is loop else None
+        if queue is None:
+            queue = queue_of(loop)
+            self._last_queue = (weakref.ref(loop), weakref.ref(queue))
+        return queue
+
+    def _interceptors_of(self, kind: type[_MultiCallable]) -> Sequence[Any]:
+        found = (getattr(i, _INTERCEPT[kind], None) for i in self._interceptors)
+        return tuple(method for method in found if method is not None)
+
+    # The method's factories, as generated stubs call them.
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryUnaryMultiCallable:
+        """What calls a method with one request and one reply."""
+        codec = (request_serializer, response_deserializer)
+        return UnaryUnaryMultiCallable(self, "unary_unary", method, *codec)
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryStreamMultiCallable:
+        """What calls a method with one request and a stream of replies."""
+        codec = (request_serializer, response_deserializer)
+        return UnaryStreamMultiCallable(self, "unary_stream", method, *codec)
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> StreamUnaryMultiCallable:
+        """What calls a method with a stream of requests and one reply."""
+        codec = (request_serializer, response_deserializer)
+        return StreamUnaryMultiCallable(self, "stream_unary", method, *codec)
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> StreamStreamMultiCallable:
+        """What calls a method with streams both ways."""
+        codec = (request_serializer, response_deserializer)
+        return StreamStreamMultiCallable(self, "stream_stream", method, *codec)
+
+    # State.
+
+    def get_state(self, try_to_connect: bool = False) -> Any:
+        """The grpc.ChannelConnectivity now."""
+        return connectivity(self._core.state(try_to_connect))
+
+    async def wait_for_state_change(self, last_observed_state: Any) -> None:
+        """Wait until the state is another than that. Closing the channel changes it, too.
+
+        Raises: ClosedError (where grpcio is installed, a grpc.aio.UsageError as well) when the
+        channel is closed already, or is known to be shut down, which no other state follows.
+        """
+        last = getattr(last_observed_state, "value", (last_observed_state,))[0]
+        await checkpoint()  # there may be nothing to wait for
+        if self._closed or last == self._core.state() == _SHUTDOWN:
+            raise _closed_error()
+        await self._wait_for_change(last)
+
+    async def channel_ready(self) -> None:
+        """Wait until the channel is connected.
+
+        Raises: ClosedError (where grpcio is installed, a grpc.aio.UsageError as well) when it is
+        closed instead.
+        """
+        await checkpoint()
+        while (state := self._core.state(True)) != _READY:
+            if self._closed or state == _SHUTDOWN:
+                raise _closed_error()
+            await self._wait_for_change(state)
+
+    async def _wait_for_change(self, last: int) -> None:
+        loop = asyncio.get_running_loop()
+        while self._core.state() == last != _SHUTDOWN:
+            changed: asyncio.Future[bool] = loop.create_future()
+            self._core._watch_state(last, queue_of(loop), changed)
+            self._watchers.add(changed)
+            try:
+                await changed
+            finally:
+                self._watchers.discard(changed)
+
+    # The end.
+
+    async def close(self, grace: float | None = None) -> None:
+        """Refuse new calls; cancel those that still run after `grace` seconds, None: at once."""
+        if self._closed:
+            await checkpoint()
+            return
+        self._closed = True
+        running = [call for call in self._core._async_calls() if not call.done()]
+        loop = asyncio.get_running_loop()
+        if running and grace:
+            await asyncio.wait([_end_of(call, loop) for call in running], timeout=grace)
+        for call in running:
+            _on_its_loop(call, loop, call.cancel)
+        self._core.close()
+        for changed in list(self._watchers):
+            if not changed.done():
+                changed.get_loop().call_soon_threadsafe(_wake, changed)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def _closed_error() -> Exception:
+    with _importing("pygo_plugin._grpc.aio_errors"):
+        from pygo_plugin._grpc.aio_errors import closed_error
+
+    return closed_error()
+
+
+def _on_its_loop(call: Call, here: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:
+    """Have a function called on the loop that made the call, whose it is."""
+    if call._loop is here:
+        function(*args)
+    else:
+        with contextlib.suppress(RuntimeError):  # that one has been closed, and its calls with it
+            call._loop.call_soon_threadsafe(function, *args)
+
+
+def _end_of(call: Call, here: asyncio.AbstractEventLoop) -> Any:
+    """What is done on this loop when the call has ended, which may be another one's."""
+    if call._loop is here:
+        return call._ended
+    ended: asyncio.Future[bool] = here.create_future()
+
+    def tell(_: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # nobody waits any more
+            here.call_soon_threadsafe(_wake, ended)
+
+    _on_its_loop(call, here, call._ended.add_done_callback, tell)
+    return ended
+
+
+def _wake(future: asyncio.Future[bool]) -> None:
+    if not future.done():
+        future.set_result(True)

@@ -1,0 +1,231 @@
+"""Calls in flight with grpcio's interfaces: grpc.Call, grpc.Future, iterators of replies.
+
+Imported with the first call that is more than a plain blocking one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pygo_plugin import _core
+from pygo_plugin._grpc.abstract import Abstract
+from pygo_plugin.errors import _importing
+
+_CANCELLED = 1
+_UNKNOWN = 2
+_INTERNAL = 13
+
+
+class Call(_core.Call, Abstract):
+    """One RPC: a grpc.Call and, if it has one reply, a grpc.Future.
+
+    Made by calling a stub. `timeout` arguments are in seconds.
+    """
+
+    _implements = ("Call", "Future")
+    _cancelled = False  # by cancel(), and not by the server
+    _unreadable: BaseException | None = None  # what deserializing the reply raised
+
+    # grpc.Call
+
+    def code(self) -> Any:
+        """The grpc.StatusCode. Waits for the end of the call."""
+        with _importing("pygo_plugin._grpc.errors"):
+            from pygo_plugin._grpc.errors import status_code
+
+        return status_code(self._ended()[0])
+
+    def details(self) -> str:
+        """The text that came with the status. Waits for the end of the call."""
+        return self._ended()[1]
+
+    def trailing_metadata(self) -> tuple[_core.Metadatum, ...]:
+        """The metadata that came with the status. Waits for the end of the call."""
+        return self._ended()[2]
+
+    def debug_error_string(self) -> str:
+        """gRPC's own account of a failure. Waits for the end of the call."""
+        return self._ended()[3] or ""
+
+    def is_active(self) -> bool:
+        """Whether the call is still going on."""
+        return not self._done()
+
+    def cancel(self) -> bool:
+        """End the call with CANCELLED, unless it has ended. Whether this is what ended it."""
+        if self._done():
+            return False
+        self._cancelled = True
+        self._cancel(_CANCELLED, "Locally cancelled by application!")
+        self._wait(None)  # for this side's end alone, which takes no answer of the other's
+        return self.cancelled()
+
+    def add_callback(self, callback: Callable[[], Any]) -> bool:
+        """Have `callback()` called when the call ends; False if it has ended already."""
+        return self._add(callback)
+
+    # grpc.Future
+
+    def cancelled(self) -> bool:
+        """Whether the call ended because it was cancelled here."""
+        status = self._status() if self._cancelled else None
+        return status is not None and status[0] == _CANCELLED
+
+    def running(self) -> bool:
+        """Whether the call is still going on."""
+        return not self._done()
+
+    def done(self) -> bool:
+        """Whether the call has ended."""
+        return self._done()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The reply. Waits for it. None, at the end of the call, if replies are iterated over.
+
+        Raises: RpcError when the call failed; what deserializing the reply raised;
+        grpc.FutureTimeoutError (or TimeoutError without grpcio) after `timeout` seconds;
+        grpc.FutureCancelledError when it was cancelled here.
+        """
+        error = self.exception(timeout)
+        if error is not None:
+            raise error
+        return self._reply
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What result() would raise, or None. Waits for the end of the call."""
+        if not self._wait(timeout):
+            raise _future_error("FutureTimeoutError", TimeoutError)
+        if self.cancelled():
+            raise _future_error("FutureCancelledError", RuntimeError)
+        if self._ended()[0] == 0:
+            self._keep_reply()
+            return self._unreadable
+        with _importing("pygo_plugin._grpc.errors"):
+            from pygo_plugin._grpc.errors import rpc_error
+
+        if not hasattr(self, "_error"):
+            self._error = rpc_error(self)
+        return self._error
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        """The traceback of exception(), or None."""
+        error = self.exception(timeout)
+        if error is not None and error.__traceback__ is None:  # nobody has raised it so far
+            try:
+                raise error
+            except BaseException as raised:
+                return raised.__traceback__
+        return None if error is None else error.__traceback__
+
+    def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
+        """Have `fn(self)` called when the call ends; at once if it has ended already."""
+        if not self._add(lambda: fn(self)):
+            fn(self)
+
+    # Inside.
+
+    def _keep_reply(self) -> None:
+        """Take the reply out of the core, once, for who asks again or at the same time."""
+        if hasattr(self, "_reply"):
+            return
+        with self.__dict__.setdefault("_taking", threading.RLock()):
+            if not hasattr(self, "_reply"):
+                reply = None
+                try:
+                    reply = self._take_reply()
+                except Exception as error:
+                    self._unreadable = error
+                self._reply: Any = reply
+
+    def _ended(self) -> _core._CallStatus:
+        self._wait(None)
+        status = self._status()
+        assert status is not None
+        return status
+
+    def _add(self, callback: Callable[[], Any]) -> bool:
+        """Queue `callback` for the end of the call; False if that has come."""
+        with _callbacks_lock:
+            if self._done():
+                return False
+            callbacks: _Callbacks | None = self.__dict__.get("_callbacks")
+            if callbacks is not None:
+                return callbacks.add(callback)
+            callbacks = self.__dict__["_callbacks"] = _Callbacks(callback)
+        self._on_done(callbacks)
+        return True
+
+
+class _Callbacks:
+    """What to call at the end of a call. Keeps no call: dropping a half-read stream cancels it."""
+
+    def __init__(self, first: Callable[[], Any]) -> None:
+        self._waiting: list[Callable[[], Any]] | None = [first]
+
+    def add(self, callback: Callable[[], Any]) -> bool:
+        """Lock held."""
+        if self._waiting is None:
+            return False
+        self._waiting.append(callback)
+        return True
+
+    def __call__(self) -> None:
+        with _callbacks_lock:
+            waiting, self._waiting = self._waiting or (), None
+        for callback in waiting:
+            try:
+                callback()
+            except Exception as error:
+                _core.unraisable(error, callback)
+
+
+_callbacks_lock = threading.Lock()
+# Another thread of the parent may have had it.
+os.register_at_fork(after_in_child=_callbacks_lock._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+class ResponseStream(_core.StreamCall, Call):
+    """One RPC whose replies are iterated over. Dropping it half-read cancels it."""
+
+    def __next__(self) -> Any:  # named here so that type checkers see it
+        return super().__next__()
+
+    def _take_reply(self) -> None:
+        """None for result(): a reply that it took would be missing from the iteration."""
+
+
+def _future_error(name: str, otherwise: type[BaseException]) -> BaseException:
+    """grpcio's exception of that name, where grpcio is installed."""
+    try:
+        import grpc
+    except ImportError:
+        return otherwise()
+    error: BaseException = getattr(grpc, name)()
+    return error
+
+
+def feed(sender: _core.Sender, requests: Iterator[Any]) -> None:
+    """Send what `requests` yields, on a thread of its own: it may take as long as it likes.
+
+    The thread does not keep the call going: when nobody is left who wants the reply, the call is
+    cancelled and the thread ends with its next request.
+    """
+    threading.Thread(target=_feed, args=(sender, requests), name="pygo-feed", daemon=True).start()
+
+
+def _feed(sender: _core.Sender, requests: Iterator[Any]) -> None:
+    code, doing = _UNKNOWN, "iterating requests"
+    try:
+        for request in requests:
+            code, doing = _INTERNAL, "serializing request"
+            if not sender.send(request):
+                return
+            code, doing = _UNKNOWN, "iterating requests"
+    except BaseException as error:
+        _core.unraisable(error, requests)
+        sender.fail(code, f"Exception {doing}! {error!r}")
+    else:
+        sender.close()

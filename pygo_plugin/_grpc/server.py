@@ -1,0 +1,347 @@
+"""The plugin's server: grpcio's grpc.Server and grpc.ServicerContext on the C core."""
+
+from __future__ import annotations
+
+import sys
+
+from pygo_plugin import _core
+from pygo_plugin._base import at_exit
+from pygo_plugin._grpc.abstract import Abstract
+from pygo_plugin.errors import ConfigError, RpcError, _importing
+
+TYPE_CHECKING = False  # typing is not imported at run time: a plugin's start would pay for it
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any, ClassVar, NoReturn
+
+# What bounds the threads of a server whose author sets no bound: a call that ends others must not
+# wait behind them. A worker is a thread only once that many handlers run at the same time.
+_WORKERS = 1000
+
+
+class ServicerContext(_core.ServerCall, Abstract):
+    """What a servicer's method gets as its context; it implements grpc.ServicerContext."""
+
+    _implements: ClassVar[tuple[str, ...]] = ("ServicerContext",)
+
+    def code(self) -> Any:
+        """The status code that was set, or None."""
+        return self._code
+
+    def details(self) -> Any:
+        """The details that were set, or None."""
+        return self._details
+
+    def trailing_metadata(self) -> Any:
+        """The trailing metadata that was set, or None."""
+        return self._trailing
+
+    def set_code(self, code: Any) -> None:
+        """End the call with this grpc.StatusCode."""
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        """Send this text with the status."""
+        self._details = details
+
+    def set_trailing_metadata(self, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Send this metadata with the status."""
+        self._trailing = tuple(trailing_metadata)
+
+    def abort(self, code: Any, details: str) -> NoReturn:
+        """End the call now with this grpc.StatusCode and text. Raises, to leave the method."""
+        if number_of(code) == 0:
+            code, details = 2, "abort() was called with StatusCode.OK, which is no failure"
+        self._code, self._details, self._aborted = code, details, True
+        raise Aborted(details)
+
+    def abort_with_status(self, status: Any) -> NoReturn:
+        """End the call now with a grpc.Status: code, details and trailing metadata."""
+        self._trailing = status.trailing_metadata
+        self.abort(status.code, status.details)
+
+    def add_callback(self, callback: Callable[[], Any]) -> bool:
+        """Have `callback()` called when the call is over; False if it is over already."""
+        # Without a lock: setdefault, append, remove and pop are atomic.
+        fresh: list[Callable[[], Any]] = []
+        waiting = self.__dict__.setdefault("_callbacks", fresh)
+        waiting.append(callback)
+        if waiting is fresh and not self._on_over(lambda: _run_all(waiting)):
+            waiting.remove(callback)
+            _run_all(waiting)  # of threads that came in between, and were told True
+            return False
+        if self.is_active():
+            return True
+        try:
+            waiting.remove(callback)
+        except ValueError:
+            return True  # has been taken out to be called
+        return False
+
+    def peer_identities(self) -> Iterable[bytes] | None:
+        """Who the client is, by its certificate; None unless it has shown one."""
+        key, properties = self._auth_context()
+        return [value for name, value in properties if name == key] or None
+
+    def peer_identity_key(self) -> str | None:
+        """Which of auth_context()'s properties identifies the client; None if it showed nothing."""
+        return self._auth_context()[0]
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """What gRPC knows about the connection, the client's certificate among it."""
+        found: dict[str, list[bytes]] = {}
+        for name, value in self._auth_context()[1]:
+            found.setdefault(name, []).append(value)
+        return found
+
+
+class Aborted(Exception):
+    """Leaves a servicer's method after abort(). Not to be caught."""
+
+
+def number_of(code: Any) -> Any:
+    """The number of a grpc.StatusCode, whose value is (number, text), or of any int."""
+    value = getattr(code, "value", code)
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _run_all(callbacks: list[Callable[[], Any]]) -> None:
+    while callbacks:
+        callback = callbacks.pop(0)
+        try:
+            callback()
+        except Exception as error:
+            _core.unraisable(error, callback)
+
+
+class GrpcServerBase(Abstract):
+    """What the servers of threads and of asyncio have in common."""
+
+    def __init__(
+        self,
+        *,
+        max_workers: int | None = None,
+        interceptors: Sequence[Any] = (),
+        options: Iterable[tuple[str | bytes, Any]] | None = None,
+        maximum_concurrent_rpcs: int | None = None,
+        general: bool = False,
+        **core_options: Any,
+    ) -> None:
+        if max_workers is not None and max_workers < 1:
+            raise ConfigError(f"max_workers must be at least 1, not {max_workers}")
+        if maximum_concurrent_rpcs is not None and maximum_concurrent_rpcs < 1:
+            raise ConfigError(
+                f"maximum_concurrent_rpcs must be at least 1 or None, not {maximum_concurrent_rpcs}"
+            )
+        self._routes = _Routes(interceptors)
+        self._core_services: set[str] = set()  # besides those that every plugin has
+        at_exit.register()  # also for one that is never started: the core's threads let go of it
+        self._core = _core.Server(
+            self._routes.find,
+            self._routes.direct,
+            ServicerContext,
+            max_workers=max_workers or _WORKERS,
+            reports_full=max_workers is None,
+            max_concurrent=maximum_concurrent_rpcs or 0,
+            options=() if options is None else options,
+            general=general,
+            **core_options,
+        )
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[Any]) -> None:
+        """Have each handler's `service(details)` asked for methods, in order."""
+        handlers = tuple(generic_rpc_handlers)
+        for handler in handlers:
+            if not callable(getattr(handler, "service", None)):
+                raise AttributeError(
+                    f"a generic handler needs a method service(handler_call_details), and "
+                    f"{handler!r} has none"
+                )
+        self._routes.generic += handlers
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, Any]
+    ) -> None:
+        """Serve `/service_name/method` for each of `method_handlers`, by method name."""
+        self._routes.register(service_name, method_handlers)
+
+    def add_insecure_port(self, address: str) -> int:
+        """Listen on `unix:/path` or `host:port`, before the start. Returns the port.
+
+        Raises: RuntimeError, as grpcio does, when it cannot.
+        """
+        return self._listen(address, None)
+
+    def add_secure_port(self, address: str, server_credentials: _core.ServerCredentials) -> int:
+        """As add_insecure_port, over TLS with credentials of rpc.ssl_server_credentials()."""
+        if server_credentials is None:
+            raise TypeError("add_secure_port needs credentials; without TLS use add_insecure_port")
+        return self._listen(address, server_credentials)
+
+    def _listen(self, address: str, credentials: _core.ServerCredentials | None) -> int:
+        try:
+            return self._core.listen(address, credentials)
+        except OSError as error:
+            raise RuntimeError(f"Failed to bind to address {address}: {error}") from None
+
+    def add_plugin_services(
+        self, service_name: str, stdio: _core.Stdio | None = None, grace: float = 1.0
+    ) -> None:
+        """Add what a plugin serves: health for `service_name`, controller, reflection, stdio.
+
+        The controller's Shutdown stops the server as `stop(grace)` does.
+        """
+        with _importing("pygo_plugin._grpc.reflection"):
+            from pygo_plugin._grpc.reflection import LazyReflection
+
+        self._core.add_plugin_services(service_name, grace)
+        if stdio is not None:
+            self._core.add_stdio(stdio)
+            self._core_services.add("plugin.GRPCStdio")
+        self._routes.generic += (LazyReflection(self._routes.service_names, self._core_services),)
+
+    def add_broker(
+        self, tls: _core.TLS | None, mux: _core.Mux | None, options: Any = ()
+    ) -> _core.Broker:
+        """Add the broker service, before the start. Returns: what makes its connections.
+
+        `options` are the channel arguments of what it dials.
+        """
+        self._core_services.add("plugin.GRPCBroker")
+        return self._core.add_broker(tls, mux, options)
+
+    def stopping(self) -> bool:
+        """Whether stop() was called, here or by the host's Shutdown."""
+        return self._core.stopping()
+
+
+class Server(GrpcServerBase):
+    """A gRPC server with the interface of grpc.Server.
+
+    At most `max_workers` handlers run at once; by default as many as there are calls, up to 1,000,
+    which is logged. Beyond `maximum_concurrent_rpcs` calls are refused with RESOURCE_EXHAUSTED.
+    `options` are gRPC's channel arguments, (name, value) each; what they leave open is as a
+    plugin needs it or, if `general`, as gRPC has it.
+    """
+
+    _implements = ("Server",)
+
+    def start(self) -> None:
+        """Begin to serve, once. Never blocks.
+
+        Raises: ConfigError (a ValueError) after a start or a stop.
+        """
+        self._core.start()
+
+    def stop(self, grace: float | None) -> threading.Event:
+        """Refuse new calls; cancel those that still run after `grace` seconds, None: at once.
+
+        Never blocks. The event is set when no call is left.
+        """
+        self._core.stop(grace)
+        with _importing("pygo_plugin._grpc.stopped"):
+            from pygo_plugin._grpc.stopped import Stopped
+        return Stopped(self._core)
+
+    def wait_for_termination(self, timeout: float | None = None) -> bool:
+        """Wait until the server has stopped, at most `timeout` seconds. True if that ran out."""
+        return not _core.call_blocking(self._core.wait, timeout)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until every handler has returned, at most `timeout` seconds. Whether all did."""
+        joined: bool = _core.call_blocking(self._core.join, timeout)
+        return joined
+
+
+class _Routes:
+    """From a method's name to its handler. Apart from Server: no cycle must go through C."""
+
+    def __init__(self, interceptors: Sequence[Any]) -> None:
+        for interceptor in interceptors:
+            if not callable(getattr(interceptor, "intercept_service", None)):
+                raise TypeError(
+                    f"an interceptor needs a method intercept_service(continuation, "
+                    f"handler_call_details), and {interceptor!r} has none"
+                )
+        self.interceptors = tuple(interceptors)
+        self.generic: tuple[Any, ...] = ()
+        self.registered: dict[str, Any] = {}
+        # What the core may take without asking: nothing when interceptors want to see each call.
+        self.direct = {} if self.interceptors else self.registered
+
+    def register(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
+        for name, handler in method_handlers.items():
+            self.registered[f"/{service_name}/{name}"] = handler
+
+    def service_names(self) -> list[str]:
+        names = {path.split("/")[1] for path in self.registered}
+        for handler in self.generic:
+            name = getattr(handler, "service_name", None)
+            if callable(name):
+                names.add(name())
+        return sorted(names)
+
+    def find(self, details: _core.HandlerCallDetails) -> Any:
+        """The handler for a call, or None. Called by the core for each call it does not know."""
+        return self._continue(details, 0)
+
+    def _continue(self, details: Any, index: int) -> Any:
+        if index < len(self.interceptors):
+            return self.interceptors[index].intercept_service(
+                lambda following: self._continue(following, index + 1), details
+            )
+        handler = self.registered.get(details.method)
+        for generic in self.generic:
+            if handler is not None:
+                break
+            handler = generic.service(details)
+        return handler
+
+
+def handler_failed(context: ServicerContext, error: BaseException, doing: str) -> str:
+    """Log what a servicer raised, and say what the client is told. Called by the core."""
+    if isinstance(error, RequestsCancelled):
+        return "Cancelled"  # nobody is there to read it, and nothing went wrong on this side
+    import logging
+
+    logging.getLogger("pygo_plugin.server").error(
+        "%s: %s", doing, error, exc_info=(type(error), error, error.__traceback__)
+    )
+    return doing if doing.endswith("!") else f"{doing}: {error}"
+
+
+def workers_full(max_workers: int) -> None:
+    """Log that calls wait for handlers to return. Called by the core, on its callback thread."""
+    import logging
+
+    logging.getLogger("pygo_plugin.server").warning(
+        "%d handlers of a server run at the same time, and further calls wait until one returns: "
+        "do handlers wait for something that does not come? max_workers sets another limit",
+        max_workers,
+    )
+
+
+def is_pool(pool: Any) -> bool:
+    """Whether a method's experimental_thread_pool is a ThreadPoolExecutor. Called by the core."""
+    futures = sys.modules.get("concurrent.futures.thread")
+    return futures is not None and isinstance(pool, futures.ThreadPoolExecutor)
+
+
+def run_in_pool(pool: Any, context: ServicerContext, handler: Any, variables: Any) -> None:
+    """Have a thread of the pool answer the call, in its context variables. Called by the core."""
+    future = pool.submit(variables.run, context._answer, handler)
+    future.add_done_callback(lambda done: context._refuse() if done.cancelled() else None)
+
+
+class RequestsCancelled(RpcError):
+    """The client cancelled the call, or is gone, while its requests were being read."""
+
+
+def requests_cancelled() -> RpcError:
+    """What an iterator over requests raises when the call was cancelled. Called by the core."""
+    grpc = sys.modules.get("grpc")
+    if grpc is None:
+        return RequestsCancelled("the call was cancelled")
+    kind: type[RpcError] = type("RequestsCancelled", (RequestsCancelled, grpc.RpcError), {})
+    return kind("the call was cancelled")

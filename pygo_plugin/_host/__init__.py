@@ -1,0 +1,1 @@
+"""The host's side, below `pygo_plugin.client`: its configuration, runners, output, groups."""

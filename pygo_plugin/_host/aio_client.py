@@ -1,0 +1,213 @@
+"""The host's side for asyncio: a Client whose waiting is awaiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pygo_plugin import client as _client
+from pygo_plugin._base.aio_loops import checkpoint
+from pygo_plugin._base.aio_threads import in_thread
+from pygo_plugin._grpc.aio_channel import Channel
+from pygo_plugin.errors import ClosedError, _importing
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from pygo_plugin._grpc.aio_broker import Broker
+    from pygo_plugin.config import ReattachConfig
+
+
+class Client:
+    """One plugin process, from its launch to its end.
+
+        async with aio.Client(["./plugin"], handshake_config=HANDSHAKE, plugins=PLUGINS) as client:
+            channel, kv = await client.dispense("kv")
+            reply = await kv.Get(request)
+
+    Takes what `pygo_plugin.Client` takes, and `interceptors` for the calls of its channels, of
+    grpc.aio's kinds. `on_exit` may be a coroutine function, and runs on the loop of the first
+    start. Otherwise the plugin does not belong to a loop: several may use it.
+    """
+
+    def __init__(
+        self, cmd: Any = None, *, interceptors: Iterable[Any] | None = None, **options: Any
+    ) -> None:
+        """Raises: ConfigError (a ValueError) when the options cannot be right."""
+        self._client = _client.Client(cmd, **options)
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the first start
+        self._exit_task: asyncio.Future[Any] | None = None
+        if self._client._config.on_exit is not None:
+            owner = weakref.ref(self)
+
+            def tell(status: int | None) -> None:
+                client = owner()
+                if client is not None and client._loop is not None:
+                    with contextlib.suppress(RuntimeError):  # the loop has been closed
+                        client._loop.call_soon_threadsafe(client._tell_exit, status)
+
+            self._client._tell_exit = tell  # type: ignore[method-assign]
+        self._interceptors = tuple(interceptors or ())
+        self._channel: Channel | None = None
+
+    # Life cycle.
+
+    async def start(self) -> _client.Address:
+        """Launch the plugin, or connect to the running one, and wait for its handshake.
+
+        Idempotent. A task that is cancelled meanwhile kills the plugin.
+
+        Raises: as `pygo_plugin.Client.start`.
+        """
+        if self._client.conn_endpoint():
+            await checkpoint()
+            return self._client.start()
+        self._belong()
+        starting = asyncio.ensure_future(in_thread(self._client.start))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(_take_exception)  # also if this is cancelled once more
+            await self.kill()
+            # Which fails at once now, unless a runner's start() does not return.
+            await asyncio.wait((starting,), timeout=1)
+            raise
+        finally:
+            del starting  # an error's traceback has this frame
+
+    async def kill(self) -> None:
+        """End the plugin: ask it to shut down, wait up to `kill_timeout`, then kill it.
+
+        Idempotent. It is killed also if this is cancelled.
+        """
+        await in_thread(self._client.kill)
+
+    def exited(self) -> bool:
+        """Whether the plugin's process is gone, or `kill()` has been called."""
+        return self._client.exited()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.kill()
+
+    def _belong(self) -> None:
+        """Have `on_exit` run on this loop, if it is the first that starts the plugin."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+
+    def _tell_exit(self, status: int | None) -> None:
+        handler = self._client._config.on_exit
+        outcome = None if handler is None else handler(self, status)
+        if asyncio.iscoroutine(outcome):
+            self._exit_task = asyncio.ensure_future(outcome)
+
+    # Use.
+
+    async def dispense(self, name: str) -> Any:
+        """What the plugin `name` offers: by default `(channel, stub)`. Starts when needed.
+
+        The plugin's `client()` gets this client, whose `new_channel()` gives channels of asyncio.
+
+        Raises: ConfigError (a ValueError) for an unknown name; what `start()` raises.
+        """
+        self._client._refuse_unknown(name)
+        await self.start()
+        client: Any = self
+        return self._client._plugin(name).client(client)
+
+    async def ping(self, timeout: float = _client.PING_TIMEOUT) -> str:
+        """Ask the plugin's health service: "" or what is wrong. Starts when needed."""
+        self._belong()
+        return await in_thread(self._client.ping, timeout)
+
+    def new_channel(self) -> Channel:
+        """A channel on the plugin's connection, for the caller to close.
+
+        Raises: ClosedError before the start and after `kill()`.
+        """
+        if not self._client.conn_endpoint():
+            raise ClosedError(f"{self.name}: has not been started, so that there is no channel")
+        return Channel(self._client.new_channel(), self._interceptors)
+
+    @property
+    def channel(self) -> Channel:
+        """The client's own channel, the same each time.
+
+        Raises: ClosedError before the start and after `kill()`.
+        """
+        if self._channel is None or self._client._killed:
+            self._channel = self.new_channel()
+        return self._channel
+
+    @property
+    def broker(self) -> Broker:
+        """What makes further connections to the plugin, in either direction; see docs/broker.md.
+
+        Raises: ClosedError before the start and after `kill()`.
+        """
+        with _importing("pygo_plugin._grpc.aio_broker"):
+            from pygo_plugin._grpc.aio_broker import Broker
+
+        broker: Broker = self._client._make_broker(Broker)
+        return broker
+
+    # What is known once it has started.
+
+    @property
+    def name(self) -> str:
+        """The base name of the plugin's executable; of a reattached plugin its address."""
+        return self._client.name
+
+    @property
+    def id(self) -> str:
+        """What identifies the running plugin: its process id in digits; "" before the start."""
+        return self._client.id
+
+    @property
+    def pid(self) -> int:
+        """The process id; -1 before the start, or when unknown."""
+        return self._client.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while running or never started. Then as `subprocess`: -N for signal N."""
+        return self._client.exit_status
+
+    @property
+    def protocol(self) -> str:
+        """What it speaks: "grpc"; "" before the start."""
+        return self._client.protocol
+
+    @property
+    def negotiated_version(self) -> int:
+        """The application protocol version that both sides speak; 0 before the start."""
+        return self._client.negotiated_version
+
+    def conn_endpoint(self) -> str:
+        """The plugin's gRPC target: "unix:/path" or "host:port"; "" before the start."""
+        return self._client.conn_endpoint()
+
+    def reattach_config(self) -> ReattachConfig:
+        """What another client needs to connect to this plugin; not `valid` before the start."""
+        return self._client.reattach_config()
+
+    def __repr__(self) -> str:
+        return repr(self._client).replace("pygo_plugin.Client", "pygo_plugin.aio.Client", 1)
+
+
+def _take_exception(task: asyncio.Future[Any]) -> None:
+    """That a start fails whose plugin has been killed is no news."""
+    if not task.cancelled():
+        task.exception()

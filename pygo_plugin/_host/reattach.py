@@ -1,0 +1,163 @@
+"""Where a running plugin is. For users it is part of `pygo_plugin.config`."""
+
+from __future__ import annotations
+
+import os
+
+from pygo_plugin._base import checks as check
+from pygo_plugin.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
+
+__all__ = ["ReattachConfig"]
+
+
+def _pid(what: str, value: Any) -> int:
+    if not -(1 << 31) <= check.integer(what, value) < 1 << 31:
+        raise ConfigError(f"{what} must be a process id, or -1, but is {value}")
+    return int(value)
+
+
+class ReattachConfig(check.Config):
+    """Where a running plugin is: what `Client.reattach_config()` gives and a new client takes.
+
+    `network` and `address`: "unix" and a socket's path, or "tcp" and "host:port". `pid`: -1 if
+    unknown. `test`: kill leaves the process alone. `protocol_version`: the application protocol
+    version it serves, 0 for the one of the handshake config. `start_time`: when the process
+    started, in the system's own terms, which tells it from a later one with the same pid; 0 if
+    unknown.
+    """
+
+    __slots__ = (
+        "address",
+        "network",
+        "pid",
+        "protocol",
+        "protocol_version",
+        "start_time",
+        "test",
+    )
+    _checks: ClassVar[check.Checks] = {
+        "protocol": check.text,
+        "network": check.text,
+        "address": check.text,
+        "pid": _pid,
+        "test": check.flag,
+        "protocol_version": check.version,
+        "start_time": check.natural,
+    }
+
+    protocol: str
+    network: str
+    address: str
+    pid: int
+    test: bool
+    protocol_version: int
+    start_time: int
+
+    def __init__(
+        self,
+        protocol: str = "",
+        network: str = "",
+        address: str = "",
+        pid: int = -1,
+        test: bool = False,
+        protocol_version: int = 0,
+        start_time: int = 0,
+    ) -> None:
+        self.protocol = protocol
+        self.network = network
+        self.address = address
+        self.pid = pid
+        self.test = test
+        self.protocol_version = protocol_version
+        self.start_time = start_time
+
+    @property
+    def valid(self) -> bool:
+        """Whether protocol, network and address are set."""
+        return bool(self.protocol and self.network and self.address)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields in the shape of go-plugin's users, that of Terraform's TF_REATTACH_PROVIDERS.
+
+        `json.dumps({name: config.as_dict()})` is what `from_env` reads.
+        """
+        return {
+            "Protocol": self.protocol,
+            "ProtocolVersion": self.protocol_version,
+            "Pid": self.pid,
+            "Test": self.test,
+            "Addr": {"Network": self.network, "String": self.address},
+            "PidStartTime": self.start_time,  # ours; others skip it
+        }
+
+    def to_json(self) -> str:
+        """`as_dict()` as a JSON object."""
+        import json
+
+        return json.dumps(self.as_dict())
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> ReattachConfig:
+        """The config behind a JSON object as `to_json()` or a program of go-plugin's writes it.
+
+        Fields left out have their default; unknown ones are skipped.
+
+        Raises: ConfigError when it is no such object.
+        """
+        return _reattach(_parse("ReattachConfig.from_json()", text), "the JSON")
+
+    @classmethod
+    def from_env(cls, variable: str, name: str) -> ReattachConfig | None:
+        """The config for the plugin `name` in an environment variable; None if there is none.
+
+        The variable holds a JSON object of names and configs. A host that finds None launches the
+        plugin as always.
+
+        Raises: ConfigError when the variable holds something else.
+        """
+        text = os.environ.get(variable)
+        if not text:
+            return None
+        found = _parse(f"the environment variable {variable}", text)
+        if not isinstance(found, dict):
+            raise ConfigError(
+                f"the environment variable {variable} must hold a JSON object of names and configs"
+            )
+        if name not in found:
+            return None
+        return _reattach(found[name], f"{name!r} in the environment variable {variable}")
+
+
+def _parse(what: str, text: str | bytes) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{what} is no JSON: {error}") from None
+
+
+def _reattach(found: Any, what: str) -> ReattachConfig:
+    """A ReattachConfig of parsed JSON."""
+    address = found.get("Addr", {}) if isinstance(found, dict) else None
+    if not isinstance(address, dict):
+        raise ConfigError(
+            f"{what} must be an object as "
+            '{"Protocol": "grpc", "Pid": 1, "Addr": {"Network": "unix", "String": "/path"}}'
+        )
+    fields = (
+        *(found.get("Protocol", ""), address.get("Network", ""), address.get("String", "")),
+        *(found.get("Pid", -1), found.get("Test", False)),
+        *(found.get("ProtocolVersion", 0), found.get("PidStartTime", 0)),
+    )
+    try:
+        config = ReattachConfig(*fields)
+    except ConfigError as error:
+        raise type(error)(f"{what}: {error}") from None
+    if config.pid == 0:
+        config.pid = -1  # how Go writes a pid that nobody has set
+    return config

@@ -1,0 +1,101 @@
+"""The plugin's side for asyncio: what pygo_plugin.server does, on the running loop."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any
+
+from pygo_plugin import server as _plugin_server
+from pygo_plugin._base.aio_loops import checkpoint
+from pygo_plugin._base.aio_threads import in_thread
+from pygo_plugin._grpc.aio_server import Server as RpcServer
+from pygo_plugin.errors import ConfigError, _importing
+
+if TYPE_CHECKING:
+    from pygo_plugin.config import ServeConfig
+
+
+class Server(_plugin_server.PluginServerBase):
+    """Serves the plugins of a ServeConfig in this process, on the running loop.
+
+    Subclasses may override `server()` to configure the gRPC server.
+    """
+
+    def default_grpc_server(self, **opts: Any) -> RpcServer:
+        """The server on the C core, with the interface of `grpc.aio.Server`.
+
+        opts: `max_workers`, methods that are no coroutines and run at the same time; `interceptors`
+        and `maximum_concurrent_rpcs` as grpc.aio has them; `options`, gRPC's channel arguments.
+        """
+        return RpcServer(**opts)
+
+    def _broker_class(self) -> Any:
+        with _importing("pygo_plugin._grpc.aio_broker"):
+            from pygo_plugin._grpc.aio_broker import Broker
+
+        return Broker
+
+    async def serve(self, wait: bool = False) -> bool:
+        """Start to serve and print the handshake line; with `wait`, return when it is all over.
+
+        Returns: False when it could not start; `error_msg` says why. What an author's
+        `server_register` raises is passed on.
+        """
+        opened = self._open()
+        if opened is None:
+            return False
+        server, leaving, line = opened
+        try:
+            await server.start()
+            self._serving(server, leaving, line)
+        except (OSError, RuntimeError, ValueError) as error:
+            return self._not_serving(server, leaving, error)
+        self._tell_test(server, leaving)
+        if wait:
+            await self._wait()
+        return True
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Stop serving: refuse new calls, cancel those that still run after `grace` seconds.
+
+        None cancels them at once. Returns when all is over.
+        """
+        if self._server is not None and self._leaving is not None:
+            if self._ends_stdio_first(grace):
+                await in_thread(self._stdio.end)
+            await self._server.stop(grace)
+            self._close_broker()
+            self._leaving.leave(interrupts=True)
+        else:
+            await checkpoint()
+
+    def _stopper(self, server: Any) -> Any:
+        if not isinstance(server, RpcServer):
+            raise ConfigError(
+                f"server() must give a server of pygo_plugin.aio, not {type(server).__name__}"
+            )
+        return server._core
+
+    async def _wait(self) -> None:
+        try:
+            await self._server.wait_for_termination()
+            await self._server.stop(None)  # for the methods that are still running
+        finally:
+            self._close_broker()
+            self._stdio.end()
+            if self._leaving is not None:
+                self._leaving.leave(interrupts=False)
+
+
+async def serve(cfg: ServeConfig) -> None:
+    """Serve until the host shuts the plugin down: `asyncio.run(aio.serve(config))`.
+
+    When it cannot serve, it says why on stderr and exits with status 1. In test mode it raises a
+    StartError instead.
+    """
+    server = Server(cfg)
+    if not await server.serve():
+        _plugin_server._give_up(server.error_msg, cfg)
+    if cfg.test is None:
+        gc.freeze()  # see pygo_plugin.serve
+    await server._wait()

@@ -1,0 +1,152 @@
+"""Plugins and gRPC for asyncio, with the interfaces of grpc.aio. See docs/asyncio.md.
+
+What is not here (Metadata, UnaryUnaryClientInterceptor, ...) is grpc.aio's own, imported when it is
+first asked for.
+"""
+
+from __future__ import annotations
+
+from pygo_plugin._grpc.aio_channel import Channel
+from pygo_plugin.errors import _importing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from concurrent.futures import ThreadPoolExecutor
+    from typing import Any
+
+    from pygo_plugin import _core
+    from pygo_plugin._grpc.aio_broker import Broker
+    from pygo_plugin._grpc.aio_errors import EOF, AioRpcError
+    from pygo_plugin._grpc.aio_server import Server as RpcServer
+    from pygo_plugin._grpc.aio_server import ServicerContext
+    from pygo_plugin._host.aio_client import Client
+    from pygo_plugin._serve.aio_server import Server, serve
+
+    _Options = Iterable[tuple[str | bytes, Any]]
+
+__all__ = [
+    # plugins
+    "Broker",
+    "Client",
+    "Server",
+    "serve",
+    # gRPC
+    "insecure_channel",
+    "secure_channel",
+    "server",
+    "Channel",
+    "ServicerContext",
+    "AioRpcError",
+    "EOF",
+]
+
+_HOMES = {
+    "Broker": "_grpc.aio_broker",
+    "Client": "_host.aio_client",
+    "Server": "_serve.aio_server",
+    "serve": "_serve.aio_server",
+    "ServicerContext": "_grpc.aio_server",
+    "AioRpcError": "_grpc.aio_errors",
+    "EOF": "_grpc.aio_errors",
+}
+
+
+_AGENT = "grpc-python-asyncio"
+
+
+def insecure_channel(
+    target: str,
+    options: _Options | None = None,
+    compression: int | None = None,
+    interceptors: Sequence[Any] | None = None,
+) -> Channel:
+    """A channel to the server at `target`: `host:port`, `unix:/path`, `dns:///host:port`."""
+    with _importing("pygo_plugin.rpc"):
+        from pygo_plugin import rpc
+
+    return Channel(rpc._open(target, None, options, compression, _AGENT), interceptors)
+
+
+def secure_channel(
+    target: str,
+    credentials: _core.ChannelCredentials,
+    options: _Options | None = None,
+    compression: int | None = None,
+    interceptors: Sequence[Any] | None = None,
+) -> Channel:
+    """As insecure_channel, over TLS with credentials of pygo_plugin.rpc."""
+    with _importing("pygo_plugin.rpc"):
+        from pygo_plugin import rpc
+
+    if credentials is None:
+        raise TypeError("secure_channel needs credentials; without TLS it is insecure_channel")
+    return Channel(rpc._open(target, credentials, options, compression, _AGENT), interceptors)
+
+
+def server(
+    migration_thread_pool: ThreadPoolExecutor | None = None,
+    handlers: Sequence[Any] | None = None,
+    interceptors: Sequence[Any] | None = None,
+    options: _Options | None = None,
+    maximum_concurrent_rpcs: int | None = None,
+    compression: int | None = None,
+    *,
+    max_workers: int | None = None,
+) -> RpcServer:
+    """A server, to be given handlers and ports and then started on a loop.
+
+    Methods that are no coroutines run on threads of the core, at most `max_workers` at once; of an
+    executor only that number is taken, as `pygo_plugin.rpc.server` does.
+    """
+    with _importing("pygo_plugin.rpc"):
+        from pygo_plugin import rpc
+    with _importing("pygo_plugin._grpc.aio_server"):
+        from pygo_plugin._grpc.aio_server import Server as RpcServer
+
+    if migration_thread_pool is not None:
+        if max_workers is not None:
+            raise TypeError("give max_workers or a thread pool, which stands for its own number")
+        max_workers = rpc._workers_of(migration_thread_pool)
+    made = RpcServer(
+        max_workers=max_workers,
+        interceptors=interceptors or (),
+        options=rpc._with(options, compression),
+        maximum_concurrent_rpcs=maximum_concurrent_rpcs,
+        general=True,
+    )
+    if handlers:
+        made.add_generic_rpc_handlers(handlers)
+    return made
+
+
+if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
+
+    def __getattr__(name):
+        if name.startswith("_"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = _HOMES.get(name)
+        if home is not None:
+            from importlib import import_module
+
+            try:
+                value = getattr(import_module(f"pygo_plugin.{home}"), name)
+            except OSError as error:  # at the limit of descriptors
+                with _importing("pygo_plugin.errors"):
+                    from pygo_plugin.errors import _not_imported
+
+                raise _not_imported(f"pygo_plugin.{home}", error) from error
+        else:
+            try:
+                import grpc.aio
+
+                value = getattr(grpc.aio, name)
+            except (ImportError, AttributeError):
+                raise AttributeError(
+                    f"neither pygo_plugin.aio nor grpc.aio has an attribute {name!r}"
+                ) from None
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
