@@ -134,7 +134,7 @@ make_connection(gp__connection **out, gp_error *err)
         goto fail;
     }
     /* Even while no call is made, a thread must notice what comes in: a GOAWAY, the end. */
-    if ((rc = gp__crew_poller(&made->poller, err)) < 0 || (rc = gp__crew_start(false, err)) < 0) {
+    if ((rc = gp__pool_poller(&made->poller, err)) < 0 || (rc = gp__pool_start(false, err)) < 0) {
         gp__grpc_drop(GP__FORK_CONNECTION);
         goto fail;
     }
@@ -172,10 +172,9 @@ unlist(gp__connection *shared)
 }
 
 static void
-free_connection(gp__remains *remains)
+free_connection(gp__task *task)
 {
-    gp__connection *shared =
-        (gp__connection *)((char *)remains - offsetof(gp__connection, remains));
+    gp__connection *shared = gp__container_of(task, gp__connection, deferred_free);
     grpc_channel *channel = atomic_load(&shared->channel);
 
     unlist(shared);
@@ -201,19 +200,15 @@ free_connection(gp__remains *remains)
 void
 gp__connection_unref(gp__connection *shared)
 {
-    gp__poller *poller = shared->poller;
-
     if (atomic_fetch_sub(&shared->refs, 1) == 1) {
         if (shared->retired) { /* there may be neither gRPC nor threads any more */
-            free_connection(&shared->remains);
+            free_connection(&shared->deferred_free);
             return;
         }
         gp__fork_add(GP__FORK_ENDING);
         gp__direct_free(shared->direct);
-        shared->remains.free = free_connection;
-        gp_mutex_lock(&poller->lock);
-        gp__crew_add_remains(&shared->remains);
-        gp_mutex_unlock(&poller->lock);
+        shared->deferred_free.run = free_connection;
+        gp__pool_defer(&shared->deferred_free);
     }
 }
 

@@ -10,11 +10,12 @@
 #include <grpc/grpc.h>
 #include <stdatomic.h>
 
+#include "base/task.h"
 #include "gp/lock.h"
 #include "os/reactor.h"
 #include "rpc/channel.h"
-#include "rpc/crew.h"
 #include "rpc/direct.h"
+#include "rpc/worker_pool.h"
 
 /* The connection below one or more channels. */
 typedef struct gp__connection {
@@ -29,7 +30,7 @@ typedef struct gp__connection {
     size_t unpack_limit;         /* for gp__unpack() */
     atomic_bool over;            /* the other side will not be reached any more */
     bool retired;                /* gRPC's channel is gone before its views */
-    gp__remains remains;         /* once nobody refers to it */
+    gp__task deferred_free;      /* queued once the last reference is gone */
     struct gp__connection *prev; /* in the list of all */
     struct gp__connection *next;
     gp_mutex lock;          /* guards what follows; comes before that of views */

@@ -4,7 +4,7 @@
 
 #include "base/alloc.h"
 #include "rpc/convert.h"
-#include "rpc/crew.h"
+#include "rpc/worker_pool.h"
 
 void
 gp__server_request_call(gp_server *server)
@@ -96,7 +96,7 @@ add_job(gp_server *server, gp_server_call *call)
     call->next_job = NULL;
     *server->jobs_end = call;
     server->jobs_end = &call->next_job;
-    gp__crew_add_job(server);
+    gp__pool_add_job(server);
 }
 
 /* An endless call is over: it need not be ended any more. */

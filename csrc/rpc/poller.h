@@ -13,9 +13,9 @@
  *            '--- free for a tick, or somebody has urgent business: standby -'
  *
  * On the client that is how streams that nobody reads stay served; on the server it is how polling
- * goes on while a handler runs long. The standby thread is one of the crew's (rpc/crew.h).
+ * goes on while a handler runs long. The standby thread is a worker (rpc/worker_pool.h).
  *
- * Locks: |lock| guards everything here, the crew and the servers. It is never held while polling,
+ * Locks: |lock| guards everything here, the worker pool and the servers. It is never held while polling,
  * in gp__event.complete, or while calling out. Lock order: call or channel lock first, then this.
  */
 #ifndef GP_RPC_POLLER_H
@@ -51,7 +51,7 @@ typedef struct gp__poller {
     gp_mutex lock;
     gp__waiter *waiters;     /* asleep, oldest first; each lives on its own stack */
     gp__sharer *sharers;     /* who waits without blocking its thread, and so cannot poll */
-    gp__gate *awaited;       /* by who sits in the seat; NULL: by nobody, or the crew does */
+    gp__gate *awaited;       /* by who sits in the seat; NULL: by nobody, or a worker does */
     gp_cond standby;         /* the standby thread's */
     unsigned urgent;         /* business that nobody waits for and that must not wait either */
     unsigned long turns;     /* times that the seat was taken */

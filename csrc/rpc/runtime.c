@@ -29,7 +29,7 @@ typedef struct log_args {
 enum { NEEDED = 6 };
 
 static struct {
-    gp_mutex lock; /* comes before the crew's and the poller's, and before that of forks */
+    gp_mutex lock; /* comes before the worker pool's and the poller's, and before that of forks */
     bool running;
     bool inherited; /* a parent may have run gRPC before */
 } process = {.lock = GP_MUTEX_INIT};

@@ -19,9 +19,9 @@
 #include "rpc/args.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
-#include "rpc/crew.h"
 #include "rpc/metadata_size.h"
 #include "rpc/runtime.h"
+#include "rpc/worker_pool.h"
 
 /* How long its connections may take to close once their calls have been cancelled. */
 static const int64_t closing_ms = 1000;
@@ -142,9 +142,9 @@ unlist(gp_server *server)
 }
 
 static void
-free_server(gp__remains *remains)
+free_server(gp__task *task)
 {
-    gp_server *server = (gp_server *)((char *)remains - offsetof(gp_server, remains));
+    gp_server *server = gp__container_of(task, gp_server, deferred_free);
 
     unlist(server);
     if (server->grpc != NULL) {
@@ -162,17 +162,13 @@ free_server(gp__remains *remains)
 void
 gp__server_unref(gp_server *server)
 {
-    gp__poller *poller = server->poller;
-
     if (atomic_fetch_sub(&server->refs, 1) == 1) {
         if (server->grpc == NULL) { /* there may be neither gRPC nor threads any more */
-            free_server(&server->remains);
+            free_server(&server->deferred_free);
             return;
         }
-        server->remains.free = free_server;
-        gp_mutex_lock(&poller->lock);
-        gp__crew_add_remains(&server->remains);
-        gp_mutex_unlock(&poller->lock);
+        server->deferred_free.run = free_server;
+        gp__pool_defer(&server->deferred_free);
     }
 }
 
@@ -263,7 +259,7 @@ gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
         goto fail;
     }
     gp_cond_init(&server->changed);
-    if ((rc = gp__crew_poller(&poller, err)) < 0) {
+    if ((rc = gp__pool_poller(&poller, err)) < 0) {
         goto fail_changed;
     }
     server->poller = poller;
@@ -397,7 +393,7 @@ gp_server_start(gp_server *server, gp_error *err)
     if (atomic_load(&server->missing) == SLOTS) {
         rc = gp_error_set(err, GP_ENOMEM, "server");
     } else {
-        rc = gp__crew_start(true, err);
+        rc = gp__pool_start(true, err);
     }
     gp_mutex_lock(&server->poller->lock);
     server->started = rc == 0;
@@ -523,7 +519,7 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
         gp_mutex_lock(&server->poller->lock);
         gp__server_settle(server);
         gp_mutex_unlock(&server->poller->lock);
-        gp__crew_start(true, NULL); /* it may never have started */
+        gp__pool_start(true, NULL); /* it may never have started */
     }
     if (grace_ms >= 0 && !patient) {
         grpc_server_cancel_all_calls(server->grpc);

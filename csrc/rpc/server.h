@@ -1,10 +1,10 @@
 /*
- * Layer: rpc. The server from the inside: what server.c, dispatch.c, crew.c and server_call.c
- * share.
+ * Layer: rpc. The server from the inside: what server.c, dispatch.c, worker_pool.c and
+ * server_call.c share.
  *
  *   server.c       making, listening, starting, stopping
  *   dispatch.c     calls arrive: to a service in C, or to the queue of jobs
- *   crew.c         the threads of all servers, which run what comes in
+ *   worker_pool.c  the threads of all servers, which run what comes in
  *   server_call.c  one call: its batches, and what its handler does with it
  *
  * Locks: the poller's lock guards the servers' state and their queues. A call's lock comes before
@@ -15,13 +15,14 @@
 
 #include <grpc/grpc.h>
 
+#include "base/task.h"
 #include "gp/lock.h"
 #include "gp/server.h"
 #include "os/reactor.h"
-#include "rpc/crew.h"
 #include "rpc/halves.h"
 #include "rpc/method.h"
 #include "rpc/poller.h"
+#include "rpc/worker_pool.h"
 
 typedef enum gp__call_phase {
     GP__CALL_ARRIVED,   /* nobody has looked at it */
@@ -105,8 +106,8 @@ struct gp_server {
     gp_server_call *jobs;
     gp_server_call **jobs_end;
     gp_server_call *endless;      /* each with a reference */
-    gp_server *next_ready;        /* the crew's */
-    gp__remains remains;          /* once nobody refers to it */
+    gp_server *next_ready;        /* the worker pool's */
+    gp__task deferred_free;       /* queued once the last reference is gone */
     bool ready;                   /* it is queued for its turn */
     bool told_full;               /* |handler.full| has been called */
     gp_cond changed;              /* for joining and for the grace thread */

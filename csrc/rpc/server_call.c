@@ -9,11 +9,11 @@
 #include "base/thread.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
-#include "rpc/crew.h"
 #include "rpc/metadata_size.h"
 #include "rpc/server.h"
 #include "rpc/trim.h"
 #include "rpc/unpack.h"
+#include "rpc/worker_pool.h"
 
 #define CALL_OF(event, member) \
     ((gp_server_call *)((char *)(event) - offsetof(gp_server_call, member)))
@@ -108,7 +108,7 @@ close_complete(gp__event *event, bool ok)
     if (wanted) {
         gp_mutex_lock(&call->server->poller->lock);
         call->server->overs++;
-        gp__crew_add_over(gp_server_call_ref(call));
+        gp__pool_add_over(gp_server_call_ref(call));
         gp_mutex_unlock(&call->server->poller->lock);
     }
     batch_ended(call);

@@ -4,8 +4,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "base/task.h"
 #include "os/reactor.h"
-#include "rpc/crew.h"
+#include "rpc/worker_pool.h"
 
 #ifdef __GLIBC__
 
@@ -19,16 +20,16 @@ enum { BURST = 32 << 20, QUIET_MS = 1000 };
  */
 static struct {
     atomic_size_t counted;
-    atomic_bool busy;   /* not idle */
-    size_t before;      /* the count of a second ago; the reactor's thread has it */
-    gp__watch *timer;   /* owned; the reactor's thread has it */
-    gp__remains queued; /* of the crew's */
+    atomic_bool busy; /* not idle */
+    size_t before;    /* the count of a second ago; the reactor's thread has it */
+    gp__watch *timer; /* owned; the reactor's thread has it */
+    gp__task queued;  /* in the worker pool */
 } trim;
 
 static void
-run(gp__remains *queued)
+trim_arenas(gp__task *task)
 {
-    (void)queued;
+    (void)task;
     malloc_trim(0);
     atomic_store(&trim.busy, false);
 }
@@ -38,8 +39,8 @@ static void
 look(void *ctx)
 {
     size_t counted = atomic_load(&trim.counted);
-    gp__poller *poller = ctx;
 
+    (void)ctx;
     if (counted != trim.before) {
         trim.before = counted;
         return;
@@ -47,10 +48,8 @@ look(void *ctx)
     gp__reactor_remove(trim.timer);
     atomic_store(&trim.counted, 0);
     trim.before = 0;
-    trim.queued.free = run;
-    gp_mutex_lock(&poller->lock);
-    gp__crew_add_remains(&trim.queued);
-    gp_mutex_unlock(&poller->lock);
+    trim.queued.run = trim_arenas;
+    gp__pool_defer(&trim.queued);
 }
 
 void
@@ -62,8 +61,8 @@ gp__trim_count(size_t bytes)
         atomic_load(&trim.busy) || atomic_exchange(&trim.busy, true)) {
         return;
     }
-    if (gp__crew_poller(&poller, NULL) < 0 ||
-        gp__reactor_every(&trim.timer, QUIET_MS, look, poller, NULL) < 0) {
+    if (gp__pool_poller(&poller, NULL) < 0 ||
+        gp__reactor_every(&trim.timer, QUIET_MS, look, NULL, NULL) < 0) {
         atomic_store(&trim.busy, false);
     }
 }

@@ -4,7 +4,7 @@
  * A flood of calls, or of very large messages, leaves hundreds of megabytes in malloc's arenas,
  * from where the C library gives next to nothing back by itself: a plugin would keep what a peer
  * made it take once. So what a burst has taken is counted, and once it is over, after a second in
- * which nothing was added, one of the crew has the arenas trimmed. Without glibc nothing happens.
+ * which nothing was added, the worker pool trims the arenas. Without glibc nothing happens.
  */
 #ifndef GP_RPC_TRIM_H
 #define GP_RPC_TRIM_H

@@ -4,7 +4,7 @@
 
 #include "base/alloc.h"
 #include "mux/mux.h"
-#include "rpc/crew.h"
+#include "rpc/worker_pool.h"
 
 const char *
 gp__broker_other_side(const gp_broker *broker)
@@ -29,7 +29,7 @@ gp__broker_new(gp_tls *tls, gp_mux *mux)
 {
     gp_broker *broker = gp__calloc(1, sizeof(*broker));
 
-    if (broker == NULL || gp__crew_poller(&broker->poller, NULL) < 0) {
+    if (broker == NULL || gp__pool_poller(&broker->poller, NULL) < 0) {
         gp__free(broker);
         return NULL;
     }

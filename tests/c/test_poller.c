@@ -1,6 +1,6 @@
 #include <time.h>
 
-#include "rpc/crew.h"
+#include "rpc/worker_pool.h"
 #include "support.h"
 
 typedef struct sleeper {
@@ -175,7 +175,7 @@ a_call_is_not_lost_at_the_end_of_a_wait(void **state)
 static int
 set_up(void **state)
 {
-    return gp__crew_poller((gp__poller **)state, NULL);
+    return gp__pool_poller((gp__poller **)state, NULL);
 }
 
 int

@@ -21,9 +21,10 @@
  *
  * Locks: the poller's guards all of it.
  */
-#ifndef GP_RPC_CREW_H
-#define GP_RPC_CREW_H
+#ifndef GP_RPC_WORKER_POOL_H
+#define GP_RPC_WORKER_POOL_H
 
+#include "base/task.h"
 #include "gp/error.h"
 #include "gp/server.h"
 #include "rpc/poller.h"
@@ -33,41 +34,36 @@
  *
  * Returns: 0, GP_EFORKED in a forked child, or GP_ENOMEM.
  */
-int gp__crew_poller(gp__poller **out, gp_error *err);
+int gp__pool_poller(gp__poller **out, gp_error *err);
 
 /*
  * Make sure that there is a thread, so that somebody sees to what nobody waits for. |poll|: the
- * first one is to begin at once, as the caller is not about to. After gp__crew_poller().
+ * first one is to begin at once, as the caller is not about to. After gp__pool_poller().
  *
  * Returns: 0 or GP_EOS.
  */
-int gp__crew_start(bool poll, gp_error *err);
+int gp__pool_start(bool poll, gp_error *err);
 
 /*
- * What nobody refers to any more: to be freed by one of the crew, for whoever let go cannot wait
- * for that.
+ * Have |task| run by a worker, once nothing more urgent is left to do: a free that the thread which
+ * drops the last reference must not wait for. Any thread; takes the poller's lock.
  */
-typedef struct gp__remains {
-    struct gp__remains *next;
-    void (*free)(struct gp__remains *remains);
-} gp__remains;
+void gp__pool_defer(gp__task *task);
 
 /* ---- What there is to do. With the poller's lock held. ---- */
 
 /* |server| has a call for its handler, which may run; or may again, as another one has returned. */
-void gp__crew_add_job(gp_server *server);
+void gp__pool_add_job(gp_server *server);
 
 /* |call|'s on_over is due. Takes a reference over. */
-void gp__crew_add_over(gp_server_call *call);
-
-void gp__crew_add_remains(gp__remains *remains);
+void gp__pool_add_over(gp_server_call *call);
 
 /* ---- Before a fork. Without the lock. ---- */
 
 /*
- * End the threads and the queue, until gp__crew_poller() is called the next time; nobody may be
+ * End the threads and the queue, until gp__pool_poller() is called the next time; nobody may be
  * using them. Returns false if that was not possible by |deadline|.
  */
-bool gp__crew_rest(int64_t deadline);
+bool gp__pool_rest(int64_t deadline);
 
 #endif

@@ -1,4 +1,4 @@
-#include "rpc/crew.h"
+#include "rpc/worker_pool.h"
 
 #include <string.h>
 
@@ -35,7 +35,7 @@ static struct {
     gp_server *ready;      /* with a job that may run, in turn */
     gp_server **ready_end; /* NULL: |ready| itself */
     gp_server_call *over;  /* whose on_over is due; each with a reference */
-    gp__remains *remains;  /* to be freed */
+    gp__list deferred;     /* tasks of gp__pool_defer() */
     struct idle *idle;     /* workers that wait for something to do, the last one first */
     gp_cond left;          /* for who waits until all have gone */
     int threads;
@@ -46,10 +46,10 @@ static struct {
     bool ended;     /* the process is about to end */
     bool leaving;   /* it is about to fork, and nothing uses gRPC */
     void (*goodbye)(void);
-} crew = {.making = GP_MUTEX_INIT, .part = {.reset = reset}};
+} pool = {.making = GP_MUTEX_INIT, .part = {.reset = reset}};
 
 /* This thread sits in the seat, and will look for jobs when it leaves. */
-static _Thread_local bool turning;
+static _Thread_local bool polling;
 
 static void *run_thread(void *arg);
 
@@ -59,38 +59,39 @@ static void *run_thread(void *arg);
 static void
 make(void)
 {
-    if (!crew.made) {
-        gp_runtime_on_fork(&crew.part);
-        crew.ready_end = &crew.ready;
-        gp_cond_init(&crew.left);
-        gp__poller_init(&crew.poller);
-        crew.made = true;
+    if (!pool.made) {
+        gp_runtime_on_fork(&pool.part);
+        pool.ready_end = &pool.ready;
+        gp__list_init(&pool.deferred);
+        gp_cond_init(&pool.left);
+        gp__poller_init(&pool.poller);
+        pool.made = true;
     }
 }
 
 int
-gp__crew_poller(gp__poller **out, gp_error *err)
+gp__pool_poller(gp__poller **out, gp_error *err)
 {
     int rc = gp__grpc_start(err); /* first, as a forked child must not wait for a lock */
 
     if (rc < 0) {
         return rc;
     }
-    gp_mutex_lock(&crew.making);
+    gp_mutex_lock(&pool.making);
     make();
-    if (!crew.open) {
-        gp__poller_open(&crew.poller);
-        crew.open = true;
+    if (!pool.open) {
+        gp__poller_open(&pool.poller);
+        pool.open = true;
     }
-    gp_mutex_unlock(&crew.making);
-    *out = &crew.poller;
+    gp_mutex_unlock(&pool.making);
+    *out = &pool.poller;
     return 0;
 }
 
 void
 gp_server_on_thread_exit(void (*goodbye)(void))
 {
-    crew.goodbye = goodbye;
+    pool.goodbye = goodbye;
 }
 
 /* ---- Who does what. Lock held. ---- */
@@ -99,7 +100,7 @@ gp_server_on_thread_exit(void (*goodbye)(void))
 static bool
 may_start(void)
 {
-    return !crew.ended && !crew.leaving && crew.threads < crew.working + 2;
+    return !pool.ended && !pool.leaving && pool.threads < pool.working + 2;
 }
 
 static int
@@ -110,8 +111,8 @@ start_thread(gp_error *err)
 
     if (rc == 0) {
         pthread_detach(thread);
-        crew.threads++;
-        crew.starting++;
+        pool.threads++;
+        pool.starting++;
     }
     return rc;
 }
@@ -120,26 +121,26 @@ start_thread(gp_error *err)
 static bool
 wake_idle(void)
 {
-    idle *last = crew.idle;
+    idle *last = pool.idle;
 
     if (last == NULL) {
         return false;
     }
-    crew.idle = last->next;
+    pool.idle = last->next;
     last->waiting = false;
     gp_cond_signal(&last->woken);
     return true;
 }
 
-/* Have some other thread than the one that is turning see to what has come up. */
+/* Have some other thread than the one that is polling see to what has come up. */
 static void
-call_somebody(void)
+wake_worker(void)
 {
     if (wake_idle()) {
         return;
     }
-    if (crew.has_standby) {
-        gp__poller_wake_standby(&crew.poller);
+    if (pool.has_standby) {
+        gp__poller_wake_standby(&pool.poller);
     } else if (may_start()) {
         start_thread(NULL);
     }
@@ -149,7 +150,7 @@ call_somebody(void)
 static void
 ensure_standby(void)
 {
-    if (crew.has_standby || crew.starting > 0) {
+    if (pool.has_standby || pool.starting > 0) {
         return;
     }
     if (!wake_idle() && may_start()) {
@@ -158,18 +159,18 @@ ensure_standby(void)
 }
 
 int
-gp__crew_start(bool poll, gp_error *err)
+gp__pool_start(bool poll, gp_error *err)
 {
     int rc = 0;
 
-    gp_mutex_lock(&crew.poller.lock);
-    if (crew.threads == 0 && !crew.ended) {
+    gp_mutex_lock(&pool.poller.lock);
+    if (pool.threads == 0 && !pool.ended) {
         rc = start_thread(err);
         if (poll) {
-            gp__poller_offer(&crew.poller);
+            gp__poller_offer(&pool.poller);
         }
     }
-    gp_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&pool.poller.lock);
     return rc;
 }
 
@@ -185,8 +186,8 @@ queue_up(gp_server *server)
     if (server->running < server->max_workers) {
         server->ready = true;
         server->next_ready = NULL;
-        *crew.ready_end = server;
-        crew.ready_end = &server->next_ready;
+        *pool.ready_end = server;
+        pool.ready_end = &server->next_ready;
     } else if (server->handler.full != NULL && !server->told_full) {
         server->told_full = true;
         server->handler.full(server->handler_ctx, server->max_workers);
@@ -194,48 +195,49 @@ queue_up(gp_server *server)
 }
 
 void
-gp__crew_add_job(gp_server *server)
+gp__pool_add_job(gp_server *server)
 {
     queue_up(server);
     /* Otherwise this thread comes to it next, or else whoever is done first. */
-    if (!turning && server->ready) {
-        call_somebody();
+    if (!polling && server->ready) {
+        wake_worker();
     }
 }
 
 void
-gp__crew_add_over(gp_server_call *call)
+gp__pool_add_over(gp_server_call *call)
 {
-    call->next_over = crew.over;
-    crew.over = call;
-    if (!turning) {
-        call_somebody();
+    call->next_over = pool.over;
+    pool.over = call;
+    if (!polling) {
+        wake_worker();
     }
 }
 
 void
-gp__crew_add_remains(gp__remains *remains)
+gp__pool_defer(gp__task *task)
 {
-    remains->next = crew.remains;
-    crew.remains = remains;
-    if (!turning) {
-        call_somebody();
+    gp_mutex_lock(&pool.poller.lock);
+    gp__list_append(&pool.deferred, &task->link);
+    if (!polling) {
+        wake_worker();
     }
+    gp_mutex_unlock(&pool.poller.lock);
 }
 
 /* The next call for a handler, or NULL. Its server's turn is over. */
 static gp_server_call *
 next_job(void)
 {
-    gp_server *server = crew.ready;
+    gp_server *server = pool.ready;
     gp_server_call *call;
 
     if (server == NULL) {
         return NULL;
     }
-    crew.ready = server->next_ready;
-    if (crew.ready == NULL) {
-        crew.ready_end = &crew.ready;
+    pool.ready = server->next_ready;
+    if (pool.ready == NULL) {
+        pool.ready_end = &pool.ready;
     }
     server->ready = false;
     call = server->jobs;
@@ -251,11 +253,11 @@ next_job(void)
 static void
 start_work(void)
 {
-    crew.working++;
+    pool.working++;
     ensure_standby();
-    if (crew.ready != NULL || crew.over != NULL) {
+    if (pool.ready != NULL || pool.over != NULL) {
         /* Two calls may have woken the same thread, which is busy from now on. */
-        call_somebody();
+        wake_worker();
     }
 }
 
@@ -282,12 +284,12 @@ begin_call(gp_server *server, gp_server_call *call)
 {
     int answer;
 
-    gp_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&pool.poller.lock);
     answer = server->handler.begin(server->handler_ctx, call, &call->data);
     if (answer < 0) {
         refuse_unknown(call);
     }
-    gp_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&pool.poller.lock);
     if (answer < 0) {
         return REFUSED;
     }
@@ -320,22 +322,22 @@ static void
 run_handler(gp_server *server, gp_server_call *call)
 {
     bool *slow = place_of(server, call);
-    unsigned long takeovers = crew.poller.takeovers;
+    unsigned long takeovers = pool.poller.takeovers;
     bool expected = *slow;
     int64_t start = 0;
 
     if (expected) {
-        gp__poller_offer(&crew.poller);
+        gp__poller_offer(&pool.poller);
         start = gp__now() - gp__poller_waited();
     } else {
-        crew.left_for = slow;
+        pool.left_for = slow;
     }
-    gp_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&pool.poller.lock);
     server->handler.run(server->handler_ctx, call, call->data);
-    gp_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&pool.poller.lock);
     if (!expected) {
-        *slow = crew.poller.takeovers != takeovers;
-        crew.left_for = crew.left_for == slow ? NULL : crew.left_for;
+        *slow = pool.poller.takeovers != takeovers;
+        pool.left_for = pool.left_for == slow ? NULL : pool.left_for;
     } else {
         *slow = gp__now() - gp__poller_waited() - start >= slow_ns;
     }
@@ -358,51 +360,50 @@ run_job(gp_server_call *call)
     server->running--;
     server->told_full = server->told_full && server->running > server->max_workers / 2;
     queue_up(server);
-    crew.working--;
+    pool.working--;
     if (found != LATER && !call->kept) {
         server->active--;
         gp__server_settle(server);
     }
-    gp_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&pool.poller.lock);
     if (found != LATER) {
         gp_server_call_unref(call);
     }
     gp__server_unref(server);
-    gp_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&pool.poller.lock);
 }
 
 /* Tell that a call is over. No handler: it is never held up by those that run. */
 static void
 run_over(void)
 {
-    gp_server_call *call = crew.over;
+    gp_server_call *call = pool.over;
     gp_server *server = gp__server_ref(call->server);
 
-    crew.over = call->next_over;
+    pool.over = call->next_over;
     start_work();
-    gp_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&pool.poller.lock);
     call->on_over(call->on_over_ctx);
     gp_server_call_unref(call);
-    gp_mutex_lock(&crew.poller.lock);
-    crew.working--;
+    gp_mutex_lock(&pool.poller.lock);
+    pool.working--;
     server->overs--;
     gp__server_settle(server);
-    gp_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&pool.poller.lock);
     gp__server_unref(server);
-    gp_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&pool.poller.lock);
 }
 
 static void
-bury(void)
+run_deferred(void)
 {
-    gp__remains *remains = crew.remains;
+    gp__task *task = gp__container_of(gp__list_pop(&pool.deferred), gp__task, link);
 
-    crew.remains = remains->next;
     start_work();
-    gp_mutex_unlock(&crew.poller.lock);
-    remains->free(remains);
-    gp_mutex_lock(&crew.poller.lock);
-    crew.working--;
+    gp_mutex_unlock(&pool.poller.lock);
+    task->run(task);
+    gp_mutex_lock(&pool.poller.lock);
+    pool.working--;
 }
 
 /* ---- The seat. Lock held on entry and exit. ---- */
@@ -414,12 +415,12 @@ bury(void)
 static bool
 take_turn(void)
 {
-    gp__poller *poller = &crew.poller;
+    gp__poller *poller = &pool.poller;
     unsigned long wakeups = poller->wakeups;
 
-    turning = true;
+    polling = true;
     gp__poller_turn(poller);
-    turning = false;
+    polling = false;
     if (poller->waiters == NULL && (poller->urgent > 0 || poller->wakeups == wakeups)) {
         return true;
     }
@@ -437,14 +438,14 @@ take_turn(void)
 static bool
 stand_by(void)
 {
-    unsigned long takeovers = crew.poller.takeovers;
+    unsigned long takeovers = pool.poller.takeovers;
     bool claim;
 
-    crew.has_standby = true;
-    claim = gp__poller_watch(&crew.poller);
-    crew.has_standby = false;
-    if (crew.poller.takeovers != takeovers && crew.left_for != NULL) {
-        *crew.left_for = true;
+    pool.has_standby = true;
+    claim = gp__poller_watch(&pool.poller);
+    pool.has_standby = false;
+    if (pool.poller.takeovers != takeovers && pool.left_for != NULL) {
+        *pool.left_for = true;
     }
     return claim;
 }
@@ -456,14 +457,14 @@ static bool
 rest(idle *me)
 {
     int64_t deadline = gp__now() + rest_ns;
-    idle **link = &crew.idle;
+    idle **link = &pool.idle;
     int rc = 0;
 
     me->waiting = true;
-    me->next = crew.idle;
-    crew.idle = me;
+    me->next = pool.idle;
+    pool.idle = me;
     while (me->waiting && rc == 0) {
-        rc = gp__cond_wait_until(&me->woken, &crew.poller.lock, deadline);
+        rc = gp__cond_wait_until(&me->woken, &pool.poller.lock, deadline);
     }
     if (!me->waiting) {
         return true;
@@ -472,7 +473,8 @@ rest(idle *me)
         link = &(*link)->next;
     }
     *link = me->next;
-    return crew.over != NULL || crew.ready != NULL || crew.remains != NULL || !crew.has_standby;
+    return pool.over != NULL || pool.ready != NULL || !gp__list_is_empty(&pool.deferred) ||
+           !pool.has_standby;
 }
 
 /* ---- The threads ---- */
@@ -485,22 +487,22 @@ run_thread(void *arg)
 
     (void)arg;
     gp_cond_init(&me.woken);
-    gp_mutex_lock(&crew.poller.lock);
-    crew.starting--;
-    while (!crew.ended && !crew.leaving) {
+    gp_mutex_lock(&pool.poller.lock);
+    pool.starting--;
+    while (!pool.ended && !pool.leaving) {
         gp_server_call *call;
 
-        if (crew.over != NULL) {
+        if (pool.over != NULL) {
             run_over();
             claim = true;
         } else if ((call = next_job()) != NULL) {
             run_job(call);
             claim = true;
-        } else if (crew.remains != NULL) {
-            bury();
-        } else if (claim && !crew.poller.taken) {
+        } else if (!gp__list_is_empty(&pool.deferred)) {
+            run_deferred();
+        } else if (claim && !pool.poller.taken) {
             claim = take_turn();
-        } else if (!crew.has_standby) {
+        } else if (!pool.has_standby) {
             claim = stand_by();
         } else if (rest(&me)) {
             claim = false;
@@ -508,15 +510,15 @@ run_thread(void *arg)
             break;
         }
     }
-    gp_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&pool.poller.lock);
     gp_cond_release(&me.woken);
-    if (crew.goodbye != NULL) {
-        crew.goodbye();
+    if (pool.goodbye != NULL) {
+        pool.goodbye();
     }
-    gp_mutex_lock(&crew.poller.lock);
-    crew.threads--;
-    gp_cond_broadcast(&crew.left);
-    gp_mutex_unlock(&crew.poller.lock);
+    gp_mutex_lock(&pool.poller.lock);
+    pool.threads--;
+    gp_cond_broadcast(&pool.left);
+    gp_mutex_unlock(&pool.poller.lock);
     return NULL;
 }
 
@@ -527,9 +529,9 @@ has_poller(void)
 {
     bool open;
 
-    gp_mutex_lock(&crew.making);
-    open = crew.open;
-    gp_mutex_unlock(&crew.making);
+    gp_mutex_lock(&pool.making);
+    open = pool.open;
+    gp_mutex_unlock(&pool.making);
     return open;
 }
 
@@ -539,23 +541,23 @@ end_threads(bool *why, int64_t deadline)
 {
     bool gone;
 
-    gp_mutex_lock(&crew.poller.lock);
+    gp_mutex_lock(&pool.poller.lock);
     *why = true;
-    gone = crew.threads == 0;
-    gp__poller_wake_standby(&crew.poller);
+    gone = pool.threads == 0;
+    gp__poller_wake_standby(&pool.poller);
     while (wake_idle()) {
     }
-    gp_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&pool.poller.lock);
     if (gone) {
         return true;
     }
-    gp__poller_kick(&crew.poller);
-    gp_mutex_lock(&crew.poller.lock);
-    while (crew.threads > 0 && gp__now() < deadline) {
-        gp__cond_wait_until(&crew.left, &crew.poller.lock, deadline);
+    gp__poller_kick(&pool.poller);
+    gp_mutex_lock(&pool.poller.lock);
+    while (pool.threads > 0 && gp__now() < deadline) {
+        gp__cond_wait_until(&pool.left, &pool.poller.lock, deadline);
     }
-    gone = crew.threads == 0;
-    gp_mutex_unlock(&crew.poller.lock);
+    gone = pool.threads == 0;
+    gp_mutex_unlock(&pool.poller.lock);
     return gone;
 }
 
@@ -567,32 +569,32 @@ gp_grpc_shutdown(int64_t timeout_ms)
     if (gp_runtime_forked() || !has_poller()) {
         return true;
     }
-    return end_threads(&crew.ended, deadline);
+    return end_threads(&pool.ended, deadline);
 }
 
 /* ---- Before a fork, and after ---- */
 
 bool
-gp__crew_rest(int64_t deadline)
+gp__pool_rest(int64_t deadline)
 {
     bool gone;
 
     if (!has_poller()) {
         return true;
     }
-    gone = end_threads(&crew.leaving, deadline);
-    gp_mutex_lock(&crew.making);
-    gp_mutex_lock(&crew.poller.lock);
-    crew.leaving = false;
+    gone = end_threads(&pool.leaving, deadline);
+    gp_mutex_lock(&pool.making);
+    gp_mutex_lock(&pool.poller.lock);
+    pool.leaving = false;
     if (!gone) {
         ensure_standby();
     }
-    gp_mutex_unlock(&crew.poller.lock);
+    gp_mutex_unlock(&pool.poller.lock);
     if (gone) {
-        gone = gp__poller_close(&crew.poller, deadline);
-        crew.open = false;
+        gone = gp__poller_close(&pool.poller, deadline);
+        pool.open = false;
     }
-    gp_mutex_unlock(&crew.making);
+    gp_mutex_unlock(&pool.making);
     return gone;
 }
 
@@ -600,13 +602,13 @@ gp__crew_rest(int64_t deadline)
 static void
 reset(void)
 {
-    void (*goodbye)(void) = crew.goodbye;
-    gp_fork_part part = crew.part;
+    void (*goodbye)(void) = pool.goodbye;
+    gp_fork_part part = pool.part;
 
-    memset(&crew, 0, sizeof(crew));
-    crew.goodbye = goodbye;
-    crew.part = part;
-    turning = false;
-    gp_mutex_init(&crew.making);
+    memset(&pool, 0, sizeof(pool));
+    pool.goodbye = goodbye;
+    pool.part = part;
+    polling = false;
+    gp_mutex_init(&pool.making);
     make(); /* at once: servers that had stopped before still take the lock */
 }

@@ -1,0 +1,19 @@
+/*
+ * Layer: base. A unit of work to be run later: a member of what it works on, so that queueing it
+ * allocates nothing.
+ */
+#ifndef GP_BASE_TASK_H
+#define GP_BASE_TASK_H
+
+#include "base/list.h"
+
+/*
+ * |run| finds what the task is part of by gp__container_of(). The task is in no queue by then: |run|
+ * may queue it again, or free it.
+ */
+typedef struct gp__task {
+    gp__link link; /* the queue's */
+    void (*run)(struct gp__task *task);
+} gp__task;
+
+#endif
