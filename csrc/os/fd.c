@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,18 +15,24 @@
 
 #include "base/thread.h"
 
-enum { STANDARD = 3 };
+enum {
+    FIRST_FREE = 3, /* the first descriptor that is not one of the standard three */
+    PIECE = 512,    /* at most PIPE_BUF: a pipe that poll() calls writable has room for so much */
+};
 
-/* Move a descriptor out of the standard three, where dup2() in a child would trip over it. */
+/*
+ * Give a descriptor a number above the standard three, which a child's dup2() overwrites before it
+ * has used ours.
+ */
 static int
-move_up(int *fd)
+move_above_standard(int *fd)
 {
     int moved;
 
-    if (*fd >= STANDARD) {
+    if (*fd >= FIRST_FREE) {
         return 0;
     }
-    moved = fcntl(*fd, F_DUPFD_CLOEXEC, STANDARD);
+    moved = fcntl(*fd, F_DUPFD_CLOEXEC, FIRST_FREE);
     if (moved < 0) {
         return -1;
     }
@@ -73,7 +80,7 @@ make_ends(int ends[2], int (*make)(int ends[2]), const char *what, gp_error *err
     if (make(ends) < 0) {
         return gp_error_set_errno(err, errno, "cannot create a %s", what);
     }
-    if (move_up(&ends[0]) < 0 || move_up(&ends[1]) < 0) {
+    if (move_above_standard(&ends[0]) < 0 || move_above_standard(&ends[1]) < 0) {
         int failed = errno;
 
         gp__fd_close(&ends[0]);
@@ -148,6 +155,40 @@ gp__fd_read(int fd, void *bytes, size_t size)
     return got;
 }
 
+bool
+gp__fd_write_within(int to, const char *bytes, size_t len, int patience_ms)
+{
+    while (len > 0) {
+        struct pollfd writable = {.fd = to, .events = POLLOUT};
+        ssize_t put = -1;
+
+        if (poll(&writable, 1, patience_ms) > 0 && (writable.revents & POLLOUT) != 0) {
+            put = write(to, bytes, len < PIECE ? len : PIECE);
+        }
+        if (put <= 0) {
+            return false;
+        }
+        bytes += put;
+        len -= (size_t)put;
+    }
+    return true;
+}
+
+void
+gp__fd_copy_available(int from, int to, int patience_ms)
+{
+    char piece[PIECE];
+    ssize_t got = 0;
+    int left = 0;
+
+    /* Other processes may hold the pipe as well, and fill it faster than it is emptied here. */
+    ioctl(from, FIONREAD, &left);
+    do {
+        left -= (int)got;
+        got = left > 0 ? gp__fd_read(from, piece, sizeof(piece)) : 0;
+    } while (got > 0 && gp__fd_write_within(to, piece, (size_t)got, patience_ms));
+}
+
 int
 gp__fd_poll(struct pollfd *fds, nfds_t count, int64_t deadline)
 {
@@ -202,7 +243,7 @@ gp__fd_wake(const int fds[2])
     char one = 1;
 #endif
 
-    /* A full pipe is readable, which is all that is wanted. */
+    /* A write that a full pipe refuses is not needed: the pipe is readable. */
     while (write(fds[1], &one, sizeof(one)) < 0 && errno == EINTR) {
     }
 }

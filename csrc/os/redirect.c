@@ -5,16 +5,16 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "os/fatal_report.h"
 #include "os/fd.h"
-#include "os/last_words.h"
 
 enum { FIRST = STDOUT_FILENO, COUNT = 2, ABOVE_STANDARD = 3 };
 
-static atomic_flag replaced = ATOMIC_FLAG_INIT;
+static atomic_flag replaced = ATOMIC_FLAG_INIT; /* a redirect of this process is active */
 
-/* Remember what |FIRST + i| is and make a pipe to put in its place. */
+/* Make the pipe that is to replace descriptor |FIRST + i|, and duplicate what that is now. */
 static int
-prepare(gp__redirect *redirect, int ins[COUNT], int i, gp_error *err)
+prepare_pipe(gp__redirect *redirect, int writing_ends[COUNT], int i, gp_error *err)
 {
     int ends[2];
     int rc = gp__fd_pipe(ends, err);
@@ -23,7 +23,7 @@ prepare(gp__redirect *redirect, int ins[COUNT], int i, gp_error *err)
         return rc;
     }
     redirect->fds[i] = ends[0];
-    ins[i] = ends[1];
+    writing_ends[i] = ends[1];
     redirect->saved[i] = fcntl(FIRST + i, F_DUPFD_CLOEXEC, ABOVE_STANDARD);
     if ((redirect->saved[i] < 0 && errno != EBADF) || gp__fd_set_nonblocking(ends[0]) < 0) {
         return gp_error_set_errno(err, errno, "cannot replace descriptor %d", FIRST + i);
@@ -34,7 +34,7 @@ prepare(gp__redirect *redirect, int ins[COUNT], int i, gp_error *err)
 int
 gp__redirect_open(gp__redirect *redirect, gp_error *err)
 {
-    int ins[COUNT] = {-1, -1};
+    int writing_ends[COUNT] = {-1, -1};
     int rc = 0;
 
     if (atomic_flag_test_and_set(&replaced)) {
@@ -42,18 +42,18 @@ gp__redirect_open(gp__redirect *redirect, gp_error *err)
     }
     *redirect = (gp__redirect)GP__REDIRECT_INIT;
     for (int i = 0; rc == 0 && i < COUNT; i++) {
-        rc = prepare(redirect, ins, i, err);
+        rc = prepare_pipe(redirect, writing_ends, i, err);
     }
     if (rc == 0) {
         redirect->active = true;
-        gp__last_words_guard(redirect->fds[1], redirect->saved[1]);
+        gp__fatal_report_set_pipe(redirect->fds[1], redirect->saved[1]);
     }
     for (int i = 0; i < COUNT; i++) {
         if (rc == 0) {
-            while (dup2(ins[i], FIRST + i) < 0 && errno == EINTR) {
+            while (dup2(writing_ends[i], FIRST + i) < 0 && errno == EINTR) {
             }
         }
-        gp__fd_close(&ins[i]);
+        gp__fd_close(&writing_ends[i]);
     }
     if (rc < 0) {
         gp__redirect_close(redirect);
@@ -69,7 +69,7 @@ gp__redirect_restore(gp__redirect *redirect)
         return;
     }
     redirect->active = false;
-    gp__last_words_unguard();
+    gp__fatal_report_clear_pipe();
     for (int i = 0; i < COUNT; i++) {
         if (redirect->saved[i] < 0) {
             close(FIRST + i);

@@ -1,6 +1,6 @@
 /*
- * Layer: os. Standard output and standard error of this process, led into pipes of its own, so that
- * child processes and libraries in C are caught too.
+ * Layer: os. Standard output and standard error of this process, led into pipes of its own: that
+ * catches also what child processes and libraries in C print.
  *
  * One at a time in a process. The owner uses it from one thread at a time.
  */
@@ -12,16 +12,17 @@
 #include "gp/error.h"
 
 typedef struct gp__redirect {
-    int saved[2]; /* owned: what descriptors 1 and 2 were; -1 if they were closed */
-    int fds[2];   /* owned: what is written to them comes out here; non-blocking */
-    bool active;  /* not restored yet */
+    int saved
+        [2];     /* owned: duplicates of the original descriptors 1 and 2; -1 if they were closed */
+    int fds[2];  /* owned: the reading ends of the pipes that replace them; non-blocking */
+    bool active; /* not restored yet */
 } gp__redirect;
 
 #define GP__REDIRECT_INIT {{-1, -1}, {-1, -1}, false}
 
 /*
- * Replace descriptors 1 and 2. Until gp__redirect_restore() a signal that kills the process copies
- * what is left of standard error to where it used to go: the last words of a crash matter most.
+ * Replace descriptors 1 and 2. Until gp__redirect_restore(), a signal that reports a fault copies
+ * what is left of standard error to where it used to go (os/fatal_report.h).
  *
  * Returns: 0, GP_EINVAL if they have been replaced already, or GP_EOS; then nothing has changed.
  */

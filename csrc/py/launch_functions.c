@@ -1,10 +1,11 @@
 #include "py/functions.h"
 
 #include "gp/checksum.h"
+#include "gp/fatal_report.h"
 #include "gp/handshake.h"
 #include "gp/host.h"
-#include "gp/leaving.h"
 #include "gp/listen.h"
+#include "gp/socket_cleanup.h"
 #include "py/callbacks.h"
 #include "py/errors.h"
 
@@ -95,7 +96,7 @@ negotiate(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 static PyObject *
-leaving_add(PyObject *Py_UNUSED(module), PyObject *args)
+socket_cleanup_add(PyObject *Py_UNUSED(module), PyObject *args)
 {
     gp_error err = GP_ERROR_INIT;
     PyObject *directory = Py_None;
@@ -103,36 +104,37 @@ leaving_add(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *path;
     int place;
 
-    if (!PyArg_ParseTuple(args, "O&O:leaving_add", PyUnicode_FSConverter, &path, &directory)) {
+    if (!PyArg_ParseTuple(args, "O&O:socket_cleanup_add", PyUnicode_FSConverter, &path,
+                          &directory)) {
         return NULL;
     }
     if (directory != Py_None && !PyUnicode_FSConverter(directory, &bytes)) {
         Py_DECREF(path);
         return NULL;
     }
-    place = gp_leaving_add(PyBytes_AS_STRING(path), bytes != NULL ? PyBytes_AS_STRING(bytes) : NULL,
-                           &err);
+    place = gp_socket_cleanup_add(PyBytes_AS_STRING(path),
+                                  bytes != NULL ? PyBytes_AS_STRING(bytes) : NULL, &err);
     Py_XDECREF(bytes);
     Py_DECREF(path);
     return place < 0 ? pygo_raise(&err, NULL) : PyLong_FromLong(place);
 }
 
 static PyObject *
-leaving_drop(PyObject *Py_UNUSED(module), PyObject *place)
+socket_cleanup_drop(PyObject *Py_UNUSED(module), PyObject *place)
 {
     int number = (int)PyLong_AsLong(place);
 
     if (PyErr_Occurred()) {
         return NULL;
     }
-    gp_leaving_drop(number);
+    gp_socket_cleanup_drop(number);
     Py_RETURN_NONE;
 }
 
 static PyObject *
-leaving_announce(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+fatal_report_enable(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    gp_leaving_announce();
+    gp_fatal_report_enable();
     Py_RETURN_NONE;
 }
 
@@ -230,15 +232,16 @@ PyMethodDef pygo_launch_functions[] = {
     {"negotiate", negotiate, METH_VARARGS,
      "negotiate($module, own, offered, /)\n--\n\n"
      "The version that a plugin serves, and notes about entries that were left out."},
-    {"leaving_add", leaving_add, METH_VARARGS,
-     "leaving_add($module, path, directory, /)\n--\n\nHave signals that end the process remove "
-     "this "
-     "file first, and then a directory unless it is None. A number for leaving_drop()."},
-    {"leaving_drop", leaving_drop, METH_O,
-     "leaving_drop($module, place, /)\n--\n\nUndo leaving_add()."},
-    {"leaving_announce", leaving_announce, METH_NOARGS,
-     "leaving_announce($module, /)\n--\n\nHave signals that report a fault write a line "
-     "\"panic: ...\" to standard error first."},
+    {"socket_cleanup_add", socket_cleanup_add, METH_VARARGS,
+     "socket_cleanup_add($module, path, directory, /)\n--\n\n"
+     "Have signals that end the process remove this file first, and then a directory unless it is "
+     "None. A number for socket_cleanup_drop()."},
+    {"socket_cleanup_drop", socket_cleanup_drop, METH_O,
+     "socket_cleanup_drop($module, number, /)\n--\n\nUndo socket_cleanup_add()."},
+    {"fatal_report_enable", fatal_report_enable, METH_NOARGS,
+     "fatal_report_enable($module, /)\n--\n\n"
+     "Have signals that report a fault write a line \"panic: ...\" to standard error "
+     "first."},
     {"socket_directory", socket_directory, METH_VARARGS,
      "socket_directory($module, group, /)\n--\n\n"
      "Make a directory for sockets, for this user alone or for the group as well."},

@@ -10,8 +10,8 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "gp/services.h"
+#include "os/fatal_report.h"
 #include "os/fd.h"
-#include "os/last_words.h"
 #include "os/reactor.h"
 #include "os/redirect.h"
 #include "rpc/method.h"
@@ -172,7 +172,7 @@ read_source(gp_stdio *stdio, int i)
         return false;
     }
     if (i == 1) {
-        got = gp__last_words_take(stdio->redirect.fds[i], (char *)stdio->buffer + HEADER, CHUNK);
+        got = gp__fatal_report_read(stdio->redirect.fds[i], (char *)stdio->buffer + HEADER, CHUNK);
     } else {
         got = gp__fd_read(stdio->redirect.fds[i], stdio->buffer + HEADER, CHUNK);
     }
@@ -312,9 +312,9 @@ rescue(gp_stdio *stdio)
             continue;
         }
         if (stdio->pending.len > 0 && stdio->pending_source == i) {
-            gp__last_words_write(to, (const char *)stdio->buffer + HEADER, stdio->pending_size, 0);
+            gp__fd_write_within(to, (const char *)stdio->buffer + HEADER, stdio->pending_size, 0);
         }
-        gp__last_words_copy(stdio->redirect.fds[i], to, 0);
+        gp__fd_copy_available(stdio->redirect.fds[i], to, 0);
     }
 }
 

@@ -59,7 +59,7 @@ class Leaving:
         """Remove this socket in the end. Before there is one, so that nothing gets forgotten."""
         self._socket = place
         # After enter(): it finds what that has left to it.
-        self._place = _core.leaving_add(place.path, place.directory)
+        self._place = _core.socket_cleanup_add(place.path, place.directory)
 
     def leave(self, interrupts: bool) -> None:
         """Remove the socket and give the signals back, SIGINT only with `interrupts`. Idempotent.
@@ -109,7 +109,7 @@ class Leaving:
         if self._socket is not None and os.getpid() == self._pid:
             self._socket.remove()
             if self._place >= 0:
-                _core.leaving_drop(self._place)
+                _core.socket_cleanup_drop(self._place)
                 self._place = -1
 
     def _close_mux(self) -> None:

@@ -43,11 +43,11 @@ def announce() -> None:
 
         from pygo_plugin import _core
 
-        _core.leaving_announce()
+        _core.fatal_report_enable()
         if not faulthandler.is_enabled():
             # The crashing thread alone: Terraform shows no more than a hundred lines.
             faulthandler.enable(STDERR, all_threads=False)
-            _core.leaving_announce()  # again, so that the line comes before the report
+            _core.fatal_report_enable()  # again, so that the line comes before the report
 
 
 def is_announced() -> bool:

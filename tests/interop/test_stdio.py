@@ -364,10 +364,10 @@ def test_an_exception_of_the_main_program_is_in_the_log(
     ("key", "number", "words"),
     [
         ("segfault", signal.SIGSEGV, "Segmentation fault"),
-        ("abort", signal.SIGABRT, "last words of a library"),
+        ("abort", signal.SIGABRT, "abort of a library"),
     ],
 )
-def test_last_words_of_a_crash_are_in_the_log(
+def test_the_last_output_of_a_crash_is_in_the_log(
     printing: Any, records: Any, eventually: Any, key: str, number: signal.Signals, words: str
 ) -> None:
     client, act, _, _ = printing()

@@ -53,7 +53,7 @@ def segfault() -> None:
 
 
 def abort() -> None:
-    os.write(2, b"last words of a library\n")
+    os.write(2, b"abort of a library\n")
     os.abort()
 
 

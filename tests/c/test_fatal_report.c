@@ -7,16 +7,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "gp/leaving.h"
-#include "os/last_words.h"
+#include "gp/fatal_report.h"
+#include "os/fatal_report.h"
+#include "os/fd.h"
 #include "support.h"
 
 /*
- * What is found at the end of a process that dies of a signal after |say|, which writes to a pipe.
+ * Start a process that guards a pipe, writes |texts| to it by |say|, and aborts. |found| is what
+ * the signal's handler has written.
  */
 static void
-dying_words(char *found, size_t size, bool (*say)(const int *pipe, const char *const *words),
-            const char *const *words)
+report_of_abort(char *found, size_t size, bool (*say)(const int *pipe, const char *const *texts),
+                const char *const *texts)
 {
     const struct rlimit none = {0, 0};
     int from[2];
@@ -34,8 +36,8 @@ dying_words(char *found, size_t size, bool (*say)(const int *pipe, const char *c
         setrlimit(RLIMIT_CORE, &none);
         signal(SIGABRT, SIG_DFL);
         fcntl(from[0], F_SETFL, O_NONBLOCK);
-        gp__last_words_guard(from[0], to[1]);
-        if (!say(from, words)) {
+        gp__fatal_report_set_pipe(from[0], to[1]);
+        if (!say(from, texts)) {
             _exit(1);
         }
         abort();
@@ -59,41 +61,41 @@ put(int fd, const char *text)
     return write(fd, text, strlen(text)) == (ssize_t)strlen(text);
 }
 
-/* All but the last are taken out of the pipe, one by one. */
+/* Write all texts to the pipe, and read each but the last from it. */
 static bool
-say_and_take(const int *pipe, const char *const *words)
+write_and_read(const int *pipe, const char *const *texts)
 {
     static char bytes[32768];
 
-    for (; words[1] != NULL; words++) {
-        if (!put(pipe[1], words[0]) || gp__last_words_take(pipe[0], bytes, sizeof(bytes)) < 0) {
+    for (; texts[1] != NULL; texts++) {
+        if (!put(pipe[1], texts[0]) || gp__fatal_report_read(pipe[0], bytes, sizeof(bytes)) < 0) {
             return false;
         }
     }
-    return put(pipe[1], words[0]);
+    return put(pipe[1], texts[0]);
 }
 
 static void *
-take_on(void *from)
+read_forever(void *from)
 {
     static char bytes[4096];
 
     while (true) {
-        gp__last_words_take(*(const int *)from, bytes, sizeof(bytes));
+        gp__fatal_report_read(*(const int *)from, bytes, sizeof(bytes));
     }
     return NULL;
 }
 
 static bool
-say_to_a_thread(const int *pipe, const char *const *words)
+write_for_a_thread(const int *pipe, const char *const *texts)
 {
     pthread_t thread;
 
-    if (pthread_create(&thread, NULL, take_on, (void *)pipe) != 0) {
+    if (pthread_create(&thread, NULL, read_forever, (void *)pipe) != 0) {
         return false;
     }
-    for (; *words != NULL; words++) {
-        if (!put(pipe[1], *words)) {
+    for (; *texts != NULL; texts++) {
+        if (!put(pipe[1], *texts)) {
             return false;
         }
     }
@@ -101,44 +103,44 @@ say_to_a_thread(const int *pipe, const char *const *words)
 }
 
 static void
-what_was_taken_piece_by_piece_is_there(void **state)
+what_was_read_in_pieces_is_reported(void **state)
 {
-    const char *const words[] = {"Fatal error\n", "\n", "Current thread:\n", "  File 1\n", NULL};
+    const char *const texts[] = {"Fatal error\n", "\n", "Current thread:\n", "  File 1\n", NULL};
     char found[200];
 
     (void)state;
-    dying_words(found, sizeof(found), say_and_take, words);
+    report_of_abort(found, sizeof(found), write_and_read, texts);
     if (strstr(found, "Fatal error\n\nCurrent thread:\n  File 1\n") != found) {
         fail_msg("%s", found);
     }
 }
 
 static void
-of_much_the_end_is_there(void **state)
+of_long_output_the_end_is_reported(void **state)
 {
     static char much[30000];
     static char found[40000];
-    const char *const words[] = {"begins\n", much, "goes on\n", "ends\n", NULL};
+    const char *const texts[] = {"begins\n", much, "goes on\n", "ends\n", NULL};
 
     (void)state;
     memset(much, 'x', sizeof(much) - 1);
-    dying_words(found, sizeof(found), say_and_take, words);
+    report_of_abort(found, sizeof(found), write_and_read, texts);
     assert_null(strstr(found, "begins"));
     assert_non_null(strstr(found, "xxgoes on\nends\n"));
     assert_in_range(strlen(found), 16000, 17000);
 }
 
-/* Whoever takes the words out of the pipe does so while the process dies, too. */
+/* The thread that reads from the pipe goes on while the process dies. */
 static void
-what_is_being_taken_is_there(void **state)
+what_a_thread_is_reading_is_reported(void **state)
 {
-    static const char *const words[] = {"Fatal error: ", "of segments\n", "\n", "File 1\n", NULL};
+    static const char *const texts[] = {"Fatal error: ", "of segments\n", "\n", "File 1\n", NULL};
 
     (void)state;
     for (int left = rounds(500); left > 0; left--) {
         char found[400];
 
-        dying_words(found, sizeof(found), say_to_a_thread, words);
+        report_of_abort(found, sizeof(found), write_for_a_thread, texts);
         if (strstr(found, "Fatal error: of segments\n\nFile 1\n") == NULL) {
             fail_msg("%s", found);
         }
@@ -146,11 +148,11 @@ what_is_being_taken_is_there(void **state)
 }
 
 /*
- * A child that has inherited the pipe may fill it as fast as it is emptied: here it is the copy
- * itself.
+ * A child that has inherited the pipe may fill it as fast as it is emptied. Here the copying
+ * function fills it itself.
  */
 static void
-what_comes_meanwhile_is_not_waited_for(void **state)
+what_is_written_meanwhile_is_not_copied(void **state)
 {
     char found[20] = "";
     int from[2];
@@ -159,7 +161,7 @@ what_comes_meanwhile_is_not_waited_for(void **state)
     assert_int_equal(pipe(from), 0);
     fcntl(from[0], F_SETFL, O_NONBLOCK);
     assert_true(put(from[1], "and so on"));
-    gp__last_words_copy(from[0], from[1], 0);
+    gp__fd_copy_available(from[0], from[1], 0);
     assert_int_equal(read(from[0], found, sizeof(found)), 9);
     assert_string_equal(found, "and so on");
     close(from[0]);
@@ -167,22 +169,22 @@ what_comes_meanwhile_is_not_waited_for(void **state)
 }
 
 static bool
-announce_and_say(const int *pipe, const char *const *words)
+announce_and_write(const int *pipe, const char *const *texts)
 {
-    gp_leaving_announce();
-    gp_leaving_announce();
-    return say_and_take(pipe, words);
+    gp_fatal_report_enable();
+    gp_fatal_report_enable();
+    return write_and_read(pipe, texts);
 }
 
 static void
-an_announcement_comes_before_the_words(void **state)
+the_announcement_comes_before_the_output(void **state)
 {
-    const char *const words[] = {"taken\n", "left in the pipe\n", NULL};
+    const char *const texts[] = {"read\n", "left in the pipe\n", NULL};
     char found[200];
 
     (void)state;
-    dying_words(found, sizeof(found), announce_and_say, words);
-    assert_string_equal(found, "panic: SIGABRT: aborted\ntaken\nleft in the pipe\n");
+    report_of_abort(found, sizeof(found), announce_and_write, texts);
+    assert_string_equal(found, "panic: SIGABRT: aborted\nread\nleft in the pipe\n");
 }
 
 static const struct {
@@ -198,8 +200,8 @@ static const struct {
 enum { ANNOUNCED = sizeof(announced) / sizeof(announced[0]) };
 
 /*
- * What a process writes to standard error that announces its end, and after |first| dies of
- * |number|.
+ * Start a process that enables announcements, calls |first|, and raises |number|. |expected| is
+ * what it writes to standard error.
  */
 static void
 assert_announced(int number, void (*first)(void), const char *expected)
@@ -220,7 +222,7 @@ assert_announced(int number, void (*first)(void), const char *expected)
             signal(announced[i].number, SIG_DFL); /* cmocka's, or a sanitizer's */
         }
         dup2(ends[1], STDERR_FILENO);
-        gp_leaving_announce();
+        gp_fatal_report_enable();
         first();
         raise(number);
         _exit(0);
@@ -241,20 +243,20 @@ do_nothing(void)
 {
 }
 
-/* As when a plugin has served and goes on. */
+/* As a plugin does that goes on after it has served. */
 static void
-guard_for_a_while(void)
+set_and_clear_pipe(void)
 {
     int from[2];
     int to[2];
 
     if (pipe(from) == 0 && pipe(to) == 0) {
-        gp__last_words_guard(from[0], to[1]);
-        gp__last_words_unguard();
+        gp__fatal_report_set_pipe(from[0], to[1]);
+        gp__fatal_report_clear_pipe();
     }
 }
 
-/* A child of a plugin that dies is no end of the plugin. */
+/* The death of a plugin's child is not announced. */
 static void
 have_a_child_die(void)
 {
@@ -284,8 +286,8 @@ trace_segfaults(void)
 
     sigemptyset(&tracing.sa_mask);
     sigaction(SIGSEGV, &tracing, &replaced);
-    gp_leaving_announce();
-    gp_leaving_announce();
+    gp_fatal_report_enable();
+    gp_fatal_report_enable();
 }
 
 /* As the interpreter does before it aborts. */
@@ -307,7 +309,7 @@ handlers_that_come_later_run_after_ours(void **state)
 static void
 fatal_signals_are_announced(void **state)
 {
-    static void (*const first[])(void) = {do_nothing, guard_for_a_while, have_a_child_die};
+    static void (*const first[])(void) = {do_nothing, set_and_clear_pipe, have_a_child_die};
 
     (void)state;
     for (size_t i = 0; i < ANNOUNCED; i++) {
@@ -321,11 +323,11 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_was_taken_piece_by_piece_is_there),
-        cmocka_unit_test(of_much_the_end_is_there),
-        cmocka_unit_test(what_is_being_taken_is_there),
-        cmocka_unit_test(what_comes_meanwhile_is_not_waited_for),
-        cmocka_unit_test(an_announcement_comes_before_the_words),
+        cmocka_unit_test(what_was_read_in_pieces_is_reported),
+        cmocka_unit_test(of_long_output_the_end_is_reported),
+        cmocka_unit_test(what_a_thread_is_reading_is_reported),
+        cmocka_unit_test(what_is_written_meanwhile_is_not_copied),
+        cmocka_unit_test(the_announcement_comes_before_the_output),
         cmocka_unit_test(fatal_signals_are_announced),
         cmocka_unit_test(handlers_that_come_later_run_after_ours),
     };

@@ -7,21 +7,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "gp/leaving.h"
 #include "gp/listen.h"
+#include "gp/socket_cleanup.h"
 
 static const int signals[] = {SIGTERM, SIGHUP, SIGQUIT};
 
 static void *
-raise_it(void *number)
+raise_signal(void *number)
 {
     kill(getpid(), *(int *)number);
     return NULL;
 }
 
-/* Have |child|(|number|) run in a process of its own. Its wait status. */
+/* Call |child|(|number|) in a process of its own. Returns its wait status. */
 static int
-run(void (*child)(int number), int number)
+status_of(void (*child)(int number), int number)
 {
     pid_t pid = fork();
     int status;
@@ -55,14 +55,15 @@ teardown(void **state)
 }
 
 static void
-die_on_a_thread(int number)
+signal_a_thread(int number)
 {
     pthread_t thread;
 
-    if (gp_leaving_add(first, NULL, NULL) < 0 || gp_leaving_add(second, NULL, NULL) < 0) {
+    if (gp_socket_cleanup_add(first, NULL, NULL) < 0 ||
+        gp_socket_cleanup_add(second, NULL, NULL) < 0) {
         _exit(1);
     }
-    pthread_create(&thread, NULL, raise_it, &number);
+    pthread_create(&thread, NULL, raise_signal, &number);
     pthread_join(thread, NULL);
     for (;;) {
         pause();
@@ -73,7 +74,7 @@ static void
 signals_end_the_process_after_the_files_are_gone(void **state)
 {
     for (int i = 0; i < 3; i++) {
-        int status = run(die_on_a_thread, signals[i]);
+        int status = status_of(signal_a_thread, signals[i]);
 
         assert_true(WIFSIGNALED(status));
         assert_int_equal(WTERMSIG(status), signals[i]);
@@ -86,20 +87,20 @@ signals_end_the_process_after_the_files_are_gone(void **state)
 static void
 drop_and_die(int number)
 {
-    gp_leaving_drop(gp_leaving_add(first, NULL, NULL));
+    gp_socket_cleanup_drop(gp_socket_cleanup_add(first, NULL, NULL));
     raise(number);
 }
 
 static void
-what_was_dropped_stays(void **state)
+a_dropped_socket_stays(void **state)
 {
     struct sigaction action;
-    int status = run(drop_and_die, SIGTERM);
+    int status = status_of(drop_and_die, SIGTERM);
 
     (void)state;
     assert_true(WIFSIGNALED(status));
     assert_int_equal(access(first, F_OK), 0);
-    gp_leaving_drop(gp_leaving_add(first, NULL, NULL));
+    gp_socket_cleanup_drop(gp_socket_cleanup_add(first, NULL, NULL));
     sigaction(SIGTERM, NULL, &action);
     assert_true(action.sa_handler == SIG_DFL);
 }
@@ -107,18 +108,18 @@ what_was_dropped_stays(void **state)
 static void
 drop_twice_and_die(int number)
 {
-    int place = gp_leaving_add(first, NULL, NULL);
+    int number_of_first = gp_socket_cleanup_add(first, NULL, NULL);
 
-    gp_leaving_add(second, NULL, NULL);
-    gp_leaving_drop(place);
-    gp_leaving_drop(place); /* by two threads that stop one server, say */
+    gp_socket_cleanup_add(second, NULL, NULL);
+    gp_socket_cleanup_drop(number_of_first);
+    gp_socket_cleanup_drop(number_of_first); /* as two threads that stop one server do */
     raise(number);
 }
 
 static void
-what_others_have_added_is_removed_all_the_same(void **state)
+dropping_twice_keeps_the_other_sockets(void **state)
 {
-    int status = run(drop_twice_and_die, SIGTERM);
+    int status = status_of(drop_twice_and_die, SIGTERM);
 
     (void)state;
     assert_true(WIFSIGNALED(status));
@@ -132,7 +133,7 @@ die_in_a_fork(int number)
     int status;
     pid_t pid;
 
-    gp_leaving_add(first, NULL, NULL);
+    gp_socket_cleanup_add(first, NULL, NULL);
     pid = fork();
     if (pid == 0) {
         raise(number);
@@ -144,7 +145,7 @@ die_in_a_fork(int number)
 static void
 a_forked_child_removes_nothing(void **state)
 {
-    int status = run(die_in_a_fork, SIGTERM);
+    int status = status_of(die_in_a_fork, SIGTERM);
 
     (void)state;
     assert_true(WIFEXITED(status));
@@ -162,17 +163,17 @@ handle(int number)
 static void
 handlers_of_others_stay(void **state)
 {
-    int place;
+    int number_of_first;
 
     (void)state;
     signal(SIGTERM, handle);
     signal(SIGHUP, SIG_IGN);
-    place = gp_leaving_add(first, NULL, NULL);
+    number_of_first = gp_socket_cleanup_add(first, NULL, NULL);
     raise(SIGTERM);
     raise(SIGHUP);
     assert_int_equal(handled, SIGTERM);
     assert_int_equal(access(first, F_OK), 0);
-    gp_leaving_drop(place);
+    gp_socket_cleanup_drop(number_of_first);
     signal(SIGTERM, SIG_DFL);
     signal(SIGHUP, SIG_DFL);
 }
@@ -182,21 +183,21 @@ there_is_room_for_sixteen(void **state)
 {
     char long_path[GP_LISTEN_PATH + 1];
     gp_error err = GP_ERROR_INIT;
-    int places[16];
+    int numbers[16];
 
     (void)state;
     for (int i = 0; i < 16; i++) {
-        places[i] = gp_leaving_add(first, NULL, NULL);
-        assert_true(places[i] >= 0);
+        numbers[i] = gp_socket_cleanup_add(first, NULL, NULL);
+        assert_true(numbers[i] >= 0);
     }
-    assert_int_equal(gp_leaving_add(second, NULL, &err), GP_ENOMEM);
+    assert_int_equal(gp_socket_cleanup_add(second, NULL, &err), GP_ENOMEM);
     gp_error_release(&err);
     for (int i = 0; i < 16; i++) {
-        gp_leaving_drop(places[i]);
+        gp_socket_cleanup_drop(numbers[i]);
     }
     memset(long_path, 'x', GP_LISTEN_PATH);
     long_path[GP_LISTEN_PATH] = '\0';
-    assert_int_equal(gp_leaving_add(long_path, NULL, &err), GP_EINVAL);
+    assert_int_equal(gp_socket_cleanup_add(long_path, NULL, &err), GP_EINVAL);
     gp_error_release(&err);
 }
 
@@ -206,8 +207,8 @@ main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(signals_end_the_process_after_the_files_are_gone),
-        TEST(what_was_dropped_stays),
-        TEST(what_others_have_added_is_removed_all_the_same),
+        TEST(a_dropped_socket_stays),
+        TEST(dropping_twice_keeps_the_other_sockets),
         TEST(a_forked_child_removes_nothing),
         TEST(handlers_of_others_stay),
         TEST(there_is_room_for_sixteen),
