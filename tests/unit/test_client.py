@@ -530,9 +530,9 @@ def test_everything_logged_is_there_after_kill(
     plain_command: list[str], make_client: Any, records: Any
 ) -> None:
     client = make_client(plain_command)
-    print_lines(client, {"channel": "STDERR", "text": b"[INFO] last words\n"})
+    print_lines(client, {"channel": "STDERR", "text": b"[INFO] last line\n"})
     client.kill()
-    assert [r.levelname for r in records.records if r.getMessage().endswith("last words")] == [
+    assert [r.levelname for r in records.records if r.getMessage().endswith("last line")] == [
         "INFO"
     ]
 
