@@ -1,9 +1,9 @@
 /*
- * This program as a plugin, and clients of it, for the tests of plugin/. A test's main() is
- * plugin_main().
+ * Plugins and clients of them, for the tests of plugin/. The plugin is the test program itself: a
+ * test's main() returns plugin_main().
  */
-#ifndef CLIENT_FIXTURE_H
-#define CLIENT_FIXTURE_H
+#ifndef GP_TESTS_CLIENT_FIXTURE_H
+#define GP_TESTS_CLIENT_FIXTURE_H
 
 #include <sched.h>
 #include <stdio.h>
@@ -13,87 +13,14 @@
 
 #include "gp/client.h"
 #include "gp/handshake.h"
-#include "gp/listen.h"
-#include "gp/server.h"
-#include "gp/services.h"
 #include "support.h"
 
 extern char **environ;
 
-/* ---- This program as a plugin ---------------------------------------------------------------- */
+/* This program's path: /proc/self/exe is another one under valgrind. */
+extern char test_program[500];
 
-static inline int
-no_method(void *ctx, gp_server_call *call, void **data)
-{
-    (void)ctx;
-    (void)call;
-    (void)data;
-    return -1;
-}
-
-static inline void
-nothing_to_run(void *ctx, gp_server_call *call, void *data)
-{
-    (void)ctx;
-    (void)call;
-    (void)data;
-}
-
-static inline void
-nothing_to_do(void *ctx)
-{
-    (void)ctx;
-}
-
-/*
- * Serve health and controller on a unix socket. |manner| is "polite", "rude" (no controller), or
- * "deaf": Shutdown stops the server, but not the process.
- */
-static inline int
-be_plugin(const char *manner)
-{
-    const gp_server_options options = {
-        .handler = {.begin = no_method, .run = nothing_to_run, .release = nothing_to_do},
-        .max_workers = 1,
-    };
-    char line[GP_HANDSHAKE_LINE];
-    gp_handshake_fields fields = {1, "unix", NULL, "grpc", NULL, -1};
-    gp_server *server;
-    gp_place *place;
-
-    alarm(120); /* whatever becomes of the test */
-    if (gp_runtime_init() < 0 || gp_place_new(&place, getenv("GP_TEST_SOCKETS"), NULL, NULL) < 0 ||
-        gp_server_new(&server, &options, NULL) < 0 ||
-        gp_server_add_health(server, "plugin", NULL) < 0 ||
-        (strcmp(manner, "rude") != 0 && gp_server_add_controller(server, 0, NULL) < 0)) {
-        return 2;
-    }
-    fields.address = gp_place_path(place);
-    if (gp_server_listen(server, gp_place_target(place), NULL, NULL) < 0 ||
-        gp_place_publish(place, NULL) < 0 || gp_server_start(server, NULL) < 0 ||
-        gp_handshake_format(line, sizeof(line), &fields, NULL) < 0) {
-        return 3;
-    }
-    fprintf(stderr, "[INFO] serving\n");
-    fputs(line, stdout);
-    fflush(stdout);
-    gp_server_wait(server, -1, NULL);
-    fprintf(stderr, "[INFO] goodbye\n");
-    while (strcmp(manner, "deaf") == 0) {
-        pause();
-    }
-    gp_server_release(server);
-    gp_place_release(place);
-    return 0;
-}
-
-/* ---- A client of it -------------------------------------------------------------------------- */
-
-static const int versions[] = {1};
-
-/* This program. Its path, because /proc/self/exe is another one under valgrind. */
-static char self[500];
-
+/* A client and what it needs. */
 typedef struct plugin {
     const char *argv[4];
     gp_client_options options;
@@ -102,110 +29,41 @@ typedef struct plugin {
     gp_error err;
 } plugin;
 
-static inline void
-prepare(plugin *it, const char *program, const char *arg1, const char *arg2)
-{
-    *it = (plugin){.argv = {program, arg1, arg2, NULL}, .err = GP_ERROR_INIT};
-    recorder_init(&it->rec, GP_TRACE);
-    it->options = (gp_client_options){
-        .argv = it->argv,
-        .env = (const char *const *)environ,
-        .cookie_key = "COOKIE",
-        .cookie_value = "chocolate",
-        .versions = versions,
-        .versions_count = 1,
-        .protocols = GP_PROTOCOL_GRPC | GP_PROTOCOL_NETRPC,
-        .min_port = 10000,
-        .max_port = 25000,
-        .start_timeout_ms = PATIENCE_MS,
-        .kill_timeout_ms = 2000,
-        .log = recorder_sink(&it->rec, false),
-    };
-}
+/* Set the options for |program|, which tests may then change before plugin_make(). */
+void plugin_prepare(plugin *it, const char *program, const char *arg1, const char *arg2);
 
-static inline void
-make(plugin *it)
-{
-    if (gp_client_new(&it->client, &it->options, &it->err) < 0) {
-        fail_msg("%s", gp_error_message(&it->err));
-    }
-}
+/* Make the client, which has to succeed. */
+void plugin_make(plugin *it);
 
-static inline void
-make_plugin(plugin *it, const char *manner)
-{
-    prepare(it, self, "--plugin", manner);
-    make(it);
-}
+/*
+ * Prepare and make a client of this program, which serves health and controller on a unix socket.
+ * |manner| is "polite", "rude" (no controller), or "deaf": Shutdown stops the server, but not the
+ * process.
+ */
+void plugin_make_own(plugin *it, const char *manner);
 
-static inline void
-make_script(plugin *it, const char *script)
-{
-    prepare(it, "/bin/sh", "-c", script);
-    make(it);
-}
+/* The same of a shell script. */
+void plugin_make_script(plugin *it, const char *script);
 
-static inline void
-start(plugin *it)
-{
-    if (gp_client_start(it->client, NULL, &it->err) < 0) {
-        fail_msg("%s", gp_error_message(&it->err));
-    }
-}
-
-static inline void
-done(plugin *it)
-{
-    gp_client_free(it->client);
-    recorder_await_released(&it->rec);
-    assert_int_equal(it->rec.released, 1);
-    recorder_release(&it->rec);
-    gp_error_release(&it->err);
-}
-
-static inline void
-ping(plugin *it)
-{
-    if (gp_client_ping(it->client, PATIENCE_MS, NULL, &it->err) < 0) {
-        fail_msg("%s", gp_error_message(&it->err));
-    }
-}
+/* Both have to succeed. */
+void plugin_start(plugin *it);
+void plugin_ping(plugin *it);
 
 /* Wait for the plugin's end without the client's help. */
-static inline void
-await_death(plugin *it)
-{
-    int64_t deadline = patience();
+void plugin_await_exit(plugin *it);
 
-    while (!gp_client_exited(it->client)) {
-        assert_true(gp__now() < deadline);
-        sched_yield();
-    }
-}
+/* Free the client and the rest. */
+void plugin_release(plugin *it);
 
-/* ---- The test program ------------------------------------------------------------------------ */
+/* Be the plugin if the arguments say so, or run the tests. Returns the exit status. */
+#define plugin_main(tests, argc, argv)                 \
+    ((argc) == 3 && strcmp((argv)[1], "--plugin") == 0 \
+         ? serve_as_plugin((argv)[2])                  \
+         : cmocka_run_group_tests(tests, set_up_clients, tear_down_clients))
 
-static inline int
-prepare_sockets(void **state)
-{
-    (void)state;
-    return setenv("GP_TEST_SOCKETS", make_directory(), 1);
-}
-
-static inline int
-finish(void **state)
-{
-    (void)state;
-    gp_log_shutdown();
-    remove_directory();
-    return 0;
-}
-
-/* Be the plugin, or run the tests. */
-#define plugin_main(tests, argc, argv)                                        \
-    ((argc) == 3 && strcmp((argv)[1], "--plugin") == 0 ? be_plugin((argv)[2]) \
-     : readlink("/proc/self/exe", self, sizeof(self) - 1) < 0                 \
-         ? 4                                                                  \
-         : cmocka_run_group_tests(tests, prepare_sockets, finish))
+/* What plugin_main() needs. */
+int serve_as_plugin(const char *manner);
+int set_up_clients(void **state);
+int tear_down_clients(void **state);
 
 #endif

@@ -2,11 +2,11 @@
  * A server with a scriptable handler and a channel to it, for the tests of rpc/ and services/.
  *
  * Methods: /t/Echo one reply; /t/Count replies 1, 2, ... as many bytes each as the request has,
- * until stopped; /t/Chat echoes each message; /t/Block answers once gates_open(); /t/Fail ends with
+ * until stopped; /t/Chat echoes each message; /t/Block answers once open_gate(); /t/Fail ends with
  * status 9 and trailing metadata.
  */
-#ifndef RPC_FIXTURE_H
-#define RPC_FIXTURE_H
+#ifndef GP_TESTS_RPC_FIXTURE_H
+#define GP_TESTS_RPC_FIXTURE_H
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,298 +23,101 @@
 #include <unistd.h>
 
 #include "base/thread.h"
+#include "completions.h"
 #include "gp/broker.h"
 #include "gp/call.h"
 #include "gp/channel.h"
 #include "gp/lock.h"
 #include "gp/server.h"
 #include "gp/services.h"
+#include "support.h"
 
 typedef struct fixture {
     gp_server *server;
     gp_broker *broker; /* the plugin's side */
     gp_channel *channel;
     char target[64];
-    gp_mutex lock;
+    completions completions; /* for the test's callbacks */
+    atomic_int finished;     /* calls of /t/Block that have ended */
+    gp_mutex lock;           /* guards what follows */
     gp_cond changed;
     bool gate_open;        /* /t/Block may answer */
     int inside;            /* handlers in /t/Block */
-    atomic_int overs;      /* on_over callbacks that ran */
     bool released;         /* the server is gone */
-    gp_server_call *taken; /* by fixture_take, and by nobody since */
+    gp_server_call *taken; /* by fixture_take(), and not yet by take_call() */
 } fixture;
 
-static inline gp_bytes
-text(const char *s)
-{
-    return (gp_bytes){s, strlen(s)};
-}
+/* ---- The server ---- */
 
-static inline gp_metadata
-no_metadata(void)
-{
-    return (gp_metadata){NULL, 0};
-}
-
-static int
-fixture_begin(void *ctx, gp_server_call *call, void **data)
-{
-    static const struct {
-        const char *path;
-        int wants_message;
-    } methods[] = {
-        {"/t/Echo", 1}, {"/t/Count", 1}, {"/t/Chat", 0}, {"/t/Block", 1}, {"/t/Fail", 1},
-    };
-    gp_bytes path = gp_server_call_method(call);
-
-    (void)ctx;
-    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
-        if (path.len == strlen(methods[i].path) &&
-            memcmp(path.data, methods[i].path, path.len) == 0) {
-            *data = (void *)(uintptr_t)methods[i].path;
-            return methods[i].wants_message;
-        }
-    }
-    return -1;
-}
-
-static void
-count_over(void *ctx)
-{
-    atomic_fetch_add((atomic_int *)ctx, 1);
-}
-
-static void
-reply_with(gp_server_call *call, gp_message *message)
-{
-    size_t size = gp_message_size(message);
-    char *bytes = malloc(size + 1);
-
-    gp_message_copy(message, bytes);
-    gp_message_free(message);
-    gp_server_call_reply(call, (gp_bytes){bytes, size}, 0, text(""), no_metadata());
-    free(bytes);
-}
-
-static void
-run_stream(gp_server_call *call, const char *method)
-{
-    char bytes[65536] = {0};
-    gp_message *message;
-    size_t size = 0;
-    int rc = 0;
-
-    if (strcmp(method, "/t/Count") == 0) {
-        if (gp_server_call_receive(call, &message, NULL) == 1) {
-            size = gp_message_size(message);
-            gp_message_free(message);
-        }
-        while (rc == 0) {
-            rc = gp_server_call_send(call, (gp_bytes){bytes, size}, NULL);
-        }
-    } else {
-        while (rc == 0 && gp_server_call_receive(call, &message, NULL) == 1) {
-            size = gp_message_size(message);
-            gp_message_copy(message, bytes);
-            gp_message_free(message);
-            rc = gp_server_call_send(call, (gp_bytes){bytes, size}, NULL);
-        }
-    }
-    gp_server_call_finish(call, 0, text(""), no_metadata());
-}
-
-static void
-fixture_run(void *ctx, gp_server_call *call, void *data)
-{
-    fixture *self = ctx;
-    const char *method = data;
-    gp_message *message;
-
-    if (strcmp(method, "/t/Count") == 0 || strcmp(method, "/t/Chat") == 0) {
-        run_stream(call, method);
-        return;
-    }
-    if (gp_server_call_receive(call, &message, NULL) != 1) {
-        gp_server_call_finish(call, 13, text("no request"), no_metadata());
-        return;
-    }
-    if (strcmp(method, "/t/Fail") == 0) {
-        gp_metadatum item = {text("why"), text("because")};
-
-        gp_message_free(message);
-        gp_server_call_finish(call, 9, text("as asked"), (gp_metadata){&item, 1});
-        return;
-    }
-    if (strcmp(method, "/t/Block") == 0) {
-        gp_server_call_on_over(call, count_over, &self->overs);
-        gp_mutex_lock(&self->lock);
-        self->inside++;
-        gp_cond_broadcast(&self->changed);
-        while (!self->gate_open) {
-            gp_cond_wait(&self->changed, &self->lock);
-        }
-        self->inside--;
-        gp_mutex_unlock(&self->lock);
-    }
-    reply_with(call, message);
-}
-
-static void
-fixture_release(void *ctx)
-{
-    fixture *self = ctx;
-
-    gp_mutex_lock(&self->lock);
-    self->released = true;
-    gp_cond_broadcast(&self->changed);
-    gp_mutex_unlock(&self->lock);
-}
+/* The handler. It has a fixture as its context; take is fixture_take() or NULL. */
+int fixture_begin(void *ctx, gp_server_call *call, void **data);
+void fixture_run(void *ctx, gp_server_call *call, void *data);
+void fixture_release(void *ctx);
 
 /* Keeps one call for take_call(). */
-static inline void
-fixture_take(void *ctx, gp_server_call *call)
-{
-    fixture *self = ctx;
+void fixture_take(void *ctx, gp_server_call *call);
 
-    gp_mutex_lock(&self->lock);
-    self->taken = call;
-    gp_cond_broadcast(&self->changed);
-    gp_mutex_unlock(&self->lock);
-}
+/* A server with health, controller and broker, and a channel to it. */
+void fixture_start(fixture *self, int max_workers, int max_concurrent);
+
+/* The same, with a handler that has |take|, which may be NULL. */
+void fixture_open(fixture *self, int max_workers, int max_concurrent,
+                  void (*take)(void *ctx, gp_server_call *call));
+void fixture_stop(fixture *self);
+
+/* For cmocka: a fixture as the test's state; with _taking the server hands all its calls over. */
+int fixture_setup(void **state);
+int fixture_setup_taking(void **state);
+int fixture_teardown(void **state);
 
 /* The next call of a server that hands its calls over. */
-static inline gp_server_call *
-take_call(fixture *self)
-{
-    int64_t deadline = gp__deadline_in(20000);
-    gp_server_call *call;
+gp_server_call *take_call(fixture *self);
 
-    gp_mutex_lock(&self->lock);
-    while (self->taken == NULL) {
-        assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
-    }
-    call = self->taken;
-    self->taken = NULL;
-    gp_mutex_unlock(&self->lock);
-    return call;
-}
-
-static inline void
-open_gate(fixture *self)
-{
-    gp_mutex_lock(&self->lock);
-    self->gate_open = true;
-    gp_cond_broadcast(&self->changed);
-    gp_mutex_unlock(&self->lock);
-}
+/* Let /t/Block answer. */
+void open_gate(fixture *self);
 
 /* Wait until |count| handlers are inside /t/Block. */
-static inline void
-wait_inside(fixture *self, int count)
-{
-    int64_t deadline = gp__deadline_in(20000);
+void wait_inside(fixture *self, int count);
 
-    gp_mutex_lock(&self->lock);
-    while (self->inside < count) {
-        assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
-    }
-    gp_mutex_unlock(&self->lock);
-}
+/* Add one to an atomic_int. */
+void count_finished(void *ctx);
 
-static inline void
-fixture_open(fixture *self, int max_workers, int max_concurrent,
-             void (*take)(void *ctx, gp_server_call *call))
-{
-    static atomic_int number;
-    gp_error err = GP_ERROR_INIT;
-    gp_server_options options = {
-        .handler = {fixture_begin, fixture_run, fixture_release, take},
-        .handler_ctx = self,
-        .max_workers = max_workers,
-        .max_concurrent = max_concurrent,
-    };
+/* ---- Calls ---- */
 
-    memset(self, 0, sizeof(*self));
-    gp_mutex_init(&self->lock);
-    gp_cond_init(&self->changed);
-    snprintf(self->target, sizeof(self->target), "unix:/tmp/gp-test-%d-%d", (int)getpid(),
-             atomic_fetch_add(&number, 1));
-    assert_int_equal(gp_server_new(&self->server, &options, &err), 0);
-    assert_int_equal(gp_server_add_health(self->server, "plugin", &err), 0);
-    assert_int_equal(gp_server_add_controller(self->server, 2000, &err), 0);
-    assert_int_equal(gp_server_add_broker(self->server, NULL, NULL, &self->broker, &err), 0);
-    assert_int_equal(gp_server_listen(self->server, self->target, NULL, &err), 0);
-    assert_int_equal(gp_server_start(self->server, &err), 0);
-    assert_int_equal(gp_channel_open(&self->channel, self->target, NULL, &err), 0);
-}
-
-static inline void
-fixture_start(fixture *self, int max_workers, int max_concurrent)
-{
-    fixture_open(self, max_workers, max_concurrent, NULL);
-}
-
-static inline void
-fixture_stop(fixture *self)
-{
-    int64_t deadline = gp__deadline_in(20000);
-
-    open_gate(self);
-    gp_channel_close(self->channel);
-    gp_channel_unref(self->channel);
-    gp_server_stop(self->server, 0);
-    assert_int_equal(gp_server_join(self->server, 20000, NULL), 0);
-    gp_server_release(self->server);
-    gp_broker_unref(self->broker);
-    gp_mutex_lock(&self->lock);
-    while (!self->released) {
-        assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
-    }
-    gp_mutex_unlock(&self->lock);
-    gp_cond_release(&self->changed);
-    gp_mutex_release(&self->lock);
-}
-
-static inline gp_call_options
-options_for(const char *method)
-{
-    return (gp_call_options){.method = text(method),
-                             .timeout_ns = INT64_C(20000000000),
-                             .compression = GP_COMPRESS_DEFAULT};
-}
+gp_bytes text(const char *s);
+gp_metadata no_metadata(void);
+gp_call_options options_for(const char *method);
 
 /* Start a unary call. */
-static inline gp_call *
-start(fixture *self, const char *method, const char *request)
-{
-    gp_call_options options = options_for(method);
-    gp_error err = GP_ERROR_INIT;
-    gp_call *call = NULL;
+gp_call *start_call(fixture *self, const char *method, const char *request);
 
-    assert_int_equal(gp_call_start_unary(&call, self->channel, &options, text(request), &err), 0);
-    return call;
-}
+/* Start a stream, with one request unless |request| is NULL, that is served without a waiter. */
+gp_call *open_stream(fixture *self, const char *method, const char *request);
 
 /* Wait for a call; its status code. */
-static inline int
-outcome(gp_call *call)
-{
-    assert_int_equal(gp_call_wait(call, -1, NULL), 0);
-    return gp_call_get_status(call)->code;
-}
+int outcome(gp_call *call);
+
+/* Wait for a call's end, whose status has to be |code|, and give the call back. */
+void finish_call(gp_call *call, int code);
 
 /* Whether the reply of a finished call is |expected|. */
-static inline void
-assert_reply(gp_call *call, const char *expected)
-{
-    gp_message *reply = gp_call_take_reply(call);
-    char bytes[65536];
+void assert_reply(gp_call *call, const char *expected);
 
-    assert_non_null(reply);
-    assert_int_equal(gp_message_size(reply), strlen(expected));
-    gp_message_copy(reply, bytes);
-    assert_memory_equal(bytes, expected, strlen(expected));
-    gp_message_free(reply);
-}
+/* ---- Messages of streams ---- */
+
+/* A gp_received whose context is a completions, which keeps the message. */
+void on_received(void *ctx, gp_message *message);
+
+/* Whether |message| is there and |expected|. It stays the caller's. */
+void assert_message(const gp_message *message, const char *expected);
+
+/* Receive one message, which has to be |expected|. */
+void expect_message(gp_call *call, const char *expected);
+
+/* Receive |count| messages, the numbers from 0 on, each an unsigned. */
+void expect_numbers(gp_call *call, unsigned count);
+
+/* Receive the end of the messages; the call's status has to be |code|. */
+void expect_end(gp_call *call, int code);
 
 #endif

@@ -11,10 +11,9 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
-#include "elsewhere.h"
+#include "idle_runner.h"
 #include "services/broker.h"
 #include "services/broker_state.h"
-#include "support.h"
 
 enum { LONG = 60000 };
 
@@ -454,12 +453,12 @@ addresses_are_translated(void **state)
     gp_broker *plugin;
     gp_broker *host;
     fixture rpc;
-    char path[256];
+    char path[320];
     char far_away[320];
-    elsewhere it;
+    idle_runner it;
 
     (void)state;
-    elsewhere_begin(&it, to_host, to_plugin);
+    idle_runner_start(&it, to_host, to_plugin);
     fixture_start(&rpc, 2, 0);
     plugin = rpc.broker;
     assert_int_equal(gp__broker_open(&host, rpc.channel, NULL, NULL, it.process, NULL, NULL), 0);
@@ -488,7 +487,7 @@ addresses_are_translated(void **state)
     gp_broker_close(host);
     gp_broker_unref(host);
     fixture_stop(&rpc);
-    elsewhere_finish(&it);
+    idle_runner_stop(&it);
 }
 
 static void

@@ -8,7 +8,6 @@
 #include "rpc/convert.h"
 #include "services/broker.h"
 #include "services/broker_state.h"
-#include "support.h"
 
 /* ---- Memory ---- */
 

@@ -1,38 +1,9 @@
-/* Calls that nobody waits for, and sending while somebody else polls. */
+/* Calls with callbacks instead of waits, and sending while another thread polls. */
 #include "rpc_fixture.h"
-#include "support.h"
-#include "told.h"
-
-typedef struct context {
-    fixture fixture;
-    told told;
-} context;
-
-static int
-setup(void **state)
-{
-    context *self = calloc(1, sizeof(*self));
-
-    fixture_start(&self->fixture, 4, 0);
-    told_init(&self->told);
-    *state = self;
-    return 0;
-}
-
-static int
-teardown(void **state)
-{
-    context *self = *state;
-
-    fixture_stop(&self->fixture);
-    told_release(&self->told);
-    free(self);
-    return 0;
-}
 
 /* A stream whose reader asks for the next message as soon as one is there. */
 typedef struct reader {
-    told *told;
+    completions *completions;
     gp_call *call;
     int left;
 } reader;
@@ -48,72 +19,58 @@ then_next(void *ctx, gp_message *message)
             return;
         }
     }
-    then_received(self->told, message);
-}
-
-static gp_call *
-open_stream(fixture *self, const char *method, const char *request)
-{
-    gp_call_options options = options_for(method);
-    gp_bytes bytes = text(request != NULL ? request : "");
-    gp_call *call;
-
-    assert_int_equal(
-        gp_call_start_stream(&call, self->channel, &options, request != NULL ? &bytes : NULL, NULL),
-        0);
-    gp_call_attend(call);
-    return call;
+    on_received(self->completions, message);
 }
 
 static void
 receives_one_after_the_other_on_the_polling_thread(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Count", "0123456789");
-    reader reader_of = {&self->told, call, 500};
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Count", "0123456789");
+    reader reader_of = {&self->completions, call, 500};
     gp_message *message;
 
     assert_int_equal(gp_call_receive_then(call, &message, then_next, &reader_of), 0);
-    await_told(&self->told, 1);
+    await_completions(&self->completions, 1);
     assert_int_equal(reader_of.left, 0);
-    assert_int_equal(gp_message_size(self->told.message), 10);
+    assert_int_equal(gp_message_size(self->completions.message), 10);
     gp_call_unref(call);
 }
 
 static void
 a_receive_takes_over_one_that_was_interrupted(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Chat", NULL);
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Chat", NULL);
     gp_message *message;
 
     assert_int_equal(gp_call_receive(call, &message, &interrupt_now), GP_EUSER);
-    assert_int_equal(gp_call_receive_then(call, &message, then_received, &self->told), 0);
+    assert_int_equal(gp_call_receive_then(call, &message, on_received, &self->completions), 0);
     assert_int_equal(gp_call_send(call, text("late"), NULL), 0);
-    await_told(&self->told, 1);
-    assert_message(self->told.message, "late");
+    await_completions(&self->completions, 1);
+    assert_message(self->completions.message, "late");
     gp_call_unref(call);
 }
 
 static void
 a_message_that_is_there_is_given_at_once(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Echo", "early");
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Echo", "early");
     gp_message *message;
 
     /* The status comes after the message. */
     if (gp_call_receive(call, &message, &interrupt_now) == GP_EUSER) {
         assert_int_equal(outcome(call), 0);
-        assert_int_equal(gp_call_receive_then(call, &message, then_received, &self->told), 1);
+        assert_int_equal(gp_call_receive_then(call, &message, on_received, &self->completions), 1);
     }
     assert_message(message, "early");
     gp_message_free(message);
-    if (gp_call_receive_then(call, &message, then_received, &self->told)) {
+    if (gp_call_receive_then(call, &message, on_received, &self->completions)) {
         assert_null(message);
     } else {
-        await_told(&self->told, 1);
-        assert_int_equal(self->told.ends, 1);
+        await_completions(&self->completions, 1);
+        assert_int_equal(self->completions.ends, 1);
     }
     gp_call_unref(call);
 }
@@ -121,53 +78,52 @@ a_message_that_is_there_is_given_at_once(void **state)
 static void
 cancelling_ends_a_receive(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Block", "x");
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Block", "x");
     gp_message *message;
 
-    assert_int_equal(gp_call_receive_then(call, &message, then_received, &self->told), 0);
+    assert_int_equal(gp_call_receive_then(call, &message, on_received, &self->completions), 0);
     gp_call_cancel(call, 1, "enough");
-    await_told(&self->told, 1);
-    assert_int_equal(self->told.ends, 1);
-    assert_int_equal(outcome(call), 1);
-    gp_call_unref(call);
+    await_completions(&self->completions, 1);
+    assert_int_equal(self->completions.ends, 1);
+    finish_call(call, 1);
 }
 
 static void
 dropping_the_call_ends_a_receive(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Block", "x");
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Block", "x");
     gp_message *message;
 
-    assert_int_equal(gp_call_receive_then(call, &message, then_received, &self->told), 0);
+    assert_int_equal(gp_call_receive_then(call, &message, on_received, &self->completions), 0);
     gp_call_unref(call);
-    await_told(&self->told, 1);
-    assert_int_equal(self->told.ends, 1);
+    await_completions(&self->completions, 1);
+    assert_int_equal(self->completions.ends, 1);
 }
 
 static void
-a_send_is_told_once_and_has_its_turn(void **state)
+a_send_completes_once_and_excludes_another(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Block", NULL);
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Block", NULL);
     gp_bytes small = text("small");
     gp_bytes large = {calloc(1, 8 << 20), 8 << 20};
 
-    assert_int_equal(gp_call_send_then(call, &small, then_sent, &self->told), 0);
-    await_told(&self->told, 1);
-    assert_int_equal(self->told.failed, 0);
-    wait_inside(&self->fixture, 1);
-    /* Nobody reads it: it waits for flow control. */
-    assert_int_equal(gp_call_send_then(call, &large, then_sent, &self->told), 0);
-    assert_int_equal(gp_call_send_then(call, &small, then_sent, &self->told), GP_EINVAL);
+    assert_int_equal(gp_call_send_then(call, &small, on_sent, &self->completions), 0);
+    await_completions(&self->completions, 1);
+    assert_int_equal(self->completions.failed, 0);
+    wait_inside(self, 1);
+    /* The peer does not read it: it waits for flow control. */
+    assert_int_equal(gp_call_send_then(call, &large, on_sent, &self->completions), 0);
+    assert_int_equal(gp_call_send_then(call, &small, on_sent, &self->completions), GP_EINVAL);
     gp_call_cancel(call, 1, "enough");
-    await_told(&self->told, 2);
-    assert_int_equal(self->told.failed, 1);
+    await_completions(&self->completions, 2);
+    assert_int_equal(self->completions.failed, 1);
     assert_int_equal(outcome(call), 1);
-    assert_int_equal(gp_call_send_then(call, &small, then_sent, &self->told), GP_ECLOSED);
-    assert_int_equal(gp_call_send_then(call, NULL, then_sent, &self->told), GP_ECLOSED);
-    assert_int_equal(self->told.times, 2);
+    assert_int_equal(gp_call_send_then(call, &small, on_sent, &self->completions), GP_ECLOSED);
+    assert_int_equal(gp_call_send_then(call, NULL, on_sent, &self->completions), GP_ECLOSED);
+    assert_int_equal(self->completions.times, 2);
     gp_call_unref(call);
     free((void *)(uintptr_t)large.data);
 }
@@ -175,35 +131,33 @@ a_send_is_told_once_and_has_its_turn(void **state)
 static void
 the_end_of_the_requests_is_sent(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Chat", NULL);
-    gp_message *message;
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Chat", NULL);
 
-    assert_int_equal(gp_call_send_then(call, NULL, then_sent, &self->told), 0);
-    await_told(&self->told, 1);
-    assert_int_equal(gp_call_receive(call, &message, NULL), 0);
-    assert_int_equal(outcome(call), 0);
+    assert_int_equal(gp_call_send_then(call, NULL, on_sent, &self->completions), 0);
+    await_completions(&self->completions, 1);
+    expect_end(call, 0);
     gp_call_unref(call);
 }
 
 static void
-initial_metadata_are_told(void **state)
+initial_metadata_call_back(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Chat", NULL);
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Chat", NULL);
     gp_metadata metadata;
-    int told_now = gp_call_initial_metadata_then(call, then, &self->told);
+    int known = gp_call_initial_metadata_then(call, on_completed, &self->completions);
 
     assert_int_equal(gp_call_send(call, text("x"), NULL), 0);
-    if (!told_now) {
-        await_told(&self->told, 1);
+    if (!known) {
+        await_completions(&self->completions, 1);
     }
-    assert_int_equal(gp_call_initial_metadata_then(call, then, &self->told), 1);
+    assert_int_equal(gp_call_initial_metadata_then(call, on_completed, &self->completions), 1);
     assert_int_equal(gp_call_initial_metadata(call, &metadata, NULL), 0);
     gp_call_unref(call);
 }
 
-/* ---- Sending while somebody else polls ---- */
+/* ---- Sending while another thread polls ---- */
 
 enum { SENDS = 3000 };
 
@@ -218,29 +172,20 @@ send_numbers(void *arg)
 }
 
 static void
-messages_stay_in_order_whoever_sends_them(void **state)
+messages_stay_in_order_between_threads(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Chat", NULL);
-    gp_message *message;
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Chat", NULL);
     pthread_t sender;
-    unsigned number;
 
     pthread_create(&sender, NULL, send_numbers, call);
-    for (unsigned i = 0; i < SENDS; i++) {
-        assert_int_equal(gp_call_receive(call, &message, NULL), 1);
-        assert_int_equal(gp_message_size(message), sizeof(number));
-        gp_message_copy(message, &number);
-        assert_int_equal(number, i);
-        gp_message_free(message);
-    }
-    assert_int_equal(gp_call_receive(call, &message, NULL), 0);
-    assert_int_equal(outcome(call), 0);
+    expect_numbers(call, SENDS);
+    expect_end(call, 0);
     pthread_join(sender, NULL);
     gp_call_unref(call);
 }
 
-/* Sends until it would wait, or until there is no call any more. */
+/* Sends until it would wait, or until the call has ended. */
 typedef struct flood {
     gp_call *call;
     bool patient; /* waits, for as long as the call lives */
@@ -263,15 +208,15 @@ send_flood(void *arg)
 }
 
 static void
-a_reader_who_does_not_read_holds_the_sender_up(void **state)
+a_reader_that_does_not_read_blocks_the_sender(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Block", NULL);
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Block", NULL);
     flood all = {.call = call};
     pthread_t sender;
 
     assert_int_equal(gp_call_send(call, text("x"), NULL), 0);
-    wait_inside(&self->fixture, 1);
+    wait_inside(self, 1);
     pthread_create(&sender, NULL, send_flood, &all);
     pthread_join(sender, NULL);
     assert_int_equal(all.rc, GP_EUSER);
@@ -282,13 +227,13 @@ a_reader_who_does_not_read_holds_the_sender_up(void **state)
 static void
 cancelling_drops_what_is_queued(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Block", NULL);
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Block", NULL);
     flood all = {.call = call, .patient = true};
     pthread_t sender;
 
     assert_int_equal(gp_call_send(call, text("x"), NULL), 0);
-    wait_inside(&self->fixture, 1);
+    wait_inside(self, 1);
     pthread_create(&sender, NULL, send_flood, &all);
     assert_int_equal(gp_call_wait(call, 50 * GP__MS, NULL), GP_ETIMEOUT); /* polling */
     gp_call_cancel(call, 1, "enough");
@@ -302,42 +247,34 @@ cancelling_drops_what_is_queued(void **state)
 /* ---- Sending many without waiting ---- */
 
 static void
-what_is_posted_arrives_in_order_and_then_the_end(void **state)
+posted_messages_arrive_in_order_before_the_end(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Chat", NULL);
-    gp_message *message;
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Chat", NULL);
     int waits = 0;
-    unsigned number;
 
     for (unsigned i = 0; i < SENDS; i++) {
         gp_bytes bytes = {&i, sizeof(i)};
-        int rc = gp_call_post(call, &bytes, then_sent, &self->told);
+        int rc = gp_call_post(call, &bytes, on_sent, &self->completions);
 
         assert_true(rc == 0 || rc == 1);
         if (rc == 0) {
-            await_told(&self->told, ++waits);
-            assert_int_equal(self->told.failed, 0);
+            await_completions(&self->completions, ++waits);
+            assert_int_equal(self->completions.failed, 0);
         }
     }
-    assert_int_not_equal(gp_call_post(call, NULL, then_sent, &self->told), GP_ECLOSED);
-    for (unsigned i = 0; i < SENDS; i++) {
-        assert_int_equal(gp_call_receive(call, &message, NULL), 1);
-        gp_message_copy(message, &number);
-        assert_int_equal(number, i);
-        gp_message_free(message);
-    }
-    assert_int_equal(gp_call_receive(call, &message, NULL), 0);
-    assert_int_equal(outcome(call), 0);
-    assert_int_equal(gp_call_post(call, NULL, then_sent, &self->told), GP_ECLOSED);
+    assert_int_not_equal(gp_call_post(call, NULL, on_sent, &self->completions), GP_ECLOSED);
+    expect_numbers(call, SENDS);
+    expect_end(call, 0);
+    assert_int_equal(gp_call_post(call, NULL, on_sent, &self->completions), GP_ECLOSED);
     gp_call_unref(call);
 }
 
 static void
-who_posts_more_than_can_wait_is_told_when_to_go_on(void **state)
+a_full_queue_calls_back_when_there_is_room(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Block", NULL);
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Block", NULL);
     gp_bytes small = text("small");
     gp_bytes large = {calloc(1, 8 << 20), 8 << 20};
     int waiting = 0;
@@ -345,22 +282,23 @@ who_posts_more_than_can_wait_is_told_when_to_go_on(void **state)
     int rc;
 
     assert_int_equal(gp_call_send(call, text("x"), NULL), 0);
-    wait_inside(&self->fixture, 1);
-    /* Nobody reads it: it waits for flow control, and what follows waits for it. */
-    if (gp_call_post(call, &large, then_sent, &self->told) == 0) { /* the first one is on its way */
-        await_told(&self->told, ++waits);
+    wait_inside(self, 1);
+    /* The peer does not read it: it waits for flow control, and what follows waits for it. */
+    if (gp_call_post(call, &large, on_sent, &self->completions) ==
+        0) { /* the first one is on its way */
+        await_completions(&self->completions, ++waits);
     }
-    while ((rc = gp_call_post(call, &small, then_sent, &self->told)) == 1) {
+    while ((rc = gp_call_post(call, &small, on_sent, &self->completions)) == 1) {
         assert_true(++waiting < 1000);
     }
     assert_int_equal(rc, 0);
-    assert_int_equal(gp_call_post(call, &small, then_sent, &self->told), GP_EINVAL);
-    assert_int_equal(self->told.times, waits);
+    assert_int_equal(gp_call_post(call, &small, on_sent, &self->completions), GP_EINVAL);
+    assert_int_equal(self->completions.times, waits);
     gp_call_cancel(call, 1, "enough");
-    await_told(&self->told, waits + 1);
-    assert_int_equal(self->told.failed, 1);
+    await_completions(&self->completions, waits + 1);
+    assert_int_equal(self->completions.failed, 1);
     assert_int_equal(outcome(call), 1);
-    assert_int_equal(gp_call_post(call, &small, then_sent, &self->told), GP_ECLOSED);
+    assert_int_equal(gp_call_post(call, &small, on_sent, &self->completions), GP_ECLOSED);
     gp_call_unref(call);
     free((void *)(uintptr_t)large.data);
 }
@@ -390,8 +328,7 @@ each_allocation_may_fail(void **state)
             rc = gp_call_start_stream(&call, channel, &options, NULL, &err);
             if (rc == 0) {
                 assert_int_equal(gp_call_initial_metadata(call, &metadata, NULL), 0);
-                assert_int_equal(outcome(call), 14);
-                gp_call_unref(call);
+                finish_call(call, 14);
             }
             gp_channel_unref(channel);
         }
@@ -405,21 +342,21 @@ each_allocation_may_fail(void **state)
 int
 main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(receives_one_after_the_other_on_the_polling_thread),
         TEST(a_receive_takes_over_one_that_was_interrupted),
         TEST(a_message_that_is_there_is_given_at_once),
         TEST(cancelling_ends_a_receive),
         TEST(dropping_the_call_ends_a_receive),
-        TEST(a_send_is_told_once_and_has_its_turn),
+        TEST(a_send_completes_once_and_excludes_another),
         TEST(the_end_of_the_requests_is_sent),
-        TEST(initial_metadata_are_told),
-        TEST(messages_stay_in_order_whoever_sends_them),
-        TEST(a_reader_who_does_not_read_holds_the_sender_up),
+        TEST(initial_metadata_call_back),
+        TEST(messages_stay_in_order_between_threads),
+        TEST(a_reader_that_does_not_read_blocks_the_sender),
         TEST(cancelling_drops_what_is_queued),
-        TEST(what_is_posted_arrives_in_order_and_then_the_end),
-        TEST(who_posts_more_than_can_wait_is_told_when_to_go_on),
+        TEST(posted_messages_arrive_in_order_before_the_end),
+        TEST(a_full_queue_calls_back_when_there_is_room),
         cmocka_unit_test(each_allocation_may_fail),
     };
 

@@ -15,15 +15,15 @@ a_life(void **state)
     plugin it;
 
     (void)state;
-    make_plugin(&it, "polite");
+    plugin_make_own(&it, "polite");
     assert_null(gp_client_endpoint(it.client));
     assert_null(gp_client_channel(it.client));
     assert_false(gp_client_exited(it.client));
     assert_int_equal(gp_client_pid(it.client), -1);
     assert_int_equal(gp_client_exit_status(it.client), GP_STATUS_UNKNOWN);
     assert_int_equal(gp_client_ping(it.client, 1000, NULL, &it.err), GP_ECLOSED);
-    start(&it);
-    start(&it);
+    plugin_start(&it);
+    plugin_start(&it);
     endpoint = gp_client_endpoint(it.client);
     assert_string_equal(endpoint->network, "unix");
     assert_int_equal(endpoint->version, 1);
@@ -31,16 +31,16 @@ a_life(void **state)
     assert_true(gp_client_pid(it.client) > 0);
     assert_non_null(gp_client_channel(it.client));
     assert_false(gp_client_exited(it.client));
-    ping(&it);
+    plugin_ping(&it);
     assert_int_equal(gp_client_kill(it.client, NULL), 0);
     assert_true(gp_client_exited(it.client));
     assert_int_equal(gp_client_exit_status(it.client), 0);
-    assert_true(recorder_has(&it.rec, GP_INFO, "[INFO] goodbye"));
+    assert_true(recorder_has(&it.rec, GP_INFO, "[INFO] stopped"));
     assert_int_equal(stat(endpoint->address, &file), -1);
     assert_int_equal(gp_client_kill(it.client, NULL), 0);
     assert_int_equal(gp_client_ping(it.client, 1000, NULL, &it.err), GP_ECLOSED);
     assert_int_equal(gp_client_start(it.client, NULL, &it.err), GP_ECLOSED);
-    done(&it);
+    plugin_release(&it);
 }
 
 static void
@@ -50,13 +50,13 @@ a_plugin_without_controller(void **state)
     plugin it;
 
     (void)state;
-    make_plugin(&it, "rude");
-    start(&it);
-    ping(&it);
+    plugin_make_own(&it, "rude");
+    plugin_start(&it);
+    plugin_ping(&it);
     assert_int_equal(gp_client_kill(it.client, NULL), 0);
     assert_int_equal(gp_client_exit_status(it.client), -SIGKILL);
     assert_int_equal(stat(gp_client_endpoint(it.client)->address, &file), -1);
-    done(&it);
+    plugin_release(&it);
 }
 
 static void
@@ -65,13 +65,13 @@ a_plugin_that_will_not_go(void **state)
     plugin it;
 
     (void)state;
-    make_plugin(&it, "deaf");
-    start(&it);
+    plugin_make_own(&it, "deaf");
+    plugin_start(&it);
     assert_int_equal(gp_client_kill(it.client, NULL), 0);
     assert_true(gp_client_exited(it.client));
     assert_int_equal(gp_client_exit_status(it.client), -SIGKILL);
-    assert_true(recorder_has(&it.rec, GP_INFO, "[INFO] goodbye"));
-    done(&it);
+    assert_true(recorder_has(&it.rec, GP_INFO, "[INFO] stopped"));
+    plugin_release(&it);
 }
 
 static void
@@ -81,9 +81,9 @@ a_plugin_that_dies(void **state)
 
     (void)state;
     for (int i = 0; i < 20; i++) {
-        make_plugin(&it, "polite");
-        start(&it);
-        ping(&it);
+        plugin_make_own(&it, "polite");
+        plugin_start(&it);
+        plugin_ping(&it);
         kill(gp_client_pid(it.client), SIGKILL);
         /* The call fails, and by then the client knows why. */
         while (gp_client_ping(it.client, PATIENCE_MS, NULL, &it.err) == 0) {
@@ -94,7 +94,7 @@ a_plugin_that_dies(void **state)
         assert_non_null(strstr(gp_error_message(&it.err), "killed by signal 9"));
         assert_int_equal(gp_client_start(it.client, NULL, &it.err), 0);
         assert_int_equal(gp_client_kill(it.client, NULL), 0);
-        done(&it);
+        plugin_release(&it);
     }
 }
 
@@ -105,13 +105,13 @@ freed_while_it_runs(void **state)
     int pid;
 
     (void)state;
-    make_plugin(&it, "polite");
-    start(&it);
+    plugin_make_own(&it, "polite");
+    plugin_start(&it);
     pid = gp_client_pid(it.client);
-    done(&it);
+    plugin_release(&it);
     assert_int_equal(kill(pid, 0), -1);
-    make_plugin(&it, "polite");
-    done(&it);
+    plugin_make_own(&it, "polite");
+    plugin_release(&it);
 }
 
 static void
@@ -120,14 +120,14 @@ netrpc_has_no_channel(void **state)
     plugin it;
 
     (void)state;
-    make_script(&it, "echo '1|1|unix|/nonexistent'; exec sleep 1000");
-    start(&it);
+    plugin_make_script(&it, "echo '1|1|unix|/nonexistent'; exec sleep 1000");
+    plugin_start(&it);
     assert_string_equal(gp_client_endpoint(it.client)->protocol, "netrpc");
     assert_null(gp_client_channel(it.client));
     assert_int_equal(gp_client_ping(it.client, 1000, NULL, &it.err), GP_ERPC);
     assert_int_equal(gp_client_kill(it.client, NULL), 0);
     assert_int_equal(gp_client_exit_status(it.client), -SIGKILL);
-    done(&it);
+    plugin_release(&it);
 }
 
 static void
@@ -139,11 +139,11 @@ only_its_own_socket_is_removed(void **state)
 
     (void)state;
     snprintf(script, sizeof(script), "echo '1|1|unix|%s'; exec sleep 1000", file);
-    make_script(&it, script);
-    start(&it);
+    plugin_make_script(&it, script);
+    plugin_start(&it);
     assert_int_equal(gp_client_kill(it.client, NULL), 0);
     assert_int_equal(access(file, F_OK), 0);
-    done(&it);
+    plugin_release(&it);
 }
 
 /* ---- Threads ---- */
@@ -164,17 +164,17 @@ many_threads_start_it_once(void **state)
     plugin it;
 
     (void)state;
-    make_plugin(&it, "polite");
+    plugin_make_own(&it, "polite");
     for (int i = 0; i < 8; i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, start_it, &it), 0);
     }
     for (int i = 0; i < 8; i++) {
         pthread_join(threads[i], NULL);
     }
-    ping(&it);
+    plugin_ping(&it);
     assert_int_equal(gp_client_kill(it.client, NULL), 0);
     assert_int_equal(it.rec.count, 2); /* one process served and said goodbye */
-    done(&it);
+    plugin_release(&it);
 }
 
 /* ---- Failures ---- */
@@ -191,8 +191,8 @@ a_call_says_how_the_plugin_has_ended(void **state)
     plugin it;
 
     (void)state;
-    make_plugin(&it, "polite");
-    start(&it);
+    plugin_make_own(&it, "polite");
+    plugin_start(&it);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(gp_call_start_stream(&calls[i], gp_client_channel(it.client), &options,
                                               &everything, &it.err),
@@ -212,7 +212,7 @@ a_call_says_how_the_plugin_has_ended(void **state)
         assert_non_null(strstr(details, "the plugin was killed by signal 9"));
         gp_call_unref(calls[i]);
     }
-    done(&it);
+    plugin_release(&it);
 }
 
 static void
@@ -221,7 +221,7 @@ a_failure_is_remembered(void **state)
     plugin it;
 
     (void)state;
-    make_script(&it, "echo why >&2; exit 5");
+    plugin_make_script(&it, "echo why >&2; exit 5");
     for (int i = 0; i < 3; i++) {
         assert_int_equal(gp_client_start(it.client, NULL, &it.err), GP_EEXITED);
         assert_int_equal(it.err.number, 5);
@@ -233,7 +233,7 @@ a_failure_is_remembered(void **state)
     assert_null(gp_client_endpoint(it.client));
     assert_int_equal(gp_client_kill(it.client, NULL), 0);
     assert_int_equal(gp_client_start(it.client, NULL, &it.err), GP_EEXITED);
-    done(&it);
+    plugin_release(&it);
 }
 
 static void
@@ -242,13 +242,13 @@ a_program_that_is_not_there(void **state)
     plugin it;
 
     (void)state;
-    prepare(&it, "/nonexistent/kv-plugin", NULL, NULL);
-    make(&it);
+    plugin_prepare(&it, "/nonexistent/kv-plugin", NULL, NULL);
+    plugin_make(&it);
     assert_int_equal(gp_client_start(it.client, NULL, &it.err), GP_ESTART);
     assert_int_equal(strncmp(gp_error_message(&it.err), "kv-plugin: cannot start", 23), 0);
     assert_false(gp_client_exited(it.client));
     assert_int_equal(gp_client_kill(it.client, NULL), 0);
-    done(&it);
+    plugin_release(&it);
 }
 
 static void
@@ -257,12 +257,12 @@ an_interrupted_start(void **state)
     plugin it;
 
     (void)state;
-    make_script(&it, "exec sleep 1000");
+    plugin_make_script(&it, "exec sleep 1000");
     assert_int_equal(gp_client_start(it.client, &interrupt_now, &it.err), GP_EUSER);
     assert_true(gp_client_exited(it.client));
     assert_int_equal(gp_client_start(it.client, NULL, &it.err), GP_ECLOSED);
     assert_non_null(strstr(gp_error_message(&it.err), "interrupted"));
-    done(&it);
+    plugin_release(&it);
 }
 
 static void
@@ -272,7 +272,7 @@ options_that_make_no_sense(void **state)
     plugin it;
 
     (void)state;
-    prepare(&it, "/bin/true", NULL, NULL);
+    plugin_prepare(&it, "/bin/true", NULL, NULL);
     it.options.min_port = 30000;
     assert_int_equal(gp_client_new(&it.client, &it.options, &it.err), GP_EINVAL);
     it.options.min_port = 10000;
@@ -309,8 +309,8 @@ nothing_in_a_forked_child(void **state)
     if (under_valgrind()) {
         skip(); /* for it the child leaks all that is the parent's */
     }
-    make_plugin(&it, "polite");
-    start(&it);
+    plugin_make_own(&it, "polite");
+    plugin_start(&it);
     pid = fork();
     if (pid == 0) {
         gp_client *client;
@@ -328,9 +328,9 @@ nothing_in_a_forked_child(void **state)
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
-    ping(&it);
+    plugin_ping(&it);
     assert_int_equal(gp_client_kill(it.client, NULL), 0);
-    done(&it);
+    plugin_release(&it);
 }
 
 static void
@@ -344,8 +344,8 @@ every_allocation_fails(void **state)
     do {
         plugin it;
 
-        prepare(&it, "/bin/sh", "-c",
-                "echo log >&2; echo '1|1|unix|/nonexistent'; exec sleep 1000");
+        plugin_prepare(&it, "/bin/sh", "-c",
+                       "echo log >&2; echo '1|1|unix|/nonexistent'; exec sleep 1000");
         it.client = NULL;
         alloc_begin(failing++);
         if (gp_client_new(&it.client, &it.options, &it.err) == 0) {

@@ -14,7 +14,6 @@
 #include "os/reactor.h"
 #include "os/socket.h"
 #include "rpc/channel.h"
-#include "told.h"
 
 static int
 connect_to_fixture(const fixture *it)
@@ -111,7 +110,7 @@ calls_go_through(void **state)
 }
 
 static void
-expect_end(gp_call *call)
+expect_ended(gp_call *call)
 {
     const gp_call_status *status = gp_call_get_status(call);
     char *details = gp__memdup(status->details.data, status->details.len);
@@ -136,11 +135,11 @@ calls_end_with_the_connection(void **state)
     call = start_on(channel, "/t/Echo");
     gp__fd_close(&other);
     assert_int_equal(outcome(call), 14);
-    expect_end(call);
+    expect_ended(call);
     gp_call_unref(call);
     call = start_on(channel, "/t/Echo");
     assert_int_equal(outcome(call), 14);
-    expect_end(call);
+    expect_ended(call);
     gp_call_unref(call);
     drop(channel);
 }
@@ -186,71 +185,71 @@ waiting_for_the_end(void **state)
 }
 
 static void
-being_told_of_the_end(void **state)
+the_end_calls_back(void **state)
 {
     gp_channel *channel;
-    told it;
+    completions it;
     int other;
 
     (void)state;
-    told_init(&it);
+    completions_init(&it);
     channel = open_pair(&other);
-    assert_int_equal(gp_channel_watch_state(channel, GP_READY, -1, then, &it), 0);
-    assert_int_equal(gp_channel_watch_state(channel, GP_READY, PATIENCE_MS, then, &it), 0);
+    assert_int_equal(gp_channel_watch_state(channel, GP_READY, -1, on_completed, &it), 0);
+    assert_int_equal(gp_channel_watch_state(channel, GP_READY, PATIENCE_MS, on_completed, &it), 0);
     /* Data are no end. */
     assert_int_equal(write(other, "x", 1), 1);
-    assert_int_equal(gp_channel_watch_state(channel, GP_READY, 1, then, &it), 0);
-    await_told(&it, 1);
+    assert_int_equal(gp_channel_watch_state(channel, GP_READY, 1, on_completed, &it), 0);
+    await_completions(&it, 1);
     gp__fd_close(&other);
-    await_told(&it, 3);
+    await_completions(&it, 3);
     /* It is known. */
-    assert_int_equal(gp_channel_watch_state(channel, GP_READY, -1, then, &it), 0);
+    assert_int_equal(gp_channel_watch_state(channel, GP_READY, -1, on_completed, &it), 0);
     assert_int_equal(it.times, 4);
     /* Nothing comes after that, until the channel goes. */
-    assert_int_equal(gp_channel_watch_state(channel, GP_SHUTDOWN, -1, then, &it), 0);
+    assert_int_equal(gp_channel_watch_state(channel, GP_SHUTDOWN, -1, on_completed, &it), 0);
     assert_int_equal(it.times, 4);
     drop(channel);
     assert_int_equal(it.times, 5);
-    told_release(&it);
+    completions_release(&it);
 }
 
 static void
-another_state_than_ready_is_told_at_once(void **state)
+another_state_than_ready_calls_back_at_once(void **state)
 {
     gp_channel *channel;
-    told it;
+    completions it;
     int other;
 
     (void)state;
-    told_init(&it);
+    completions_init(&it);
     channel = open_pair(&other);
-    assert_int_equal(gp_channel_watch_state(channel, GP_CONNECTING, -1, then, &it), 0);
+    assert_int_equal(gp_channel_watch_state(channel, GP_CONNECTING, -1, on_completed, &it), 0);
     assert_int_equal(it.times, 1);
     drop(channel);
     gp__fd_close(&other);
-    told_release(&it);
+    completions_release(&it);
 }
 
 static void
-being_told_that_the_channel_goes(void **state)
+closing_the_channel_calls_back(void **state)
 {
     gp_channel *channel;
-    told it;
+    completions it;
     int other;
 
     (void)state;
-    told_init(&it);
+    completions_init(&it);
     channel = open_pair(&other);
-    assert_int_equal(gp_channel_watch_state(channel, GP_READY, -1, then, &it), 0);
-    assert_int_equal(gp_channel_watch_state(channel, GP_READY, PATIENCE_MS, then, &it), 0);
+    assert_int_equal(gp_channel_watch_state(channel, GP_READY, -1, on_completed, &it), 0);
+    assert_int_equal(gp_channel_watch_state(channel, GP_READY, PATIENCE_MS, on_completed, &it), 0);
     drop(channel);
     assert_int_equal(it.times, 2);
     gp__fd_close(&other);
-    told_release(&it);
+    completions_release(&it);
 }
 
 typedef struct dropping {
-    told told;
+    completions completions;
     gp_channel *channel;
 } dropping;
 
@@ -260,23 +259,23 @@ drop_it(void *ctx)
     dropping *it = ctx;
 
     drop(it->channel);
-    note(&it->told);
+    count_completion(&it->completions);
 }
 
-/* Whoever is told may have been the last one to hold it. */
+/* The callback may give back the last reference. */
 static void
-the_channel_goes_when_it_is_told(void **state)
+a_callback_closes_the_channel(void **state)
 {
     dropping it;
     int other;
 
     (void)state;
-    told_init(&it.told);
+    completions_init(&it.completions);
     it.channel = open_pair(&other);
     assert_int_equal(gp_channel_watch_state(it.channel, GP_READY, -1, drop_it, &it), 0);
     gp__fd_close(&other);
-    await_told(&it.told, 1);
-    told_release(&it.told);
+    await_completions(&it.completions, 1);
+    completions_release(&it.completions);
 }
 
 /* ---- What fails ---- */
@@ -307,15 +306,15 @@ nothing(void *ctx)
 static int
 watched_and_dropped(gp_channel *channel, int failure)
 {
-    told heard;
+    completions heard;
     int rc;
 
-    told_init(&heard);
-    rc = gp_channel_watch_state(channel, GP_READY, PATIENCE_MS, then, &heard);
+    completions_init(&heard);
+    rc = gp_channel_watch_state(channel, GP_READY, PATIENCE_MS, on_completed, &heard);
     drop(channel);
     assert_true(rc == 0 || rc == failure);
     assert_int_equal(heard.times, rc == 0 ? 1 : 0);
-    told_release(&heard);
+    completions_release(&heard);
     return rc;
 }
 
@@ -516,10 +515,10 @@ main(void)
         cmocka_unit_test(calls_end_with_the_connection),
         cmocka_unit_test(the_other_side_sees_the_end),
         cmocka_unit_test(waiting_for_the_end),
-        cmocka_unit_test(being_told_of_the_end),
-        cmocka_unit_test(another_state_than_ready_is_told_at_once),
-        cmocka_unit_test(being_told_that_the_channel_goes),
-        cmocka_unit_test(the_channel_goes_when_it_is_told),
+        cmocka_unit_test(the_end_calls_back),
+        cmocka_unit_test(another_state_than_ready_calls_back_at_once),
+        cmocka_unit_test(closing_the_channel_calls_back),
+        cmocka_unit_test(a_callback_closes_the_channel),
         cmocka_unit_test(memory_runs_out),
         cmocka_unit_test(descriptors_run_out),
         cmocka_unit_test(what_cannot_be_reached),

@@ -23,8 +23,8 @@ many_threads_kill_it(void **state)
     plugin it;
 
     (void)state;
-    make_plugin(&it, "polite");
-    start(&it);
+    plugin_make_own(&it, "polite");
+    plugin_start(&it);
     for (int i = 0; i < 8; i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, kill_it, &it), 0);
     }
@@ -32,7 +32,7 @@ many_threads_kill_it(void **state)
         pthread_join(threads[i], NULL);
     }
     assert_int_equal(gp_client_exit_status(it.client), 0);
-    done(&it);
+    plugin_release(&it);
 }
 
 typedef struct attempt {
@@ -57,7 +57,7 @@ killed_while_it_starts(void **state)
     plugin it;
 
     (void)state;
-    make_script(&it, "echo started >&2; exec sleep 1000");
+    plugin_make_script(&it, "echo started >&2; exec sleep 1000");
     one.it = &it;
     assert_int_equal(pthread_create(&thread, NULL, try_to_start, &one), 0);
     recorder_await_count(&it.rec, 1);
@@ -66,7 +66,7 @@ killed_while_it_starts(void **state)
     assert_int_equal(one.rc, GP_ECLOSED);
     assert_true(gp_client_exited(it.client));
     assert_int_equal(gp_client_start(it.client, NULL, &it.err), GP_ECLOSED);
-    done(&it);
+    plugin_release(&it);
 }
 
 static void
@@ -78,7 +78,7 @@ killed_at_any_moment(void **state)
         attempt one;
         plugin it;
 
-        make_plugin(&it, "polite");
+        plugin_make_own(&it, "polite");
         one.it = &it;
         assert_int_equal(pthread_create(&starter, NULL, try_to_start, &one), 0);
         for (int spin = 0; spin < i * 1000; spin++) {
@@ -87,7 +87,7 @@ killed_at_any_moment(void **state)
         assert_int_equal(gp_client_kill(it.client, NULL), 0);
         pthread_join(starter, NULL);
         assert_true(one.rc == 0 || one.rc == GP_ECLOSED);
-        done(&it);
+        plugin_release(&it);
     }
 }
 
@@ -97,12 +97,12 @@ killed_before_it_starts(void **state)
     plugin it;
 
     (void)state;
-    make_plugin(&it, "polite");
+    plugin_make_own(&it, "polite");
     assert_int_equal(gp_client_kill(it.client, NULL), 0);
     assert_false(gp_client_exited(it.client));
     assert_int_equal(gp_client_start(it.client, NULL, &it.err), GP_ECLOSED);
     assert_int_equal(it.rec.count, 0);
-    done(&it);
+    plugin_release(&it);
 }
 
 static void
@@ -111,12 +111,12 @@ an_interrupt_cuts_the_patience(void **state)
     plugin it;
 
     (void)state;
-    make_plugin(&it, "deaf");
-    start(&it);
+    plugin_make_own(&it, "deaf");
+    plugin_start(&it);
     assert_int_equal(gp_client_kill(it.client, &interrupt_now), GP_EUSER);
     assert_true(gp_client_exited(it.client));
     assert_int_equal(gp_client_exit_status(it.client), -SIGKILL);
-    done(&it);
+    plugin_release(&it);
 }
 
 /* What holds the polling thread up, so that no call ends any more. */
@@ -151,8 +151,8 @@ killed_at_its_deadline_whatever_becomes_of_calls(void **state)
     plugin it;
 
     (void)state;
-    make_plugin(&it, "deaf");
-    start(&it);
+    plugin_make_own(&it, "deaf");
+    plugin_start(&it);
     assert_int_equal(gp_call_start_unary(&call, gp_client_channel(it.client), &options,
                                          (gp_bytes){"", 0}, &it.err),
                      0);
@@ -163,7 +163,7 @@ killed_at_its_deadline_whatever_becomes_of_calls(void **state)
     }
     gp_mutex_unlock(&at.lock);
     assert_int_equal(pthread_create(&thread, NULL, kill_it, &it), 0);
-    await_death(&it);
+    plugin_await_exit(&it);
     gp_mutex_lock(&at.lock);
     at.gone = true;
     gp_cond_broadcast(&at.changed);
@@ -171,7 +171,7 @@ killed_at_its_deadline_whatever_becomes_of_calls(void **state)
     pthread_join(thread, NULL);
     assert_int_equal(gp_client_exit_status(it.client), -SIGKILL);
     gp_call_unref(call);
-    done(&it);
+    plugin_release(&it);
 }
 
 /*
@@ -229,12 +229,12 @@ killed_by_a_handler_while_it_starts(void **state)
         handler ctx = {.it = &it, .all = all == 1};
         const gp_interrupt interrupt = {.check = handle, .ctx = &ctx};
 
-        make_script(&it, "exec sleep 1000");
+        plugin_make_script(&it, "exec sleep 1000");
         assert_int_equal(gp_client_start(it.client, &interrupt, &it.err), GP_ECLOSED);
         assert_true(ctx.calls > 0);
         assert_int_equal(ctx.starts, GP_ECLOSED);
         assert_true(gp_client_exited(it.client));
-        done(&it);
+        plugin_release(&it);
     }
 }
 
@@ -256,12 +256,12 @@ killed_by_a_handler_at_the_last_moment(void **state)
         handler ctx = {.it = &it, .all = all == 1, .gate = gate};
         const gp_interrupt interrupt = {.check = handle, .ctx = &ctx};
 
-        make_script(&it, script);
+        plugin_make_script(&it, script);
         assert_int_equal(gp_client_start(it.client, &interrupt, &it.err), GP_ECLOSED);
         assert_true(ctx.calls > 0);
         assert_true(gp_client_exited(it.client));
         assert_int_equal(gp_client_exit_status(it.client), -SIGKILL);
-        done(&it);
+        plugin_release(&it);
     }
     unlink(gate);
 }
@@ -275,12 +275,12 @@ killed_by_a_handler_while_it_is_killed(void **state)
         handler ctx = {.it = &it, .all = all == 1};
         const gp_interrupt interrupt = {.check = handle, .ctx = &ctx};
 
-        make_plugin(&it, "deaf");
-        start(&it);
+        plugin_make_own(&it, "deaf");
+        plugin_start(&it);
         assert_int_equal(gp_client_kill(it.client, &interrupt), 0);
         assert_true(ctx.calls > 0);
         assert_true(gp_client_exited(it.client));
-        done(&it);
+        plugin_release(&it);
     }
 }
 
@@ -322,10 +322,10 @@ killed_from_its_log(void **state)
     plugin it;
 
     (void)state;
-    prepare(&it, self, "--plugin", "polite");
+    plugin_prepare(&it, test_program, "--plugin", "polite");
     it.options.log = (gp_log_sink){kill_from_deliver, NULL, &ctx, false, GP_TRACE};
-    make(&it);
-    start(&it);
+    plugin_make(&it);
+    plugin_start(&it);
     gp_mutex_lock(&ctx.lock);
     ctx.client = it.client;
     gp_cond_broadcast(&ctx.changed);

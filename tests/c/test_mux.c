@@ -4,12 +4,12 @@
 static void
 streams_without_a_knock_are_the_hosts(void **state)
 {
-    end ends[2];
+    mux_end ends[2];
     int here;
     int there;
 
     (void)state;
-    begin(ends);
+    mux_pair_open(ends);
     for (int i = 0; i < 2; i++) {
         here = connect_to(gp_mux_path(ends[0].mux));
         there = await_connection(main_listener);
@@ -18,18 +18,18 @@ streams_without_a_knock_are_the_hosts(void **state)
         close(here);
         close(there);
     }
-    finish(ends);
+    mux_pair_close(ends);
 }
 
 static void
 each_stream_finds_its_server(void **state)
 {
-    end ends[2];
+    mux_end ends[2];
     int listeners[2];
     char paths[2][GP__MUX_PATH];
 
     (void)state;
-    begin(ends);
+    mux_pair_open(ends);
     for (int i = 0; i < 2; i++) {
         snprintf(paths[i], sizeof(paths[i]), "%s/server-%d", make_directory(), i);
         assert_int_equal(gp__socket_listen(&listeners[i], "unix", paths[i], NULL, NULL), 0);
@@ -44,11 +44,11 @@ each_stream_finds_its_server(void **state)
             if (id > 3) { /* others are knocked for before they are accepted */
                 assert_int_equal(gp__mux_accept(ends[1 - from].mux, id, paths[which], NULL), 0);
             }
-            here = dial(&ends[from], id, &local);
+            here = dial_either_way(&ends[from], id, &local);
             if (id <= 3) {
                 assert_int_equal(gp__mux_accept(ends[1 - from].mux, id, paths[which], NULL), 0);
             }
-            await_open(local);
+            await_dialled(local);
             there = await_connection(listeners[which]);
             expect_text(here, there, "question");
             expect_text(there, here, "answer");
@@ -59,47 +59,47 @@ each_stream_finds_its_server(void **state)
     }
     close(listeners[0]);
     close(listeners[1]);
-    finish(ends);
+    mux_pair_close(ends);
 }
 
 static void
 what_cannot_be_dialled(void **state)
 {
-    end ends[2];
+    mux_end ends[2];
 
     (void)state;
-    begin(ends);
-    expect_failure(&ends[0], 10, "the plugin did not accept it within 0.01 s");
-    finish(ends);
+    mux_pair_open(ends);
+    expect_dial_failure(&ends[0], 10, "the plugin did not accept it within 0.01 s");
+    mux_pair_close(ends);
 
-    begin(ends);
-    ends[0].silent = true; /* its knock does not arrive, but an answer does */
+    mux_pair_open(ends);
+    ends[0].held_back = true; /* its knock does not arrive, but an answer does */
     {
         gp_error err = GP_ERROR_INIT;
         gp__mux_local *local;
-        int fd = dial(&ends[0], 7, &local);
+        int fd = dial_either_way(&ends[0], 7, &local);
 
-        await_sent(&ends[0], 1);
+        await_posted(&ends[0], 1);
         gp__mux_answered(ends[0].mux, 8, 0, "not that one");
         gp__mux_answered(ends[0].mux, 7, 0, "no such thing");
-        assert_int_equal(gp__mux_await(local, "the plugin", LONG, NULL, &err), GP_EBROKER);
+        assert_int_equal(gp__mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
         assert_non_null(strstr(gp_error_message(&err), "refused by the plugin: no such thing"));
         gp_error_release(&err);
         close(fd);
     }
-    finish(ends);
+    mux_pair_close(ends);
 }
 
 static void
 the_other_side_goes(void **state)
 {
-    end ends[2];
+    mux_end ends[2];
 
     (void)state;
-    begin(ends);
+    mux_pair_open(ends);
     gp_mux_close(ends[1].mux);
-    expect_failure(&ends[0], LONG, "");
-    end_letters(ends);
+    expect_dial_failure(&ends[0], PATIENCE_MS, "");
+    mux_pair_stop_messages(ends);
     for (int i = 0; i < 2; i++) {
         gp_mux_close(ends[i].mux);
         gp_mux_unref(ends[i].mux);
@@ -168,7 +168,7 @@ connect_told(gp_mux **mux, told *it)
     gp__mux_on_why(*mux, tell, it);
     snprintf(address, sizeof(address), "%s/plugin", make_directory());
     assert_int_equal(gp__socket_listen(&listener, "unix", address, NULL, NULL), 0);
-    assert_int_equal(gp_mux_connect(*mux, "unix", address, LONG, NULL, NULL), 0);
+    assert_int_equal(gp_mux_connect(*mux, "unix", address, PATIENCE_MS, NULL, NULL), 0);
     fd = await_connection(listener);
     close_listener(listener, address);
     return fd;
@@ -223,7 +223,7 @@ a_fault_of_the_other_side(void **state)
     assert_non_null(strstr(gp_error_message(&err), "has ended: "));
     assert_non_null(strstr(gp_error_message(&err), it.why));
     assert_int_equal(gp__mux_dial(mux, 7, &local, NULL), 0);
-    assert_int_equal(gp__mux_await(local, "the plugin", LONG, NULL, &err), GP_EBROKER);
+    assert_int_equal(gp__mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "the plugin has gone: "));
     assert_non_null(strstr(gp_error_message(&err), it.why));
     gp_error_release(&err);
@@ -395,11 +395,11 @@ no_memory_for_a_connection(void **state)
     assert_int_equal(gp_mux_new(&mux, make_directory(), NULL), 0);
     assert_int_equal(gp__mux_dial(mux, 7, &local, NULL), 0);
     alloc_begin(0);
-    expect_end(connect_to(gp__mux_local_path(local)));
+    expect_hang_up(connect_to(gp__mux_local_path(local)));
     assert_int_equal(alloc_failures(), 1);
     alloc_end();
     fd = connect_to(gp__mux_local_path(local));
-    assert_int_equal(gp__mux_await(local, "the plugin", LONG, NULL, &err), GP_EBROKER);
+    assert_int_equal(gp__mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "the broker is closed"));
     gp_error_release(&err);
     close(fd);
@@ -425,5 +425,5 @@ main(void)
         cmocka_unit_test(no_memory_for_a_connection),
     };
 
-    return cmocka_run_group_tests(tests, NULL, stop_reactor);
+    return cmocka_run_group_tests(tests, NULL, tear_down_reactor);
 }

@@ -6,25 +6,25 @@
 static void
 a_knock_keeps_its_place(void **state)
 {
-    servers to;
+    server_pair to;
     gp__mux_local *local;
-    end ends[2];
+    mux_end ends[2];
     int here;
 
     (void)state;
     for (int from = 0; from < 2; from++) {
-        begin(ends);
-        begin_servers(&to);
+        mux_pair_open(ends);
+        server_pair_open(&to);
         assert_int_equal(gp__mux_accept(ends[1 - from].mux, 8, to.paths[1], NULL), 0);
-        give_up(&ends[from], 7);
-        here = dial(&ends[from], 8, &local);
-        await_sent(&ends[from], 1);
+        dial_and_give_up(&ends[from], 7);
+        here = dial_either_way(&ends[from], 8, &local);
+        await_posted(&ends[from], 1);
         assert_int_equal(gp__mux_accept(ends[1 - from].mux, 7, to.paths[0], NULL), 0);
-        expect_end(await_connection(to.listeners[0]));
-        await_open(local);
+        expect_hang_up(await_connection(to.listeners[0]));
+        await_dialled(local);
         expect_hello(here, to.listeners[1]);
-        finish_servers(&to);
-        finish(ends);
+        server_pair_close(&to);
+        mux_pair_close(ends);
     }
 }
 
@@ -33,58 +33,59 @@ static void
 given_up_before_its_turn(void **state)
 {
     gp__mux_local *local;
-    end ends[2];
+    mux_end ends[2];
     int fd;
 
     (void)state;
-    begin(ends);
-    give_up(&ends[0], 7);
-    fd = dial(&ends[0], 8, &local);
+    mux_pair_open(ends);
+    dial_and_give_up(&ends[0], 7);
+    fd = dial_either_way(&ends[0], 8, &local);
     await_queued(&ends[0], local);
-    assert_int_equal(gp__mux_await(local, "the plugin", LONG, &interrupt_now, NULL), GP_EUSER);
+    assert_int_equal(gp__mux_await(local, "the plugin", PATIENCE_MS, &interrupt_now, NULL),
+                     GP_EUSER);
     close(fd);
     expire_knock(&ends[0]);
-    await_sent(&ends[0], 1);
+    await_posted(&ends[0], 1);
     assert_null(ends[0].mux->queue);
-    finish(ends);
+    mux_pair_close(ends);
 }
 
 /* After five seconds others have their turns. An answer that comes then still gets its stream. */
 static void
 an_answer_that_is_overdue(void **state)
 {
-    servers to;
+    server_pair to;
     gp__mux_local *local;
-    end ends[2];
+    mux_end ends[2];
     int here;
 
     (void)state;
-    begin(ends);
-    begin_servers(&to);
-    give_up(&ends[0], 7);
+    mux_pair_open(ends);
+    server_pair_open(&to);
+    dial_and_give_up(&ends[0], 7);
     expire_knock(&ends[0]);
     gp__mux_answered(ends[0].mux, 99, 0, ""); /* nobody has knocked for that */
     assert_int_equal(gp__mux_accept(ends[1].mux, 7, to.paths[0], NULL), 0);
-    expect_end(await_connection(to.listeners[0]));
+    expect_hang_up(await_connection(to.listeners[0]));
     assert_int_equal(ends[0].mux->overdue_count, 0);
     gp__mux_answered(ends[0].mux, 7, 0, ""); /* a second time: it was not asked twice */
     assert_int_equal(gp__mux_accept(ends[1].mux, 8, to.paths[1], NULL), 0);
-    here = dial(&ends[0], 8, &local);
-    await_open(local);
+    here = dial_either_way(&ends[0], 8, &local);
+    await_dialled(local);
     expect_hello(here, to.listeners[1]);
     /* Those that are never answered don't pile up. */
-    set_silent(&ends[0], true);
+    hold_messages_back(&ends[0], true);
     for (uint32_t id = 100; id < 100 + 2 * GP__MUX_OVERDUE; id++) {
         gp_mutex_lock(&ends[0].lock);
-        ends[0].sent = ends[0].on_their_way = 0;
+        ends[0].posted = ends[0].delivered = 0;
         gp_mutex_unlock(&ends[0].lock);
-        give_up(&ends[0], id);
+        dial_and_give_up(&ends[0], id);
         expire_knock(&ends[0]);
     }
     assert_int_equal(ends[0].mux->overdue_count, GP__MUX_OVERDUE);
     assert_int_equal(ends[0].mux->overdue[0].id, 100 + GP__MUX_OVERDUE);
-    finish_servers(&to);
-    finish(ends);
+    server_pair_close(&to);
+    mux_pair_close(ends);
 }
 
 /* Who waits on knocks again, when others have had their turns. */
@@ -94,24 +95,24 @@ patience_beyond_one_knock(void **state)
     gp__mux_local *local;
     char path[GP__MUX_PATH];
     int listener;
-    end ends[2];
+    mux_end ends[2];
     int here;
 
     (void)state;
-    begin(ends);
+    mux_pair_open(ends);
     listener = listen_at(path, "late");
-    set_silent(&ends[0], true);
-    here = dial(&ends[0], 7, &local);
-    await_sent(&ends[0], 1);
+    hold_messages_back(&ends[0], true);
+    here = dial_either_way(&ends[0], 7, &local);
+    await_posted(&ends[0], 1);
     expire_knock(&ends[0]);
-    await_sent(&ends[0], 2);
+    await_posted(&ends[0], 2);
     assert_int_equal(gp__mux_accept(ends[1].mux, 7, path, NULL), 0);
-    set_silent(&ends[0], false);
-    await_open(local);
-    expect_end(await_connection(listener)); /* the first knock gets an answer, too */
+    hold_messages_back(&ends[0], false);
+    await_dialled(local);
+    expect_hang_up(await_connection(listener)); /* the first knock gets an answer, too */
     expect_hello(here, listener);
     close_listener(listener, path);
-    finish(ends);
+    mux_pair_close(ends);
 }
 
 static void *
@@ -129,20 +130,20 @@ patience_begins_with_the_turn(void **state)
 {
     gp__mux_local *local;
     pthread_t thread;
-    end ends[2];
+    mux_end ends[2];
     int fd;
 
     (void)state;
-    begin(ends);
-    give_up(&ends[0], 7);
-    fd = dial(&ends[0], 8, &local);
+    mux_pair_open(ends);
+    dial_and_give_up(&ends[0], 7);
+    fd = dial_either_way(&ends[0], 8, &local);
     await_queued(&ends[0], local);
     assert_int_equal(pthread_create(&thread, NULL, await_for_a_moment, local), 0);
     expire_knock(&ends[0]);
     pthread_join(thread, NULL);
-    await_sent(&ends[0], 2);
+    await_posted(&ends[0], 2);
     close(fd);
-    finish(ends);
+    mux_pair_close(ends);
 }
 
 /* Two at once for one id are two streams. */
@@ -152,37 +153,37 @@ two_diallers_of_one_id(void **state)
     gp__mux_local *locals[2];
     char path[GP__MUX_PATH];
     int listener;
-    end ends[2];
+    mux_end ends[2];
     int here[2];
 
     (void)state;
-    begin(ends);
+    mux_pair_open(ends);
     listener = listen_at(path, "popular");
     for (int i = 0; i < 2; i++) {
-        here[i] = dial(&ends[0], 7, &locals[i]);
+        here[i] = dial_either_way(&ends[0], 7, &locals[i]);
     }
     assert_int_equal(gp__mux_accept(ends[1].mux, 7, path, NULL), 0);
     for (int i = 1; i >= 0; i--) {
-        await_open(locals[i]);
+        await_dialled(locals[i]);
     }
     for (int i = 0; i < 2; i++) {
         close(await_connection(listener));
         close(here[i]);
     }
     close_listener(listener, path);
-    finish(ends);
+    mux_pair_close(ends);
 }
 
 static void
 a_knock_that_cannot_be_sent(void **state)
 {
-    end ends[2];
+    mux_end ends[2];
 
     (void)state;
-    begin(ends);
-    ends[0].deaf = true;
-    expect_failure(&ends[0], LONG, "it could not be told");
-    finish(ends);
+    mux_pair_open(ends);
+    ends[0].failing = true;
+    expect_dial_failure(&ends[0], PATIENCE_MS, "it could not be told");
+    mux_pair_close(ends);
 }
 
 /* ---- Doors that open in vain ---- */
@@ -193,11 +194,11 @@ two_knocks_and_one_stream(void **state)
 {
     char paths[2][GP__MUX_PATH];
     int listeners[3];
-    end ends[2];
+    mux_end ends[2];
     int here;
 
     (void)state;
-    begin(ends);
+    mux_pair_open(ends);
     listeners[0] = listen_at(paths[0], "first");
     listeners[1] = listen_at(paths[1], "second");
     listeners[2] = main_listener;
@@ -206,7 +207,7 @@ two_knocks_and_one_stream(void **state)
     }
     gp__mux_knocked(ends[1].mux, 1, 0);
     gp__mux_knocked(ends[1].mux, 2, 0);
-    await_sent(&ends[1], 2);
+    await_posted(&ends[1], 2);
     for (int i = 1; i <= 2; i++) { /* the second one is the connection of the start's again */
         here = connect_to(gp_mux_path(ends[0].mux));
         expect_hello(here, listeners[i]);
@@ -214,7 +215,7 @@ two_knocks_and_one_stream(void **state)
     for (int i = 0; i < 2; i++) {
         close_listener(listeners[i], paths[i]);
     }
-    finish(ends);
+    mux_pair_close(ends);
 }
 
 /* A stream that was knocked for and does not come leaves the next one alone, after a while. */
@@ -223,11 +224,11 @@ a_stream_that_never_comes(void **state)
 {
     char path[GP__MUX_PATH];
     int listener;
-    end ends[2];
+    mux_end ends[2];
     int here;
 
     (void)state;
-    begin(ends);
+    mux_pair_open(ends);
     listener = listen_at(path, "expecting");
     assert_int_equal(gp__mux_accept(ends[1].mux, 1, path, NULL), 0);
     gp__mux_knocked(ends[1].mux, 1, 0);
@@ -239,11 +240,11 @@ a_stream_that_never_comes(void **state)
     here = connect_to(gp_mux_path(ends[0].mux));
     expect_hello(here, main_listener);
     /* The same, if the answer could not be sent. */
-    ends[1].deaf = true;
+    ends[1].failing = true;
     gp__mux_knocked(ends[1].mux, 1, 0);
     assert_int_equal(ends[1].mux->expected_count, 0);
     close_listener(listener, path);
-    finish(ends);
+    mux_pair_close(ends);
 }
 
 static void
@@ -251,10 +252,10 @@ knocks_for_what_is_closed(void **state)
 {
     char path[GP__MUX_PATH];
     int listener;
-    end ends[2];
+    mux_end ends[2];
 
     (void)state;
-    begin(ends);
+    mux_pair_open(ends);
     listener = listen_at(path, "closing");
     for (uint32_t id = 6; id <= 7; id++) {
         assert_int_equal(gp__mux_accept(ends[1].mux, id, path, NULL), 0);
@@ -264,9 +265,10 @@ knocks_for_what_is_closed(void **state)
     gp__mux_forget(ends[1].mux, 7);
     close_listener(listener, path);
     /* The stream that was let in finds nobody, rather than another server. */
-    expect_end(connect_to(gp_mux_path(ends[0].mux)));
+    expect_hang_up(connect_to(gp_mux_path(ends[0].mux)));
     /* And it is no use to wait for that one. */
-    expect_failure(&ends[0], LONG, "refused by the plugin: it is not accepted any more");
+    expect_dial_failure(&ends[0], PATIENCE_MS,
+                        "refused by the plugin: it is not accepted any more");
     /* One that was never there is waited for, and any number may be forgotten. */
     for (uint32_t id = 100; id < 100 + 2 * GP__MUX_FORGOTTEN; id++) {
         assert_int_equal(gp__mux_accept(ends[1].mux, id, path, NULL), 0);
@@ -275,7 +277,7 @@ knocks_for_what_is_closed(void **state)
     gp__mux_knocked(ends[1].mux, 7, 0);
     assert_true(ends[1].mux->early_until > 0);
     assert_int_equal(ends[1].mux->early.id, 7);
-    finish(ends);
+    mux_pair_close(ends);
 }
 
 /* A host of go-plugin's refuses a knock that comes before its accept: the next one may not. */
@@ -286,32 +288,32 @@ refused_for_coming_early(void **state)
     char path[GP__MUX_PATH];
     gp__mux_local *local;
     int listener;
-    end ends[2];
+    mux_end ends[2];
     int fd;
 
     (void)state;
-    begin(ends);
+    mux_pair_open(ends);
     listener = listen_at(path, "late");
-    fd = dial(&ends[0], 7, &local);
-    await_sent(&ends[0], 1);
+    fd = dial_either_way(&ends[0], 7, &local);
+    await_posted(&ends[0], 1);
     gp__mux_answered(ends[0].mux, 7, 0, "no listener for id 7");
-    await_sent(&ends[0], 2);
+    await_posted(&ends[0], 2);
     assert_int_equal(gp__mux_accept(ends[1].mux, 7, path, NULL), 0);
-    await_open(local);
+    await_dialled(local);
     expect_hello(fd, listener);
     close_listener(listener, path);
     /* Not for ever. */
-    set_silent(&ends[0], true);
-    fd = dial(&ends[0], 8, &local);
+    hold_messages_back(&ends[0], true);
+    fd = dial_either_way(&ends[0], 8, &local);
     for (size_t i = 3; i < 12; i++) {
-        await_sent(&ends[0], i);
+        await_posted(&ends[0], i);
         gp__mux_answered(ends[0].mux, 8, 0, "no listener for id 8");
     }
-    assert_int_equal(gp__mux_await(local, "the plugin", LONG, NULL, &err), GP_EBROKER);
+    assert_int_equal(gp__mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "refused by the plugin: no listener for id 8"));
     gp_error_release(&err);
     close(fd);
-    finish(ends);
+    mux_pair_close(ends);
 }
 
 /* ---- Floods, and early knocks ---- */
@@ -322,31 +324,31 @@ early_knocks(void **state)
 {
     char path[GP__MUX_PATH] = "/nowhere";
     gp_mux *mux;
-    end ends[2];
+    mux_end ends[2];
 
     (void)state;
-    begin(ends);
+    mux_pair_open(ends);
     mux = ends[1].mux;
     for (uint32_t id = 1; id < 10000; id++) {
         gp__mux_knocked(mux, id, id);
         gp__mux_knocked(mux, id, id + 1);
     }
     assert_int_equal(gp__mux_accept(mux, 9998, path, NULL), 0);
-    assert_int_equal(ends[1].sent, 0);
+    assert_int_equal(ends[1].posted, 0);
     /* It is dropped before its dialler gives up. */
     gp_mutex_lock(&mux->lock);
     assert_true(mux->early_until < gp__deadline_in(gp__knock_ms));
     gp_mutex_unlock(&mux->lock);
     assert_int_equal(gp__mux_accept(mux, 9999, path, NULL), 0);
-    assert_int_equal(ends[1].sent, 1);
-    assert_int_equal(ends[1].letters[0].mark, 10000);
+    assert_int_equal(ends[1].posted, 1);
+    assert_int_equal(ends[1].messages[0].mark, 10000);
     gp__mux_knocked(mux, 10001, 1);
     gp_mutex_lock(&mux->lock);
     mux->early_until = 1;
     gp_mutex_unlock(&mux->lock);
     assert_int_equal(gp__mux_accept(mux, 10001, path, NULL), 0);
-    assert_int_equal(ends[1].sent, 1);
-    finish(ends);
+    assert_int_equal(ends[1].posted, 1);
+    mux_pair_close(ends);
 }
 
 int
@@ -367,5 +369,5 @@ main(void)
         cmocka_unit_test(early_knocks),
     };
 
-    return cmocka_run_group_tests(tests, NULL, stop_reactor);
+    return cmocka_run_group_tests(tests, NULL, tear_down_reactor);
 }

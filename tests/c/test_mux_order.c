@@ -8,34 +8,34 @@
 static void
 a_late_answer_crosses_with_a_knock(void **state)
 {
-    servers to;
+    server_pair to;
     gp__mux_local *local;
-    end ends[2];
+    mux_end ends[2];
     int here;
 
     (void)state;
     for (int from = 0; from < 2; from++) {
-        end *dialler = &ends[from];
-        end *server = &ends[1 - from];
+        mux_end *dialler = &ends[from];
+        mux_end *server = &ends[1 - from];
 
-        begin(ends);
-        begin_servers(&to);
+        mux_pair_open(ends);
+        server_pair_open(&to);
         for (uint32_t id = 7; id <= 8; id++) {
             assert_int_equal(gp__mux_accept(server->mux, id, to.paths[id - 7], NULL), 0);
         }
-        set_silent(server, true);
-        give_up(dialler, 7);
-        await_sent(server, 1);
+        hold_messages_back(server, true);
+        dial_and_give_up(dialler, 7);
+        await_posted(server, 1);
         expire_knock(dialler);
-        here = dial(dialler, 8, &local);
-        await_sent(server, 2);
-        set_silent(server, false);
-        await_open(local);
-        expect_end(await_connection(to.listeners[0]));
+        here = dial_either_way(dialler, 8, &local);
+        await_posted(server, 2);
+        hold_messages_back(server, false);
+        await_dialled(local);
+        expect_hang_up(await_connection(to.listeners[0]));
         expect_hello(here, to.listeners[1]);
         assert_int_equal(server->mux->expected_count, 0);
-        finish_servers(&to);
-        finish(ends);
+        server_pair_close(&to);
+        mux_pair_close(ends);
     }
 }
 
@@ -43,35 +43,35 @@ a_late_answer_crosses_with_a_knock(void **state)
 static void
 a_late_answer_crosses_with_a_knock_for_the_same(void **state)
 {
-    servers to;
+    server_pair to;
     gp__mux_local *locals[2];
-    end ends[2];
+    mux_end ends[2];
     int here[2];
 
     (void)state;
-    begin(ends);
-    begin_servers(&to);
+    mux_pair_open(ends);
+    server_pair_open(&to);
     for (uint32_t id = 7; id <= 8; id++) {
         assert_int_equal(gp__mux_accept(ends[1].mux, id, to.paths[id - 7], NULL), 0);
     }
-    set_silent(&ends[1], true);
-    give_up(&ends[0], 7);
-    await_sent(&ends[1], 1);
+    hold_messages_back(&ends[1], true);
+    dial_and_give_up(&ends[0], 7);
+    await_posted(&ends[1], 1);
     expire_knock(&ends[0]);
     for (int i = 0; i < 2; i++) {
-        here[i] = dial(&ends[0], (uint32_t)(7 + i), &locals[i]);
-        await_sent(&ends[1], 2);
+        here[i] = dial_either_way(&ends[0], (uint32_t)(7 + i), &locals[i]);
+        await_posted(&ends[1], 2);
     }
-    set_silent(&ends[1], false);
+    hold_messages_back(&ends[1], false);
     for (int i = 0; i < 2; i++) {
-        await_open(locals[i]);
+        await_dialled(locals[i]);
     }
-    expect_end(await_connection(to.listeners[0]));
+    expect_hang_up(await_connection(to.listeners[0]));
     for (int i = 0; i < 2; i++) {
         expect_hello(here[i], to.listeners[i]);
     }
-    finish_servers(&to);
-    finish(ends);
+    server_pair_close(&to);
+    mux_pair_close(ends);
 }
 
 /* go-plugin's answers have no marks: those that are late get their streams, too. */
@@ -81,34 +81,34 @@ answers_without_marks(void **state)
     char path[GP__MUX_PATH];
     gp__mux_local *local;
     int listener;
-    end ends[2];
+    mux_end ends[2];
     int here;
 
     (void)state;
-    begin(ends);
+    mux_pair_open(ends);
     ends[0].unmarked = ends[1].unmarked = true;
     listener = listen_at(path, "unmarked");
-    give_up(&ends[0], 7);
+    dial_and_give_up(&ends[0], 7);
     expire_knock(&ends[0]);
     assert_int_equal(gp__mux_accept(ends[1].mux, 7, path, NULL), 0);
-    expect_end(await_connection(listener));
-    here = dial(&ends[0], 7, &local);
-    await_open(local);
+    expect_hang_up(await_connection(listener));
+    here = dial_either_way(&ends[0], 7, &local);
+    await_dialled(local);
     expect_hello(here, listener);
     assert_int_equal(ends[0].mux->overdue_count, 0);
     close_listener(listener, path);
-    finish(ends);
+    mux_pair_close(ends);
 }
 
 /* Any number of answers is remembered no longer than that. */
 static void
 answers_whose_streams_never_come(void **state)
 {
-    end ends[2];
+    mux_end ends[2];
     gp_mux *mux;
 
     (void)state;
-    begin(ends);
+    mux_pair_open(ends);
     mux = ends[1].mux;
     assert_int_equal(gp__mux_accept(mux, 7, "/nowhere", NULL), 0);
     for (uint32_t mark = 1; mark <= 60; mark++) {
@@ -119,34 +119,34 @@ answers_whose_streams_never_come(void **state)
     assert_int_equal(mux->expected[0].knock.mark, 60 - GP__MUX_EXPECTED + 1);
     mux->expected_count = 0;
     gp_mutex_unlock(&mux->lock);
-    finish(ends);
+    mux_pair_close(ends);
 }
 
 /* What is said while somebody says something keeps its place; what is too much is not said. */
 static void
-letters_keep_their_order(void **state)
+messages_keep_their_order(void **state)
 {
-    end ends[2];
+    mux_end ends[2];
     gp_mux *mux;
 
     (void)state;
-    begin(ends);
+    mux_pair_open(ends);
     mux = ends[1].mux;
     assert_int_equal(gp__mux_accept(mux, 7, "/nowhere", NULL), 0);
     mux->saying = true;
     for (uint32_t mark = 1; mark <= 2 * GP__MUX_LETTERS; mark++) {
         gp__mux_knocked(mux, 7, mark);
     }
-    assert_int_equal(ends[1].sent, 0);
+    assert_int_equal(ends[1].posted, 0);
     assert_int_equal(mux->expected[mux->expected_count - 1].knock.mark, GP__MUX_LETTERS);
     mux->saying = false;
     gp__mux_say(mux);
-    assert_int_equal(ends[1].sent, GP__MUX_LETTERS);
+    assert_int_equal(ends[1].posted, GP__MUX_LETTERS);
     for (uint32_t i = 0; i < GP__MUX_LETTERS; i++) {
-        assert_int_equal(ends[1].letters[i].mark, i + 1);
+        assert_int_equal(ends[1].messages[i].mark, i + 1);
     }
     mux->expected_count = 0;
-    finish(ends);
+    mux_pair_close(ends);
 }
 
 int
@@ -157,8 +157,8 @@ main(void)
         cmocka_unit_test(a_late_answer_crosses_with_a_knock_for_the_same),
         cmocka_unit_test(answers_without_marks),
         cmocka_unit_test(answers_whose_streams_never_come),
-        cmocka_unit_test(letters_keep_their_order),
+        cmocka_unit_test(messages_keep_their_order),
     };
 
-    return cmocka_run_group_tests(tests, NULL, stop_reactor);
+    return cmocka_run_group_tests(tests, NULL, tear_down_reactor);
 }

@@ -6,7 +6,7 @@
  * for one of go-plugin's, where streams wait until somebody accepts them.
  */
 typedef struct slow_end {
-    end it; /* ours; its letters go nowhere */
+    mux_end it; /* ours; its messages go nowhere */
     int fd;
     gp__yamux *session;
     gp__yamux_stream *streams[600];
@@ -28,7 +28,7 @@ begin_slow(slow_end *slow)
     gp__mux_set_post(slow->it.mux, &how);
     snprintf(address, sizeof(address), "%s/slow", make_directory());
     assert_int_equal(gp__socket_listen(&listener, "unix", address, NULL, NULL), 0);
-    assert_int_equal(gp_mux_connect(slow->it.mux, "unix", address, LONG, NULL, NULL), 0);
+    assert_int_equal(gp_mux_connect(slow->it.mux, "unix", address, PATIENCE_MS, NULL, NULL), 0);
     slow->fd = await_connection(listener);
     close_listener(listener, address);
     assert_int_equal(gp__yamux_new(&slow->session, &options, gp__now(), NULL), 0);
@@ -91,13 +91,13 @@ accept_stream(slow_end *slow, size_t index)
 static int
 dial_and_answer(slow_end *slow, uint32_t id)
 {
-    size_t before = slow->it.sent;
+    size_t before = slow->it.posted;
     gp__mux_local *local;
-    int fd = dial(&slow->it, id, &local);
+    int fd = dial_either_way(&slow->it, id, &local);
 
-    await_sent(&slow->it, before + 1);
+    await_posted(&slow->it, before + 1);
     gp__mux_answered(slow->it.mux, id, 0, "");
-    await_open(local);
+    await_dialled(local);
     return fd;
 }
 
@@ -113,14 +113,14 @@ a_knock_waits_until_the_stream_before_is_taken(void **state)
     begin_slow(&slow);
     fds[0] = dial_and_answer(&slow, 7);
     await_streams(&slow, 1);
-    fds[1] = dial(&slow.it, 8, &local);
+    fds[1] = dial_either_way(&slow.it, 8, &local);
     await_queued(&slow.it, local);
     gp__mux_tick(slow.it.mux);
-    assert_int_equal(slow.it.sent, 1);
+    assert_int_equal(slow.it.posted, 1);
     accept_stream(&slow, 0);
-    await_sent(&slow.it, 2);
+    await_posted(&slow.it, 2);
     gp__mux_answered(slow.it.mux, 8, 0, "");
-    await_open(local);
+    await_dialled(local);
     await_streams(&slow, 2);
     close(fds[0]);
     close(fds[1]);
@@ -138,16 +138,16 @@ a_stream_that_is_never_taken(void **state)
     (void)state;
     begin_slow(&slow);
     fds[0] = dial_and_answer(&slow, 7);
-    fds[1] = dial(&slow.it, 8, &local);
+    fds[1] = dial_either_way(&slow.it, 8, &local);
     await_queued(&slow.it, local);
     gp_mutex_lock(&slow.it.mux->lock);
     assert_true(slow.it.mux->opened_until <= gp__deadline_in(gp__knock_ms));
     slow.it.mux->opened_until = 0;
     gp_mutex_unlock(&slow.it.mux->lock);
     gp__mux_tick(slow.it.mux);
-    await_sent(&slow.it, 2);
+    await_posted(&slow.it, 2);
     gp__mux_answered(slow.it.mux, 8, 0, "");
-    await_open(local);
+    await_dialled(local);
     /* And holds up nobody else. */
     await_streams(&slow, 2);
     accept_stream(&slow, 1);
@@ -176,14 +176,14 @@ more_streams_than_may_wait(void **state)
     await_streams(&slow, BACKLOG);
     slow.it.mux->written_off = BACKLOG;
     fds[BACKLOG] = dial_and_answer(&slow, 7);
-    fds[BACKLOG + 1] = dial(&slow.it, 8, &local);
+    fds[BACKLOG + 1] = dial_either_way(&slow.it, 8, &local);
     await_queued(&slow.it, local);
     gp_mutex_lock(&slow.it.mux->lock);
     slow.it.mux->opened_until = 0;
     gp_mutex_unlock(&slow.it.mux->lock);
     gp__mux_tick(slow.it.mux);
-    assert_int_equal(slow.it.sent, 1);
-    assert_int_equal(gp__mux_await(local, "the plugin", LONG, NULL, &err), GP_EBROKER);
+    assert_int_equal(slow.it.posted, 1);
+    assert_int_equal(gp__mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "does not take the connections that it has"));
     gp_error_release(&err);
     close(fds[BACKLOG + 1]);
@@ -209,5 +209,5 @@ main(void)
         cmocka_unit_test(more_streams_than_may_wait),
     };
 
-    return cmocka_run_group_tests(tests, NULL, stop_reactor);
+    return cmocka_run_group_tests(tests, NULL, tear_down_reactor);
 }

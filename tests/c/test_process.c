@@ -21,7 +21,7 @@ killing(void **state)
     assert_false(gp__process_gone(it.process));
     assert_int_equal(gp__process_status(it.process), GP_STATUS_UNKNOWN);
     gp__process_kill(it.process);
-    await_exit(&it);
+    child_await_exit(&it);
     assert_int_equal(gp__process_status(it.process), -SIGKILL);
     assert_non_null(strstr(gp__process_fate(-SIGKILL, fate, sizeof(fate)), "killed by signal 9"));
     gp__process_kill(it.process); /* nobody is there to be hit */
@@ -51,7 +51,7 @@ a_host_that_ignores_sigchld(void **state)
     (void)state;
     signal(SIGCHLD, SIG_IGN);
     SHELL(&it, "exit 3");
-    await_exit(&it);
+    child_await_exit(&it);
     signal(SIGCHLD, SIG_DFL);
     assert_int_equal(gp__process_status(it.process), GP_STATUS_UNKNOWN);
     assert_non_null(strstr(gp__process_fate(GP_STATUS_UNKNOWN, fate, sizeof(fate)), "unknown"));
@@ -69,7 +69,7 @@ a_host_that_reaps_our_children(void **state)
     kill(gp__process_pid(it.process), SIGKILL);
     assert_int_equal(waitpid(gp__process_pid(it.process), NULL, 0), gp__process_pid(it.process));
     gp__process_kill(it.process);
-    await_exit(&it);
+    child_await_exit(&it);
     assert_int_equal(gp__process_status(it.process), GP_STATUS_UNKNOWN);
     child_release(&it);
 }
@@ -90,7 +90,7 @@ dying(void **state)
     while (gp__process_inspect(joined) == GP__PROCESS_WELL) {
         sched_yield();
     }
-    await_exit(&it);
+    child_await_exit(&it);
     assert_int_equal(gp__process_wait(joined, patience(), NULL), 0);
     gp__process_unref(joined);
     assert_int_equal(gp__process_inspect(it.process), GP__PROCESS_GONE);
@@ -106,22 +106,22 @@ static void
 deaths_are_noticed(void **state)
 {
     child children[20];
-    noticed seen[20];
+    completions seen[20];
 
     (void)state;
     for (int i = 0; i < 20; i++) {
-        noticed_init(&seen[i]);
+        completions_init(&seen[i]);
         SHELL(&children[i], i % 2 == 0 ? "exit 5" : "exec sleep 1000");
-        assert_int_equal(gp__process_watch(children[i].process, notice, &seen[i], NULL), 0);
+        assert_int_equal(gp__process_watch(children[i].process, on_completed, &seen[i], NULL), 0);
     }
     for (int i = 1; i < 20; i += 2) {
         gp__process_kill(children[i].process);
     }
     for (int i = 0; i < 20; i++) {
-        await_notice(&seen[i]);
+        await_completions(&seen[i], 1);
         assert_int_equal(gp__process_status(children[i].process), i % 2 == 0 ? 5 : -SIGKILL);
         gp__process_unwatch(children[i].process);
-        assert_int_equal(seen[i].count, 1);
+        assert_int_equal(seen[i].times, 1);
         child_release(&children[i]);
     }
 }
@@ -130,17 +130,17 @@ static void
 unwatched_deaths_are_not(void **state)
 {
     child it;
-    noticed seen;
+    completions seen;
 
     (void)state;
-    noticed_init(&seen);
+    completions_init(&seen);
     SHELL(&it, "exec sleep 1000");
-    assert_int_equal(gp__process_watch(it.process, notice, &seen, NULL), 0);
+    assert_int_equal(gp__process_watch(it.process, on_completed, &seen, NULL), 0);
     gp__process_unwatch(it.process);
     gp__process_unwatch(it.process);
     gp__process_kill(it.process);
-    await_exit(&it);
-    assert_int_equal(seen.count, 0);
+    child_await_exit(&it);
+    assert_int_equal(seen.times, 0);
     child_release(&it);
 }
 
@@ -213,23 +213,23 @@ run_by_a_runner(void **state)
         gp_error err = GP_ERROR_INIT;
         gp__process *process;
         child fds = {NULL, -1, -1};
-        noticed seen;
+        completions seen;
         int rc;
 
-        noticed_init(&seen);
+        completions_init(&seen);
         assert_int_equal(gp__fd_pipe(it.end, NULL), 0);
         rc = gp__process_run(&process, &runner, env, &fds.out, &fds.err, &err);
         assert_int_equal(rc, fails ? GP_ESTART : 0);
         if (rc == 0) {
             assert_ptr_equal(gp__process_runner(process)->ctx, &it);
             assert_int_equal(gp__process_pid(process), -1);
-            assert_int_equal(gp__process_watch(process, notice, &seen, NULL), 0);
+            assert_int_equal(gp__process_watch(process, on_completed, &seen, NULL), 0);
             assert_false(gp__process_gone(process));
             assert_int_equal(gp__process_wait(process, gp__deadline_in(10), NULL), GP_ETIMEOUT);
             gp__process_kill(process);
             gp__process_kill(process);
             assert_int_equal(gp__process_wait(process, patience(), NULL), 0);
-            await_notice(&seen);
+            await_completions(&seen, 1);
             assert_int_equal(gp__process_status(process), 7);
             gp__process_unwatch(process);
             gp__process_unref(process);
@@ -260,5 +260,5 @@ main(void)
         cmocka_unit_test(run_by_a_runner),
     };
 
-    return cmocka_run_group_tests(tests, NULL, finish);
+    return cmocka_run_group_tests(tests, NULL, tear_down_processes);
 }

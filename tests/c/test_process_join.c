@@ -9,14 +9,14 @@ static void
 joining_a_process(void **state)
 {
     gp__process *joined;
-    noticed seen;
+    completions seen;
     child it;
 
     (void)state;
-    noticed_init(&seen);
+    completions_init(&seen);
     SHELL(&it, "exec sleep 1000");
     assert_int_equal(gp__process_attach(&joined, gp__process_pid(it.process), 0, NULL), 0);
-    assert_int_equal(gp__process_watch(joined, notice, &seen, NULL), 0);
+    assert_int_equal(gp__process_watch(joined, on_completed, &seen, NULL), 0);
     assert_false(gp__process_gone(joined));
     assert_int_equal(gp__process_wait(joined, gp__deadline_in(10), NULL), GP_ETIMEOUT);
     gp__process_kill(joined); /* not before it is recognised */
@@ -24,10 +24,10 @@ joining_a_process(void **state)
     assert_false(gp__process_recognise(joined, getpid()));
     assert_true(gp__process_recognise(joined, gp__process_pid(it.process)));
     gp__process_kill(joined);
-    await_exit(&it);
+    child_await_exit(&it);
     assert_int_equal(gp__process_status(it.process), -SIGKILL); /* whose child it is reaps it */
     assert_int_equal(gp__process_wait(joined, patience(), NULL), 0);
-    await_notice(&seen);
+    await_completions(&seen, 1);
     assert_int_equal(gp__process_status(joined), GP_STATUS_UNKNOWN);
     gp__process_kill(joined);
     gp__process_unwatch(joined);
@@ -53,7 +53,7 @@ a_pid_with_its_start_time(void **state)
     assert_int_equal(gp__process_attach(&joined, gp__process_pid(it.process), started, &err), 0);
     assert_int_equal(gp__process_start_time(joined), started);
     gp__process_kill(joined);
-    await_exit(&it);
+    child_await_exit(&it);
     assert_int_equal(gp__process_wait(joined, patience(), NULL), 0);
     gp__process_unref(joined);
     child_release(&it);
@@ -80,7 +80,7 @@ a_descendant_is_recognised(void **state)
     assert_int_equal(gp__process_attach(&joined, gp__process_pid(it.process), 0, NULL), 0);
     assert_true(gp__process_recognise(joined, atoi(line)));
     gp__process_kill(joined);
-    await_exit(&it);
+    child_await_exit(&it);
     assert_int_equal(kill(atoi(line), SIGKILL), 0);
     gp__process_unref(joined);
     child_release(&it);
@@ -96,7 +96,7 @@ joining_nobody(void **state)
 
     (void)state;
     SHELL(&it, "exit 0");
-    await_exit(&it);
+    child_await_exit(&it);
     pid = gp__process_pid(it.process);
     child_release(&it);
     assert_int_equal(gp__process_attach(&joined, pid, 0, &err), GP_EREATTACH);
@@ -116,5 +116,5 @@ main(void)
         cmocka_unit_test(joining_nobody),
     };
 
-    return cmocka_run_group_tests(tests, NULL, finish);
+    return cmocka_run_group_tests(tests, NULL, tear_down_processes);
 }

@@ -9,7 +9,7 @@ prepare_joined(plugin *it, const plugin *running, bool with_pid, bool test)
 {
     const gp_endpoint *endpoint = gp_client_endpoint(running->client);
 
-    prepare(it, NULL, NULL, NULL);
+    plugin_prepare(it, NULL, NULL, NULL);
     it->options.argv = NULL;
     it->options.reattach_network = endpoint->network;
     it->options.reattach_address = endpoint->address;
@@ -23,7 +23,7 @@ static void
 make_joined(plugin *it, const plugin *running, bool with_pid, bool test)
 {
     prepare_joined(it, running, with_pid, test);
-    make(it);
+    plugin_make(it);
 }
 
 static void
@@ -34,22 +34,22 @@ joined_and_killed(void **state)
 
     (void)state;
     for (int with_pid = 0; with_pid < 2; with_pid++) {
-        make_plugin(&first, "polite");
-        start(&first);
+        plugin_make_own(&first, "polite");
+        plugin_start(&first);
         make_joined(&second, &first, with_pid, false);
         assert_false(gp_client_exited(second.client));
-        start(&second);
+        plugin_start(&second);
         assert_string_equal(gp_client_endpoint(second.client)->address,
                             gp_client_endpoint(first.client)->address);
         assert_int_equal(gp_client_pid(second.client), with_pid ? gp_client_pid(first.client) : -1);
-        ping(&second);
+        plugin_ping(&second);
         assert_false(gp_client_exited(second.client));
         assert_int_equal(gp_client_kill(second.client, NULL), 0);
         assert_true(gp_client_exited(second.client));
-        await_death(&first);
+        plugin_await_exit(&first);
         assert_int_equal(gp_client_exit_status(first.client), 0);
-        done(&second);
-        done(&first);
+        plugin_release(&second);
+        plugin_release(&first);
     }
 }
 
@@ -60,22 +60,22 @@ joined_for_a_test(void **state)
     plugin second;
 
     (void)state;
-    make_plugin(&first, "polite");
-    start(&first);
+    plugin_make_own(&first, "polite");
+    plugin_start(&first);
     make_joined(&second, &first, true, true);
-    start(&second);
-    ping(&second);
+    plugin_start(&second);
+    plugin_ping(&second);
     assert_int_equal(gp_client_kill(second.client, NULL), 0);
-    done(&second);
-    ping(&first);
+    plugin_release(&second);
+    plugin_ping(&first);
     assert_false(gp_client_exited(first.client));
     /* Freeing lets go of what was joined, too. */
     make_joined(&second, &first, true, false);
-    start(&second);
-    done(&second);
-    ping(&first);
+    plugin_start(&second);
+    plugin_release(&second);
+    plugin_ping(&first);
     assert_int_equal(gp_client_kill(first.client, NULL), 0);
-    done(&first);
+    plugin_release(&first);
 }
 
 static void
@@ -86,17 +86,17 @@ the_joined_plugin_dies(void **state)
 
     (void)state;
     for (int with_pid = 0; with_pid < 2; with_pid++) {
-        make_plugin(&first, "polite");
-        start(&first);
+        plugin_make_own(&first, "polite");
+        plugin_start(&first);
         make_joined(&second, &first, with_pid, false);
-        start(&second);
-        ping(&second);
+        plugin_start(&second);
+        plugin_ping(&second);
         assert_int_equal(gp_client_kill(first.client, NULL), 0);
-        await_death(&second);
+        plugin_await_exit(&second);
         assert_int_equal(gp_client_exit_status(second.client), GP_STATUS_UNKNOWN);
         assert_int_equal(gp_client_kill(second.client, NULL), 0);
-        done(&second);
-        done(&first);
+        plugin_release(&second);
+        plugin_release(&first);
     }
 }
 
@@ -107,8 +107,8 @@ joining_nobody(void **state)
     plugin second;
 
     (void)state;
-    make_plugin(&first, "polite");
-    start(&first);
+    plugin_make_own(&first, "polite");
+    plugin_start(&first);
     for (int with_pid = 0; with_pid < 2; with_pid++) {
         make_joined(&second, &first, with_pid, false);
         assert_int_equal(gp_client_kill(first.client, NULL), 0);
@@ -116,9 +116,9 @@ joining_nobody(void **state)
         assert_non_null(strstr(gp_error_message(&second.err), "process not found"));
         assert_false(gp_client_exited(second.client));
         assert_int_equal(gp_client_kill(second.client, NULL), 0);
-        done(&second);
+        plugin_release(&second);
     }
-    done(&first);
+    plugin_release(&first);
 }
 
 /* A pid that was reused: nobody may be signalled for it. */
@@ -130,29 +130,29 @@ the_pid_is_a_strangers(void **state)
     plugin stranger;
 
     (void)state;
-    make_plugin(&first, "deaf");
-    start(&first);
-    make_plugin(&stranger, "polite");
-    start(&stranger);
+    plugin_make_own(&first, "deaf");
+    plugin_start(&first);
+    plugin_make_own(&stranger, "polite");
+    plugin_start(&stranger);
     prepare_joined(&second, &first, true, false);
     second.options.reattach_pid = gp_client_pid(stranger.client);
-    make(&second);
-    start(&second);
+    plugin_make(&second);
+    plugin_start(&second);
 #ifndef GP_PORTABLE /* where nobody tells who listens */
     assert_int_equal(gp_client_pid(second.client), -1);
 #endif
     assert_int_equal(gp_client_kill(second.client, NULL), 0);
-    ping(&stranger);
+    plugin_ping(&stranger);
     assert_false(gp_client_exited(stranger.client));
-    done(&second);
+    plugin_release(&second);
     /* With its start time, the pid of another process is as good as a dead one. */
     prepare_joined(&second, &first, true, false);
     second.options.reattach_start_time = gp_client_start_time(first.client) + 1;
-    make(&second);
+    plugin_make(&second);
     assert_int_equal(gp_client_start(second.client, NULL, &second.err), GP_EREATTACH);
-    done(&second);
-    done(&first);
-    done(&stranger);
+    plugin_release(&second);
+    plugin_release(&first);
+    plugin_release(&stranger);
 }
 
 int

@@ -12,11 +12,11 @@ all_are_killed(void **state)
 
     (void)state;
     for (int i = 0; i < PLUGINS; i++) {
-        prepare(&them[i], self, "--plugin", i == 0 ? "rude" : "polite");
+        plugin_prepare(&them[i], test_program, "--plugin", i == 0 ? "rude" : "polite");
         them[i].options.managed = i < 3;
-        make(&them[i]);
+        plugin_make(&them[i]);
         if (i != 5) {
-            start(&them[i]);
+            plugin_start(&them[i]);
         }
     }
     assert_int_equal(gp_client_kill_all(true, NULL), 0);
@@ -28,9 +28,9 @@ all_are_killed(void **state)
     for (int i = 0; i < PLUGINS; i++) {
         assert_int_equal(gp_client_exited(them[i].client), i != 5);
     }
-    start(&them[5]); /* it was not started, so it was not killed */
+    plugin_start(&them[5]); /* it was not started, so it was not killed */
     for (int i = 0; i < PLUGINS; i++) {
-        done(&them[i]);
+        plugin_release(&them[i]);
     }
 }
 
@@ -41,13 +41,13 @@ all_are_killed_in_a_hurry(void **state)
 
     (void)state;
     for (int i = 0; i < 3; i++) {
-        make_plugin(&them[i], "deaf");
-        start(&them[i]);
+        plugin_make_own(&them[i], "deaf");
+        plugin_start(&them[i]);
     }
     assert_int_equal(gp_client_kill_all(false, &interrupt_now), GP_EUSER);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(gp_client_exit_status(them[i].client), -SIGKILL);
-        done(&them[i]);
+        plugin_release(&them[i]);
     }
 }
 

@@ -7,7 +7,6 @@
 #include "base/thread.h"
 #include "gp/grpc.h"
 #include "gp/runtime.h"
-#include "support.h"
 
 static bool
 runs(void)
@@ -33,7 +32,7 @@ came_to_rest(void)
 static void
 echo(fixture *self)
 {
-    gp_call *call = start(self, "/t/Echo", "x");
+    gp_call *call = start_call(self, "/t/Echo", "x");
 
     assert_int_equal(outcome(call), 0);
     assert_reply(call, "x");
@@ -51,7 +50,7 @@ it_goes_on_as_long_as_it_is_used(void **state)
     echo(&self);
     gp_grpc_rest();
     assert_true(runs());
-    call = start(&self, "/t/Block", "");
+    call = start_call(&self, "/t/Block", "");
     wait_inside(&self, 1);
     gp_channel_close(self.channel);
     gp_grpc_rest();

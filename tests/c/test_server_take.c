@@ -1,61 +1,21 @@
 /* Calls that the application takes, to answer them elsewhere. */
 #include "rpc_fixture.h"
-#include "support.h"
-#include "told.h"
-
-typedef struct context {
-    fixture fixture;
-    told told;
-} context;
-
-static int
-setup(void **state)
-{
-    context *self = calloc(1, sizeof(*self));
-
-    fixture_open(&self->fixture, 2, 0, fixture_take);
-    told_init(&self->told);
-    *state = self;
-    return 0;
-}
-
-static int
-teardown(void **state)
-{
-    context *self = *state;
-
-    fixture_stop(&self->fixture);
-    told_release(&self->told);
-    free(self);
-    return 0;
-}
-
-static gp_call *
-open_stream(fixture *self, const char *method)
-{
-    gp_call_options options = options_for(method);
-    gp_call *call;
-
-    assert_int_equal(gp_call_start_stream(&call, self->channel, &options, NULL, NULL), 0);
-    gp_call_attend(call);
-    return call;
-}
 
 /* The call's next message, whether it is there at once or later. */
 static void
-receive(context *self, gp_server_call *call, const char *expected)
+receive(fixture *self, gp_server_call *call, const char *expected)
 {
     gp_message *message;
-    int times = self->told.times;
+    int times = self->completions.times;
 
-    if (gp_server_call_receive_then(call, &message, then_received, &self->told)) {
-        then_received(&self->told, message);
+    if (gp_server_call_receive_then(call, &message, on_received, &self->completions)) {
+        on_received(&self->completions, message);
     }
-    await_told(&self->told, times + 1);
+    await_completions(&self->completions, times + 1);
     if (expected != NULL) {
-        assert_message(self->told.message, expected);
+        assert_message(self->completions.message, expected);
     } else {
-        assert_null(self->told.message);
+        assert_null(self->completions.message);
     }
 }
 
@@ -69,12 +29,12 @@ answer(gp_server_call *call, const char *reply)
 static void
 a_taken_call_is_answered_on_any_thread(void **state)
 {
-    context *self = *state;
-    gp_call *call = start(&self->fixture, "/t/Any", "question");
+    fixture *self = *state;
+    gp_call *call = start_call(self, "/t/Any", "question");
     gp_server_call *taken;
 
     gp_call_attend(call);
-    taken = take_call(&self->fixture);
+    taken = take_call(self);
     receive(self, taken, "question");
     answer(taken, "answer");
     assert_int_equal(outcome(call), 0);
@@ -85,10 +45,9 @@ a_taken_call_is_answered_on_any_thread(void **state)
 static void
 a_stream_is_received_to_its_end(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Any");
-    gp_server_call *taken = take_call(&self->fixture);
-    gp_message *message;
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Any", NULL);
+    gp_server_call *taken = take_call(self);
 
     assert_int_equal(gp_call_send(call, text("one"), NULL), 0);
     receive(self, taken, "one");
@@ -98,46 +57,42 @@ a_stream_is_received_to_its_end(void **state)
     receive(self, taken, NULL);
     assert_false(gp_server_call_cancelled(taken));
     answer(taken, "three");
-    assert_int_equal(gp_call_receive(call, &message, NULL), 1);
-    assert_message(message, "three");
-    gp_message_free(message);
-    assert_int_equal(outcome(call), 0);
-    gp_call_unref(call);
+    expect_message(call, "three");
+    finish_call(call, 0);
 }
 
 static void
 what_is_put_back_is_received_again(void **state)
 {
-    context *self = *state;
-    gp_call *call = start(&self->fixture, "/t/Any", "again");
+    fixture *self = *state;
+    gp_call *call = start_call(self, "/t/Any", "again");
     gp_server_call *taken;
     gp_message *message;
 
     gp_call_attend(call);
-    taken = take_call(&self->fixture);
+    taken = take_call(self);
     assert_int_equal(gp_server_call_receive(taken, &message, NULL), 1);
     gp_server_call_put_back(taken, message);
     receive(self, taken, "again");
     gp_server_call_put_back(taken, NULL);
     receive(self, taken, NULL);
     answer(taken, "");
-    assert_int_equal(outcome(call), 0);
-    gp_call_unref(call);
+    finish_call(call, 0);
 }
 
 static void
 a_delegated_call_is_answered_by_a_worker(void **state)
 {
-    context *self = *state;
+    fixture *self = *state;
     static char echo[] = "/t/Echo";
 
     for (int put_back = 0; put_back < 2; put_back++) {
-        gp_call *call = start(&self->fixture, "/t/Any", "over to you");
+        gp_call *call = start_call(self, "/t/Any", "over to you");
         gp_server_call *taken;
         gp_message *message;
 
         gp_call_attend(call);
-        taken = take_call(&self->fixture);
+        taken = take_call(self);
         if (put_back) {
             assert_int_equal(gp_server_call_receive(taken, &message, NULL), 1);
             gp_server_call_put_back(taken, message);
@@ -152,65 +107,60 @@ a_delegated_call_is_answered_by_a_worker(void **state)
 static void
 a_delegated_call_may_wait_for_its_message(void **state)
 {
-    context *self = *state;
+    fixture *self = *state;
     static char block[] = "/t/Block";
     static char chat[] = "/t/Chat";
-    gp_call *waiting = open_stream(&self->fixture, "/t/Any");
+    gp_call *waiting = open_stream(self, "/t/Any", NULL);
     gp_call *running;
     gp_message *message;
 
-    gp_server_call_delegate(take_call(&self->fixture), block, true);
-    running = open_stream(&self->fixture, "/t/Any");
-    gp_server_call_delegate(take_call(&self->fixture), chat, false);
+    gp_server_call_delegate(take_call(self), block, true);
+    running = open_stream(self, "/t/Any", NULL);
+    gp_server_call_delegate(take_call(self), chat, false);
     assert_int_equal(gp_call_send(running, text("ping"), NULL), 0);
     assert_int_equal(gp_call_receive(running, &message, NULL), 1);
     gp_message_free(message);
     assert_int_equal(gp_call_send_close(running, NULL), 0);
-    assert_int_equal(outcome(running), 0);
-    gp_call_unref(running);
+    finish_call(running, 0);
 
     assert_int_equal(gp_call_send(waiting, text("now"), NULL), 0);
-    wait_inside(&self->fixture, 1);
-    open_gate(&self->fixture);
-    assert_int_equal(gp_call_receive(waiting, &message, NULL), 1);
-    assert_message(message, "now");
-    gp_message_free(message);
+    wait_inside(self, 1);
+    open_gate(self);
+    expect_message(waiting, "now");
     gp_call_unref(waiting);
 }
 
 static void
 sends_are_told_and_have_their_turn(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Any");
-    gp_server_call *taken = take_call(&self->fixture);
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Any", NULL);
+    gp_server_call *taken = take_call(self);
     gp_metadatum item = {text("early"), text("bird")};
     gp_bytes large = {calloc(1, 8 << 20), 8 << 20};
     gp_metadata metadata;
-    gp_message *message;
 
     assert_int_equal(gp_server_call_send_initial_metadata_then(taken, (gp_metadata){&item, 1},
-                                                               then_sent, &self->told),
+                                                               on_sent, &self->completions),
                      0);
-    await_told(&self->told, 1);
+    await_completions(&self->completions, 1);
     assert_int_equal(gp_server_call_send_initial_metadata_then(taken, (gp_metadata){&item, 1},
-                                                               then_sent, &self->told),
+                                                               on_sent, &self->completions),
                      GP_ECLOSED);
     assert_int_equal(gp_call_initial_metadata(call, &metadata, NULL), 0);
     assert_int_equal(metadata.count, 1);
-    assert_int_equal(gp_server_call_send_then(taken, text("small"), then_sent, &self->told), 0);
-    await_told(&self->told, 2);
-    assert_int_equal(gp_call_receive(call, &message, NULL), 1);
-    assert_message(message, "small");
-    gp_message_free(message);
+    assert_int_equal(gp_server_call_send_then(taken, text("small"), on_sent, &self->completions),
+                     0);
+    await_completions(&self->completions, 2);
+    expect_message(call, "small");
     /* Nobody reads it: it waits for flow control. */
-    assert_int_equal(gp_server_call_send_then(taken, large, then_sent, &self->told), 0);
-    assert_int_equal(gp_server_call_send_then(taken, text("x"), then_sent, &self->told), GP_EINVAL);
+    assert_int_equal(gp_server_call_send_then(taken, large, on_sent, &self->completions), 0);
+    assert_int_equal(gp_server_call_send_then(taken, text("x"), on_sent, &self->completions),
+                     GP_EINVAL);
     gp_call_cancel(call, 1, "enough");
-    await_told(&self->told, 3);
-    assert_int_equal(self->told.failed, 1);
-    assert_int_equal(outcome(call), 1);
-    gp_call_unref(call);
+    await_completions(&self->completions, 3);
+    assert_int_equal(self->completions.failed, 1);
+    finish_call(call, 1);
     gp_server_call_finish(taken, 0, text(""), no_metadata());
     gp_server_call_hand_back(taken);
     free((void *)(uintptr_t)large.data);
@@ -219,94 +169,87 @@ sends_are_told_and_have_their_turn(void **state)
 static void
 what_is_posted_has_gone_out_before_the_end(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Any");
-    gp_server_call *taken = take_call(&self->fixture);
-    gp_message *message;
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Any", NULL);
+    gp_server_call *taken = take_call(self);
     int waits = 0;
-    unsigned number;
 
     for (unsigned i = 0; i < 1000; i++) {
-        int rc = gp_server_call_post(taken, (gp_bytes){&i, sizeof(i)}, then_sent, &self->told);
+        int rc = gp_server_call_post(taken, (gp_bytes){&i, sizeof(i)}, on_sent, &self->completions);
 
         assert_true(rc == 0 || rc == 1);
         if (rc == 0) {
-            await_told(&self->told, ++waits);
+            await_completions(&self->completions, ++waits);
         }
     }
-    if (gp_server_call_flush_then(taken, then_sent, &self->told) == 0) {
-        await_told(&self->told, ++waits);
+    if (gp_server_call_flush_then(taken, on_sent, &self->completions) == 0) {
+        await_completions(&self->completions, ++waits);
     }
-    assert_int_equal(gp_server_call_flush_then(taken, then_sent, &self->told), 1);
+    assert_int_equal(gp_server_call_flush_then(taken, on_sent, &self->completions), 1);
     gp_server_call_finish(taken, 0, text(""), no_metadata());
     gp_server_call_hand_back(taken);
-    for (unsigned i = 0; i < 1000; i++) {
-        assert_int_equal(gp_call_receive(call, &message, NULL), 1);
-        gp_message_copy(message, &number);
-        assert_int_equal(number, i);
-        gp_message_free(message);
-    }
-    assert_int_equal(gp_call_receive(call, &message, NULL), 0);
-    assert_int_equal(outcome(call), 0);
-    assert_int_equal(self->told.failed, 0);
+    expect_numbers(call, 1000);
+    expect_end(call, 0);
+    assert_int_equal(self->completions.failed, 0);
     gp_call_unref(call);
 }
 
 static void
 a_cancelled_call_is_told(void **state)
 {
-    context *self = *state;
-    gp_call *call = open_stream(&self->fixture, "/t/Any");
-    gp_server_call *taken = take_call(&self->fixture);
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Any", NULL);
+    gp_server_call *taken = take_call(self);
     gp_message *message;
 
-    assert_int_equal(gp_server_call_receive_then(taken, &message, then_received, &self->told), 0);
-    assert_int_equal(gp_server_call_on_cancel(taken, then, &self->told), 0);
+    assert_int_equal(gp_server_call_receive_then(taken, &message, on_received, &self->completions),
+                     0);
+    assert_int_equal(gp_server_call_on_cancel(taken, on_completed, &self->completions), 0);
     gp_call_cancel(call, 1, "enough");
     gp_call_unref(call);
-    await_told(&self->told, 2); /* the receive is, too */
-    assert_int_equal(self->told.ends, 1);
+    await_completions(&self->completions, 2); /* the receive is, too */
+    assert_int_equal(self->completions.ends, 1);
     assert_true(gp_server_call_cancelled(taken));
     assert_true(gp_server_call_over(taken));
     assert_int_equal(gp_server_call_on_cancel(taken, NULL, NULL), GP_ECLOSED);
-    assert_int_equal(gp_server_call_on_cancel(taken, then, &self->told), GP_ECLOSED);
+    assert_int_equal(gp_server_call_on_cancel(taken, on_completed, &self->completions), GP_ECLOSED);
     gp_server_call_hand_back(taken);
 }
 
 static void
 an_answered_call_is_not_cancelled(void **state)
 {
-    context *self = *state;
-    gp_call *call = start(&self->fixture, "/t/Any", "");
+    fixture *self = *state;
+    gp_call *call = start_call(self, "/t/Any", "");
     gp_server_call *taken;
 
     gp_call_attend(call);
-    taken = take_call(&self->fixture);
-    assert_int_equal(gp_server_call_on_cancel(taken, then, &self->told), 0);
+    taken = take_call(self);
+    assert_int_equal(gp_server_call_on_cancel(taken, on_completed, &self->completions), 0);
     receive(self, taken, "");
     assert_int_equal(gp_server_call_on_cancel(taken, NULL, NULL), 0);
     answer(taken, "");
     assert_int_equal(outcome(call), 0);
-    assert_int_equal(self->told.times, 1);
+    assert_int_equal(self->completions.times, 1);
     gp_call_unref(call);
 }
 
 static void
 a_stop_waits_for_what_was_taken(void **state)
 {
-    context *self = *state;
-    gp_call *call = start(&self->fixture, "/t/Any", "");
+    fixture *self = *state;
+    gp_call *call = start_call(self, "/t/Any", "");
     gp_server_call *taken;
 
     gp_call_attend(call);
-    taken = take_call(&self->fixture);
-    gp_server_stop(self->fixture.server, 0);
-    assert_int_equal(gp_server_join(self->fixture.server, 20, NULL), GP_ETIMEOUT);
+    taken = take_call(self);
+    gp_server_stop(self->server, 0);
+    assert_int_equal(gp_server_join(self->server, 20, NULL), GP_ETIMEOUT);
     assert_int_not_equal(outcome(call), 0);
     gp_call_unref(call);
     gp_server_call_finish(taken, 0, text("too late"), no_metadata());
     gp_server_call_hand_back(taken);
-    assert_int_equal(gp_server_join(self->fixture.server, 20000, NULL), 0);
+    assert_int_equal(gp_server_join(self->server, 20000, NULL), 0);
 }
 
 static void
@@ -319,15 +262,13 @@ too_many_calls_are_not_taken(void **state)
 
     (void)state;
     fixture_open(&self, 1, 1, fixture_take);
-    first = start(&self, "/t/Any", "");
+    first = start_call(&self, "/t/Any", "");
     gp_call_attend(first);
     taken = take_call(&self);
-    second = start(&self, "/t/Any", "");
-    assert_int_equal(outcome(second), 8);
-    gp_call_unref(second);
+    second = start_call(&self, "/t/Any", "");
+    finish_call(second, 8);
     answer(taken, "");
-    assert_int_equal(outcome(first), 0);
-    gp_call_unref(first);
+    finish_call(first, 0);
     fixture_stop(&self);
 }
 
@@ -411,7 +352,7 @@ each_allocation_may_fail(void **state)
 int
 main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup_taking, fixture_teardown)
     const struct CMUnitTest tests[] = {
         TEST(a_taken_call_is_answered_on_any_thread),
         TEST(a_stream_is_received_to_its_end),

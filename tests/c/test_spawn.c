@@ -18,7 +18,7 @@ output_and_status(void **state)
     assert_true(gp__process_pid(it.process) > 0);
     assert_string_equal(read_all(it.out), "out\n");
     assert_string_equal(read_all(it.err), "err\n");
-    await_exit(&it);
+    child_await_exit(&it);
     assert_true(gp__process_gone(it.process));
     assert_int_equal(gp__process_status(it.process), 7);
     child_release(&it);
@@ -33,10 +33,10 @@ environment_and_directory(void **state)
     child it;
 
     (void)state;
-    assert_int_equal(spawn_with(&it, argv, env, "/usr", NULL), 0);
+    assert_int_equal(child_spawn_with(&it, argv, env, "/usr", NULL), 0);
     output = read_all(it.out);
     assert_int_equal(strncmp(output, "b c\n/usr\n", 9), 0);
-    await_exit(&it);
+    child_await_exit(&it);
     child_release(&it);
 }
 
@@ -141,7 +141,7 @@ the_process_group_is_the_hosts(void **state)
     SHELL(&it, "exec sleep 1000");
     assert_int_equal(getpgid(gp__process_pid(it.process)), getpgrp());
     gp__process_kill(it.process);
-    await_exit(&it);
+    child_await_exit(&it);
     child_release(&it);
 }
 
@@ -161,23 +161,23 @@ programs_are_found_as_subprocess_finds_them(void **state)
 
     (void)state;
     make_file("prog", "#!/bin/sh\necho found\n", 0755);
-    assert_int_equal(spawn_with(&it, relative, no_path, directory, NULL), 0);
+    assert_int_equal(child_spawn_with(&it, relative, no_path, directory, NULL), 0);
     assert_string_equal(read_all(it.out), "found\n");
-    await_exit(&it);
+    child_await_exit(&it);
     child_release(&it);
     /* The PATH of the child's environment, not of ours. */
     snprintf(path, sizeof(path), "PATH=/nonexistent:%s:/bin", directory);
-    assert_int_equal(spawn_with(&it, bare, env, NULL, NULL), 0);
+    assert_int_equal(child_spawn_with(&it, bare, env, NULL, NULL), 0);
     assert_string_equal(read_all(it.out), "found\n");
-    await_exit(&it);
+    child_await_exit(&it);
     child_release(&it);
     /* An empty entry is the working directory, which is |directory|. */
     snprintf(path, sizeof(path), "PATH=/nonexistent:");
-    assert_int_equal(spawn_with(&it, bare, env, directory, NULL), 0);
-    await_exit(&it);
+    assert_int_equal(child_spawn_with(&it, bare, env, directory, NULL), 0);
+    child_await_exit(&it);
     child_release(&it);
-    assert_int_equal(spawn_with(&it, list, no_path, NULL, NULL), 0);
-    await_exit(&it);
+    assert_int_equal(child_spawn_with(&it, list, no_path, NULL, NULL), 0);
+    child_await_exit(&it);
     assert_int_equal(gp__process_status(it.process), 0);
     child_release(&it);
 }
@@ -190,7 +190,7 @@ refuse(const char *program, const char *directory, const char *env_entry, const 
     gp_error err = GP_ERROR_INIT;
     child it;
 
-    assert_int_equal(spawn_with(&it, argv, env, directory, &err), GP_ESTART);
+    assert_int_equal(child_spawn_with(&it, argv, env, directory, &err), GP_ESTART);
     assert_int_equal(err.code, GP_ESTART);
     if (strstr(gp_error_message(&err), words) == NULL ||
         strstr(gp_error_message(&err), "cannot start") == NULL) {
@@ -282,11 +282,11 @@ every_allocation_fails(void **state)
             int rc;
 
             alloc_begin(failing++);
-            rc = spawn_with(&it, all[i], env, NULL, &err);
+            rc = child_spawn_with(&it, all[i], env, NULL, &err);
             failed = alloc_failures() > 0;
             assert_true(rc == 0 || rc == GP_ENOMEM || rc == GP_ESTART);
             if (rc == 0) {
-                await_exit(&it);
+                child_await_exit(&it);
                 child_release(&it);
             }
             gp_error_release(&err);
@@ -313,5 +313,5 @@ main(void)
         cmocka_unit_test(every_allocation_fails),
     };
 
-    return cmocka_run_group_tests(tests, NULL, finish);
+    return cmocka_run_group_tests(tests, NULL, tear_down_processes);
 }

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "elsewhere.h"
+#include "idle_runner.h"
 #include "services/translate.h"
 #include "support.h"
 
@@ -33,7 +33,7 @@ networks(void **state)
 static int
 to_host(void *ctx, gp_runner_address *address, gp_error *err)
 {
-    int answer = ((elsewhere *)ctx)->answer;
+    int answer = ((idle_runner *)ctx)->answer;
 
     if (answer < 0) {
         return gp_error_set(err, answer, "nobody knows %s", address->address);
@@ -52,7 +52,7 @@ to_plugin(void *ctx, gp_runner_address *address, gp_error *err)
 }
 
 static void
-expect_failure(elsewhere *it, bool to_host_side, const char *network, int code, const char *words)
+expect_failure(idle_runner *it, bool to_host_side, const char *network, int code, const char *words)
 {
     gp_error err = GP_ERROR_INIT;
     gp_runner_address out;
@@ -68,13 +68,13 @@ expect_failure(elsewhere *it, bool to_host_side, const char *network, int code, 
 static void
 what_the_runner_says(void **state)
 {
-    elsewhere it;
+    idle_runner it;
     gp_runner_address translated;
     const char *network = "unix";
     const char *address = "/there";
 
     (void)state;
-    elsewhere_begin(&it, to_host, to_plugin);
+    idle_runner_start(&it, to_host, to_plugin);
     assert_int_equal(gp__dial_place(it.process, 7, &network, &address, &translated, NULL), 0);
     assert_string_equal(network, "unix");
     assert_string_equal(address, "/host");
@@ -87,7 +87,7 @@ what_the_runner_says(void **state)
     expect_failure(&it, true, "much too long", GP_EBROKER, "it is too long");
     expect_failure(&it, false, "unix", GP_EBROKER,
                    "into the plugin's terms: the runner gave the network smoke, not unix or tcp");
-    elsewhere_finish(&it);
+    idle_runner_stop(&it);
 }
 
 /* ---- Memory ---- */
@@ -97,10 +97,10 @@ static void
 memory_runs_out(void **state)
 {
     static const char *const named[] = {"unix", "tcp", "smoke"};
-    elsewhere it;
+    idle_runner it;
 
     (void)state;
-    elsewhere_begin(&it, to_host, to_plugin);
+    idle_runner_start(&it, to_host, to_plugin);
     for (int answer = 0; answer >= GP_EUSER; answer += GP_EUSER) {
         it.answer = answer;
         for (int i = 0; i < 3; i++) {
@@ -123,7 +123,7 @@ memory_runs_out(void **state)
             }
         }
     }
-    elsewhere_finish(&it);
+    idle_runner_stop(&it);
 }
 
 int

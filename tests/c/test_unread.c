@@ -6,8 +6,6 @@
 #include <sys/un.h>
 
 #include "rpc_fixture.h"
-#include "support.h"
-#include "told.h"
 
 enum { BIG = 4 * 1024 * 1024 }; /* far more than a socket takes */
 enum { CANCELLED = 1, DEADLINE_EXCEEDED = 4 };
@@ -71,8 +69,7 @@ setup(void **state)
     assert_int_equal(pthread_create(&thread, NULL, take_connection, self), 0);
     call = start_big(self, 200);
     pthread_join(thread, NULL);
-    assert_int_equal(outcome(call), DEADLINE_EXCEEDED);
-    gp_call_unref(call);
+    finish_call(call, DEADLINE_EXCEEDED);
     *state = self;
     return 0;
 }
@@ -93,7 +90,7 @@ teardown(void **state)
 }
 
 static gp_call *
-open_stream(mute *self, int64_t timeout_ms)
+open_chat(mute *self, int64_t timeout_ms)
 {
     gp_call_options options = options_for("/t/Chat");
     gp_call *call;
@@ -121,8 +118,7 @@ cancelling_ends_calls(void **state)
     gp_call *call = start_big(*state, -1);
 
     gp_call_cancel(call, CANCELLED, "enough");
-    assert_int_equal(outcome(call), CANCELLED);
-    gp_call_unref(call);
+    finish_call(call, CANCELLED);
 }
 
 static void
@@ -138,30 +134,29 @@ closing_the_channel_ends_calls(void **state)
     call = start_big(self, -1);
     self->channel = own;
     gp_channel_close(view);
-    assert_int_equal(outcome(call), CANCELLED);
-    gp_call_unref(call);
+    finish_call(call, CANCELLED);
     gp_channel_unref(view);
 }
 
 static void
-nobody_need_wait(void **state)
+a_callback_replaces_waiting(void **state)
 {
     gp_call *call = start_big(*state, 20);
-    told news;
+    completions events;
 
-    told_init(&news);
-    gp_call_on_done(call, then, &news);
-    await_told(&news, 1);
+    completions_init(&events);
+    gp_call_on_done(call, on_completed, &events);
+    await_completions(&events, 1);
     assert_int_equal(gp_call_get_status(call)->code, DEADLINE_EXCEEDED);
     gp_call_unref(call);
-    told_release(&news);
+    completions_release(&events);
 }
 
 static void
-a_sender_is_told_that_the_call_is_over(void **state)
+a_blocked_sender_sees_the_end_of_the_call(void **state)
 {
     mute *self = *state;
-    gp_call *call = open_stream(self, 100);
+    gp_call *call = open_chat(self, 100);
     int rc = 0;
 
     while (rc == 0) {
@@ -169,45 +164,43 @@ a_sender_is_told_that_the_call_is_over(void **state)
     }
     assert_int_equal(rc, GP_ECLOSED);
     assert_int_equal(gp_call_send_close(call, NULL), GP_ECLOSED);
-    assert_int_equal(outcome(call), DEADLINE_EXCEEDED);
-    gp_call_unref(call);
+    finish_call(call, DEADLINE_EXCEEDED);
 }
 
 static void
-a_sender_who_does_not_wait_is_told_as_well(void **state)
+a_posting_sender_sees_the_end_of_the_call(void **state)
 {
     mute *self = *state;
     const gp_bytes message = {self->big, 1000};
-    gp_call *call = open_stream(self, 100);
+    gp_call *call = open_chat(self, 100);
     int sends = 0;
-    told news;
+    completions events;
     int rc = 1;
 
-    told_init(&news);
+    completions_init(&events);
     gp_call_attend(call);
     while (rc == 1) {
-        rc = gp_call_post(call, &message, then_sent, &news);
+        rc = gp_call_post(call, &message, on_sent, &events);
         sends++;
     }
     assert_true(rc == 0 || rc == GP_ECLOSED);
-    await_told(&news, rc == 0);
-    assert_int_equal(news.failed, rc == 0);
+    await_completions(&events, rc == 0);
+    assert_int_equal(events.failed, rc == 0);
     assert_int_equal(outcome(call), DEADLINE_EXCEEDED);
-    assert_int_equal(gp_call_post(call, &message, then_sent, &news), GP_ECLOSED);
+    assert_int_equal(gp_call_post(call, &message, on_sent, &events), GP_ECLOSED);
     gp_call_unref(call);
-    told_release(&news);
+    completions_release(&events);
 }
 
 static void
 initial_metadata_are_not_waited_for_beyond_the_end(void **state)
 {
-    gp_call *call = open_stream(*state, 50);
+    gp_call *call = open_chat(*state, 50);
     gp_metadata metadata;
 
     assert_int_equal(gp_call_initial_metadata(call, &metadata, NULL), 0);
     assert_int_equal(metadata.count, 0);
-    assert_int_equal(outcome(call), DEADLINE_EXCEEDED);
-    gp_call_unref(call);
+    finish_call(call, DEADLINE_EXCEEDED);
 }
 
 static void
@@ -218,8 +211,8 @@ everything_is_freed_with_the_connection(void **state)
     alloc_begin(-1);
     deadlines_end_calls(state);
     cancelling_ends_calls(state);
-    a_sender_is_told_that_the_call_is_over(state);
-    a_sender_who_does_not_wait_is_told_as_well(state);
+    a_blocked_sender_sees_the_end_of_the_call(state);
+    a_posting_sender_sees_the_end_of_the_call(state);
     shutdown(self->connection, SHUT_RDWR);
     assert_true(alloc_end() > 20);
 }
@@ -232,9 +225,9 @@ main(void)
         TEST(deadlines_end_calls),
         TEST(cancelling_ends_calls),
         TEST(closing_the_channel_ends_calls),
-        TEST(nobody_need_wait),
-        TEST(a_sender_is_told_that_the_call_is_over),
-        TEST(a_sender_who_does_not_wait_is_told_as_well),
+        TEST(a_callback_replaces_waiting),
+        TEST(a_blocked_sender_sees_the_end_of_the_call),
+        TEST(a_posting_sender_sees_the_end_of_the_call),
         TEST(initial_metadata_are_not_waited_for_beyond_the_end),
         TEST(everything_is_freed_with_the_connection),
     };

@@ -42,10 +42,9 @@ count_workers(void)
 static void
 echo(fixture *self)
 {
-    gp_call *call = start(self, "/t/Echo", "x");
+    gp_call *call = start_call(self, "/t/Echo", "x");
 
-    assert_int_equal(outcome(call), 0);
-    gp_call_unref(call);
+    finish_call(call, 0);
 }
 
 static void
@@ -81,21 +80,19 @@ a_busy_server_holds_nobody_up(void **state)
     fixture_start(&busy, 3, 0);
     fixture_start(&other, 1, 0);
     for (int i = 0; i < 3; i++) {
-        blocked[i] = start(&busy, "/t/Block", "long");
+        blocked[i] = start_call(&busy, "/t/Block", "long");
     }
     wait_inside(&busy, 3);
-    queued = start(&busy, "/t/Echo", "");
+    queued = start_call(&busy, "/t/Echo", "");
     for (int i = 0; i < 20; i++) {
         echo(&other);
     }
     assert_int_equal(gp_call_wait(queued, 20 * GP__MS, NULL), GP_ETIMEOUT);
     open_gate(&busy);
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(outcome(blocked[i]), 0);
-        gp_call_unref(blocked[i]);
+        finish_call(blocked[i], 0);
     }
-    assert_int_equal(outcome(queued), 0);
-    gp_call_unref(queued);
+    finish_call(queued, 0);
     fixture_stop(&other);
     fixture_stop(&busy);
 }
@@ -239,11 +236,10 @@ a_server_is_served_when_callers_leave(void **state)
     fixture_start(&self, 2, 0);
     for (int i = 0; i < 50; i++) {
         echo(&self); /* this thread polls for itself, and leaves */
-        call = start(&self, "/t/Block", "");
+        call = start_call(&self, "/t/Block", "");
         wait_inside(&self, 1); /* without polling */
         open_gate(&self);
-        assert_int_equal(outcome(call), 0);
-        gp_call_unref(call);
+        finish_call(call, 0);
         gp_mutex_lock(&self.lock);
         self.gate_open = false;
         gp_mutex_unlock(&self.lock);
@@ -260,7 +256,7 @@ the_threads_end(void **state)
 
     (void)state;
     fixture_start(&self, 2, 0);
-    call = start(&self, "/t/Block", "");
+    call = start_call(&self, "/t/Block", "");
     wait_inside(&self, 1);
     assert_false(gp_grpc_shutdown(20)); /* one is in a handler */
     open_gate(&self);

@@ -5,7 +5,7 @@ enum { SECOND = 1000000000 };
 static void
 opened_and_accepted(void **state)
 {
-    gp__yamux *session = make(&plain[0]);
+    gp__yamux *session = make_session(&plain[0]);
     gp__yamux_event event;
     gp__yamux_stream *stream;
     int ctx;
@@ -20,7 +20,7 @@ opened_and_accepted(void **state)
     assert_int_equal(give_frame(session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_ACK, 1, 0, &event), 1);
     assert_int_equal(event.kind, GP__YAMUX_ACCEPTED);
     assert_ptr_equal(event.stream, stream);
-    no_more(session);
+    expect_no_event(session);
 
     gp__yamux_stream_shutdown(stream);
     gp__yamux_stream_shutdown(stream);
@@ -36,7 +36,7 @@ opened_and_accepted(void **state)
     assert_int_equal(event.kind, GP__YAMUX_ENDED);
     assert_int_equal(gp__yamux_count(session), 0);
     gp__yamux_stream_release(stream);
-    no_more(session);
+    expect_no_event(session);
     expect_silence(session);
     gp__yamux_free(session);
 }
@@ -44,7 +44,7 @@ opened_and_accepted(void **state)
 static void
 opened_by_the_other_side(void **state)
 {
-    gp__yamux *session = make(&plain[1]);
+    gp__yamux *session = make_session(&plain[1]);
     gp__yamux_event event;
     gp__yamux_stream *stream;
 
@@ -78,7 +78,7 @@ opened_by_the_other_side(void **state)
 static void
 windows_are_kept(void **state)
 {
-    gp__yamux *session = make(&plain[0]);
+    gp__yamux *session = make_session(&plain[0]);
     gp__yamux_stream *stream;
     gp__yamux_stream *other;
     gp__yamux_event event;
@@ -123,7 +123,7 @@ larger_windows(void **state)
 {
     const gp__yamux_options options = {.client = true, .window = 1 << 20};
     const uint32_t more = (1 << 20) - GP__YAMUX_WINDOW;
-    gp__yamux *session = make(&options);
+    gp__yamux *session = make_session(&options);
     gp__yamux_stream *stream;
     gp__yamux_event event;
 
@@ -145,7 +145,7 @@ larger_windows(void **state)
 static void
 resets(void **state)
 {
-    gp__yamux *session = make(&plain[0]);
+    gp__yamux *session = make_session(&plain[0]);
     gp__yamux_stream *stream;
     gp__yamux_event event;
     unsigned char *room;
@@ -192,7 +192,7 @@ resets(void **state)
 static void
 released_after_its_own_end(void **state)
 {
-    gp__yamux *session = make(&plain[0]);
+    gp__yamux *session = make_session(&plain[0]);
     gp__yamux_stream *streams[4];
     gp__yamux_event event;
 
@@ -230,7 +230,7 @@ static void
 opening_waits_in_line(void **state)
 {
     const gp__yamux_options options = {.client = true, .backlog = 2};
-    gp__yamux *session = make(&options);
+    gp__yamux *session = make_session(&options);
     gp__yamux_stream *streams[6];
     gp__yamux_event event;
     unsigned char *room;
@@ -269,7 +269,7 @@ opening_waits_in_line(void **state)
     gp__yamux_stream_release(streams[2]);
     expect_frame(session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_RST, 5, 0);
     expect_frame(session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_SYN, 11, 0);
-    no_more(session);
+    expect_no_event(session);
     gp__yamux_free(session);
 }
 
@@ -278,7 +278,7 @@ static void
 all_who_leave_the_line_are_told(void **state)
 {
     const gp__yamux_options two = {.client = true, .backlog = 2};
-    gp__yamux *session = make(&two);
+    gp__yamux *session = make_session(&two);
     gp__yamux_stream *streams[5];
     gp__yamux_event event;
     unsigned char *room;
@@ -298,14 +298,14 @@ all_who_leave_the_line_are_told(void **state)
         assert_int_equal(event.kind, GP__YAMUX_WRITABLE);
         assert_ptr_equal(event.stream, streams[i]);
     }
-    no_more(session);
+    expect_no_event(session);
     gp__yamux_free(session);
 }
 
 static void
 memory_for_data_runs_short(void **state)
 {
-    gp__yamux *session = make(&plain[0]);
+    gp__yamux *session = make_session(&plain[0]);
     gp__yamux_stream *stream;
     gp__yamux_event event;
     unsigned char *room;
@@ -326,7 +326,7 @@ static void
 too_many_streams_are_refused(void **state)
 {
     const gp__yamux_options options = {.client = false, .max_streams = 3};
-    gp__yamux *session = make(&options);
+    gp__yamux *session = make_session(&options);
     gp__yamux_event event;
 
     (void)state;
@@ -355,7 +355,7 @@ too_many_streams_are_refused(void **state)
 static void
 going_away(void **state)
 {
-    gp__yamux *session = make(&plain[0]);
+    gp__yamux *session = make_session(&plain[0]);
     gp__yamux_stream *stream;
     gp__yamux_stream *refused = NULL;
     gp__yamux_event event;
@@ -385,7 +385,7 @@ pings(void **state)
 {
     const gp__yamux_options options = {
         .client = true, .keepalive = INT64_C(30) * SECOND, .timeout = INT64_C(10) * SECOND};
-    gp__yamux *session = make(&options);
+    gp__yamux *session = make_session(&options);
     gp__yamux_event event;
     gp_error err = GP_ERROR_INIT;
 
@@ -418,7 +418,7 @@ pings(void **state)
 static void
 data_after_the_end_is_dropped(void **state)
 {
-    gp__yamux *session = make(&plain[0]);
+    gp__yamux *session = make_session(&plain[0]);
     gp__yamux_event event;
 
     (void)state;

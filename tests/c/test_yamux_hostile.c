@@ -29,7 +29,7 @@ hostile_frames(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        gp__yamux *session = make(&plain[0]);
+        gp__yamux *session = make_session(&plain[0]);
         const gp__yamux_header header = {cases[i].type, cases[i].flags, cases[i].id,
                                          cases[i].length};
         gp__yamux_stream *ours;
@@ -75,7 +75,7 @@ hostile_frames(void **state)
 static void
 answers_that_nobody_reads(void **state)
 {
-    gp__yamux *session = make(&plain[0]);
+    gp__yamux *session = make_session(&plain[0]);
     gp__yamux_event event;
     size_t len;
     int rc;

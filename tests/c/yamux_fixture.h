@@ -11,108 +11,31 @@
 #include "mux/yamux.h"
 #include "support.h"
 
-static const gp__yamux_options plain[2] = {{.client = true}, {.client = false}};
+/* A client and a server with the usual options. */
+extern const gp__yamux_options plain[2];
 
-static inline gp__yamux *
-make(const gp__yamux_options *options)
-{
-    gp__yamux *session;
+gp__yamux *make_session(const gp__yamux_options *options);
 
-    assert_int_equal(gp__yamux_new(&session, options, 0, NULL), 0);
-    return session;
-}
+/* Have |session| receive a frame's header. Returns what gp__yamux_receive() returns. */
+int give_frame(gp__yamux *session, uint8_t type, unsigned flags, uint32_t id, uint32_t length,
+               gp__yamux_event *event);
 
-/* Give a frame; the first event that it causes, or what receive returns. */
-static inline int
-give_frame(gp__yamux *session, uint8_t type, unsigned flags, uint32_t id, uint32_t length,
-           gp__yamux_event *event)
-{
-    const gp__yamux_header header = {type, (uint16_t)flags, id, length};
-    unsigned char bytes[GP__YAMUX_HEADER];
-    const unsigned char *at = bytes;
-    size_t len = sizeof(bytes);
+/* The same with |len| zero bytes of a frame's payload, which are all taken. */
+int give_bytes(gp__yamux *session, size_t len, gp__yamux_event *event);
 
-    gp__yamux_header_write(bytes, &header);
-    return gp__yamux_receive(session, &at, &len, event, NULL);
-}
+/* No event is left. */
+void expect_no_event(gp__yamux *session);
 
-static inline int
-give_bytes(gp__yamux *session, size_t len, gp__yamux_event *event)
-{
-    static const unsigned char zeros[300000];
-    const unsigned char *at = zeros;
-    int rc;
+/* Take the next frame off the output. */
+gp__yamux_header next_frame(gp__yamux *session);
 
-    assert_true(len <= sizeof(zeros));
-    rc = gp__yamux_receive(session, &at, &len, event, NULL);
-    assert_int_equal(len, 0);
-    return rc;
-}
+/* Take the next frame off the output, which has to be this one. */
+void expect_frame(gp__yamux *session, uint8_t type, unsigned flags, uint32_t id, uint32_t length);
 
-static inline void
-no_more(gp__yamux *session)
-{
-    gp__yamux_event event;
-    const unsigned char *at = NULL;
-    size_t len = 0;
+/* The output is empty. */
+void expect_silence(gp__yamux *session);
 
-    assert_int_equal(gp__yamux_receive(session, &at, &len, &event, NULL), 0);
-}
-
-/* Take the next frame off the output; what it has to be is for the caller to say. */
-static inline gp__yamux_header
-next_frame(gp__yamux *session)
-{
-    gp__yamux_header header;
-    size_t len;
-    const unsigned char *out = gp__yamux_output(session, &len);
-
-    assert_true(len >= GP__YAMUX_HEADER);
-    assert_int_equal(gp__yamux_header_read(&header, out, NULL), 0);
-    gp__yamux_sent(session,
-                   GP__YAMUX_HEADER + (header.type == GP__YAMUX_TYPE_DATA ? header.length : 0));
-    return header;
-}
-
-static inline void
-expect_frame(gp__yamux *session, uint8_t type, unsigned flags, uint32_t id, uint32_t length)
-{
-    gp__yamux_header header = next_frame(session);
-
-    assert_int_equal(header.type, type);
-    assert_int_equal(header.flags, flags);
-    assert_int_equal(header.id, id);
-    assert_int_equal(header.length, length);
-}
-
-static inline void
-expect_silence(gp__yamux *session)
-{
-    size_t len;
-
-    assert_null(gp__yamux_output(session, &len));
-    assert_int_equal(len, 0);
-}
-
-/* Write as much as is taken. */
-static inline size_t
-write_zeros(gp__yamux_stream *stream, size_t len)
-{
-    size_t written = 0;
-
-    while (written < len) {
-        unsigned char *room;
-        ptrdiff_t some = gp__yamux_stream_reserve(stream, &room, len - written);
-
-        assert_true(some >= 0);
-        if (some == 0) {
-            break;
-        }
-        memset(room, 0, (size_t)some);
-        gp__yamux_stream_commit(stream, (size_t)some);
-        written += (size_t)some;
-    }
-    return written;
-}
+/* Write up to |len| zero bytes. Returns how many there was room for. */
+size_t write_zeros(gp__yamux_stream *stream, size_t len);
 
 #endif
