@@ -49,9 +49,9 @@ gp__server_batch_ended(gp_server *server)
 {
     /* Until it is stopped there are always those that ask for calls. */
     if (atomic_fetch_sub(&server->batches, 1) == 1) {
-        gp_mutex_lock(&server->poller->lock);
+        gp_mutex_lock(&gp__engine_lock);
         gp__server_settle(server);
-        gp_mutex_unlock(&server->poller->lock);
+        gp_mutex_unlock(&gp__engine_lock);
     }
 }
 
@@ -76,10 +76,10 @@ gp__server_end_endless(gp_server *server)
 {
     gp_server_call *call;
 
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     call = server->endless;
     server->endless = NULL;
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     while (call != NULL) {
         gp_server_call *next = call->next_endless;
 
@@ -108,14 +108,14 @@ forget_endless(void *ctx)
     gp_server_call **link;
     bool found;
 
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     for (link = &server->endless; *link != NULL && *link != call; link = &(*link)->next_endless) {
     }
     found = *link == call;
     if (found) {
         *link = call->next_endless;
     }
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     if (found) {
         gp_server_call_unref(call);
     }
@@ -127,11 +127,11 @@ keep_endless(gp_server *server, gp_server_call *call)
 {
     bool stopping;
 
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     call->next_endless = server->endless;
     server->endless = call;
     stopping = server->stopping;
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     if (stopping) {
         gp__server_end_endless(server);
     } else if (gp_server_call_on_over(call, forget_endless, call) < 0) {
@@ -171,7 +171,7 @@ gp__server_call_arrived(gp_server_call *call, bool ok)
         }
         return; /* others are answered when their message is there */
     }
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     too_many = server->active >= server->max_concurrent;
     if (!too_many) {
         server->active++;
@@ -181,7 +181,7 @@ gp__server_call_arrived(gp_server_call *call, bool ok)
             add_job(server, call);
         }
     }
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     if (!too_many && server->handler.take != NULL) {
         server->handler.take(server->handler_ctx, call);
     }
@@ -205,11 +205,11 @@ gp__server_call_readable(gp_server_call *call)
         }
         return;
     }
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     if (call->phase == GP__CALL_EXPECTING) {
         add_job(server, call);
     }
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
 }
 
 void
@@ -218,13 +218,13 @@ gp_server_call_delegate(gp_server_call *call, void *data, bool wants_message)
     gp_server *server = call->server;
 
     call->data = data;
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     call->phase = GP__CALL_EXPECTING;
     if (!wants_message || gp__gate_is_open(&call->inbox.there)) {
         call->phase = GP__CALL_RUNNING;
         add_job(server, call);
     }
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
 }
 
 void
@@ -242,9 +242,9 @@ gp_server_call_hand_back(gp_server_call *call)
     if (gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     server->active--;
     gp__server_settle(server);
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     gp_server_call_unref(call);
 }

@@ -244,7 +244,7 @@ try_queue(gp__outbox *outbox, gp_bytes message, uint32_t flags)
     } else if (is_full(outbox)) {
         gp__gate_close(&outbox->room);
         outcome = FULL;
-    } else if (outbox->count > 0 || gp__poller_urgent_if_taken(outbox->poller)) {
+    } else if (outbox->count > 0 || gp__poller_urgent_if_polled(outbox->poller)) {
         append(outbox, &message, flags);
         outcome = QUEUED;
     }

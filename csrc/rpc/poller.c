@@ -8,36 +8,38 @@
 #include "rpc/convert.h"
 
 /*
- * How often the standby thread looks at the seat, and, once it has found it free, how long it stays
- * free before the thread takes it. Looking a thousand times a second would cost little by itself,
- * but make the scheduler move the two ends of a busy connection apart, which doubles a call's
- * latency.
+ * How often the backup poller looks at the poller role; and how long the role, once found free,
+ * stays free before it polls. Looking a thousand times a second would cost little by itself, but
+ * make the scheduler move the two ends of a busy connection apart, which doubles a call's latency.
  */
 static const int64_t look_ns = 20000000;
 static const int64_t tick_ns = 500000;
 
-static _Thread_local bool seated; /* this thread is the one in the seat */
-static _Thread_local int64_t waited;
+gp_mutex gp__engine_lock = GP_MUTEX_INIT;
 
-struct gp__waiter {
+static _Thread_local bool polling;      /* this thread has the poller role */
+static _Thread_local int64_t waited_ns; /* for how long this thread has been in gp__poller_wait() */
+
+typedef struct waiter {
+    gp__link link;  /* in the poller's |waiters| */
     gp__gate *gate; /* borrowed: what it waits for */
     gp_cond cond;   /* owned */
-    gp__waiter *next;
-};
+} waiter;
 
-/* Who waits by gp_interrupt.wait. On the heap, since the stack of such a wait may be put away. */
-struct gp__sharer {
+/* A wait by gp_interrupt.wait. On the heap, since the stack of such a wait may be put away. */
+typedef struct sharer {
+    gp__link link;  /* in the poller's |sharers| */
     gp__gate *gate; /* borrowed: what it waits for */
     int fds[2];     /* owned: woken when the gate opens */
-    gp__sharer *next;
-};
+} sharer;
 
 void
 gp__poller_init(gp__poller *poller)
 {
     *poller = (gp__poller){0};
-    gp_mutex_init(&poller->lock);
-    gp_cond_init(&poller->standby);
+    gp__list_init(&poller->waiters);
+    gp__list_init(&poller->sharers);
+    gp_cond_init(&poller->backup);
 }
 
 void
@@ -90,69 +92,77 @@ handle_one(gp__poller *poller, int64_t deadline)
 }
 
 static void
-take_seat(gp__poller *poller)
+begin_polling_locked(gp__poller *poller, gp__gate *awaited) GP_REQUIRES(&gp__engine_lock)
 {
-    poller->taken = true;
+    poller->polled = true;
+    poller->awaited = awaited;
     poller->offered = false;
-    poller->turns++;
-    seated = true;
-    gp_mutex_unlock(&poller->lock);
+    poller->polls++;
+    polling = true;
 }
 
-/*
- * The seat is free: for a sleeper, or the standby thread if something urgent is under way. Lock
- * held.
- */
+/* No thread polls: wake a sleeping one, or the backup poller if something urgent is under way. */
 static void
-pass_on(gp__poller *poller)
+pass_role_on_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
 {
-    if (poller->waiters != NULL) {
-        gp_cond_signal(&poller->waiters->cond);
-    } else if (poller->urgent > 0 || poller->parked) {
-        gp__poller_wake_standby(poller);
+    waiter *oldest = gp__list_first_entry(&poller->waiters, waiter, link);
+
+    if (oldest != NULL) {
+        gp_cond_signal(&oldest->cond);
+    } else if (poller->urgent > 0 || poller->backup_parked) {
+        gp__poller_wake_backup_locked(poller);
     }
 }
 
 static void
-leave_seat(gp__poller *poller)
+end_polling_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
 {
-    gp_mutex_lock(&poller->lock);
-    poller->taken = false;
+    poller->polled = false;
     poller->awaited = NULL;
-    seated = false;
-    pass_on(poller);
+    polling = false;
+    pass_role_on_locked(poller);
 }
 
 void
-gp__poller_turn(gp__poller *poller)
+gp__poller_poll_locked(gp__poller *poller)
 {
-    take_seat(poller);
+    begin_polling_locked(poller, NULL);
+    gp_mutex_unlock(&gp__engine_lock);
     handle_one(poller, GP__FOREVER);
-    leave_seat(poller);
+    gp_mutex_lock(&gp__engine_lock);
+    end_polling_locked(poller);
 }
 
-/* Sleep until woken, because the gate opened or the seat became free. Lock held. */
+/* Poll until |gate| is open, or |deadline|. Releases and re-acquires the lock meanwhile. */
 static void
-sleep_as_waiter(gp__poller *poller, gp__waiter *me, int64_t deadline)
+poll_for_gate_locked(gp__poller *poller, gp__gate *gate, int64_t deadline)
+    GP_REQUIRES(&gp__engine_lock)
 {
-    gp__waiter **link = &poller->waiters;
+    begin_polling_locked(poller, gate);
+    gp_mutex_unlock(&gp__engine_lock);
+    while (handle_one(poller, deadline) && !gp__gate_is_open(gate)) {
+    }
+    gp_mutex_lock(&gp__engine_lock);
+    end_polling_locked(poller);
+}
 
-    while (*link != NULL) {
-        link = &(*link)->next;
-    }
-    me->next = NULL;
-    *link = me;
-    gp__cond_wait_until(&me->cond, &poller->lock, deadline);
-    for (link = &poller->waiters; *link != me; link = &(*link)->next) {
-    }
-    *link = me->next;
+/*
+ * Sleep until the gate has opened, the poller role is free, or |deadline|. Releases and re-acquires
+ * the lock meanwhile.
+ */
+static void
+sleep_locked(gp__poller *poller, waiter *me, int64_t deadline) GP_REQUIRES(&gp__engine_lock)
+{
+    gp__list_append(&poller->waiters, &me->link);
+    gp__cond_wait_until(&me->cond, &gp__engine_lock, deadline);
+    gp__link_remove(&me->link);
 }
 
 /* NULL: memory or descriptors are short. */
-static gp__sharer *
+static sharer *
 add_sharer(gp__poller *poller, gp__gate *gate)
 {
-    gp__sharer *me = gp__calloc(1, sizeof(*me));
+    sharer *me = gp__calloc(1, sizeof(*me));
 
     if (me == NULL || gp__fd_open_wakeup(me->fds, NULL) < 0) {
         gp__free(me);
@@ -160,24 +170,18 @@ add_sharer(gp__poller *poller, gp__gate *gate)
     }
     me->gate = gate;
     gp__poller_urgent_add(poller);
-    gp_mutex_lock(&poller->lock);
-    me->next = poller->sharers;
-    poller->sharers = me;
-    gp_mutex_unlock(&poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
+    gp__list_append(&poller->sharers, &me->link);
+    gp_mutex_unlock(&gp__engine_lock);
     return me;
 }
 
 static void
-remove_sharer(gp__poller *poller, gp__sharer *me)
+remove_sharer(gp__poller *poller, sharer *me)
 {
-    gp__sharer **link = &poller->sharers;
-
-    gp_mutex_lock(&poller->lock);
-    while (*link != me) {
-        link = &(*link)->next;
-    }
-    *link = me->next;
-    gp_mutex_unlock(&poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
+    gp__link_remove(&me->link);
+    gp_mutex_unlock(&gp__engine_lock);
     gp__poller_urgent_drop(poller);
     gp__fd_close_wakeup(me->fds);
     gp__free(me);
@@ -185,7 +189,7 @@ remove_sharer(gp__poller *poller, gp__sharer *me)
 
 /* Wait while another thread polls, and this one does whatever |interrupt| has it do. */
 static int
-share_thread(gp__poller *poller, gp__sharer *me, int64_t deadline, const gp_interrupt *interrupt)
+share_thread(gp__poller *poller, sharer *me, int64_t deadline, const gp_interrupt *interrupt)
 {
     gp__gate *gate = me->gate;
     int rc = 0;
@@ -206,8 +210,8 @@ share_thread(gp__poller *poller, gp__sharer *me, int64_t deadline, const gp_inte
 int
 gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_interrupt *interrupt)
 {
-    gp__waiter me = {.gate = gate};
-    gp__sharer *sharer;
+    waiter me = {.gate = gate};
+    sharer *shared;
     bool has_cond = false;
     int64_t began;
     int rc = 0;
@@ -215,28 +219,24 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
     if (gp__gate_is_open(gate)) {
         return 0;
     }
-    /* Without a descriptor to spare, others have to wait. */
+    /* If no descriptor can be had, the wait blocks its thread. */
     if (interrupt != NULL && interrupt->wait != NULL &&
-        (sharer = add_sharer(poller, gate)) != NULL) {
-        return share_thread(poller, sharer, deadline, interrupt);
+        (shared = add_sharer(poller, gate)) != NULL) {
+        return share_thread(poller, shared, deadline, interrupt);
     }
     began = gp__now();
-    gp_mutex_lock(&poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     while (!gp__gate_is_open(gate)) {
         int64_t slice = gp__slice(deadline, interrupt);
 
-        if (!poller->taken) {
-            poller->awaited = gate;
-            take_seat(poller);
-            while (handle_one(poller, slice) && !gp__gate_is_open(gate)) {
-            }
-            leave_seat(poller);
+        if (!poller->polled) {
+            poll_for_gate_locked(poller, gate, slice);
         } else {
             if (!has_cond) {
                 gp_cond_init(&me.cond);
                 has_cond = true;
             }
-            sleep_as_waiter(poller, &me, slice);
+            sleep_locked(poller, &me, slice);
         }
         if (gp__gate_is_open(gate) || slice == GP__FOREVER || gp__now() < slice) {
             continue;
@@ -245,29 +245,23 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
             rc = GP_ETIMEOUT;
             break;
         }
-        gp_mutex_unlock(&poller->lock);
+        gp_mutex_unlock(&gp__engine_lock);
         rc = gp__interrupted(interrupt);
-        gp_mutex_lock(&poller->lock);
+        gp_mutex_lock(&gp__engine_lock);
         if (rc < 0) {
             break;
         }
     }
-    /* Whoever was woken to poll and no longer needs to must pass that on. */
-    if (has_cond && !poller->taken) {
-        pass_on(poller);
+    /* This thread may have been woken to poll, and does not need to any more. */
+    if (has_cond && !poller->polled) {
+        pass_role_on_locked(poller);
     }
-    gp_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     if (has_cond) {
         gp_cond_release(&me.cond);
     }
-    waited += gp__now() - began;
+    waited_ns += gp__now() - began;
     return rc != GP_EUSER && gp__gate_is_open(gate) ? 0 : rc; /* an exception must get out */
-}
-
-int64_t
-gp__poller_waited(void)
-{
-    return waited;
 }
 
 void
@@ -275,23 +269,25 @@ gp__gate_open(gp__poller *poller, gp__gate *gate)
 {
     bool unseen;
 
-    gp_mutex_lock(&poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     atomic_store_explicit(&gate->open, true, memory_order_release);
-    for (gp__waiter *waiter = poller->waiters; waiter != NULL; waiter = waiter->next) {
-        if (waiter->gate == gate) {
+    for (waiter *it = gp__list_first_entry(&poller->waiters, waiter, link); it != NULL;
+         it = gp__list_next_entry(&poller->waiters, it, waiter, link)) {
+        if (it->gate == gate) {
             poller->wakeups++;
-            gp_cond_signal(&waiter->cond);
+            gp_cond_signal(&it->cond);
         }
     }
-    for (gp__sharer *sharer = poller->sharers; sharer != NULL; sharer = sharer->next) {
-        if (sharer->gate == gate) {
-            gp__fd_wake(sharer->fds);
+    for (sharer *it = gp__list_first_entry(&poller->sharers, sharer, link); it != NULL;
+         it = gp__list_next_entry(&poller->sharers, it, sharer, link)) {
+        if (it->gate == gate) {
+            gp__fd_wake(it->fds);
         }
     }
-    unseen = poller->awaited == gate && !seated;
-    gp_mutex_unlock(&poller->lock);
+    unseen = poller->awaited == gate && !polling;
+    gp_mutex_unlock(&gp__engine_lock);
     if (unseen) {
-        gp__poller_kick(poller);
+        gp__poller_interrupt(poller);
     }
 }
 
@@ -304,60 +300,60 @@ gp__gate_close(gp__gate *gate)
 void
 gp__poller_urgent_add(gp__poller *poller)
 {
-    gp_mutex_lock(&poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     poller->urgent++;
-    if (!poller->taken) {
-        gp__poller_wake_standby(poller);
+    if (!poller->polled) {
+        gp__poller_wake_backup_locked(poller);
     }
-    gp_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
 }
 
 bool
-gp__poller_urgent_if_taken(gp__poller *poller)
+gp__poller_urgent_if_polled(gp__poller *poller)
 {
-    bool taken;
+    bool polled;
 
-    gp_mutex_lock(&poller->lock);
-    taken = poller->taken;
-    poller->urgent += taken;
-    gp_mutex_unlock(&poller->lock);
-    return taken;
+    gp_mutex_lock(&gp__engine_lock);
+    polled = poller->polled;
+    poller->urgent += polled;
+    gp_mutex_unlock(&gp__engine_lock);
+    return polled;
 }
 
 void
 gp__poller_urgent_drop(gp__poller *poller)
 {
-    gp_mutex_lock(&poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     poller->urgent--;
-    gp_mutex_unlock(&poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
 }
 
 void
-gp__poller_wake_standby(gp__poller *poller)
+gp__poller_wake_backup_locked(gp__poller *poller)
 {
-    poller->parked = false;
-    poller->called = true;
-    gp_cond_signal(&poller->standby);
+    poller->backup_parked = false;
+    poller->backup_woken = true;
+    gp_cond_signal(&poller->backup);
 }
 
 void
-gp__poller_offer(gp__poller *poller)
+gp__poller_offer_locked(gp__poller *poller)
 {
-    if (!poller->taken) {
+    if (!poller->polled) {
         poller->offered = true;
-        gp__poller_wake_standby(poller);
+        gp__poller_wake_backup_locked(poller);
     }
 }
 
 void
-gp__poller_relieve(gp__poller *poller)
+gp__poller_request_backup_locked(gp__poller *poller)
 {
-    poller->relieved = true;
-    gp__poller_wake_standby(poller);
+    poller->needs_backup = true;
+    gp__poller_wake_backup_locked(poller);
 }
 
 static void
-kicked(gp__event *event, bool ok)
+ignore_event(gp__event *event, bool ok)
 {
     (void)event;
     (void)ok;
@@ -365,9 +361,9 @@ kicked(gp__event *event, bool ok)
 
 /* An empty batch completes at once. */
 void
-gp__poller_kick(gp__poller *poller)
+gp__poller_interrupt(gp__poller *poller)
 {
-    static gp__event nothing = {kicked};
+    static gp__event nothing = {ignore_event};
     grpc_channel *nowhere = grpc_lame_client_channel_create("", GRPC_STATUS_UNAVAILABLE, "");
     grpc_call *call = grpc_channel_create_call(nowhere, NULL, GRPC_PROPAGATE_DEFAULTS,
                                                poller->queue, grpc_slice_from_static_string("/"),
@@ -396,41 +392,82 @@ gp__poller_end_here(gp__poller *poller)
     }
 }
 
-/* Whether the standby thread should take the seat without a look at the clock. Lock held. */
+/* Whether the backup poller should poll without a look at the clock. */
 static bool
-wanted_at_once(const gp__poller *poller)
+wanted_at_once_locked(const gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
 {
-    return !poller->taken && (poller->offered || (poller->urgent > 0 && poller->waiters == NULL));
+    return !poller->polled &&
+           (poller->offered || (poller->urgent > 0 && gp__list_is_empty(&poller->waiters)));
+}
+
+/* No thread has polled for a tick. */
+static void
+take_over_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
+{
+    poller->takeovers++;
+    /*
+     * The handler that was left for is known to be slow at once: it may never return, and more
+     * calls of the same method may wait behind it, each of which would take a tick.
+     */
+    if (poller->slow_if_taken_over != NULL) {
+        *poller->slow_if_taken_over = true;
+    }
 }
 
 bool
-gp__poller_watch(gp__poller *poller)
+gp__poller_back_up_locked(gp__poller *poller)
 {
-    bool suspicious = poller->relieved; /* the seat was free at the last look */
+    bool suspicious = poller->needs_backup; /* no thread polled at the last look */
 
-    poller->relieved = false;
-    poller->called = false;
+    poller->needs_backup = false;
+    poller->backup_woken = false;
     for (;;) {
-        unsigned long turns = poller->turns;
+        unsigned long polls = poller->polls;
         int rc;
 
-        if (wanted_at_once(poller)) {
+        if (wanted_at_once_locked(poller)) {
             return true;
         }
-        poller->parked = poller->taken && !poller->busy;
-        rc = gp__cond_wait_until(&poller->standby, &poller->lock,
-                                 poller->parked ? GP__FOREVER
-                                                : gp__now() + (suspicious ? tick_ns : look_ns));
-        /* A call may come between the end of a wait, when its time is up, and its return. */
-        if (rc != GP_ETIMEOUT || poller->called) {
-            poller->busy = true; /* there was nothing to see yet */
-            return wanted_at_once(poller);
+        poller->backup_parked = poller->polled && !poller->polled_anew;
+        rc = gp__cond_wait_until(
+            &poller->backup, &gp__engine_lock,
+            poller->backup_parked ? GP__FOREVER : gp__now() + (suspicious ? tick_ns : look_ns));
+        /* A wake-up may come between the end of a wait, when its time is up, and its return. */
+        if (rc != GP_ETIMEOUT || poller->backup_woken) {
+            poller->polled_anew = true; /* nothing is known yet */
+            return wanted_at_once_locked(poller);
         }
-        poller->busy = turns != poller->turns;
-        if (!poller->taken && !poller->busy) {
-            poller->takeovers++;
+        poller->polled_anew = polls != poller->polls;
+        if (!poller->polled && !poller->polled_anew) {
+            take_over_locked(poller);
             return true;
         }
-        suspicious = !poller->taken && !suspicious;
+        suspicious = !poller->polled && !suspicious;
+    }
+}
+
+void
+gp__poller_begin_absence_locked(gp__poller *poller, gp__absence *absence, bool *slow)
+{
+    *absence = (gp__absence){
+        .slow = slow, .expected_slow = *slow, .takeovers = poller->takeovers, .began = 0};
+    if (absence->expected_slow) {
+        gp__poller_offer_locked(poller);
+        absence->began = gp__now() - waited_ns;
+    } else {
+        poller->slow_if_taken_over = slow;
+    }
+}
+
+void
+gp__poller_end_absence_locked(gp__poller *poller, const gp__absence *absence)
+{
+    if (absence->expected_slow) {
+        *absence->slow = gp__now() - waited_ns - absence->began >= tick_ns;
+        return;
+    }
+    *absence->slow = poller->takeovers != absence->takeovers;
+    if (poller->slow_if_taken_over == absence->slow) {
+        poller->slow_if_taken_over = NULL;
     }
 }

@@ -1,22 +1,21 @@
 /*
  * Layer: rpc. The process's completion queue, polled by one thread at a time.
  *
- * gRPC polls with a single epoll call per process; a second thread inside it only adds a hand-over.
- * So there is one seat. Whoever waits for something takes the seat if it is free and handles what
- * comes in, for itself and for the others, who sleep. When it has what it waited for it leaves
- * quietly: it is likely to be back in a microsecond with the next call. A standby thread looks in
- * from time to time and takes a seat that stays free for a tick:
+ * gRPC waits in a single epoll call per process; a second thread inside it only adds a hand-over.
+ * So there is one poller role. A thread that waits for something takes the role if it is free, and
+ * handles all events that come in: those of other threads too, which sleep meanwhile. Once it has
+ * what it waited for, it gives the role up and wakes no other thread that has no reason to poll: it
+ * is likely to be back in a microsecond with the next call. The backup poller, one of the workers
+ * (rpc/worker_pool.h), looks at the role from time to time, and takes it when it stays free for a
+ * tick:
  *
- *                  wait / turn                    gate opens / event handled
- *        (free) ----------------> (polling) ------------------------------> (free)
+ *                  wait / poll                    gate opens / event handled
+ *        (free) ----------------> (polled) -------------------------------> (free)
  *           \                                                                 /
- *            '--- free for a tick, or somebody has urgent business: standby -'
+ *            '--- free for a tick, offered, or with urgent work: backup ------'
  *
- * On the client that is how streams that nobody reads stay served; on the server it is how polling
- * goes on while a handler runs long. The standby thread is a worker (rpc/worker_pool.h).
- *
- * Locks: |lock| guards everything here, the worker pool and the servers. It is never held while polling,
- * in gp__event.complete, or while calling out. Lock order: call or channel lock first, then this.
+ * On a client the backup poller serves streams that no thread reads at the moment; on a server it
+ * polls while a handler runs for long.
  */
 #ifndef GP_RPC_POLLER_H
 #define GP_RPC_POLLER_H
@@ -27,12 +26,21 @@
 #include <stdint.h>
 
 #include "base/handover.h"
+#include "base/list.h"
 #include "base/thread.h"
 #include "gp/lock.h"
 
 /*
+ * Guards the engine, which runs the process's calls: the poller, the worker pool, and the state of
+ * servers. It is never held while polling, in gp__event.complete, or while calling out.
+ *
+ * Lock order: a call's or a channel's lock first, then this one.
+ */
+extern gp_mutex gp__engine_lock;
+
+/*
  * The tag of everything put on the queue. |complete| runs on the polling thread, or where
- * gp__poller_end_here() says; no lock held.
+ * gp__poller_end_here() says; no lock is held.
  */
 typedef struct gp__event {
     void (*complete)(struct gp__event *event, bool ok);
@@ -43,27 +51,42 @@ typedef struct gp__gate {
     atomic_bool open;
 } gp__gate;
 
-typedef struct gp__waiter gp__waiter;
-typedef struct gp__sharer gp__sharer;
-
 typedef struct gp__poller {
-    grpc_completion_queue *queue; /* owned; NULL: closed */
-    gp_mutex lock;
-    gp__waiter *waiters;     /* asleep, oldest first; each lives on its own stack */
-    gp__sharer *sharers;     /* who waits without blocking its thread, and so cannot poll */
-    gp__gate *awaited;       /* by who sits in the seat; NULL: by nobody, or a worker does */
-    gp_cond standby;         /* the standby thread's */
-    unsigned urgent;         /* business that nobody waits for and that must not wait either */
-    unsigned long turns;     /* times that the seat was taken */
-    unsigned long takeovers; /* times that the standby thread found the seat neglected */
-    unsigned long wakeups;   /* times that a sleeper's gate was opened */
-    bool taken;              /* somebody is inside the queue */
-    bool parked;             /* the standby thread sleeps until the seat is left */
-    bool called;   /* gp__poller_wake_standby() was called since gp__poller_watch() was entered */
-    bool offered;  /* whoever left the seat will not be back soon */
-    bool busy;     /* the seat was taken anew since the standby thread last looked */
-    bool relieved; /* it was left to somebody who may not come to take it */
-    int servers;   /* that run: their calls come at any time, whether somebody polls or not */
+    grpc_completion_queue *queue; /* owned; NULL: closed. Written while no thread uses gRPC */
+    /* Threads that sleep in gp__poller_wait(), oldest first. Members: on their stacks. */
+    gp__list waiters GP_GUARDED_BY(&gp__engine_lock);
+    /* Waits by gp_interrupt.wait, whose threads cannot poll. Members: owned by the waits. */
+    gp__list sharers GP_GUARDED_BY(&gp__engine_lock);
+    /* What the polling thread waits for; NULL: no thread polls, or it is a worker. */
+    gp__gate *awaited GP_GUARDED_BY(&gp__engine_lock);
+    /* Operations under way that no thread waits for, and that must be polled for at once. */
+    unsigned urgent GP_GUARDED_BY(&gp__engine_lock);
+    /* Servers that run: their calls come at any time, whether a thread polls or not. */
+    int servers GP_GUARDED_BY(&gp__engine_lock);
+    /* A thread has the poller role. */
+    bool polled GP_GUARDED_BY(&gp__engine_lock);
+    /* The thread that polled last has other work, which is known to be slow. */
+    bool offered GP_GUARDED_BY(&gp__engine_lock);
+    /* Times that a thread began to poll. */
+    unsigned long polls GP_GUARDED_BY(&gp__engine_lock);
+    /* Times that the backup poller found that no thread polled. */
+    unsigned long takeovers GP_GUARDED_BY(&gp__engine_lock);
+    /* Times that a sleeping thread's gate was opened. */
+    unsigned long wakeups GP_GUARDED_BY(&gp__engine_lock);
+    /* See gp__absence. Of the last one that was expected to be quick; NULL: that one has ended. */
+    bool *slow_if_taken_over GP_GUARDED_BY(&gp__engine_lock);
+
+    /* ---- The backup poller's ---- */
+
+    gp_cond backup;
+    /* It sleeps until the polling thread gives the role up. */
+    bool backup_parked GP_GUARDED_BY(&gp__engine_lock);
+    /* It was woken since it began to wait. */
+    bool backup_woken GP_GUARDED_BY(&gp__engine_lock);
+    /* Threads began to poll since it last looked. */
+    bool polled_anew GP_GUARDED_BY(&gp__engine_lock);
+    /* The role was left to a thread that may not take it: look again after a tick. */
+    bool needs_backup GP_GUARDED_BY(&gp__engine_lock);
 } gp__poller;
 
 /* All but the queue, which is there between gp__poller_open() and _close(). */
@@ -71,18 +94,18 @@ void gp__poller_init(gp__poller *poller);
 void gp__poller_open(gp__poller *poller);
 
 /*
- * Complete what is left on the queue, which nobody polls and nothing is put on any more. Returns
- * false if that did not end by |deadline|; then the queue is left behind.
+ * Complete what is left on the queue, which no thread polls and nothing is put on any more. Returns
+ * false if that did not end by |deadline|; then the queue is leaked.
  */
 bool gp__poller_close(gp__poller *poller, int64_t deadline);
 
 /*
- * Wait for |gate|, polling if nobody else does.
+ * Wait for |gate|, polling if no other thread does.
  *
  * Returns: 0, GP_ETIMEOUT at |deadline|, or GP_EUSER.
  */
 int gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline,
-                    const gp_interrupt *interrupt);
+                    const gp_interrupt *interrupt) GP_EXCLUDES(&gp__engine_lock);
 
 /*
  * What a batch is started between, on a thread that does not poll: if it is complete at once, as a
@@ -92,14 +115,11 @@ int gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline,
 void gp__poller_begin_here(gp__poller *poller);
 void gp__poller_end_here(gp__poller *poller);
 
-/* For how long this thread has been in there, in nanoseconds. */
-int64_t gp__poller_waited(void);
-
 /*
- * Open |gate| and wake who waits for it, who may be polling. Close it again only when nobody can be
- * waiting.
+ * Open |gate| and wake the threads that wait for it, one of which may be polling. Close it again
+ * only when no thread can be waiting.
  */
-void gp__gate_open(gp__poller *poller, gp__gate *gate);
+void gp__gate_open(gp__poller *poller, gp__gate *gate) GP_EXCLUDES(&gp__engine_lock);
 void gp__gate_close(gp__gate *gate);
 
 static inline bool
@@ -108,35 +128,55 @@ gp__gate_is_open(const gp__gate *gate)
     return atomic_load_explicit(&gate->open, memory_order_acquire);
 }
 
-/* Count business that the standby thread must serve at once when nobody polls. */
-void gp__poller_urgent_add(gp__poller *poller);
-void gp__poller_urgent_drop(gp__poller *poller);
+/* Count an operation that the backup poller must poll for at once when no thread polls. */
+void gp__poller_urgent_add(gp__poller *poller) GP_EXCLUDES(&gp__engine_lock);
+void gp__poller_urgent_drop(gp__poller *poller) GP_EXCLUDES(&gp__engine_lock);
 
-/* The same if somebody polls now; otherwise nothing is counted. Returns which. */
-bool gp__poller_urgent_if_taken(gp__poller *poller);
+/* The same if a thread polls now; otherwise nothing is counted. Returns which. */
+bool gp__poller_urgent_if_polled(gp__poller *poller) GP_EXCLUDES(&gp__engine_lock);
+
+/* Have the polling thread see an event that means nothing, and so look around. Any thread. */
+void gp__poller_interrupt(gp__poller *poller);
+
+/* ---- For the workers ---- */
 
 /*
- * With |lock| held and the seat free: take it, handle one event, leave it. The lock is
- * released meanwhile.
+ * No thread polls: poll until one event has been handled. Releases and re-acquires the lock
+ * meanwhile.
  */
-void gp__poller_turn(gp__poller *poller);
+void gp__poller_poll_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 
 /*
- * The standby thread's wait, with |lock| held: returns true when the seat is this thread's to take,
- * false when woken by gp__poller_wake_standby() before that.
+ * Wait as the backup poller: returns true when this thread is to poll, and false when it was woken
+ * by gp__poller_wake_backup_locked() before that. Releases and re-acquires the lock meanwhile.
  */
-bool gp__poller_watch(gp__poller *poller);
+bool gp__poller_back_up_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 
-/* With |lock| held. */
-void gp__poller_wake_standby(gp__poller *poller);
+void gp__poller_wake_backup_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 
-/* With |lock| held: have the standby thread take the free seat at once. */
-void gp__poller_offer(gp__poller *poller);
+/* Have the backup poller poll at once if no thread does. */
+void gp__poller_offer_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 
-/* Have whoever sits in the seat see an event, which means nothing, and look around. Any thread. */
-void gp__poller_kick(gp__poller *poller);
+/* Have the backup poller poll if no other thread does so within a tick. */
+void gp__poller_request_backup_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 
-/* With |lock| held: have the standby thread take the seat if nobody else does within a tick. */
-void gp__poller_relieve(gp__poller *poller);
+/*
+ * What a thread does in place of polling, such as running a handler, and what is learned from it. A
+ * kind of work is slow if the backup poller had to take over meanwhile, and then until it has taken
+ * less than a tick once. Work that waits for calls of its own polls by itself, and is not slow for
+ * that.
+ */
+typedef struct gp__absence {
+    bool *slow; /* borrowed: what is known of this kind of work; under the lock */
+    bool expected_slow;
+    unsigned long takeovers;
+    int64_t began;
+} gp__absence;
+
+/* Work begins and ends. The poller role is offered to the backup poller if it is known to be slow. */
+void gp__poller_begin_absence_locked(gp__poller *poller, gp__absence *absence, bool *slow)
+    GP_REQUIRES(&gp__engine_lock);
+void gp__poller_end_absence_locked(gp__poller *poller, const gp__absence *absence)
+    GP_REQUIRES(&gp__engine_lock);
 
 #endif

@@ -179,7 +179,7 @@ set_stopped(gp_server *server)
     bool first;
     int watched;
 
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     first = !server->stopped;
     server->stopped = true;
     server->poller->servers -= server->serving;
@@ -187,7 +187,7 @@ set_stopped(gp_server *server)
     gp__server_settle(server);
     gp_cond_broadcast(&server->changed);
     watched = server->stop_pipe[1];
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     while (first && watched >= 0 && write(watched, "", 1) < 0 && errno == EINTR) {
     }
     if (first && server->on_stopped != NULL) {
@@ -203,10 +203,10 @@ shutdown_complete(gp__event *event, bool ok)
 
     (void)ok;
     set_stopped(server);
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     limit = server->limit;
     server->limit = NULL;
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     gp__reactor_remove(limit);
     gp__server_unref(server);
 }
@@ -231,13 +231,13 @@ limit_stop(gp_server *server)
 {
     bool wanted;
 
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     wanted = server->started && !server->stopped && server->limit == NULL;
     /* With the lock held, which is before the reactor's: its owner takes it off under the lock. */
     if (wanted) {
         gp__reactor_every(&server->limit, closing_ms, time_is_up, server, NULL);
     }
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
 }
 
 int
@@ -378,10 +378,10 @@ gp_server_start(gp_server *server, gp_error *err)
     bool again;
     int rc = 0;
 
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     again = server->started || server->stopping;
     server->started = true;
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     if (again) {
         return gp_error_set(err, GP_EINVAL, "the server has been started or stopped already");
     }
@@ -395,11 +395,11 @@ gp_server_start(gp_server *server, gp_error *err)
     } else {
         rc = gp__pool_start(true, err);
     }
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     server->started = rc == 0;
     server->serving = rc == 0 && !server->stopped;
     server->poller->servers += server->serving;
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     return rc;
 }
 
@@ -411,11 +411,11 @@ run_grace(void *arg)
 {
     gp_server *server = arg;
 
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     while (!server->stopped && gp__now() < server->cancel_at) {
-        gp__cond_wait_until(&server->changed, &server->poller->lock, server->cancel_at);
+        gp__cond_wait_until(&server->changed, &gp__engine_lock, server->cancel_at);
     }
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     grpc_server_cancel_all_calls(server->grpc);
     limit_stop(server);
     gp__server_unref(server);
@@ -432,9 +432,9 @@ hang_up_if_idle(gp_server *server)
     if (server->stopping && !server->hung_up && server->active == 0 && server->overs == 0 &&
         atomic_load(&server->batches) == 0) {
         server->hung_up = true;
-        gp_mutex_unlock(&server->poller->lock);
+        gp_mutex_unlock(&gp__engine_lock);
         grpc_server_cancel_all_calls(server->grpc);
-        gp_mutex_lock(&server->poller->lock);
+        gp_mutex_lock(&gp__engine_lock);
     }
 }
 
@@ -455,7 +455,7 @@ tell_idle(gp_server *server)
         return;
     }
     server->told_idle = true;
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     for (const struct method_block *added = server->methods; added != NULL; added = added->next) {
         for (size_t i = 0; i < added->count; i++) {
             if (added->methods[i].on_idle != NULL) {
@@ -463,7 +463,7 @@ tell_idle(gp_server *server)
             }
         }
     }
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
 }
 
 void
@@ -487,9 +487,9 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
     if (gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     if (server->grpc == NULL) {
-        gp_mutex_unlock(&server->poller->lock);
+        gp_mutex_unlock(&gp__engine_lock);
         return; /* nothing has been left of it for long */
     }
     gp__server_ref(server); /* it is not retired meanwhile */
@@ -510,15 +510,15 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
             patient = false;
         }
     }
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     if (first) {
         gp__server_end_endless(server);
         gp__server_ref(server); /* until the shutdown is complete */
         gp__hand_over(&server->shutdown);
         grpc_server_shutdown_and_notify(server->grpc, server->poller->queue, &server->shutdown);
-        gp_mutex_lock(&server->poller->lock);
+        gp_mutex_lock(&gp__engine_lock);
         gp__server_settle(server);
-        gp_mutex_unlock(&server->poller->lock);
+        gp_mutex_unlock(&gp__engine_lock);
         gp__pool_start(true, NULL); /* it may never have started */
     }
     if (grace_ms >= 0 && !patient) {
@@ -540,9 +540,9 @@ gp_server_stopping(gp_server *server)
 {
     bool stopping;
 
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     stopping = server->stopping;
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     return stopping;
 }
 
@@ -552,12 +552,12 @@ watch_stop(gp_server *server)
 {
     int fd;
 
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     if (!server->stopped && server->stop_pipe[0] < 0 && pipe2(server->stop_pipe, O_CLOEXEC) < 0) {
         server->stop_pipe[0] = server->stop_pipe[1] = -1;
     }
     fd = server->stop_pipe[0];
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     return fd;
 }
 
@@ -566,9 +566,9 @@ has_stopped(gp_server *server)
 {
     bool stopped;
 
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     stopped = server->stopped;
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     return stopped;
 }
 
@@ -616,13 +616,12 @@ gp_server_join(gp_server *server, int64_t timeout_ms, const gp_interrupt *interr
     int64_t deadline = gp__deadline_in(timeout_ms);
     int rc = 0;
 
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     while (server->started && !all_done(server) && rc != GP_EUSER && gp__now() < deadline) {
-        rc = gp__cond_wait_interruptible(&server->changed, &server->poller->lock, deadline,
-                                         interrupt);
+        rc = gp__cond_wait_interruptible(&server->changed, &gp__engine_lock, deadline, interrupt);
     }
     rc = rc == GP_EUSER ? rc : server->started && !all_done(server) ? GP_ETIMEOUT : 0;
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     return rc;
 }
 
@@ -632,12 +631,12 @@ gp_server_release(gp_server *server)
     if (server == NULL || gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     server->released = server->grpc != NULL;
     if (server->released) {
         gp__fork_add(GP__FORK_ENDING);
     }
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     gp_server_stop(server, 0);
     gp__server_unref(server);
 }
@@ -678,7 +677,7 @@ retire(gp_server *server)
     bool stopped;
     bool alone;
 
-    gp_mutex_lock(&server->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     stopped = server->grpc != NULL && server->stopping && all_done(server);
     alone = atomic_load(&server->refs) == 2;
     if (stopped && alone) {
@@ -686,7 +685,7 @@ retire(gp_server *server)
         server->grpc = NULL;
         released = server->released;
     }
-    gp_mutex_unlock(&server->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     if (grpc != NULL) {
         grpc_server_destroy(grpc);
         gp__grpc_drop(GP__FORK_SERVER);

@@ -106,10 +106,10 @@ close_complete(gp__event *event, bool ok)
         on_cancel(call->on_cancel_ctx);
     }
     if (wanted) {
-        gp_mutex_lock(&call->server->poller->lock);
+        gp_mutex_lock(&gp__engine_lock);
         call->server->overs++;
         gp__pool_add_over(gp_server_call_ref(call));
-        gp_mutex_unlock(&call->server->poller->lock);
+        gp_mutex_unlock(&gp__engine_lock);
     }
     batch_ended(call);
 }

@@ -11,12 +11,6 @@
 /* How long a thread rests before it goes. */
 static const int64_t rest_ns = 10000 * GP__MS;
 
-/*
- * Methods that have been found slow are not waited for until a tick has passed: the seat is offered
- * before they run, until one of them turns out to be quick.
- */
-static const int64_t slow_ns = 500000;
-
 /* A worker that waits. The last one is woken first, so that those that are not needed end. */
 typedef struct idle {
     gp_cond woken; /* owned; as long as the worker lives */
@@ -39,12 +33,11 @@ static struct {
     struct idle *idle;     /* workers that wait for something to do, the last one first */
     gp_cond left;          /* for who waits until all have gone */
     int threads;
-    int starting;     /* of these, those that have not looked around yet */
-    int working;      /* and those that are busy with something that may take long */
-    bool has_standby; /* one is in gp__poller_watch() */
-    bool *left_for; /* into some server's |slow|: the method whose handler the seat was left for */
-    bool ended;     /* the process is about to end */
-    bool leaving;   /* it is about to fork, and nothing uses gRPC */
+    int starting;    /* of these, those that have not looked around yet */
+    int working;     /* and those that are busy with something that may take long */
+    bool has_backup; /* one is in gp__poller_watch() */
+    bool ended;      /* the process is about to end */
+    bool leaving;    /* it is about to fork, and nothing uses gRPC */
     void (*goodbye)(void);
 } pool = {.making = GP_MUTEX_INIT, .part = {.reset = reset}};
 
@@ -139,8 +132,8 @@ wake_worker(void)
     if (wake_idle()) {
         return;
     }
-    if (pool.has_standby) {
-        gp__poller_wake_standby(&pool.poller);
+    if (pool.has_backup) {
+        gp__poller_wake_backup_locked(&pool.poller);
     } else if (may_start()) {
         start_thread(NULL);
     }
@@ -150,7 +143,7 @@ wake_worker(void)
 static void
 ensure_standby(void)
 {
-    if (pool.has_standby || pool.starting > 0) {
+    if (pool.has_backup || pool.starting > 0) {
         return;
     }
     if (!wake_idle() && may_start()) {
@@ -163,14 +156,14 @@ gp__pool_start(bool poll, gp_error *err)
 {
     int rc = 0;
 
-    gp_mutex_lock(&pool.poller.lock);
+    gp_mutex_lock(&gp__engine_lock);
     if (pool.threads == 0 && !pool.ended) {
         rc = start_thread(err);
         if (poll) {
-            gp__poller_offer(&pool.poller);
+            gp__poller_offer_locked(&pool.poller);
         }
     }
-    gp_mutex_unlock(&pool.poller.lock);
+    gp_mutex_unlock(&gp__engine_lock);
     return rc;
 }
 
@@ -217,12 +210,12 @@ gp__pool_add_over(gp_server_call *call)
 void
 gp__pool_defer(gp__task *task)
 {
-    gp_mutex_lock(&pool.poller.lock);
+    gp_mutex_lock(&gp__engine_lock);
     gp__list_append(&pool.deferred, &task->link);
     if (!polling) {
         wake_worker();
     }
-    gp_mutex_unlock(&pool.poller.lock);
+    gp_mutex_unlock(&gp__engine_lock);
 }
 
 /* The next call for a handler, or NULL. Its server's turn is over. */
@@ -284,12 +277,12 @@ begin_call(gp_server *server, gp_server_call *call)
 {
     int answer;
 
-    gp_mutex_unlock(&pool.poller.lock);
+    gp_mutex_unlock(&gp__engine_lock);
     answer = server->handler.begin(server->handler_ctx, call, &call->data);
     if (answer < 0) {
         refuse_unknown(call);
     }
-    gp_mutex_lock(&pool.poller.lock);
+    gp_mutex_lock(&gp__engine_lock);
     if (answer < 0) {
         return REFUSED;
     }
@@ -313,34 +306,16 @@ place_of(gp_server *server, const gp_server_call *call)
     return &server->slow[hash % GP__METHOD_PLACES];
 }
 
-/*
- * Run the handler, and remember whether somebody had to take over the polling meanwhile. One that
- * waits for calls of its own, back to the caller perhaps, polls itself, and is better left the
- * seat.
- */
 static void
 run_handler(gp_server *server, gp_server_call *call)
 {
-    bool *slow = place_of(server, call);
-    unsigned long takeovers = pool.poller.takeovers;
-    bool expected = *slow;
-    int64_t start = 0;
+    gp__absence absence;
 
-    if (expected) {
-        gp__poller_offer(&pool.poller);
-        start = gp__now() - gp__poller_waited();
-    } else {
-        pool.left_for = slow;
-    }
-    gp_mutex_unlock(&pool.poller.lock);
+    gp__poller_begin_absence_locked(&pool.poller, &absence, place_of(server, call));
+    gp_mutex_unlock(&gp__engine_lock);
     server->handler.run(server->handler_ctx, call, call->data);
-    gp_mutex_lock(&pool.poller.lock);
-    if (!expected) {
-        *slow = pool.poller.takeovers != takeovers;
-        pool.left_for = pool.left_for == slow ? NULL : pool.left_for;
-    } else {
-        *slow = gp__now() - gp__poller_waited() - start >= slow_ns;
-    }
+    gp_mutex_lock(&gp__engine_lock);
+    gp__poller_end_absence_locked(&pool.poller, &absence);
 }
 
 static void
@@ -365,12 +340,12 @@ run_job(gp_server_call *call)
         server->active--;
         gp__server_settle(server);
     }
-    gp_mutex_unlock(&pool.poller.lock);
+    gp_mutex_unlock(&gp__engine_lock);
     if (found != LATER) {
         gp_server_call_unref(call);
     }
     gp__server_unref(server);
-    gp_mutex_lock(&pool.poller.lock);
+    gp_mutex_lock(&gp__engine_lock);
 }
 
 /* Tell that a call is over. No handler: it is never held up by those that run. */
@@ -382,16 +357,16 @@ run_over(void)
 
     pool.over = call->next_over;
     start_work();
-    gp_mutex_unlock(&pool.poller.lock);
+    gp_mutex_unlock(&gp__engine_lock);
     call->on_over(call->on_over_ctx);
     gp_server_call_unref(call);
-    gp_mutex_lock(&pool.poller.lock);
+    gp_mutex_lock(&gp__engine_lock);
     pool.working--;
     server->overs--;
     gp__server_settle(server);
-    gp_mutex_unlock(&pool.poller.lock);
+    gp_mutex_unlock(&gp__engine_lock);
     gp__server_unref(server);
-    gp_mutex_lock(&pool.poller.lock);
+    gp_mutex_lock(&gp__engine_lock);
 }
 
 static void
@@ -400,9 +375,9 @@ run_deferred(void)
     gp__task *task = gp__container_of(gp__list_pop(&pool.deferred), gp__task, link);
 
     start_work();
-    gp_mutex_unlock(&pool.poller.lock);
+    gp_mutex_unlock(&gp__engine_lock);
     task->run(task);
-    gp_mutex_lock(&pool.poller.lock);
+    gp_mutex_lock(&gp__engine_lock);
     pool.working--;
 }
 
@@ -419,35 +394,27 @@ take_turn(void)
     unsigned long wakeups = poller->wakeups;
 
     polling = true;
-    gp__poller_turn(poller);
+    gp__poller_poll_locked(poller);
     polling = false;
-    if (poller->waiters == NULL && (poller->urgent > 0 || poller->wakeups == wakeups)) {
+    if (gp__list_is_empty(&poller->waiters) && (poller->urgent > 0 || poller->wakeups == wakeups)) {
         return true;
     }
     if (poller->servers > 0) {
-        gp__poller_relieve(poller);
+        gp__poller_request_backup_locked(poller);
     }
     return false;
 }
 
-/*
- * Wait as the standby thread; returns whether the seat is to be taken. A handler that it had to be
- * taken over from is known to be slow at once: it may be one that never returns, with more calls of
- * the same method behind it, of which each would have to be waited for.
- */
+/* Wait as the backup poller; returns whether this thread is to poll. */
 static bool
 stand_by(void)
 {
-    unsigned long takeovers = pool.poller.takeovers;
-    bool claim;
+    bool wanted;
 
-    pool.has_standby = true;
-    claim = gp__poller_watch(&pool.poller);
-    pool.has_standby = false;
-    if (pool.poller.takeovers != takeovers && pool.left_for != NULL) {
-        *pool.left_for = true;
-    }
-    return claim;
+    pool.has_backup = true;
+    wanted = gp__poller_back_up_locked(&pool.poller);
+    pool.has_backup = false;
+    return wanted;
 }
 
 /*
@@ -464,7 +431,7 @@ rest(idle *me)
     me->next = pool.idle;
     pool.idle = me;
     while (me->waiting && rc == 0) {
-        rc = gp__cond_wait_until(&me->woken, &pool.poller.lock, deadline);
+        rc = gp__cond_wait_until(&me->woken, &gp__engine_lock, deadline);
     }
     if (!me->waiting) {
         return true;
@@ -474,7 +441,7 @@ rest(idle *me)
     }
     *link = me->next;
     return pool.over != NULL || pool.ready != NULL || !gp__list_is_empty(&pool.deferred) ||
-           !pool.has_standby;
+           !pool.has_backup;
 }
 
 /* ---- The threads ---- */
@@ -487,7 +454,7 @@ run_thread(void *arg)
 
     (void)arg;
     gp_cond_init(&me.woken);
-    gp_mutex_lock(&pool.poller.lock);
+    gp_mutex_lock(&gp__engine_lock);
     pool.starting--;
     while (!pool.ended && !pool.leaving) {
         gp_server_call *call;
@@ -500,9 +467,9 @@ run_thread(void *arg)
             claim = true;
         } else if (!gp__list_is_empty(&pool.deferred)) {
             run_deferred();
-        } else if (claim && !pool.poller.taken) {
+        } else if (claim && !pool.poller.polled) {
             claim = take_turn();
-        } else if (!pool.has_standby) {
+        } else if (!pool.has_backup) {
             claim = stand_by();
         } else if (rest(&me)) {
             claim = false;
@@ -510,15 +477,15 @@ run_thread(void *arg)
             break;
         }
     }
-    gp_mutex_unlock(&pool.poller.lock);
+    gp_mutex_unlock(&gp__engine_lock);
     gp_cond_release(&me.woken);
     if (pool.goodbye != NULL) {
         pool.goodbye();
     }
-    gp_mutex_lock(&pool.poller.lock);
+    gp_mutex_lock(&gp__engine_lock);
     pool.threads--;
     gp_cond_broadcast(&pool.left);
-    gp_mutex_unlock(&pool.poller.lock);
+    gp_mutex_unlock(&gp__engine_lock);
     return NULL;
 }
 
@@ -541,23 +508,23 @@ end_threads(bool *why, int64_t deadline)
 {
     bool gone;
 
-    gp_mutex_lock(&pool.poller.lock);
+    gp_mutex_lock(&gp__engine_lock);
     *why = true;
     gone = pool.threads == 0;
-    gp__poller_wake_standby(&pool.poller);
+    gp__poller_wake_backup_locked(&pool.poller);
     while (wake_idle()) {
     }
-    gp_mutex_unlock(&pool.poller.lock);
+    gp_mutex_unlock(&gp__engine_lock);
     if (gone) {
         return true;
     }
-    gp__poller_kick(&pool.poller);
-    gp_mutex_lock(&pool.poller.lock);
+    gp__poller_interrupt(&pool.poller);
+    gp_mutex_lock(&gp__engine_lock);
     while (pool.threads > 0 && gp__now() < deadline) {
-        gp__cond_wait_until(&pool.left, &pool.poller.lock, deadline);
+        gp__cond_wait_until(&pool.left, &gp__engine_lock, deadline);
     }
     gone = pool.threads == 0;
-    gp_mutex_unlock(&pool.poller.lock);
+    gp_mutex_unlock(&gp__engine_lock);
     return gone;
 }
 
@@ -584,12 +551,12 @@ gp__pool_rest(int64_t deadline)
     }
     gone = end_threads(&pool.leaving, deadline);
     gp_mutex_lock(&pool.making);
-    gp_mutex_lock(&pool.poller.lock);
+    gp_mutex_lock(&gp__engine_lock);
     pool.leaving = false;
     if (!gone) {
         ensure_standby();
     }
-    gp_mutex_unlock(&pool.poller.lock);
+    gp_mutex_unlock(&gp__engine_lock);
     if (gone) {
         gone = gp__poller_close(&pool.poller, deadline);
         pool.open = false;
@@ -609,6 +576,7 @@ reset(void)
     pool.goodbye = goodbye;
     pool.part = part;
     polling = false;
+    gp_mutex_init(&gp__engine_lock);
     gp_mutex_init(&pool.making);
     make(); /* at once: servers that had stopped before still take the lock */
 }

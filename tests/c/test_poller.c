@@ -20,33 +20,33 @@ sleep_until_open(void *arg)
 }
 
 static void *
-stand_by(void *arg)
+back_up(void *arg)
 {
     gp__poller *poller = arg;
     bool called;
 
-    gp_mutex_lock(&poller->lock);
-    called = gp__poller_watch(poller);
-    gp_mutex_unlock(&poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
+    called = gp__poller_back_up_locked(poller);
+    gp_mutex_unlock(&gp__engine_lock);
     return (void *)(uintptr_t)called;
 }
 
 static bool
-is_taken(const gp__poller *poller)
+is_polled(const gp__poller *poller)
 {
-    return poller->taken;
+    return poller->polled;
 }
 
 static bool
 has_waiter(const gp__poller *poller)
 {
-    return poller->waiters != NULL;
+    return !gp__list_is_empty(&poller->waiters);
 }
 
 static bool
 is_parked(const gp__poller *poller)
 {
-    return poller->parked;
+    return poller->backup_parked;
 }
 
 static void
@@ -57,18 +57,18 @@ wait_until(gp__poller *poller, bool (*condition)(const gp__poller *))
 
     while (!met) {
         assert_true(gp__now() < deadline);
-        gp_mutex_lock(&poller->lock);
+        gp_mutex_lock(&gp__engine_lock);
         met = condition(poller);
-        gp_mutex_unlock(&poller->lock);
+        gp_mutex_unlock(&gp__engine_lock);
     }
 }
 
 /*
- * The seat is left to a sleeper that has no more use for it when it wakes up, since what it waited
- * for came meanwhile. Whatever is urgent must then be the standby thread's.
+ * The poller role is passed on to a sleeping thread that does not poll when it wakes up, since what
+ * it waited for came meanwhile. The backup poller must then poll for what is urgent.
  */
 static void
-the_seat_is_passed_on(void **state)
+the_poller_role_is_passed_on(void **state)
 {
     gp__poller *poller = *state;
     sleeper polling = {.poller = poller};
@@ -78,10 +78,10 @@ the_seat_is_passed_on(void **state)
 
     polling.deadline = gp__deadline_in(2000);
     assert_int_equal(pthread_create(&threads[0], NULL, sleep_until_open, &polling), 0);
-    wait_until(poller, is_taken);
+    wait_until(poller, is_polled);
     assert_int_equal(pthread_create(&threads[1], NULL, sleep_until_open, &sleeping), 0);
     wait_until(poller, has_waiter);
-    assert_int_equal(pthread_create(&threads[2], NULL, stand_by, poller), 0);
+    assert_int_equal(pthread_create(&threads[2], NULL, back_up, poller), 0);
     wait_until(poller, is_parked);
     gp__poller_urgent_add(poller);
     atomic_store(&sleeping.gate.open, true); /* its wake-up is still on the way */
@@ -95,16 +95,16 @@ the_seat_is_passed_on(void **state)
     gp__poller_urgent_drop(poller);
 }
 
-/* Whoever polls does not see by himself what another thread does. */
+/* The polling thread does not notice by itself that another thread opens its gate. */
 static void
-a_gate_is_opened_beside_the_seat(void **state)
+a_gate_is_opened_by_a_thread_that_does_not_poll(void **state)
 {
     gp__poller *poller = *state;
     sleeper polling = {.poller = poller, .deadline = gp__deadline_in(20000)};
     pthread_t thread;
 
     assert_int_equal(pthread_create(&thread, NULL, sleep_until_open, &polling), 0);
-    wait_until(poller, is_taken);
+    wait_until(poller, is_polled);
     gp__gate_open(poller, &polling.gate);
     pthread_join(thread, NULL);
     assert_int_equal(polling.rc, 0);
@@ -122,54 +122,54 @@ watch(void *arg)
 {
     watcher *self = arg;
 
-    gp_mutex_lock(&self->poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
     self->entered = true;
-    gp__poller_watch(self->poller);
+    gp__poller_back_up_locked(self->poller);
     self->left = true;
-    gp_mutex_unlock(&self->poller->lock);
+    gp_mutex_unlock(&gp__engine_lock);
     return NULL;
 }
 
 static void
-wait_for(gp__poller *poller, const bool *flag)
+wait_for(const bool *flag)
 {
     int64_t deadline = patience();
     bool set = false;
 
     while (!set) {
         assert_true(gp__now() < deadline);
-        gp_mutex_lock(&poller->lock);
+        gp_mutex_lock(&gp__engine_lock);
         set = *flag;
-        gp_mutex_unlock(&poller->lock);
+        gp_mutex_unlock(&gp__engine_lock);
     }
 }
 
 /*
- * The standby thread's wait has come to the end of its time, and the thread waits for the lock, when it
- * is called: for the condition nobody waits any more.
+ * The backup poller is woken when its wait has timed out already, so that no thread waits for the
+ * condition any more, and it is about to re-acquire the lock.
  */
 static void
-a_call_is_not_lost_at_the_end_of_a_wait(void **state)
+a_wake_up_is_not_lost_at_the_end_of_a_wait(void **state)
 {
     const struct timespec longer_than_a_look = {.tv_nsec = 100000000};
     gp__poller *poller = *state;
     watcher self = {.poller = poller};
     pthread_t thread;
 
-    gp_mutex_lock(&poller->lock);
-    poller->taken = true;
-    poller->busy = true;
-    gp_mutex_unlock(&poller->lock);
+    gp_mutex_lock(&gp__engine_lock);
+    poller->polled = true;
+    poller->polled_anew = true;
+    gp_mutex_unlock(&gp__engine_lock);
     assert_int_equal(pthread_create(&thread, NULL, watch, &self), 0);
-    wait_for(poller, &self.entered);
-    gp_mutex_lock(&poller->lock);
-    poller->busy = true;
+    wait_for(&self.entered);
+    gp_mutex_lock(&gp__engine_lock);
+    poller->polled_anew = true;
     nanosleep(&longer_than_a_look, NULL);
-    gp__poller_wake_standby(poller);
-    gp_mutex_unlock(&poller->lock);
-    wait_for(poller, &self.left);
+    gp__poller_wake_backup_locked(poller);
+    gp_mutex_unlock(&gp__engine_lock);
+    wait_for(&self.left);
     pthread_join(thread, NULL);
-    poller->taken = false;
+    poller->polled = false;
 }
 
 static int
@@ -182,9 +182,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_seat_is_passed_on),
-        cmocka_unit_test(a_gate_is_opened_beside_the_seat),
-        cmocka_unit_test(a_call_is_not_lost_at_the_end_of_a_wait),
+        cmocka_unit_test(the_poller_role_is_passed_on),
+        cmocka_unit_test(a_gate_is_opened_by_a_thread_that_does_not_poll),
+        cmocka_unit_test(a_wake_up_is_not_lost_at_the_end_of_a_wait),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);
