@@ -6,13 +6,13 @@
 #include "base/alloc.h"
 #include "base/text.h"
 #include "base/thread.h"
-#include "mux/mux.h"
 #include "os/share.h"
 #include "os/socket.h"
 #include "os/tmpdir.h"
 #include "plugin/sockets.h"
 #include "rpc/channel.h"
 #include "services/broker.h"
+#include "services/grpc_mux.h"
 #include "services/health.h"
 
 /* How long a process that has begun to exit may take until it counts as alive all the same... */
@@ -186,7 +186,7 @@ gp__client_unref(gp_client *client)
         release_exit(&client->options.view.exit);
     }
     gp_broker_unref(client->broker);
-    gp_mux_unref(client->mux);
+    gp_grpc_mux_unref(client->mux);
     gp__output_close(client->output);
     gp_channel_unref(client->channel);
     gp__free(client->socket_dir);
@@ -309,7 +309,7 @@ tidy_up_after_others(const gp_client *client)
     static atomic_flag done = ATOMIC_FLAG_INIT;
 
     if (!atomic_flag_test_and_set(&done)) {
-        gp__mux_sweep(client->options.view.unix_socket_dir);
+        gp__grpc_mux_sweep(client->options.view.unix_socket_dir);
     }
 }
 
@@ -328,18 +328,18 @@ open_channel(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
     }
     if (client->options.view.multiplex &&
         (rc = gp__as_start_error(
-             gp_mux_new(&client->mux, client->options.view.unix_socket_dir, err), err)) == 0) {
-        gp__mux_on_why(client->mux, log_why, client);
-        rc =
-            gp_mux_connect(client->mux, where->network, where->address, connect_ms, interrupt, err);
+             gp_grpc_mux_new(&client->mux, client->options.view.unix_socket_dir, err), err)) == 0) {
+        gp__grpc_mux_on_why(client->mux, log_why, client);
+        rc = gp_grpc_mux_connect(client->mux, where->network, where->address, connect_ms, interrupt,
+                                 err);
     }
     if (rc == 0) {
-        rc = gp_channel_open_tls(&client->channel,
-                                 client->mux != NULL ? gp_mux_target(client->mux) : where->target,
-                                 client->tls, client->options.view.channel_args, err);
+        rc = gp_channel_open_tls(
+            &client->channel, client->mux != NULL ? gp_grpc_mux_target(client->mux) : where->target,
+            client->tls, client->options.view.channel_args, err);
     }
     if (rc == 0) {
-        gp__channel_explain(client->channel, client->mux, client->process);
+        gp__grpc_mux_explain(client->mux, client->channel, client->process);
     }
     if (rc == 0 && client->tls != NULL) {
         rc = gp__client_secure(client, interrupt, err);

@@ -59,7 +59,7 @@ struct gp_client {
     gp_channel *channel;    /* shared: ref. Written before RUNNING */
     gp__output *output;     /* owned: what the plugin prints. As |channel| */
     gp_broker *broker;      /* shared: ref. As |channel| */
-    gp_mux *mux;            /* shared: ref; NULL: connections are separate. As |channel| */
+    gp_grpc_mux *mux;       /* shared: ref; NULL: connections are separate. As |channel| */
     gp__endpoint endpoint;  /* written before RUNNING */
     gp__socket_found found; /* who answered there, of one that was joined. Likewise */
     gp_error failure;       /* why the start failed, once FAILED */

@@ -2,7 +2,6 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
-#include "mux/mux.h"
 #include "os/reactor.h"
 #include "os/share.h"
 #include "plugin/client.h"
@@ -11,6 +10,7 @@
 #include "rpc/channel.h"
 #include "services/broker.h"
 #include "services/controller.h"
+#include "services/grpc_mux.h"
 
 /* How long SIGKILL may take; only a process that hangs inside the kernel takes longer. */
 static const int64_t dying_ms = 10000;
@@ -141,7 +141,7 @@ gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *inter
     int rc = 0;
 
     if (client->mux != NULL) {
-        gp__mux_on_why(client->mux, NULL, NULL); /* the log is about to be closed */
+        gp__grpc_mux_on_why(client->mux, NULL, NULL); /* the log is about to be closed */
     }
     if (!test && process != NULL && patience_ms > 0) {
         gp__process_remember_group(process);
@@ -179,7 +179,7 @@ gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *inter
     client->launch.mirror = NULL;
     gp__output_close(client->output);
     client->output = NULL;
-    gp_mux_close(client->mux);
+    gp_grpc_mux_close(client->mux);
     if (process != NULL && (gp__process_gone(process) || !gp__client_launched(client))) {
         gp__process_unwatch(process); /* a child that hangs in the kernel is left to the reactor */
     }

@@ -42,7 +42,7 @@ find_fault(gp_client *client, int64_t deadline, bool *reached, const gp_interrup
      * streams.
      */
     const char *network = client->mux != NULL ? "unix" : endpoint->network;
-    const char *address = client->mux != NULL ? gp_mux_path(client->mux) : endpoint->address;
+    const char *address = client->mux != NULL ? gp_grpc_mux_path(client->mux) : endpoint->address;
     gp__process *process = client->process;
     char fate[96];
     int fd;

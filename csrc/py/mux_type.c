@@ -4,11 +4,11 @@
 
 typedef struct MuxObject {
     PyObject_HEAD
-    gp_mux *mux; /* shared: ref */
+    gp_grpc_mux *mux; /* shared: ref */
 } MuxObject;
 
 int
-pygo_mux(gp_mux **out, PyObject *object)
+pygo_mux(gp_grpc_mux **out, PyObject *object)
 {
     *out = NULL;
     if (object == Py_None) {
@@ -34,7 +34,7 @@ mux_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     self = (MuxObject *)type->tp_alloc(type, 0);
-    if (self != NULL && gp_mux_new(&self->mux, NULL, &err) < 0) {
+    if (self != NULL && gp_grpc_mux_new(&self->mux, NULL, &err) < 0) {
         pygo_raise(&err, NULL);
         Py_CLEAR(self);
     }
@@ -47,7 +47,7 @@ mux_dealloc(MuxObject *self)
     PyTypeObject *type = Py_TYPE(self);
 
     Py_BEGIN_ALLOW_THREADS
-    gp_mux_unref(self->mux);
+    gp_grpc_mux_unref(self->mux);
     Py_END_ALLOW_THREADS
     type->tp_free(self);
     Py_DECREF(type);
@@ -66,7 +66,7 @@ mux_listen(MuxObject *self, PyObject *args)
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_mux_listen(self->mux, network, PyBytes_AS_STRING(address), &port, &err);
+    rc = gp_grpc_mux_listen(self->mux, network, PyBytes_AS_STRING(address), &port, &err);
     Py_END_ALLOW_THREADS
     Py_DECREF(address);
     return rc < 0 ? pygo_raise(&err, NULL) : PyLong_FromLong(port);
@@ -76,7 +76,7 @@ static PyObject *
 mux_close(MuxObject *self, PyObject *Py_UNUSED(ignored))
 {
     Py_BEGIN_ALLOW_THREADS
-    gp_mux_close(self->mux);
+    gp_grpc_mux_close(self->mux);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -85,7 +85,7 @@ static PyObject *
 mux_remove(MuxObject *self, PyObject *Py_UNUSED(ignored))
 {
     Py_BEGIN_ALLOW_THREADS
-    gp_mux_remove(self->mux);
+    gp_grpc_mux_remove(self->mux);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -99,7 +99,7 @@ mux_log_to(MuxObject *self, PyObject *arg)
     if (fd < 0) {
         return NULL;
     }
-    if (gp_mux_log_to(self->mux, fd, &err) < 0) {
+    if (gp_grpc_mux_log_to(self->mux, fd, &err) < 0) {
         return pygo_raise(&err, NULL);
     }
     Py_RETURN_NONE;
@@ -108,13 +108,13 @@ mux_log_to(MuxObject *self, PyObject *arg)
 static PyObject *
 mux_target(MuxObject *self, void *Py_UNUSED(closure))
 {
-    return PyUnicode_FromString(gp_mux_target(self->mux));
+    return PyUnicode_FromString(gp_grpc_mux_target(self->mux));
 }
 
 static PyObject *
 mux_directory(MuxObject *self, void *Py_UNUSED(closure))
 {
-    return PyUnicode_DecodeFSDefault(gp_mux_directory(self->mux));
+    return PyUnicode_DecodeFSDefault(gp_grpc_mux_directory(self->mux));
 }
 
 static PyMethodDef methods[] = {

@@ -207,7 +207,7 @@ server_add_broker(ServerObject *self, PyObject *args)
     PyObject *tls;
     PyObject *multiplexer;
     PyObject *options = Py_None;
-    gp_mux *mux;
+    gp_grpc_mux *mux;
     gp_error err = GP_ERROR_INIT;
     PyObject *name;
     PyObject *wrapped = NULL;

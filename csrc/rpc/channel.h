@@ -7,7 +7,6 @@
 #include <grpc/grpc.h>
 
 #include "gp/channel.h"
-#include "gp/mux.h"
 #include "os/process.h"
 #include "rpc/poller.h"
 
@@ -35,11 +34,25 @@ int gp__channel_open_over(gp_channel **out, int fd, const char *name, const char
 void gp__channel_keep(gp_channel *channel, int *fd);
 
 /*
- * The connection is a stream of |mux|, or leads to |process|, or both; a reference is taken of each
- * that is not NULL: calls that fail for want of a connection say why it has ended. Before the first
- * call.
+ * What a channel's connection is part of, and ends with: it knows why it has ended. Called on any
+ * thread.
  */
-void gp__channel_explain(gp_channel *channel, gp_mux *mux, gp__process *process);
+typedef struct gp__carrier {
+    /*
+     * Returns a GP_E* code with the reason in |why|; or 0 if it has not ended, or for no other
+     * reason than that the other side has closed it.
+     */
+    int (*why)(void *ctx, gp_error *why);
+    void (*unref)(void *ctx);
+    void *ctx; /* shared: ref; NULL: the connection is part of nothing */
+} gp__carrier;
+
+/*
+ * Calls on |channel| that fail for want of a connection say why it has ended: what |carrier| knows,
+ * whose reference becomes the channel's, and what has become of |process|, of which a reference is
+ * taken. Either may be NULL. Call it before the first call.
+ */
+void gp__channel_explain(gp_channel *channel, const gp__carrier *carrier, gp__process *process);
 
 /*
  * A call that has failed for want of a connection, and waits to be told why. |told| is called once,

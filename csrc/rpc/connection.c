@@ -185,7 +185,9 @@ free_connection(gp__task *task)
         gp__grpc_drop(GP__FORK_CONNECTION);
         gp__fork_drop(GP__FORK_ENDING);
     }
-    gp_mux_unref(shared->mux);
+    if (shared->carrier.ctx != NULL) {
+        shared->carrier.unref(shared->carrier.ctx);
+    }
     gp__process_unref(shared->process);
     gp__reactor_remove(shared->clock);
     gp__fd_close(&shared->kept);

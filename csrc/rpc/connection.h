@@ -23,7 +23,7 @@ typedef struct gp__connection {
     _Atomic(grpc_channel *) channel; /* owned; NULL: retired */
     gp__direct *direct;   /* owned: it is over a socket of ours; NULL: gRPC connects it */
     gp__poller *poller;   /* borrowed: lives as long as the process */
-    gp_mux *mux;          /* shared: ref; NULL: a connection of its own */
+    gp__carrier carrier;  /* what the connection is part of, with a reference */
     gp__process *process; /* shared: ref; at the other end. NULL: nobody knows */
     int kept;             /* owned: what the target refers to; -1: nothing */
     bool secure;

@@ -13,9 +13,11 @@
 enum { LOOK_MS = 5, MOST_LOOKS = 200 };
 
 void
-gp__channel_explain(gp_channel *channel, gp_mux *mux, gp__process *process)
+gp__channel_explain(gp_channel *channel, const gp__carrier *carrier, gp__process *process)
 {
-    channel->connection->mux = mux != NULL ? gp_mux_ref(mux) : NULL;
+    if (carrier != NULL) {
+        channel->connection->carrier = *carrier;
+    }
     channel->connection->process = process != NULL ? gp__process_ref(process) : NULL;
 }
 
@@ -40,8 +42,8 @@ gp__channel_add_reason(const gp_channel *channel, grpc_slice *details)
     char fate[96];
     char text[128];
 
-    if (shared->mux != NULL) {
-        gp_mux_why(shared->mux, &why);
+    if (shared->carrier.ctx != NULL) {
+        shared->carrier.why(shared->carrier.ctx, &why);
     }
     if (why.code == 0 && shared->direct != NULL && gp__direct_over(shared->direct)) {
         gp_error_set(&why, GP_ECLOSED, "the connection to %s has ended, and is not made again",

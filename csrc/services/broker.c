@@ -3,8 +3,8 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
-#include "mux/mux.h"
 #include "rpc/worker_pool.h"
+#include "services/grpc_mux.h"
 
 const char *
 gp__broker_other_side(const gp_broker *broker)
@@ -25,7 +25,7 @@ let_go(void *broker)
 }
 
 gp_broker *
-gp__broker_new(gp_tls *tls, gp_mux *mux)
+gp__broker_new(gp_tls *tls, gp_grpc_mux *mux)
 {
     gp_broker *broker = gp__calloc(1, sizeof(*broker));
 
@@ -38,14 +38,14 @@ gp__broker_new(gp_tls *tls, gp_mux *mux)
     broker->notes_end = &broker->notes;
     broker->tls = tls != NULL ? gp_tls_ref(tls) : NULL;
     if (mux != NULL) {
-        const gp__mux_post post = {.knock = gp__broker_post_knock,
-                                   .answer = gp__broker_post_answer,
-                                   .ref = keep,
-                                   .unref = let_go,
-                                   .ctx = broker};
+        const gp__grpc_mux_post post = {.knock = gp__broker_post_knock,
+                                        .answer = gp__broker_post_answer,
+                                        .ref = keep,
+                                        .unref = let_go,
+                                        .ctx = broker};
 
-        broker->mux = gp_mux_ref(mux);
-        gp__mux_set_post(mux, &post);
+        broker->mux = gp_grpc_mux_ref(mux);
+        gp__grpc_mux_set_post(mux, &post);
     }
     return broker;
 }
@@ -64,7 +64,7 @@ gp_broker_unref(gp_broker *broker)
         return;
     }
     if (broker->mux != NULL) {
-        gp__mux_set_post(broker->mux, NULL);
+        gp__grpc_mux_set_post(broker->mux, NULL);
     }
     gp__broker_drop_places(broker);
     gp__broker_drop_sockets(broker->sockets);
@@ -78,7 +78,7 @@ gp_broker_unref(gp_broker *broker)
     gp_channel_args_unref(broker->args);
     gp__free(broker->directory);
     gp_tls_unref(broker->tls);
-    gp_mux_unref(broker->mux);
+    gp_grpc_mux_unref(broker->mux);
     gp_mutex_release(&broker->lock);
     gp__free(broker);
 }
@@ -102,7 +102,7 @@ gp_broker_multiplexed(const gp_broker *broker)
 const char *
 gp_broker_directory(const gp_broker *broker)
 {
-    return broker->mux != NULL ? gp_mux_directory(broker->mux) : NULL;
+    return broker->mux != NULL ? gp_grpc_mux_directory(broker->mux) : NULL;
 }
 
 void
@@ -149,7 +149,7 @@ gp_broker_close(gp_broker *broker)
         return;
     }
     if (broker->mux != NULL) {
-        gp__mux_set_post(broker->mux, NULL);
+        gp__grpc_mux_set_post(broker->mux, NULL);
     }
     gp_mutex_lock(&broker->lock);
     broker->closed = true;

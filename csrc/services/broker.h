@@ -15,7 +15,7 @@
  * |directory|, of which a copy is made. All may be NULL. Returns: 0, GP_ENOMEM, GP_ECLOSED or
  * GP_EFORKED. Never blocks.
  */
-int gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_mux *mux,
+int gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_grpc_mux *mux,
                     gp__process *process, const char *directory, gp_error *err);
 
 /* The plugin is dead: remove what it left of the sockets that it has announced. */

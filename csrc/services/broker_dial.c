@@ -3,11 +3,11 @@
 
 #include "base/alloc.h"
 #include "base/text.h"
-#include "mux/mux.h"
 #include "os/socket.h"
 #include "rpc/channel.h"
 #include "rpc/target.h"
 #include "services/broker_state.h"
+#include "services/grpc_mux.h"
 #include "services/translate.h"
 
 /* |rc| and |why| say why not. Returns what gp_broker_dial() does. */
@@ -24,21 +24,22 @@ refuse(const gp_broker *broker, uint32_t id, int rc, const gp_error *why, gp_err
 
 /* With TLS, gRPC connects to a path of ours, which becomes a stream, after a knock. */
 static int
-start_secure(gp_broker *broker, uint32_t id, gp__mux_local **local, gp_channel **out, gp_error *err)
+start_secure(gp_broker *broker, uint32_t id, gp__grpc_mux_local **local, gp_channel **out,
+             gp_error *err)
 {
     gp__target target;
-    int rc = gp__mux_dial(broker->mux, id, local, err);
+    int rc = gp__grpc_mux_dial(broker->mux, id, local, err);
 
     if (rc < 0) {
         return rc;
     }
-    rc = gp__target_init(&target, "unix", gp__mux_local_path(*local), err);
+    rc = gp__target_init(&target, "unix", gp__grpc_mux_local_path(*local), err);
     if (rc == 0) {
         rc = gp_channel_open_tls(out, target.text, broker->tls, broker->args, err);
         gp__target_release(&target);
     }
     if (rc < 0) {
-        gp__mux_await(*local, gp__broker_other_side(broker), 0, NULL, NULL);
+        gp__grpc_mux_await(*local, gp__broker_other_side(broker), 0, NULL, NULL);
         return rc;
     }
     gp_channel_state(*out, true);
@@ -47,18 +48,19 @@ start_secure(gp_broker *broker, uint32_t id, gp__mux_local **local, gp_channel *
 
 /* Without, it is given one end of what does. The channel is made while the knock is on its way. */
 static int
-start_plain(gp_broker *broker, uint32_t id, gp__mux_local **local, gp_channel **out, gp_error *err)
+start_plain(gp_broker *broker, uint32_t id, gp__grpc_mux_local **local, gp_channel **out,
+            gp_error *err)
 {
     char name[sizeof("mux:4294967295")];
     int fd;
-    int rc = gp__mux_dial_pair(broker->mux, id, local, &fd, err);
+    int rc = gp__grpc_mux_dial_pair(broker->mux, id, local, &fd, err);
 
     if (rc < 0) {
         return rc;
     }
     snprintf(name, sizeof(name), "mux:%u", (unsigned)id);
     if ((rc = gp__channel_open_over(out, fd, name, "localhost", broker->args, err)) < 0) {
-        gp__mux_await(*local, gp__broker_other_side(broker), 0, NULL, NULL);
+        gp__grpc_mux_await(*local, gp__broker_other_side(broker), 0, NULL, NULL);
     }
     return rc;
 }
@@ -69,7 +71,7 @@ dial_stream(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interru
 {
     gp_channel *channel = NULL;
     gp_error why = GP_ERROR_INIT;
-    gp__mux_local *local;
+    gp__grpc_mux_local *local;
     int rc = (broker->tls != NULL ? start_secure : start_plain)(broker, id, &local, &channel, &why);
 
     if (rc < 0) {
@@ -77,9 +79,9 @@ dial_stream(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interru
         gp_error_release(&why);
         return rc;
     }
-    gp__channel_explain(channel, broker->mux, broker->process);
+    gp__grpc_mux_explain(broker->mux, channel, broker->process);
     gp__poller_urgent_add(broker->poller);
-    rc = gp__mux_await(local, gp__broker_other_side(broker), timeout_ms, interrupt, err);
+    rc = gp__grpc_mux_await(local, gp__broker_other_side(broker), timeout_ms, interrupt, err);
     gp__poller_urgent_drop(broker->poller);
     if (rc < 0) {
         gp_channel_close(channel);

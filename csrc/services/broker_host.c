@@ -45,7 +45,7 @@ host_received(void *ctx, gp_message *message)
 }
 
 int
-gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_mux *mux,
+gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_grpc_mux *mux,
                 gp__process *process, const char *directory, gp_error *err)
 {
     const gp_call_options options = {.method = {GP__BROKER_STREAM, sizeof(GP__BROKER_STREAM) - 1},

@@ -91,7 +91,8 @@ release_service(void *ctx)
 }
 
 int
-gp_server_add_broker(gp_server *server, gp_tls *tls, gp_mux *mux, gp_broker **out, gp_error *err)
+gp_server_add_broker(gp_server *server, gp_tls *tls, gp_grpc_mux *mux, gp_broker **out,
+                     gp_error *err)
 {
     gp__method *method = gp__calloc(1, sizeof(*method));
     gp_broker *broker = gp__broker_new(tls, mux);

@@ -75,7 +75,7 @@ struct gp_broker {
     atomic_uint last_id;
     gp_tls *tls;           /* shared: ref; NULL: none */
     gp_channel_args *args; /* shared: ref; of what is dialled; NULL: none */
-    gp_mux *mux;           /* shared: ref; NULL: each connection has a socket of its own */
+    gp_grpc_mux *mux;      /* shared: ref; NULL: each connection has a socket of its own */
     bool of_host;
     gp__process *process; /* shared: ref; of a host, at the other end. NULL: nobody knows */
     gp__process
@@ -108,7 +108,7 @@ struct gp_broker {
 /* ---- Making, and the end ---- */
 
 /* Shared references are taken of |tls| and |mux|. NULL when memory is short. */
-gp_broker *gp__broker_new(gp_tls *tls, gp_mux *mux);
+gp_broker *gp__broker_new(gp_tls *tls, gp_grpc_mux *mux);
 
 /* "the plugin" or "the host". */
 const char *gp__broker_other_side(const gp_broker *broker);
@@ -133,7 +133,7 @@ void gp__broker_send_next(gp_broker *broker);
 /* With the lock held: it need not be said any more. */
 void gp__broker_drop_notes(gp_broker *broker);
 
-/* For the mux, as gp__mux_post has them. */
+/* For the mux, as gp__grpc_mux_post has them. */
 int gp__broker_post_knock(void *ctx, uint32_t id, uint32_t mark);
 int gp__broker_post_answer(void *ctx, uint32_t id, uint32_t mark, const char *error);
 

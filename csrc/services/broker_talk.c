@@ -3,8 +3,8 @@
 
 #include "base/alloc.h"
 #include "base/text.h"
-#include "mux/mux.h"
 #include "services/broker_state.h"
+#include "services/grpc_mux.h"
 #include "services/translate.h"
 
 /* What a peer that knocks, and does not read the answers, may make us store. */
@@ -41,10 +41,10 @@ gp__broker_take_in(gp_broker *broker, gp_message *message)
     if (info != NULL && info->knock == NULL) {
         gp__broker_take_place(broker, info);
     } else if (info != NULL && broker->mux != NULL && info->knock->ack) {
-        gp__mux_answered(broker->mux, info->service_id, read_mark(info->address),
-                         info->knock->error);
+        gp__grpc_mux_answered(broker->mux, info->service_id, read_mark(info->address),
+                              info->knock->error);
     } else if (info != NULL && broker->mux != NULL && info->knock->knock) {
-        gp__mux_knocked(broker->mux, info->service_id, read_mark(info->address));
+        gp__grpc_mux_knocked(broker->mux, info->service_id, read_mark(info->address));
     }
     if (info != NULL) {
         plugin__conn_info__free_unpacked(info, NULL);
@@ -190,7 +190,7 @@ gp_broker_announce(gp_broker *broker, uint32_t id, const char *network, const ch
         return gp_runtime_refuse_fork(err);
     }
     if (broker->mux != NULL) {
-        return gp__mux_accept(broker->mux, id, address, err);
+        return gp__grpc_mux_accept(broker->mux, id, address, err);
     }
     if (broker->elsewhere != NULL) {
         rc = gp__translate(broker->elsewhere, false, id, network, address, &translated, err);
@@ -210,7 +210,7 @@ void
 gp_broker_forget(gp_broker *broker, uint32_t id)
 {
     if (broker->mux != NULL && !gp_runtime_forked()) {
-        gp__mux_forget(broker->mux, id);
+        gp__grpc_mux_forget(broker->mux, id);
     }
 }
 

@@ -13,7 +13,7 @@
 
 #include "gp/channel.h"
 #include "gp/error.h"
-#include "gp/mux.h"
+#include "gp/grpc_mux.h"
 #include "gp/runtime.h"
 #include "gp/server.h"
 #include "gp/tls.h"
@@ -24,7 +24,7 @@ typedef struct gp_broker gp_broker;
  * Have a plugin's server take part, before its start. Shared references are taken of |tls| and
  * |mux|; NULL: none. Returns: 0 or GP_ENOMEM.
  */
-int gp_server_add_broker(gp_server *server, gp_tls *tls, gp_mux *mux, gp_broker **out,
+int gp_server_add_broker(gp_server *server, gp_tls *tls, gp_grpc_mux *mux, gp_broker **out,
                          gp_error *err);
 
 /*

@@ -1,5 +1,5 @@
 #include "gp/lock.h"
-#include "mux_fixture.h"
+#include "grpc_mux_fixture.h"
 
 static void
 streams_without_a_knock_are_the_hosts(void **state)
@@ -11,7 +11,7 @@ streams_without_a_knock_are_the_hosts(void **state)
     (void)state;
     mux_pair_open(ends);
     for (int i = 0; i < 2; i++) {
-        here = connect_to(gp_mux_path(ends[0].mux));
+        here = connect_to(gp_grpc_mux_path(ends[0].mux));
         there = await_connection(main_listener);
         expect_text(here, there, "hello");
         expect_text(there, here, "welcome");
@@ -26,7 +26,7 @@ each_stream_finds_its_server(void **state)
 {
     mux_end ends[2];
     int listeners[2];
-    char paths[2][GP__MUX_PATH];
+    char paths[2][GP__GRPC_MUX_PATH];
 
     (void)state;
     mux_pair_open(ends);
@@ -37,16 +37,18 @@ each_stream_finds_its_server(void **state)
     for (int from = 0; from < 2; from++) {
         for (uint32_t id = 1; id <= 6; id++) {
             int which = (int)(id % 2);
-            gp__mux_local *local;
+            gp__grpc_mux_local *local;
             int here;
             int there;
 
             if (id > 3) { /* others are knocked for before they are accepted */
-                assert_int_equal(gp__mux_accept(ends[1 - from].mux, id, paths[which], NULL), 0);
+                assert_int_equal(gp__grpc_mux_accept(ends[1 - from].mux, id, paths[which], NULL),
+                                 0);
             }
             here = dial_either_way(&ends[from], id, &local);
             if (id <= 3) {
-                assert_int_equal(gp__mux_accept(ends[1 - from].mux, id, paths[which], NULL), 0);
+                assert_int_equal(gp__grpc_mux_accept(ends[1 - from].mux, id, paths[which], NULL),
+                                 0);
             }
             await_dialled(local);
             there = await_connection(listeners[which]);
@@ -54,7 +56,7 @@ each_stream_finds_its_server(void **state)
             expect_text(there, here, "answer");
             close(here);
             close(there);
-            gp__mux_forget(ends[1 - from].mux, id);
+            gp__grpc_mux_forget(ends[1 - from].mux, id);
         }
     }
     close(listeners[0]);
@@ -76,13 +78,14 @@ what_cannot_be_dialled(void **state)
     ends[0].held_back = true; /* its knock does not arrive, but an answer does */
     {
         gp_error err = GP_ERROR_INIT;
-        gp__mux_local *local;
+        gp__grpc_mux_local *local;
         int fd = dial_either_way(&ends[0], 7, &local);
 
         await_posted(&ends[0], 1);
-        gp__mux_answered(ends[0].mux, 8, 0, "not that one");
-        gp__mux_answered(ends[0].mux, 7, 0, "no such thing");
-        assert_int_equal(gp__mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
+        gp__grpc_mux_answered(ends[0].mux, 8, 0, "not that one");
+        gp__grpc_mux_answered(ends[0].mux, 7, 0, "no such thing");
+        assert_int_equal(gp__grpc_mux_await(local, "the plugin", PATIENCE_MS, NULL, &err),
+                         GP_EBROKER);
         assert_non_null(strstr(gp_error_message(&err), "refused by the plugin: no such thing"));
         gp_error_release(&err);
         close(fd);
@@ -97,12 +100,12 @@ the_other_side_goes(void **state)
 
     (void)state;
     mux_pair_open(ends);
-    gp_mux_close(ends[1].mux);
+    gp_grpc_mux_close(ends[1].mux);
     expect_dial_failure(&ends[0], PATIENCE_MS, "");
     mux_pair_stop_messages(ends);
     for (int i = 0; i < 2; i++) {
-        gp_mux_close(ends[i].mux);
-        gp_mux_unref(ends[i].mux);
+        gp_grpc_mux_close(ends[i].mux);
+        gp_grpc_mux_unref(ends[i].mux);
         gp_mutex_release(&ends[i].lock);
         gp_cond_release(&ends[i].changed);
     }
@@ -113,22 +116,22 @@ static void
 nothing_after_the_end(void **state)
 {
     gp_error err = GP_ERROR_INIT;
-    gp__mux_local *local;
-    gp_mux *mux;
+    gp__grpc_mux_local *local;
+    gp_grpc_mux *mux;
     int fd;
 
     (void)state;
-    assert_int_equal(gp_mux_new(&mux, make_directory(), NULL), 0);
-    gp_mux_close(mux);
-    gp_mux_close(mux);
-    assert_int_equal(gp__mux_accept(mux, 1, "/nowhere", &err), GP_EBROKER);
+    assert_int_equal(gp_grpc_mux_new(&mux, make_directory(), NULL), 0);
+    gp_grpc_mux_close(mux);
+    gp_grpc_mux_close(mux);
+    assert_int_equal(gp__grpc_mux_accept(mux, 1, "/nowhere", &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "the connection has ended"));
     gp_error_release(&err);
-    assert_true(gp__mux_dial(mux, 1, &local, NULL) < 0);
-    assert_int_equal(gp__mux_dial_pair(mux, 1, &local, &fd, NULL), GP_ECLOSED);
-    gp__mux_knocked(mux, 1, 0);
-    gp__mux_answered(mux, 1, 0, "");
-    gp_mux_unref(mux);
+    assert_true(gp__grpc_mux_dial(mux, 1, &local, NULL) < 0);
+    assert_int_equal(gp__grpc_mux_dial_pair(mux, 1, &local, &fd, NULL), GP_ECLOSED);
+    gp__grpc_mux_knocked(mux, 1, 0);
+    gp__grpc_mux_answered(mux, 1, 0, "");
+    gp_grpc_mux_unref(mux);
     remove_directory();
 }
 
@@ -155,7 +158,7 @@ tell(void *ctx, const char *why)
 
 /* A host's end, told by |it|; what comes back is the plugin's. */
 static int
-connect_told(gp_mux **mux, told *it)
+connect_told(gp_grpc_mux **mux, told *it)
 {
     char address[200];
     int listener;
@@ -164,28 +167,28 @@ connect_told(gp_mux **mux, told *it)
     memset(it, 0, sizeof(*it));
     gp_mutex_init(&it->lock);
     gp_cond_init(&it->changed);
-    assert_int_equal(gp_mux_new(mux, make_directory(), NULL), 0);
-    gp__mux_on_why(*mux, tell, it);
+    assert_int_equal(gp_grpc_mux_new(mux, make_directory(), NULL), 0);
+    gp__grpc_mux_on_why(*mux, tell, it);
     snprintf(address, sizeof(address), "%s/plugin", make_directory());
     assert_int_equal(gp__socket_listen(&listener, "unix", address, NULL, NULL), 0);
-    assert_int_equal(gp_mux_connect(*mux, "unix", address, PATIENCE_MS, NULL, NULL), 0);
+    assert_int_equal(gp_grpc_mux_connect(*mux, "unix", address, PATIENCE_MS, NULL, NULL), 0);
     fd = await_connection(listener);
     close_listener(listener, address);
     return fd;
 }
 
 static void
-finish_told(gp_mux *mux, told *it)
+finish_told(gp_grpc_mux *mux, told *it)
 {
-    gp_mux_close(mux);
-    gp_mux_unref(mux);
+    gp_grpc_mux_close(mux);
+    gp_grpc_mux_unref(mux);
     gp_mutex_release(&it->lock);
     gp_cond_release(&it->changed);
     remove_directory();
 }
 
 static void
-await_end(gp_mux *mux)
+await_end(gp_grpc_mux *mux)
 {
     bool over = false;
 
@@ -202,14 +205,14 @@ a_fault_of_the_other_side(void **state)
 {
     static const char rubbish[] = "what is this, then?";
     gp_error err = GP_ERROR_INIT;
-    gp__mux_local *local;
-    gp_mux *mux;
+    gp__grpc_mux_local *local;
+    gp_grpc_mux *mux;
     told it;
     int fd;
 
     (void)state;
     fd = connect_told(&mux, &it);
-    assert_int_equal(gp_mux_why(mux, &err), 0);
+    assert_int_equal(gp_grpc_mux_why(mux, &err), 0);
     assert_int_equal(send(fd, rubbish, sizeof(rubbish), MSG_NOSIGNAL), (ssize_t)sizeof(rubbish));
     gp_mutex_lock(&it.lock);
     while (it.count == 0) {
@@ -217,13 +220,13 @@ a_fault_of_the_other_side(void **state)
     }
     assert_non_null(strstr(it.why, "found 119"));
     gp_mutex_unlock(&it.lock);
-    assert_int_equal(gp_mux_why(mux, &err), GP_EPROTOCOL);
+    assert_int_equal(gp_grpc_mux_why(mux, &err), GP_EPROTOCOL);
     assert_string_equal(gp_error_message(&err), it.why);
-    assert_int_equal(gp__mux_accept(mux, 1, "/nowhere", &err), GP_EBROKER);
+    assert_int_equal(gp__grpc_mux_accept(mux, 1, "/nowhere", &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "has ended: "));
     assert_non_null(strstr(gp_error_message(&err), it.why));
-    assert_int_equal(gp__mux_dial(mux, 7, &local, NULL), 0);
-    assert_int_equal(gp__mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
+    assert_int_equal(gp__grpc_mux_dial(mux, 7, &local, NULL), 0);
+    assert_int_equal(gp__grpc_mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "the plugin has gone: "));
     assert_non_null(strstr(gp_error_message(&err), it.why));
     gp_error_release(&err);
@@ -235,15 +238,15 @@ static void
 a_plain_end_needs_no_reason(void **state)
 {
     gp_error err = GP_ERROR_INIT;
-    gp_mux *mux;
+    gp_grpc_mux *mux;
     told it;
 
     (void)state;
     close(connect_told(&mux, &it));
     await_end(mux);
-    assert_int_equal(gp_mux_why(mux, &err), 0);
+    assert_int_equal(gp_grpc_mux_why(mux, &err), 0);
     assert_int_equal(it.count, 0);
-    assert_int_equal(gp__mux_accept(mux, 1, "/nowhere", &err), GP_EBROKER);
+    assert_int_equal(gp__grpc_mux_accept(mux, 1, "/nowhere", &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "the connection has ended"));
     gp_error_release(&err);
     finish_told(mux, &it);
@@ -255,7 +258,7 @@ a_line_for_the_log(void **state)
 {
     char address[200];
     char line[300] = "";
-    gp_mux *mux;
+    gp_grpc_mux *mux;
     int pipes[2];
 
     (void)state;
@@ -263,15 +266,15 @@ a_line_for_the_log(void **state)
         int fd;
 
         assert_int_equal(pipe(pipes), 0);
-        assert_int_equal(gp_mux_new(&mux, make_directory(), NULL), 0);
-        assert_int_equal(gp_mux_log_to(mux, -1, NULL), GP_EOS);
-        assert_int_equal(gp_mux_log_to(mux, pipes[1], NULL), 0);
+        assert_int_equal(gp_grpc_mux_new(&mux, make_directory(), NULL), 0);
+        assert_int_equal(gp_grpc_mux_log_to(mux, -1, NULL), GP_EOS);
+        assert_int_equal(gp_grpc_mux_log_to(mux, pipes[1], NULL), 0);
         fcntl(pipes[1], F_SETFL, O_NONBLOCK);
         while (full == 1 && write(pipes[1], "x", 1) == 1) {
         }
         fcntl(pipes[1], F_SETFL, 0);
         snprintf(address, sizeof(address), "%s/plugin", make_directory());
-        assert_int_equal(gp_mux_listen(mux, "unix", address, NULL, NULL), 0);
+        assert_int_equal(gp_grpc_mux_listen(mux, "unix", address, NULL, NULL), 0);
         fd = connect_to(address);
         assert_int_equal(send(fd, "rubbish rubbish", 15, MSG_NOSIGNAL), 15);
         await_end(mux);
@@ -285,7 +288,7 @@ a_line_for_the_log(void **state)
         unlink(address);
         close(pipes[0]);
         close(pipes[1]);
-        gp_mux_unref(mux);
+        gp_grpc_mux_unref(mux);
     }
     remove_directory();
 }
@@ -297,32 +300,32 @@ where_the_directory_is(void **state)
 {
     char base[200];
     gp_error err = GP_ERROR_INIT;
-    gp_mux *mux;
+    gp_grpc_mux *mux;
 
     (void)state;
-    assert_int_equal(gp_mux_new(&mux, make_directory(), NULL), 0);
-    assert_memory_equal(gp_mux_directory(mux), make_directory(), strlen(make_directory()));
-    gp_mux_unref(mux);
+    assert_int_equal(gp_grpc_mux_new(&mux, make_directory(), NULL), 0);
+    assert_memory_equal(gp_grpc_mux_directory(mux), make_directory(), strlen(make_directory()));
+    gp_grpc_mux_unref(mux);
     setenv("TMPDIR", "/nowhere/to/be/found", 1);
-    assert_int_equal(gp_mux_new(&mux, NULL, &err), GP_EOS);
+    assert_int_equal(gp_grpc_mux_new(&mux, NULL, &err), GP_EOS);
     assert_non_null(strstr(gp_error_message(&err), "/nowhere/to/be/found"));
     gp_error_release(&err);
     setenv("PLUGIN_UNIX_SOCKET_DIR", make_directory(), 1);
-    assert_int_equal(gp_mux_new(&mux, NULL, NULL), 0);
-    assert_memory_equal(gp_mux_path(mux), make_directory(), strlen(make_directory()));
-    gp_mux_unref(mux);
+    assert_int_equal(gp_grpc_mux_new(&mux, NULL, NULL), 0);
+    assert_memory_equal(gp_grpc_mux_path(mux), make_directory(), strlen(make_directory()));
+    gp_grpc_mux_unref(mux);
     unsetenv("PLUGIN_UNIX_SOCKET_DIR");
     unsetenv("TMPDIR");
     for (int i = 0; i < 2; i++) { /* where gRPC could not connect to */
         snprintf(base, sizeof(base), i == 0 ? "%s/%060d" : "%s/a,%d", make_directory(), 0);
         assert_int_equal(mkdir(base, 0700), 0);
-        assert_int_equal(gp_mux_new(&mux, base, NULL), 0);
+        assert_int_equal(gp_grpc_mux_new(&mux, base, NULL), 0);
         assert_int_equal(rmdir(base), 0); /* nothing is in it */
-        assert_memory_equal(gp_mux_path(mux), "/tmp/plugin-dir", 15);
-        assert_memory_equal(gp_mux_target(mux), "unix:/tmp/plugin-dir", 20);
-        assert_int_equal(access(gp_mux_directory(mux), F_OK), 0);
-        snprintf(base, sizeof(base), "%s", gp_mux_directory(mux));
-        gp_mux_unref(mux);
+        assert_memory_equal(gp_grpc_mux_path(mux), "/tmp/plugin-dir", 15);
+        assert_memory_equal(gp_grpc_mux_target(mux), "unix:/tmp/plugin-dir", 20);
+        assert_int_equal(access(gp_grpc_mux_directory(mux), F_OK), 0);
+        snprintf(base, sizeof(base), "%s", gp_grpc_mux_directory(mux));
+        gp_grpc_mux_unref(mux);
         assert_int_equal(access(base, F_OK), -1);
     }
     remove_directory();
@@ -334,27 +337,27 @@ where_the_directory_is(void **state)
 static void
 use(void)
 {
-    char path[GP__MUX_PATH] = "/nowhere";
+    char path[GP__GRPC_MUX_PATH] = "/nowhere";
     gp_error err = GP_ERROR_INIT;
-    gp__mux_local *local;
-    gp_mux *mux;
+    gp__grpc_mux_local *local;
+    gp_grpc_mux *mux;
     int fd;
 
-    if (gp_mux_new(&mux, make_directory(), &err) == 0) {
-        gp__mux_knocked(mux, 1, 0);
-        gp__mux_accept(mux, 1, path, NULL);
-        gp__mux_accept(mux, 2, path, NULL);
-        gp__mux_knocked(mux, 2, 0);
-        gp__mux_forget(mux, 2);
-        if (gp__mux_dial(mux, 3, &local, NULL) == 0) {
-            gp__mux_await(local, "nobody", 0, NULL, NULL);
+    if (gp_grpc_mux_new(&mux, make_directory(), &err) == 0) {
+        gp__grpc_mux_knocked(mux, 1, 0);
+        gp__grpc_mux_accept(mux, 1, path, NULL);
+        gp__grpc_mux_accept(mux, 2, path, NULL);
+        gp__grpc_mux_knocked(mux, 2, 0);
+        gp__grpc_mux_forget(mux, 2);
+        if (gp__grpc_mux_dial(mux, 3, &local, NULL) == 0) {
+            gp__grpc_mux_await(local, "nobody", 0, NULL, NULL);
         }
-        if (gp__mux_dial_pair(mux, 4, &local, &fd, NULL) == 0) {
+        if (gp__grpc_mux_dial_pair(mux, 4, &local, &fd, NULL) == 0) {
             close(fd);
-            gp__mux_await(local, "nobody", 0, NULL, NULL);
+            gp__grpc_mux_await(local, "nobody", 0, NULL, NULL);
         }
-        gp_mux_close(mux);
-        gp_mux_unref(mux);
+        gp_grpc_mux_close(mux);
+        gp_grpc_mux_unref(mux);
     }
     gp_error_release(&err);
     gp__reactor_stop();
@@ -386,25 +389,25 @@ static void
 no_memory_for_a_connection(void **state)
 {
     gp_error err = GP_ERROR_INIT;
-    gp__mux_local *local;
-    gp_mux *mux;
+    gp__grpc_mux_local *local;
+    gp_grpc_mux *mux;
     int fd;
 
     (void)state;
     /* Nothing else is connected, so that nobody else needs memory meanwhile. */
-    assert_int_equal(gp_mux_new(&mux, make_directory(), NULL), 0);
-    assert_int_equal(gp__mux_dial(mux, 7, &local, NULL), 0);
+    assert_int_equal(gp_grpc_mux_new(&mux, make_directory(), NULL), 0);
+    assert_int_equal(gp__grpc_mux_dial(mux, 7, &local, NULL), 0);
     alloc_begin(0);
-    expect_hang_up(connect_to(gp__mux_local_path(local)));
+    expect_hang_up(connect_to(gp__grpc_mux_local_path(local)));
     assert_int_equal(alloc_failures(), 1);
     alloc_end();
-    fd = connect_to(gp__mux_local_path(local));
-    assert_int_equal(gp__mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
+    fd = connect_to(gp__grpc_mux_local_path(local));
+    assert_int_equal(gp__grpc_mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "the broker is closed"));
     gp_error_release(&err);
     close(fd);
-    gp_mux_close(mux);
-    gp_mux_unref(mux);
+    gp_grpc_mux_close(mux);
+    gp_grpc_mux_unref(mux);
     remove_directory();
 }
 

@@ -12,64 +12,65 @@
  *
  * Shared by reference. Threads: any.
  */
-#ifndef GP_MUX_H
-#define GP_MUX_H
+#ifndef GP_GRPC_MUX_H
+#define GP_GRPC_MUX_H
 
 #include <stdint.h>
 
 #include "gp/error.h"
 #include "gp/runtime.h"
 
-typedef struct gp_mux gp_mux;
+typedef struct gp_grpc_mux gp_grpc_mux;
 
 /*
  * Makes the directory, in |base|; NULL stands for PLUGIN_UNIX_SOCKET_DIR, or else the temporary
  * one, and /tmp for what gRPC could not connect to there. Returns: 0, GP_ENOMEM, GP_EOS or
  * GP_EFORKED.
  */
-int gp_mux_new(gp_mux **out, const char *base, gp_error *err);
+int gp_grpc_mux_new(gp_grpc_mux **out, const char *base, gp_error *err);
 
-gp_mux *gp_mux_ref(gp_mux *mux);
-void gp_mux_unref(gp_mux *mux);
+gp_grpc_mux *gp_grpc_mux_ref(gp_grpc_mux *mux);
+void gp_grpc_mux_unref(gp_grpc_mux *mux);
 
 /*
  * The path that stands for the connection of the start: a plugin's server listens there, and after
- * gp_mux_connect() a host's channel connects to there. Borrowed.
+ * gp_grpc_mux_connect() a host's channel connects to there. Borrowed.
  */
-const char *gp_mux_path(const gp_mux *mux);
+const char *gp_grpc_mux_path(const gp_grpc_mux *mux);
 
 /* The same for gRPC: "unix:" and the path, escaped. */
-const char *gp_mux_target(const gp_mux *mux);
+const char *gp_grpc_mux_target(const gp_grpc_mux *mux);
 
 /* On the host: connect to the plugin. Blocks for |timeout_ms| at most. */
-int gp_mux_connect(gp_mux *mux, const char *network, const char *address, int64_t timeout_ms,
-                   const gp_interrupt *interrupt, gp_error *err);
+int gp_grpc_mux_connect(gp_grpc_mux *mux, const char *network, const char *address,
+                        int64_t timeout_ms, const gp_interrupt *interrupt, gp_error *err);
 
 /* The private directory (0700), for whatever else listens behind this connection. Borrowed. */
-const char *gp_mux_directory(const gp_mux *mux);
+const char *gp_grpc_mux_directory(const gp_grpc_mux *mux);
 
 /*
  * On the plugin: listen at the address that the host will be told, for one connection. |port| (may
  * be NULL) is the port for "host:0". Who may connect is up to the umask, as with gp_place_bind().
  */
-int gp_mux_listen(gp_mux *mux, const char *network, const char *address, int *port, gp_error *err);
+int gp_grpc_mux_listen(gp_grpc_mux *mux, const char *network, const char *address, int *port,
+                       gp_error *err);
 
 /*
  * Why the connection has ended, when there is more to it than that the other side has closed it: a
  * GP_E* code with the reason in |why|. Otherwise 0.
  */
-int gp_mux_why(gp_mux *mux, gp_error *why);
+int gp_grpc_mux_why(gp_grpc_mux *mux, gp_error *why);
 
 /*
  * Have that written to a duplicate of |fd|, a plugin's stderr, as a line for its host's log. A pipe
  * that is full gets nothing. Returns 0 or GP_EOS.
  */
-int gp_mux_log_to(gp_mux *mux, int fd, gp_error *err);
+int gp_grpc_mux_log_to(gp_grpc_mux *mux, int fd, gp_error *err);
 
 /* Remove the directory and all sockets in it: nothing new is dialled or accepted. Idempotent. */
-void gp_mux_remove(gp_mux *mux);
+void gp_grpc_mux_remove(gp_grpc_mux *mux);
 
 /* End the session and remove everything. Idempotent. Not on the reactor's thread. */
-void gp_mux_close(gp_mux *mux);
+void gp_grpc_mux_close(gp_grpc_mux *mux);
 
 #endif

@@ -1,5 +1,5 @@
 /* Streams that the other side does not take, and the knocks behind them. */
-#include "mux_fixture.h"
+#include "grpc_mux_fixture.h"
 
 /*
  * A multiplexed connection whose other end is yamux alone, and says nothing by itself. It stands
@@ -16,19 +16,20 @@ typedef struct slow_end {
 static void
 begin_slow(slow_end *slow)
 {
-    const gp__mux_post how = {post_knock, post_answer, count_ref, count_unref, &slow->it};
+    const gp__grpc_mux_post how = {post_knock, post_answer, count_ref, count_unref, &slow->it};
     const gp__yamux_options options = {.client = false};
     char address[200];
     int listener;
 
     memset(slow, 0, sizeof(*slow));
-    assert_int_equal(gp_mux_new(&slow->it.mux, NULL, NULL), 0);
+    assert_int_equal(gp_grpc_mux_new(&slow->it.mux, NULL, NULL), 0);
     gp_mutex_init(&slow->it.lock);
     gp_cond_init(&slow->it.changed);
-    gp__mux_set_post(slow->it.mux, &how);
+    gp__grpc_mux_set_post(slow->it.mux, &how);
     snprintf(address, sizeof(address), "%s/slow", make_directory());
     assert_int_equal(gp__socket_listen(&listener, "unix", address, NULL, NULL), 0);
-    assert_int_equal(gp_mux_connect(slow->it.mux, "unix", address, PATIENCE_MS, NULL, NULL), 0);
+    assert_int_equal(gp_grpc_mux_connect(slow->it.mux, "unix", address, PATIENCE_MS, NULL, NULL),
+                     0);
     slow->fd = await_connection(listener);
     close_listener(listener, address);
     assert_int_equal(gp__yamux_new(&slow->session, &options, gp__now(), NULL), 0);
@@ -37,8 +38,8 @@ begin_slow(slow_end *slow)
 static void
 finish_slow(slow_end *slow)
 {
-    gp_mux_close(slow->it.mux);
-    gp_mux_unref(slow->it.mux);
+    gp_grpc_mux_close(slow->it.mux);
+    gp_grpc_mux_unref(slow->it.mux);
     gp_mutex_release(&slow->it.lock);
     gp_cond_release(&slow->it.changed);
     gp__yamux_free(slow->session);
@@ -92,11 +93,11 @@ static int
 dial_and_answer(slow_end *slow, uint32_t id)
 {
     size_t before = slow->it.posted;
-    gp__mux_local *local;
+    gp__grpc_mux_local *local;
     int fd = dial_either_way(&slow->it, id, &local);
 
     await_posted(&slow->it, before + 1);
-    gp__mux_answered(slow->it.mux, id, 0, "");
+    gp__grpc_mux_answered(slow->it.mux, id, 0, "");
     await_dialled(local);
     return fd;
 }
@@ -105,7 +106,7 @@ dial_and_answer(slow_end *slow, uint32_t id)
 static void
 a_knock_waits_until_the_stream_before_is_taken(void **state)
 {
-    gp__mux_local *local;
+    gp__grpc_mux_local *local;
     slow_end slow;
     int fds[2];
 
@@ -115,11 +116,11 @@ a_knock_waits_until_the_stream_before_is_taken(void **state)
     await_streams(&slow, 1);
     fds[1] = dial_either_way(&slow.it, 8, &local);
     await_queued(&slow.it, local);
-    gp__mux_tick(slow.it.mux);
+    gp__grpc_mux_tick(slow.it.mux);
     assert_int_equal(slow.it.posted, 1);
     accept_stream(&slow, 0);
     await_posted(&slow.it, 2);
-    gp__mux_answered(slow.it.mux, 8, 0, "");
+    gp__grpc_mux_answered(slow.it.mux, 8, 0, "");
     await_dialled(local);
     await_streams(&slow, 2);
     close(fds[0]);
@@ -131,7 +132,7 @@ a_knock_waits_until_the_stream_before_is_taken(void **state)
 static void
 a_stream_that_is_never_taken(void **state)
 {
-    gp__mux_local *local;
+    gp__grpc_mux_local *local;
     slow_end slow;
     int fds[3];
 
@@ -144,9 +145,9 @@ a_stream_that_is_never_taken(void **state)
     assert_true(slow.it.mux->opened_until <= gp__deadline_in(gp__knock_ms));
     slow.it.mux->opened_until = 0;
     gp_mutex_unlock(&slow.it.mux->lock);
-    gp__mux_tick(slow.it.mux);
+    gp__grpc_mux_tick(slow.it.mux);
     await_posted(&slow.it, 2);
-    gp__mux_answered(slow.it.mux, 8, 0, "");
+    gp__grpc_mux_answered(slow.it.mux, 8, 0, "");
     await_dialled(local);
     /* And holds up nobody else. */
     await_streams(&slow, 2);
@@ -164,14 +165,14 @@ more_streams_than_may_wait(void **state)
 {
     enum { BACKLOG = 256 };
     gp_error err = GP_ERROR_INIT;
-    gp__mux_local *local;
+    gp__grpc_mux_local *local;
     slow_end slow;
     int fds[BACKLOG + 2];
 
     (void)state;
     begin_slow(&slow);
     for (int i = 0; i < BACKLOG; i++) {
-        fds[i] = connect_to(gp_mux_path(slow.it.mux));
+        fds[i] = connect_to(gp_grpc_mux_path(slow.it.mux));
     }
     await_streams(&slow, BACKLOG);
     slow.it.mux->written_off = BACKLOG;
@@ -181,9 +182,9 @@ more_streams_than_may_wait(void **state)
     gp_mutex_lock(&slow.it.mux->lock);
     slow.it.mux->opened_until = 0;
     gp_mutex_unlock(&slow.it.mux->lock);
-    gp__mux_tick(slow.it.mux);
+    gp__grpc_mux_tick(slow.it.mux);
     assert_int_equal(slow.it.posted, 1);
-    assert_int_equal(gp__mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
+    assert_int_equal(gp__grpc_mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "does not take the connections that it has"));
     gp_error_release(&err);
     close(fds[BACKLOG + 1]);

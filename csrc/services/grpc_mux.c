@@ -9,12 +9,12 @@
 #include "base/alloc.h"
 #include "base/text.h"
 #include "base/thread.h"
-#include "mux/mux_state.h"
 #include "os/fd.h"
 #include "os/path.h"
 #include "os/share.h"
 #include "os/socket.h"
 #include "os/tmpdir.h"
+#include "services/grpc_mux_state.h"
 
 enum {
     TICK_MS = 1000,
@@ -46,7 +46,7 @@ choose_base(const char *base)
 }
 
 static int
-make_directory(gp_mux *mux, const char *base, gp_error *err)
+make_directory(gp_grpc_mux *mux, const char *base, gp_error *err)
 {
     char *where = choose_base(base);
     int rc = where != NULL
@@ -58,7 +58,7 @@ make_directory(gp_mux *mux, const char *base, gp_error *err)
 }
 
 void
-gp__mux_sweep(const char *base)
+gp__grpc_mux_sweep(const char *base)
 {
     char *where = choose_base(base);
 
@@ -69,7 +69,7 @@ gp__mux_sweep(const char *base)
 }
 
 static int
-make_paths(gp_mux *mux, gp_error *err)
+make_paths(gp_grpc_mux *mux, gp_error *err)
 {
     char *escaped;
 
@@ -83,9 +83,9 @@ make_paths(gp_mux *mux, gp_error *err)
 }
 
 int
-gp_mux_new(gp_mux **out, const char *base, gp_error *err)
+gp_grpc_mux_new(gp_grpc_mux **out, const char *base, gp_error *err)
 {
-    gp_mux *mux;
+    gp_grpc_mux *mux;
     int rc;
 
     if (gp_runtime_forked()) {
@@ -120,20 +120,20 @@ fail_directory:
     return rc;
 }
 
-gp_mux *
-gp_mux_ref(gp_mux *mux)
+gp_grpc_mux *
+gp_grpc_mux_ref(gp_grpc_mux *mux)
 {
     atomic_fetch_add(&mux->refs, 1);
     return mux;
 }
 
 void
-gp_mux_unref(gp_mux *mux)
+gp_grpc_mux_unref(gp_grpc_mux *mux)
 {
     if (mux == NULL || gp_runtime_forked() || atomic_fetch_sub(&mux->refs, 1) != 1) {
         return;
     }
-    gp_mux_close(mux);
+    gp_grpc_mux_close(mux);
     gp_cond_release(&mux->changed);
     gp_mutex_release(&mux->lock);
     gp_error_release(&mux->why);
@@ -145,19 +145,19 @@ gp_mux_unref(gp_mux *mux)
 }
 
 const char *
-gp_mux_path(const gp_mux *mux)
+gp_grpc_mux_path(const gp_grpc_mux *mux)
 {
     return mux->main_path;
 }
 
 const char *
-gp_mux_target(const gp_mux *mux)
+gp_grpc_mux_target(const gp_grpc_mux *mux)
 {
     return mux->target;
 }
 
 const char *
-gp_mux_directory(const gp_mux *mux)
+gp_grpc_mux_directory(const gp_grpc_mux *mux)
 {
     return mux->directory;
 }
@@ -165,26 +165,26 @@ gp_mux_directory(const gp_mux *mux)
 /* ---- Saying ---------------------------------------------------------------------------------- */
 
 void
-gp__mux_set_post(gp_mux *mux, const gp__mux_post *post)
+gp__grpc_mux_set_post(gp_grpc_mux *mux, const gp__grpc_mux_post *post)
 {
     gp_mutex_lock(&mux->lock);
-    mux->post = post != NULL ? *post : (gp__mux_post){NULL, NULL, NULL, NULL, NULL};
+    mux->post = post != NULL ? *post : (gp__grpc_mux_post){NULL, NULL, NULL, NULL, NULL};
     gp_mutex_unlock(&mux->lock);
 }
 
 bool
-gp__mux_write(gp_mux *mux, gp__mux_letter letter)
+gp__grpc_mux_write(gp_grpc_mux *mux, gp__grpc_mux_letter letter)
 {
-    if (mux->letters_count == GP__MUX_LETTERS) {
+    if (mux->letters_count == GP__GRPC_MUX_LETTERS) {
         return false;
     }
-    mux->letters[(mux->letters_at + mux->letters_count++) % GP__MUX_LETTERS] = letter;
+    mux->letters[(mux->letters_at + mux->letters_count++) % GP__GRPC_MUX_LETTERS] = letter;
     return true;
 }
 
 /* |post| is empty once the broker is closed. */
 static int
-say_one(const gp__mux_post *post, gp__mux_letter letter)
+say_one(const gp__grpc_mux_post *post, gp__grpc_mux_letter letter)
 {
     if (post->ref == NULL) {
         return GP_EBROKER;
@@ -196,29 +196,29 @@ say_one(const gp__mux_post *post, gp__mux_letter letter)
 
 /* With the lock held, which is released while something is said. */
 static void
-say_all(gp_mux *mux, const gp__mux_post *post)
+say_all(gp_grpc_mux *mux, const gp__grpc_mux_post *post)
 {
     while (mux->letters_count > 0) {
-        const gp__mux_letter letter = mux->letters[mux->letters_at];
+        const gp__grpc_mux_letter letter = mux->letters[mux->letters_at];
         int rc;
 
-        mux->letters_at = (mux->letters_at + 1) % GP__MUX_LETTERS;
+        mux->letters_at = (mux->letters_at + 1) % GP__GRPC_MUX_LETTERS;
         mux->letters_count--;
         gp_mutex_unlock(&mux->lock);
         rc = say_one(post, letter);
         gp_mutex_lock(&mux->lock);
         if (rc != 0 && letter.answer == NULL) {
-            gp__mux_unsaid(mux, letter.knock);
+            gp__grpc_mux_unsaid(mux, letter.knock);
         } else if (rc != 0) {
-            gp__mux_unanswered(mux, letter.knock);
+            gp__grpc_mux_unanswered(mux, letter.knock);
         }
     }
 }
 
 void
-gp__mux_say(gp_mux *mux)
+gp__grpc_mux_say(gp_grpc_mux *mux)
 {
-    gp__mux_post post;
+    gp__grpc_mux_post post;
 
     gp_mutex_lock(&mux->lock);
     if (mux->saying || mux->letters_count == 0) {
@@ -231,14 +231,14 @@ gp__mux_say(gp_mux *mux)
     post = mux->post;
     if (post.ref != NULL) {
         post.ref(post.ctx);
-        gp_mux_ref(mux);
+        gp_grpc_mux_ref(mux);
     }
     say_all(mux, &post);
     mux->saying = false;
     gp_mutex_unlock(&mux->lock);
     if (post.ref != NULL) {
         post.unref(post.ctx);
-        gp_mux_unref(mux);
+        gp_grpc_mux_unref(mux);
     }
 }
 
@@ -246,10 +246,10 @@ gp__mux_say(gp_mux *mux)
 
 /* With the lock held: a line for the host's log, which may not read it. */
 static void
-log_why(gp_mux *mux, const char *why)
+log_why(gp_grpc_mux *mux, const char *why)
 {
     struct pollfd ready = {.fd = mux->log, .events = POLLOUT};
-    char line[GP__MUX_REASON];
+    char line[GP__GRPC_MUX_REASON];
     int len = snprintf(line, sizeof(line),
                        "[WARN] plugin: the connection to the host has ended: %s\n", why);
 
@@ -263,7 +263,7 @@ log_why(gp_mux *mux, const char *why)
 static void
 over(void *ctx, const gp_error *why)
 {
-    gp_mux *mux = ctx;
+    gp_grpc_mux *mux = ctx;
 
     gp_mutex_lock(&mux->lock);
     mux->over = true;
@@ -280,7 +280,7 @@ over(void *ctx, const gp_error *why)
 }
 
 int
-gp_mux_why(gp_mux *mux, gp_error *why)
+gp_grpc_mux_why(gp_grpc_mux *mux, gp_error *why)
 {
     int code = 0;
 
@@ -294,18 +294,42 @@ gp_mux_why(gp_mux *mux, gp_error *why)
     return code;
 }
 
+static int
+carrier_why(void *mux, gp_error *why)
+{
+    return gp_grpc_mux_why(mux, why);
+}
+
+static void
+carrier_unref(void *mux)
+{
+    gp_grpc_mux_unref(mux);
+}
+
+void
+gp__grpc_mux_explain(gp_grpc_mux *mux, gp_channel *channel, gp__process *process)
+{
+    if (mux == NULL) {
+        gp__channel_explain(channel, NULL, process);
+    } else {
+        const gp__carrier carrier = {carrier_why, carrier_unref, gp_grpc_mux_ref(mux)};
+
+        gp__channel_explain(channel, &carrier, process);
+    }
+}
+
 const char *
-gp__mux_reason(const gp_mux *mux, char out[GP__MUX_REASON])
+gp__grpc_mux_reason(const gp_grpc_mux *mux, char out[GP__GRPC_MUX_REASON])
 {
     out[0] = '\0';
     if (mux->why.code < 0) {
-        snprintf(out, GP__MUX_REASON, ": %s", gp_error_message(&mux->why));
+        snprintf(out, GP__GRPC_MUX_REASON, ": %s", gp_error_message(&mux->why));
     }
     return out;
 }
 
 int
-gp_mux_log_to(gp_mux *mux, int fd, gp_error *err)
+gp_grpc_mux_log_to(gp_grpc_mux *mux, int fd, gp_error *err)
 {
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 
@@ -320,7 +344,7 @@ gp_mux_log_to(gp_mux *mux, int fd, gp_error *err)
 }
 
 void
-gp__mux_on_why(gp_mux *mux, void (*tell)(void *ctx, const char *why), void *ctx)
+gp__grpc_mux_on_why(gp_grpc_mux *mux, void (*tell)(void *ctx, const char *why), void *ctx)
 {
     gp_mutex_lock(&mux->lock);
     mux->tell = tell;
@@ -329,41 +353,41 @@ gp__mux_on_why(gp_mux *mux, void (*tell)(void *ctx, const char *why), void *ctx)
 }
 
 void
-gp__mux_tick(void *ctx)
+gp__grpc_mux_tick(void *ctx)
 {
-    gp_mux *mux = ctx;
+    gp_grpc_mux *mux = ctx;
 
     gp_mutex_lock(&mux->lock);
     if (mux->resting && mux->knocker != NULL) {
         mux->resting = false;
         gp__reactor_enable(mux->knocker, true);
     }
-    gp__mux_dial_tick(mux);
+    gp__grpc_mux_dial_tick(mux);
     gp_mutex_unlock(&mux->lock);
-    gp__mux_say(mux);
+    gp__grpc_mux_say(mux);
 }
 
 /* On the reactor's thread: the next knock may have waited for that. */
 static void
 answered(void *ctx)
 {
-    gp_mux *mux = ctx;
+    gp_grpc_mux *mux = ctx;
 
     gp_mutex_lock(&mux->lock);
-    gp__mux_advance(mux);
+    gp__grpc_mux_advance(mux);
     gp_mutex_unlock(&mux->lock);
-    gp__mux_say(mux);
+    gp__grpc_mux_say(mux);
 }
 
 /* Takes |fd| over. */
 static int
-attach(gp_mux *mux, int fd, bool client, gp_error *err)
+attach(gp_grpc_mux *mux, int fd, bool client, gp_error *err)
 {
     const gp__pump_options options = {
         .session = {.client = client,
                     .keepalive = KEEPALIVE_MS * GP__MS,
                     .timeout = TIMEOUT_MS * GP__MS},
-        .opened = gp__mux_opened,
+        .opened = gp__grpc_mux_opened,
         .answered = answered,
         .over = over,
         .ctx = mux,
@@ -375,21 +399,21 @@ attach(gp_mux *mux, int fd, bool client, gp_error *err)
     if (mux->closed || mux->pump != NULL) {
         rc = gp_error_set(err, GP_ECLOSED, "the connection is closed");
     } else if (mux->ticks == NULL) {
-        rc = gp__reactor_every(&mux->ticks, TICK_MS, gp__mux_tick, mux, err);
+        rc = gp__reactor_every(&mux->ticks, TICK_MS, gp__grpc_mux_tick, mux, err);
     }
     if (rc < 0) {
         gp__fd_close(&fd);
     } else if ((rc = gp__pump_open(&mux->pump, fd, &options, err)) == 0) {
-        gp__mux_advance(mux);
+        gp__grpc_mux_advance(mux);
     }
     gp_mutex_unlock(&mux->lock);
-    gp__mux_say(mux);
+    gp__grpc_mux_say(mux);
     return rc;
 }
 
 int
-gp_mux_connect(gp_mux *mux, const char *network, const char *address, int64_t timeout_ms,
-               const gp_interrupt *interrupt, gp_error *err)
+gp_grpc_mux_connect(gp_grpc_mux *mux, const char *network, const char *address, int64_t timeout_ms,
+                    const gp_interrupt *interrupt, gp_error *err)
 {
     int fd;
     int rc = gp__socket_connect(&fd, network, address, gp__deadline_in(timeout_ms), interrupt, err);
@@ -400,21 +424,21 @@ gp_mux_connect(gp_mux *mux, const char *network, const char *address, int64_t ti
     if (rc < 0 || (rc = attach(mux, fd, true, err)) < 0) {
         return rc;
     }
-    return gp__mux_add_main(mux, err);
+    return gp__grpc_mux_add_main(mux, err);
 }
 
 /* On the reactor's thread: the host. */
 static void
 host_ready(void *ctx)
 {
-    gp_mux *mux = ctx;
+    gp_grpc_mux *mux = ctx;
     int fd = accept(mux->listener, NULL, NULL);
 
     if (fd >= 0) {
         gp__fd_prepare(fd);
         /* Whoever comes later is not the host, and finds nobody. */
         attach(mux, fd, false, NULL);
-    } else if (gp__mux_exhausted(errno)) {
+    } else if (gp__grpc_mux_exhausted(errno)) {
         gp_mutex_lock(&mux->lock);
         if (mux->knocker != NULL) {
             mux->resting = true;
@@ -425,7 +449,8 @@ host_ready(void *ctx)
 }
 
 int
-gp_mux_listen(gp_mux *mux, const char *network, const char *address, int *port, gp_error *err)
+gp_grpc_mux_listen(gp_grpc_mux *mux, const char *network, const char *address, int *port,
+                   gp_error *err)
 {
     int rc = gp__socket_listen(&mux->listener, network, address, port, err);
 
@@ -436,7 +461,7 @@ gp_mux_listen(gp_mux *mux, const char *network, const char *address, int *port, 
     if (mux->closed) {
         rc = gp_error_set(err, GP_ECLOSED, "the connection is closed");
     } else if (mux->ticks == NULL) {
-        rc = gp__reactor_every(&mux->ticks, TICK_MS, gp__mux_tick, mux, err);
+        rc = gp__reactor_every(&mux->ticks, TICK_MS, gp__grpc_mux_tick, mux, err);
     }
     if (rc == 0) {
         rc = gp__reactor_add(&mux->knocker, mux->listener, host_ready, mux, err);
@@ -449,7 +474,7 @@ gp_mux_listen(gp_mux *mux, const char *network, const char *address, int *port, 
 }
 
 void
-gp_mux_remove(gp_mux *mux)
+gp_grpc_mux_remove(gp_grpc_mux *mux)
 {
     if (!gp_runtime_forked()) {
         gp__share_remove(mux->directory);
@@ -457,7 +482,7 @@ gp_mux_remove(gp_mux *mux)
 }
 
 void
-gp_mux_close(gp_mux *mux)
+gp_grpc_mux_close(gp_grpc_mux *mux)
 {
     gp__watch *knocker;
     gp__watch *ticks;
@@ -469,7 +494,7 @@ gp_mux_close(gp_mux *mux)
     }
     gp_mutex_lock(&mux->lock);
     mux->closed = true;
-    mux->post = (gp__mux_post){NULL, NULL, NULL, NULL, NULL};
+    mux->post = (gp__grpc_mux_post){NULL, NULL, NULL, NULL, NULL};
     knocker = mux->knocker;
     ticks = mux->ticks;
     mux->knocker = NULL;
@@ -487,7 +512,7 @@ gp_mux_close(gp_mux *mux)
     mux->pump = NULL;
     gp_mutex_unlock(&mux->lock);
     gp__pump_close(pump, client ? 0 : LINGER_MS);
-    gp__mux_dial_close(mux);
-    gp__mux_accept_close(mux);
-    gp_mux_remove(mux);
+    gp__grpc_mux_dial_close(mux);
+    gp__grpc_mux_accept_close(mux);
+    gp_grpc_mux_remove(mux);
 }

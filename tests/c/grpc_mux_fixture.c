@@ -1,4 +1,4 @@
-#include "mux_fixture.h"
+#include "grpc_mux_fixture.h"
 
 int main_listener;
 
@@ -109,9 +109,9 @@ receive_messages(void *arg)
     while (poll(&ready, 1, -1) >= 0 &&
            recv(it->wire, &one, sizeof(one), MSG_WAITALL) == (ssize_t)sizeof(one)) {
         if (one.ack) {
-            gp__mux_answered(it->mux, one.id, one.mark, one.error);
+            gp__grpc_mux_answered(it->mux, one.id, one.mark, one.error);
         } else {
-            gp__mux_knocked(it->mux, one.id, one.mark);
+            gp__grpc_mux_knocked(it->mux, one.id, one.mark);
         }
     }
     return NULL;
@@ -124,19 +124,19 @@ mux_pair_open(mux_end ends[2])
 
     memset(ends, 0, 2 * sizeof(*ends));
     for (int i = 0; i < 2; i++) {
-        const gp__mux_post how = {post_knock, post_answer, count_ref, count_unref, &ends[i]};
+        const gp__grpc_mux_post how = {post_knock, post_answer, count_ref, count_unref, &ends[i]};
 
-        assert_int_equal(gp_mux_new(&ends[i].mux, NULL, NULL), 0);
+        assert_int_equal(gp_grpc_mux_new(&ends[i].mux, NULL, NULL), 0);
         gp_mutex_init(&ends[i].lock);
         gp_cond_init(&ends[i].changed);
-        gp__mux_set_post(ends[i].mux, &how);
+        gp__grpc_mux_set_post(ends[i].mux, &how);
     }
     assert_int_equal(
-        gp__socket_listen(&main_listener, "unix", gp_mux_path(ends[1].mux), NULL, NULL), 0);
+        gp__socket_listen(&main_listener, "unix", gp_grpc_mux_path(ends[1].mux), NULL, NULL), 0);
     snprintf(address, sizeof(address), "%s/host", make_directory());
-    assert_int_equal(gp_mux_listen(ends[1].mux, "unix", address, NULL, NULL), 0);
-    assert_int_equal(gp_mux_connect(ends[0].mux, "unix", address, PATIENCE_MS, NULL, NULL), 0);
-    ends[0].wire = connect_to(gp_mux_path(ends[0].mux));
+    assert_int_equal(gp_grpc_mux_listen(ends[1].mux, "unix", address, NULL, NULL), 0);
+    assert_int_equal(gp_grpc_mux_connect(ends[0].mux, "unix", address, PATIENCE_MS, NULL, NULL), 0);
+    ends[0].wire = connect_to(gp_grpc_mux_path(ends[0].mux));
     ends[1].wire = await_connection(main_listener);
     for (int i = 0; i < 2; i++) {
         fcntl(ends[i].wire, F_SETFL, 0); /* blocking, so that messages are read whole */
@@ -169,11 +169,11 @@ mux_pair_close(mux_end ends[2])
 
     mux_pair_stop_messages(ends);
     for (int i = 0; i < 2; i++) {
-        snprintf(path, sizeof(path), "%s", gp_mux_directory(ends[i].mux));
+        snprintf(path, sizeof(path), "%s", gp_grpc_mux_directory(ends[i].mux));
         assert_int_equal(stat(path, &status), 0);
         assert_int_equal(status.st_mode & 0777, 0700);
-        gp_mux_close(ends[i].mux);
-        gp_mux_unref(ends[i].mux);
+        gp_grpc_mux_close(ends[i].mux);
+        gp_grpc_mux_unref(ends[i].mux);
         assert_true(stat(path, &status) < 0);
         assert_int_equal(atomic_load(&ends[i].uses), 0);
         gp_mutex_release(&ends[i].lock);
@@ -183,25 +183,25 @@ mux_pair_close(mux_end ends[2])
 }
 
 int
-dial_either_way(mux_end *it, uint32_t id, gp__mux_local **local)
+dial_either_way(mux_end *it, uint32_t id, gp__grpc_mux_local **local)
 {
     static atomic_uint dialled;
     int fd;
 
     if (atomic_fetch_add(&dialled, 1) % 2 == 0) {
-        assert_int_equal(gp__mux_dial_pair(it->mux, id, local, &fd, NULL), 0);
+        assert_int_equal(gp__grpc_mux_dial_pair(it->mux, id, local, &fd, NULL), 0);
         return fd;
     }
-    assert_int_equal(gp__mux_dial(it->mux, id, local, NULL), 0);
-    return connect_to(gp__mux_local_path(*local));
+    assert_int_equal(gp__grpc_mux_dial(it->mux, id, local, NULL), 0);
+    return connect_to(gp__grpc_mux_local_path(*local));
 }
 
 int
-listen_at(char path[GP__MUX_PATH], const char *name)
+listen_at(char path[GP__GRPC_MUX_PATH], const char *name)
 {
     int listener;
 
-    snprintf(path, GP__MUX_PATH, "%s/%s", make_directory(), name);
+    snprintf(path, GP__GRPC_MUX_PATH, "%s/%s", make_directory(), name);
     assert_int_equal(gp__socket_listen(&listener, "unix", path, NULL, NULL), 0);
     return listener;
 }
@@ -256,13 +256,13 @@ expire_knock(mux_end *it)
     assert_non_null(it->mux->knocking);
     it->mux->knocked_until = 0;
     gp_mutex_unlock(&it->mux->lock);
-    gp__mux_tick(it->mux);
+    gp__grpc_mux_tick(it->mux);
 }
 
 void
-await_dialled(gp__mux_local *local)
+await_dialled(gp__grpc_mux_local *local)
 {
-    assert_int_equal(gp__mux_await(local, "the other side", PATIENCE_MS, NULL, NULL), 0);
+    assert_int_equal(gp__grpc_mux_await(local, "the other side", PATIENCE_MS, NULL, NULL), 0);
 }
 
 void
@@ -279,17 +279,17 @@ void
 dial_and_give_up(mux_end *it, uint32_t id)
 {
     size_t sent = it->posted;
-    gp__mux_local *local;
+    gp__grpc_mux_local *local;
     int fd = dial_either_way(it, id, &local);
 
     await_posted(it, sent + 1);
-    assert_int_equal(gp__mux_await(local, "the plugin", PATIENCE_MS, &interrupt_now, NULL),
+    assert_int_equal(gp__grpc_mux_await(local, "the plugin", PATIENCE_MS, &interrupt_now, NULL),
                      GP_EUSER);
     close(fd);
 }
 
 void
-await_queued(mux_end *it, const gp__mux_local *local)
+await_queued(mux_end *it, const gp__grpc_mux_local *local)
 {
     bool queued = false;
 
@@ -316,10 +316,10 @@ void
 expect_dial_failure(mux_end *it, int64_t timeout_ms, const char *reason)
 {
     gp_error err = GP_ERROR_INIT;
-    gp__mux_local *local;
+    gp__grpc_mux_local *local;
     int fd = dial_either_way(it, 7, &local);
 
-    assert_int_equal(gp__mux_await(local, "the plugin", timeout_ms, NULL, &err), GP_EBROKER);
+    assert_int_equal(gp__grpc_mux_await(local, "the plugin", timeout_ms, NULL, &err), GP_EBROKER);
     if (strstr(gp_error_message(&err), reason) == NULL) {
         fail_msg("%s", gp_error_message(&err));
     }

@@ -3,8 +3,8 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
-#include "mux/mux_state.h"
 #include "os/socket.h"
+#include "services/grpc_mux_state.h"
 
 /*
  * How long a knock that comes early waits for its accept. Less than what its dialler waits: an
@@ -14,7 +14,7 @@ static const int64_t early_ms = 4500;
 
 /* With the lock held. */
 static void
-drop_expected(gp_mux *mux, size_t index)
+drop_expected(gp_grpc_mux *mux, size_t index)
 {
     mux->expected_count--;
     memmove(&mux->expected[index], &mux->expected[index + 1],
@@ -28,16 +28,16 @@ drop_expected(gp_mux *mux, size_t index)
  * the dialler (go-plugin's) opens its stream before it knocks again, unless it has given up.
  */
 static void
-expect(gp_mux *mux, gp__mux_knock knock, const gp__mux_server *one)
+expect(gp_grpc_mux *mux, gp__grpc_mux_knock knock, const gp__grpc_mux_server *one)
 {
-    gp__mux_expected *last;
+    gp__grpc_mux_expected *last;
 
-    if (!gp__mux_write(mux, (gp__mux_letter){knock, ""})) {
+    if (!gp__grpc_mux_write(mux, (gp__grpc_mux_letter){knock, ""})) {
         return;
     }
     if (knock.mark == 0) {
         mux->expected_count = 0;
-    } else if (mux->expected_count == GP__MUX_EXPECTED) {
+    } else if (mux->expected_count == GP__GRPC_MUX_EXPECTED) {
         drop_expected(mux, 0);
     }
     last = &mux->expected[mux->expected_count++];
@@ -47,7 +47,7 @@ expect(gp_mux *mux, gp__mux_knock knock, const gp__mux_server *one)
 }
 
 void
-gp__mux_unanswered(gp_mux *mux, gp__mux_knock knock)
+gp__grpc_mux_unanswered(gp_grpc_mux *mux, gp__grpc_mux_knock knock)
 {
     for (size_t i = 0; i < mux->expected_count; i++) {
         if (mux->expected[i].knock.id == knock.id && mux->expected[i].knock.mark == knock.mark) {
@@ -57,10 +57,10 @@ gp__mux_unanswered(gp_mux *mux, gp__mux_knock knock)
     }
 }
 
-static gp__mux_server *
-find_server(gp_mux *mux, uint32_t id)
+static gp__grpc_mux_server *
+find_server(gp_grpc_mux *mux, uint32_t id)
 {
-    gp__mux_server *one = mux->servers;
+    gp__grpc_mux_server *one = mux->servers;
 
     while (one != NULL && one->id != id) {
         one = one->next;
@@ -70,9 +70,9 @@ find_server(gp_mux *mux, uint32_t id)
 
 /* With the lock held. Where |id| is among those that are not accepted any more; NULL: nowhere. */
 static uint32_t *
-find_forgotten(gp_mux *mux, uint32_t id)
+find_forgotten(gp_grpc_mux *mux, uint32_t id)
 {
-    for (size_t i = 0; id != 0 && i < GP__MUX_FORGOTTEN; i++) {
+    for (size_t i = 0; id != 0 && i < GP__GRPC_MUX_FORGOTTEN; i++) {
         if (mux->forgotten[i] == id) {
             return &mux->forgotten[i];
         }
@@ -81,10 +81,10 @@ find_forgotten(gp_mux *mux, uint32_t id)
 }
 
 void
-gp__mux_knocked(gp_mux *mux, uint32_t id, uint32_t mark)
+gp__grpc_mux_knocked(gp_grpc_mux *mux, uint32_t id, uint32_t mark)
 {
-    const gp__mux_knock knock = {id, mark};
-    gp__mux_server *server;
+    const gp__grpc_mux_knock knock = {id, mark};
+    gp__grpc_mux_server *server;
 
     gp_mutex_lock(&mux->lock);
     server = find_server(mux, id);
@@ -93,20 +93,20 @@ gp__mux_knocked(gp_mux *mux, uint32_t id, uint32_t mark)
         expect(mux, knock, server);
     } else if (find_forgotten(mux, id) != NULL) {
         /* Silence would have it wait, and all who dial after it. */
-        gp__mux_write(mux, (gp__mux_letter){knock, "it is not accepted any more"});
+        gp__grpc_mux_write(mux, (gp__grpc_mux_letter){knock, "it is not accepted any more"});
     } else {
         mux->early = knock;
         mux->early_until = gp__deadline_in(early_ms);
     }
     gp_mutex_unlock(&mux->lock);
-    gp__mux_say(mux);
+    gp__grpc_mux_say(mux);
 }
 
 int
-gp__mux_accept(gp_mux *mux, uint32_t id, const char *path, gp_error *err)
+gp__grpc_mux_accept(gp_grpc_mux *mux, uint32_t id, const char *path, gp_error *err)
 {
-    gp__mux_server *one = gp__calloc(1, sizeof(*one));
-    char reason[GP__MUX_REASON];
+    gp__grpc_mux_server *one = gp__calloc(1, sizeof(*one));
+    char reason[GP__GRPC_MUX_REASON];
     bool ended;
 
     if (one == NULL) {
@@ -116,7 +116,7 @@ gp__mux_accept(gp_mux *mux, uint32_t id, const char *path, gp_error *err)
     snprintf(one->path, sizeof(one->path), "%s", path);
     gp_mutex_lock(&mux->lock);
     ended = mux->closed || mux->over;
-    gp__mux_reason(mux, reason);
+    gp__grpc_mux_reason(mux, reason);
     if (!ended) {
         uint32_t *before = find_forgotten(mux, id);
 
@@ -137,23 +137,23 @@ gp__mux_accept(gp_mux *mux, uint32_t id, const char *path, gp_error *err)
                             "connection %u cannot be accepted: the connection has ended%s",
                             (unsigned)id, reason);
     }
-    gp__mux_say(mux);
+    gp__grpc_mux_say(mux);
     return 0;
 }
 
 /* A stream that it was promised is still its own, and will find nobody. */
 void
-gp__mux_forget(gp_mux *mux, uint32_t id)
+gp__grpc_mux_forget(gp_grpc_mux *mux, uint32_t id)
 {
     gp_mutex_lock(&mux->lock);
-    for (gp__mux_server **at = &mux->servers; *at != NULL; at = &(*at)->next) {
+    for (gp__grpc_mux_server **at = &mux->servers; *at != NULL; at = &(*at)->next) {
         if ((*at)->id == id) {
-            gp__mux_server *one = *at;
+            gp__grpc_mux_server *one = *at;
 
             *at = one->next;
             gp__free(one);
             mux->forgotten[mux->forgotten_at] = id;
-            mux->forgotten_at = (mux->forgotten_at + 1) % GP__MUX_FORGOTTEN;
+            mux->forgotten_at = (mux->forgotten_at + 1) % GP__GRPC_MUX_FORGOTTEN;
             break;
         }
     }
@@ -162,10 +162,10 @@ gp__mux_forget(gp_mux *mux, uint32_t id)
 
 /* What nobody has knocked for is a host's connection of the start. */
 int
-gp__mux_opened(void *ctx)
+gp__grpc_mux_opened(void *ctx)
 {
-    gp_mux *mux = ctx;
-    char path[GP__MUX_PATH] = "";
+    gp_grpc_mux *mux = ctx;
+    char path[GP__GRPC_MUX_PATH] = "";
     int fd = -1;
 
     gp_mutex_lock(&mux->lock);
@@ -188,11 +188,11 @@ gp__mux_opened(void *ctx)
 }
 
 void
-gp__mux_accept_close(gp_mux *mux)
+gp__grpc_mux_accept_close(gp_grpc_mux *mux)
 {
     gp_mutex_lock(&mux->lock);
     while (mux->servers != NULL) {
-        gp__mux_server *next = mux->servers->next;
+        gp__grpc_mux_server *next = mux->servers->next;
 
         gp__free(mux->servers);
         mux->servers = next;

@@ -1,8 +1,8 @@
 /*
- * Two ends of a multiplexed connection in one process, for the tests of mux/mux*.c.
+ * Two ends of a multiplexed connection in one process, for the tests of services/grpc_mux*.c.
  */
-#ifndef GP_TESTS_MUX_FIXTURE_H
-#define GP_TESTS_MUX_FIXTURE_H
+#ifndef GP_TESTS_GRPC_MUX_FIXTURE_H
+#define GP_TESTS_GRPC_MUX_FIXTURE_H
 
 #include <fcntl.h>
 #include <poll.h>
@@ -16,10 +16,10 @@
 #include <unistd.h>
 
 #include "gp/lock.h"
-#include "mux/mux_state.h"
 #include "os/fd.h"
 #include "os/reactor.h"
 #include "os/socket.h"
+#include "services/grpc_mux_state.h"
 #include "support.h"
 
 /* A knock, or the answer to one. */
@@ -35,7 +35,7 @@ typedef struct knock_message {
  * that they keep their order among the streams.
  */
 typedef struct mux_end {
-    gp_mux *mux;
+    gp_grpc_mux *mux;
     int wire;      /* owned: the first stream */
     gp_mutex lock; /* guards what follows, up to |failing| */
     gp_cond changed;
@@ -61,7 +61,7 @@ void mux_pair_close(mux_end ends[2]);
 /* The part of mux_pair_close() before the muxes are closed. */
 void mux_pair_stop_messages(mux_end ends[2]);
 
-/* Callbacks of a gp__mux_post whose context is a mux_end. */
+/* Callbacks of a gp__grpc_mux_post whose context is a mux_end. */
 int post_knock(void *ctx, uint32_t id, uint32_t mark);
 int post_answer(void *ctx, uint32_t id, uint32_t mark, const char *error);
 void count_ref(void *ctx);
@@ -75,16 +75,16 @@ void hold_messages_back(mux_end *it, bool held_back);
 /* ---- Dialling ---- */
 
 /* Returns the application's end of a dial: alternately one of a pair, and one that connects. */
-int dial_either_way(mux_end *it, uint32_t id, gp__mux_local **local);
+int dial_either_way(mux_end *it, uint32_t id, gp__grpc_mux_local **local);
 
 /* Dial, and give up after the knock has been posted. */
 void dial_and_give_up(mux_end *it, uint32_t id);
 
 /* Wait until the other side has accepted. */
-void await_dialled(gp__mux_local *local);
+void await_dialled(gp__grpc_mux_local *local);
 
 /* Wait until the connection of |local| is queued behind another one. */
-void await_queued(mux_end *it, const gp__mux_local *local);
+void await_queued(mux_end *it, const gp__grpc_mux_local *local);
 
 /* Dial connection 7, which has to fail with |reason|. */
 void expect_dial_failure(mux_end *it, int64_t timeout_ms, const char *reason);
@@ -96,14 +96,14 @@ void expire_knock(mux_end *it);
 
 /* Two servers that streams may be meant for. */
 typedef struct server_pair {
-    char paths[2][GP__MUX_PATH];
+    char paths[2][GP__GRPC_MUX_PATH];
     int listeners[2];
 } server_pair;
 
 void server_pair_open(server_pair *it);
 void server_pair_close(server_pair *it);
 
-int listen_at(char path[GP__MUX_PATH], const char *name);
+int listen_at(char path[GP__GRPC_MUX_PATH], const char *name);
 void close_listener(int listener, const char *path);
 int connect_to(const char *path);
 int await_connection(int listener);

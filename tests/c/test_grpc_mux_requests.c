@@ -1,4 +1,4 @@
-#include "mux_fixture.h"
+#include "grpc_mux_fixture.h"
 
 /* ---- Diallers that give up ---- */
 
@@ -7,7 +7,7 @@ static void
 a_knock_keeps_its_place(void **state)
 {
     server_pair to;
-    gp__mux_local *local;
+    gp__grpc_mux_local *local;
     mux_end ends[2];
     int here;
 
@@ -15,11 +15,11 @@ a_knock_keeps_its_place(void **state)
     for (int from = 0; from < 2; from++) {
         mux_pair_open(ends);
         server_pair_open(&to);
-        assert_int_equal(gp__mux_accept(ends[1 - from].mux, 8, to.paths[1], NULL), 0);
+        assert_int_equal(gp__grpc_mux_accept(ends[1 - from].mux, 8, to.paths[1], NULL), 0);
         dial_and_give_up(&ends[from], 7);
         here = dial_either_way(&ends[from], 8, &local);
         await_posted(&ends[from], 1);
-        assert_int_equal(gp__mux_accept(ends[1 - from].mux, 7, to.paths[0], NULL), 0);
+        assert_int_equal(gp__grpc_mux_accept(ends[1 - from].mux, 7, to.paths[0], NULL), 0);
         expect_hang_up(await_connection(to.listeners[0]));
         await_dialled(local);
         expect_hello(here, to.listeners[1]);
@@ -32,7 +32,7 @@ a_knock_keeps_its_place(void **state)
 static void
 given_up_before_its_turn(void **state)
 {
-    gp__mux_local *local;
+    gp__grpc_mux_local *local;
     mux_end ends[2];
     int fd;
 
@@ -41,7 +41,7 @@ given_up_before_its_turn(void **state)
     dial_and_give_up(&ends[0], 7);
     fd = dial_either_way(&ends[0], 8, &local);
     await_queued(&ends[0], local);
-    assert_int_equal(gp__mux_await(local, "the plugin", PATIENCE_MS, &interrupt_now, NULL),
+    assert_int_equal(gp__grpc_mux_await(local, "the plugin", PATIENCE_MS, &interrupt_now, NULL),
                      GP_EUSER);
     close(fd);
     expire_knock(&ends[0]);
@@ -55,7 +55,7 @@ static void
 an_answer_that_is_overdue(void **state)
 {
     server_pair to;
-    gp__mux_local *local;
+    gp__grpc_mux_local *local;
     mux_end ends[2];
     int here;
 
@@ -64,26 +64,26 @@ an_answer_that_is_overdue(void **state)
     server_pair_open(&to);
     dial_and_give_up(&ends[0], 7);
     expire_knock(&ends[0]);
-    gp__mux_answered(ends[0].mux, 99, 0, ""); /* nobody has knocked for that */
-    assert_int_equal(gp__mux_accept(ends[1].mux, 7, to.paths[0], NULL), 0);
+    gp__grpc_mux_answered(ends[0].mux, 99, 0, ""); /* nobody has knocked for that */
+    assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 7, to.paths[0], NULL), 0);
     expect_hang_up(await_connection(to.listeners[0]));
     assert_int_equal(ends[0].mux->overdue_count, 0);
-    gp__mux_answered(ends[0].mux, 7, 0, ""); /* a second time: it was not asked twice */
-    assert_int_equal(gp__mux_accept(ends[1].mux, 8, to.paths[1], NULL), 0);
+    gp__grpc_mux_answered(ends[0].mux, 7, 0, ""); /* a second time: it was not asked twice */
+    assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 8, to.paths[1], NULL), 0);
     here = dial_either_way(&ends[0], 8, &local);
     await_dialled(local);
     expect_hello(here, to.listeners[1]);
     /* Those that are never answered don't pile up. */
     hold_messages_back(&ends[0], true);
-    for (uint32_t id = 100; id < 100 + 2 * GP__MUX_OVERDUE; id++) {
+    for (uint32_t id = 100; id < 100 + 2 * GP__GRPC_MUX_OVERDUE; id++) {
         gp_mutex_lock(&ends[0].lock);
         ends[0].posted = ends[0].delivered = 0;
         gp_mutex_unlock(&ends[0].lock);
         dial_and_give_up(&ends[0], id);
         expire_knock(&ends[0]);
     }
-    assert_int_equal(ends[0].mux->overdue_count, GP__MUX_OVERDUE);
-    assert_int_equal(ends[0].mux->overdue[0].id, 100 + GP__MUX_OVERDUE);
+    assert_int_equal(ends[0].mux->overdue_count, GP__GRPC_MUX_OVERDUE);
+    assert_int_equal(ends[0].mux->overdue[0].id, 100 + GP__GRPC_MUX_OVERDUE);
     server_pair_close(&to);
     mux_pair_close(ends);
 }
@@ -92,8 +92,8 @@ an_answer_that_is_overdue(void **state)
 static void
 patience_beyond_one_knock(void **state)
 {
-    gp__mux_local *local;
-    char path[GP__MUX_PATH];
+    gp__grpc_mux_local *local;
+    char path[GP__GRPC_MUX_PATH];
     int listener;
     mux_end ends[2];
     int here;
@@ -106,7 +106,7 @@ patience_beyond_one_knock(void **state)
     await_posted(&ends[0], 1);
     expire_knock(&ends[0]);
     await_posted(&ends[0], 2);
-    assert_int_equal(gp__mux_accept(ends[1].mux, 7, path, NULL), 0);
+    assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 7, path, NULL), 0);
     hold_messages_back(&ends[0], false);
     await_dialled(local);
     expect_hang_up(await_connection(listener)); /* the first knock gets an answer, too */
@@ -118,7 +118,7 @@ patience_beyond_one_knock(void **state)
 static void *
 await_for_a_moment(void *local)
 {
-    assert_int_equal(gp__mux_await(local, "the plugin", 1, NULL, NULL), GP_EBROKER);
+    assert_int_equal(gp__grpc_mux_await(local, "the plugin", 1, NULL, NULL), GP_EBROKER);
     return NULL;
 }
 
@@ -128,7 +128,7 @@ await_for_a_moment(void *local)
 static void
 patience_begins_with_the_turn(void **state)
 {
-    gp__mux_local *local;
+    gp__grpc_mux_local *local;
     pthread_t thread;
     mux_end ends[2];
     int fd;
@@ -150,8 +150,8 @@ patience_begins_with_the_turn(void **state)
 static void
 two_diallers_of_one_id(void **state)
 {
-    gp__mux_local *locals[2];
-    char path[GP__MUX_PATH];
+    gp__grpc_mux_local *locals[2];
+    char path[GP__GRPC_MUX_PATH];
     int listener;
     mux_end ends[2];
     int here[2];
@@ -162,7 +162,7 @@ two_diallers_of_one_id(void **state)
     for (int i = 0; i < 2; i++) {
         here[i] = dial_either_way(&ends[0], 7, &locals[i]);
     }
-    assert_int_equal(gp__mux_accept(ends[1].mux, 7, path, NULL), 0);
+    assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 7, path, NULL), 0);
     for (int i = 1; i >= 0; i--) {
         await_dialled(locals[i]);
     }
@@ -192,7 +192,7 @@ a_knock_that_cannot_be_sent(void **state)
 static void
 two_knocks_and_one_stream(void **state)
 {
-    char paths[2][GP__MUX_PATH];
+    char paths[2][GP__GRPC_MUX_PATH];
     int listeners[3];
     mux_end ends[2];
     int here;
@@ -203,13 +203,13 @@ two_knocks_and_one_stream(void **state)
     listeners[1] = listen_at(paths[1], "second");
     listeners[2] = main_listener;
     for (uint32_t id = 1; id <= 2; id++) {
-        assert_int_equal(gp__mux_accept(ends[1].mux, id, paths[id - 1], NULL), 0);
+        assert_int_equal(gp__grpc_mux_accept(ends[1].mux, id, paths[id - 1], NULL), 0);
     }
-    gp__mux_knocked(ends[1].mux, 1, 0);
-    gp__mux_knocked(ends[1].mux, 2, 0);
+    gp__grpc_mux_knocked(ends[1].mux, 1, 0);
+    gp__grpc_mux_knocked(ends[1].mux, 2, 0);
     await_posted(&ends[1], 2);
     for (int i = 1; i <= 2; i++) { /* the second one is the connection of the start's again */
-        here = connect_to(gp_mux_path(ends[0].mux));
+        here = connect_to(gp_grpc_mux_path(ends[0].mux));
         expect_hello(here, listeners[i]);
     }
     for (int i = 0; i < 2; i++) {
@@ -222,7 +222,7 @@ two_knocks_and_one_stream(void **state)
 static void
 a_stream_that_never_comes(void **state)
 {
-    char path[GP__MUX_PATH];
+    char path[GP__GRPC_MUX_PATH];
     int listener;
     mux_end ends[2];
     int here;
@@ -230,18 +230,18 @@ a_stream_that_never_comes(void **state)
     (void)state;
     mux_pair_open(ends);
     listener = listen_at(path, "expecting");
-    assert_int_equal(gp__mux_accept(ends[1].mux, 1, path, NULL), 0);
-    gp__mux_knocked(ends[1].mux, 1, 0);
+    assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 1, path, NULL), 0);
+    gp__grpc_mux_knocked(ends[1].mux, 1, 0);
     gp_mutex_lock(&ends[1].mux->lock);
     assert_int_equal(ends[1].mux->expected_count, 1);
     assert_true(ends[1].mux->expected[0].until <= gp__deadline_in(gp__knock_ms));
     ends[1].mux->expected[0].until = 0;
     gp_mutex_unlock(&ends[1].mux->lock);
-    here = connect_to(gp_mux_path(ends[0].mux));
+    here = connect_to(gp_grpc_mux_path(ends[0].mux));
     expect_hello(here, main_listener);
     /* The same, if the answer could not be sent. */
     ends[1].failing = true;
-    gp__mux_knocked(ends[1].mux, 1, 0);
+    gp__grpc_mux_knocked(ends[1].mux, 1, 0);
     assert_int_equal(ends[1].mux->expected_count, 0);
     close_listener(listener, path);
     mux_pair_close(ends);
@@ -250,7 +250,7 @@ a_stream_that_never_comes(void **state)
 static void
 knocks_for_what_is_closed(void **state)
 {
-    char path[GP__MUX_PATH];
+    char path[GP__GRPC_MUX_PATH];
     int listener;
     mux_end ends[2];
 
@@ -258,23 +258,23 @@ knocks_for_what_is_closed(void **state)
     mux_pair_open(ends);
     listener = listen_at(path, "closing");
     for (uint32_t id = 6; id <= 7; id++) {
-        assert_int_equal(gp__mux_accept(ends[1].mux, id, path, NULL), 0);
+        assert_int_equal(gp__grpc_mux_accept(ends[1].mux, id, path, NULL), 0);
     }
-    gp__mux_knocked(ends[1].mux, 6, 0);
-    gp__mux_forget(ends[1].mux, 6);
-    gp__mux_forget(ends[1].mux, 7);
+    gp__grpc_mux_knocked(ends[1].mux, 6, 0);
+    gp__grpc_mux_forget(ends[1].mux, 6);
+    gp__grpc_mux_forget(ends[1].mux, 7);
     close_listener(listener, path);
     /* The stream that was let in finds nobody, rather than another server. */
-    expect_hang_up(connect_to(gp_mux_path(ends[0].mux)));
+    expect_hang_up(connect_to(gp_grpc_mux_path(ends[0].mux)));
     /* And it is no use to wait for that one. */
     expect_dial_failure(&ends[0], PATIENCE_MS,
                         "refused by the plugin: it is not accepted any more");
     /* One that was never there is waited for, and any number may be forgotten. */
-    for (uint32_t id = 100; id < 100 + 2 * GP__MUX_FORGOTTEN; id++) {
-        assert_int_equal(gp__mux_accept(ends[1].mux, id, path, NULL), 0);
-        gp__mux_forget(ends[1].mux, id);
+    for (uint32_t id = 100; id < 100 + 2 * GP__GRPC_MUX_FORGOTTEN; id++) {
+        assert_int_equal(gp__grpc_mux_accept(ends[1].mux, id, path, NULL), 0);
+        gp__grpc_mux_forget(ends[1].mux, id);
     }
-    gp__mux_knocked(ends[1].mux, 7, 0);
+    gp__grpc_mux_knocked(ends[1].mux, 7, 0);
     assert_true(ends[1].mux->early_until > 0);
     assert_int_equal(ends[1].mux->early.id, 7);
     mux_pair_close(ends);
@@ -285,8 +285,8 @@ static void
 refused_for_coming_early(void **state)
 {
     gp_error err = GP_ERROR_INIT;
-    char path[GP__MUX_PATH];
-    gp__mux_local *local;
+    char path[GP__GRPC_MUX_PATH];
+    gp__grpc_mux_local *local;
     int listener;
     mux_end ends[2];
     int fd;
@@ -296,9 +296,9 @@ refused_for_coming_early(void **state)
     listener = listen_at(path, "late");
     fd = dial_either_way(&ends[0], 7, &local);
     await_posted(&ends[0], 1);
-    gp__mux_answered(ends[0].mux, 7, 0, "no listener for id 7");
+    gp__grpc_mux_answered(ends[0].mux, 7, 0, "no listener for id 7");
     await_posted(&ends[0], 2);
-    assert_int_equal(gp__mux_accept(ends[1].mux, 7, path, NULL), 0);
+    assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 7, path, NULL), 0);
     await_dialled(local);
     expect_hello(fd, listener);
     close_listener(listener, path);
@@ -307,9 +307,9 @@ refused_for_coming_early(void **state)
     fd = dial_either_way(&ends[0], 8, &local);
     for (size_t i = 3; i < 12; i++) {
         await_posted(&ends[0], i);
-        gp__mux_answered(ends[0].mux, 8, 0, "no listener for id 8");
+        gp__grpc_mux_answered(ends[0].mux, 8, 0, "no listener for id 8");
     }
-    assert_int_equal(gp__mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
+    assert_int_equal(gp__grpc_mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "refused by the plugin: no listener for id 8"));
     gp_error_release(&err);
     close(fd);
@@ -322,31 +322,31 @@ refused_for_coming_early(void **state)
 static void
 early_knocks(void **state)
 {
-    char path[GP__MUX_PATH] = "/nowhere";
-    gp_mux *mux;
+    char path[GP__GRPC_MUX_PATH] = "/nowhere";
+    gp_grpc_mux *mux;
     mux_end ends[2];
 
     (void)state;
     mux_pair_open(ends);
     mux = ends[1].mux;
     for (uint32_t id = 1; id < 10000; id++) {
-        gp__mux_knocked(mux, id, id);
-        gp__mux_knocked(mux, id, id + 1);
+        gp__grpc_mux_knocked(mux, id, id);
+        gp__grpc_mux_knocked(mux, id, id + 1);
     }
-    assert_int_equal(gp__mux_accept(mux, 9998, path, NULL), 0);
+    assert_int_equal(gp__grpc_mux_accept(mux, 9998, path, NULL), 0);
     assert_int_equal(ends[1].posted, 0);
     /* It is dropped before its dialler gives up. */
     gp_mutex_lock(&mux->lock);
     assert_true(mux->early_until < gp__deadline_in(gp__knock_ms));
     gp_mutex_unlock(&mux->lock);
-    assert_int_equal(gp__mux_accept(mux, 9999, path, NULL), 0);
+    assert_int_equal(gp__grpc_mux_accept(mux, 9999, path, NULL), 0);
     assert_int_equal(ends[1].posted, 1);
     assert_int_equal(ends[1].messages[0].mark, 10000);
-    gp__mux_knocked(mux, 10001, 1);
+    gp__grpc_mux_knocked(mux, 10001, 1);
     gp_mutex_lock(&mux->lock);
     mux->early_until = 1;
     gp_mutex_unlock(&mux->lock);
-    assert_int_equal(gp__mux_accept(mux, 10001, path, NULL), 0);
+    assert_int_equal(gp__grpc_mux_accept(mux, 10001, path, NULL), 0);
     assert_int_equal(ends[1].posted, 1);
     mux_pair_close(ends);
 }

@@ -6,9 +6,9 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
-#include "mux/mux_state.h"
 #include "os/fd.h"
 #include "os/socket.h"
+#include "services/grpc_mux_state.h"
 
 /*
  * A connection that is to become a stream, by way of its local:
@@ -29,7 +29,7 @@
 enum { EARLY_MOST = 8 };
 
 static void
-free_pending(gp__mux_pending *one)
+free_pending(gp__grpc_mux_pending *one)
 {
     gp__fd_close(&one->fd);
     gp__free(one);
@@ -37,7 +37,7 @@ free_pending(gp__mux_pending *one)
 
 /* Without the lock: a callback that runs is waited for. */
 static void
-free_local(gp__mux_local *one)
+free_local(gp__grpc_mux_local *one)
 {
     gp__reactor_remove(one->watch);
     gp__fd_close(&one->fd);
@@ -49,10 +49,10 @@ free_local(gp__mux_local *one)
 }
 
 /* With the lock held. NULL: its dialler has given up. */
-static gp__mux_local *
-find_local(gp_mux *mux, unsigned number)
+static gp__grpc_mux_local *
+find_local(gp_grpc_mux *mux, unsigned number)
 {
-    gp__mux_local *one = mux->locals;
+    gp__grpc_mux_local *one = mux->locals;
 
     while (one != NULL && one->number != number) {
         one = one->next;
@@ -62,9 +62,9 @@ find_local(gp_mux *mux, unsigned number)
 
 /* With the lock held. */
 static void
-settle(gp_mux *mux, unsigned number, int outcome, const char *refusal)
+settle(gp_grpc_mux *mux, unsigned number, int outcome, const char *refusal)
 {
-    gp__mux_local *one = find_local(mux, number);
+    gp__grpc_mux_local *one = find_local(mux, number);
 
     if (one != NULL && one->outcome == 0) {
         one->outcome = outcome;
@@ -75,7 +75,7 @@ settle(gp_mux *mux, unsigned number, int outcome, const char *refusal)
 
 /* With the lock held. Takes |fd| over. Returns 0 or a GP_E* code: then the stream is owed. */
 static int
-open_stream(gp_mux *mux, int fd, gp_error *err)
+open_stream(gp_grpc_mux *mux, int fd, gp_error *err)
 {
     int rc;
 
@@ -91,7 +91,7 @@ open_stream(gp_mux *mux, int fd, gp_error *err)
 
 /* With the lock held: the answer has come. Takes the connection over. */
 static void
-enter(gp_mux *mux, gp__mux_pending *one)
+enter(gp_grpc_mux *mux, gp__grpc_mux_pending *one)
 {
     gp_error err = GP_ERROR_INIT;
     int fd = one->fd;
@@ -99,7 +99,7 @@ enter(gp_mux *mux, gp__mux_pending *one)
 
     one->fd = -1;
     rc = open_stream(mux, fd, &err);
-    if (rc < 0 && one->id != GP__MUX_MAIN) {
+    if (rc < 0 && one->id != GP__GRPC_MUX_MAIN) {
         mux->owed++;
     }
     settle(mux, one->number, rc < 0 ? rc : 1, rc < 0 ? gp_error_message(&err) : NULL);
@@ -112,7 +112,7 @@ enter(gp_mux *mux, gp__mux_pending *one)
  * late or to no use. Returns 0 or a GP_E* code.
  */
 static int
-walk_through(gp_mux *mux, gp_error *err)
+walk_through(gp_grpc_mux *mux, gp_error *err)
 {
     int ends[2];
     int rc = 0;
@@ -128,7 +128,7 @@ walk_through(gp_mux *mux, gp_error *err)
 /* ---- Turns ----------------------------------------------------------------------------------- */
 
 static void
-enqueue(gp_mux *mux, gp__mux_pending *one)
+enqueue(gp_grpc_mux *mux, gp__grpc_mux_pending *one)
 {
     one->next = NULL;
     *mux->queue_end = one;
@@ -136,10 +136,10 @@ enqueue(gp_mux *mux, gp__mux_pending *one)
 }
 
 /* With the lock held. Take out what waits for its turn at |*at|. */
-static gp__mux_pending *
-dequeue(gp_mux *mux, gp__mux_pending **at)
+static gp__grpc_mux_pending *
+dequeue(gp_grpc_mux *mux, gp__grpc_mux_pending **at)
 {
-    gp__mux_pending *one = *at;
+    gp__grpc_mux_pending *one = *at;
 
     *at = one->next;
     if (one->next == NULL) {
@@ -150,9 +150,9 @@ dequeue(gp_mux *mux, gp__mux_pending **at)
 
 /* With the lock held: the first in the queue cannot be. */
 static void
-refuse_first(gp_mux *mux, const char *why)
+refuse_first(gp_grpc_mux *mux, const char *why)
 {
-    gp__mux_pending *first = dequeue(mux, &mux->queue);
+    gp__grpc_mux_pending *first = dequeue(mux, &mux->queue);
 
     settle(mux, first->number, GP_EBROKER, why);
     free_pending(first);
@@ -160,7 +160,7 @@ refuse_first(gp_mux *mux, const char *why)
 
 /* With the lock held: the other side has taken the streams that are open, or is not going to. */
 static bool
-taken(gp_mux *mux)
+taken(gp_grpc_mux *mux)
 {
     size_t unsent;
     size_t waiting = mux->pump != NULL ? gp__pump_waiting(mux->pump, &unsent) : 0;
@@ -173,11 +173,11 @@ taken(gp_mux *mux)
 
 /* With the lock held: knock for the first in the queue, whose dialler is |local|. */
 static void
-knock(gp_mux *mux, gp__mux_local *local)
+knock(gp_grpc_mux *mux, gp__grpc_mux_local *local)
 {
-    const gp__mux_knock one = {mux->queue->id, mux->last_mark % INT32_MAX + 1};
+    const gp__grpc_mux_knock one = {mux->queue->id, mux->last_mark % INT32_MAX + 1};
 
-    if (!gp__mux_write(mux, (gp__mux_letter){one, NULL})) {
+    if (!gp__grpc_mux_write(mux, (gp__grpc_mux_letter){one, NULL})) {
         refuse_first(mux, "it could not be told");
         return;
     }
@@ -193,13 +193,13 @@ knock(gp_mux *mux, gp__mux_local *local)
 
 /* One knock at a time, or the other side would mix the streams up. */
 void
-gp__mux_advance(gp_mux *mux)
+gp__grpc_mux_advance(gp_grpc_mux *mux)
 {
     while (mux->knocking == NULL && mux->queue != NULL && !mux->closed) {
-        gp__mux_local *local = find_local(mux, mux->queue->number);
+        gp__grpc_mux_local *local = find_local(mux, mux->queue->number);
         gp_error err = GP_ERROR_INIT;
 
-        if (mux->queue->id == GP__MUX_MAIN) {
+        if (mux->queue->id == GP__GRPC_MUX_MAIN) {
             enter(mux, dequeue(mux, &mux->queue));
         } else if (local == NULL) {
             free_pending(dequeue(mux, &mux->queue));
@@ -217,26 +217,26 @@ gp__mux_advance(gp_mux *mux)
 }
 
 void
-gp__mux_unsaid(gp_mux *mux, gp__mux_knock knock)
+gp__grpc_mux_unsaid(gp_grpc_mux *mux, gp__grpc_mux_knock knock)
 {
     if (mux->knocking != NULL && mux->knocking->mark == knock.mark) {
         settle(mux, mux->knocking->number, GP_EBROKER, "it could not be told");
         free_pending(mux->knocking);
         mux->knocking = NULL;
     }
-    gp__mux_advance(mux);
+    gp__grpc_mux_advance(mux);
 }
 
 /* An answer without a mark is to any knock for that id. */
 static bool
-is_answer(gp__mux_knock knock, uint32_t id, uint32_t mark)
+is_answer(gp__grpc_mux_knock knock, uint32_t id, uint32_t mark)
 {
     return knock.id == id && (mark == 0 || knock.mark == mark);
 }
 
 /* With the lock held. Whether such an answer is still due, which it is no more. */
 static bool
-take_overdue(gp_mux *mux, uint32_t id, uint32_t mark)
+take_overdue(gp_grpc_mux *mux, uint32_t id, uint32_t mark)
 {
     for (size_t i = 0; i < mux->overdue_count; i++) {
         if (is_answer(mux->overdue[i], id, mark)) {
@@ -251,12 +251,12 @@ take_overdue(gp_mux *mux, uint32_t id, uint32_t mark)
 
 /* With the lock held. */
 static void
-add_overdue(gp_mux *mux, const gp__mux_pending *late)
+add_overdue(gp_grpc_mux *mux, const gp__grpc_mux_pending *late)
 {
-    if (mux->overdue_count == GP__MUX_OVERDUE) {
+    if (mux->overdue_count == GP__GRPC_MUX_OVERDUE) {
         take_overdue(mux, mux->overdue[0].id, mux->overdue[0].mark);
     }
-    mux->overdue[mux->overdue_count++] = (gp__mux_knock){late->id, late->mark};
+    mux->overdue[mux->overdue_count++] = (gp__grpc_mux_knock){late->id, late->mark};
 }
 
 /*
@@ -265,23 +265,23 @@ add_overdue(gp_mux *mux, const gp__mux_pending *late)
  * needs.
  */
 static bool
-comes_early(gp_mux *mux, const gp__mux_pending *one, const char *error)
+comes_early(gp_grpc_mux *mux, const gp__grpc_mux_pending *one, const char *error)
 {
     static const char refusal[] = "no listener for id";
-    gp__mux_local *local = find_local(mux, one->number);
+    gp__grpc_mux_local *local = find_local(mux, one->number);
 
     return local != NULL && strncmp(error, refusal, sizeof(refusal) - 1) == 0 &&
            local->early++ < EARLY_MOST;
 }
 
 void
-gp__mux_answered(gp_mux *mux, uint32_t id, uint32_t mark, const char *error)
+gp__grpc_mux_answered(gp_grpc_mux *mux, uint32_t id, uint32_t mark, const char *error)
 {
-    gp__mux_pending *one;
+    gp__grpc_mux_pending *one;
 
     gp_mutex_lock(&mux->lock);
     one = mux->knocking;
-    if (one != NULL && is_answer((gp__mux_knock){one->id, one->mark}, id, mark)) {
+    if (one != NULL && is_answer((gp__grpc_mux_knock){one->id, one->mark}, id, mark)) {
         mux->knocking = NULL;
         if (error[0] == '\0') {
             enter(mux, one);
@@ -291,20 +291,20 @@ gp__mux_answered(gp_mux *mux, uint32_t id, uint32_t mark, const char *error)
             settle(mux, one->number, GP_EBROKER, error);
             free_pending(one);
         }
-        gp__mux_advance(mux);
+        gp__grpc_mux_advance(mux);
     } else if (take_overdue(mux, id, mark) && error[0] == '\0') {
         mux->owed++;
         walk_through(mux, NULL);
     }
     gp_mutex_unlock(&mux->lock);
-    gp__mux_say(mux);
+    gp__grpc_mux_say(mux);
 }
 
 /* With the lock held: a knock has gone without an answer for too long. */
 static void
-end_knock(gp_mux *mux)
+end_knock(gp_grpc_mux *mux)
 {
-    gp__mux_pending *late = mux->knocking;
+    gp__grpc_mux_pending *late = mux->knocking;
 
     mux->knocking = NULL;
     add_overdue(mux, late);
@@ -317,7 +317,7 @@ end_knock(gp_mux *mux)
 
 /* With the lock held: the other side has not taken a stream for too long. */
 static void
-end_waiting(gp_mux *mux)
+end_waiting(gp_grpc_mux *mux)
 {
     size_t unsent = 0;
     size_t waiting = mux->pump != NULL ? gp__pump_waiting(mux->pump, &unsent) : 0;
@@ -327,11 +327,11 @@ end_waiting(gp_mux *mux)
         return;
     }
     /* A knock would get there before the stream of the one before. */
-    for (gp__mux_pending **at = &mux->queue; *at != NULL;) {
-        if ((*at)->id == GP__MUX_MAIN) {
+    for (gp__grpc_mux_pending **at = &mux->queue; *at != NULL;) {
+        if ((*at)->id == GP__GRPC_MUX_MAIN) {
             at = &(*at)->next;
         } else {
-            gp__mux_pending *one = dequeue(mux, at);
+            gp__grpc_mux_pending *one = dequeue(mux, at);
 
             settle(mux, one->number, GP_EBROKER, "it does not take the connections that it has");
             free_pending(one);
@@ -340,9 +340,9 @@ end_waiting(gp_mux *mux)
 }
 
 void
-gp__mux_dial_tick(gp_mux *mux)
+gp__grpc_mux_dial_tick(gp_grpc_mux *mux)
 {
-    for (gp__mux_local *one = mux->locals; one != NULL; one = one->next) {
+    for (gp__grpc_mux_local *one = mux->locals; one != NULL; one = one->next) {
         if (one->resting) {
             one->resting = false;
             gp__reactor_enable(one->watch, true);
@@ -356,13 +356,13 @@ gp__mux_dial_tick(gp_mux *mux)
         gp__now() >= mux->opened_until) {
         end_waiting(mux);
     }
-    gp__mux_advance(mux);
+    gp__grpc_mux_advance(mux);
 }
 
 /* ---- Locals ---------------------------------------------------------------------------------- */
 
 bool
-gp__mux_exhausted(int errnum)
+gp__grpc_mux_exhausted(int errnum)
 {
     return errnum == EMFILE || errnum == ENFILE || errnum == ENOBUFS || errnum == ENOMEM;
 }
@@ -371,23 +371,23 @@ gp__mux_exhausted(int errnum)
 static void
 local_ready(void *ctx)
 {
-    gp__mux_local *one = ctx;
-    gp_mux *mux = one->mux;
-    gp__mux_pending *made;
+    gp__grpc_mux_local *one = ctx;
+    gp_grpc_mux *mux = one->mux;
+    gp__grpc_mux_pending *made;
     int fd = accept(one->fd, NULL, NULL);
-    bool exhausted = fd < 0 && gp__mux_exhausted(errno);
+    bool exhausted = fd < 0 && gp__grpc_mux_exhausted(errno);
 
     made = fd >= 0 ? gp__calloc(1, sizeof(*made)) : NULL;
     gp_mutex_lock(&mux->lock);
     if (made != NULL && !mux->closed) {
         gp__fd_prepare(fd);
-        *made = (gp__mux_pending){NULL, one->number, one->id, 0, fd};
+        *made = (gp__grpc_mux_pending){NULL, one->number, one->id, 0, fd};
         enqueue(mux, made);
-        if (one->id != GP__MUX_MAIN) {
+        if (one->id != GP__GRPC_MUX_MAIN) {
             one->queued = true;
             gp__reactor_enable(one->watch, false);
         }
-        gp__mux_advance(mux);
+        gp__grpc_mux_advance(mux);
     } else {
         /* gRPC connects again by itself. What is left in the backlog would call us without end. */
         gp__fd_close(&fd);
@@ -398,15 +398,15 @@ local_ready(void *ctx)
         }
     }
     gp_mutex_unlock(&mux->lock);
-    gp__mux_say(mux);
+    gp__grpc_mux_say(mux);
 }
 
 /* NULL when memory is short. */
-static gp__mux_local *
-make_local(gp_mux *mux, uint32_t id)
+static gp__grpc_mux_local *
+make_local(gp_grpc_mux *mux, uint32_t id)
 {
     static atomic_uint number;
-    gp__mux_local *one = gp__calloc(1, sizeof(*one));
+    gp__grpc_mux_local *one = gp__calloc(1, sizeof(*one));
 
     if (one != NULL) {
         one->mux = mux;
@@ -418,9 +418,9 @@ make_local(gp_mux *mux, uint32_t id)
 }
 
 static int
-add_local(gp__mux_local **out, gp_mux *mux, uint32_t id, const char *path, gp_error *err)
+add_local(gp__grpc_mux_local **out, gp_grpc_mux *mux, uint32_t id, const char *path, gp_error *err)
 {
-    gp__mux_local *one = make_local(mux, id);
+    gp__grpc_mux_local *one = make_local(mux, id);
     int rc;
 
     if (one == NULL) {
@@ -453,24 +453,25 @@ add_local(gp__mux_local **out, gp_mux *mux, uint32_t id, const char *path, gp_er
 }
 
 int
-gp__mux_add_main(gp_mux *mux, gp_error *err)
+gp__grpc_mux_add_main(gp_grpc_mux *mux, gp_error *err)
 {
-    gp__mux_local *one;
+    gp__grpc_mux_local *one;
 
-    return add_local(&one, mux, GP__MUX_MAIN, mux->main_path, err);
+    return add_local(&one, mux, GP__GRPC_MUX_MAIN, mux->main_path, err);
 }
 
 int
-gp__mux_dial(gp_mux *mux, uint32_t id, gp__mux_local **out, gp_error *err)
+gp__grpc_mux_dial(gp_grpc_mux *mux, uint32_t id, gp__grpc_mux_local **out, gp_error *err)
 {
     return add_local(out, mux, id, NULL, err);
 }
 
 int
-gp__mux_dial_pair(gp_mux *mux, uint32_t id, gp__mux_local **out, int *fd, gp_error *err)
+gp__grpc_mux_dial_pair(gp_grpc_mux *mux, uint32_t id, gp__grpc_mux_local **out, int *fd,
+                       gp_error *err)
 {
-    gp__mux_local *one = make_local(mux, id);
-    gp__mux_pending *made = gp__calloc(1, sizeof(*made));
+    gp__grpc_mux_local *one = make_local(mux, id);
+    gp__grpc_mux_pending *made = gp__calloc(1, sizeof(*made));
     int ends[2] = {-1, -1};
     int rc;
 
@@ -481,7 +482,7 @@ gp__mux_dial_pair(gp_mux *mux, uint32_t id, gp__mux_local **out, int *fd, gp_err
     if ((rc = gp__fd_socketpair(ends, err)) < 0) {
         goto fail;
     }
-    *made = (gp__mux_pending){NULL, one->number, id, 0, ends[0]};
+    *made = (gp__grpc_mux_pending){NULL, one->number, id, 0, ends[0]};
     gp_mutex_lock(&mux->lock);
     if (mux->closed) {
         rc = gp_error_set(err, GP_ECLOSED, "the connection is closed");
@@ -490,13 +491,13 @@ gp__mux_dial_pair(gp_mux *mux, uint32_t id, gp__mux_local **out, int *fd, gp_err
         one->next = mux->locals;
         mux->locals = one;
         enqueue(mux, made);
-        gp__mux_advance(mux);
+        gp__grpc_mux_advance(mux);
     }
     gp_mutex_unlock(&mux->lock);
     if (rc < 0) {
         goto fail;
     }
-    gp__mux_say(mux);
+    gp__grpc_mux_say(mux);
     *out = one;
     *fd = ends[1];
     return 0;
@@ -510,7 +511,7 @@ fail:
 }
 
 const char *
-gp__mux_local_path(const gp__mux_local *local)
+gp__grpc_mux_local_path(const gp__grpc_mux_local *local)
 {
     return local->path;
 }
@@ -522,9 +523,9 @@ gp__mux_local_path(const gp__mux_local *local)
  * turn comes, and is not used up by those before it, each of which takes a few seconds at most.
  */
 static int
-wait_for(gp__mux_local *one, int64_t timeout_ms, const gp_interrupt *interrupt)
+wait_for(gp__grpc_mux_local *one, int64_t timeout_ms, const gp_interrupt *interrupt)
 {
-    gp_mux *mux = one->mux;
+    gp_grpc_mux *mux = one->mux;
     int64_t deadline = gp__deadline_in(timeout_ms);
     bool turned = false;
     int rc = 0;
@@ -545,17 +546,17 @@ wait_for(gp__mux_local *one, int64_t timeout_ms, const gp_interrupt *interrupt)
 
 /* Nobody waits for it any more. A knock on its way keeps its place, see above. */
 static void
-leave(gp__mux_local *one)
+leave(gp__grpc_mux_local *one)
 {
-    gp_mux *mux = one->mux;
-    gp__mux_local **at = &mux->locals;
+    gp_grpc_mux *mux = one->mux;
+    gp__grpc_mux_local **at = &mux->locals;
 
     gp_mutex_lock(&mux->lock);
     while (*at != one) {
         at = &(*at)->next;
     }
     *at = one->next;
-    for (gp__mux_pending **first = &mux->queue; *first != NULL;) {
+    for (gp__grpc_mux_pending **first = &mux->queue; *first != NULL;) {
         if ((*first)->number == one->number) {
             free_pending(dequeue(mux, first));
         } else {
@@ -567,11 +568,11 @@ leave(gp__mux_local *one)
 }
 
 int
-gp__mux_await(gp__mux_local *one, const char *who, int64_t timeout_ms,
-              const gp_interrupt *interrupt, gp_error *err)
+gp__grpc_mux_await(gp__grpc_mux_local *one, const char *who, int64_t timeout_ms,
+                   const gp_interrupt *interrupt, gp_error *err)
 {
-    gp_mux *mux = one->mux;
-    char reason[GP__MUX_REASON];
+    gp_grpc_mux *mux = one->mux;
+    char reason[GP__GRPC_MUX_REASON];
     unsigned id = one->id;
     bool closed;
     bool over;
@@ -581,7 +582,7 @@ gp__mux_await(gp__mux_local *one, const char *who, int64_t timeout_ms,
     rc = wait_for(one, timeout_ms, interrupt);
     closed = mux->closed;
     over = mux->over;
-    gp__mux_reason(mux, reason);
+    gp__grpc_mux_reason(mux, reason);
     gp_mutex_unlock(&mux->lock);
     if (one->outcome == 1) {
         rc = 0;
@@ -607,13 +608,13 @@ gp__mux_await(gp__mux_local *one, const char *who, int64_t timeout_ms,
 }
 
 void
-gp__mux_dial_close(gp_mux *mux)
+gp__grpc_mux_dial_close(gp_grpc_mux *mux)
 {
-    gp__mux_local *start = NULL;
+    gp__grpc_mux_local *start = NULL;
 
     gp_mutex_lock(&mux->lock);
-    for (gp__mux_local **at = &mux->locals; *at != NULL; at = &(*at)->next) {
-        if ((*at)->id == GP__MUX_MAIN) {
+    for (gp__grpc_mux_local **at = &mux->locals; *at != NULL; at = &(*at)->next) {
+        if ((*at)->id == GP__GRPC_MUX_MAIN) {
             start = *at;
             *at = start->next;
             break;

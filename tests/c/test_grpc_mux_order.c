@@ -1,5 +1,5 @@
 /* Answers that cross with knocks: which stream belongs to which, and what is said when. */
-#include "mux_fixture.h"
+#include "grpc_mux_fixture.h"
 
 /*
  * An answer on its way when the next one knocks: each stream goes to the server that it was meant
@@ -9,7 +9,7 @@ static void
 a_late_answer_crosses_with_a_knock(void **state)
 {
     server_pair to;
-    gp__mux_local *local;
+    gp__grpc_mux_local *local;
     mux_end ends[2];
     int here;
 
@@ -21,7 +21,7 @@ a_late_answer_crosses_with_a_knock(void **state)
         mux_pair_open(ends);
         server_pair_open(&to);
         for (uint32_t id = 7; id <= 8; id++) {
-            assert_int_equal(gp__mux_accept(server->mux, id, to.paths[id - 7], NULL), 0);
+            assert_int_equal(gp__grpc_mux_accept(server->mux, id, to.paths[id - 7], NULL), 0);
         }
         hold_messages_back(server, true);
         dial_and_give_up(dialler, 7);
@@ -44,7 +44,7 @@ static void
 a_late_answer_crosses_with_a_knock_for_the_same(void **state)
 {
     server_pair to;
-    gp__mux_local *locals[2];
+    gp__grpc_mux_local *locals[2];
     mux_end ends[2];
     int here[2];
 
@@ -52,7 +52,7 @@ a_late_answer_crosses_with_a_knock_for_the_same(void **state)
     mux_pair_open(ends);
     server_pair_open(&to);
     for (uint32_t id = 7; id <= 8; id++) {
-        assert_int_equal(gp__mux_accept(ends[1].mux, id, to.paths[id - 7], NULL), 0);
+        assert_int_equal(gp__grpc_mux_accept(ends[1].mux, id, to.paths[id - 7], NULL), 0);
     }
     hold_messages_back(&ends[1], true);
     dial_and_give_up(&ends[0], 7);
@@ -78,8 +78,8 @@ a_late_answer_crosses_with_a_knock_for_the_same(void **state)
 static void
 answers_without_marks(void **state)
 {
-    char path[GP__MUX_PATH];
-    gp__mux_local *local;
+    char path[GP__GRPC_MUX_PATH];
+    gp__grpc_mux_local *local;
     int listener;
     mux_end ends[2];
     int here;
@@ -90,7 +90,7 @@ answers_without_marks(void **state)
     listener = listen_at(path, "unmarked");
     dial_and_give_up(&ends[0], 7);
     expire_knock(&ends[0]);
-    assert_int_equal(gp__mux_accept(ends[1].mux, 7, path, NULL), 0);
+    assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 7, path, NULL), 0);
     expect_hang_up(await_connection(listener));
     here = dial_either_way(&ends[0], 7, &local);
     await_dialled(local);
@@ -105,18 +105,18 @@ static void
 answers_whose_streams_never_come(void **state)
 {
     mux_end ends[2];
-    gp_mux *mux;
+    gp_grpc_mux *mux;
 
     (void)state;
     mux_pair_open(ends);
     mux = ends[1].mux;
-    assert_int_equal(gp__mux_accept(mux, 7, "/nowhere", NULL), 0);
+    assert_int_equal(gp__grpc_mux_accept(mux, 7, "/nowhere", NULL), 0);
     for (uint32_t mark = 1; mark <= 60; mark++) {
-        gp__mux_knocked(mux, 7, mark);
+        gp__grpc_mux_knocked(mux, 7, mark);
     }
     gp_mutex_lock(&mux->lock);
-    assert_int_equal(mux->expected_count, GP__MUX_EXPECTED);
-    assert_int_equal(mux->expected[0].knock.mark, 60 - GP__MUX_EXPECTED + 1);
+    assert_int_equal(mux->expected_count, GP__GRPC_MUX_EXPECTED);
+    assert_int_equal(mux->expected[0].knock.mark, 60 - GP__GRPC_MUX_EXPECTED + 1);
     mux->expected_count = 0;
     gp_mutex_unlock(&mux->lock);
     mux_pair_close(ends);
@@ -127,22 +127,22 @@ static void
 messages_keep_their_order(void **state)
 {
     mux_end ends[2];
-    gp_mux *mux;
+    gp_grpc_mux *mux;
 
     (void)state;
     mux_pair_open(ends);
     mux = ends[1].mux;
-    assert_int_equal(gp__mux_accept(mux, 7, "/nowhere", NULL), 0);
+    assert_int_equal(gp__grpc_mux_accept(mux, 7, "/nowhere", NULL), 0);
     mux->saying = true;
-    for (uint32_t mark = 1; mark <= 2 * GP__MUX_LETTERS; mark++) {
-        gp__mux_knocked(mux, 7, mark);
+    for (uint32_t mark = 1; mark <= 2 * GP__GRPC_MUX_LETTERS; mark++) {
+        gp__grpc_mux_knocked(mux, 7, mark);
     }
     assert_int_equal(ends[1].posted, 0);
-    assert_int_equal(mux->expected[mux->expected_count - 1].knock.mark, GP__MUX_LETTERS);
+    assert_int_equal(mux->expected[mux->expected_count - 1].knock.mark, GP__GRPC_MUX_LETTERS);
     mux->saying = false;
-    gp__mux_say(mux);
-    assert_int_equal(ends[1].posted, GP__MUX_LETTERS);
-    for (uint32_t i = 0; i < GP__MUX_LETTERS; i++) {
+    gp__grpc_mux_say(mux);
+    assert_int_equal(ends[1].posted, GP__GRPC_MUX_LETTERS);
+    for (uint32_t i = 0; i < GP__GRPC_MUX_LETTERS; i++) {
         assert_int_equal(ends[1].messages[i].mark, i + 1);
     }
     mux->expected_count = 0;
