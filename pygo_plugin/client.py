@@ -13,16 +13,10 @@ import weakref
 
 from pygo_plugin import _core
 from pygo_plugin._base import at_exit, checks
+from pygo_plugin._host.options import check_all, check_target, for_core, given
 from pygo_plugin._host.output import OutputMirror
 from pygo_plugin._log.host import LogMirror, plugin_logger
-from pygo_plugin.config import (
-    PROTOCOLS,
-    ClientConfig,
-    Cmd,
-    HandshakeConfig,
-    ReattachConfig,
-    plugin_sets,
-)
+from pygo_plugin.config import ClientConfig, HandshakeConfig, ReattachConfig, plugin_sets
 from pygo_plugin.errors import ClosedError, ConfigError, ForkedError, PluginError, _importing
 from pygo_plugin.utils import env_to_list
 
@@ -37,7 +31,7 @@ if TYPE_CHECKING:
 
     from pygo_plugin._host.runner import Adapter
     from pygo_plugin.broker import Broker, BrokerBase
-    from pygo_plugin.config import StrPath, Writer
+    from pygo_plugin.config import Cmd, StrPath, Writer
     from pygo_plugin.plugin import Plugin
     from pygo_plugin.runners import Runner
     from pygo_plugin.security import SecureConfig, TLSConfig
@@ -124,17 +118,18 @@ class Client:
         self,
         cmd: ClientConfig | Cmd | StrPath | Sequence[StrPath] | None = None,
         *,
+        # Keywords, written by scripts/options.py from OPTIONS without cmd:
         plugins: Mapping[str, Plugin] | None = None,
         versioned_plugins: Mapping[int, Mapping[str, Plugin]] | None = None,
         handshake_config: HandshakeConfig | None = None,
         reattach_config: ReattachConfig | None = None,
+        runner: Runner | None = None,
         min_port: int | None = None,
         max_port: int | None = None,
         start_timeout: float | None = None,
         kill_timeout: float | None = None,
         allowed_protocols: Sequence[str] | None = None,
         managed: bool | None = None,
-        runner: Runner | None = None,
         detach: bool | None = None,
         on_exit: Callable[[Any, int | None], Any] | None = None,
         logger: logging.Logger | None = None,
@@ -159,55 +154,21 @@ class Client:
         skip_output: bool | int | None = None,
     ) -> None:
         """Raises: ConfigError (a ValueError) when the options cannot be right."""
+        options = given(locals())
         self._core: _core.Client | None = None
         self._killed = False
         self._starting = 0  # how many threads are in start()
-        options: dict[str, Any] = {
-            "plugins": plugins,
-            "versioned_plugins": versioned_plugins,
-            "handshake_config": handshake_config,
-            "reattach_config": reattach_config,
-            "min_port": min_port,
-            "max_port": max_port,
-            "start_timeout": start_timeout,
-            "kill_timeout": kill_timeout,
-            "allowed_protocols": allowed_protocols,
-            "managed": managed,
-            "runner": runner,
-            "detach": detach,
-            "on_exit": on_exit,
-            "logger": logger,
-            "stderr": stderr,
-            "sync_stdout": sync_stdout,
-            "sync_stderr": sync_stderr,
-            "plugin_log_buffer_size": plugin_log_buffer_size,
-            "skip_host_env": skip_host_env,
-            "auto_mtls": auto_mtls,
-            "tls_config": tls_config,
-            "secure_config": secure_config,
-            "unix_socket_dir": unix_socket_dir,
-            "unix_socket_group": unix_socket_group,
-            "broker_multiplex": broker_multiplex,
-            "kill_group": kill_group,
-            "max_receive_message_length": max_receive_message_length,
-            "max_send_message_length": max_send_message_length,
-            "max_metadata_size": max_metadata_size,
-            "memory_quota": memory_quota,
-            "channel_options": channel_options,
-            "server_options": server_options,
-            "skip_output": skip_output,
-        }
         if isinstance(cmd, ClientConfig):
-            given = sorted(name for name, value in options.items() if value is not None)
-            if given:
+            extra = sorted(name for name, value in options.items() if value is not None)
+            if extra:
                 raise ConfigError(
-                    f"Client(config, {given[0]}=...): options next to a ClientConfig; set "
-                    f"{', '.join(given)} on the config instead"
+                    f"Client(config, {extra[0]}=...): options next to a ClientConfig; set "
+                    f"{', '.join(extra)} on the config instead"
                 )
             self._config = cmd
         else:
             self._config = ClientConfig(cmd=cmd, **options)
-            _check_target(self._config, self.name)
+            check_target(self._config, self.name)
         # Guards what is assigned in _open(), and in kill(): a signal handler may come in between.
         self._lock = threading.RLock()
         self._adapter: Adapter | None = None  # of the runner
@@ -519,8 +480,7 @@ class Client:
 
     def _make_core(self) -> _core.Client:
         config, name = self._config, self.name
-        _check_target(config, name)
-        _check_options(config, name)
+        check_all(config, name)
         versions = sorted(plugin_sets(config, name))
         handshake = config.handshake_config
         cmd, reattach = config.cmd(), config.reattach_config()
@@ -566,139 +526,26 @@ class Client:
             cookie_key=handshake.magic_cookie_key,
             cookie_value=handshake.magic_cookie_value,
             versions=versions,
-            protocols=list(config.allowed_protocols),
-            min_port=config.min_port,
-            max_port=config.max_port,
             start_timeout=config.start_timeout() / 1000,
-            kill_timeout=config.kill_timeout,
             reattach=where,
             log=mirror,
             log_level=mirror.lowest_level(),
             log_buffer_size=min(config.plugin_log_buffer_size, 1 << 31),
             want_raw=config.stderr is not None,
             output=output,
-            auto_mtls=config.auto_mtls,
             runner=self._adapter,
-            multiplex=config.broker_multiplex,
             kill_group=_group_name(config),
             channel_options=checks.grpc_options(config, self._quota, config.channel_options),
-            skip_output=config.skip_output,
-            managed=config.managed,
-            detach=config.detach,
             on_exit=None if config.on_exit is None else exited,
             unix_socket_dir=os.path.abspath(sockets) if sockets else None,
-            unix_socket_group=config.unix_socket_group,
             secure=None if secure is None else secure._for_core(),
             tls=None if config.tls_config is None else config.tls_config._tls,
+            **for_core(config),
         )
         if config.managed:
             with _managed_lock:
                 _managed.add(self)
         return core
-
-
-def _check_target(config: ClientConfig, name: str) -> None:
-    """Exactly one of `cmd` and `reattach_config` (protocol.md 1)."""
-    cmd, reattach = config.cmd(), config.reattach_config()
-    targets = {"cmd": cmd, "reattach_config": reattach, "runner": config.runner}
-    given = [target for target, value in targets.items() if value is not None]
-    if len(given) != 1:
-        found = f"{' and '.join(given)} are set" if given else "none is set"
-        raise ConfigError(f"{name}: give one of cmd, reattach_config and runner; {found}")
-    if cmd is not None and not cmd.valid:
-        raise ConfigError(f"{name}: the Cmd names no program: its args are empty")
-    if reattach is not None and not reattach.valid:
-        raise ConfigError(
-            f"{name}: the ReattachConfig needs protocol, network and address, but is {reattach!r}"
-        )
-
-
-def _check_options(config: ClientConfig, name: str) -> None:
-    if config.auto_mtls and config.reattach_config() is not None:
-        raise ConfigError(
-            f"{name}: auto_mtls does not go with a reattach_config: a running plugin trusts nobody "
-            "but the host that launched it"
-        )
-    sockets = config.unix_socket_dir or config.unix_socket_group is not None
-    if sockets and config.runner is not None:
-        raise ConfigError(
-            f"{name}: unix_socket_dir and unix_socket_group do not go with a runner, which decides "
-            "where its plugin's sockets are"
-        )
-    if sockets and config.reattach_config() is not None:
-        raise ConfigError(
-            f"{name}: unix_socket_dir and unix_socket_group do not go with a reattach_config: the "
-            "plugin that runs already has its socket"
-        )
-    if config.secure_config is not None and config.reattach_config() is not None:
-        raise ConfigError(
-            f"{name}: secure_config does not go with a reattach_config: the executable of a plugin "
-            "that runs already cannot be checked"
-        )
-    if config.secure_config is not None and config.runner is not None:
-        raise ConfigError(
-            f"{name}: secure_config does not go with a runner, which launches what it likes"
-        )
-    if config.auto_mtls and config.tls_config is not None:
-        raise ConfigError(
-            f"{name}: auto_mtls and tls_config exclude each other: certificates are made for this "
-            "launch, or they are given"
-        )
-    unknown = [p for p in config.allowed_protocols if p not in PROTOCOLS]
-    if unknown:
-        raise ConfigError(f'{name}: allowed_protocols has {unknown[0]!r}; there is only "grpc"')
-    if "netrpc" in config.allowed_protocols:
-        raise ConfigError(
-            f"{name}: the protocol netrpc is not available in this version of pygo_plugin yet; "
-            'allowed_protocols must be ["grpc"]'
-        )
-    if not config.allowed_protocols:
-        raise ConfigError(f'{name}: allowed_protocols is empty; it must be ["grpc"]')
-    if config.min_port > config.max_port:
-        raise ConfigError(
-            f"{name}: min_port is {config.min_port}, more than max_port {config.max_port}"
-        )
-    reattach = config.reattach_config()
-    if reattach is not None and reattach.protocol not in config.allowed_protocols:
-        raise ConfigError(
-            f"{name}: the ReattachConfig's protocol is {reattach.protocol!r}, and allowed are "
-            f"{config.allowed_protocols}"
-        )
-    if config.detach and config.runner is not None:
-        raise ConfigError(f"{name}: detach is for plugins that are subprocesses, without a runner")
-    if config.kill_group and config.reattach_config() is not None:
-        raise ConfigError(
-            f"{name}: kill_group does not go with a reattach_config: what a plugin that runs "
-            "already has started cannot be told from others"
-        )
-    if config.kill_group and config.runner is not None:
-        raise ConfigError(
-            f"{name}: kill_group does not go with a runner, which kills what it has started"
-        )
-    if config.broker_multiplex and (config.detach or config.reattach_config() is not None):
-        raise ConfigError(
-            f"{name}: broker_multiplex does not go with detach or a reattach_config: the plugin "
-            "has one connection, and it is that of the host that launched it"
-        )
-    if config.detach and config.managed:
-        raise ConfigError(
-            f"{name}: detach is for a plugin that outlives its host, managed for one that does not"
-        )
-    if config.detach and config.auto_mtls:
-        raise ConfigError(
-            f"{name}: detach does not go with auto_mtls: no other host could reattach, since the "
-            "plugin trusts the host that launched it and nobody else"
-        )
-    if config.detach and reattach is not None:
-        raise ConfigError(
-            f"{name}: detach is for the host that launches a plugin; one that reattaches to it "
-            "ends it with kill() alone in any case"
-        )
-    handshake = config.handshake_config
-    if "=" in handshake.magic_cookie_key or "\0" in (
-        handshake.magic_cookie_key + handshake.magic_cookie_value
-    ):
-        raise ConfigError(f'{name}: the magic cookie has a "=" in its key or a NUL byte')
 
 
 def _group_name(config: ClientConfig) -> str | None:

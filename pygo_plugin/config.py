@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, ClassVar, Protocol, Union
 
-    from pygo_plugin._host.config import ClientConfig, Cmd
+    from pygo_plugin._host.cmd import Cmd
+    from pygo_plugin._host.config import ClientConfig
     from pygo_plugin._host.reattach import ReattachConfig
     from pygo_plugin.security import TLSConfig
 
@@ -43,20 +44,12 @@ __all__ = [
     "ServeTestConfig",
 ]
 
-DEFAULT_SKIPPED_LINES = 100
-DEFAULT_START_TIMEOUT = 60.0  # seconds
-DEFAULT_KILL_TIMEOUT = 2.0  # seconds, as go-plugin has it
-DEFAULT_SHUTDOWN_GRACE = 1.0  # seconds; the host's patience has to be longer
-DEFAULT_MIN_PORT = 10000
-DEFAULT_MAX_PORT = 25000
-DEFAULT_LOG_BUFFER_SIZE = 64 * 1024
-
 PROTOCOLS = ("grpc", "netrpc")
 NETWORKS = ("unix", "tcp")
 
 _HOMES = {
     "ClientConfig": "_host.config",
-    "Cmd": "_host.config",
+    "Cmd": "_host.cmd",
     "ReattachConfig": "_host.reattach",
 }
 
@@ -111,6 +104,9 @@ def check_handshake(what: str, value: Any) -> HandshakeConfig:
         hint = "make it with HandshakeConfig(protocol_version, magic_cookie_key, ...)"
         raise check.refuse(what, "a HandshakeConfig", value, hint)
     return value
+
+
+HANDSHAKE = check.Kind(check_handshake, "HandshakeConfig")
 
 
 def _network(what: str, value: Any) -> str:
@@ -196,75 +192,195 @@ class ServeTestConfig(check.Config):
             self.ready(config)
 
 
+SERVE_OPTIONS = (
+    check.Option(
+        "handshake_config",
+        HANDSHAKE,
+        HandshakeConfig,
+        "A `HandshakeConfig(protocol_version, magic_cookie_key, magic_cookie_value)`. The cookie's "
+        "key and value are both required; the version is that of `plugins`.",
+    ),
+    check.Option(
+        "plugins",
+        check.PLUGIN_SET,
+        None,
+        "Name to `Plugin`, for the protocol version of the handshake config.",
+    ),
+    check.Option(
+        "versioned_plugins",
+        check.PLUGIN_SETS,
+        None,
+        "Protocol version to a dict as `plugins` is. The highest version that the host offers is "
+        "served, or the lowest one here if it offers none of them.",
+        page="versioning.md",
+    ),
+    check.Option(
+        "network",
+        check.Kind(_network, "str"),
+        "unix",
+        'What to listen on: `"unix"`, or `"tcp"`, where any process on this machine may connect '
+        "unless there is mutual TLS. If no unix socket can be made, TCP is used instead only if "
+        "hosts have to show a certificate; otherwise serving fails.",
+    ),
+    check.Option(
+        "max_workers",
+        check.Kind(_workers, "int", "int | None"),
+        None,
+        "How many handlers may run at the same time, each on a thread. None: as many as are "
+        "needed, up to 1,000. Threads start when they are needed and end when they are idle. "
+        "Further calls wait. Reaching the default limit is logged as a warning.",
+    ),
+    check.Option(
+        "interceptors",
+        check.Kind(_interceptors, "Sequence[Any]", "tuple[Any, ...]"),
+        (),
+        "A list of `grpc.ServerInterceptor`, the first one outermost.",
+        takes_none=False,
+    ),
+    check.Option(
+        "outlive_host",
+        check.FLAG,
+        False,
+        "Go on serving when the host has died, so that another host can reattach. Not needed if "
+        "the host launches the plugin with `detach=True`.",
+        page="reattach.md",
+        takes_none=False,
+    ),
+    check.Option(
+        "shutdown_grace",
+        check.SECONDS,
+        1,  # less than a host's kill_timeout
+        "Seconds that calls in progress have when the host shuts the plugin down or dies, before "
+        "they are cancelled. Hosts then send SIGKILL after two seconds, which is fixed in "
+        "go-plugin and the default here.",
+    ),
+    check.Option(
+        "test",
+        check.Kind(check.optional(ServeTestConfig), "ServeTestConfig", "ServeTestConfig | None"),
+        None,
+        "A `ServeTestConfig`: serve in the process of a test.",
+        page="testing.md",
+    ),
+    check.Option(
+        "tls_provider",
+        check.Kind(_provider, "Callable[[], TLSConfig]", "Callable[[], TLSConfig] | None"),
+        None,
+        "A function that returns the `TLSConfig` to serve with. It is called once, when serving "
+        "begins.",
+        page="security.md",
+    ),
+    check.Option(
+        "logger",
+        check.LOGGER,
+        None,
+        "The `logging.Logger` that gets the handler that writes to the host's log. None: the root "
+        "logger. Left alone in test mode.",
+        page="logging.md",
+    ),
+    check.Option(
+        "max_receive_message_length",
+        check.MESSAGE_LENGTH,
+        None,
+        "The most bytes that a message to this plugin may have. None: `2**31 - 1`, the most that "
+        "gRPC can carry.",
+        page="security.md#limits",
+    ),
+    check.Option(
+        "max_send_message_length",
+        check.MESSAGE_LENGTH,
+        None,
+        "The most bytes that a message from this plugin may have. None: `2**31 - 1`.",
+        page="security.md#limits",
+    ),
+    check.Option(
+        "max_metadata_size",
+        check.METADATA_SIZE,
+        None,
+        "The most bytes of metadata, error details included, that a call may bring. None: 262,144.",
+        page="security.md#limits",
+    ),
+    check.Option(
+        "memory_quota",
+        check.QUOTA,
+        None,
+        "The most bytes that all connections of this process may take together for what they "
+        "receive, before gRPC refuses more. None: no limit.",
+        page="security.md#limits",
+    ),
+    check.Option(
+        "channel_options",
+        check.CHANNEL_OPTIONS,
+        None,
+        "gRPC's channel arguments, a list of (name, value) as grpcio takes them, for the channels "
+        "that the broker dials. They take precedence over the limits above.",
+        page="broker.md",
+    ),
+    check.Option(
+        "server_options",
+        check.CHANNEL_OPTIONS,
+        None,
+        "gRPC's channel arguments, as `grpc.server` takes them, for the server and for the servers "
+        "that the broker makes. They take precedence over the options and limits that the package "
+        "sets.",
+        page="broker.md",
+    ),
+)
+
+
 class ServeConfig(check.Config):
     """Everything a plugin says about how it serves. Keywords left out mean the default.
 
-    handshake_config    HandshakeConfig; both the cookie's key and its value are required
-    plugins             name -> Plugin, for the version of the handshake config
-    versioned_plugins   version -> {name: Plugin}
-    network             "unix" (default), or "tcp", where without mutual TLS everybody on this
-                        machine may connect. Where no unix socket can be made, TCP is used by itself
-                        only if hosts have to show a certificate; otherwise serving fails
-    max_workers         how many handlers may run at the same time, a thread each; None: up to 1,000
-    interceptors        grpc.ServerInterceptors, the first one outermost
-    test                ServeTestConfig: serve in this process, for tests
-    outlive_host        go on when the host has died, for another one to reattach to. Not needed
-                        under a host that launches with detach=True
-    tls_provider        called once, when serving begins: returns the TLSConfig to serve with
-    shutdown_grace      seconds that calls under way have for their ends when the host shuts the
-                        plugin down or dies, before they are cancelled (1). The host should be more
-                        patient: its kill() waits 2 seconds by default and then sends SIGKILL
-    logger              logging.Logger whose records are the log that the host gets, instead of the
-                        root logger's; see _log/plugin.py. Left alone in test mode
-    max_receive_message_length, max_send_message_length
-                        bytes of one message, by default 2**31 - 1, the most that gRPC can carry
-    max_metadata_size   bytes of metadata, error details included, that a call may bring (262144)
-    memory_quota        bytes that the connections of this process may take together for what they
-                        receive before gRPC refuses more; None: no limit
-    channel_options     gRPC's channel arguments, (name, value) pairs as grpcio takes them, of the
-                        channels that the broker dials. They win over the limits above
-    server_options      the same of servers, brokered ones too
+    Options, written by scripts/options.py from SERVE_OPTIONS:
+    handshake_config    A HandshakeConfig(protocol_version, magic_cookie_key, magic_cookie_value).
+                        The cookie's key and value are both required; the version is that of
+                        plugins.
+    plugins             Name to Plugin, for the protocol version of the handshake config.
+    versioned_plugins   Protocol version to a dict as plugins is. The highest version that the host
+                        offers is served, or the lowest one here if it offers none of them. See
+                        docs/versioning.md.
+    network             What to listen on: "unix", or "tcp", where any process on this machine may
+                        connect unless there is mutual TLS. If no unix socket can be made, TCP is
+                        used instead only if hosts have to show a certificate; otherwise serving
+                        fails. Default: "unix".
+    max_workers         How many handlers may run at the same time, each on a thread. None: as many
+                        as are needed, up to 1,000. Threads start when they are needed and end when
+                        they are idle. Further calls wait. Reaching the default limit is logged as a
+                        warning.
+    interceptors        A list of grpc.ServerInterceptor, the first one outermost.
+    outlive_host        Go on serving when the host has died, so that another host can reattach. Not
+                        needed if the host launches the plugin with detach=True. See
+                        docs/reattach.md.
+    shutdown_grace      Seconds that calls in progress have when the host shuts the plugin down or
+                        dies, before they are cancelled. Hosts then send SIGKILL after two seconds,
+                        which is fixed in go-plugin and the default here. Default: 1.
+    test                A ServeTestConfig: serve in the process of a test. See docs/testing.md.
+    tls_provider        A function that returns the TLSConfig to serve with. It is called once, when
+                        serving begins. See docs/security.md.
+    logger              The logging.Logger that gets the handler that writes to the host's log.
+                        None: the root logger. Left alone in test mode. See docs/logging.md.
+    max_receive_message_length
+                        The most bytes that a message to this plugin may have. None: 2**31 - 1, the
+                        most that gRPC can carry. See docs/security.md.
+    max_send_message_length
+                        The most bytes that a message from this plugin may have. None: 2**31 - 1.
+                        See docs/security.md.
+    max_metadata_size   The most bytes of metadata, error details included, that a call may bring.
+                        None: 262,144. See docs/security.md.
+    memory_quota        The most bytes that all connections of this process may take together for
+                        what they receive, before gRPC refuses more. None: no limit. See
+                        docs/security.md.
+    channel_options     gRPC's channel arguments, a list of (name, value) as grpcio takes them, for
+                        the channels that the broker dials. They take precedence over the limits
+                        above. See docs/broker.md.
+    server_options      gRPC's channel arguments, as grpc.server takes them, for the server and for
+                        the servers that the broker makes. They take precedence over the options and
+                        limits that the package sets. See docs/broker.md.
     """
 
-    __slots__ = (
-        "channel_options",
-        "handshake_config",
-        "interceptors",
-        "logger",
-        "max_metadata_size",
-        "max_receive_message_length",
-        "max_send_message_length",
-        "max_workers",
-        "memory_quota",
-        "network",
-        "outlive_host",
-        "plugins",
-        "server_options",
-        "shutdown_grace",
-        "test",
-        "tls_provider",
-        "versioned_plugins",
-    )
-    _checks: ClassVar[check.Checks] = {
-        "handshake_config": check_handshake,
-        "plugins": check.mapping,
-        "versioned_plugins": check.mapping,
-        "network": _network,
-        "max_workers": _workers,
-        "interceptors": _interceptors,
-        "outlive_host": check.flag,
-        "shutdown_grace": check.seconds,
-        "test": check.optional(ServeTestConfig),
-        "tls_provider": _provider,
-        "logger": check.logger,
-        "max_receive_message_length": check.message_length,
-        "max_send_message_length": check.message_length,
-        "max_metadata_size": check.metadata_size,
-        "memory_quota": check.quota,
-        "channel_options": check.channel_options,
-        "server_options": check.channel_options,
-    }
+    _checks: ClassVar[check.Checks] = {option.slot: option.kind.check for option in SERVE_OPTIONS}
+    __slots__ = tuple(_checks)
 
+    # Attributes, written by scripts/options.py from SERVE_OPTIONS:
     handshake_config: HandshakeConfig
     plugins: PluginSet
     versioned_plugins: dict[int, PluginSet]
@@ -286,6 +402,7 @@ class ServeConfig(check.Config):
     def __init__(
         self,
         *,
+        # Keywords, written by scripts/options.py from SERVE_OPTIONS:
         handshake_config: HandshakeConfig | None = None,
         plugins: Mapping[str, Plugin] | None = None,
         versioned_plugins: Mapping[int, Mapping[str, Plugin]] | None = None,
@@ -304,23 +421,7 @@ class ServeConfig(check.Config):
         channel_options: Iterable[tuple[str | bytes, Any]] | None = None,
         server_options: Iterable[tuple[str | bytes, Any]] | None = None,
     ) -> None:
-        self.handshake_config = HandshakeConfig() if handshake_config is None else handshake_config
-        self.plugins = plugins  # type: ignore[assignment]  # converted on the way
-        self.versioned_plugins = versioned_plugins  # type: ignore[assignment]
-        self.network = "unix" if network is None else network
-        self.max_workers = max_workers
-        self.interceptors = interceptors  # type: ignore[assignment]
-        self.outlive_host = outlive_host
-        self.shutdown_grace = DEFAULT_SHUTDOWN_GRACE if shutdown_grace is None else shutdown_grace
-        self.test = test
-        self.tls_provider = tls_provider
-        self.logger = logger
-        self.max_receive_message_length = max_receive_message_length
-        self.max_send_message_length = max_send_message_length
-        self.max_metadata_size = max_metadata_size
-        self.memory_quota = memory_quota
-        self.channel_options = channel_options  # type: ignore[assignment]  # converted on the way
-        self.server_options = server_options  # type: ignore[assignment]
+        check.fill(self, SERVE_OPTIONS, locals())
 
 
 def plugin_sets(config: ClientConfig | ServeConfig, owner: str) -> dict[int, PluginSet]:

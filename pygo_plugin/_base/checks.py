@@ -1,22 +1,94 @@
-"""What configuration classes are made of: fields that check what is assigned to them.
+"""What configuration classes are made of: checked fields, and tables of options.
 
-Messages never quote a value that may be a secret.
+A class with many fields has one table, a tuple of `Option`. Its slots, its checks, its constructor
+and, by scripts/options.py, its signature and its documentation are made from that table. Messages
+never quote a value that may be secret.
 """
 
 from __future__ import annotations
+
+from os import PathLike, fsdecode
 
 from pygo_plugin.errors import ConfigError, ConfigTypeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, ClassVar
 
-    Checks = dict[str, Callable[[str, Any], Any]]
+    # Gets the name of a field, for messages, and a value. Returns the value that is stored.
+    Check = Callable[[str, Any], Any]
+    Checks = dict[str, Check]
+
+
+class Kind:
+    """The values that an option takes.
+
+    check    accepts a value, converts it, or raises a ConfigError
+    takes    the type that the keyword has in signatures, without None
+    holds    the type of the attribute, where that is another one
+    """
+
+    __slots__ = ("check", "holds", "takes")
+
+    def __init__(self, check: Check, takes: str, holds: str = "") -> None:
+        self.check = check
+        self.takes = takes
+        self.holds = holds or takes
+
+
+class Option:
+    """One option of a configuration class.
+
+    name        of the keyword and, unless `slot` says otherwise, of the attribute
+    kind        what it takes
+    default     the value it has when the keyword is left out; a class is called to make one
+    doc         what it means, for the documentation
+    page        the page of docs/ that says more
+    slot        the attribute, if it is private because methods read and set it
+    takes_none  whether None, too, stands for the default
+    """
+
+    __slots__ = ("default", "doc", "kind", "name", "page", "slot", "takes_none")
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        default: Any,
+        doc: str,
+        *,
+        page: str = "",
+        slot: str = "",
+        takes_none: bool = True,
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.default = default
+        self.doc = doc
+        self.page = page
+        self.slot = slot or name
+        self.takes_none = takes_none
+
+
+def fill(target: object, options: Iterable[Option], given: Mapping[str, Any]) -> None:
+    """Set the attribute of every option to its value in `given`, or to its default.
+
+    Raises: ConfigError for the first value that its check refuses.
+    """
+    owner = type(target).__name__
+    for option in options:
+        value = given[option.name]
+        if value is None and option.takes_none:
+            value = option.default
+            if isinstance(value, type):
+                value = value()
+        value = option.kind.check(f"{owner}.{option.name}", value)
+        object.__setattr__(target, option.slot, value)
 
 
 class Config:
-    """Fields are the slots; `_checks` says which function accepts or converts a new value."""
+    """Its fields are the slots; `_checks` has the function that checks new values of each."""
 
     __slots__ = ()
     _checks: ClassVar[Checks] = {}
@@ -58,6 +130,14 @@ def text(what: str, value: Any) -> str:
     if not isinstance(value, str):
         raise refuse(what, "a str", value)
     return value
+
+
+def path(what: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, (str, bytes, PathLike)):
+        raise refuse(what, "a str or a path", value)
+    return fsdecode(value)
 
 
 def integer(what: str, value: Any) -> int:
@@ -198,3 +278,18 @@ def optional(kind: type) -> Callable[[str, Any], Any]:
         return value
 
     return checked
+
+
+FLAG = Kind(flag, "bool")
+SECONDS = Kind(seconds, "float")
+PLUGIN_SET = Kind(mapping, "Mapping[str, Plugin]", "PluginSet")
+PLUGIN_SETS = Kind(mapping, "Mapping[int, Mapping[str, Plugin]]", "dict[int, PluginSet]")
+LOGGER = Kind(logger, "logging.Logger", "logging.Logger | None")
+MESSAGE_LENGTH = Kind(message_length, "int", "int | None")
+METADATA_SIZE = Kind(metadata_size, "int", "int | None")
+QUOTA = Kind(quota, "int", "int | None")
+CHANNEL_OPTIONS = Kind(
+    channel_options,
+    "Iterable[tuple[str | bytes, Any]]",
+    "tuple[tuple[str | bytes, Any], ...]",
+)

@@ -5,21 +5,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pygo_plugin import client as _client
 from pygo_plugin._base.aio_loops import checkpoint
 from pygo_plugin._base.aio_threads import in_thread
+from pygo_plugin._base.checks import fill
 from pygo_plugin._grpc.aio_channel import Channel
+from pygo_plugin._host.options import AIO_OPTIONS, given
 from pygo_plugin.errors import ClosedError, _importing
 
 if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
     from typing_extensions import Self
 
     from pygo_plugin._grpc.aio_broker import Broker
-    from pygo_plugin.config import ReattachConfig
+    from pygo_plugin.config import (
+        ClientConfig,
+        Cmd,
+        HandshakeConfig,
+        ReattachConfig,
+        StrPath,
+        Writer,
+    )
+    from pygo_plugin.plugin import Plugin
+    from pygo_plugin.runners import Runner
+    from pygo_plugin.security import SecureConfig, TLSConfig
 
 
 class Client:
@@ -29,16 +43,57 @@ class Client:
             channel, kv = await client.dispense("kv")
             reply = await kv.Get(request)
 
-    Takes what `pygo_plugin.Client` takes, and `interceptors` for the calls of its channels, of
-    grpc.aio's kinds. `on_exit` may be a coroutine function, and runs on the loop of the first
-    start. Otherwise the plugin does not belong to a loop: several may use it.
+    Takes what `pygo_plugin.Client` takes, and `interceptors` of grpc.aio's kinds for the calls of
+    its channels, the first one outermost. `on_exit` may be a coroutine function, and runs on the
+    loop of the first start. Otherwise the plugin does not belong to a loop: several may use it.
     """
 
+    _interceptors: tuple[Any, ...]
+
     def __init__(
-        self, cmd: Any = None, *, interceptors: Iterable[Any] | None = None, **options: Any
+        self,
+        cmd: ClientConfig | Cmd | StrPath | Sequence[StrPath] | None = None,
+        *,
+        # Keywords, written by scripts/options.py from OPTIONS without cmd, AIO_OPTIONS:
+        plugins: Mapping[str, Plugin] | None = None,
+        versioned_plugins: Mapping[int, Mapping[str, Plugin]] | None = None,
+        handshake_config: HandshakeConfig | None = None,
+        reattach_config: ReattachConfig | None = None,
+        runner: Runner | None = None,
+        min_port: int | None = None,
+        max_port: int | None = None,
+        start_timeout: float | None = None,
+        kill_timeout: float | None = None,
+        allowed_protocols: Sequence[str] | None = None,
+        managed: bool | None = None,
+        detach: bool | None = None,
+        on_exit: Callable[[Any, int | None], Any] | None = None,
+        logger: logging.Logger | None = None,
+        stderr: Writer | int | None = None,
+        sync_stdout: Writer | int | None = None,
+        sync_stderr: Writer | int | None = None,
+        plugin_log_buffer_size: int | None = None,
+        skip_host_env: bool | None = None,
+        auto_mtls: bool | None = None,
+        tls_config: TLSConfig | None = None,
+        secure_config: SecureConfig | None = None,
+        unix_socket_dir: StrPath | None = None,
+        unix_socket_group: str | int | None = None,
+        broker_multiplex: bool | None = None,
+        kill_group: bool | None = None,
+        max_receive_message_length: int | None = None,
+        max_send_message_length: int | None = None,
+        max_metadata_size: int | None = None,
+        memory_quota: int | None = None,
+        channel_options: Iterable[tuple[str | bytes, Any]] | None = None,
+        server_options: Iterable[tuple[str | bytes, Any]] | None = None,
+        skip_output: bool | int | None = None,
+        interceptors: Iterable[Any] | None = None,
     ) -> None:
         """Raises: ConfigError (a ValueError) when the options cannot be right."""
-        self._client = _client.Client(cmd, **options)
+        options = locals()
+        fill(self, AIO_OPTIONS, options)
+        self._client = _client.Client(cmd, **given(options))
         self._loop: asyncio.AbstractEventLoop | None = None  # of the first start
         self._exit_task: asyncio.Future[Any] | None = None
         if self._client._config.on_exit is not None:
@@ -51,7 +106,6 @@ class Client:
                         client._loop.call_soon_threadsafe(client._tell_exit, status)
 
             self._client._tell_exit = tell  # type: ignore[method-assign]
-        self._interceptors = tuple(interceptors or ())
         self._channel: Channel | None = None
 
     # Life cycle.
