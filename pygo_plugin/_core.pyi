@@ -173,7 +173,8 @@ class Broker:
 class Client:
     # `reattach` is (network, address, protocol, version, pid, test, start time). `log` returns the
     # lowest level that it wants from now on. `output` gets 1 (stdout) or 2 (stderr), and
-    # what was printed. `start_timeout` and `kill_timeout` are in seconds.
+    # what was printed. `start_timeout` is in seconds.
+    # `options` are those that _host/options.py passes on as they are.
     def __new__(
         cls,
         *,
@@ -184,9 +185,6 @@ class Client:
         cookie_key: str = "",
         cookie_value: str = "",
         versions: Iterable[int] = (),
-        protocols: Iterable[str] = ("grpc",),
-        min_port: int = 10000,
-        max_port: int = 25000,
         start_timeout: float = 60.0,
         reattach: tuple[str, str, str, int, int, bool, int] | None = None,
         log: Callable[[bytes | None, list[_LogRecord]], int] | None = None,
@@ -194,20 +192,14 @@ class Client:
         log_buffer_size: int = 65536,
         want_raw: bool = False,
         output: Callable[[int, bytes], object] | None = None,
-        managed: bool = False,
-        auto_mtls: bool = False,
         tls: TLS | None = None,
-        detach: bool = False,
         on_exit: Callable[[int | None], Any] | None = None,
         runner: Any = None,
         secure: tuple[str, bytes, int] | None = None,
         unix_socket_dir: str | None = None,
-        unix_socket_group: str | None = None,
-        multiplex: bool = False,
         kill_group: str | None = None,
         channel_options: _Options | None = None,
-        skip_output: int = 0,
-        kill_timeout: float = 2.0,
+        **options: Any,
     ) -> Self: ...
     # (network, address, gRPC target, protocol, application version). Idempotent.
     def start(self) -> tuple[str, str, str, str, int]: ...
