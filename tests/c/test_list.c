@@ -1,20 +1,20 @@
-#include "base/list.h"
+#include "gp/list.h"
 
 #include "support.h"
 
 typedef struct item {
     int value;
-    gp__link link;
+    gp_link link;
 } item;
 
 /* The values in |list|, as the digits of a number. */
 static int
-digits(const gp__list *list)
+digits(const gp_list *list)
 {
     int number = 0;
 
-    for (const item *it = gp__list_first_entry(list, item, link); it != NULL;
-         it = gp__list_next_entry(list, it, item, link)) {
+    for (const item *it = gp_list_first_entry(list, item, link); it != NULL;
+         it = gp_list_next_entry(list, it, item, link)) {
         number = 10 * number + it->value;
     }
     return number;
@@ -24,41 +24,41 @@ static void
 a_list_keeps_its_order(void **state)
 {
     item items[] = {{.value = 1}, {.value = 2}, {.value = 3}};
-    gp__list list;
+    gp_list list;
 
     (void)state;
-    gp__list_init(&list);
-    assert_true(gp__list_is_empty(&list));
-    assert_null(gp__list_first_entry(&list, item, link));
-    gp__list_append(&list, &items[1].link);
-    gp__list_append(&list, &items[2].link);
-    gp__list_prepend(&list, &items[0].link);
+    gp_list_init(&list);
+    assert_true(gp_list_is_empty(&list));
+    assert_null(gp_list_first_entry(&list, item, link));
+    gp_list_append(&list, &items[1].link);
+    gp_list_append(&list, &items[2].link);
+    gp_list_prepend(&list, &items[0].link);
     assert_int_equal(digits(&list), 123);
-    assert_ptr_equal(gp__list_pop(&list), &items[0].link);
+    assert_ptr_equal(gp_list_pop(&list), &items[0].link);
     assert_int_equal(digits(&list), 23);
-    assert_false(gp__link_is_linked(&items[0].link));
+    assert_false(gp_link_is_linked(&items[0].link));
 }
 
 static void
 removal_leaves_the_others(void **state)
 {
-    static gp__list list = GP__LIST_INIT(list);
+    static gp_list list = GP_LIST_INIT(list);
     item items[] = {{.value = 1}, {.value = 2}, {.value = 3}};
 
     (void)state;
     for (int i = 0; i < 3; i++) {
-        gp__list_append(&list, &items[i].link);
+        gp_list_append(&list, &items[i].link);
     }
-    gp__link_remove(&items[1].link);
+    gp_link_remove(&items[1].link);
     assert_int_equal(digits(&list), 13);
-    gp__link_remove(&items[1].link); /* again, to no effect */
-    gp__link_remove(&items[2].link);
-    gp__list_append(&list, &items[1].link);
+    gp_link_remove(&items[1].link); /* again, to no effect */
+    gp_link_remove(&items[2].link);
+    gp_list_append(&list, &items[1].link);
     assert_int_equal(digits(&list), 12);
-    gp__link_remove(&items[0].link);
-    gp__link_remove(&items[1].link);
-    assert_true(gp__list_is_empty(&list));
-    assert_null(gp__list_pop(&list));
+    gp_link_remove(&items[0].link);
+    gp_link_remove(&items[1].link);
+    assert_true(gp_list_is_empty(&list));
+    assert_null(gp_list_pop(&list));
 }
 
 int

@@ -1,13 +1,13 @@
 /*
- * Layer: base. From a member to the struct that it is part of.
+ * Layer: public. From a member to the struct that it is part of.
  */
-#ifndef GP_BASE_CONTAINER_H
-#define GP_BASE_CONTAINER_H
+#ifndef GP_CONTAINER_H
+#define GP_CONTAINER_H
 
 #include <stddef.h>
 
 /* The |type| whose |member| is at |pointer|, which is not NULL. */
-#define gp__container_of(pointer, type, member) \
+#define gp_container_of(pointer, type, member) \
     ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
 
 #endif
