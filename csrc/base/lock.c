@@ -1,9 +1,12 @@
 #include "gp/lock.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "base/thread.h"
 
 static void
 require_success(int rc, const char *what)
@@ -31,4 +34,24 @@ gp_cond_init(gp_cond *cond)
     rc = rc == 0 ? pthread_cond_init(&cond->os, &attributes) : rc;
     require_success(rc, "condition variable");
     pthread_condattr_destroy(&attributes);
+}
+
+int64_t
+gp_deadline_in(int64_t timeout_ms)
+{
+    return gp__deadline_in_ns(timeout_ms > GP__FOREVER / GP__MS ? -1 : timeout_ms * GP__MS);
+}
+
+int
+gp_cond_wait_until(gp_cond *cond, gp_mutex *mutex, int64_t deadline)
+{
+    struct timespec until;
+
+    if (deadline == GP__FOREVER) {
+        gp_cond_wait(cond, mutex);
+        return 0;
+    }
+    until.tv_sec = (time_t)(deadline / 1000000000);
+    until.tv_nsec = (long)(deadline % 1000000000);
+    return pthread_cond_timedwait(&cond->os, &mutex->os, &until) == ETIMEDOUT ? GP_ETIMEOUT : 0;
 }

@@ -5,14 +5,14 @@
 #ifndef GP_BASE_TASK_H
 #define GP_BASE_TASK_H
 
-#include "base/list.h"
+#include "gp/list.h"
 
 /*
- * |run| finds what the task is part of by gp__container_of(). The task is in no queue by then: |run|
+ * |run| finds what the task is part of by gp_container_of(). The task is in no queue by then: |run|
  * may queue it again, or free it.
  */
 typedef struct gp__task {
-    gp__link link; /* the queue's */
+    gp_link link; /* the queue's */
     void (*run)(struct gp__task *task);
 } gp__task;
 

@@ -1,10 +1,7 @@
 #include "base/thread.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <time.h>
-
-#include "gp/lock.h"
 
 /* How long a wait goes on before it asks for interrupts: Ctrl-C must be felt within 0.2 s. */
 static const int64_t slice_ns = 50 * GP__MS;
@@ -16,12 +13,6 @@ gp__now(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-int64_t
-gp__deadline_in(int64_t timeout_ms)
-{
-    return gp__deadline_in_ns(timeout_ms > GP__FOREVER / GP__MS ? -1 : timeout_ms * GP__MS);
 }
 
 int64_t
@@ -48,20 +39,6 @@ gp__seconds_until(int64_t deadline)
     return left > 0 ? (double)left / 1e9 : 0.0;
 }
 
-int
-gp__cond_wait_until(gp_cond *cond, gp_mutex *lock, int64_t deadline)
-{
-    struct timespec until;
-
-    if (deadline == GP__FOREVER) {
-        gp_cond_wait(cond, lock);
-        return 0;
-    }
-    until.tv_sec = (time_t)(deadline / 1000000000);
-    until.tv_nsec = (long)(deadline % 1000000000);
-    return pthread_cond_timedwait(&cond->os, &lock->os, &until) == ETIMEDOUT ? GP_ETIMEOUT : 0;
-}
-
 int64_t
 gp__slice(int64_t deadline, const gp_interrupt *interrupt)
 {
@@ -85,7 +62,7 @@ gp__cond_wait_interruptible(gp_cond *cond, gp_mutex *lock, int64_t deadline,
                             const gp_interrupt *interrupt)
 {
     int64_t slice = gp__slice(deadline, interrupt);
-    int rc = gp__cond_wait_until(cond, lock, slice);
+    int rc = gp_cond_wait_until(cond, lock, slice);
 
     if (rc != GP_ETIMEOUT || slice == deadline) {
         return rc;
@@ -127,8 +104,8 @@ gp__thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void
 }
 
 int
-gp__user_thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
-                      gp_error *err)
+gp_user_thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
+                     gp_error *err)
 {
     sigset_t before;
 

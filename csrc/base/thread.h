@@ -1,9 +1,6 @@
 /*
- * Layer: base. Deadlines, waits for condition variables that honour them, threads of our own, and the
- * wait that Ctrl-C can interrupt.
- *
- * Deadlines are nanoseconds on CLOCK_MONOTONIC. Locks and condition variables are those of
- * gp/lock.h; what is waited for with a deadline has been made by gp_cond_init().
+ * Layer: base. Clocks, threads of our own, and the wait that Ctrl-C can interrupt. Deadlines, locks
+ * and condition variables are those of gp/lock.h.
  */
 #ifndef GP_BASE_THREAD_H
 #define GP_BASE_THREAD_H
@@ -22,18 +19,14 @@
 /* Now, in nanoseconds. */
 int64_t gp__now(void);
 
-/* The deadline |timeout_ms| or |timeout_ns| from now; negative means never. */
-int64_t gp__deadline_in(int64_t timeout_ms);
+/* As gp_deadline_in(), in nanoseconds. */
 int64_t gp__deadline_in_ns(int64_t timeout_ns);
 
 /* Seconds left until |deadline|, 0 when it has passed; negative if it is GP__FOREVER. */
 double gp__seconds_until(int64_t deadline);
 
-/* Wait until signalled or |deadline|. Returns 0, or GP_ETIMEOUT. Wake-ups may be spurious. */
-int gp__cond_wait_until(gp_cond *cond, gp_mutex *lock, int64_t deadline) GP_REQUIRES(lock);
-
 /*
- * As gp__cond_wait_until, in slices, between which |interrupt| (may be NULL) is asked, with |lock|
+ * As gp_cond_wait_until(), in slices, between which |interrupt| (may be NULL) is asked, with |lock|
  * released, whether to go on.
  *
  * Returns: 0 after a wake-up, GP_ETIMEOUT, or GP_EUSER when the interrupt said stop.
@@ -48,18 +41,11 @@ int64_t gp__slice(int64_t deadline, const gp_interrupt *interrupt);
 int gp__interrupted(const gp_interrupt *interrupt);
 
 /*
- * Start a joinable thread with every signal blocked, which never runs the user's code: signals
- * belong to the program's own threads. |name| shows in debuggers; at most 15 characters.
+ * Start a joinable thread with every signal blocked: signals belong to the program's own threads.
+ * It never runs the user's code; a thread that does is started by gp_user_thread_start().
+ * |name| shows in debuggers; at most 15 characters.
  */
 int gp__thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
                      gp_error *err);
-
-/*
- * The same for a thread that runs the user's code, with the mask of the program's own threads.
- * Child processes and threads that the code starts inherit it, and must be open to signals as any
- * other.
- */
-int gp__user_thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
-                          gp_error *err);
 
 #endif

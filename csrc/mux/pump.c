@@ -651,14 +651,14 @@ has_business(const gp__pump *pump)
 void
 gp__pump_close(gp__pump *pump, int64_t linger_ms)
 {
-    int64_t deadline = gp__deadline_in(linger_ms);
+    int64_t deadline = gp_deadline_in(linger_ms);
 
     if (pump == NULL || gp_runtime_forked()) {
         return;
     }
     gp_mutex_lock(&pump->lock);
     while (has_business(pump) && gp__now() < deadline) {
-        gp__cond_wait_until(&pump->idle, &pump->lock, deadline);
+        gp_cond_wait_until(&pump->idle, &pump->lock, deadline);
     }
     pump->closing = true;
     if (pump->session != NULL) {

@@ -33,7 +33,7 @@ gp_process_wait(gp_process *process, int64_t timeout_ms, const gp_interrupt *int
     if (gp_runtime_forked()) {
         return GP_EFORKED;
     }
-    return gp__process_wait(inside(process), gp__deadline_in(timeout_ms), interrupt);
+    return gp__process_wait(inside(process), gp_deadline_in(timeout_ms), interrupt);
 }
 
 int

@@ -163,7 +163,7 @@ add(census *self, candidate entry)
 static void
 take(census *self, const char *mark)
 {
-    int64_t until = gp__deadline_in(exec_ms);
+    int64_t until = gp_deadline_in(exec_ms);
     DIR *listing = opendir("/proc");
     const struct dirent *entry;
     candidate one = {.pidfd = -1};
@@ -303,7 +303,7 @@ gp__group_supported(void)
 void
 gp__group_kill(pid_t root, int pidfd, const char *mark, int64_t patience_ms)
 {
-    int64_t deadline = gp__deadline_in(patience_ms);
+    int64_t deadline = gp_deadline_in(patience_ms);
 
     while (kill_all(root, pidfd, mark, deadline) && gp__now() < deadline) {
     }
@@ -333,7 +333,7 @@ gp__group_find(pid_t root, int pidfd, const char *mark, int *out, size_t room)
 void
 gp__group_kill_found(int *found, size_t count, int64_t patience_ms)
 {
-    int64_t deadline = gp__deadline_in(patience_ms);
+    int64_t deadline = gp_deadline_in(patience_ms);
 
     for (size_t i = 0; i < count; i++) {
         gp__pidfd_kill(found[i], SIGKILL);

@@ -31,7 +31,7 @@ typedef struct task {
 void
 gp__leftover_init(gp__leftover *leftover, gp__process *process)
 {
-    *leftover = (gp__leftover){.process = process, .deadline = gp__deadline_in(patience_ms)};
+    *leftover = (gp__leftover){.process = process, .deadline = gp_deadline_in(patience_ms)};
 }
 
 void

@@ -256,7 +256,7 @@ start_detached(const char *name, void *(*run)(void *), gp__process *process, gp_
     int rc;
 
     gp__process_ref(process); /* the thread's reference */
-    rc = gp__user_thread_start(&thread, name, run, process, err);
+    rc = gp_user_thread_start(&thread, name, run, process, err);
     if (rc < 0) {
         gp__process_unref(process);
         return rc;

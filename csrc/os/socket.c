@@ -414,7 +414,7 @@ listen_tcp(const char *address, int *port)
     const char *unknown;
     int fd;
 
-    if (resolve(&found, address, gp__deadline_in(listen_ms), NULL, &unknown) != 0) {
+    if (resolve(&found, address, gp_deadline_in(listen_ms), NULL, &unknown) != 0) {
         errno = EADDRNOTAVAIL;
         return -1;
     }

@@ -627,7 +627,7 @@ listener_gone(gp_client *client)
     /* What was connected to: a name may take longer to look up, or be another host's by now. */
     const char *address = client->found.peer[0] != '\0' ? client->found.peer : endpoint->address;
 
-    return gp__socket_probe(endpoint->network, address, NULL, gp__deadline_in(probe_ms), NULL,
+    return gp__socket_probe(endpoint->network, address, NULL, gp_deadline_in(probe_ms), NULL,
                             NULL) == GP_EREATTACH;
 }
 
@@ -645,10 +645,10 @@ process_gone(gp_client *client, gp__process *process)
     case GP__PROCESS_WELL:
         return false;
     case GP__PROCESS_DYING:
-        return gp__process_wait(process, gp__deadline_in(dying_ms), NULL) == 0;
+        return gp__process_wait(process, gp_deadline_in(dying_ms), NULL) == 0;
     default:
         return (client->channel == NULL || gp_channel_state(client->channel, false) != GP_READY) &&
-               gp__process_wait(process, gp__deadline_in(unsure_ms), NULL) == 0;
+               gp__process_wait(process, gp_deadline_in(unsure_ms), NULL) == 0;
     }
 }
 

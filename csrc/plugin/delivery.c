@@ -97,7 +97,7 @@ gp__delivery_start(gp_error *err)
         gp_cond_wait(&delivery.changed, &delivery.lock);
     }
     if (!delivery.running) {
-        rc = gp__user_thread_start(&delivery.thread, "gp-logs", run, NULL, err);
+        rc = gp_user_thread_start(&delivery.thread, "gp-logs", run, NULL, err);
         delivery.running = rc == 0;
     }
     gp_mutex_unlock(&delivery.lock);
@@ -144,11 +144,11 @@ await_end(void)
     int rc = 0;
 
     while (delivery.running && rc == 0) {
-        int64_t deadline = gp__deadline_in(patience_ms);
+        int64_t deadline = gp_deadline_in(patience_ms);
         unsigned before = delivery.finished;
 
         while (delivery.running && delivery.finished == before && rc == 0) {
-            rc = gp__cond_wait_until(&delivery.changed, &delivery.lock, deadline);
+            rc = gp_cond_wait_until(&delivery.changed, &delivery.lock, deadline);
         }
     }
     return !delivery.running;

@@ -61,7 +61,7 @@ leave(void)
     if (host.deadline != 0) {
         return;
     }
-    host.deadline = gp__deadline_in(host.patience_ms);
+    host.deadline = gp_deadline_in(host.patience_ms);
     for (int i = 0; i < OUTPUTS; i++) {
         gp__reactor_remove(host.watches[i]);
         host.watches[i] = NULL;
@@ -150,7 +150,7 @@ output_closed(void *unused)
         }
     }
     if (closed && host.suspicion == 0) {
-        host.suspicion = gp__deadline_in(dying_ms);
+        host.suspicion = gp_deadline_in(dying_ms);
         if (host.clock == NULL) { /* else it looks after the parent already */
             gp__reactor_every(&host.clock, look_ms, look_for_ancestors, NULL, NULL);
         }

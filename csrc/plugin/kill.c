@@ -50,7 +50,7 @@ static int
 await_output(gp_client *client, int64_t patience_ms, int64_t deadline,
              const gp_interrupt *interrupt)
 {
-    int64_t half = gp__deadline_in(patience_ms / 2);
+    int64_t half = gp_deadline_in(patience_ms / 2);
     int rc = 0;
 
     if (client->output != NULL && patience_ms > 0) {
@@ -63,7 +63,7 @@ await_output(gp_client *client, int64_t patience_ms, int64_t deadline,
 static int
 flush(gp_client *client, const gp_interrupt *interrupt)
 {
-    int64_t deadline = gp__deadline_in(flush_ms);
+    int64_t deadline = gp_deadline_in(flush_ms);
     int rc = 0;
 
     if (client->launch.mirror != NULL) {
@@ -83,7 +83,7 @@ put_down(gp__process *process, bool gracefully, int64_t deadline, const gp_inter
 
     if (!gp__process_gone(process) || gp__process_has_group(process)) {
         gp__process_kill(process);
-        gp__process_wait(process, gp__deadline_in(dying_ms), NULL);
+        gp__process_wait(process, gp_deadline_in(dying_ms), NULL);
     }
     return rc == GP_EUSER ? rc : 0;
 }
@@ -136,7 +136,7 @@ gp__client_end(gp_client *client, int64_t patience_ms, const gp_interrupt *inter
     const gp_client_options *options = &client->options.view;
     bool test = !gp__client_launched(client) && options->reattach_test;
     gp__process *process = client->process;
-    int64_t deadline = gp__deadline_in(patience_ms);
+    int64_t deadline = gp_deadline_in(patience_ms);
     gp__watch *limit = NULL;
     int rc = 0;
 
@@ -237,7 +237,7 @@ gp__client_waits_for_runner(gp_client *client)
 static int
 wait_while(gp_client *client, gp__client_state state, const gp_interrupt *interrupt)
 {
-    int64_t patience_ends = gp__deadline_in(runner_ms);
+    int64_t patience_ends = gp_deadline_in(runner_ms);
     int rc = 0;
 
     while (rc == 0 && client->state == state) {

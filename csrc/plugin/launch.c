@@ -35,7 +35,7 @@ static void
 kill_and_reap(const gp__launch *launch)
 {
     gp__process_kill(launch->process);
-    gp__process_wait(launch->process, gp__deadline_in(dying_ms), NULL);
+    gp__process_wait(launch->process, gp_deadline_in(dying_ms), NULL);
 }
 
 int
@@ -64,10 +64,10 @@ spawn(gp__launch *launch, const char *const *env, const char *group, int *err_fd
 
     if (options->runner.start != NULL) {
         rc = gp__process_run(&launch->process, &options->runner, env, &launch->out_fd, err_fd, err);
-        launch->deadline = gp__deadline_in(options->start_timeout_ms);
+        launch->deadline = gp_deadline_in(options->start_timeout_ms);
         return rc;
     }
-    launch->deadline = gp__deadline_in(options->start_timeout_ms);
+    launch->deadline = gp_deadline_in(options->start_timeout_ms);
     if (options->checksum_hash != NULL) {
         rc = gp__verify(&launch->image, options, env, launch->deadline, interrupt, err);
         if (rc < 0) {
@@ -201,7 +201,7 @@ await_line(gp__launch *launch, const gp_interrupt *interrupt, gp_error *err)
         int rc;
 
         if (gone) {
-            gp__process_await_relays(launch->process, gp__deadline_in(relay_ms));
+            gp__process_await_relays(launch->process, gp_deadline_in(relay_ms));
         }
         rc = read_output(launch, err);
         if (rc != MORE_TO_COME && rc != MORE_TO_READ) {
@@ -520,9 +520,9 @@ is_exiting(const gp__launch *launch)
 {
     static const int64_t moment_ms = 100;
 
-    gp__process_wait(launch->process, gp__deadline_in(moment_ms), NULL);
+    gp__process_wait(launch->process, gp_deadline_in(moment_ms), NULL);
     if (gp__process_inspect(launch->process) == GP__PROCESS_DYING) {
-        gp__process_wait(launch->process, gp__deadline_in(dying_ms), NULL);
+        gp__process_wait(launch->process, gp_deadline_in(dying_ms), NULL);
     }
     return gp__process_gone(launch->process);
 }
@@ -699,7 +699,7 @@ gp__launch_handshake(gp__launch *launch, gp__endpoint *out, const gp_interrupt *
         kill_and_reap(launch);
         remove_sockets(launch);
         gp__launch_finish(launch);
-        gp__mirror_flush(launch->mirror, gp__deadline_in(last_words_ms), NULL);
+        gp__mirror_flush(launch->mirror, gp_deadline_in(last_words_ms), NULL);
         gp__mirror_close(launch->mirror);
         launch->mirror = NULL;
     }
@@ -711,7 +711,7 @@ gp__launch_finish(gp__launch *launch)
 {
     if (launch->mirror != NULL) {
         if (gp__process_gone(launch->process)) {
-            gp__process_await_relays(launch->process, gp__deadline_in(relay_ms));
+            gp__process_await_relays(launch->process, gp_deadline_in(relay_ms));
         }
         gp__mirror_finish(launch->mirror);
     }

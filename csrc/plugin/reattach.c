@@ -52,8 +52,7 @@ gp__client_reattach(gp_client *client, gp__endpoint *endpoint, gp__process **pro
             return rc;
         }
     }
-    rc =
-        gp__socket_probe(network, address, &client->found, gp__deadline_in(connect_ms), &stop, err);
+    rc = gp__socket_probe(network, address, &client->found, gp_deadline_in(connect_ms), &stop, err);
     if (rc == GP_EUSER && gp__client_kill_wanted(client)) {
         rc = GP_ECLOSED;
     }

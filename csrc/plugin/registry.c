@@ -200,7 +200,7 @@ await(group *jobs, const gp_interrupt *interrupt)
             rc = gp__cond_wait_interruptible(&jobs->done, &jobs->lock, GP__FOREVER, interrupt);
         } else {
             atomic_store(&jobs->hurry, true);
-            gp__cond_wait_until(&jobs->done, &jobs->lock, GP__FOREVER);
+            gp_cond_wait_until(&jobs->done, &jobs->lock, GP__FOREVER);
         }
     }
     gp_mutex_unlock(&jobs->lock);

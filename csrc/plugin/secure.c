@@ -23,7 +23,7 @@ static bool
 is_gone(gp__process *process)
 {
     if (gp__process_inspect(process) == GP__PROCESS_DYING) {
-        gp__process_wait(process, gp__deadline_in(dying_ms), NULL);
+        gp__process_wait(process, gp_deadline_in(dying_ms), NULL);
     }
     return gp__process_gone(process);
 }
@@ -105,7 +105,7 @@ gp__client_secure(gp_client *client, const gp_interrupt *interrupt, gp_error *er
     gp__client_interrupt both = {client, interrupt};
     const gp_interrupt stop = gp__client_interrupt_of(&both);
     int64_t deadline =
-        gp__client_launched(client) ? client->launch.deadline : gp__deadline_in(joined_ms);
+        gp__client_launched(client) ? client->launch.deadline : gp_deadline_in(joined_ms);
     int state = gp_channel_state(client->channel, true);
     int unexplained = 0;
     int rc = 0;

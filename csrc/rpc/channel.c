@@ -311,7 +311,7 @@ static int
 wait_state(gp_channel *channel, grpc_channel *grpc, int last, int64_t timeout_ms,
            const gp_interrupt *interrupt)
 {
-    int64_t deadline = gp__deadline_in(timeout_ms);
+    int64_t deadline = gp_deadline_in(timeout_ms);
     int state = gp_channel_state(channel, false);
     gp__poller *poller;
     watch *watched;
@@ -409,7 +409,7 @@ watch_state(gp_channel *channel, grpc_channel *grpc, int last, int64_t timeout_m
     gp__poller_urgent_add(notified->poller);
     gp__hand_over(&notified->event);
     grpc_channel_watch_connectivity_state(grpc, (grpc_connectivity_state)last,
-                                          gp__timespec_from_deadline(gp__deadline_in(timeout_ms)),
+                                          gp__timespec_from_deadline(gp_deadline_in(timeout_ms)),
                                           notified->poller->queue, &notified->event);
     return 0;
 }

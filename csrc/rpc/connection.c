@@ -174,7 +174,7 @@ unlist(gp__connection *shared)
 static void
 free_connection(gp__task *task)
 {
-    gp__connection *shared = gp__container_of(task, gp__connection, deferred_free);
+    gp__connection *shared = gp_container_of(task, gp__connection, deferred_free);
     grpc_channel *channel = atomic_load(&shared->channel);
 
     unlist(shared);

@@ -21,14 +21,14 @@ static _Thread_local bool polling;      /* this thread has the poller role */
 static _Thread_local int64_t waited_ns; /* for how long this thread has been in gp__poller_wait() */
 
 typedef struct waiter {
-    gp__link link;  /* in the poller's |waiters| */
+    gp_link link;   /* in the poller's |waiters| */
     gp__gate *gate; /* borrowed: what it waits for */
     gp_cond cond;   /* owned */
 } waiter;
 
 /* A wait by gp_interrupt.wait. On the heap, since the stack of such a wait may be put away. */
 typedef struct sharer {
-    gp__link link;  /* in the poller's |sharers| */
+    gp_link link;   /* in the poller's |sharers| */
     gp__gate *gate; /* borrowed: what it waits for */
     int fds[2];     /* owned: woken when the gate opens */
 } sharer;
@@ -37,8 +37,8 @@ void
 gp__poller_init(gp__poller *poller)
 {
     *poller = (gp__poller){0};
-    gp__list_init(&poller->waiters);
-    gp__list_init(&poller->sharers);
+    gp_list_init(&poller->waiters);
+    gp_list_init(&poller->sharers);
     gp_cond_init(&poller->backup);
 }
 
@@ -105,7 +105,7 @@ begin_polling_locked(gp__poller *poller, gp__gate *awaited) GP_REQUIRES(&gp__eng
 static void
 pass_role_on_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
 {
-    waiter *oldest = gp__list_first_entry(&poller->waiters, waiter, link);
+    waiter *oldest = gp_list_first_entry(&poller->waiters, waiter, link);
 
     if (oldest != NULL) {
         gp_cond_signal(&oldest->cond);
@@ -153,9 +153,9 @@ poll_for_gate_locked(gp__poller *poller, gp__gate *gate, int64_t deadline)
 static void
 sleep_locked(gp__poller *poller, waiter *me, int64_t deadline) GP_REQUIRES(&gp__engine_lock)
 {
-    gp__list_append(&poller->waiters, &me->link);
-    gp__cond_wait_until(&me->cond, &gp__engine_lock, deadline);
-    gp__link_remove(&me->link);
+    gp_list_append(&poller->waiters, &me->link);
+    gp_cond_wait_until(&me->cond, &gp__engine_lock, deadline);
+    gp_link_remove(&me->link);
 }
 
 /* NULL: memory or descriptors are short. */
@@ -171,7 +171,7 @@ add_sharer(gp__poller *poller, gp__gate *gate)
     me->gate = gate;
     gp__poller_urgent_add(poller);
     gp_mutex_lock(&gp__engine_lock);
-    gp__list_append(&poller->sharers, &me->link);
+    gp_list_append(&poller->sharers, &me->link);
     gp_mutex_unlock(&gp__engine_lock);
     return me;
 }
@@ -180,7 +180,7 @@ static void
 remove_sharer(gp__poller *poller, sharer *me)
 {
     gp_mutex_lock(&gp__engine_lock);
-    gp__link_remove(&me->link);
+    gp_link_remove(&me->link);
     gp_mutex_unlock(&gp__engine_lock);
     gp__poller_urgent_drop(poller);
     gp__fd_close_wakeup(me->fds);
@@ -271,15 +271,15 @@ gp__gate_open(gp__poller *poller, gp__gate *gate)
 
     gp_mutex_lock(&gp__engine_lock);
     atomic_store_explicit(&gate->open, true, memory_order_release);
-    for (waiter *it = gp__list_first_entry(&poller->waiters, waiter, link); it != NULL;
-         it = gp__list_next_entry(&poller->waiters, it, waiter, link)) {
+    for (waiter *it = gp_list_first_entry(&poller->waiters, waiter, link); it != NULL;
+         it = gp_list_next_entry(&poller->waiters, it, waiter, link)) {
         if (it->gate == gate) {
             poller->wakeups++;
             gp_cond_signal(&it->cond);
         }
     }
-    for (sharer *it = gp__list_first_entry(&poller->sharers, sharer, link); it != NULL;
-         it = gp__list_next_entry(&poller->sharers, it, sharer, link)) {
+    for (sharer *it = gp_list_first_entry(&poller->sharers, sharer, link); it != NULL;
+         it = gp_list_next_entry(&poller->sharers, it, sharer, link)) {
         if (it->gate == gate) {
             gp__fd_wake(it->fds);
         }
@@ -397,7 +397,7 @@ static bool
 wanted_at_once_locked(const gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
 {
     return !poller->polled &&
-           (poller->offered || (poller->urgent > 0 && gp__list_is_empty(&poller->waiters)));
+           (poller->offered || (poller->urgent > 0 && gp_list_is_empty(&poller->waiters)));
 }
 
 /* No thread has polled for a tick. */
@@ -429,7 +429,7 @@ gp__poller_back_up_locked(gp__poller *poller)
             return true;
         }
         poller->backup_parked = poller->polled && !poller->polled_anew;
-        rc = gp__cond_wait_until(
+        rc = gp_cond_wait_until(
             &poller->backup, &gp__engine_lock,
             poller->backup_parked ? GP__FOREVER : gp__now() + (suspicious ? tick_ns : look_ns));
         /* A wake-up may come between the end of a wait, when its time is up, and its return. */

@@ -26,8 +26,8 @@
 #include <stdint.h>
 
 #include "base/handover.h"
-#include "base/list.h"
 #include "base/thread.h"
+#include "gp/list.h"
 #include "gp/lock.h"
 
 /*
@@ -54,9 +54,9 @@ typedef struct gp__gate {
 typedef struct gp__poller {
     grpc_completion_queue *queue; /* owned; NULL: closed. Written while no thread uses gRPC */
     /* Threads that sleep in gp__poller_wait(), oldest first. Members: on their stacks. */
-    gp__list waiters GP_GUARDED_BY(&gp__engine_lock);
+    gp_list waiters GP_GUARDED_BY(&gp__engine_lock);
     /* Waits by gp_interrupt.wait, whose threads cannot poll. Members: owned by the waits. */
-    gp__list sharers GP_GUARDED_BY(&gp__engine_lock);
+    gp_list sharers GP_GUARDED_BY(&gp__engine_lock);
     /* What the polling thread waits for; NULL: no thread polls, or it is a worker. */
     gp__gate *awaited GP_GUARDED_BY(&gp__engine_lock);
     /* Operations under way that no thread waits for, and that must be polled for at once. */

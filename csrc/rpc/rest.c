@@ -37,8 +37,8 @@ gp_grpc_rest(void)
      */
     const int64_t referred_ms = 500;
     const int64_t ending_ms = 3000;
-    int64_t deadline = gp__deadline_in(ending_ms);
-    int64_t referred = gp__deadline_in(referred_ms);
+    int64_t deadline = gp_deadline_in(ending_ms);
+    int64_t referred = gp_deadline_in(referred_ms);
 
     if (gp_runtime_forked() || gp__fork_count(GP__FORK_CORE) == 0) {
         return;

@@ -144,7 +144,7 @@ unlist(gp_server *server)
 static void
 free_server(gp__task *task)
 {
-    gp_server *server = gp__container_of(task, gp_server, deferred_free);
+    gp_server *server = gp_container_of(task, gp_server, deferred_free);
 
     unlist(server);
     if (server->grpc != NULL) {
@@ -413,7 +413,7 @@ run_grace(void *arg)
 
     gp_mutex_lock(&gp__engine_lock);
     while (!server->stopped && gp__now() < server->cancel_at) {
-        gp__cond_wait_until(&server->changed, &gp__engine_lock, server->cancel_at);
+        gp_cond_wait_until(&server->changed, &gp__engine_lock, server->cancel_at);
     }
     gp_mutex_unlock(&gp__engine_lock);
     grpc_server_cancel_all_calls(server->grpc);
@@ -479,7 +479,7 @@ gp__server_settle(gp_server *server)
 void
 gp_server_stop(gp_server *server, int64_t grace_ms)
 {
-    int64_t cancel_at = gp__deadline_in(grace_ms);
+    int64_t cancel_at = gp_deadline_in(grace_ms);
     bool first;
     bool patient = grace_ms != 0 && cancel_at != GP__FOREVER;
     pthread_t thread;
@@ -582,7 +582,7 @@ gp_server_wait(gp_server *server, int64_t timeout_ms, const gp_interrupt *interr
      */
     enum { SLICE_MS = 150, BLIND_SLICE_MS = 10 };
     struct pollfd watched = {.events = POLLIN};
-    int64_t deadline = gp__deadline_in(timeout_ms);
+    int64_t deadline = gp_deadline_in(timeout_ms);
     int64_t slice;
 
     if (has_stopped(server)) {
@@ -613,7 +613,7 @@ gp_server_wait(gp_server *server, int64_t timeout_ms, const gp_interrupt *interr
 int
 gp_server_join(gp_server *server, int64_t timeout_ms, const gp_interrupt *interrupt)
 {
-    int64_t deadline = gp__deadline_in(timeout_ms);
+    int64_t deadline = gp_deadline_in(timeout_ms);
     int rc = 0;
 
     gp_mutex_lock(&gp__engine_lock);

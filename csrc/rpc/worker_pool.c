@@ -29,7 +29,7 @@ static struct {
     gp_server *ready;      /* with a job that may run, in turn */
     gp_server **ready_end; /* NULL: |ready| itself */
     gp_server_call *over;  /* whose on_over is due; each with a reference */
-    gp__list deferred;     /* tasks of gp__pool_defer() */
+    gp_list deferred;      /* tasks of gp__pool_defer() */
     struct idle *idle;     /* workers that wait for something to do, the last one first */
     gp_cond left;          /* for who waits until all have gone */
     int threads;
@@ -55,7 +55,7 @@ make(void)
     if (!pool.made) {
         gp_runtime_on_fork(&pool.part);
         pool.ready_end = &pool.ready;
-        gp__list_init(&pool.deferred);
+        gp_list_init(&pool.deferred);
         gp_cond_init(&pool.left);
         gp__poller_init(&pool.poller);
         pool.made = true;
@@ -100,7 +100,7 @@ static int
 start_thread(gp_error *err)
 {
     pthread_t thread;
-    int rc = gp__user_thread_start(&thread, "gp-worker", run_thread, NULL, err);
+    int rc = gp_user_thread_start(&thread, "gp-worker", run_thread, NULL, err);
 
     if (rc == 0) {
         pthread_detach(thread);
@@ -211,7 +211,7 @@ void
 gp__pool_defer(gp__task *task)
 {
     gp_mutex_lock(&gp__engine_lock);
-    gp__list_append(&pool.deferred, &task->link);
+    gp_list_append(&pool.deferred, &task->link);
     if (!polling) {
         wake_worker();
     }
@@ -372,7 +372,7 @@ run_over(void)
 static void
 run_deferred(void)
 {
-    gp__task *task = gp__container_of(gp__list_pop(&pool.deferred), gp__task, link);
+    gp__task *task = gp_container_of(gp_list_pop(&pool.deferred), gp__task, link);
 
     start_work();
     gp_mutex_unlock(&gp__engine_lock);
@@ -396,7 +396,7 @@ take_turn(void)
     polling = true;
     gp__poller_poll_locked(poller);
     polling = false;
-    if (gp__list_is_empty(&poller->waiters) && (poller->urgent > 0 || poller->wakeups == wakeups)) {
+    if (gp_list_is_empty(&poller->waiters) && (poller->urgent > 0 || poller->wakeups == wakeups)) {
         return true;
     }
     if (poller->servers > 0) {
@@ -431,7 +431,7 @@ rest(idle *me)
     me->next = pool.idle;
     pool.idle = me;
     while (me->waiting && rc == 0) {
-        rc = gp__cond_wait_until(&me->woken, &gp__engine_lock, deadline);
+        rc = gp_cond_wait_until(&me->woken, &gp__engine_lock, deadline);
     }
     if (!me->waiting) {
         return true;
@@ -440,7 +440,7 @@ rest(idle *me)
         link = &(*link)->next;
     }
     *link = me->next;
-    return pool.over != NULL || pool.ready != NULL || !gp__list_is_empty(&pool.deferred) ||
+    return pool.over != NULL || pool.ready != NULL || !gp_list_is_empty(&pool.deferred) ||
            !pool.has_backup;
 }
 
@@ -465,7 +465,7 @@ run_thread(void *arg)
         } else if ((call = next_job()) != NULL) {
             run_job(call);
             claim = true;
-        } else if (!gp__list_is_empty(&pool.deferred)) {
+        } else if (!gp_list_is_empty(&pool.deferred)) {
             run_deferred();
         } else if (claim && !pool.poller.polled) {
             claim = take_turn();
@@ -521,7 +521,7 @@ end_threads(bool *why, int64_t deadline)
     gp__poller_interrupt(&pool.poller);
     gp_mutex_lock(&gp__engine_lock);
     while (pool.threads > 0 && gp__now() < deadline) {
-        gp__cond_wait_until(&pool.left, &gp__engine_lock, deadline);
+        gp_cond_wait_until(&pool.left, &gp__engine_lock, deadline);
     }
     gone = pool.threads == 0;
     gp_mutex_unlock(&gp__engine_lock);
@@ -531,7 +531,7 @@ end_threads(bool *why, int64_t deadline)
 bool
 gp_grpc_shutdown(int64_t timeout_ms)
 {
-    int64_t deadline = gp__deadline_in(timeout_ms);
+    int64_t deadline = gp_deadline_in(timeout_ms);
 
     if (gp_runtime_forked() || !has_poller()) {
         return true;

@@ -180,7 +180,7 @@ gp_broker_dial(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_inte
     if (rc == 0 && broker->tls != NULL) {
         rc = dial_secure(broker, id, network, address, out, err);
     } else if (rc == 0) {
-        rc = dial_socket(broker, id, network, address, gp__deadline_in(timeout_ms), interrupt, out,
+        rc = dial_socket(broker, id, network, address, gp_deadline_in(timeout_ms), interrupt, out,
                          err);
     }
     if (rc == 0) {

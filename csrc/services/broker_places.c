@@ -134,7 +134,7 @@ gp__broker_prune_sockets(gp_broker *broker)
     }
     gp_mutex_unlock(&broker->lock);
     if (list != NULL &&
-        gp__offload(prune, release_list, list, gp__deadline_in(prune_ms), NULL, NULL) == 0) {
+        gp__offload(prune, release_list, list, gp_deadline_in(prune_ms), NULL, NULL) == 0) {
         keep_list(broker, list);
         gp__free(list);
     }
@@ -192,7 +192,7 @@ gp__broker_take_place(gp_broker *broker, const Plugin__ConnInfo *info)
         remember_socket(broker, one->where.address);
     }
     drop_places(broker, one->id);
-    one->expires = gp__deadline_in(claim_ms);
+    one->expires = gp_deadline_in(claim_ms);
     one->next = broker->places;
     broker->places = one;
     broker->places_count++;
@@ -254,7 +254,7 @@ int
 gp__broker_find(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interrupt *interrupt,
                 gp__listener *out, gp_error *err)
 {
-    int64_t deadline = gp__deadline_in(timeout_ms);
+    int64_t deadline = gp_deadline_in(timeout_ms);
     gp__dialler me = {.id = id};
     bool found;
     int rc = 0;

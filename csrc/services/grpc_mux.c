@@ -416,7 +416,7 @@ gp_grpc_mux_connect(gp_grpc_mux *mux, const char *network, const char *address, 
                     const gp_interrupt *interrupt, gp_error *err)
 {
     int fd;
-    int rc = gp__socket_connect(&fd, network, address, gp__deadline_in(timeout_ms), interrupt, err);
+    int rc = gp__socket_connect(&fd, network, address, gp_deadline_in(timeout_ms), interrupt, err);
 
     if (rc == 0 && fd < 0) {
         rc = gp_error_set(err, GP_EOS, "%s %s takes no connections", network, address);

@@ -42,7 +42,7 @@ expect(gp_grpc_mux *mux, gp__grpc_mux_knock knock, const gp__grpc_mux_server *on
     }
     last = &mux->expected[mux->expected_count++];
     last->knock = knock;
-    last->until = gp__deadline_in(gp__knock_ms);
+    last->until = gp_deadline_in(gp__knock_ms);
     memcpy(last->path, one->path, sizeof(last->path));
 }
 
@@ -96,7 +96,7 @@ gp__grpc_mux_knocked(gp_grpc_mux *mux, uint32_t id, uint32_t mark)
         gp__grpc_mux_write(mux, (gp__grpc_mux_letter){knock, "it is not accepted any more"});
     } else {
         mux->early = knock;
-        mux->early_until = gp__deadline_in(early_ms);
+        mux->early_until = gp_deadline_in(early_ms);
     }
     gp_mutex_unlock(&mux->lock);
     gp__grpc_mux_say(mux);

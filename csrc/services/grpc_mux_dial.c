@@ -85,7 +85,7 @@ open_stream(gp_grpc_mux *mux, int fd, gp_error *err)
     } else {
         rc = gp__pump_dial(mux->pump, fd, err);
     }
-    mux->opened_until = gp__deadline_in(gp__knock_ms);
+    mux->opened_until = gp_deadline_in(gp__knock_ms);
     return rc;
 }
 
@@ -188,7 +188,7 @@ knock(gp_grpc_mux *mux, gp__grpc_mux_local *local)
     }
     mux->knocking = dequeue(mux, &mux->queue);
     mux->knocking->mark = mux->last_mark = one.mark;
-    mux->knocked_until = gp__deadline_in(gp__knock_ms);
+    mux->knocked_until = gp_deadline_in(gp__knock_ms);
 }
 
 /* One knock at a time, or the other side would mix the streams up. */
@@ -526,18 +526,18 @@ static int
 wait_for(gp__grpc_mux_local *one, int64_t timeout_ms, const gp_interrupt *interrupt)
 {
     gp_grpc_mux *mux = one->mux;
-    int64_t deadline = gp__deadline_in(timeout_ms);
+    int64_t deadline = gp_deadline_in(timeout_ms);
     bool turned = false;
     int rc = 0;
 
     while (one->outcome == 0 && !mux->over && !mux->closed && rc == 0) {
         if (one->turn != 0 && !turned) {
             turned = true;
-            deadline = gp__deadline_in(timeout_ms);
+            deadline = gp_deadline_in(timeout_ms);
         }
         rc = gp__cond_wait_interruptible(&mux->changed, &mux->lock, deadline, interrupt);
         if (rc == GP_ETIMEOUT && !turned && (one->queued || one->turn != 0)) {
-            deadline = gp__deadline_in(gp__knock_ms);
+            deadline = gp_deadline_in(gp__knock_ms);
             rc = 0;
         }
     }

@@ -445,7 +445,7 @@ gp_stdio_open(gp_stdio *stdio, gp_bytes line, gp_error *err)
 void
 gp_stdio_finish(gp_stdio *stdio, int64_t patience_ms)
 {
-    int64_t until = gp__deadline_in(patience_ms);
+    int64_t until = gp_deadline_in(patience_ms);
 
     if (gp_runtime_forked()) {
         return;
@@ -470,7 +470,7 @@ gp_stdio_finish(gp_stdio *stdio, int64_t patience_ms)
 int
 gp_stdio_end(gp_stdio *stdio, int64_t patience_ms, const gp_interrupt *interrupt)
 {
-    int64_t deadline = gp__deadline_in(patience_ms);
+    int64_t deadline = gp_deadline_in(patience_ms);
     int rc = 0;
 
     if (gp_runtime_forked()) {

@@ -31,7 +31,7 @@ await_completions(completions *self, int times)
 
     gp_mutex_lock(&self->lock);
     while (self->times < times) {
-        assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
+        assert_int_equal(gp_cond_wait_until(&self->changed, &self->lock, deadline), 0);
     }
     gp_mutex_unlock(&self->lock);
 }

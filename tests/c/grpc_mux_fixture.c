@@ -234,7 +234,7 @@ await_posted(mux_end *it, size_t count)
 {
     gp_mutex_lock(&it->lock);
     while (it->posted < count) {
-        assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, patience()), 0);
+        assert_int_equal(gp_cond_wait_until(&it->changed, &it->lock, patience()), 0);
     }
     assert_int_equal(it->posted, count);
     gp_mutex_unlock(&it->lock);

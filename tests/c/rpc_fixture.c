@@ -140,12 +140,12 @@ fixture_take(void *ctx, gp_server_call *call)
 gp_server_call *
 take_call(fixture *self)
 {
-    int64_t deadline = gp__deadline_in(20000);
+    int64_t deadline = gp_deadline_in(20000);
     gp_server_call *call;
 
     gp_mutex_lock(&self->lock);
     while (self->taken == NULL) {
-        assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
+        assert_int_equal(gp_cond_wait_until(&self->changed, &self->lock, deadline), 0);
     }
     call = self->taken;
     self->taken = NULL;
@@ -165,11 +165,11 @@ open_gate(fixture *self)
 void
 wait_inside(fixture *self, int count)
 {
-    int64_t deadline = gp__deadline_in(20000);
+    int64_t deadline = gp_deadline_in(20000);
 
     gp_mutex_lock(&self->lock);
     while (self->inside < count) {
-        assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
+        assert_int_equal(gp_cond_wait_until(&self->changed, &self->lock, deadline), 0);
     }
     gp_mutex_unlock(&self->lock);
 }
@@ -211,7 +211,7 @@ fixture_start(fixture *self, int max_workers, int max_concurrent)
 void
 fixture_stop(fixture *self)
 {
-    int64_t deadline = gp__deadline_in(20000);
+    int64_t deadline = gp_deadline_in(20000);
 
     open_gate(self);
     gp_channel_close(self->channel);
@@ -222,7 +222,7 @@ fixture_stop(fixture *self)
     gp_broker_unref(self->broker);
     gp_mutex_lock(&self->lock);
     while (!self->released) {
-        assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
+        assert_int_equal(gp_cond_wait_until(&self->changed, &self->lock, deadline), 0);
     }
     gp_mutex_unlock(&self->lock);
     gp_message_free(self->completions.message);

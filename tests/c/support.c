@@ -121,7 +121,7 @@ alloc_end(void)
     size_t left;
 
     gp_mutex_lock(&living.lock);
-    while (living.count > 0 && gp__cond_wait_until(&living.freed, &living.lock, deadline) == 0) {
+    while (living.count > 0 && gp_cond_wait_until(&living.freed, &living.lock, deadline) == 0) {
     }
     left = living.count;
     gp_mutex_unlock(&living.lock);
@@ -301,7 +301,7 @@ recorder_await_entered(recorder *rec)
 
     gp_mutex_lock(&rec->lock);
     while (!rec->entered && rc == 0) {
-        rc = gp__cond_wait_until(&rec->changed, &rec->lock, deadline);
+        rc = gp_cond_wait_until(&rec->changed, &rec->lock, deadline);
     }
     gp_mutex_unlock(&rec->lock);
     assert_int_equal(rc, 0);
@@ -315,7 +315,7 @@ recorder_await_count(recorder *rec, size_t count)
 
     gp_mutex_lock(&rec->lock);
     while (rec->count < count && rc == 0) {
-        rc = gp__cond_wait_until(&rec->changed, &rec->lock, deadline);
+        rc = gp_cond_wait_until(&rec->changed, &rec->lock, deadline);
     }
     gp_mutex_unlock(&rec->lock);
     assert_int_equal(rc, 0);
@@ -329,7 +329,7 @@ recorder_await_released(recorder *rec)
 
     gp_mutex_lock(&rec->lock);
     while (rec->released == 0 && rc == 0) {
-        rc = gp__cond_wait_until(&rec->changed, &rec->lock, deadline);
+        rc = gp_cond_wait_until(&rec->changed, &rec->lock, deadline);
     }
     gp_mutex_unlock(&rec->lock);
     assert_int_equal(rc, 0);
@@ -353,7 +353,7 @@ recorder_has(recorder *rec, int level, const char *message)
 int64_t
 patience(void)
 {
-    return gp__deadline_in(PATIENCE_MS);
+    return gp_deadline_in(PATIENCE_MS);
 }
 
 bool

@@ -268,7 +268,7 @@ dial(void *arg)
 static void
 await_one(atomic_int *count)
 {
-    for (int64_t deadline = gp__deadline_in(LONG); atomic_load(count) == 0;) {
+    for (int64_t deadline = gp_deadline_in(LONG); atomic_load(count) == 0;) {
         assert_true(gp__now() < deadline);
         sched_yield();
     }

@@ -55,7 +55,7 @@ cancel_ends_the_call_and_tells_the_server(void **state)
 {
     fixture *self = *state;
     gp_call *call = start_call(self, "/t/Block", "x");
-    int64_t deadline = gp__deadline_in(20000);
+    int64_t deadline = gp_deadline_in(20000);
 
     wait_inside(self, 1);
     gp_call_cancel(call, 1, "enough");
@@ -216,7 +216,7 @@ on_done_runs_once_although_nobody_waits(void **state)
     fixture *self = *state;
     atomic_int done = 0;
     gp_call *call = start_call(self, "/t/Echo", "x");
-    int64_t deadline = gp__deadline_in(20000);
+    int64_t deadline = gp_deadline_in(20000);
 
     gp_call_on_done(call, count_finished, &done);
     while (atomic_load(&done) == 0) {

@@ -384,7 +384,7 @@ asking(plugin *self)
 static void
 wait_released(plugin *self)
 {
-    int64_t deadline = gp__deadline_in(20000);
+    int64_t deadline = gp_deadline_in(20000);
 
     while (atomic_load(&self->released) == 0) {
         assert_true(gp__now() < deadline);

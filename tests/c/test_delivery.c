@@ -31,7 +31,7 @@ await_runs(endless *it, int runs)
 
     gp_mutex_lock(&it->lock);
     while (it->runs < runs) {
-        assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, deadline), 0);
+        assert_int_equal(gp_cond_wait_until(&it->changed, &it->lock, deadline), 0);
     }
     gp_mutex_unlock(&it->lock);
 }

@@ -322,7 +322,7 @@ watched_and_dropped(gp_channel *channel, int failure)
 static void
 await_closed(int fd)
 {
-    int64_t deadline = gp__deadline_in(PATIENCE_MS);
+    int64_t deadline = gp_deadline_in(PATIENCE_MS);
 
     while (fcntl(fd, F_GETFD) >= 0) {
         assert_true(gp__now() < deadline);
@@ -333,7 +333,7 @@ await_closed(int fd)
 static void
 await_descriptors(int most)
 {
-    int64_t deadline = gp__deadline_in(PATIENCE_MS);
+    int64_t deadline = gp_deadline_in(PATIENCE_MS);
 
     while (count_descriptors() > most) {
         assert_true(gp__now() < deadline);
@@ -480,9 +480,8 @@ a_full_queue_is_waited_for(void **state)
 
     (void)state;
     fds[0] = full_listener(&at, &first);
-    assert_int_equal(
-        gp__socket_reach(&second, "unix", at.sun_path, gp__deadline_in(20), NULL, &why),
-        GP_ETIMEOUT);
+    assert_int_equal(gp__socket_reach(&second, "unix", at.sun_path, gp_deadline_in(20), NULL, &why),
+                     GP_ETIMEOUT);
     assert_non_null(strstr(gp_error_message(&why), "/full: timed out"));
     gp_error_release(&why);
     assert_int_equal(

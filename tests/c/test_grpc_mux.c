@@ -216,7 +216,7 @@ a_fault_of_the_other_side(void **state)
     assert_int_equal(send(fd, rubbish, sizeof(rubbish), MSG_NOSIGNAL), (ssize_t)sizeof(rubbish));
     gp_mutex_lock(&it.lock);
     while (it.count == 0) {
-        assert_int_equal(gp__cond_wait_until(&it.changed, &it.lock, patience()), 0);
+        assert_int_equal(gp_cond_wait_until(&it.changed, &it.lock, patience()), 0);
     }
     assert_non_null(strstr(it.why, "found 119"));
     gp_mutex_unlock(&it.lock);

@@ -234,7 +234,7 @@ a_stream_that_never_comes(void **state)
     gp__grpc_mux_knocked(ends[1].mux, 1, 0);
     gp_mutex_lock(&ends[1].mux->lock);
     assert_int_equal(ends[1].mux->expected_count, 1);
-    assert_true(ends[1].mux->expected[0].until <= gp__deadline_in(gp__knock_ms));
+    assert_true(ends[1].mux->expected[0].until <= gp_deadline_in(gp__knock_ms));
     ends[1].mux->expected[0].until = 0;
     gp_mutex_unlock(&ends[1].mux->lock);
     here = connect_to(gp_grpc_mux_path(ends[0].mux));
@@ -337,7 +337,7 @@ early_knocks(void **state)
     assert_int_equal(ends[1].posted, 0);
     /* It is dropped before its dialler gives up. */
     gp_mutex_lock(&mux->lock);
-    assert_true(mux->early_until < gp__deadline_in(gp__knock_ms));
+    assert_true(mux->early_until < gp_deadline_in(gp__knock_ms));
     gp_mutex_unlock(&mux->lock);
     assert_int_equal(gp__grpc_mux_accept(mux, 9999, path, NULL), 0);
     assert_int_equal(ends[1].posted, 1);

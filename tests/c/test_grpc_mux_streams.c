@@ -142,7 +142,7 @@ a_stream_that_is_never_taken(void **state)
     fds[1] = dial_either_way(&slow.it, 8, &local);
     await_queued(&slow.it, local);
     gp_mutex_lock(&slow.it.mux->lock);
-    assert_true(slow.it.mux->opened_until <= gp__deadline_in(gp__knock_ms));
+    assert_true(slow.it.mux->opened_until <= gp_deadline_in(gp__knock_ms));
     slow.it.mux->opened_until = 0;
     gp_mutex_unlock(&slow.it.mux->lock);
     gp__grpc_mux_tick(slow.it.mux);

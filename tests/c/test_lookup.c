@@ -61,7 +61,7 @@ teardown(void **state)
     (void)state;
     gp__fd_close(&answer[1]);
     while (atomic_load(&answered) < atomic_load(&asked)) {
-        gp__fd_poll(NULL, 0, gp__deadline_in(1));
+        gp__fd_poll(NULL, 0, gp_deadline_in(1));
     }
     gp__fd_close(&answer[0]);
     return 0;
@@ -74,12 +74,11 @@ the_deadline_holds(void **state)
     int fd = -1;
 
     (void)state;
-    assert_int_equal(
-        gp__socket_reach(&fd, "tcp", "slow.example:1", gp__deadline_in(20), NULL, &err),
-        GP_ETIMEOUT);
+    assert_int_equal(gp__socket_reach(&fd, "tcp", "slow.example:1", gp_deadline_in(20), NULL, &err),
+                     GP_ETIMEOUT);
     assert_string_equal(gp_error_message(&err), "cannot connect to slow.example:1: timed out");
     assert_int_equal(
-        gp__socket_probe("tcp", "slow.example:1", NULL, gp__deadline_in(20), NULL, &err),
+        gp__socket_probe("tcp", "slow.example:1", NULL, gp_deadline_in(20), NULL, &err),
         GP_EREATTACH);
     assert_non_null(strstr(gp_error_message(&err), "slow.example:1: timed out"));
     assert_int_equal(fd, -1);
@@ -111,7 +110,7 @@ nobody_else_waits(void **state)
     int port;
 
     (void)state;
-    assert_int_equal(gp__socket_reach(&fd, "tcp", "slow.example:1", gp__deadline_in(1), NULL, NULL),
+    assert_int_equal(gp__socket_reach(&fd, "tcp", "slow.example:1", gp_deadline_in(1), NULL, NULL),
                      GP_ETIMEOUT);
     assert_int_equal(gp__socket_listen(&listener, "tcp", "127.0.0.1:0", &port, NULL), 0);
     for (int i = 0; i < 3; i++) {
@@ -171,12 +170,12 @@ what_is_left_behind_is_released(void **state)
 {
     (void)state;
     atomic_store(&released, 0);
-    assert_int_equal(gp__offload(wait_for_answer, release, NULL, gp__deadline_in(10), NULL, NULL),
+    assert_int_equal(gp__offload(wait_for_answer, release, NULL, gp_deadline_in(10), NULL, NULL),
                      GP_ETIMEOUT);
     assert_int_equal(atomic_load(&released), 0);
     gp__fd_close(&answer[1]);
     while (atomic_load(&released) == 0) {
-        gp__fd_poll(NULL, 0, gp__deadline_in(1));
+        gp__fd_poll(NULL, 0, gp_deadline_in(1));
     }
     assert_int_equal(gp__offload(wait_for_answer, release, NULL, patience(), NULL, NULL), 0);
     assert_int_equal(atomic_load(&released), 1); /* the caller's again */

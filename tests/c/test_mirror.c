@@ -246,7 +246,7 @@ a_slow_sink_slows_its_plugin_down(void **state)
     while (poll(&full, 1, 20) > 0) {
         assert_true(gp__now() < deadline);
     }
-    assert_int_equal(gp__mirror_flush(it.mirror, gp__deadline_in(10), NULL), GP_ETIMEOUT);
+    assert_int_equal(gp__mirror_flush(it.mirror, gp_deadline_in(10), NULL), GP_ETIMEOUT);
     assert_int_equal(gp__mirror_flush(it.mirror, patience(), &interrupt_now), GP_EUSER);
     /* Another plugin's pipe is emptied all the same, if not delivered. */
     put(&other, "other\n");

@@ -40,7 +40,7 @@ is_polled(const gp__poller *poller)
 static bool
 has_waiter(const gp__poller *poller)
 {
-    return !gp__list_is_empty(&poller->waiters);
+    return !gp_list_is_empty(&poller->waiters);
 }
 
 static bool
@@ -52,7 +52,7 @@ is_parked(const gp__poller *poller)
 static void
 wait_until(gp__poller *poller, bool (*condition)(const gp__poller *))
 {
-    int64_t deadline = gp__deadline_in(20000);
+    int64_t deadline = gp_deadline_in(20000);
     bool met = false;
 
     while (!met) {
@@ -76,7 +76,7 @@ the_poller_role_is_passed_on(void **state)
     pthread_t threads[3];
     void *called;
 
-    polling.deadline = gp__deadline_in(2000);
+    polling.deadline = gp_deadline_in(2000);
     assert_int_equal(pthread_create(&threads[0], NULL, sleep_until_open, &polling), 0);
     wait_until(poller, is_polled);
     assert_int_equal(pthread_create(&threads[1], NULL, sleep_until_open, &sleeping), 0);
@@ -100,7 +100,7 @@ static void
 a_gate_is_opened_by_a_thread_that_does_not_poll(void **state)
 {
     gp__poller *poller = *state;
-    sleeper polling = {.poller = poller, .deadline = gp__deadline_in(20000)};
+    sleeper polling = {.poller = poller, .deadline = gp_deadline_in(20000)};
     pthread_t thread;
 
     assert_int_equal(pthread_create(&thread, NULL, sleep_until_open, &polling), 0);

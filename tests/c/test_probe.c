@@ -162,7 +162,7 @@ expect(server self, gp_tls_options options, const char *reason, const char *word
     gp_error err = GP_ERROR_INIT;
     int rc;
 
-    rc = probe_server(&self, &options, gp__deadline_in(PATIENCE_MS), NULL, &err);
+    rc = probe_server(&self, &options, gp_deadline_in(PATIENCE_MS), NULL, &err);
     if (reason == NULL) {
         if (rc < 0) {
             fail_msg("%s", gp_error_message(&err));
@@ -250,11 +250,10 @@ waiting_has_an_end(void **state)
     gp_error err = GP_ERROR_INIT;
 
     (void)state;
-    assert_int_equal(probe_server(&mute, &options, gp__deadline_in(1), NULL, &err), GP_ETLS);
+    assert_int_equal(probe_server(&mute, &options, gp_deadline_in(1), NULL, &err), GP_ETLS);
     assert_string_equal(err.detail, GP_TLS_TIMEOUT);
     assert_int_equal(
-        probe_server(&mute, &options, gp__deadline_in(PATIENCE_MS), &interrupt_now, &err),
-        GP_EUSER);
+        probe_server(&mute, &options, gp_deadline_in(PATIENCE_MS), &interrupt_now, &err), GP_EUSER);
     gp_error_release(&err);
 }
 
@@ -269,10 +268,10 @@ a_peer_that_never_stops_sending(void **state)
     gp_error err = GP_ERROR_INIT;
 
     (void)state;
-    assert_int_equal(probe_server(&endless, &options, gp__deadline_in(50), NULL, &err), GP_ETLS);
+    assert_int_equal(probe_server(&endless, &options, gp_deadline_in(50), NULL, &err), GP_ETLS);
     assert_string_equal(err.detail, GP_TLS_TIMEOUT);
     assert_int_equal(
-        probe_server(&endless, &options, gp__deadline_in(PATIENCE_MS), &interrupt_now, &err),
+        probe_server(&endless, &options, gp_deadline_in(PATIENCE_MS), &interrupt_now, &err),
         GP_EUSER);
     gp_error_release(&err);
 }

@@ -35,7 +35,7 @@ waiting_has_an_end(void **state)
 
     (void)state;
     SHELL(&it, "exec sleep 1000");
-    assert_int_equal(gp__process_wait(it.process, gp__deadline_in(20), NULL), GP_ETIMEOUT);
+    assert_int_equal(gp__process_wait(it.process, gp_deadline_in(20), NULL), GP_ETIMEOUT);
     assert_int_equal(gp__process_wait(it.process, patience(), &interrupt_now), GP_EUSER);
     gp__process_kill(it.process);
     assert_int_equal(gp__process_wait(it.process, GP__FOREVER, NULL), 0);
@@ -225,7 +225,7 @@ run_by_a_runner(void **state)
             assert_int_equal(gp__process_pid(process), -1);
             assert_int_equal(gp__process_watch(process, on_completed, &seen, NULL), 0);
             assert_false(gp__process_gone(process));
-            assert_int_equal(gp__process_wait(process, gp__deadline_in(10), NULL), GP_ETIMEOUT);
+            assert_int_equal(gp__process_wait(process, gp_deadline_in(10), NULL), GP_ETIMEOUT);
             gp__process_kill(process);
             gp__process_kill(process);
             assert_int_equal(gp__process_wait(process, patience(), NULL), 0);

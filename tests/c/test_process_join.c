@@ -18,9 +18,9 @@ joining_a_process(void **state)
     assert_int_equal(gp__process_attach(&joined, gp__process_pid(it.process), 0, NULL), 0);
     assert_int_equal(gp__process_watch(joined, on_completed, &seen, NULL), 0);
     assert_false(gp__process_gone(joined));
-    assert_int_equal(gp__process_wait(joined, gp__deadline_in(10), NULL), GP_ETIMEOUT);
+    assert_int_equal(gp__process_wait(joined, gp_deadline_in(10), NULL), GP_ETIMEOUT);
     gp__process_kill(joined); /* not before it is recognised */
-    assert_int_equal(gp__process_wait(joined, gp__deadline_in(10), NULL), GP_ETIMEOUT);
+    assert_int_equal(gp__process_wait(joined, gp_deadline_in(10), NULL), GP_ETIMEOUT);
     assert_false(gp__process_recognise(joined, getpid()));
     assert_true(gp__process_recognise(joined, gp__process_pid(it.process)));
     gp__process_kill(joined);

@@ -114,7 +114,7 @@ await_arrival(side *it)
 
     gp_mutex_lock(&it->lock);
     while (it->taken == it->arrived_count) {
-        assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, deadline), 0);
+        assert_int_equal(gp_cond_wait_until(&it->changed, &it->lock, deadline), 0);
     }
     fd = it->arrived[it->taken++];
     gp_mutex_unlock(&it->lock);
@@ -128,7 +128,7 @@ await_over(side *it)
 
     gp_mutex_lock(&it->lock);
     while (it->over == 0) {
-        assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, deadline), 0);
+        assert_int_equal(gp_cond_wait_until(&it->changed, &it->lock, deadline), 0);
     }
     gp_mutex_unlock(&it->lock);
 }
@@ -396,7 +396,7 @@ echo(void *arg)
         }
         over = it->over != 0;
         if (!over && count == 0) {
-            gp__cond_wait_until(&it->changed, &it->lock, gp__deadline_in(100));
+            gp_cond_wait_until(&it->changed, &it->lock, gp_deadline_in(100));
         }
         gp_mutex_unlock(&it->lock);
         poll(fds, (nfds_t)count, 20);
@@ -623,7 +623,7 @@ closing_waits_for_callbacks(void **state)
     here = dial(&sides[0]);
     gp_mutex_lock(&sides[1].lock);
     while (!sides[1].in_callback) {
-        assert_int_equal(gp__cond_wait_until(&sides[1].changed, &sides[1].lock, patience()), 0);
+        assert_int_equal(gp_cond_wait_until(&sides[1].changed, &sides[1].lock, patience()), 0);
     }
     gp_mutex_unlock(&sides[1].lock);
     assert_int_equal(pthread_create(&closer, NULL, close_pump, sides[1].pump), 0);
@@ -745,7 +745,7 @@ every_allocation_fails(void **state)
             if (alloc_failures() == 0) {
                 gp_mutex_lock(&sides[1].lock);
                 while (sides[1].arrived_count == 0 && sides[1].over == 0 && alloc_failures() == 0) {
-                    gp__cond_wait_until(&sides[1].changed, &sides[1].lock, gp__deadline_in(10));
+                    gp_cond_wait_until(&sides[1].changed, &sides[1].lock, gp_deadline_in(10));
                 }
                 gp_mutex_unlock(&sides[1].lock);
             }

@@ -81,7 +81,7 @@ await_bytes(watched *it, size_t bytes)
 
     gp_mutex_lock(&it->lock);
     while (it->bytes < bytes) {
-        assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, deadline), 0);
+        assert_int_equal(gp_cond_wait_until(&it->changed, &it->lock, deadline), 0);
     }
     gp_mutex_unlock(&it->lock);
 }
@@ -93,7 +93,7 @@ await_flag(watched *it, const bool *flag)
 
     gp_mutex_lock(&it->lock);
     while (!*flag) {
-        assert_int_equal(gp__cond_wait_until(&it->changed, &it->lock, deadline), 0);
+        assert_int_equal(gp_cond_wait_until(&it->changed, &it->lock, deadline), 0);
     }
     gp_mutex_unlock(&it->lock);
 }

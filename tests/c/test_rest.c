@@ -21,7 +21,7 @@ runs(void)
 static bool
 came_to_rest(void)
 {
-    int64_t deadline = gp__deadline_in(PATIENCE_MS);
+    int64_t deadline = gp_deadline_in(PATIENCE_MS);
 
     do {
         gp_grpc_rest();

@@ -72,7 +72,7 @@ threads_for_the_user_inherit_the_mask(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(chosen) / sizeof(chosen[0]); i++) {
         sigset_t before = set_mask(chosen[i]);
-        sigset_t mask = mask_of(gp__user_thread_start);
+        sigset_t mask = mask_of(gp_user_thread_start);
 
         assert_same(&before, &mask);
     }
@@ -81,7 +81,7 @@ threads_for_the_user_inherit_the_mask(void **state)
 static void *
 start_another(void *out)
 {
-    *(sigset_t *)out = mask_of(gp__user_thread_start);
+    *(sigset_t *)out = mask_of(gp_user_thread_start);
     return NULL;
 }
 

@@ -252,7 +252,7 @@ reading_can_be_interrupted(void **state)
     assert_int_equal(left, 0);
     assert_true(total > 0);
     reader.interrupt = NULL;
-    reader.deadline = gp__deadline_in(20);
+    reader.deadline = gp_deadline_in(20);
     assert_int_equal(gp__sealed_look(&file, &reader, NULL), GP_ETIMEOUT);
     reader.deadline = gp__now();
     assert_int_equal(gp__sealed_copy(&file, &reader, NULL), GP_ETIMEOUT);

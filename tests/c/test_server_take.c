@@ -320,7 +320,7 @@ one_call(gp_channel *channel, const char *target)
     gp_server_release(self.server);
     gp_mutex_lock(&self.lock);
     while (!self.released) {
-        assert_int_equal(gp__cond_wait_until(&self.changed, &self.lock, deadline), 0);
+        assert_int_equal(gp_cond_wait_until(&self.changed, &self.lock, deadline), 0);
     }
     gp_mutex_unlock(&self.lock);
     return rc;

@@ -72,7 +72,7 @@ await(collected *got, int channel, size_t len)
 {
     gp_mutex_lock(&got->lock);
     while (got->by_channel[channel].len < len) {
-        assert_int_equal(gp__cond_wait_until(&got->changed, &got->lock, patience()), 0);
+        assert_int_equal(gp_cond_wait_until(&got->changed, &got->lock, patience()), 0);
     }
     gp_mutex_unlock(&got->lock);
 }
@@ -105,7 +105,7 @@ disconnect_host(peers *it)
     gp_channel_unref(it->channel);
     gp_mutex_lock(&it->got.lock);
     while (it->got.released == before) {
-        assert_int_equal(gp__cond_wait_until(&it->got.changed, &it->got.lock, patience()), 0);
+        assert_int_equal(gp_cond_wait_until(&it->got.changed, &it->got.lock, patience()), 0);
     }
     gp_mutex_unlock(&it->got.lock);
 }
@@ -293,7 +293,7 @@ the_next_host_goes_on(void **state)
     gp_mutex_lock(&it.got.lock);
     for (int64_t deadline = patience(); it.got.by_channel[GP_STDOUT].len == 3;) {
         put(1, "x");
-        gp__cond_wait_until(&it.got.changed, &it.got.lock, gp__deadline_in(10));
+        gp_cond_wait_until(&it.got.changed, &it.got.lock, gp_deadline_in(10));
         assert_true(gp__now() < deadline);
     }
     gp_mutex_unlock(&it.got.lock);

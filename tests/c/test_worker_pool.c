@@ -176,14 +176,14 @@ relay_open(relay *self, relay *next, int number)
 static void
 relay_close(relay *self)
 {
-    int64_t deadline = gp__deadline_in(20000);
+    int64_t deadline = gp_deadline_in(20000);
 
     gp_channel_close(self->channel);
     gp_channel_unref(self->channel);
     gp_server_release(self->server);
     gp_mutex_lock(&self->lock);
     while (!self->released) {
-        assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
+        assert_int_equal(gp_cond_wait_until(&self->changed, &self->lock, deadline), 0);
     }
     gp_mutex_unlock(&self->lock);
 }

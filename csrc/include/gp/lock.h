@@ -15,6 +15,7 @@
 #define GP_LOCK_H
 
 #include <pthread.h>
+#include <stdint.h>
 
 #if defined(GP_THREAD_SAFETY)
 #define GP__ANNOTATE(...) __attribute__((__VA_ARGS__))
@@ -83,6 +84,18 @@ gp_mutex_unlock(gp_mutex *mutex)
 {
     pthread_mutex_unlock(&mutex->os);
 }
+
+/*
+ * A deadline |timeout_ms| from now, in nanoseconds on CLOCK_MONOTONIC. Negative: INT64_MAX, which
+ * means never.
+ */
+int64_t gp_deadline_in(int64_t timeout_ms);
+
+/*
+ * Wait until signalled or |deadline|. |cond| was made by gp_cond_init(). Returns 0, or GP_ETIMEOUT.
+ * Wake-ups may be spurious.
+ */
+int gp_cond_wait_until(gp_cond *cond, gp_mutex *mutex, int64_t deadline) GP_REQUIRES(mutex);
 
 /* Wake-ups may be spurious. */
 static inline void

@@ -4,6 +4,7 @@
 #ifndef GP_RUNTIME_H
 #define GP_RUNTIME_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -74,6 +75,14 @@ void gp_runtime_block_signals(void *before);
  * it; then it is the one remembered last, or an empty one. |before| is as above, or NULL.
  */
 void gp_runtime_user_signals(void *before);
+
+/*
+ * Start a joinable thread that runs the user's code, with the mask of the program's own threads:
+ * child processes and threads that the code starts inherit it, and must be as open to signals as
+ * any other. |name| shows in debuggers; at most 15 characters. Returns 0 or GP_EOS.
+ */
+int gp_user_thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
+                         gp_error *err);
 
 /* The exit status of a process when nobody could tell it: somebody else had reaped it. */
 #define GP_STATUS_UNKNOWN (-1000)
