@@ -1,65 +1,147 @@
 #include "py/callbacks.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
-#include <time.h>
 
 #include "gp/lock.h"
+#include "gp/runtime.h"
 #include "py/errors.h"
 #include "py/gil.h"
 
 /* How long one callback may take once the interpreter is ending. Then it is left behind. */
-enum { PATIENCE_S = 5 };
+enum { CALLBACK_MS = 5000 };
 
 typedef struct callback_queue {
-    const char *name; /* of the thread, in Python */
+    const char *name; /* the thread's, also in Python */
     gp_mutex lock;
-    gp_cond more;
-    gp_cond progress; /* a callback has returned, or the thread has ended */
-    pygo_callback *first;
-    pygo_callback **end;
-    pthread_t thread;
-    bool running;
-    bool stopping;
-    bool ended;
-    unsigned finished; /* callbacks; goes round */
+    gp_cond posted;                         /* a callback is waiting, or |stopping| is set */
+    gp_cond progressed;                     /* a callback has returned, or the thread has ended */
+    gp_list waiting GP_GUARDED_BY(&lock);   /* pygo_callback, oldest first */
+    pthread_t thread GP_GUARDED_BY(&lock);  /* valid while |running| */
+    bool running GP_GUARDED_BY(&lock);      /* the thread has been started, and not been joined */
+    bool stopping GP_GUARDED_BY(&lock);     /* the interpreter is ending: no thread is started */
+    bool ended GP_GUARDED_BY(&lock);        /* the thread will run no more callbacks */
+    unsigned finished GP_GUARDED_BY(&lock); /* callbacks that have returned, modulo 2**32 */
 } callback_queue;
 
-#define QUEUE_INIT(queue, of_thread) \
-    {.name = of_thread,              \
-     .lock = GP_MUTEX_INIT,          \
-     .more = GP_COND_INIT,           \
-     .progress = GP_COND_INIT,       \
-     .end = &(queue).first}
+static callback_queue callbacks;
+static callback_queue questions;
 
-static callback_queue callbacks = QUEUE_INIT(callbacks, "pygo-callbacks");
-static callback_queue questions = QUEUE_INIT(questions, "pygo-questions");
+static bool start_thread_locked(callback_queue *queue) GP_REQUIRES(&queue->lock);
+static bool wait_for_end_locked(callback_queue *queue) GP_REQUIRES(&queue->lock);
 
-/* In a forked child, which has not the threads. What is queued is the parent's. */
 static void
-reset(void)
+init_queue(callback_queue *queue, const char *name)
 {
-    callbacks = (callback_queue)QUEUE_INIT(callbacks, "pygo-callbacks");
-    questions = (callback_queue)QUEUE_INIT(questions, "pygo-questions");
+    *queue = (callback_queue){.name = name};
+    gp_mutex_init(&queue->lock);
+    gp_cond_init(&queue->posted);
+    gp_cond_init(&queue->progressed);
+    gp_list_init(&queue->waiting);
 }
 
-static gp_fork_part part = {.reset = reset};
-
-static pygo_callback *
-take_all(callback_queue *queue)
+/* Also in a forked child, which has not the threads. What is queued there is the parent's. */
+static void
+init_queues(void)
 {
-    pygo_callback *all;
+    init_queue(&callbacks, "pygo-callbacks");
+    init_queue(&questions, "pygo-questions");
+}
+
+static gp_fork_part part = {.reset = init_queues};
+
+void
+pygo_callbacks_setup(void)
+{
+    if (!part.known) { /* or threads may be using them */
+        init_queues();
+        gp_runtime_on_fork(&part);
+    }
+}
+
+/* ---- The thread ---- */
+
+/* Wait for callbacks and move them to |batch|, which is empty. None: the thread is to end. */
+static void
+take_waiting(callback_queue *queue, gp_list *batch)
+{
+    gp_mutex_lock(&queue->lock);
+    while (gp_list_is_empty(&queue->waiting) && !queue->stopping) {
+        gp_cond_wait(&queue->posted, &queue->lock);
+    }
+    gp_list_move(batch, &queue->waiting);
+    gp_mutex_unlock(&queue->lock);
+}
+
+static void
+note_progress(callback_queue *queue, bool ended)
+{
+    gp_mutex_lock(&queue->lock);
+    queue->finished++;
+    queue->ended = ended;
+    gp_cond_broadcast(&queue->progressed);
+    gp_mutex_unlock(&queue->lock);
+}
+
+static void *
+run_callbacks(void *arg)
+{
+    callback_queue *queue = arg;
+    pygo_callback *callback;
+    gp_list batch;
+
+    gp_list_init(&batch);
+    for (;;) {
+        take_waiting(queue, &batch);
+        if (gp_list_is_empty(&batch) || !pygo_gil_enter(queue->name)) {
+            break;
+        }
+        while ((callback = gp_list_first_entry(&batch, pygo_callback, link)) != NULL) {
+            gp_link_remove(&callback->link);
+            callback->run(callback);
+            note_progress(queue, false);
+        }
+        pygo_gil_leave();
+    }
+    pygo_gil_thread_exit();
+    note_progress(queue, true);
+    return NULL;
+}
+
+/* Start the thread unless it runs or is to run no more. Whether that did not fail. */
+static bool
+start_thread_locked(callback_queue *queue)
+{
+    gp_error err = GP_ERROR_INIT;
+
+    if (!queue->running && !queue->stopping) {
+        queue->running =
+            gp_user_thread_start(&queue->thread, queue->name, run_callbacks, queue, &err) == 0;
+        gp_error_release(&err);
+    }
+    return queue->running || queue->stopping;
+}
+
+/* ---- What is queued ---- */
+
+static int
+start_thread(callback_queue *queue)
+{
+    bool started;
 
     gp_mutex_lock(&queue->lock);
-    while (queue->first == NULL && !queue->stopping) {
-        gp_cond_wait(&queue->more, &queue->lock);
-    }
-    all = queue->first;
-    queue->first = NULL;
-    queue->end = &queue->first;
+    started = start_thread_locked(queue);
     gp_mutex_unlock(&queue->lock);
-    return all;
+    if (!started) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot start the thread for callbacks");
+    }
+    return started ? 0 : -1;
+}
+
+int
+pygo_questions_start(void)
+{
+    return start_thread(&questions);
 }
 
 static void
@@ -70,85 +152,15 @@ run_callable(pygo_callback *callback)
     PyMem_RawFree(callback);
 }
 
-static void
-note_progress(callback_queue *queue, bool ended)
-{
-    gp_mutex_lock(&queue->lock);
-    queue->finished++;
-    queue->ended = ended;
-    gp_cond_broadcast(&queue->progress);
-    gp_mutex_unlock(&queue->lock);
-}
-
-static void *
-run_thread(void *arg)
-{
-    callback_queue *queue = arg;
-    pygo_callback *callback;
-
-    while ((callback = take_all(queue)) != NULL) {
-        if (!pygo_gil_enter(queue->name)) {
-            break;
-        }
-        while (callback != NULL) {
-            pygo_callback *next = callback->next;
-
-            callback->run(callback);
-            callback = next;
-            note_progress(queue, false);
-        }
-        pygo_gil_leave();
-    }
-    pygo_gil_thread_exit();
-    note_progress(queue, true);
-    return NULL;
-}
-
-/* Lock held. */
-static void
-ensure_thread(callback_queue *queue)
-{
-    sigset_t before;
-
-    if (!queue->running && !queue->stopping) {
-        gp_runtime_on_fork(&part);
-        gp_runtime_user_signals(&before);
-        queue->running = pthread_create(&queue->thread, NULL, run_thread, queue) == 0;
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-    }
-}
-
-static int
-start(callback_queue *queue)
-{
-    bool failed;
-
-    gp_mutex_lock(&queue->lock);
-    ensure_thread(queue);
-    /* Once the interpreter is ending, callbacks stay queued. */
-    failed = !queue->running && !queue->stopping;
-    gp_mutex_unlock(&queue->lock);
-    if (failed) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot start the thread for callbacks");
-    }
-    return failed ? -1 : 0;
-}
-
-int
-pygo_questions_start(void)
-{
-    return start(&questions);
-}
-
 pygo_callback *
 pygo_callback_new(PyObject *callable)
 {
     pygo_callback *callback;
 
-    if (start(&callbacks) < 0) {
+    if (start_thread(&callbacks) < 0) {
         return NULL;
     }
-    callback = PyMem_RawMalloc(sizeof(*callback));
+    callback = PyMem_RawCalloc(1, sizeof(*callback));
     if (callback == NULL) {
         PyErr_NoMemory();
         return NULL;
@@ -159,74 +171,71 @@ pygo_callback_new(PyObject *callable)
 }
 
 static void
-post(callback_queue *queue, pygo_callback *callback)
+post_callback(callback_queue *queue, pygo_callback *callback)
 {
-    callback->next = NULL;
     gp_mutex_lock(&queue->lock);
-    ensure_thread(queue);
-    *queue->end = callback;
-    queue->end = &callback->next;
-    gp_cond_signal(&queue->more);
+    start_thread_locked(queue);
+    gp_list_append(&queue->waiting, &callback->link);
+    gp_cond_signal(&queue->posted);
     gp_mutex_unlock(&queue->lock);
 }
 
 void
 pygo_callback_post(pygo_callback *callback)
 {
-    post(&callbacks, callback);
+    post_callback(&callbacks, callback);
 }
 
 void
 pygo_question_post(pygo_callback *question)
 {
-    post(&questions, question);
+    post_callback(&questions, question);
 }
 
-/*
- * Lock held. Whether the thread has ended, which it does not while a callback of the user's is
- * stuck.
- */
+/* ---- The end ---- */
+
+/* Whether the thread has ended. It does not while one callback takes too long. */
 static bool
-await_end(callback_queue *queue)
+wait_for_end_locked(callback_queue *queue)
 {
     int rc = 0;
 
     while (!queue->ended && rc == 0) {
+        int64_t deadline = gp_deadline_in(CALLBACK_MS);
         unsigned before = queue->finished;
-        struct timespec until;
 
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += PATIENCE_S;
         while (queue->finished == before && rc == 0) {
-            rc = pthread_cond_timedwait(&queue->progress.os, &queue->lock.os, &until);
+            rc = gp_cond_wait_until(&queue->progressed, &queue->lock, deadline);
         }
     }
     return queue->ended;
 }
 
 static void
-shut_down(callback_queue *queue)
+shut_queue_down(callback_queue *queue)
 {
+    pthread_t thread;
     bool running;
     bool ended;
 
     gp_mutex_lock(&queue->lock);
     running = queue->running;
+    thread = queue->thread;
     queue->running = false;
     queue->stopping = true;
-    gp_cond_signal(&queue->more);
-    ended = running && await_end(queue);
+    gp_cond_signal(&queue->posted);
+    ended = running && wait_for_end_locked(queue);
     gp_mutex_unlock(&queue->lock);
     if (ended) {
-        pthread_join(queue->thread, NULL);
+        pthread_join(thread, NULL);
     } else if (running) {
-        pthread_detach(queue->thread); /* as a daemon thread of Python's */
+        pthread_detach(thread); /* like a daemon thread of Python's */
     }
 }
 
 void
 pygo_callbacks_shutdown(void)
 {
-    shut_down(&callbacks);
-    shut_down(&questions);
+    shut_queue_down(&callbacks);
+    shut_queue_down(&questions);
 }

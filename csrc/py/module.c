@@ -288,6 +288,7 @@ module_exec(PyObject *module)
         PyErr_SetString(PyExc_OSError, "pygo_plugin: cannot install the fork guard");
         return -1;
     }
+    pygo_callbacks_setup();
     state->errors = PyImport_ImportModule("pygo_plugin.errors");
     state->empty_tuple = PyTuple_New(0);
     if (state->errors == NULL || state->empty_tuple == NULL) {

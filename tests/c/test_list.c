@@ -40,6 +40,29 @@ a_list_keeps_its_order(void **state)
 }
 
 static void
+a_list_moves_as_a_whole(void **state)
+{
+    item items[] = {{.value = 1}, {.value = 2}};
+    gp_list from;
+    gp_list to;
+
+    (void)state;
+    gp_list_init(&from);
+    gp_list_init(&to);
+    gp_list_move(&to, &from);
+    assert_true(gp_list_is_empty(&to));
+    gp_list_append(&from, &items[0].link);
+    gp_list_append(&from, &items[1].link);
+    gp_list_move(&to, &from);
+    assert_true(gp_list_is_empty(&from));
+    assert_int_equal(digits(&to), 12);
+    gp_link_remove(&items[1].link);
+    gp_list_move(&from, &to);
+    assert_true(gp_list_is_empty(&to));
+    assert_int_equal(digits(&from), 1);
+}
+
+static void
 removal_leaves_the_others(void **state)
 {
     static gp_list list = GP_LIST_INIT(list);
@@ -66,6 +89,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_list_keeps_its_order),
+        cmocka_unit_test(a_list_moves_as_a_whole),
         cmocka_unit_test(removal_leaves_the_others),
     };
 

@@ -107,6 +107,17 @@ gp_list_pop(gp_list *list)
     return first;
 }
 
+/* Move all of |from| to |to|, which is empty. */
+static inline void
+gp_list_move(gp_list *to, gp_list *from)
+{
+    if (!gp_list_is_empty(from)) {
+        to->ends = from->ends;
+        to->ends.next->prev = to->ends.prev->next = &to->ends;
+        gp_list_init(from);
+    }
+}
+
 /* The |type| whose |member| is the first link; NULL: there is none. The same for the next ones. */
 #define gp_list_first_entry(list, type, member) \
     (gp_list_is_empty(list) ? NULL : gp_container_of((list)->ends.next, type, member))
