@@ -23,8 +23,8 @@ if TYPE_CHECKING:
         utils,
     )
     from pygo_plugin._core import __version__
-    from pygo_plugin._grpc.service import Service, ServicePlugin, service
     from pygo_plugin._grpc.status import StatusCode
+    from pygo_plugin._service.service import Service, ServicePlugin, service
     from pygo_plugin.client import Client, cleanup_clients
     from pygo_plugin.config import (
         ClientConfig,
@@ -114,7 +114,7 @@ __all__ = [
 
 _HOMES = {
     "_core": ("__version__",),
-    "_grpc.service": ("Service", "ServicePlugin", "service"),
+    "_service.service": ("Service", "ServicePlugin", "service"),
     "_grpc.status": ("StatusCode",),
     "client": ("Client", "cleanup_clients"),
     "config": (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 
-from pygo_plugin._grpc.service import MethodHandler
+from pygo_plugin._grpc.handlers import MethodHandler
 from pygo_plugin.errors import ConfigError, RpcError
 
 TYPE_CHECKING = False

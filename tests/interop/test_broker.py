@@ -211,7 +211,7 @@ def test_the_plugin_is_killed_in_mid_callback(
         return b""
 
     def register(server: Any) -> None:
-        from pygo_plugin._grpc.service import MethodHandler
+        from pygo_plugin._grpc.handlers import MethodHandler
 
         handlers = {"Hang": MethodHandler(unary_unary=hang)}
         server.add_registered_method_handlers(broker_plugin.SERVICE, handlers)

@@ -18,7 +18,7 @@ from typing import Any
 from pygo_plugin_peer import HANDSHAKE, GrpcioServer, tls_provider
 
 from pygo_plugin import Plugin, ServeConfig, Server, aio, serve
-from pygo_plugin._grpc.service import MethodHandler
+from pygo_plugin._grpc.handlers import MethodHandler
 
 SERVICE = "broker.Test"
 

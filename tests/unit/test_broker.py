@@ -297,7 +297,7 @@ def test_the_plugin_dies_in_mid_callback(launch: Any, eventually: Any, socket_di
     ended = threading.Event()
 
     def hang(server: Any) -> None:
-        from pygo_plugin._grpc.service import MethodHandler
+        from pygo_plugin._grpc.handlers import MethodHandler
 
         def handler(request: bytes, context: Any) -> bytes:
             context.add_callback(ended.set)

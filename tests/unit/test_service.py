@@ -31,13 +31,15 @@ from pygo_plugin import (
     ConfigTypeError,
     Plugin,
     RpcError,
+    Service,
     ServicePlugin,
     StatusCode,
     service,
 )
 from pygo_plugin._grpc.channel import Channel
 from pygo_plugin._grpc.server import Server
-from pygo_plugin._grpc.service import _streaming
+from pygo_plugin._service.method import MessageType, Method
+from pygo_plugin._service.protobuf import streaming_of
 
 KV = service(kv_pb2, "KV")
 Probe = service(probe_pb2)
@@ -115,6 +117,9 @@ def test_methods() -> None:
     assert (method.request_streaming, method.response_streaming) == (True, False)
     assert method.request is probe_pb2.SumRequest
     assert method.response is probe_pb2.SumReply
+    request, reply = probe_pb2.SumRequest(value=1), probe_pb2.SumReply(total=2)
+    assert method.request_deserializer(method.request_serializer(request)) == request
+    assert method.response_deserializer(method.response_serializer(reply)) == reply
     assert repr(method) == "<rpc Sum(stream probe.SumRequest) returns (probe.SumReply)>"
 
 
@@ -175,7 +180,7 @@ def test_an_older_protobuf(monkeypatch: pytest.MonkeyPatch) -> None:
     from google.protobuf import message_factory
 
     methods = Probe.descriptor.methods_by_name
-    assert [_streaming(_OldMethod(methods[name])) for name in PARTS] == [
+    assert [streaming_of(_OldMethod(methods[name])) for name in PARTS] == [
         (False, False),
         (False, True),
         (True, False),
@@ -192,7 +197,29 @@ def test_an_older_protobuf(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(message_factory, "MessageFactory", MessageFactory, raising=False)
     monkeypatch.delattr(message_factory, "GetMessageClass")
-    assert Probe.methods["Echo"].request is probe_pb2.EchoRequest
+    assert service(probe_pb2).methods["Echo"].request is probe_pb2.EchoRequest
+
+
+def test_another_encoding_than_protobuf(address: str) -> None:
+    """A service is made of methods, which carry their serializers."""
+    words = MessageType("Words", lambda: (list, b" ".join, bytes.split))
+    count = MessageType("Count", lambda: (int, lambda n: b"%d" % n, int))
+    lists = Service("test.Lists", [Method("test.Lists", "Len", words, count)])
+    assert lists.methods["Len"].request is list
+    assert lists.methods["Len"].path == "/test.Lists/Len"
+    assert "rpc Len(Words) returns (Count)" in lists.Stub.__doc__
+
+    class Lists(lists.Servicer):  # type: ignore[name-defined, misc]
+        def Len(self, request: list[bytes], context: Any) -> int:
+            return len(request)
+
+    server = Server()
+    lists.add_to_server(Lists(), server)
+    server.add_insecure_port(address)
+    server.start()
+    with Channel(address) as channel:
+        assert lists.Stub(channel).Len([b"a", b"b", b"c"], timeout=20) == 3
+    server.stop(None).wait()
 
 
 # ---- Mistakes -----------------------------------------------------------------------------------
@@ -609,10 +636,15 @@ def test_nothing_but_protobuf_is_imported_before_the_handshake() -> None:
         "faulthandler",  # in C, and a part of the interpreter
         "pygo_plugin._grpc",
         "pygo_plugin._grpc.abstract",
+        "pygo_plugin._grpc.handlers",
         "pygo_plugin._grpc.reflection",
         "pygo_plugin._grpc.server",
-        "pygo_plugin._grpc.service",
         "pygo_plugin._grpc.status",
+        "pygo_plugin._service",
+        "pygo_plugin._service.method",
+        "pygo_plugin._service.protobuf",
+        "pygo_plugin._service.service",
+        "pygo_plugin._service.servicer",
         "pygo_plugin.plugin",
         "pygo_plugin._base.checks",
         "pygo_plugin.config",

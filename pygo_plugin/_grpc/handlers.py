@@ -1,0 +1,58 @@
+"""What a server is given for the methods that it serves."""
+
+from __future__ import annotations
+
+from pygo_plugin._grpc.abstract import Abstract
+
+TYPE_CHECKING = False  # typing is not imported at run time: a plugin's start would pay for it
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["GenericHandler", "MethodHandler"]
+
+
+class MethodHandler(Abstract):
+    """The handler of one method, with the attributes of grpc.RpcMethodHandler."""
+
+    _implements = ("RpcMethodHandler",)
+
+    def __init__(
+        self,
+        request_streaming: bool = False,
+        response_streaming: bool = False,
+        request_deserializer: Callable[[bytes], Any] | None = None,
+        response_serializer: Callable[[Any], bytes] | None = None,
+        unary_unary: Callable[[Any, Any], Any] | None = None,
+        unary_stream: Callable[[Any, Any], Any] | None = None,
+        stream_unary: Callable[[Any, Any], Any] | None = None,
+        stream_stream: Callable[[Any, Any], Any] | None = None,
+    ) -> None:
+        self.request_streaming = request_streaming
+        self.response_streaming = response_streaming
+        self.request_deserializer = request_deserializer
+        self.response_serializer = response_serializer
+        self.unary_unary = unary_unary
+        self.unary_stream = unary_stream
+        self.stream_unary = stream_unary
+        self.stream_stream = stream_stream
+
+    def _replace(self, **changes: Any) -> MethodHandler:
+        """A copy with changes: grpcio's handlers are named tuples, and interceptors use that."""
+        return MethodHandler(**{**self.__dict__, **changes})
+
+
+class GenericHandler(Abstract):
+    """The handlers of one service: a grpc.ServiceRpcHandler."""
+
+    _implements = ("ServiceRpcHandler",)
+
+    def __init__(self, name: str, handlers: dict[str, MethodHandler]) -> None:
+        self._name = name
+        self._handlers = {f"/{name}/{method}": handler for method, handler in handlers.items()}
+
+    def service_name(self) -> str:
+        return self._name
+
+    def service(self, details: Any) -> MethodHandler | None:
+        return self._handlers.get(details.method)
