@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
     from typing import Any
 
-    from pygo_plugin import _core
+    from pygo_plugin._base.core import _core
     from pygo_plugin._grpc.aio_broker import Broker
     from pygo_plugin._grpc.aio_errors import EOF, AioRpcError
     from pygo_plugin._grpc.aio_server import Server as RpcServer

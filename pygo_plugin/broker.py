@@ -10,8 +10,8 @@ import sys
 import threading
 import weakref
 
-from pygo_plugin import _core
 from pygo_plugin._base import at_exit
+from pygo_plugin._base.core import _core
 from pygo_plugin._grpc.channel import Channel
 from pygo_plugin._grpc.server import Server
 from pygo_plugin.errors import BrokerError, ClosedError, ConfigTypeError, _importing

@@ -11,8 +11,8 @@ import threading
 import warnings
 import weakref
 
-from pygo_plugin import _core
 from pygo_plugin._base import at_exit, checks
+from pygo_plugin._base.core import _core
 from pygo_plugin._host.options import check_all, check_target, for_core, given
 from pygo_plugin._host.output import OutputMirror
 from pygo_plugin._log.host import LogMirror, plugin_logger

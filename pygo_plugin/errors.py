@@ -17,8 +17,8 @@
     ├── ForkedError                      used in a child that was forked while gRPC was running
     └── RpcError                         a call failed; also a grpc.RpcError
 
-Messages start with the plugin's name. A leaf module: it imports nothing, so that the extension can
-take the classes from here. The extension calls `cls(message)` and then sets the attributes.
+Messages start with the plugin's name. A leaf module: it imports nothing. The extension calls
+`cls(message)` and then sets the attributes.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ grpcio's own, imported when it is first asked for. See docs/rpc.md.
 
 from __future__ import annotations
 
-from pygo_plugin import _core
 from pygo_plugin._base import at_exit
+from pygo_plugin._base.core import _core
 from pygo_plugin._grpc import channel as _channel
 from pygo_plugin._grpc import server as _server
 

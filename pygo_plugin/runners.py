@@ -13,7 +13,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pygo_plugin import _core
+from pygo_plugin._base.core import _core
 from pygo_plugin._host.runner import Launch
 from pygo_plugin.errors import ConfigError
 from pygo_plugin.utils import env_to_list

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
-from pygo_plugin import _core
 from pygo_plugin._base import checks as check
+from pygo_plugin._base.core import _core
 from pygo_plugin.errors import ConfigError, ConfigTypeError
 
 TYPE_CHECKING = False

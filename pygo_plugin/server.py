@@ -10,8 +10,8 @@ import gc
 import os
 import sys
 
-from pygo_plugin import _core
 from pygo_plugin._base import at_exit, checks
+from pygo_plugin._base.core import _core
 from pygo_plugin._serve import panic
 from pygo_plugin._serve.cleanup import Leaving
 from pygo_plugin._serve.stdio import Stdio, keep_stderr

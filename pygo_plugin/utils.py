@@ -23,7 +23,7 @@ def find_free_port(min_port: int = 1024, max_port: int = 65535) -> int:
     """
     if not 0 < min_port <= max_port <= 65535:
         raise ValueError(f"no ports from {min_port} to {max_port}: need 1 <= min <= max <= 65535")
-    from pygo_plugin import _core
+    from pygo_plugin._base.core import _core
 
     return _core.listen_port(min_port, max_port)
 

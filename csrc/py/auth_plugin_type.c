@@ -60,7 +60,7 @@ static void
 run_question(pygo_callback *callback)
 {
     question *self = (question *)callback;
-    PyObject *ask = pygo_late_get(PYGO_ASK_AUTH_PLUGIN);
+    PyObject *ask = pygo_provided(PYGO_ASK_PLUGIN);
     PyObject *url = PyUnicode_DecodeFSDefault(gp_auth_request_service_url(self->request));
     PyObject *method = PyUnicode_DecodeFSDefault(gp_auth_request_method(self->request));
     PyObject *answer = wrap_request(self->request);

@@ -56,7 +56,7 @@ PyObject *pygo_async_call_wrap(PyTypeObject *type, gp_call *call,
 PyObject *pygo_async_call_of_channel(pygo_loop_member *member);
 
 /* Wrap |call| (its reference is taken over, also on failure) in a |kind| of Call. */
-PyObject *pygo_call_wrap(pygo_late kind, gp_call *call, PyObject *deserializer);
+PyObject *pygo_call_wrap(pygo_name kind, gp_call *call, PyObject *deserializer);
 
 /* Raise the RpcError for a failed call. Takes |call|'s reference over. Returns NULL. */
 PyObject *pygo_call_raise(gp_call *call, PyObject *deserializer);

@@ -42,9 +42,9 @@ pygo_call_wait(gp_call *call, int64_t timeout_ns)
 }
 
 PyObject *
-pygo_call_wrap(pygo_late kind, gp_call *call, PyObject *deserializer)
+pygo_call_wrap(pygo_name kind, gp_call *call, PyObject *deserializer)
 {
-    PyTypeObject *type = (PyTypeObject *)pygo_late_get(kind);
+    PyTypeObject *type = (PyTypeObject *)pygo_provided(kind);
     CallObject *self = type != NULL ? (CallObject *)type->tp_alloc(type, 0) : NULL;
 
     if (self == NULL) {
@@ -60,7 +60,7 @@ PyObject *
 pygo_call_raise(gp_call *call, PyObject *deserializer)
 {
     PyObject *wrapped = pygo_call_wrap(PYGO_CALL, call, deserializer);
-    PyObject *make = wrapped != NULL ? pygo_late_get(PYGO_RPC_ERROR) : NULL;
+    PyObject *make = wrapped != NULL ? pygo_provided(PYGO_RPC_ERROR) : NULL;
     PyObject *exception = make != NULL ? PyObject_CallOneArg(make, wrapped) : NULL;
 
     if (exception != NULL) {

@@ -230,7 +230,7 @@ pygo_options_release(pygo_options *options)
 PyObject *
 pygo_channel_wrap(gp_channel *channel)
 {
-    PyTypeObject *type = (PyTypeObject *)pygo_late_get(PYGO_CHANNEL);
+    PyTypeObject *type = (PyTypeObject *)pygo_provided(PYGO_CHANNEL);
     ChannelObject *self = type != NULL ? (ChannelObject *)type->tp_alloc(type, 0) : NULL;
 
     if (self == NULL) {

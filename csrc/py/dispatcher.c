@@ -129,7 +129,7 @@ begin(void *ctx, gp_server_call *call, void **data)
 static void
 move(PyObject *pool, ServerCallObject *context, PyObject *handler, PyObject *variables)
 {
-    PyObject *run_in_pool = pygo_late_get(PYGO_RUN_IN_POOL);
+    PyObject *run_in_pool = pygo_provided(PYGO_RUN_IN_POOL);
     PyObject *result = NULL;
 
     gp_server_call_keep(context->call);
@@ -195,7 +195,7 @@ static void
 report_full(pygo_callback *callback)
 {
     full_report *self = (full_report *)callback;
-    PyObject *report = pygo_late_get(PYGO_WORKERS_FULL);
+    PyObject *report = pygo_provided(PYGO_WORKERS_FULL);
     PyObject *limit = PyLong_FromLong(self->max_workers);
     PyObject *result =
         report != NULL && limit != NULL ? pygo_gil_call_user(report, &limit, 1) : NULL;

@@ -4,54 +4,44 @@
 
 #include "gp/runtime.h"
 
-static const char *
-class_name(int code)
-{
-    switch (code) {
-    case GP_EINVAL:
-        return "ConfigError";
-    case GP_ESTART:
-        return "StartError";
-    case GP_EEXITED:
-        return "ExitedEarlyError";
-    case GP_ESTARTTIMEOUT:
-        return "StartTimeoutError";
-    case GP_EHANDSHAKE:
-        return "HandshakeError";
-    case GP_EVERSION:
-        return "VersionError";
-    case GP_EREATTACH:
-        return "ReattachError";
-    case GP_ETLS:
-        return "TLSError";
-    case GP_EBROKER:
-        return "BrokerError";
-    case GP_ECHECKSUM:
-        return "ChecksumError";
-    case GP_ECLOSED:
-        return "ClosedError";
-    case GP_EFORKED:
-        return "ForkedError";
-    case GP_EOS:
-        return "SystemCallError";
-    default:
-        return "PluginError";
-    }
-}
-
-/* A new reference to the exception class for |code|. */
+/* The class of the exception for |code|, borrowed; NULL with an exception. */
 static PyObject *
 class_for(int code)
 {
-    PyObject *builtin = code == GP_ENOMEM     ? PyExc_MemoryError
-                        : code == GP_ETIMEOUT ? PyExc_TimeoutError
-                                              : NULL;
-
-    if (builtin != NULL) {
-        Py_INCREF(builtin);
-        return builtin;
+    switch (code) {
+    case GP_ENOMEM:
+        return PyExc_MemoryError;
+    case GP_ETIMEOUT:
+        return PyExc_TimeoutError;
+    case GP_EINVAL:
+        return pygo_provided(PYGO_CONFIG_ERROR);
+    case GP_ESTART:
+        return pygo_provided(PYGO_START_ERROR);
+    case GP_EEXITED:
+        return pygo_provided(PYGO_EXITED_EARLY_ERROR);
+    case GP_ESTARTTIMEOUT:
+        return pygo_provided(PYGO_START_TIMEOUT_ERROR);
+    case GP_EHANDSHAKE:
+        return pygo_provided(PYGO_HANDSHAKE_ERROR);
+    case GP_EVERSION:
+        return pygo_provided(PYGO_VERSION_ERROR);
+    case GP_EREATTACH:
+        return pygo_provided(PYGO_REATTACH_ERROR);
+    case GP_ETLS:
+        return pygo_provided(PYGO_TLS_ERROR);
+    case GP_EBROKER:
+        return pygo_provided(PYGO_BROKER_ERROR);
+    case GP_ECHECKSUM:
+        return pygo_provided(PYGO_CHECKSUM_ERROR);
+    case GP_ECLOSED:
+        return pygo_provided(PYGO_CLOSED_ERROR);
+    case GP_EFORKED:
+        return pygo_provided(PYGO_FORKED_ERROR);
+    case GP_EOS:
+        return pygo_provided(PYGO_SYSTEM_CALL_ERROR);
+    default:
+        return pygo_provided(PYGO_PLUGIN_ERROR);
     }
-    return PyObject_GetAttrString(pygo_module_state->errors, class_name(code));
 }
 
 /* Steals |value|. */
@@ -140,7 +130,6 @@ pygo_raise(gp_error *err, const char *name)
         PyErr_SetObject(type, exception);
     }
     Py_XDECREF(exception);
-    Py_XDECREF(type);
     Py_XDECREF(message);
     gp_error_release(err);
     return NULL;

@@ -27,7 +27,7 @@ introduce(const char *name)
         PyErr_Clear();
         return;
     }
-    enter = pygo_late_get(PYGO_THREAD_ENTERS);
+    enter = pygo_provided(PYGO_REGISTER_THREAD);
     thread = enter != NULL ? PyObject_CallFunction(enter, "s", name) : NULL;
     if (thread == NULL) {
         PyErr_WriteUnraisable(enter);
@@ -45,7 +45,7 @@ say_goodbye(void)
         Py_CLEAR(thread);
         return;
     }
-    leave = pygo_late_get(PYGO_THREAD_LEAVES);
+    leave = pygo_provided(PYGO_UNREGISTER_THREAD);
     result = leave != NULL ? PyObject_CallOneArg(leave, thread) : NULL;
     if (result == NULL) {
         PyErr_WriteUnraisable(leave);

@@ -23,7 +23,7 @@ static void
 run_line(pygo_callback *callback)
 {
     grpc_line *self = (grpc_line *)callback;
-    PyObject *line = pygo_late_get(PYGO_GRPC_LOG);
+    PyObject *line = pygo_provided(PYGO_LOG_LINE);
     PyObject *text = PyUnicode_DecodeUTF8(self->text, (Py_ssize_t)self->len, "replace");
     PyObject *level = PyLong_FromLong(self->level);
     PyObject *missing = PyLong_FromLong(atomic_exchange(&left_out, 0));

@@ -41,7 +41,7 @@ refuse_request(bool asynchronous)
     if (traceback != NULL) {
         PyException_SetTraceback(exception, traceback);
     }
-    make = pygo_late_get(PYGO_REQUEST_REFUSED);
+    make = pygo_provided(PYGO_REQUEST_REFUSED);
     refused = make != NULL ? PyObject_CallFunctionObjArgs(make, exception,
                                                           asynchronous ? Py_True : Py_False, NULL)
                            : NULL;

@@ -11,96 +11,6 @@
 #include "py/server.h"
 #include "py/state.h"
 
-static pygo_state the_state;
-pygo_state *pygo_module_state = &the_state;
-
-static const struct {
-    const char *module;
-    const char *name;
-} late_names[PYGO_LATE_COUNT] = {
-    [PYGO_CHANNEL] = {"pygo_plugin._grpc.channel", "Channel"},
-    [PYGO_CALL] = {"pygo_plugin._grpc.calls", "Call"},
-    [PYGO_STREAM] = {"pygo_plugin._grpc.calls", "ResponseStream"},
-    [PYGO_FEED] = {"pygo_plugin._grpc.calls", "feed"},
-    [PYGO_RPC_ERROR] = {"pygo_plugin._grpc.errors", "rpc_error"},
-    [PYGO_REQUEST_REFUSED] = {"pygo_plugin._grpc.errors", "request_refused"},
-    [PYGO_HANDLER_FAILED] = {"pygo_plugin._grpc.server", "handler_failed"},
-    [PYGO_ASK_AUTH_PLUGIN] = {"pygo_plugin._grpc.credentials", "ask"},
-    [PYGO_GRPC_LOG] = {"pygo_plugin._log.grpc", "line"},
-    [PYGO_THREAD_ENTERS] = {"pygo_plugin._base.threads", "enter"},
-    [PYGO_THREAD_LEAVES] = {"pygo_plugin._base.threads", "leave"},
-    [PYGO_IS_POOL] = {"pygo_plugin._grpc.server", "is_pool"},
-    [PYGO_RUN_IN_POOL] = {"pygo_plugin._grpc.server", "run_in_pool"},
-    [PYGO_WORKERS_FULL] = {"pygo_plugin._grpc.server", "workers_full"},
-    [PYGO_CLASS_OF] = {"pygo_plugin._grpc.abstract", "class_of"},
-    [PYGO_REQUESTS_CANCELLED] = {"pygo_plugin._grpc.server", "requests_cancelled"},
-};
-
-/* An OSError of an import, at the limit of descriptors for one, becomes one of ours. */
-static void
-explain_failed_import(const char *name)
-{
-    PyObject *error;
-    PyObject *ours;
-
-    if (!PyErr_ExceptionMatches(PyExc_OSError)) {
-        return;
-    }
-    error = pygo_take_exception();
-    ours = PyObject_CallMethod(pygo_module_state->errors, "_not_imported", "sO", name, error);
-    if (ours != NULL) {
-        PyException_SetCause(ours, error); /* steals */
-        PyErr_SetObject((PyObject *)Py_TYPE(ours), ours);
-        Py_DECREF(ours);
-    } else {
-        Py_DECREF(error);
-    }
-}
-
-PyObject *
-pygo_late_get(pygo_late what)
-{
-    pygo_state *state = pygo_module_state;
-
-    if (state->late[what] == NULL) {
-        PyObject *module = PyImport_ImportModule(late_names[what].module);
-        PyObject *found =
-            module != NULL ? PyObject_GetAttrString(module, late_names[what].name) : NULL;
-
-        if (module == NULL) {
-            explain_failed_import(late_names[what].module);
-        }
-        Py_XDECREF(module);
-        /* The import may have let another thread be faster. */
-        if (state->late[what] == NULL) {
-            state->late[what] = found;
-        } else {
-            Py_XDECREF(found);
-        }
-    }
-    return state->late[what];
-}
-
-PyTypeObject *
-pygo_add_type(PyObject *module, PyType_Spec *spec)
-{
-    return pygo_add_subtype(module, spec, &PyBaseObject_Type);
-}
-
-PyTypeObject *
-pygo_add_subtype(PyObject *module, PyType_Spec *spec, PyTypeObject *base)
-{
-    PyObject *bases = PyTuple_Pack(1, base);
-    PyTypeObject *type =
-        bases != NULL ? (PyTypeObject *)PyType_FromSpecWithBases(spec, bases) : NULL;
-
-    Py_XDECREF(bases);
-    if (type != NULL && module != NULL && PyModule_AddType(module, type) < 0) {
-        Py_CLEAR(type);
-    }
-    return type;
-}
-
 static PyObject *
 forked(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
@@ -171,9 +81,9 @@ register_before_fork(PyObject *module)
     PyObject *function = PyObject_GetAttrString(module, "before_fork");
     PyObject *posix = PyImport_ImportModule("posix");
     PyObject *at_fork = posix != NULL ? PyObject_GetAttrString(posix, "register_at_fork") : NULL;
-    PyObject *named = function != NULL ? Py_BuildValue("{sO}", "before", function) : NULL;
-    PyObject *result = at_fork != NULL && named != NULL
-                           ? PyObject_Call(at_fork, pygo_module_state->empty_tuple, named)
+    PyObject *named = Py_BuildValue("(s)", "before");
+    PyObject *result = function != NULL && at_fork != NULL && named != NULL
+                           ? PyObject_Vectorcall(at_fork, &function, 0, named)
                            : NULL;
 
     Py_XDECREF(function);
@@ -222,6 +132,13 @@ share_threads(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 static PyObject *
+set_provider(PyObject *Py_UNUSED(module), PyObject *provide)
+{
+    pygo_set_provider(provide);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 call_blocking(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     if (count < 1) {
@@ -232,6 +149,9 @@ call_blocking(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t cou
 }
 
 static PyMethodDef own_functions[] = {
+    {"set_provider", set_provider, METH_O,
+     "set_provider($module, provide, /)\n--\n\nprovide(name) returns a class or function of the "
+     "package, once for each name."},
     {"call_blocking", (PyCFunction)(void (*)(void))call_blocking, METH_FASTCALL,
      "call_blocking($module, function, /, *args)\n--\n\nWhat function(*args) returns, which may "
      "block."},
@@ -289,11 +209,6 @@ module_exec(PyObject *module)
         return -1;
     }
     pygo_callbacks_setup();
-    state->errors = PyImport_ImportModule("pygo_plugin.errors");
-    state->empty_tuple = PyTuple_New(0);
-    if (state->errors == NULL || state->empty_tuple == NULL) {
-        return -1;
-    }
     if (pygo_metadata_setup(module, state) < 0 || pygo_client_setup(module, state) < 0 ||
         pygo_credentials_setup(module, state) < 0 || pygo_auth_plugin_setup(module, state) < 0 ||
         pygo_tls_setup(module, state) < 0 || pygo_broker_setup(module, state) < 0 ||

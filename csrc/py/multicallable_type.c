@@ -428,7 +428,7 @@ static PyMemberDef members[] = {
 static PyObject *
 multicallable_class(PyObject *self, void *Py_UNUSED(closure))
 {
-    PyObject *class_of = pygo_late_get(PYGO_CLASS_OF);
+    PyObject *class_of = pygo_provided(PYGO_CLASS_OF);
 
     return class_of != NULL ? PyObject_CallOneArg(class_of, (PyObject *)Py_TYPE(self)) : NULL;
 }

@@ -70,7 +70,7 @@ static PyType_Spec base_spec = {
 int
 pygo_call_feed(gp_call *call, PyObject *serializer, PyObject *requests)
 {
-    PyObject *feed = pygo_late_get(PYGO_FEED);
+    PyObject *feed = pygo_provided(PYGO_START_FEEDING);
     SenderObject *sender =
         feed != NULL ? pygo_sender_new(pygo_module_state->sender_type, call, serializer) : NULL;
     PyObject *result;

@@ -385,7 +385,7 @@ iterator_dealloc(RequestIteratorObject *self)
 static void
 raise_cancelled(void)
 {
-    PyObject *make = pygo_late_get(PYGO_REQUESTS_CANCELLED);
+    PyObject *make = pygo_provided(PYGO_REQUESTS_CANCELLED);
     PyObject *exception = make != NULL ? PyObject_CallNoArgs(make) : NULL;
 
     if (exception != NULL) {

@@ -51,7 +51,7 @@ fail(ServerCallObject *context, int code, const char *doing)
         doing = details = unreadable_request;
     }
     exception = pygo_take_exception();
-    describe = pygo_late_get(PYGO_HANDLER_FAILED);
+    describe = pygo_provided(PYGO_HANDLER_FAILED);
     if (describe != NULL) {
         text = PyObject_CallFunction(describe, "OOs", (PyObject *)context, exception, doing);
     }
@@ -199,7 +199,7 @@ pool_of(PyObject *behavior)
         Py_XDECREF(pool);
         return NULL;
     }
-    is_pool = pygo_late_get(PYGO_IS_POOL);
+    is_pool = pygo_provided(PYGO_IS_POOL);
     answer = is_pool != NULL ? PyObject_CallOneArg(is_pool, pool) : NULL;
     if (answer != Py_True) {
         Py_CLEAR(pool);

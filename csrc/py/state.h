@@ -1,5 +1,5 @@
 /*
- * Layer: py. The module's state: its types, the classes and names that the C code looks up often.
+ * Layer: py. The module's state: its types, and what the package provides. The leaf of the glue.
  *
  * There is one interpreter: module.c refuses others, since threads of gRPC and of the reactor enter
  * Python through one remembered interpreter (gil.h).
@@ -14,26 +14,40 @@
 #include "gp/error.h"
 #include "py/compat.h"
 
-/* Callables and classes of the package's Python modules, imported when first needed. */
-typedef enum pygo_late {
-    PYGO_CHANNEL,         /* _grpc.channel.Channel */
-    PYGO_CALL,            /* _grpc.calls.Call: a call in flight */
-    PYGO_STREAM,          /* _grpc.calls.ResponseStream */
-    PYGO_FEED,            /* _grpc.calls.feed(sender, requests): start the thread that sends them */
-    PYGO_RPC_ERROR,       /* _grpc.errors.rpc_error(call) -> exception */
-    PYGO_HANDLER_FAILED,  /* _grpc.server.handler_failed(context, exception, doing) -> str */
-    PYGO_ASK_AUTH_PLUGIN, /* _grpc.credentials.ask(plugin, service_url, method, answer) */
-    PYGO_GRPC_LOG,        /* _log.grpc.line(level, text, left_out) */
-    PYGO_CLASS_OF,        /* _grpc.abstract.class_of(type) -> type */
-    PYGO_REQUESTS_CANCELLED, /* _grpc.server.requests_cancelled() -> exception */
-    PYGO_WORKERS_FULL,       /* _grpc.server.workers_full(max_workers) */
-    PYGO_THREAD_ENTERS,      /* _base.threads.enter(name) -> thread */
-    PYGO_THREAD_LEAVES,      /* _base.threads.leave(thread) */
-    PYGO_IS_POOL,            /* _grpc.server.is_pool(object) -> bool */
-    PYGO_RUN_IN_POOL,        /* _grpc.server.run_in_pool(pool, context, handler, variables) */
-    PYGO_REQUEST_REFUSED,    /* _grpc.errors.request_refused(exception, asyncio) -> exception */
-    PYGO_LATE_COUNT,
-} pygo_late;
+/* The classes and functions that the package provides: see pygo_provided(). */
+typedef enum pygo_name {
+    PYGO_CHANNEL,            /* Channel: the class of the package's channels */
+    PYGO_CALL,               /* Call: the class of calls in flight */
+    PYGO_STREAM,             /* ResponseStream: those with a stream of replies */
+    PYGO_START_FEEDING,      /* start_feeding(sender, requests): on a thread of its own */
+    PYGO_RPC_ERROR,          /* rpc_error(call) -> exception */
+    PYGO_REQUEST_REFUSED,    /* request_refused(exception, asynchronous) -> exception */
+    PYGO_HANDLER_FAILED,     /* handler_failed(context, exception, doing) -> str */
+    PYGO_REQUESTS_CANCELLED, /* requests_cancelled() -> exception */
+    PYGO_WORKERS_FULL,       /* workers_full(max_workers) */
+    PYGO_IS_POOL,            /* is_pool(object) -> bool */
+    PYGO_RUN_IN_POOL,        /* run_in_pool(pool, context, handler, variables) */
+    PYGO_ASK_PLUGIN,         /* ask_plugin(plugin, service_url, method, answer) */
+    PYGO_LOG_LINE,           /* log_line(level, text, left_out) */
+    PYGO_CLASS_OF,           /* class_of(type) -> type */
+    PYGO_REGISTER_THREAD,    /* register_thread(name) -> thread */
+    PYGO_UNREGISTER_THREAD,  /* unregister_thread(thread) */
+    PYGO_PLUGIN_ERROR,       /* PluginError, and so on: classes of exceptions */
+    PYGO_CONFIG_ERROR,
+    PYGO_START_ERROR,
+    PYGO_EXITED_EARLY_ERROR,
+    PYGO_START_TIMEOUT_ERROR,
+    PYGO_HANDSHAKE_ERROR,
+    PYGO_VERSION_ERROR,
+    PYGO_CHECKSUM_ERROR,
+    PYGO_TLS_ERROR,
+    PYGO_REATTACH_ERROR,
+    PYGO_BROKER_ERROR,
+    PYGO_CLOSED_ERROR,
+    PYGO_SYSTEM_CALL_ERROR,
+    PYGO_FORKED_ERROR,
+    PYGO_NAME_COUNT,
+} pygo_name;
 
 typedef struct pygo_state {
     PyTypeObject *client_type;
@@ -65,20 +79,24 @@ typedef struct pygo_state {
     PyTypeObject *mux_type;
     PyTypeObject *memory_quota_type;
     PyTypeObject *session_cache_type;
-    PyObject *errors;                /* the module pygo_plugin.errors */
-    PyObject *json_loads;            /* imported with the first structured log field */
-    PyObject *late[PYGO_LATE_COUNT]; /* NULL until first needed */
-    PyObject *empty_tuple;
+    PyObject *json_loads; /* imported with the first structured log field */
 } pygo_state;
 
 /* The one module's state. Valid from the module's initialisation on. */
 extern pygo_state *pygo_module_state;
 
-/* Borrowed reference, or NULL with an exception. */
-PyObject *pygo_late_get(pygo_late what);
+/*
+ * The extension imports nothing of the package, which hands over a function here: |provide|(name)
+ * returns the class or function of that name. It is called for each name when it is first needed,
+ * since some modules take long to import.
+ */
+void pygo_set_provider(PyObject *provide);
+
+/* A borrowed reference, or NULL with an exception. With the GIL. */
+PyObject *pygo_provided(pygo_name name);
 
 /*
- * Make the types of one file and put them into the state (and the public ones into |module|).
+ * Make the types of one file and put them into |state|, and into |module| if they are public.
  * Each returns 0, or -1 with an exception.
  */
 int pygo_client_setup(PyObject *module, pygo_state *state);

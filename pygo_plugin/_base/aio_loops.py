@@ -6,8 +6,8 @@ import asyncio
 import contextvars
 import weakref
 
-from pygo_plugin import _core
 from pygo_plugin._base import at_exit
+from pygo_plugin._base.core import _core
 
 UNBROKEN = 32  # what completes at once, until others on the loop have their turn
 

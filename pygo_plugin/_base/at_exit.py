@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import sys
 
-from pygo_plugin import _core
+from pygo_plugin._base.core import _core
 
 __all__ = ["register"]
 

@@ -246,7 +246,7 @@ def channel_options(what: str, value: Any) -> tuple[tuple[Any, Any], ...]:
 
 
 def _core_objects() -> tuple[type, ...]:
-    from pygo_plugin import _core
+    from pygo_plugin._base.core import _core
 
     return _core.MemoryQuota, _core.SSLSessionCacheLRU
 
@@ -266,7 +266,7 @@ def memory_quota(config: Any) -> Any:
     """What all connections of a configuration share, None if it sets no limit."""
     if config.memory_quota is None:
         return None
-    from pygo_plugin import _core
+    from pygo_plugin._base.core import _core
 
     return _core.MemoryQuota(config.memory_quota)
 

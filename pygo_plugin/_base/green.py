@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from pygo_plugin import _core
+from pygo_plugin._base.core import _core
 from pygo_plugin.errors import ConfigError
 
 __all__ = ["prepare"]

@@ -9,12 +9,12 @@ import itertools
 import sys
 import threading
 
-__all__ = ["enter", "leave"]
+__all__ = ["register_thread", "unregister_thread"]
 
 _counts: dict[str, itertools.count[int]] = {}
 
 
-def enter(name: str) -> threading.Thread:
+def register_thread(name: str) -> threading.Thread:
     """Make this thread one that threading knows, under the name and a number. Called by the core.
 
     Tools that see what runs, such as coverage, debuggers and profilers, are set for it as they are
@@ -33,7 +33,7 @@ def enter(name: str) -> threading.Thread:
     return thread
 
 
-def leave(thread: threading.Thread) -> None:
+def unregister_thread(thread: threading.Thread) -> None:
     """This thread ends. Called by the core."""
     if sys.version_info < (3, 13):  # which does so by itself
         with threading._active_limbo_lock:  # type: ignore[attr-defined]

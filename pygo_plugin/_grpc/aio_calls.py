@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from pygo_plugin import _core
 from pygo_plugin._base.aio_loops import UNBROKEN, checkpoint
+from pygo_plugin._base.core import _core
 from pygo_plugin._core import LoopFuture
 from pygo_plugin._grpc.abstract import Abstract
 from pygo_plugin.errors import _importing, _not_imported

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pygo_plugin import _core
 from pygo_plugin._base.aio_loops import checkpoint, queue_of, running_loop
+from pygo_plugin._base.core import _core
 from pygo_plugin._grpc.abstract import Abstract
 from pygo_plugin._grpc.aio_calls import (
     Call,

@@ -13,7 +13,7 @@ from pygo_plugin._grpc.errors import grpc, status_code
 from pygo_plugin.errors import RpcError
 
 if TYPE_CHECKING:
-    from pygo_plugin import _core
+    from pygo_plugin._base.core import _core
 
     Pairs = tuple[_core.Metadatum, ...]
 

@@ -9,8 +9,8 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pygo_plugin import _core
 from pygo_plugin._base.aio_loops import UNBROKEN, checkpoint, queue_of
+from pygo_plugin._base.core import _core
 from pygo_plugin._core import LoopFuture
 from pygo_plugin._grpc import server as _server
 from pygo_plugin.errors import PluginError, _importing, _not_imported

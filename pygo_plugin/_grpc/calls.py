@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pygo_plugin import _core
+from pygo_plugin._base.core import _core
 from pygo_plugin._grpc.abstract import Abstract
 from pygo_plugin.errors import _importing
 
@@ -207,7 +207,7 @@ def _future_error(name: str, otherwise: type[BaseException]) -> BaseException:
     return error
 
 
-def feed(sender: _core.Sender, requests: Iterator[Any]) -> None:
+def start_feeding(sender: _core.Sender, requests: Iterator[Any]) -> None:
     """Send what `requests` yields, on a thread of its own: it may take as long as it likes.
 
     The thread does not keep the call going: when nobody is left who wants the reply, the call is

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pygo_plugin import _core
+from pygo_plugin._base.core import _core
 from pygo_plugin._grpc.abstract import Abstract
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, NamedTuple
 
-from pygo_plugin import _core
+from pygo_plugin._base.core import _core
 from pygo_plugin._grpc.abstract import Abstract
 
-__all__ = ["AuthMetadataContext", "ask"]
+__all__ = ["AuthMetadataContext", "ask_plugin"]
 
 
 class _Context(NamedTuple):
@@ -28,7 +28,7 @@ class AuthMetadataContext(_Context, Abstract):
     _implements = ("AuthMetadataContext",)
 
 
-def ask(
+def ask_plugin(
     plugin: tuple[Callable[[Any, Any], Any], str, Context],
     service_url: str,
     method_name: str,

@@ -6,7 +6,7 @@ with the first request: a plugin that nobody inspects does not pay for it.
 
 from __future__ import annotations
 
-from pygo_plugin import _core
+from pygo_plugin._base.core import _core
 
 TYPE_CHECKING = False  # typing is not imported at run time: a plugin's start would pay for it
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from pygo_plugin import _core
 from pygo_plugin._base import at_exit
+from pygo_plugin._base.core import _core
 from pygo_plugin._grpc.abstract import Abstract
 from pygo_plugin.errors import ConfigError, RpcError, _importing
 

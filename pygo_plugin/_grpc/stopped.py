@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Event
 
-from pygo_plugin import _core
+from pygo_plugin._base.core import _core
 
 __all__ = ["Stopped"]
 

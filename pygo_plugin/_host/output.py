@@ -6,7 +6,7 @@ on the core's one thread for that, and may block: the plugin then meets a full p
 
 from __future__ import annotations
 
-from pygo_plugin import _core
+from pygo_plugin._base.core import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

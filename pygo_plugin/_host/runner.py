@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from pygo_plugin import _core
+from pygo_plugin._base.core import _core
 from pygo_plugin.errors import StartError
 
 TYPE_CHECKING = False

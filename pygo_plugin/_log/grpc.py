@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["line"]
+__all__ = ["log_line"]
 
 _logger = logging.getLogger("pygo_plugin.grpc")
 
 
-def line(level: int, text: str, left_out: int) -> None:
+def log_line(level: int, text: str, left_out: int) -> None:
     """Log one line. `left_out` came faster than they could be logged. Called by the core."""
     if left_out:
         _logger.warning("%d lines of gRPC's log were left out here", left_out)

@@ -19,7 +19,7 @@ import logging
 import time
 from _thread import get_ident
 
-from pygo_plugin import _core
+from pygo_plugin._base.core import _core
 from pygo_plugin._host.output import byte_writer
 
 TYPE_CHECKING = False

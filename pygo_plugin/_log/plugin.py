@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 
-from pygo_plugin import _core
+from pygo_plugin._base.core import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

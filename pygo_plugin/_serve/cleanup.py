@@ -6,7 +6,7 @@ import _signal  # type: ignore[import-not-found]  # signal itself costs an impor
 import atexit
 import os
 
-from pygo_plugin import _core
+from pygo_plugin._base.core import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

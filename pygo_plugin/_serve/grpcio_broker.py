@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import grpc
 
-from pygo_plugin import _core, rpc
+from pygo_plugin import rpc
+from pygo_plugin._base.core import _core
 from pygo_plugin._grpc import server as _server
 from pygo_plugin._serve.grpcio_services import OwnThread
 

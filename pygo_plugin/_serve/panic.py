@@ -41,7 +41,7 @@ def announce() -> None:
         _pid = os.getpid()
         import faulthandler
 
-        from pygo_plugin import _core
+        from pygo_plugin._base.core import _core
 
         _core.fatal_report_enable()
         if not faulthandler.is_enabled():

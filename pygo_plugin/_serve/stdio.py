@@ -6,7 +6,7 @@ import os
 import sys
 from io import FileIO, TextIOWrapper
 
-from pygo_plugin import _core
+from pygo_plugin._base.core import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

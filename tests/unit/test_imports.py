@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from pygo_plugin._base import core
+
+ROOT = Path(__file__).resolve().parents[2]
 
 HEAVY = {
     "argparse",
@@ -85,6 +91,27 @@ def test_pytests_entry_point_loads_nothing_of_the_package() -> None:
 
 def test_the_package_alone_does_not_load_the_core() -> None:
     assert "pygo_plugin._core" not in imported_by("import pygo_plugin")
+
+
+def test_the_core_loads_nothing_of_the_package() -> None:
+    found = imported_by("import pygo_plugin._core")
+    ours = {name for name in found if name.partition(".")[0] == "pygo_plugin"}
+    assert ours == {"pygo_plugin", "pygo_plugin._core"}
+
+
+def test_modules_take_the_core_from_where_it_is_connected() -> None:
+    direct = re.compile(r"from pygo_plugin import .*\b_core\b|import pygo_plugin\._core")
+    modules = (ROOT / "pygo_plugin").rglob("*.py")
+    found = [p.name for p in modules if direct.search(p.read_text(encoding="utf-8"))]
+    assert found == ["core.py"]
+
+
+def test_the_core_is_provided_with_what_it_names() -> None:
+    text = (ROOT / "csrc" / "py" / "state.c").read_text(encoding="utf-8")
+    named = re.findall(r'^ +\[PYGO_\w+\] = "(\w+)",$', text, re.MULTILINE)
+    assert sorted(named) == sorted(name for names in core._HOMES.values() for name in names)
+    for name in named:
+        assert core._provide(name).__name__ == name
 
 
 def test_nothing_heavy_is_imported_before_the_handshake() -> None:

@@ -42,6 +42,7 @@ DEFINITION = re.compile(r"^(?P<type>[^\n{}();#]+)\n(?P<name>gp_\w+)\(", re.MULTI
 SOURCES = sorted(p for layer in RANK for p in (CSRC / layer).glob("*.[ch]"))
 PUBLIC_HEADERS = sorted(PUBLIC.glob("*.h"))
 HEADERS = [p for p in SOURCES if p.suffix == ".h"] + PUBLIC_HEADERS
+GLUE = sorted((CSRC / "py").glob("*.[ch]"))
 C_FILES = [p for p in SOURCES if p.suffix == ".c" and p.parent.name != "py"]
 
 
@@ -121,6 +122,15 @@ def test_includes_point_one_way(path: Path) -> None:
         if (reason := violation(path, include)) is not None
     ]
     assert not wrong, "\n".join([*wrong, f"each layer may include what is right of it: {ORDER}"])
+
+
+@pytest.mark.parametrize("path", GLUE, ids=name_of)
+def test_the_glue_imports_nothing_of_the_package(path: Path) -> None:
+    text = COMMENT.sub("", path.read_text(encoding="utf-8"))
+    imports = re.findall(r"\bPyImport_(?!GetModuleDict\b)\w+\(([^)]*)\)", text)
+    assert set(imports) <= {'"asyncio"', '"json"', '"posix"'}
+    private = set(re.findall(r"\bpygo_plugin\._\w+", text))
+    assert private <= {"pygo_plugin._core"}
 
 
 @pytest.mark.parametrize("path", HEADERS, ids=name_of)

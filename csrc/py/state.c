@@ -1,0 +1,93 @@
+#include "py/state.h"
+
+static pygo_state the_state;
+pygo_state *pygo_module_state = &the_state;
+
+/* ---- What the package provides ---- */
+
+static const char *const names[PYGO_NAME_COUNT] = {
+    [PYGO_CHANNEL] = "Channel",
+    [PYGO_CALL] = "Call",
+    [PYGO_STREAM] = "ResponseStream",
+    [PYGO_START_FEEDING] = "start_feeding",
+    [PYGO_RPC_ERROR] = "rpc_error",
+    [PYGO_REQUEST_REFUSED] = "request_refused",
+    [PYGO_HANDLER_FAILED] = "handler_failed",
+    [PYGO_REQUESTS_CANCELLED] = "requests_cancelled",
+    [PYGO_WORKERS_FULL] = "workers_full",
+    [PYGO_IS_POOL] = "is_pool",
+    [PYGO_RUN_IN_POOL] = "run_in_pool",
+    [PYGO_ASK_PLUGIN] = "ask_plugin",
+    [PYGO_LOG_LINE] = "log_line",
+    [PYGO_CLASS_OF] = "class_of",
+    [PYGO_REGISTER_THREAD] = "register_thread",
+    [PYGO_UNREGISTER_THREAD] = "unregister_thread",
+    [PYGO_PLUGIN_ERROR] = "PluginError",
+    [PYGO_CONFIG_ERROR] = "ConfigError",
+    [PYGO_START_ERROR] = "StartError",
+    [PYGO_EXITED_EARLY_ERROR] = "ExitedEarlyError",
+    [PYGO_START_TIMEOUT_ERROR] = "StartTimeoutError",
+    [PYGO_HANDSHAKE_ERROR] = "HandshakeError",
+    [PYGO_VERSION_ERROR] = "VersionError",
+    [PYGO_CHECKSUM_ERROR] = "ChecksumError",
+    [PYGO_TLS_ERROR] = "TLSError",
+    [PYGO_REATTACH_ERROR] = "ReattachError",
+    [PYGO_BROKER_ERROR] = "BrokerError",
+    [PYGO_CLOSED_ERROR] = "ClosedError",
+    [PYGO_SYSTEM_CALL_ERROR] = "SystemCallError",
+    [PYGO_FORKED_ERROR] = "ForkedError",
+};
+
+static PyObject *provider;                  /* owned; NULL until the package has handed it over */
+static PyObject *provided[PYGO_NAME_COUNT]; /* owned; NULL until first needed */
+
+void
+pygo_set_provider(PyObject *provide)
+{
+    Py_XSETREF(provider, Py_NewRef(provide));
+}
+
+PyObject *
+pygo_provided(pygo_name name)
+{
+    PyObject *found;
+
+    if (provided[name] != NULL) {
+        return provided[name];
+    }
+    if (provider == NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "the core is used without the package that it belongs to");
+        return NULL;
+    }
+    found = PyObject_CallFunction(provider, "s", names[name]);
+    /* Another thread may have got it during the import. */
+    if (provided[name] == NULL) {
+        provided[name] = found;
+    } else {
+        Py_XDECREF(found);
+    }
+    return provided[name];
+}
+
+/* ---- Types ---- */
+
+PyTypeObject *
+pygo_add_type(PyObject *module, PyType_Spec *spec)
+{
+    return pygo_add_subtype(module, spec, &PyBaseObject_Type);
+}
+
+PyTypeObject *
+pygo_add_subtype(PyObject *module, PyType_Spec *spec, PyTypeObject *base)
+{
+    PyObject *bases = PyTuple_Pack(1, base);
+    PyTypeObject *type =
+        bases != NULL ? (PyTypeObject *)PyType_FromSpecWithBases(spec, bases) : NULL;
+
+    Py_XDECREF(bases);
+    if (type != NULL && module != NULL && PyModule_AddType(module, type) < 0) {
+        Py_CLEAR(type);
+    }
+    return type;
+}
