@@ -1,5 +1,3 @@
-#include <stddef.h>
-
 #include "gp/call.h"
 #include "py/call.h"
 #include "py/channel.h"
@@ -22,7 +20,7 @@ typedef struct AsyncCallObject {
     PyObject *unreadable; /* owned: or what deserializing it raised */
     gp_queue *queue;      /* shared: ref */
     pygo_loop_member member;
-    pygo_loop_member of_channel;
+    gp_link of_channel; /* in the list of its channel */
 } AsyncCallObject;
 
 /* What sends its requests. */
@@ -51,7 +49,7 @@ operation_new(gp_queue *queue, gp_call *call, PyObject *future,
 static void
 call_orphaned(pygo_loop_member *member)
 {
-    AsyncCallObject *self = (AsyncCallObject *)((char *)member - offsetof(AsyncCallObject, member));
+    AsyncCallObject *self = gp_container_of(member, AsyncCallObject, member);
 
     gp_call_cancel(self->base.call, CANCELLED, "The event loop has been closed!");
 }
@@ -95,8 +93,8 @@ pygo_async_call_wrap(PyTypeObject *type, gp_call *call, const pygo_async_setting
     self->channel = Py_NewRef(setting->channel);
     self->queue = gp_queue_ref(queue);
     self->member.orphaned = call_orphaned;
-    pygo_loop_join(setting->loop_queue, &self->member);
-    pygo_channel_enter(self->channel, &self->of_channel);
+    pygo_loop_add(setting->loop_queue, &self->member);
+    pygo_channel_add_call(self->channel, &self->of_channel);
     self->ended = pygo_loop_future_new(self->loop);
     if (self->ended == NULL || watch_end(self, setting->keep) < 0) {
         Py_DECREF(self); /* which cancels it */
@@ -106,9 +104,9 @@ pygo_async_call_wrap(PyTypeObject *type, gp_call *call, const pygo_async_setting
 }
 
 PyObject *
-pygo_async_call_of_channel(pygo_loop_member *member)
+pygo_async_call_of_channel(gp_link *link)
 {
-    PyObject *self = (PyObject *)((char *)member - offsetof(AsyncCallObject, of_channel));
+    PyObject *self = (PyObject *)gp_container_of(link, AsyncCallObject, of_channel);
 
     return Py_REFCNT(self) > 0 ? Py_NewRef(self) : NULL;
 }
@@ -140,8 +138,8 @@ static void
 call_dealloc(AsyncCallObject *self)
 {
     PyObject_GC_UnTrack(self);
-    pygo_loop_leave(&self->member);
-    pygo_loop_leave(&self->of_channel);
+    gp_link_remove(&self->member.link);
+    gp_link_remove(&self->of_channel);
     call_clear(self);
     Py_CLEAR(self->ended);
     Py_CLEAR(self->channel);

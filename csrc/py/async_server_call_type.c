@@ -117,8 +117,7 @@ give_up(AsyncServerCallObject *self, int code, const char *details)
 static void
 call_orphaned(pygo_loop_member *member)
 {
-    AsyncServerCallObject *self =
-        (AsyncServerCallObject *)((char *)member - offsetof(AsyncServerCallObject, member));
+    AsyncServerCallObject *self = gp_container_of(member, AsyncServerCallObject, member);
 
     Py_INCREF(self);
     give_up(self, STATUS_UNAVAILABLE, "the server's event loop is closed");
@@ -153,7 +152,7 @@ announce(arrival *self)
     }
     context->queue = gp_queue_ref(self->base.queue);
     context->member.orphaned = call_orphaned;
-    pygo_loop_join(self->arrivals->loop_queue, &context->member);
+    pygo_loop_add(self->arrivals->loop_queue, &context->member);
     context->arrivals = self->arrivals;
     context->first = self->message;
     context->with_first = self->with_message;
@@ -216,7 +215,7 @@ pygo_arrivals_new(PyObject *arrived, PyObject *contexts, PyObject *registered)
 static void
 arrivals_orphaned(pygo_loop_member *member)
 {
-    pygo_arrivals *self = (pygo_arrivals *)((char *)member - offsetof(pygo_arrivals, member));
+    pygo_arrivals *self = gp_container_of(member, pygo_arrivals, member);
 
     Py_CLEAR(self->arrived);
 }
@@ -233,8 +232,8 @@ pygo_arrivals_set_queue(pygo_arrivals *arrivals, PyObject *loop_queue)
     arrivals->queue = gp_queue_ref(queue);
     arrivals->loop_queue = loop_queue;
     arrivals->member.orphaned = arrivals_orphaned;
-    pygo_loop_leave(&arrivals->member);
-    pygo_loop_join(loop_queue, &arrivals->member);
+    gp_link_remove(&arrivals->member.link);
+    pygo_loop_add(loop_queue, &arrivals->member);
     return 0;
 }
 
@@ -258,7 +257,7 @@ void
 pygo_arrivals_free(pygo_arrivals *arrivals)
 {
     if (arrivals != NULL) {
-        pygo_loop_leave(&arrivals->member);
+        gp_link_remove(&arrivals->member.link);
         Py_XDECREF(arrivals->arrived);
         Py_DECREF(arrivals->contexts);
         Py_XDECREF(arrivals->registered);
@@ -354,7 +353,7 @@ pygo_arrivals_take(pygo_arrivals *arrivals, gp_server_call *call)
 static void
 call_dealloc(AsyncServerCallObject *self)
 {
-    pygo_loop_leave(&self->member);
+    gp_link_remove(&self->member.link);
     if (!gp_runtime_forked()) {
         give_up(self, STATUS_UNAVAILABLE, "the call was given up");
     }

@@ -52,8 +52,8 @@ typedef struct pygo_async_setting {
 PyObject *pygo_async_call_wrap(PyTypeObject *type, gp_call *call,
                                const pygo_async_setting *setting);
 
-/* The AsyncCall that is in its channel's ring by |member|, new; NULL: it is about to go. */
-PyObject *pygo_async_call_of_channel(pygo_loop_member *member);
+/* A new reference to the AsyncCall whose |link| is in its channel's list. NULL: it is being freed. */
+PyObject *pygo_async_call_of_channel(gp_link *link);
 
 /* Wrap |call| (its reference is taken over, also on failure) in a |kind| of Call. */
 PyObject *pygo_call_wrap(pygo_name kind, gp_call *call, PyObject *deserializer);

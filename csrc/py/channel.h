@@ -18,8 +18,8 @@ typedef enum pygo_arity {
 /* A _grpc.channel.Channel around |channel|, whose reference is taken over, also on failure. */
 PyObject *pygo_channel_wrap(gp_channel *channel);
 
-/* Enter a call of an asyncio program, which keeps |channel|, in the ring of those. */
-void pygo_channel_enter(PyObject *channel, pygo_loop_member *member);
+/* Add a call of an asyncio program to those of |channel|, which it keeps. */
+void pygo_channel_add_call(PyObject *channel, gp_link *link);
 
 /* A multicallable. |connection| belongs to |channel|. */
 PyObject *pygo_multicallable_new(pygo_arity arity, PyObject *channel, gp_channel *connection,

@@ -14,35 +14,41 @@ typedef struct ChannelObject {
     PyObject_HEAD
     gp_channel *channel; /* owned */
     PyObject *weakrefs;
-    PyObject *options;      /* owned: what gRPC may have pointers to; NULL: nothing */
-    pygo_loop_member calls; /* head of the ring of asyncio's calls; zero until the first */
+    PyObject *options; /* owned: what gRPC may have pointers to; NULL: nothing */
+    gp_list calls;     /* of asyncio programs, newest first: see pygo_async_call_of_channel() */
 } ChannelObject;
 
-void
-pygo_channel_enter(PyObject *channel, pygo_loop_member *member)
+static ChannelObject *
+new_channel(PyTypeObject *type)
 {
-    pygo_loop_member *head = &((ChannelObject *)channel)->calls;
+    ChannelObject *self = (ChannelObject *)type->tp_alloc(type, 0);
 
-    if (head->next == NULL) {
-        head->next = head->prev = head;
+    if (self != NULL) {
+        gp_list_init(&self->calls);
     }
-    pygo_ring_join(head, member);
+    return self;
+}
+
+void
+pygo_channel_add_call(PyObject *channel, gp_link *link)
+{
+    gp_list_prepend(&((ChannelObject *)channel)->calls, link);
 }
 
 static PyObject *
 channel_async_calls(ChannelObject *self, PyObject *Py_UNUSED(ignored))
 {
+    gp_link *link = gp_list_first(&self->calls);
     PyObject *all = PyList_New(0);
-    pygo_loop_member *member = self->calls.next;
 
-    while (all != NULL && member != NULL && member != &self->calls) {
-        PyObject *call = pygo_async_call_of_channel(member);
+    while (all != NULL && link != NULL) {
+        PyObject *call = pygo_async_call_of_channel(link);
 
-        member = member->next;
+        link = gp_list_next(&self->calls, link);
         if (call != NULL && PyList_Append(all, call) < 0) {
             Py_CLEAR(all);
         }
-        Py_XDECREF(call); /* not the last reference, which would change the ring */
+        Py_XDECREF(call); /* not the last reference, which would change the list */
     }
     return all;
 }
@@ -231,7 +237,7 @@ PyObject *
 pygo_channel_wrap(gp_channel *channel)
 {
     PyTypeObject *type = (PyTypeObject *)pygo_provided(PYGO_CHANNEL);
-    ChannelObject *self = type != NULL ? (ChannelObject *)type->tp_alloc(type, 0) : NULL;
+    ChannelObject *self = type != NULL ? new_channel(type) : NULL;
 
     if (self == NULL) {
         gp_channel_unref(channel);
@@ -262,7 +268,7 @@ channel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         pygo_options_from_python(&options, given) < 0) {
         return NULL;
     }
-    self = (ChannelObject *)type->tp_alloc(type, 0);
+    self = new_channel(type);
     if (self != NULL) {
         gp_channel_options wanted = {options.args, options.count, agent, secure, general != 0};
 

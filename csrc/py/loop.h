@@ -10,57 +10,55 @@
 
 #include <stdbool.h>
 
+#include "gp/list.h"
 #include "gp/queue.h"
 #include "py/state.h"
 
 /* Something that the loop's thread is to finish. Begins a larger structure. */
 typedef struct pygo_completion {
     gp_queue_item item;
-    /* With the GIL; frees the structure. Without |alive| the loop is gone: nothing but that. */
+    /*
+     * Called with the GIL. Frees the structure. If the loop is not |alive| any more, it does
+     * nothing else, and may run on another thread.
+     */
     void (*finish)(struct pygo_completion *self, bool alive);
-    gp_queue *queue; /* shared: ref, given back after finish */
+    gp_queue *queue; /* shared: ref */
 } pygo_completion;
 
 /* The queue of a LoopQueue, borrowed. NULL with TypeError. */
 gp_queue *pygo_queue_of(PyObject *loop_queue);
 
-/* Something that makes no sense without its loop. In a ring of its LoopQueue; with the GIL. */
+/* Part of what must end together with its event loop. Used with the GIL. */
 typedef struct pygo_loop_member {
-    struct pygo_loop_member *next;
-    struct pygo_loop_member *prev;
-    void (*orphaned)(struct pygo_loop_member *self); /* the loop is gone; must not block */
+    gp_link link; /* in its LoopQueue; gp_link_remove() takes it out */
+    /* Called when the loop is gone, with the member taken out. Must not block. */
+    void (*orphaned)(struct pygo_loop_member *self);
 } pygo_loop_member;
 
-void pygo_ring_join(pygo_loop_member *head, pygo_loop_member *member);
-void pygo_loop_join(PyObject *loop_queue, pygo_loop_member *member);
-
-/* Idempotent; harmless for one that never joined. */
-void pygo_loop_leave(pygo_loop_member *member);
+void pygo_loop_add(PyObject *loop_queue, pygo_loop_member *member);
 
 /* A zeroed completion of |size| bytes for |queue|. NULL with MemoryError. */
 void *pygo_completion_new(size_t size, gp_queue *queue, void (*finish)(pygo_completion *, bool));
 
-/*
- * The same without the GIL: NULL when memory is short.
- */
+/* The same without the GIL: NULL when memory is short. */
 void *pygo_completion_new_raw(size_t size, gp_queue *queue,
                               void (*finish)(pygo_completion *, bool));
 
-/* Free the structure of a completion that was not posted, or that finish() is done with. */
+/* Free a completion that has not been posted, or that finish() has no more use for. */
 void pygo_completion_free(pygo_completion *completion);
 
 /*
- * Have the loop finish it. Any thread, no GIL needed. When the loop is gone, the thread for
- * callbacks frees what it holds.
+ * Have the loop finish it. Any thread, no GIL needed. If the loop is gone, the thread for callbacks
+ * does.
  */
 void pygo_completion_post(pygo_completion *completion);
 
-/* The same, but false (and still the caller's) when the loop is gone. */
+/* The same, but if the loop is gone: false, and the completion is still the caller's. */
 bool pygo_completion_try_post(pygo_completion *completion);
 
 /*
- * Give |future|, one of asyncio's or a LoopFuture, its result, unless it is done (which includes
- * cancelled). Steals |value|; NULL: the exception under way.
+ * Give |future|, one of asyncio's or a LoopFuture, its result, unless it is done, which it also is
+ * when it has been cancelled. Steals |value|. NULL: it fails with the exception that is set.
  */
 void pygo_future_resolve(PyObject *future, PyObject *value);
 

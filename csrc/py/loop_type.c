@@ -1,6 +1,6 @@
-#include "gp/lock.h"
 #include "py/loop.h"
 
+#include "gp/lock.h"
 #include "gp/runtime.h"
 #include "py/callbacks.h"
 #include "py/errors.h"
@@ -8,30 +8,36 @@
 
 typedef struct LoopQueueObject {
     PyObject_HEAD
-    gp_queue *queue;          /* owned */
-    pygo_loop_member members; /* head of the ring */
+    gp_queue *queue; /* owned */
+    gp_list members; /* pygo_loop_member, newest first */
     PyObject *weakrefs;
 } LoopQueueObject;
 
 static void free_orphans(pygo_callback *self);
 
-/* What was posted for loops that are gone, and what frees it, queued while there is any. */
+/*
+ * Completions that were posted for loops that are gone. Invariant: |callback|, which frees them, is
+ * queued while there are any.
+ */
 static struct {
     gp_mutex lock;
-    gp_queue_item *first;
-    pygo_callback free;
-} orphans = {.lock = GP_MUTEX_INIT, .free = {.run = free_orphans}};
+    gp_queue_item *newest GP_GUARDED_BY(&lock); /* each is linked to the one before */
+    pygo_callback callback;
+} orphans = {.lock = GP_MUTEX_INIT, .callback = {.run = free_orphans}};
 
 /* In a forked child: what is there was posted for the parent's loops. */
 static void
-reset(void)
+reset_orphans(void)
 {
     gp_mutex_init(&orphans.lock);
-    orphans.first = NULL;
+    gp_mutex_lock(&orphans.lock);
+    orphans.newest = NULL;
+    gp_mutex_unlock(&orphans.lock);
 }
 
-static gp_fork_part part = {.reset = reset};
+static gp_fork_part part = {.reset = reset_orphans};
 
+/* Interned. */
 static struct {
     PyObject *done;
     PyObject *set_result;
@@ -85,12 +91,12 @@ pygo_completion_post(pygo_completion *completion)
         return;
     }
     gp_mutex_lock(&orphans.lock);
-    queued = orphans.first != NULL;
-    completion->item.next = orphans.first;
-    orphans.first = &completion->item;
+    queued = orphans.newest != NULL;
+    completion->item.next = orphans.newest;
+    orphans.newest = &completion->item;
     gp_mutex_unlock(&orphans.lock);
     if (!queued) {
-        pygo_callback_post(&orphans.free);
+        pygo_callback_post(&orphans.callback);
     }
 }
 
@@ -111,15 +117,15 @@ free_orphans(pygo_callback *Py_UNUSED(self))
     gp_queue_item *all;
 
     gp_mutex_lock(&orphans.lock);
-    all = orphans.first;
-    orphans.first = NULL;
+    all = orphans.newest;
+    orphans.newest = NULL;
     gp_mutex_unlock(&orphans.lock);
     finish_all(all, false);
 }
 
 /* ---- Futures ---- */
 
-/* Whether |future| needs no result any more. Errors are reported and count as yes. */
+/* Whether |future| needs no result any more. If it cannot tell, that is reported: true. */
 static bool
 is_done(PyObject *future)
 {
@@ -173,28 +179,9 @@ pygo_queue_of(PyObject *loop_queue)
 }
 
 void
-pygo_ring_join(pygo_loop_member *head, pygo_loop_member *member)
+pygo_loop_add(PyObject *loop_queue, pygo_loop_member *member)
 {
-    member->next = head->next;
-    member->prev = head;
-    head->next->prev = member;
-    head->next = member;
-}
-
-void
-pygo_loop_join(PyObject *loop_queue, pygo_loop_member *member)
-{
-    pygo_ring_join(&((LoopQueueObject *)loop_queue)->members, member);
-}
-
-void
-pygo_loop_leave(pygo_loop_member *member)
-{
-    if (member->next != NULL) {
-        member->next->prev = member->prev;
-        member->prev->next = member->next;
-        member->next = member->prev = NULL;
-    }
+    gp_list_prepend(&((LoopQueueObject *)loop_queue)->members, &member->link);
 }
 
 static PyObject *
@@ -212,7 +199,7 @@ queue_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     self = (LoopQueueObject *)type->tp_alloc(type, 0);
     if (self != NULL) {
-        self->members.next = self->members.prev = &self->members;
+        gp_list_init(&self->members);
     }
     if (self != NULL && gp_queue_new(&self->queue, &err) < 0) {
         self->queue = NULL;
@@ -226,14 +213,13 @@ static void
 queue_dealloc(LoopQueueObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    pygo_loop_member *member;
 
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs((PyObject *)self);
     }
-    while (self->members.next != &self->members) {
-        pygo_loop_member *member = self->members.next;
-
-        pygo_loop_leave(member);
+    while ((member = gp_list_first_entry(&self->members, pygo_loop_member, link)) != NULL) {
+        gp_link_remove(&member->link);
         member->orphaned(member);
     }
     if (self->queue != NULL) {
@@ -256,7 +242,7 @@ queue_drain(LoopQueueObject *self, PyObject *Py_UNUSED(ignored))
 {
     int rc;
 
-    Py_INCREF(self); /* what is finished may close the loop */
+    Py_INCREF(self); /* a completion may close the loop and drop its queue */
     pygo_loop_future_begin();
     finish_all(gp_queue_take(self->queue), true);
     rc = pygo_loop_future_end();
@@ -269,11 +255,10 @@ queue_drain(LoopQueueObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef methods[] = {
     {"fileno", (PyCFunction)queue_fileno, METH_NOARGS,
-     "fileno($self)\n--\n\nThe descriptor that is readable while there is something to drain."},
+     "fileno($self)\n--\n\nA descriptor that is readable while there is something to drain."},
     {"drain", (PyCFunction)queue_drain, METH_NOARGS,
-     "drain($self)\n--\n\nFinish what has been posted, and let tasks go on that wait for it. On "
-     "the "
-     "loop's thread."},
+     "drain($self)\n--\n\nFinish what has been posted, and resume the tasks that wait for it. Call "
+     "it on the loop's thread."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -287,7 +272,8 @@ static PyType_Slot slots[] = {
     {Py_tp_dealloc, queue_dealloc},
     {Py_tp_methods, methods},
     {Py_tp_members, members},
-    {Py_tp_doc, "LoopQueue()\n--\n\nWhat the C core has finished for one event loop."},
+    {Py_tp_doc,
+     "LoopQueue()\n--\n\nThe completions that the C core has posted for one event loop."},
     {0, NULL},
 };
 

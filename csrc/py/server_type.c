@@ -1,5 +1,6 @@
 #include "py/server.h"
 
+#include "gp/list.h"
 #include "gp/services.h"
 #include "py/async_server.h"
 #include "py/broker.h"
@@ -20,11 +21,12 @@ typedef struct ServerObject {
     void *dispatcher;        /* borrowed: the server's */
     pygo_arrivals *arrivals; /* borrowed: the server's; NULL if no event loop takes its calls */
     PyObject *weakrefs;
-    PyObject *options;         /* owned: what gRPC may have pointers to; NULL: nothing */
-    struct ServerObject *next; /* in the list of all servers, under the GIL */
+    PyObject *options; /* owned: what gRPC may have pointers to; NULL: nothing */
+    gp_link link;      /* in |servers| */
 } ServerObject;
 
-static ServerObject *all_servers;
+/* All of this process, newest first. Guarded by the GIL. */
+static gp_list servers = GP_LIST_INIT(servers);
 
 /* ---- The type ---- */
 
@@ -84,8 +86,7 @@ server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
             self->dispatcher = options.handler_ctx;
             self->arrivals = arrivals;
             self->options = Py_XNewRef(converted.owner);
-            self->next = all_servers;
-            all_servers = self;
+            gp_list_prepend(&servers, &self->link);
         }
     }
     if (self == NULL && options.handler_ctx != NULL) {
@@ -127,15 +128,9 @@ static void
 server_dealloc(ServerObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    ServerObject **link;
 
     PyObject_GC_UnTrack(self);
-    for (link = &all_servers; *link != NULL && *link != self; link = &(*link)->next) {
-    }
-    if (*link == self) {
-        *link = self->next;
-    }
-
+    gp_link_remove(&self->link);
     if (self->weakrefs != NULL) {
         PyObject_ClearWeakRefs((PyObject *)self);
     }
@@ -336,35 +331,37 @@ server_stopping(ServerObject *self, PyObject *Py_UNUSED(ignored))
 int64_t
 pygo_servers_shutdown(void)
 {
-    PyObject *servers = PyList_New(0);
+    PyObject *kept = PyList_New(0);
     int64_t patience_ms = 500;
+    ServerObject *server = gp_list_first_entry(&servers, ServerObject, link);
     Py_ssize_t count;
 
-    for (ServerObject *server = all_servers; servers != NULL && server != NULL;
-         server = server->next) {
-        PyList_Append(servers, (PyObject *)server);
+    for (; kept != NULL && server != NULL;
+         server = gp_list_next_entry(&servers, server, ServerObject, link)) {
+        PyList_Append(kept, (PyObject *)server);
     }
     PyErr_Clear();
-    count = servers != NULL ? PyList_GET_SIZE(servers) : 0;
+    count = kept != NULL ? PyList_GET_SIZE(kept) : 0;
     for (Py_ssize_t i = 0; i < count; i++) {
+        server = (ServerObject *)PyList_GET_ITEM(kept, i);
         Py_BEGIN_ALLOW_THREADS
-        gp_server_stop(((ServerObject *)PyList_GET_ITEM(servers, i))->server, 0);
+        gp_server_stop(server->server, 0);
         Py_END_ALLOW_THREADS
     }
     for (Py_ssize_t i = 0; i < count; i++) {
         int rc;
 
         /*
-         * A handler that does not come back is left behind: it must not keep the process. One that
-         * was waited for in vain has used up the patience, which the others have had as well.
+         * A handler that does not return is left behind: it must not keep the process. If it has
+         * used up the time, there is none left for other servers, whose handlers have had it too.
          */
+        server = (ServerObject *)PyList_GET_ITEM(kept, i);
         Py_BEGIN_ALLOW_THREADS
-        rc = gp_server_join(((ServerObject *)PyList_GET_ITEM(servers, i))->server, patience_ms,
-                            NULL);
+        rc = gp_server_join(server->server, patience_ms, NULL);
         Py_END_ALLOW_THREADS
         patience_ms = rc < 0 ? 0 : patience_ms;
     }
-    Py_XDECREF(servers);
+    Py_XDECREF(kept);
     return patience_ms;
 }
 
