@@ -13,7 +13,7 @@ gp__ref_list_add(gp__ref_list *list, gp__ref_link *link, atomic_int *refs)
 {
     link->refs = refs;
     gp_mutex_lock(&list->lock);
-    gp__list_prepend(&list->members, &link->link);
+    gp_list_prepend(&list->members, &link->link);
     gp_mutex_unlock(&list->lock);
 }
 
@@ -21,7 +21,7 @@ void
 gp__ref_list_remove(gp__ref_list *list, gp__ref_link *link)
 {
     gp_mutex_lock(&list->lock);
-    gp__link_remove(&link->link);
+    gp_link_remove(&link->link);
     gp_mutex_unlock(&list->lock);
 }
 
@@ -42,10 +42,10 @@ gp__ref_list_next(gp__ref_list *list, gp__ref_link *last)
     gp__ref_link *next;
 
     gp_mutex_lock(&list->lock);
-    next = last != NULL ? gp__list_next_entry(&list->members, last, gp__ref_link, link)
-                        : gp__list_first_entry(&list->members, gp__ref_link, link);
+    next = last != NULL ? gp_list_next_entry(&list->members, last, gp__ref_link, link)
+                        : gp_list_first_entry(&list->members, gp__ref_link, link);
     while (next != NULL && !try_ref(next->refs)) {
-        next = gp__list_next_entry(&list->members, next, gp__ref_link, link);
+        next = gp_list_next_entry(&list->members, next, gp__ref_link, link);
     }
     gp_mutex_unlock(&list->lock);
     return next;

@@ -10,21 +10,21 @@
 
 #include <stdatomic.h>
 
-#include "base/list.h"
+#include "gp/list.h"
 #include "gp/lock.h"
 
 typedef struct gp__ref_link {
-    gp__link link;
+    gp_link link;
     atomic_int *refs; /* borrowed: the object's count of references */
 } gp__ref_link;
 
 typedef struct gp__ref_list {
     gp_mutex lock;
-    gp__list members GP_GUARDED_BY(&lock);
+    gp_list members GP_GUARDED_BY(&lock);
 } gp__ref_list;
 
 /* For a variable with static storage. */
-#define GP__REF_LIST_INIT(list) {.lock = GP_MUTEX_INIT, .members = GP__LIST_INIT((list).members)}
+#define GP__REF_LIST_INIT(list) {.lock = GP_MUTEX_INIT, .members = GP_LIST_INIT((list).members)}
 
 /* In a forked child: no thread holds the lock any more. */
 void gp__ref_list_reset(gp__ref_list *list);

@@ -249,7 +249,7 @@ context_on_over(ServerCallObject *self, PyObject *callable)
 
     Py_INCREF(callable);
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_server_call_on_over(self->call, call_back, callable);
+    rc = gp_server_call_on_finished(self->call, call_back, callable);
     Py_END_ALLOW_THREADS
     if (rc < 0) {
         Py_DECREF(callable);

@@ -9,9 +9,11 @@
 #include "os/fd.h"
 #include "rpc/args.h"
 #include "rpc/credentials.h"
+#include "rpc/engine.h"
 #include "rpc/metadata_size.h"
 #include "rpc/runtime.h"
 #include "rpc/unpack.h"
+#include "rpc/worker_pool.h"
 
 static void reset(void);
 
@@ -134,7 +136,7 @@ make_connection(gp__connection **out, gp_error *err)
         goto fail;
     }
     /* Even while no call is made, a thread must notice what comes in: a GOAWAY, the end. */
-    if ((rc = gp__pool_poller(&made->poller, err)) < 0 || (rc = gp__pool_start(false, err)) < 0) {
+    if ((rc = gp__engine_start(&made->poller, err)) < 0 || (rc = gp__pool_start(false, err)) < 0) {
         gp__grpc_drop(GP__FORK_CONNECTION);
         goto fail;
     }

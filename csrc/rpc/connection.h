@@ -15,7 +15,7 @@
 #include "os/reactor.h"
 #include "rpc/channel.h"
 #include "rpc/direct.h"
-#include "rpc/worker_pool.h"
+#include "rpc/poller.h"
 
 /* The connection below one or more channels. */
 typedef struct gp__connection {

@@ -404,13 +404,15 @@ wanted_at_once_locked(const gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
 static void
 take_over_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
 {
-    poller->takeovers++;
+    atomic_bool *slow = atomic_load(&poller->slow_if_taken_over);
+
+    atomic_fetch_add(&poller->takeovers, 1);
     /*
      * The handler that was left for is known to be slow at once: it may never return, and more
      * calls of the same method may wait behind it, each of which would take a tick.
      */
-    if (poller->slow_if_taken_over != NULL) {
-        *poller->slow_if_taken_over = true;
+    if (slow != NULL) {
+        atomic_store(slow, true);
     }
 }
 
@@ -447,27 +449,31 @@ gp__poller_back_up_locked(gp__poller *poller)
 }
 
 void
-gp__poller_begin_absence_locked(gp__poller *poller, gp__absence *absence, bool *slow)
+gp__poller_begin_absence(gp__poller *poller, gp__absence *absence, atomic_bool *slow)
 {
-    *absence = (gp__absence){
-        .slow = slow, .expected_slow = *slow, .takeovers = poller->takeovers, .began = 0};
+    *absence = (gp__absence){.slow = slow,
+                             .expected_slow = atomic_load(slow),
+                             .takeovers = atomic_load(&poller->takeovers)};
     if (absence->expected_slow) {
+        gp_mutex_lock(&gp__engine_lock);
         gp__poller_offer_locked(poller);
+        gp_mutex_unlock(&gp__engine_lock);
         absence->began = gp__now() - waited_ns;
     } else {
-        poller->slow_if_taken_over = slow;
+        atomic_store(&poller->slow_if_taken_over, slow);
     }
 }
 
 void
 gp__poller_end_absence_locked(gp__poller *poller, const gp__absence *absence)
 {
+    atomic_bool *mine = absence->slow;
+
     if (absence->expected_slow) {
-        *absence->slow = gp__now() - waited_ns - absence->began >= tick_ns;
+        atomic_store(mine, gp__now() - waited_ns - absence->began >= tick_ns);
         return;
     }
-    *absence->slow = poller->takeovers != absence->takeovers;
-    if (poller->slow_if_taken_over == absence->slow) {
-        poller->slow_if_taken_over = NULL;
-    }
+    atomic_store(mine, atomic_load(&poller->takeovers) != absence->takeovers);
+    /* Under the lock, as take_over_locked() uses it: what it points to may be freed from here on. */
+    atomic_compare_exchange_strong(&poller->slow_if_taken_over, &mine, NULL);
 }

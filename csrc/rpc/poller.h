@@ -70,11 +70,11 @@ typedef struct gp__poller {
     /* Times that a thread began to poll. */
     unsigned long polls GP_GUARDED_BY(&gp__engine_lock);
     /* Times that the backup poller found that no thread polled. */
-    unsigned long takeovers GP_GUARDED_BY(&gp__engine_lock);
+    atomic_ulong takeovers;
     /* Times that a sleeping thread's gate was opened. */
     unsigned long wakeups GP_GUARDED_BY(&gp__engine_lock);
     /* See gp__absence. Of the last one that was expected to be quick; NULL: that one has ended. */
-    bool *slow_if_taken_over GP_GUARDED_BY(&gp__engine_lock);
+    _Atomic(atomic_bool *) slow_if_taken_over;
 
     /* ---- The backup poller's ---- */
 
@@ -167,15 +167,15 @@ void gp__poller_request_backup_locked(gp__poller *poller) GP_REQUIRES(&gp__engin
  * that.
  */
 typedef struct gp__absence {
-    bool *slow; /* borrowed: what is known of this kind of work; under the lock */
+    atomic_bool *slow; /* borrowed: what is known of this kind of work */
     bool expected_slow;
     unsigned long takeovers;
     int64_t began;
 } gp__absence;
 
 /* Work begins and ends. The poller role is offered to the backup poller if it is known to be slow. */
-void gp__poller_begin_absence_locked(gp__poller *poller, gp__absence *absence, bool *slow)
-    GP_REQUIRES(&gp__engine_lock);
+void gp__poller_begin_absence(gp__poller *poller, gp__absence *absence, atomic_bool *slow)
+    GP_EXCLUDES(&gp__engine_lock);
 void gp__poller_end_absence_locked(gp__poller *poller, const gp__absence *absence)
     GP_REQUIRES(&gp__engine_lock);
 

@@ -5,9 +5,9 @@
 #include "gp/grpc.h"
 #include "gp/runtime.h"
 #include "rpc/channel.h"
+#include "rpc/engine.h"
 #include "rpc/runtime.h"
 #include "rpc/server.h"
-#include "rpc/worker_pool.h"
 
 /* Whether gRPC is used by what has been let go of alone, and has not been freed yet. */
 static bool
@@ -47,5 +47,5 @@ gp_grpc_rest(void)
     while ((retire() && gp__now() < referred) || (only_ending() && gp__now() < deadline)) {
         usleep(500);
     }
-    gp__grpc_stop(gp__pool_rest, deadline);
+    gp__grpc_stop(gp__engine_suspend, deadline);
 }

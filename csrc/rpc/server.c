@@ -17,8 +17,8 @@
 #include "os/reactor.h"
 #include "os/share.h"
 #include "rpc/args.h"
-#include "rpc/convert.h"
 #include "rpc/credentials.h"
+#include "rpc/engine.h"
 #include "rpc/metadata_size.h"
 #include "rpc/runtime.h"
 #include "rpc/worker_pool.h"
@@ -26,16 +26,10 @@
 /* How long its connections may take to close once their calls have been cancelled. */
 static const int64_t closing_ms = 1000;
 
-/* Calls that gRPC may announce before we have asked for the next ones: absorbs bursts. */
-enum { SLOTS = 8 };
-
 static void reset(void);
 
-static struct {
-    gp_mutex lock;    /* guards the list; comes before the poller's */
-    gp_server *first; /* borrowed: servers take themselves off */
-    gp_fork_part part;
-} all = {.lock = GP_MUTEX_INIT, .part = {.reset = reset}};
+static gp__ref_list all = GP__REF_LIST_INIT(all);
+static gp_fork_part part = {.reset = reset};
 
 /* ---- Making and configuring ---- */
 
@@ -75,169 +69,73 @@ make_grpc_server(const gp_server_options *options)
     return server;
 }
 
-/* An author who sets the limit of a server is taken to set that of its clients, too. */
-static size_t
-clients_metadata(const gp_server_options *options)
+static gp_server *
+server_of(gp__call_owner *owner)
 {
-    int given = gp__arg_integer(options->args, options->args_count, "grpc.max_metadata_size", 0);
-
-    return given > GP__METADATA_SIZE_CORE ? (size_t)given : GP__METADATA_SIZE_CORE;
+    return gp_container_of(owner, gp_server, dispatch.owner);
 }
 
 static void
-free_memory(gp_server *server)
-{
-    gp_cond_release(&server->changed);
-    gp__fd_close(&server->stop_pipe[0]);
-    gp__fd_close(&server->stop_pipe[1]);
-    while (server->methods != NULL) {
-        struct method_block *added = server->methods;
-
-        server->methods = added->next;
-        for (size_t i = 0; i < added->count; i++) {
-            if (added->methods[i].release != NULL) {
-                added->methods[i].release(added->methods[i].ctx);
-            }
-        }
-        gp__free(added->block);
-        gp__free(added);
-    }
-    gp__free(server);
-}
-
-gp_server *
-gp__server_ref(gp_server *server)
-{
-    atomic_fetch_add(&server->refs, 1);
-    return server;
-}
-
-static void
-enlist(gp_server *server)
-{
-    gp_runtime_on_fork(&all.part);
-    gp_mutex_lock(&all.lock);
-    server->next_server = all.first;
-    if (server->next_server != NULL) {
-        server->next_server->prev_server = server;
-    }
-    all.first = server;
-    gp_mutex_unlock(&all.lock);
-}
-
-static void
-unlist(gp_server *server)
-{
-    gp_mutex_lock(&all.lock);
-    if (server->prev_server != NULL) {
-        server->prev_server->next_server = server->next_server;
-    } else if (all.first == server) {
-        all.first = server->next_server;
-    }
-    if (server->next_server != NULL) {
-        server->next_server->prev_server = server->prev_server;
-    }
-    server->prev_server = server->next_server = NULL;
-    gp_mutex_unlock(&all.lock);
-}
-
-static void
-free_server(gp__task *task)
+free_server(gp__task *task) GP_NO_THREAD_SAFETY_ANALYSIS
 {
     gp_server *server = gp_container_of(task, gp_server, deferred_free);
 
-    unlist(server);
+    gp__ref_list_remove(&all, &server->link);
     if (server->grpc != NULL) {
         grpc_server_destroy(server->grpc);
         gp__grpc_drop(GP__FORK_SERVER);
         gp__fork_drop(GP__FORK_ENDING);
     }
-    if (server->handler.release != NULL) {
-        server->handler.release(server->handler_ctx);
-    }
-    free_memory(server);
+    gp__dispatch_release(&server->dispatch);
+    gp__fd_close(&server->stop_pipe[0]);
+    gp__fd_close(&server->stop_pipe[1]);
+    gp__free(server);
 }
 
-/* It may be the polling thread that lets go, which must not wait for the handler's owner. */
-void
-gp__server_unref(gp_server *server)
+/*
+ * The polling thread may have dropped the last reference, and must not wait for the handler's
+ * owner.
+ */
+static void
+defer_free(gp__call_owner *owner)
 {
-    if (atomic_fetch_sub(&server->refs, 1) == 1) {
-        if (server->grpc == NULL) { /* there may be neither gRPC nor threads any more */
-            free_server(&server->deferred_free);
-            return;
-        }
-        server->deferred_free.run = free_server;
+    gp_server *server = server_of(owner);
+
+    if (server->grpc == NULL) { /* there may be neither gRPC nor workers any more */
+        free_server(&server->deferred_free);
+    } else {
         gp__pool_defer(&server->deferred_free);
     }
 }
 
-/* It has stopped, if that was not so before. */
 static void
-set_stopped(gp_server *server)
+ref(gp_server *server)
 {
-    bool first;
-    int watched;
-
-    gp_mutex_lock(&gp__engine_lock);
-    first = !server->stopped;
-    server->stopped = true;
-    server->poller->servers -= server->serving;
-    server->serving = false;
-    gp__server_settle(server);
-    gp_cond_broadcast(&server->changed);
-    watched = server->stop_pipe[1];
-    gp_mutex_unlock(&gp__engine_lock);
-    while (first && watched >= 0 && write(watched, "", 1) < 0 && errno == EINTR) {
-    }
-    if (first && server->on_stopped != NULL) {
-        server->on_stopped(server->on_stopped_ctx);
-    }
+    gp__call_owner_ref(&server->dispatch.owner);
 }
 
 static void
-shutdown_complete(gp__event *event, bool ok)
+unref(gp_server *server)
 {
-    gp_server *server = (gp_server *)((char *)event - offsetof(gp_server, shutdown));
-    gp__watch *limit;
-
-    (void)ok;
-    set_stopped(server);
-    gp_mutex_lock(&gp__engine_lock);
-    limit = server->limit;
-    server->limit = NULL;
-    gp_mutex_unlock(&gp__engine_lock);
-    gp__reactor_remove(limit);
-    gp__server_unref(server);
+    gp__call_owner_unref(&server->dispatch.owner);
 }
 
-/*
- * On the reactor's thread, which holds no reference: shutdown_complete() has the watch removed
- * first.
- */
-static void
-time_is_up(void *server)
-{
-    set_stopped(server);
-}
+static void shutdown_complete(gp__event *event, bool ok);
 
-/*
- * All calls have been cancelled, and the connections are told to close. gRPC does not close one
- * while it writes to it, which takes for ever when the other side does not read: the server stops
- * without those. They are freed when the other side reads on or goes away.
- */
+/* What cannot fail. */
 static void
-limit_stop(gp_server *server)
+init(gp_server *server, const gp_server_options *options,
+     gp__poller *poller) GP_NO_THREAD_SAFETY_ANALYSIS
 {
-    bool wanted;
-
-    gp_mutex_lock(&gp__engine_lock);
-    wanted = server->started && !server->stopped && server->limit == NULL;
-    /* With the lock held, which is before the reactor's: its owner takes it off under the lock. */
-    if (wanted) {
-        gp__reactor_every(&server->limit, closing_ms, time_is_up, server, NULL);
-    }
-    gp_mutex_unlock(&gp__engine_lock);
+    gp__dispatch_init(&server->dispatch, options, poller, server->grpc);
+    server->dispatch.owner.unreferenced = defer_free;
+    server->deferred_free.run = free_server;
+    server->general = options->general;
+    server->shutdown.complete = shutdown_complete;
+    server->stop_pipe[0] = server->stop_pipe[1] = -1;
+    server->cancel_at = GP__FOREVER;
+    gp_runtime_on_fork(&part);
+    gp__ref_list_add(&all, &server->link, &server->dispatch.owner.refs);
 }
 
 int
@@ -253,42 +151,27 @@ gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
     if ((rc = gp__grpc_use(GP__FORK_SERVER, err)) < 0) {
         return rc;
     }
+    if ((rc = gp__engine_start(&poller, err)) < 0) {
+        goto fail_grpc;
+    }
     server = gp__calloc(1, sizeof(*server));
     if (server == NULL) {
         rc = gp_error_set(err, GP_ENOMEM, "server");
-        goto fail;
+        goto fail_grpc;
     }
-    gp_cond_init(&server->changed);
-    if ((rc = gp__pool_poller(&poller, err)) < 0) {
-        goto fail_changed;
-    }
-    server->poller = poller;
-    server->stop_pipe[0] = server->stop_pipe[1] = -1;
-    if ((server->grpc = make_grpc_server(options)) == NULL) {
+    server->grpc = make_grpc_server(options);
+    if (server->grpc == NULL) {
         rc = gp_error_set(err, GP_ENOMEM, "server");
-        goto fail_changed;
+        goto fail_server;
     }
-    grpc_server_register_completion_queue(server->grpc, server->poller->queue, NULL);
-    atomic_init(&server->refs, 1);
-    server->handler = options->handler;
-    server->handler_ctx = options->handler_ctx;
-    server->max_workers = options->max_workers > 0 ? options->max_workers : 1;
-    server->max_concurrent = options->max_concurrent > 0 ? options->max_concurrent : INT_MAX;
-    server->general = options->general;
-    server->client_metadata = clients_metadata(options);
-    server->unpack_limit = gp__unpack_limit(options->args, options->args_count,
-                                            options->general ? GP__MESSAGE_LENGTH : INT_MAX);
-    server->jobs_end = &server->jobs;
-    server->shutdown.complete = shutdown_complete;
-    server->cancel_at = GP__FOREVER;
-    enlist(server);
+    grpc_server_register_completion_queue(server->grpc, poller->queue, NULL);
+    init(server, options, poller);
     *out = server;
     return 0;
 
-fail_changed:
-    gp_cond_release(&server->changed);
-fail:
+fail_server:
     gp__free(server);
+fail_grpc:
     gp__grpc_drop(GP__FORK_SERVER);
     return rc;
 }
@@ -297,15 +180,7 @@ int
 gp__server_add_methods(gp_server *server, const gp__method *methods, size_t count, void *block,
                        gp_error *err)
 {
-    struct method_block *added = gp__malloc(sizeof(*added));
-
-    if (added == NULL) {
-        gp__free(block);
-        return gp_error_set(err, GP_ENOMEM, "methods");
-    }
-    *added = (struct method_block){methods, count, block, server->methods};
-    server->methods = added;
-    return 0;
+    return gp__dispatch_add_methods(&server->dispatch, methods, count, block, err);
 }
 
 int
@@ -314,7 +189,7 @@ gp_server_listen(gp_server *server, const char *address, int *bound_port, gp_err
     return gp_server_listen_secure(server, address, NULL, bound_port, err);
 }
 
-/* The port, or 0. */
+/* Returns the port, or 0. */
 static int
 add_port(gp_server *server, const char *address, const gp_server_credentials *given)
 {
@@ -331,11 +206,11 @@ add_port(gp_server *server, const char *address, const gp_server_credentials *gi
 }
 
 /*
- * A process that may connect may call: a plugin's socket is its owner's alone. |escaped| is its
+ * A process that can connect can call: only the owner of a plugin's socket may. |escaped| is its
  * path.
  */
 static int
-protect(const char *escaped, gp_error *err)
+protect_socket(const char *escaped, gp_error *err)
 {
     char *path = gp__path_unescape(escaped);
     int rc = path != NULL ? gp__share_socket(path, NULL, err)
@@ -358,7 +233,7 @@ gp_server_listen_secure(gp_server *server, const char *address,
                             address);
     }
     if (!server->general && strncmp(address, "unix:", 5) == 0) {
-        int rc = protect(address + 5, err);
+        int rc = protect_socket(address + 5, err);
 
         if (rc < 0) {
             return rc;
@@ -375,36 +250,95 @@ gp_server_listen_secure(gp_server *server, const char *address,
 int
 gp_server_start(gp_server *server, gp_error *err)
 {
+    gp__dispatch *dispatch = &server->dispatch;
     bool again;
-    int rc = 0;
+    int rc;
 
     gp_mutex_lock(&gp__engine_lock);
-    again = server->started || server->stopping;
+    again = server->started || dispatch->stopping;
     server->started = true;
     gp_mutex_unlock(&gp__engine_lock);
     if (again) {
         return gp_error_set(err, GP_EINVAL, "the server has been started or stopped already");
     }
     grpc_server_start(server->grpc);
-    for (int i = 0; i < SLOTS; i++) {
-        gp__server_request_call(server);
-    }
-    /* Slots that are missing come back with calls that go, of which there would be none. */
-    if (atomic_load(&server->missing) == SLOTS) {
+    if (gp__dispatch_request_calls(dispatch) < 0) {
         rc = gp_error_set(err, GP_ENOMEM, "server");
     } else {
         rc = gp__pool_start(true, err);
     }
     gp_mutex_lock(&gp__engine_lock);
     server->started = rc == 0;
-    server->serving = rc == 0 && !server->stopped;
-    server->poller->servers += server->serving;
+    server->serving = rc == 0 && !dispatch->stopped;
+    dispatch->owner.poller->servers += server->serving;
     gp_mutex_unlock(&gp__engine_lock);
     return rc;
 }
 
+/* It has stopped, or gRPC has taken too long over that. May come twice. */
+static void
+set_stopped(gp_server *server)
+{
+    bool first;
+    int watched;
+
+    gp_mutex_lock(&gp__engine_lock);
+    server->dispatch.owner.poller->servers -= server->serving;
+    server->serving = false;
+    first = gp__dispatch_set_stopped_locked(&server->dispatch);
+    watched = server->stop_pipe[1];
+    gp_mutex_unlock(&gp__engine_lock);
+    while (first && watched >= 0 && write(watched, "", 1) < 0 && errno == EINTR) {
+    }
+    if (first && server->on_stopped != NULL) {
+        server->on_stopped(server->on_stopped_ctx);
+    }
+}
+
+static void
+shutdown_complete(gp__event *event, bool ok)
+{
+    gp_server *server = gp_container_of(event, gp_server, shutdown);
+    gp__watch *timer;
+
+    (void)ok;
+    set_stopped(server);
+    gp_mutex_lock(&gp__engine_lock);
+    timer = server->close_timer;
+    server->close_timer = NULL;
+    gp_mutex_unlock(&gp__engine_lock);
+    gp__reactor_remove(timer);
+    unref(server);
+}
+
 /*
- * Cancels what still runs when its grace is over. Only there while a stop with grace is under way.
+ * On the reactor's thread, which holds no reference: shutdown_complete() removes the timer first.
+ */
+static void
+closing_took_too_long(void *server)
+{
+    set_stopped(server);
+}
+
+/*
+ * All calls have been cancelled, and the connections are told to close. gRPC does not close one
+ * while it writes to it, which takes for ever when the other side does not read: the server stops
+ * without those. They are freed when the other side reads on or goes away.
+ */
+static void
+limit_closing(gp_server *server)
+{
+    gp_mutex_lock(&gp__engine_lock);
+    if (server->started && !server->dispatch.stopped && server->close_timer == NULL) {
+        /* The reactor's lock comes after this one, under which shutdown_complete() takes it. */
+        gp__reactor_every(&server->close_timer, closing_ms, closing_took_too_long, server, NULL);
+    }
+    gp_mutex_unlock(&gp__engine_lock);
+}
+
+/*
+ * The grace thread, which exists while a stop with grace is under way: cancels calls that still run
+ * when their grace is over.
  */
 static void *
 run_grace(void *arg)
@@ -412,77 +346,58 @@ run_grace(void *arg)
     gp_server *server = arg;
 
     gp_mutex_lock(&gp__engine_lock);
-    while (!server->stopped && gp__now() < server->cancel_at) {
-        gp_cond_wait_until(&server->changed, &gp__engine_lock, server->cancel_at);
+    while (!server->dispatch.stopped && gp__now() < server->cancel_at) {
+        gp_cond_wait_until(&server->dispatch.changed, &gp__engine_lock, server->cancel_at);
     }
     gp_mutex_unlock(&gp__engine_lock);
     grpc_server_cancel_all_calls(server->grpc);
-    limit_stop(server);
-    gp__server_unref(server);
+    limit_closing(server);
+    unref(server);
     return NULL;
 }
 
-/*
- * Close the connections once no call is left on them: a client that keeps its connection open while
- * it waits for us to be gone must not keep us. Lock held, but not meanwhile.
- */
-static void
-hang_up_if_idle(gp_server *server)
-{
-    if (server->stopping && !server->hung_up && server->active == 0 && server->overs == 0 &&
-        atomic_load(&server->batches) == 0) {
-        server->hung_up = true;
-        gp_mutex_unlock(&gp__engine_lock);
-        grpc_server_cancel_all_calls(server->grpc);
-        gp_mutex_lock(&gp__engine_lock);
-    }
-}
-
-/* Whether nothing of it is left to do, ever. Lock held. */
+/* Returns whether there is a grace thread. */
 static bool
-all_done(const gp_server *server)
+ensure_grace_thread_locked(gp_server *server) GP_REQUIRES(&gp__engine_lock)
 {
-    return server->stopped && server->active == 0 && server->overs == 0 &&
-           atomic_load(&server->batches) == 0;
+    pthread_t thread;
+
+    if (server->has_grace_thread) {
+        return true;
+    }
+    ref(server); /* the thread's */
+    if (gp__thread_start(&thread, "gp-grace", run_grace, server, NULL) < 0) {
+        atomic_fetch_sub(&server->dispatch.owner.refs, 1); /* which is not the last one */
+        return false;
+    }
+    pthread_detach(thread);
+    server->has_grace_thread = true;
+    return true;
 }
 
-/* Tell the methods in C once no handler runs. Lock held, but not meanwhile. */
+/* Have gRPC take no more calls, and say when none is left. */
 static void
-tell_idle(gp_server *server)
+begin_shutdown(gp_server *server)
 {
-    /* Once it has stopped, handlers that go on have nobody left to answer. */
-    if (!server->stopping || server->told_idle || (server->active > 0 && !server->stopped)) {
-        return;
-    }
-    server->told_idle = true;
-    gp_mutex_unlock(&gp__engine_lock);
-    for (const struct method_block *added = server->methods; added != NULL; added = added->next) {
-        for (size_t i = 0; i < added->count; i++) {
-            if (added->methods[i].on_idle != NULL) {
-                added->methods[i].on_idle(added->methods[i].ctx);
-            }
-        }
-    }
-    gp_mutex_lock(&gp__engine_lock);
-}
+    gp__dispatch *dispatch = &server->dispatch;
 
-void
-gp__server_settle(gp_server *server)
-{
-    if (server->stopping) {
-        tell_idle(server);
-        hang_up_if_idle(server);
-        gp_cond_broadcast(&server->changed);
-    }
+    gp__dispatch_end_endless(dispatch);
+    ref(server); /* until the shutdown is complete */
+    gp__hand_over(&server->shutdown);
+    grpc_server_shutdown_and_notify(server->grpc, dispatch->owner.poller->queue, &server->shutdown);
+    gp_mutex_lock(&gp__engine_lock);
+    gp__dispatch_advance_stop_locked(dispatch);
+    gp_mutex_unlock(&gp__engine_lock);
+    gp__pool_start(true, NULL); /* the server may never have been started */
 }
 
 void
 gp_server_stop(gp_server *server, int64_t grace_ms)
 {
+    gp__dispatch *dispatch = &server->dispatch;
     int64_t cancel_at = gp_deadline_in(grace_ms);
-    bool first;
     bool patient = grace_ms != 0 && cancel_at != GP__FOREVER;
-    pthread_t thread;
+    bool first;
 
     if (gp_runtime_forked()) {
         return;
@@ -490,42 +405,26 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
     gp_mutex_lock(&gp__engine_lock);
     if (server->grpc == NULL) {
         gp_mutex_unlock(&gp__engine_lock);
-        return; /* nothing has been left of it for long */
+        return; /* it stopped long ago, and has been retired */
     }
-    gp__server_ref(server); /* it is not retired meanwhile */
-    first = !server->stopping;
-    server->stopping = true;
+    ref(server); /* it is not retired meanwhile */
+    first = gp__dispatch_set_stopping_locked(dispatch);
     if (cancel_at < server->cancel_at) {
         server->cancel_at = cancel_at;
-        gp_cond_broadcast(&server->changed);
+        gp_cond_broadcast(&dispatch->changed);
     }
-    if (patient && !server->has_grace_thread && !server->stopped) {
-        atomic_fetch_add(&server->refs, 1);
-        server->has_grace_thread =
-            gp__thread_start(&thread, "gp-grace", run_grace, server, NULL) == 0;
-        if (server->has_grace_thread) {
-            pthread_detach(thread);
-        } else {
-            atomic_fetch_sub(&server->refs, 1);
-            patient = false;
-        }
+    if (patient && !dispatch->stopped) {
+        patient = ensure_grace_thread_locked(server);
     }
     gp_mutex_unlock(&gp__engine_lock);
     if (first) {
-        gp__server_end_endless(server);
-        gp__server_ref(server); /* until the shutdown is complete */
-        gp__hand_over(&server->shutdown);
-        grpc_server_shutdown_and_notify(server->grpc, server->poller->queue, &server->shutdown);
-        gp_mutex_lock(&gp__engine_lock);
-        gp__server_settle(server);
-        gp_mutex_unlock(&gp__engine_lock);
-        gp__pool_start(true, NULL); /* it may never have started */
+        begin_shutdown(server);
     }
     if (grace_ms >= 0 && !patient) {
         grpc_server_cancel_all_calls(server->grpc);
-        limit_stop(server);
+        limit_closing(server);
     }
-    gp__server_unref(server);
+    unref(server);
 }
 
 void
@@ -541,19 +440,20 @@ gp_server_stopping(gp_server *server)
     bool stopping;
 
     gp_mutex_lock(&gp__engine_lock);
-    stopping = server->stopping;
+    stopping = server->dispatch.stopping;
     gp_mutex_unlock(&gp__engine_lock);
     return stopping;
 }
 
-/* What becomes readable when the server stops, for waits that signals interrupt; or -1. */
+/* Returns a descriptor that is readable once the server has stopped; -1: none can be had. */
 static int
-watch_stop(gp_server *server)
+open_stop_pipe(gp_server *server)
 {
     int fd;
 
     gp_mutex_lock(&gp__engine_lock);
-    if (!server->stopped && server->stop_pipe[0] < 0 && pipe2(server->stop_pipe, O_CLOEXEC) < 0) {
+    if (!server->dispatch.stopped && server->stop_pipe[0] < 0 &&
+        pipe2(server->stop_pipe, O_CLOEXEC) < 0) {
         server->stop_pipe[0] = server->stop_pipe[1] = -1;
     }
     fd = server->stop_pipe[0];
@@ -567,7 +467,7 @@ has_stopped(gp_server *server)
     bool stopped;
 
     gp_mutex_lock(&gp__engine_lock);
-    stopped = server->stopped;
+    stopped = server->dispatch.stopped;
     gp_mutex_unlock(&gp__engine_lock);
     return stopped;
 }
@@ -591,7 +491,7 @@ gp_server_wait(gp_server *server, int64_t timeout_ms, const gp_interrupt *interr
     if (timeout_ms == 0) {
         return GP_ETIMEOUT;
     }
-    watched.fd = watch_stop(server);
+    watched.fd = open_stop_pipe(server);
     slice = watched.fd >= 0 ? SLICE_MS : BLIND_SLICE_MS;
     for (;;) {
         int64_t left = deadline == GP__FOREVER ? slice : (deadline - gp__now()) / GP__MS + 1;
@@ -610,6 +510,12 @@ gp_server_wait(gp_server *server, int64_t timeout_ms, const gp_interrupt *interr
     }
 }
 
+static bool
+has_work_locked(const gp_server *server) GP_REQUIRES(&gp__engine_lock)
+{
+    return server->started && !gp__dispatch_is_done_locked(&server->dispatch);
+}
+
 int
 gp_server_join(gp_server *server, int64_t timeout_ms, const gp_interrupt *interrupt)
 {
@@ -617,10 +523,11 @@ gp_server_join(gp_server *server, int64_t timeout_ms, const gp_interrupt *interr
     int rc = 0;
 
     gp_mutex_lock(&gp__engine_lock);
-    while (server->started && !all_done(server) && rc != GP_EUSER && gp__now() < deadline) {
-        rc = gp__cond_wait_interruptible(&server->changed, &gp__engine_lock, deadline, interrupt);
+    while (has_work_locked(server) && rc != GP_EUSER && gp__now() < deadline) {
+        rc = gp__cond_wait_interruptible(&server->dispatch.changed, &gp__engine_lock, deadline,
+                                         interrupt);
     }
-    rc = rc == GP_EUSER ? rc : server->started && !all_done(server) ? GP_ETIMEOUT : 0;
+    rc = rc == GP_EUSER ? rc : has_work_locked(server) ? GP_ETIMEOUT : 0;
     gp_mutex_unlock(&gp__engine_lock);
     return rc;
 }
@@ -638,49 +545,28 @@ gp_server_release(gp_server *server)
     }
     gp_mutex_unlock(&gp__engine_lock);
     gp_server_stop(server, 0);
-    gp__server_unref(server);
+    unref(server);
 }
 
-/* ---- What is over ---- */
-
-/* The next server after |last|, or the first, with a reference; NULL: that was the last one. */
-static gp_server *
-next_server(gp_server *last)
-{
-    gp_server *next;
-
-    gp_mutex_lock(&all.lock);
-    next = last != NULL ? last->next_server : all.first;
-    while (next != NULL) {
-        int refs = atomic_load(&next->refs);
-
-        while (refs > 0 && !atomic_compare_exchange_weak(&next->refs, &refs, refs + 1)) {
-        }
-        if (refs > 0) {
-            break;
-        }
-        next = next->next_server;
-    }
-    gp_mutex_unlock(&all.lock);
-    return next;
-}
+/* ---- Before a fork, and after ---- */
 
 /*
- * With one reference that is the caller's, and one of the owner's if there are no others. Returns
- * whether it has stopped and there are others.
+ * With one reference that is this thread's, and one of the application's if there are no others.
+ * Returns whether the server has stopped and there are others.
  */
 static bool
 retire(gp_server *server)
 {
     grpc_server *grpc = NULL;
     bool released = false;
-    bool stopped;
+    bool done;
     bool alone;
 
     gp_mutex_lock(&gp__engine_lock);
-    stopped = server->grpc != NULL && server->stopping && all_done(server);
-    alone = atomic_load(&server->refs) == 2;
-    if (stopped && alone) {
+    done = server->grpc != NULL && server->dispatch.stopping &&
+           gp__dispatch_is_done_locked(&server->dispatch);
+    alone = atomic_load(&server->dispatch.owner.refs) == 2;
+    if (done && alone) {
         grpc = server->grpc;
         server->grpc = NULL;
         released = server->released;
@@ -693,29 +579,28 @@ retire(gp_server *server)
             gp__fork_drop(GP__FORK_ENDING);
         }
     }
-    return stopped && !alone;
+    return done && !alone;
 }
 
 bool
 gp__servers_retire(void)
 {
-    gp_server *server = next_server(NULL);
+    gp__ref_link *link = gp__ref_list_next(&all, NULL);
     bool left = false;
 
-    while (server != NULL) {
-        gp_server *next;
+    while (link != NULL) {
+        gp_server *server = gp_container_of(link, gp_server, link);
 
         left = retire(server) || left;
-        next = next_server(server);
-        gp__server_unref(server);
-        server = next;
+        link = gp__ref_list_next(&all, link);
+        unref(server);
     }
     return left;
 }
 
-/* In a forked child: all of them have been retired, or it could not use them. */
+/* In a forked child: all servers have been retired, or it could not use them. */
 static void
 reset(void)
 {
-    gp_mutex_init(&all.lock);
+    gp__ref_list_reset(&all);
 }

@@ -1,3 +1,5 @@
+#include "rpc/server_call.h"
+
 #include <grpc/slice.h>
 #include <grpc/support/alloc.h>
 #include <grpc/support/time.h>
@@ -10,13 +12,42 @@
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
 #include "rpc/metadata_size.h"
-#include "rpc/server.h"
 #include "rpc/trim.h"
 #include "rpc/unpack.h"
-#include "rpc/worker_pool.h"
 
-#define CALL_OF(event, member) \
-    ((gp_server_call *)((char *)(event) - offsetof(gp_server_call, member)))
+/* ---- What calls see of their server ---- */
+
+gp__call_owner *
+gp__call_owner_ref(gp__call_owner *owner)
+{
+    atomic_fetch_add(&owner->refs, 1);
+    return owner;
+}
+
+void
+gp__call_owner_unref(gp__call_owner *owner)
+{
+    if (atomic_fetch_sub(&owner->refs, 1) == 1) {
+        owner->unreferenced(owner);
+    }
+}
+
+void
+gp__call_owner_batch_started(gp__call_owner *owner)
+{
+    atomic_fetch_add(&owner->batches, 1);
+}
+
+void
+gp__call_owner_batch_ended(gp__call_owner *owner)
+{
+    /* Until the server is stopped there are always those that ask for calls. */
+    if (atomic_fetch_sub(&owner->batches, 1) == 1) {
+        owner->events->idle(owner);
+    }
+}
+
+/* ---- References ---- */
 
 gp_server_call *
 gp_server_call_ref(gp_server_call *call)
@@ -28,13 +59,13 @@ gp_server_call_ref(gp_server_call *call)
 void
 gp_server_call_unref(gp_server_call *call)
 {
-    gp_server *server;
+    gp__call_owner *owner;
 
     if (call == NULL || gp_runtime_forked() ||
         atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }
-    server = call->server;
+    owner = call->owner;
     grpc_call_details_destroy(&call->details);
     grpc_metadata_array_destroy(&call->received_metadata);
     gp__free(call->metadata_view);
@@ -45,17 +76,15 @@ gp_server_call_unref(gp_server_call *call)
     }
     gp_mutex_release(&call->lock);
     gp__free(call);
-    if (atomic_load(&server->missing) > 0) {
-        gp__server_request_missing(server);
-    }
-    gp__server_unref(server);
+    owner->events->call_freed(owner);
+    gp__call_owner_unref(owner);
 }
 
 /* The last thing that a batch's completion does. */
 static void
 batch_ended(gp_server_call *call)
 {
-    gp__server_batch_ended(call->server);
+    gp__call_owner_batch_ended(call->owner);
     gp_server_call_unref(call);
 }
 
@@ -64,7 +93,7 @@ start_batch(void *of, const grpc_op *ops, size_t count, gp__event *event)
 {
     gp_server_call *call = gp_server_call_ref(of);
 
-    gp__server_batch_started(call->server);
+    gp__call_owner_batch_started(call->owner);
     gp__hand_over(event);
     if (grpc_call_start_batch(call->call, ops, count, event, NULL) != GRPC_CALL_OK) {
         batch_ended(call);
@@ -78,23 +107,27 @@ start_batch(void *of, const grpc_op *ops, size_t count, gp__event *event)
 static void
 arrive_complete(gp__event *event, bool ok)
 {
-    gp__server_call_arrived(CALL_OF(event, arrive), ok);
+    gp_server_call *call = gp_container_of(event, gp_server_call, arrive);
+
+    call->owner->events->arrived(call, ok);
 }
 
 static void
 close_complete(gp__event *event, bool ok)
 {
-    gp_server_call *call = CALL_OF(event, close);
+    gp_server_call *call = gp_container_of(event, gp_server_call, close);
     gp_then *on_cancel = NULL;
-    bool wanted;
+    void *on_cancel_ctx = NULL;
+    bool has_callback;
 
     (void)ok;
     gp_mutex_lock(&call->lock);
     atomic_store(&call->cancelled, call->close_cancelled != 0);
     atomic_store(&call->over, true);
-    wanted = call->on_over != NULL;
+    has_callback = call->on_finished != NULL;
     if (call->close_cancelled) {
         on_cancel = call->on_cancel;
+        on_cancel_ctx = call->on_cancel_ctx;
         call->on_cancel = NULL;
     }
     gp_mutex_unlock(&call->lock);
@@ -103,30 +136,40 @@ close_complete(gp__event *event, bool ok)
         gp__trim_count(GP__CALL_MEMORY);
     }
     if (on_cancel != NULL) {
-        on_cancel(call->on_cancel_ctx);
+        on_cancel(on_cancel_ctx);
     }
-    if (wanted) {
-        gp_mutex_lock(&gp__engine_lock);
-        call->server->overs++;
-        gp__pool_add_over(gp_server_call_ref(call));
-        gp_mutex_unlock(&gp__engine_lock);
+    if (has_callback) {
+        call->owner->events->callback_due(call);
     }
     batch_ended(call);
+}
+
+void
+gp__server_call_run_callback(gp_server_call *call)
+{
+    void (*on_finished)(void *ctx);
+    void *ctx;
+
+    gp_mutex_lock(&call->lock);
+    on_finished = call->on_finished;
+    ctx = call->on_finished_ctx;
+    gp_mutex_unlock(&call->lock);
+    on_finished(ctx);
 }
 
 static void
 receive_complete(gp__event *event, bool ok)
 {
-    gp_server_call *call = CALL_OF(event, inbox.event);
+    gp_server_call *call = gp_container_of(event, gp_server_call, inbox.event);
     char why[GP__UNPACK_WHY];
-    grpc_status_code code = gp__unpack(&call->inbox.incoming, call->server->unpack_limit, why);
+    grpc_status_code code = gp__unpack(&call->inbox.incoming, call->owner->unpack_limit, why);
 
-    (void)ok; /* the end, then */
+    (void)ok; /* if not, the end of the requests is there */
     if (code != GRPC_STATUS_OK) {
         gp_server_call_cancel(call, (int)code, why);
     }
     if (!gp__inbox_complete(&call->inbox)) {
-        gp__server_call_readable(call);
+        call->owner->events->readable(call);
     }
     batch_ended(call);
 }
@@ -134,7 +177,7 @@ receive_complete(gp__event *event, bool ok)
 static void
 send_complete(gp__event *event, bool ok)
 {
-    gp_server_call *call = CALL_OF(event, outbox.event);
+    gp_server_call *call = gp_container_of(event, gp_server_call, outbox.event);
 
     gp__outbox_complete(&call->outbox, ok);
     batch_ended(call);
@@ -144,28 +187,49 @@ static void
 finish_complete(gp__event *event, bool ok)
 {
     (void)ok;
-    batch_ended(CALL_OF(event, finish));
+    batch_ended(gp_container_of(event, gp_server_call, finish));
 }
 
-int
-gp__server_call_new(gp_server_call **out, gp_server *server)
+/* ---- The beginning ---- */
+
+/* NULL: memory is short. */
+static gp_server_call *
+new_call(gp__call_owner *owner)
 {
     gp_server_call *call = gp__calloc(1, sizeof(*call));
 
     if (call == NULL) {
-        return GP_ENOMEM;
+        return NULL;
     }
     gp_mutex_init(&call->lock);
     atomic_init(&call->refs, 1);
     atomic_init(&call->compression, GP_COMPRESS_DEFAULT);
-    call->server = gp__server_ref(server);
+    call->owner = gp__call_owner_ref(owner);
     call->arrive.complete = arrive_complete;
     call->close.complete = close_complete;
     call->finish.complete = finish_complete;
-    gp__inbox_init(&call->inbox, call, start_batch, server->poller, &call->lock, receive_complete);
-    gp__outbox_init(&call->outbox, call, start_batch, server->poller, &call->lock, send_complete);
+    gp__inbox_init(&call->inbox, call, start_batch, owner->poller, &call->lock, receive_complete);
+    gp__outbox_init(&call->outbox, call, start_batch, owner->poller, &call->lock, send_complete);
     grpc_call_details_init(&call->details);
-    *out = call;
+    return call;
+}
+
+int
+gp__server_call_request(gp__call_owner *owner, grpc_server *grpc)
+{
+    gp_server_call *call = new_call(owner);
+    grpc_completion_queue *queue = owner->poller->queue;
+
+    if (call == NULL) {
+        return GP_ENOMEM;
+    }
+    gp__call_owner_batch_started(owner);
+    gp__hand_over(&call->arrive);
+    if (grpc_server_request_call(grpc, &call->call, &call->details, &call->received_metadata, queue,
+                                 queue, &call->arrive) != GRPC_CALL_OK) {
+        gp__call_owner_batch_ended(owner);
+        gp_server_call_unref(call);
+    }
     return 0;
 }
 
@@ -289,7 +353,7 @@ next_flags(gp_server_call *call)
     return atomic_exchange(&call->plain, false) ? GRPC_WRITE_NO_COMPRESS : 0;
 }
 
-/* With the place for a send taken. */
+/* After gp__outbox_take(). */
 static int
 send_initial_metadata(gp_server_call *call, gp_metadata metadata)
 {
@@ -325,7 +389,7 @@ gp_server_call_send_initial_metadata_then(gp_server_call *call, gp_metadata meta
     return rc < 0 ? rc : send_initial_metadata(call, metadata);
 }
 
-/* With the place for a send taken. */
+/* After gp__outbox_take(). */
 static int
 send_message(gp_server_call *call, gp_bytes message, uint32_t flags)
 {
@@ -399,16 +463,16 @@ accepted_metadata(const gp_server_call *call)
         const gp_metadatum *item = &received.items[i];
 
         if (item->key.len == sizeof(key) - 1 && memcmp(item->key.data, key, item->key.len) == 0) {
-            return gp__metadata_size_of(item->value, call->server->client_metadata);
+            return gp__metadata_size_of(item->value, call->owner->client_metadata);
         }
     }
-    return call->server->client_metadata;
+    return call->owner->client_metadata;
 }
 
 static grpc_slice
 make_details(const gp_server_call *call, gp_bytes details, gp_metadata trailing)
 {
-    /* Sent as three times as much at most, they are well within what everybody accepts. */
+    /* Sent as three times as much at most, they are well within what all clients accept. */
     enum { ALWAYS_ACCEPTED = 1024 };
     grpc_slice slice;
     char *cut = NULL;
@@ -422,9 +486,8 @@ make_details(const gp_server_call *call, gp_bytes details, gp_metadata trailing)
 }
 
 /*
- * What generated code and servers say of a method that there is not does not say which. Callers
- * that look for their words find them at the beginning. NULL: the details are others, or memory is
- * short.
+ * What generated code and servers say of an unknown method does not name it. Callers that look for
+ * the usual words find them at the beginning. NULL: the details are others, or memory is short.
  */
 static char *
 name_method(const gp_server_call *call, gp_bytes details)
@@ -441,7 +504,8 @@ name_method(const gp_server_call *call, gp_bytes details)
 }
 
 static void
-end(gp_server_call *call, const gp_bytes *message, int code, gp_bytes details, gp_metadata trailing)
+end_call(gp_server_call *call, const gp_bytes *message, int code, gp_bytes details,
+         gp_metadata trailing)
 {
     char *named = code == GRPC_STATUS_UNIMPLEMENTED ? name_method(call, details) : NULL;
     grpc_slice details_slice =
@@ -454,8 +518,8 @@ end(gp_server_call *call, const gp_bytes *message, int code, gp_bytes details, g
 
     gp__free(named);
     gp_mutex_lock(&call->lock);
-    first = !call->finished;
-    call->finished = true;
+    first = !call->status_sent;
+    call->status_sent = true;
     gp_mutex_unlock(&call->lock);
     if (!first || gp__metadata_to_grpc(&items, trailing, 0) < 0) {
         if (first) {
@@ -466,7 +530,8 @@ end(gp_server_call *call, const gp_bytes *message, int code, gp_bytes details, g
     }
     /* The status must not overtake a message that waits for flow control. */
     if (gp__outbox_take(&call->outbox, NULL) < 0) {
-        gp__metadata_free(items, trailing.count); /* nobody is left to hear of it */
+        gp__metadata_free(items,
+                          trailing.count); /* the call is over: no client is left to see it */
         grpc_slice_unref(details_slice);
         return;
     }
@@ -477,9 +542,9 @@ end(gp_server_call *call, const gp_bytes *message, int code, gp_bytes details, g
     ops[count++] = (grpc_op){.op = GRPC_OP_SEND_STATUS_FROM_SERVER,
                              .data.send_status_from_server = {
                                  trailing.count, items, (grpc_status_code)code, &details_slice}};
-    gp__poller_begin_here(call->server->poller);
+    gp__poller_begin_here(call->owner->poller);
     start_batch(call, ops, count, &call->finish);
-    gp__poller_end_here(call->server->poller);
+    gp__poller_end_here(call->owner->poller);
     gp__metadata_free(items, trailing.count);
     grpc_slice_unref(details_slice);
 }
@@ -487,14 +552,14 @@ end(gp_server_call *call, const gp_bytes *message, int code, gp_bytes details, g
 void
 gp_server_call_finish(gp_server_call *call, int code, gp_bytes details, gp_metadata trailing)
 {
-    end(call, NULL, code, details, trailing);
+    end_call(call, NULL, code, details, trailing);
 }
 
 void
 gp_server_call_reply(gp_server_call *call, gp_bytes message, int code, gp_bytes details,
                      gp_metadata trailing)
 {
-    end(call, &message, code, details, trailing);
+    end_call(call, &message, code, details, trailing);
 }
 
 void
@@ -532,14 +597,14 @@ gp_server_call_on_cancel(gp_server_call *call, gp_then *then, void *ctx)
 }
 
 int
-gp_server_call_on_over(gp_server_call *call, void (*done)(void *ctx), void *ctx)
+gp_server_call_on_finished(gp_server_call *call, void (*then)(void *ctx), void *ctx)
 {
     int rc = GP_ECLOSED;
 
     gp_mutex_lock(&call->lock);
     if (!call->over) {
-        call->on_over = done;
-        call->on_over_ctx = ctx;
+        call->on_finished = then;
+        call->on_finished_ctx = ctx;
         rc = 0;
     }
     gp_mutex_unlock(&call->lock);

@@ -6,6 +6,7 @@
 
 #include "base/task.h"
 #include "os/reactor.h"
+#include "rpc/engine.h"
 #include "rpc/worker_pool.h"
 
 #ifdef __GLIBC__
@@ -61,7 +62,7 @@ gp__trim_count(size_t bytes)
         atomic_load(&trim.busy) || atomic_exchange(&trim.busy, true)) {
         return;
     }
-    if (gp__pool_poller(&poller, NULL) < 0 ||
+    if (gp__engine_start(&poller, NULL) < 0 ||
         gp__reactor_every(&trim.timer, QUIET_MS, look, NULL, NULL) < 0) {
         atomic_store(&trim.busy, false);
     }

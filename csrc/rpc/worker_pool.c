@@ -1,153 +1,117 @@
 #include "rpc/worker_pool.h"
 
-#include <string.h>
-
 #include "base/thread.h"
-#include "gp/grpc.h"
-#include "gp/lock.h"
-#include "rpc/runtime.h"
-#include "rpc/server.h"
+#include "gp/server.h"
 
-/* How long a thread rests before it goes. */
-static const int64_t rest_ns = 10000 * GP__MS;
+/* For how long a worker is idle before it ends. */
+static const int64_t idle_ns = 10000 * GP__MS;
 
-/* A worker that waits. The last one is woken first, so that those that are not needed end. */
-typedef struct idle {
+/* An idle worker, on its stack. */
+typedef struct idler {
+    gp_link link; /* in the pool's |idle|; unlinked by the thread that wakes it */
     gp_cond woken; /* owned; as long as the worker lives */
-    bool waiting;  /* it is in the list */
-    struct idle *next;
-} idle;
-static void reset(void);
+} idler;
 
 static struct {
-    gp_mutex making; /* comes before the poller's lock; guards |made| and |open| */
-    bool made;
-    bool open; /* the poller has its queue */
-    gp_fork_part part;
+    gp__poller *poller;                                 /* borrowed: the process's */
+    gp_list callbacks GP_GUARDED_BY(&gp__engine_lock); /* tasks of gp__pool_call_back_locked() */
+    gp_list turns GP_GUARDED_BY(&gp__engine_lock);     /* queues with a task that may run */
+    gp_list deferred GP_GUARDED_BY(&gp__engine_lock);  /* tasks of gp__pool_defer() */
+    /* Idle workers. The last one comes first and is woken first, so that the others end. */
+    gp_list idle GP_GUARDED_BY(&gp__engine_lock);
+    gp_cond worker_ended;
+    int workers GP_GUARDED_BY(&gp__engine_lock);
+    int starting GP_GUARDED_BY(&gp__engine_lock);    /* of these, those that have not begun yet */
+    int busy GP_GUARDED_BY(&gp__engine_lock);        /* and those that run a task */
+    bool has_backup GP_GUARDED_BY(&gp__engine_lock); /* one of them is the backup poller */
+    bool suspended GP_GUARDED_BY(&gp__engine_lock);  /* the process is about to fork */
+    bool ended GP_GUARDED_BY(&gp__engine_lock);      /* the process is about to end */
+    void (*on_thread_exit)(void);                    /* set once, before the first worker */
+} pool;
 
-    gp__poller poller;     /* its lock guards everything below */
-    gp_server *ready;      /* with a job that may run, in turn */
-    gp_server **ready_end; /* NULL: |ready| itself */
-    gp_server_call *over;  /* whose on_over is due; each with a reference */
-    gp_list deferred;      /* tasks of gp__pool_defer() */
-    struct idle *idle;     /* workers that wait for something to do, the last one first */
-    gp_cond left;          /* for who waits until all have gone */
-    int threads;
-    int starting;    /* of these, those that have not looked around yet */
-    int working;     /* and those that are busy with something that may take long */
-    bool has_backup; /* one is in gp__poller_watch() */
-    bool ended;      /* the process is about to end */
-    bool leaving;    /* it is about to fork, and nothing uses gRPC */
-    void (*goodbye)(void);
-} pool = {.making = GP_MUTEX_INIT, .part = {.reset = reset}};
+/* This worker polls, and looks for tasks as soon as it has handled the event. */
+static _Thread_local bool will_look;
 
-/* This thread sits in the seat, and will look for jobs when it leaves. */
-static _Thread_local bool polling;
+static void *run_worker(void *arg);
 
-static void *run_thread(void *arg);
-
-/* ---- Making ---- */
-
-/* Lock held. */
-static void
-make(void)
+void
+gp__pool_init(gp__poller *poller)
 {
-    if (!pool.made) {
-        gp_runtime_on_fork(&pool.part);
-        pool.ready_end = &pool.ready;
-        gp_list_init(&pool.deferred);
-        gp_cond_init(&pool.left);
-        gp__poller_init(&pool.poller);
-        pool.made = true;
-    }
-}
-
-int
-gp__pool_poller(gp__poller **out, gp_error *err)
-{
-    int rc = gp__grpc_start(err); /* first, as a forked child must not wait for a lock */
-
-    if (rc < 0) {
-        return rc;
-    }
-    gp_mutex_lock(&pool.making);
-    make();
-    if (!pool.open) {
-        gp__poller_open(&pool.poller);
-        pool.open = true;
-    }
-    gp_mutex_unlock(&pool.making);
-    *out = &pool.poller;
-    return 0;
+    gp_mutex_lock(&gp__engine_lock);
+    pool.poller = poller;
+    gp_list_init(&pool.callbacks);
+    gp_list_init(&pool.turns);
+    gp_list_init(&pool.deferred);
+    gp_list_init(&pool.idle);
+    gp_cond_init(&pool.worker_ended);
+    pool.workers = pool.starting = pool.busy = 0;
+    pool.has_backup = pool.suspended = pool.ended = false;
+    will_look = false;
+    gp_mutex_unlock(&gp__engine_lock);
 }
 
 void
-gp_server_on_thread_exit(void (*goodbye)(void))
+gp_server_on_thread_exit(void (*then)(void))
 {
-    pool.goodbye = goodbye;
+    pool.on_thread_exit = then;
 }
 
-/* ---- Who does what. Lock held. ---- */
+/* ---- Which worker does what ---- */
 
-/* Two that are not at work are enough: one for the seat, and one to stand by. */
+/* Two that run no task are enough: one to poll, and the backup poller. */
 static bool
-may_start(void)
+may_start_locked(void) GP_REQUIRES(&gp__engine_lock)
 {
-    return !pool.ended && !pool.leaving && pool.threads < pool.working + 2;
+    return !pool.ended && !pool.suspended && pool.workers < pool.busy + 2;
 }
 
 static int
-start_thread(gp_error *err)
+start_worker_locked(gp_error *err) GP_REQUIRES(&gp__engine_lock)
 {
     pthread_t thread;
-    int rc = gp_user_thread_start(&thread, "gp-worker", run_thread, NULL, err);
+    int rc = gp_user_thread_start(&thread, "gp-worker", run_worker, NULL, err);
 
     if (rc == 0) {
         pthread_detach(thread);
-        pool.threads++;
+        pool.workers++;
         pool.starting++;
     }
     return rc;
 }
 
-/* Wake the worker that has waited for the shortest time, if one waits. Returns whether. */
+/* Wake the worker that has been idle for the shortest time. Returns whether there is one. */
 static bool
-wake_idle(void)
+wake_idle_locked(void) GP_REQUIRES(&gp__engine_lock)
 {
-    idle *last = pool.idle;
+    gp_link *first = gp_list_pop(&pool.idle);
 
-    if (last == NULL) {
+    if (first == NULL) {
         return false;
     }
-    pool.idle = last->next;
-    last->waiting = false;
-    gp_cond_signal(&last->woken);
+    gp_cond_signal(&gp_container_of(first, idler, link)->woken);
     return true;
 }
 
-/* Have some other thread than the one that is polling see to what has come up. */
+/* Have another worker than the one that polls look for tasks. */
 static void
-wake_worker(void)
+wake_worker_locked(void) GP_REQUIRES(&gp__engine_lock)
 {
-    if (wake_idle()) {
+    if (wake_idle_locked()) {
         return;
     }
     if (pool.has_backup) {
-        gp__poller_wake_backup_locked(&pool.poller);
-    } else if (may_start()) {
-        start_thread(NULL);
+        gp__poller_wake_backup_locked(pool.poller);
+    } else if (may_start_locked()) {
+        start_worker_locked(NULL);
     }
 }
 
-/* Somebody must look after the seat while this thread is at work: whoever starts up will. */
+/* This thread runs a task: another one must be the backup poller, as each is that starts or wakes. */
 static void
-ensure_standby(void)
+ensure_backup_locked(void) GP_REQUIRES(&gp__engine_lock)
 {
-    if (pool.has_backup || pool.starting > 0) {
-        return;
-    }
-    if (!wake_idle() && may_start()) {
-        start_thread(NULL);
+    if (!pool.has_backup && pool.starting == 0 && !wake_idle_locked() && may_start_locked()) {
+        start_worker_locked(NULL);
     }
 }
 
@@ -157,54 +121,32 @@ gp__pool_start(bool poll, gp_error *err)
     int rc = 0;
 
     gp_mutex_lock(&gp__engine_lock);
-    if (pool.threads == 0 && !pool.ended) {
-        rc = start_thread(err);
+    if (pool.workers == 0 && !pool.ended) {
+        rc = start_worker_locked(err);
         if (poll) {
-            gp__poller_offer_locked(&pool.poller);
+            gp__poller_offer_locked(pool.poller);
         }
     }
     gp_mutex_unlock(&gp__engine_lock);
     return rc;
 }
 
-/* ---- What there is to do ---- */
+/* ---- Tasks ---- */
 
-/* Give |server| its turn, if it has something to run and has none yet. */
+/* A thread that is about to look for tasks by itself needs no other one for them. */
 static void
-queue_up(gp_server *server)
+announce_task_locked(void) GP_REQUIRES(&gp__engine_lock)
 {
-    if (server->ready || server->jobs == NULL) {
-        return;
-    }
-    if (server->running < server->max_workers) {
-        server->ready = true;
-        server->next_ready = NULL;
-        *pool.ready_end = server;
-        pool.ready_end = &server->next_ready;
-    } else if (server->handler.full != NULL && !server->told_full) {
-        server->told_full = true;
-        server->handler.full(server->handler_ctx, server->max_workers);
+    if (!will_look) {
+        wake_worker_locked();
     }
 }
 
 void
-gp__pool_add_job(gp_server *server)
+gp__pool_call_back_locked(gp__task *task)
 {
-    queue_up(server);
-    /* Otherwise this thread comes to it next, or else whoever is done first. */
-    if (!polling && server->ready) {
-        wake_worker();
-    }
-}
-
-void
-gp__pool_add_over(gp_server_call *call)
-{
-    call->next_over = pool.over;
-    pool.over = call;
-    if (!polling) {
-        wake_worker();
-    }
+    gp_list_append(&pool.callbacks, &task->link);
+    announce_task_locked();
 }
 
 void
@@ -212,190 +154,103 @@ gp__pool_defer(gp__task *task)
 {
     gp_mutex_lock(&gp__engine_lock);
     gp_list_append(&pool.deferred, &task->link);
-    if (!polling) {
-        wake_worker();
-    }
+    announce_task_locked();
     gp_mutex_unlock(&gp__engine_lock);
 }
 
-/* The next call for a handler, or NULL. Its server's turn is over. */
-static gp_server_call *
-next_job(void)
+void
+gp__task_queue_init(gp__task_queue *queue, int limit, void (*on_full)(gp__task_queue *queue))
 {
-    gp_server *server = pool.ready;
-    gp_server_call *call;
+    *queue = (gp__task_queue){.limit = limit, .on_full = on_full};
+    gp_list_init(&queue->tasks);
+}
 
-    if (server == NULL) {
+/* Have |queue| wait for its turn, if it has a task that may run and does not wait yet. */
+static void
+await_turn_locked(gp__task_queue *queue) GP_REQUIRES(&gp__engine_lock)
+{
+    if (gp_link_is_linked(&queue->turn) || gp_list_is_empty(&queue->tasks)) {
+        return;
+    }
+    if (queue->running < queue->limit) {
+        gp_list_append(&pool.turns, &queue->turn);
+    } else if (queue->on_full != NULL && !queue->said_full) {
+        queue->said_full = true;
+        queue->on_full(queue);
+    }
+}
+
+void
+gp__task_queue_add_locked(gp__task_queue *queue, gp__task *task)
+{
+    gp_list_append(&queue->tasks, &task->link);
+    await_turn_locked(queue);
+    /* A queue whose limit is reached goes on when one of its tasks ends. */
+    if (gp_link_is_linked(&queue->turn)) {
+        announce_task_locked();
+    }
+}
+
+void
+gp__task_queue_end_task_locked(gp__task_queue *queue)
+{
+    queue->running--;
+    queue->said_full = queue->said_full && queue->running > queue->limit / 2;
+    await_turn_locked(queue); /* this worker looks for tasks next: none is woken */
+}
+
+/* Take the next task of the queue whose turn it is. NULL: there is none. */
+static gp_link *
+pop_queued_locked(void) GP_REQUIRES(&gp__engine_lock)
+{
+    gp_link *turn = gp_list_pop(&pool.turns);
+    gp__task_queue *queue;
+    gp_link *task;
+
+    if (turn == NULL) {
         return NULL;
     }
-    pool.ready = server->next_ready;
-    if (pool.ready == NULL) {
-        pool.ready_end = &pool.ready;
-    }
-    server->ready = false;
-    call = server->jobs;
-    server->jobs = call->next_job;
-    if (server->jobs == NULL) {
-        server->jobs_end = &server->jobs;
-    }
-    server->running++;
-    queue_up(server);
-    return call;
+    queue = gp_container_of(turn, gp__task_queue, turn);
+    task = gp_list_pop(&queue->tasks);
+    queue->running++;
+    await_turn_locked(queue);
+    return task;
 }
 
+/* Run |task|. Releases and re-acquires the lock meanwhile. */
 static void
-start_work(void)
+run_task_locked(gp_link *link) GP_REQUIRES(&gp__engine_lock)
 {
-    pool.working++;
-    ensure_standby();
-    if (pool.ready != NULL || pool.over != NULL) {
-        /* Two calls may have woken the same thread, which is busy from now on. */
-        wake_worker();
+    gp__task *task = gp_container_of(link, gp__task, link);
+
+    pool.busy++;
+    ensure_backup_locked();
+    if (!gp_list_is_empty(&pool.turns) || !gp_list_is_empty(&pool.callbacks)) {
+        /* Two tasks may have been announced to one worker, which is busy from now on. */
+        wake_worker_locked();
     }
-}
-
-/* ---- Running handlers. Lock held on entry and exit, not in between. ---- */
-
-static void
-refuse_unknown(gp_server_call *call)
-{
-    static const char text[] = "Method not found!";
-
-    gp_server_call_finish(call, GRPC_STATUS_UNIMPLEMENTED, (gp_bytes){text, sizeof(text) - 1},
-                          (gp_metadata){NULL, 0});
-}
-
-typedef enum verdict {
-    RUN,
-    REFUSED,
-    LATER, /* once its message is there: whoever has the lock may run it, and free it */
-} verdict;
-
-/* Let the handler look at a new call. */
-static verdict
-begin_call(gp_server *server, gp_server_call *call)
-{
-    int answer;
-
-    gp_mutex_unlock(&gp__engine_lock);
-    answer = server->handler.begin(server->handler_ctx, call, &call->data);
-    if (answer < 0) {
-        refuse_unknown(call);
-    }
-    gp_mutex_lock(&gp__engine_lock);
-    if (answer < 0) {
-        return REFUSED;
-    }
-    if (answer == 0 || gp__gate_is_open(&call->inbox.there)) {
-        return RUN;
-    }
-    call->phase = GP__CALL_EXPECTING;
-    return LATER;
-}
-
-static bool *
-place_of(gp_server *server, const gp_server_call *call)
-{
-    gp_bytes path = gp_server_call_method(call);
-    const unsigned char *bytes = path.data;
-    unsigned hash = 0;
-
-    for (size_t i = 0; i < path.len; i++) {
-        hash = 31 * hash + bytes[i];
-    }
-    return &server->slow[hash % GP__METHOD_PLACES];
-}
-
-static void
-run_handler(gp_server *server, gp_server_call *call)
-{
-    gp__absence absence;
-
-    gp__poller_begin_absence_locked(&pool.poller, &absence, place_of(server, call));
-    gp_mutex_unlock(&gp__engine_lock);
-    server->handler.run(server->handler_ctx, call, call->data);
-    gp_mutex_lock(&gp__engine_lock);
-    gp__poller_end_absence_locked(&pool.poller, &absence);
-}
-
-static void
-run_job(gp_server_call *call)
-{
-    gp_server *server = gp__server_ref(call->server); /* a call that is run later may be gone */
-    verdict found = RUN;
-
-    start_work();
-    if (call->phase == GP__CALL_ARRIVED) {
-        found = begin_call(server, call);
-    }
-    if (found == RUN) {
-        call->phase = GP__CALL_RUNNING;
-        run_handler(server, call);
-    }
-    server->running--;
-    server->told_full = server->told_full && server->running > server->max_workers / 2;
-    queue_up(server);
-    pool.working--;
-    if (found != LATER && !call->kept) {
-        server->active--;
-        gp__server_settle(server);
-    }
-    gp_mutex_unlock(&gp__engine_lock);
-    if (found != LATER) {
-        gp_server_call_unref(call);
-    }
-    gp__server_unref(server);
-    gp_mutex_lock(&gp__engine_lock);
-}
-
-/* Tell that a call is over. No handler: it is never held up by those that run. */
-static void
-run_over(void)
-{
-    gp_server_call *call = pool.over;
-    gp_server *server = gp__server_ref(call->server);
-
-    pool.over = call->next_over;
-    start_work();
-    gp_mutex_unlock(&gp__engine_lock);
-    call->on_over(call->on_over_ctx);
-    gp_server_call_unref(call);
-    gp_mutex_lock(&gp__engine_lock);
-    pool.working--;
-    server->overs--;
-    gp__server_settle(server);
-    gp_mutex_unlock(&gp__engine_lock);
-    gp__server_unref(server);
-    gp_mutex_lock(&gp__engine_lock);
-}
-
-static void
-run_deferred(void)
-{
-    gp__task *task = gp_container_of(gp_list_pop(&pool.deferred), gp__task, link);
-
-    start_work();
     gp_mutex_unlock(&gp__engine_lock);
     task->run(task);
     gp_mutex_lock(&gp__engine_lock);
-    pool.working--;
+    pool.busy--;
 }
 
-/* ---- The seat. Lock held on entry and exit. ---- */
+/* ---- The workers ---- */
 
 /*
- * Sit in the seat until something has come. Returns whether to go on: not when a thread sleeps for
- * what comes in or was just woken by it, which polls better for itself.
+ * Poll until one event has been handled; releases and re-acquires the lock meanwhile. Returns
+ * whether to go on: not when other threads sleep until events come in, or the event has just woken
+ * one, which polls better for itself.
  */
 static bool
-take_turn(void)
+poll_once_locked(void) GP_REQUIRES(&gp__engine_lock)
 {
-    gp__poller *poller = &pool.poller;
+    gp__poller *poller = pool.poller;
     unsigned long wakeups = poller->wakeups;
 
-    polling = true;
+    will_look = true;
     gp__poller_poll_locked(poller);
-    polling = false;
+    will_look = false;
     if (gp_list_is_empty(&poller->waiters) && (poller->urgent > 0 || poller->wakeups == wakeups)) {
         return true;
     }
@@ -405,178 +260,134 @@ take_turn(void)
     return false;
 }
 
-/* Wait as the backup poller; returns whether this thread is to poll. */
+/* Returns whether this worker is to poll. Releases and re-acquires the lock meanwhile. */
 static bool
-stand_by(void)
+back_up_locked(void) GP_REQUIRES(&gp__engine_lock)
 {
     bool wanted;
 
     pool.has_backup = true;
-    wanted = gp__poller_back_up_locked(&pool.poller);
+    wanted = gp__poller_back_up_locked(pool.poller);
     pool.has_backup = false;
     return wanted;
 }
 
 /*
- * Wait for something to do. Returns false if there has been nothing for long: one thread too many.
+ * Wait for something to do; releases and re-acquires the lock meanwhile. Returns false if there has
+ * been nothing for long, so that there is one worker too many.
  */
 static bool
-rest(idle *me)
+idle_locked(idler *me) GP_REQUIRES(&gp__engine_lock)
 {
-    int64_t deadline = gp__now() + rest_ns;
-    idle **link = &pool.idle;
+    int64_t deadline = gp__now() + idle_ns;
     int rc = 0;
 
-    me->waiting = true;
-    me->next = pool.idle;
-    pool.idle = me;
-    while (me->waiting && rc == 0) {
+    gp_list_prepend(&pool.idle, &me->link);
+    while (gp_link_is_linked(&me->link) && rc == 0) {
         rc = gp_cond_wait_until(&me->woken, &gp__engine_lock, deadline);
     }
-    if (!me->waiting) {
+    if (!gp_link_is_linked(&me->link)) {
         return true;
     }
-    while (*link != me) {
-        link = &(*link)->next;
-    }
-    *link = me->next;
-    return pool.over != NULL || pool.ready != NULL || !gp_list_is_empty(&pool.deferred) ||
-           !pool.has_backup;
+    gp_link_remove(&me->link);
+    return !gp_list_is_empty(&pool.callbacks) || !gp_list_is_empty(&pool.turns) ||
+           !gp_list_is_empty(&pool.deferred) || !pool.has_backup;
 }
 
-/* ---- The threads ---- */
-
 static void *
-run_thread(void *arg)
+run_worker(void *arg)
 {
-    idle me = {.waiting = false};
-    bool claim = false;
+    idler me = {.link = {NULL, NULL}};
+    bool wants_to_poll = false;
 
     (void)arg;
     gp_cond_init(&me.woken);
     gp_mutex_lock(&gp__engine_lock);
     pool.starting--;
-    while (!pool.ended && !pool.leaving) {
-        gp_server_call *call;
+    while (!pool.ended && !pool.suspended) {
+        gp_link *task;
 
-        if (pool.over != NULL) {
-            run_over();
-            claim = true;
-        } else if ((call = next_job()) != NULL) {
-            run_job(call);
-            claim = true;
-        } else if (!gp_list_is_empty(&pool.deferred)) {
-            run_deferred();
-        } else if (claim && !pool.poller.polled) {
-            claim = take_turn();
+        if ((task = gp_list_pop(&pool.callbacks)) != NULL ||
+            (task = pop_queued_locked()) != NULL) {
+            run_task_locked(task);
+            wants_to_poll = true;
+        } else if ((task = gp_list_pop(&pool.deferred)) != NULL) {
+            run_task_locked(task);
+        } else if (wants_to_poll && !pool.poller->polled) {
+            wants_to_poll = poll_once_locked();
         } else if (!pool.has_backup) {
-            claim = stand_by();
-        } else if (rest(&me)) {
-            claim = false;
+            wants_to_poll = back_up_locked();
+        } else if (idle_locked(&me)) {
+            wants_to_poll = false;
         } else {
             break;
         }
     }
     gp_mutex_unlock(&gp__engine_lock);
     gp_cond_release(&me.woken);
-    if (pool.goodbye != NULL) {
-        pool.goodbye();
+    if (pool.on_thread_exit != NULL) {
+        pool.on_thread_exit();
     }
     gp_mutex_lock(&gp__engine_lock);
-    pool.threads--;
-    gp_cond_broadcast(&pool.left);
+    pool.workers--;
+    gp_cond_broadcast(&pool.worker_ended);
     gp_mutex_unlock(&gp__engine_lock);
     return NULL;
 }
 
 /* ---- The end ---- */
 
+/*
+ * End the workers, which |reason| tells to. Returns whether they have gone by |deadline|. Releases
+ * and re-acquires the lock meanwhile.
+ */
 static bool
-has_poller(void)
+end_workers_locked(bool *reason, int64_t deadline) GP_REQUIRES(&gp__engine_lock)
 {
-    bool open;
-
-    gp_mutex_lock(&pool.making);
-    open = pool.open;
-    gp_mutex_unlock(&pool.making);
-    return open;
+    *reason = true;
+    gp__poller_wake_backup_locked(pool.poller);
+    while (wake_idle_locked()) {
+    }
+    if (pool.workers > 0) {
+        gp_mutex_unlock(&gp__engine_lock);
+        gp__poller_interrupt(pool.poller);
+        gp_mutex_lock(&gp__engine_lock);
+    }
+    while (pool.workers > 0 && gp__now() < deadline) {
+        gp_cond_wait_until(&pool.worker_ended, &gp__engine_lock, deadline);
+    }
+    return pool.workers == 0;
 }
 
-/* End the threads, for the reason |why|. Returns whether they have gone by |deadline|. */
-static bool
-end_threads(bool *why, int64_t deadline)
+bool
+gp__pool_end(int64_t deadline)
 {
     bool gone;
 
     gp_mutex_lock(&gp__engine_lock);
-    *why = true;
-    gone = pool.threads == 0;
-    gp__poller_wake_backup_locked(&pool.poller);
-    while (wake_idle()) {
-    }
-    gp_mutex_unlock(&gp__engine_lock);
-    if (gone) {
-        return true;
-    }
-    gp__poller_interrupt(&pool.poller);
-    gp_mutex_lock(&gp__engine_lock);
-    while (pool.threads > 0 && gp__now() < deadline) {
-        gp_cond_wait_until(&pool.left, &gp__engine_lock, deadline);
-    }
-    gone = pool.threads == 0;
+    gone = end_workers_locked(&pool.ended, deadline);
     gp_mutex_unlock(&gp__engine_lock);
     return gone;
 }
 
 bool
-gp_grpc_shutdown(int64_t timeout_ms)
-{
-    int64_t deadline = gp_deadline_in(timeout_ms);
-
-    if (gp_runtime_forked() || !has_poller()) {
-        return true;
-    }
-    return end_threads(&pool.ended, deadline);
-}
-
-/* ---- Before a fork, and after ---- */
-
-bool
-gp__pool_rest(int64_t deadline)
+gp__pool_suspend(int64_t deadline)
 {
     bool gone;
 
-    if (!has_poller()) {
-        return true;
-    }
-    gone = end_threads(&pool.leaving, deadline);
-    gp_mutex_lock(&pool.making);
     gp_mutex_lock(&gp__engine_lock);
-    pool.leaving = false;
-    if (!gone) {
-        ensure_standby();
-    }
+    gone = end_workers_locked(&pool.suspended, deadline);
     gp_mutex_unlock(&gp__engine_lock);
-    if (gone) {
-        gone = gp__poller_close(&pool.poller, deadline);
-        pool.open = false;
-    }
-    gp_mutex_unlock(&pool.making);
     return gone;
 }
 
-/* In a forked child, which has none of the threads. */
-static void
-reset(void)
+void
+gp__pool_resume(void)
 {
-    void (*goodbye)(void) = pool.goodbye;
-    gp_fork_part part = pool.part;
-
-    memset(&pool, 0, sizeof(pool));
-    pool.goodbye = goodbye;
-    pool.part = part;
-    polling = false;
-    gp_mutex_init(&gp__engine_lock);
-    gp_mutex_init(&pool.making);
-    make(); /* at once: servers that had stopped before still take the lock */
+    gp_mutex_lock(&gp__engine_lock);
+    pool.suspended = false;
+    if (pool.workers > 0) { /* some could not end */
+        ensure_backup_locked();
+    }
+    gp_mutex_unlock(&gp__engine_lock);
 }

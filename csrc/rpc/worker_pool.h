@@ -1,69 +1,90 @@
 /*
- * Layer: rpc. The threads of a process that see to its completion queue and run its servers'
- * handlers.
+ * Layer: rpc. The threads of a process that poll its completion queue and run its servers' handlers.
  *
  * All client calls and all servers share one queue, and so one place where it is polled
  * (rpc/poller.h): with a queue each, gRPC would have their threads wait for each other, since it
  * has one epoll set in the process, and a call that comes back to its caller would change threads
  * at each step.
  *
- *             a job, or its end is due                   the job is done
- *    .-- (resting) -----------------------> (at work) ------------------------.
+ *             a task, or the end                             the task is done
+ *    .-- (idle) -------------------------> (running a task) -------------------.
  *    |      ^                                                                  v
- *    |      |  no part is vacant          the seat is neglected, or offered
- *    |      '---------- (standing by) --------------------------------> (in the seat)
- *    |                       ^                                                 |
- *    v for long              '------------- somebody polls for himself --------'
- *  gone
+ *    |      |  a backup poller exists      no thread polls for long, or offered
+ *    |      '---------- (backup poller) -----------------------------> (polling)
+ *    |                       ^                                             |
+ *    v for long              '---------- another thread polls for itself --'
+ *   ended
  *
- * Each looks for the most urgent part: something that is over, a job, the seat, standing by. There
- * is one in the seat or standing by as long as the process lives.
+ * Each worker does what is most urgent: run the completion callback of a finished call, run a task
+ * of a queue (a server's handler), run a deferred task (a free), poll, be the backup poller. A
+ * callback is never held up by handlers: there are always two workers more than those that run
+ * tasks, unless the system has no more threads. One worker polls or is the backup poller as long as
+ * the process lives.
  *
- * Locks: the poller's guards all of it.
+ * A task runs without a lock. All functions but gp__pool_defer() are for the engine and servers.
  */
 #ifndef GP_RPC_WORKER_POOL_H
 #define GP_RPC_WORKER_POOL_H
 
 #include "base/task.h"
 #include "gp/error.h"
-#include "gp/server.h"
 #include "rpc/poller.h"
 
-/*
- * |out| is the process's poller, made, with gRPC, on first use. It lives until the process ends.
- *
- * Returns: 0, GP_EFORKED in a forked child, or GP_ENOMEM.
- */
-int gp__pool_poller(gp__poller **out, gp_error *err);
+/* Before all else, and again in a forked child, which has none of the threads. */
+void gp__pool_init(gp__poller *poller);
 
 /*
- * Make sure that there is a thread, so that somebody sees to what nobody waits for. |poll|: the
- * first one is to begin at once, as the caller is not about to. After gp__pool_poller().
+ * Make sure that there is a worker, which handles events that no thread waits for. |poll|: the
+ * first one is to poll at once, as the caller is not about to.
  *
  * Returns: 0 or GP_EOS.
  */
-int gp__pool_start(bool poll, gp_error *err);
+int gp__pool_start(bool poll, gp_error *err) GP_EXCLUDES(&gp__engine_lock);
 
 /*
- * Have |task| run by a worker, once nothing more urgent is left to do: a free that the thread which
- * drops the last reference must not wait for. Any thread; takes the poller's lock.
+ * End the workers, and start no others until gp__pool_resume(). Returns whether they have gone by
+ * |deadline|.
  */
-void gp__pool_defer(gp__task *task);
+bool gp__pool_suspend(int64_t deadline) GP_EXCLUDES(&gp__engine_lock);
+void gp__pool_resume(void) GP_EXCLUDES(&gp__engine_lock);
 
-/* ---- What there is to do. With the poller's lock held. ---- */
+/* The same for the end of the process: no others are started any more. */
+bool gp__pool_end(int64_t deadline) GP_EXCLUDES(&gp__engine_lock);
 
-/* |server| has a call for its handler, which may run; or may again, as another one has returned. */
-void gp__pool_add_job(gp_server *server);
+/* ---- Tasks ---- */
 
-/* |call|'s on_over is due. Takes a reference over. */
-void gp__pool_add_over(gp_server_call *call);
-
-/* ---- Before a fork. Without the lock. ---- */
+/* Have |task| run before all others: the completion callback of a call that has finished. */
+void gp__pool_call_back_locked(gp__task *task) GP_REQUIRES(&gp__engine_lock);
 
 /*
- * End the threads and the queue, until gp__pool_poller() is called the next time; nobody may be
- * using them. Returns false if that was not possible by |deadline|.
+ * Have |task| run once nothing more urgent is left to do: a free that the thread which drops the
+ * last reference must not wait for. Any thread.
  */
-bool gp__pool_rest(int64_t deadline);
+void gp__pool_defer(gp__task *task) GP_EXCLUDES(&gp__engine_lock);
+
+/*
+ * Tasks of which only so many run at a time: the handlers of one server. Queues take turns: each
+ * gives the pool one task at a time. Written by the pool alone.
+ */
+typedef struct gp__task_queue {
+    gp_list tasks GP_GUARDED_BY(&gp__engine_lock); /* oldest first */
+    gp_link turn GP_GUARDED_BY(&gp__engine_lock);  /* linked while a task may run */
+    int limit;
+    int running GP_GUARDED_BY(&gp__engine_lock);
+    bool said_full GP_GUARDED_BY(&gp__engine_lock); /* |on_full| has been called */
+    /*
+     * As many tasks run as may, and another one waits. Called with the lock held; not again before
+     * half of them have ended. May be NULL.
+     */
+    void (*on_full)(struct gp__task_queue *queue);
+} gp__task_queue;
+
+void gp__task_queue_init(gp__task_queue *queue, int limit, void (*on_full)(gp__task_queue *queue));
+
+/* Append |task|. It calls gp__task_queue_end_task_locked() when another one may run in its place. */
+void gp__task_queue_add_locked(gp__task_queue *queue, gp__task *task) GP_REQUIRES(&gp__engine_lock);
+
+/* One of its tasks ends, on a worker. The queue may be freed once the lock is released. */
+void gp__task_queue_end_task_locked(gp__task_queue *queue) GP_REQUIRES(&gp__engine_lock);
 
 #endif

@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
-#include "rpc/worker_pool.h"
+#include "rpc/engine.h"
 #include "services/grpc_mux.h"
 
 const char *
@@ -29,7 +29,7 @@ gp__broker_new(gp_tls *tls, gp_grpc_mux *mux)
 {
     gp_broker *broker = gp__calloc(1, sizeof(*broker));
 
-    if (broker == NULL || gp__pool_poller(&broker->poller, NULL) < 0) {
+    if (broker == NULL || gp__engine_start(&broker->poller, NULL) < 0) {
         gp__free(broker);
         return NULL;
     }

@@ -587,7 +587,7 @@ answer_stream(void *ctx, gp_server_call *call, const gp_message *request)
         self->base.refs--;
     }
     gp_mutex_unlock(&stdio->lock);
-    if (gp_server_call_on_over(call, stream_over, self) < 0) {
+    if (gp_server_call_on_finished(call, stream_over, self) < 0) {
         stream_over(self);
     } else {
         proceed(stdio);

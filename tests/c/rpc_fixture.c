@@ -102,7 +102,7 @@ fixture_run(void *ctx, gp_server_call *call, void *data)
         return;
     }
     if (strcmp(method, "/t/Block") == 0) {
-        gp_server_call_on_over(call, count_finished, &self->finished);
+        gp_server_call_on_finished(call, count_finished, &self->finished);
         gp_mutex_lock(&self->lock);
         self->inside++;
         gp_cond_broadcast(&self->changed);

@@ -1,6 +1,6 @@
 #include <time.h>
 
-#include "rpc/worker_pool.h"
+#include "rpc/engine.h"
 #include "support.h"
 
 typedef struct sleeper {
@@ -175,7 +175,7 @@ a_wake_up_is_not_lost_at_the_end_of_a_wait(void **state)
 static int
 set_up(void **state)
 {
-    return gp__pool_poller((gp__poller **)state, NULL);
+    return gp__engine_start((gp__poller **)state, NULL);
 }
 
 int

@@ -19,7 +19,7 @@ next_thing(thing *last)
 {
     gp__ref_link *next = gp__ref_list_next(&all, last != NULL ? &last->link : NULL);
 
-    return next != NULL ? gp__container_of(next, thing, link) : NULL;
+    return next != NULL ? gp_container_of(next, thing, link) : NULL;
 }
 
 static void

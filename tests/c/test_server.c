@@ -108,14 +108,14 @@ many_long_calls_begin_without_waiting_for_each_other(void **state)
     (void)state;
     fixture_start(&self, CALLS, 0);
     gp_mutex_lock(&gp__engine_lock);
-    before = self.server->poller->takeovers;
+    before = self.server->dispatch.owner.poller->takeovers;
     gp_mutex_unlock(&gp__engine_lock);
     for (int i = 0; i < CALLS; i++) {
         blocked[i] = start_call(&self, "/t/Block", "long");
     }
     wait_inside(&self, CALLS);
     gp_mutex_lock(&gp__engine_lock);
-    waits = self.server->poller->takeovers - before;
+    waits = self.server->dispatch.owner.poller->takeovers - before;
     gp_mutex_unlock(&gp__engine_lock);
     open_gate(&self);
     for (int i = 0; i < CALLS; i++) {

@@ -226,6 +226,6 @@ bool gp_server_call_cancelled(const gp_server_call *call);
  * it may block. At most one per call.
  * Returns 0, or GP_ECLOSED if the call is over already (|done| is not called then).
  */
-int gp_server_call_on_over(gp_server_call *call, void (*done)(void *ctx), void *ctx);
+int gp_server_call_on_finished(gp_server_call *call, void (*done)(void *ctx), void *ctx);
 
 #endif

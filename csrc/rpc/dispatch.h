@@ -1,0 +1,82 @@
+/*
+ * Layer: rpc. Who answers a server's calls: a service in C, on the polling thread; a handler, on a
+ * worker of the pool; or the application, on threads of its own. Also what has to be done while a
+ * server that is being stopped has calls left, and once it has none.
+ */
+#ifndef GP_RPC_DISPATCH_H
+#define GP_RPC_DISPATCH_H
+
+#include "rpc/server_call.h"
+#include "rpc/worker_pool.h"
+
+/* Methods are remembered by a hash of their name; those with the same hash share what is known. */
+enum { GP__METHOD_PLACES = 64 };
+
+/* The part of a server that dispatches calls. Written by dispatch.c alone. */
+typedef struct gp__dispatch {
+    gp__call_owner owner;
+    grpc_server *grpc; /* borrowed: the server's */
+    gp_server_handler handler;
+    void *handler_ctx; /* owned: handler.release */
+    int max_concurrent;
+    struct method_block {
+        const gp__method *methods;
+        size_t count;
+        void *block; /* owned */
+        struct method_block *next;
+    } *methods;                          /* owned */
+    atomic_int missing;                  /* calls that could not be asked for: no memory */
+    atomic_bool slow[GP__METHOD_PLACES]; /* see gp__absence */
+    gp__task_queue handlers;             /* calls that wait for a worker */
+
+    gp_list endless GP_GUARDED_BY(&gp__engine_lock); /* calls; each with a reference */
+    /* Calls that the handler is not done with. */
+    int active GP_GUARDED_BY(&gp__engine_lock);
+    /* Completion callbacks of calls that are due or run. */
+    int callbacks GP_GUARDED_BY(&gp__engine_lock);
+    bool stopping GP_GUARDED_BY(&gp__engine_lock);
+    /* gRPC says that no call is left. */
+    bool stopped GP_GUARDED_BY(&gp__engine_lock);
+    /* |on_idle| of the methods has been called. */
+    bool said_idle GP_GUARDED_BY(&gp__engine_lock);
+    /* The connections have been closed. */
+    bool hung_up GP_GUARDED_BY(&gp__engine_lock);
+    gp_cond changed; /* broadcast when something of the stop has changed */
+} gp__dispatch;
+
+/* |poller| and |grpc| are borrowed; |options|' handler_ctx is owned from here on. */
+void gp__dispatch_init(gp__dispatch *dispatch, const gp_server_options *options, gp__poller *poller,
+                       grpc_server *grpc);
+void gp__dispatch_release(gp__dispatch *dispatch);
+
+/* As gp__server_add_methods(). */
+int gp__dispatch_add_methods(gp__dispatch *dispatch, const gp__method *methods, size_t count,
+                             void *block, gp_error *err);
+
+/* The server has been started: ask for calls. Returns: 0 or GP_ENOMEM. */
+int gp__dispatch_request_calls(gp__dispatch *dispatch);
+
+/* ---- The stop ---- */
+
+/* The server is being stopped. Returns whether it was not before. */
+bool gp__dispatch_set_stopping_locked(gp__dispatch *dispatch) GP_REQUIRES(&gp__engine_lock);
+
+/* End calls that would use up the grace that is meant for calls with an end. */
+void gp__dispatch_end_endless(gp__dispatch *dispatch) GP_EXCLUDES(&gp__engine_lock);
+
+/*
+ * Do what is due once a server that is being stopped has less to do. Releases and re-acquires the
+ * lock meanwhile.
+ */
+void gp__dispatch_advance_stop_locked(gp__dispatch *dispatch) GP_REQUIRES(&gp__engine_lock);
+
+/*
+ * gRPC says that no call is left, or it has taken too long over that. Returns whether that is new.
+ * Releases and re-acquires the lock meanwhile.
+ */
+bool gp__dispatch_set_stopped_locked(gp__dispatch *dispatch) GP_REQUIRES(&gp__engine_lock);
+
+/* Whether the server has stopped, and nothing of it is left to do, ever. */
+bool gp__dispatch_is_done_locked(const gp__dispatch *dispatch) GP_REQUIRES(&gp__engine_lock);
+
+#endif

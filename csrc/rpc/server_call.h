@@ -1,0 +1,119 @@
+/*
+ * Layer: rpc. One call on the server's side: its batches, and what its handler does with it.
+ *
+ * A call knows of its server what is in gp__call_owner, to which it reports by |events|:
+ * rpc/dispatch.h decides there who answers it.
+ */
+#ifndef GP_RPC_SERVER_CALL_H
+#define GP_RPC_SERVER_CALL_H
+
+#include <grpc/grpc.h>
+
+#include "gp/list.h"
+#include "base/task.h"
+#include "gp/lock.h"
+#include "gp/server.h"
+#include "rpc/halves.h"
+#include "rpc/method.h"
+#include "rpc/poller.h"
+
+typedef struct gp__call_owner gp__call_owner;
+
+/* What happens to calls. No lock is held. The first three come on the polling thread. */
+typedef struct gp__call_events {
+    /* gRPC has announced the call; or if not |ok|, there will be no more. Takes the reference. */
+    void (*arrived)(gp_server_call *call, bool ok);
+    /* The first message, or the end in its place, is there to be taken. */
+    void (*readable)(gp_server_call *call);
+    /* The call has finished, and has a callback for that, which may block. */
+    void (*callback_due)(gp_server_call *call);
+    /* No batch is on the queue any more. */
+    void (*idle)(gp__call_owner *owner);
+    /* A call has been freed. */
+    void (*call_freed)(gp__call_owner *owner);
+} gp__call_events;
+
+/* The part of a server that its calls know. Constant while there are calls, but for the counts. */
+struct gp__call_owner {
+    atomic_int refs;    /* the application's, one for each call, and those of threads that use it */
+    atomic_int batches; /* on the queue, those of calls that have not arrived yet included */
+    gp__poller *poller; /* borrowed: lives as long as the process */
+    size_t unpack_limit;           /* for gp__unpack() */
+    size_t client_metadata;        /* bytes that clients accept whose user agent does not tell */
+    const gp__call_events *events; /* borrowed: static */
+    /* The last reference is gone: no call lives. On a thread that must not wait. */
+    void (*unreferenced)(gp__call_owner *owner);
+};
+
+gp__call_owner *gp__call_owner_ref(gp__call_owner *owner);
+void gp__call_owner_unref(gp__call_owner *owner);
+
+/* Batches are counted while they are on the queue. */
+void gp__call_owner_batch_started(gp__call_owner *owner);
+void gp__call_owner_batch_ended(gp__call_owner *owner);
+
+typedef enum gp__call_phase {
+    GP__CALL_ARRIVED,   /* the handler has not seen it */
+    GP__CALL_EXPECTING, /* its handler is to run once the first message is there */
+    GP__CALL_RUNNING,   /* its handler runs or has run */
+    GP__CALL_TAKEN,     /* the application answers it on threads of its own */
+} gp__call_phase;
+
+/*
+ * References: one for the application while its handler may use it, one for each batch on the
+ * queue, and the application's own.
+ */
+struct gp_server_call {
+    atomic_int refs;
+    gp__call_owner *owner; /* shared: ref */
+    grpc_call *call;       /* owned */
+    grpc_call_details details;
+    grpc_metadata_array received_metadata;
+    gp_metadatum *metadata_view; /* owned; made on arrival */
+    size_t metadata_count;
+    int64_t deadline;
+
+    gp__event arrive;
+    gp__event close;
+    gp__event finish;
+    gp__inbox inbox;
+    gp__outbox outbox;
+    int close_cancelled;    /* written by gRPC */
+    atomic_int compression; /* GP_COMPRESS_* */
+    atomic_bool plain;      /* the next message is not to be compressed */
+
+    gp_mutex lock; /* comes before gp__engine_lock; guards what of |inbox| is under a lock, too */
+    bool initial_sent GP_GUARDED_BY(&lock);
+    bool status_sent GP_GUARDED_BY(&lock);
+    atomic_bool over;
+    atomic_bool cancelled;
+    void (*on_finished)(void *ctx) GP_GUARDED_BY(&lock); /* constant once |over| */
+    void *on_finished_ctx GP_GUARDED_BY(&lock);
+    gp_then *on_cancel GP_GUARDED_BY(&lock);
+    void *on_cancel_ctx GP_GUARDED_BY(&lock);
+
+    /* Written by dispatch.c alone. */
+    struct {
+        const gp__method *method; /* borrowed; a service in C, or NULL */
+        void *data;               /* the handler's */
+        bool kept;                /* the worker's: the handler goes on elsewhere */
+        gp__call_phase phase GP_GUARDED_BY(&gp__engine_lock);
+        gp__task handle;    /* run the handler; in the server's queue */
+        gp__task call_back; /* run |on_finished| */
+        gp_link endless GP_GUARDED_BY(&gp__engine_lock); /* in the list of endless calls */
+    } dispatch;
+};
+
+/*
+ * Ask gRPC for one more call. Its event |arrived| comes with the reference that the handler has.
+ * Returns: 0, also if |grpc| takes no more calls, or GP_ENOMEM.
+ */
+int gp__server_call_request(gp__call_owner *owner, grpc_server *grpc);
+
+/* It has arrived: start the batches that every call has. */
+void gp__server_call_begin(gp_server_call *call);
+
+/* Run the callback that |callback_due| has announced. */
+void gp__server_call_run_callback(gp_server_call *call);
+
+#endif
