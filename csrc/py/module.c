@@ -69,7 +69,7 @@ static PyObject *
 before_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     Py_BEGIN_ALLOW_THREADS
-    gp_grpc_rest();
+    gp_grpc_suspend();
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }

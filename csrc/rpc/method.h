@@ -9,25 +9,27 @@
 #include "gp/server.h"
 
 /*
- * A method written in C, by default with one request. |answer| runs on the polling thread, must not
- * block, and ends the call, or sends one message and leaves the end to later. |request| is NULL if
+ * A method written in C, which takes one request unless |streams| is set. |answer| is called on the
+ * polling thread and must not block. It ends the call, or arranges for that. |request| is NULL if
  * the client sent none; it is freed after the return.
  */
 typedef struct gp__method {
     const char *path; /* "/package.Service/Method" */
     void (*answer)(void *ctx, gp_server_call *call, const gp_message *request);
     void *ctx;
-    bool endless; /* its calls end with the server's stop and get no grace */
-    /* The server stops and no handler runs any more: time to end calls that would never end. Once; on
-     * any thread, must not block. May be NULL. */
+    bool endless; /* its calls are ended when the server is stopped, without grace */
+    /*
+     * The server is being stopped and no handler runs any more: end calls that would go on for
+     * ever. Called once, on any thread; must not block. May be NULL.
+     */
     void (*on_idle)(void *ctx);
-    void (*release)(void *ctx); /* the server is gone; may be NULL */
-    bool streams; /* many requests: |answer| runs at once with none, and receives by itself */
+    void (*release)(void *ctx); /* called when the server is gone; may be NULL */
+    bool streams; /* |answer| is called when the call arrives, and receives requests itself */
 } gp__method;
 
 /*
- * Add |count| methods, which lie in |block|, before the start. The server owns |block| from here
- * on, also on failure, and frees it with gp__free(). Returns: 0 or GP_ENOMEM.
+ * Add |count| methods, which are in the allocation |block|, before the start. The server owns
+ * |block| from here on, also on failure. Returns: 0 or GP_ENOMEM.
  */
 int gp__server_add_methods(gp_server *server, const gp__method *methods, size_t count, void *block,
                            gp_error *err);

@@ -474,6 +474,8 @@ gp__poller_end_absence_locked(gp__poller *poller, const gp__absence *absence)
         return;
     }
     atomic_store(mine, atomic_load(&poller->takeovers) != absence->takeovers);
-    /* Under the lock, as take_over_locked() uses it: what it points to may be freed from here on. */
+    /*
+     * Under the lock, as take_over_locked() uses it: what it points to may be freed from here on.
+     */
     atomic_compare_exchange_strong(&poller->slow_if_taken_over, &mine, NULL);
 }

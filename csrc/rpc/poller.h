@@ -173,7 +173,9 @@ typedef struct gp__absence {
     int64_t began;
 } gp__absence;
 
-/* Work begins and ends. The poller role is offered to the backup poller if it is known to be slow. */
+/*
+ * Work begins and ends. The poller role is offered to the backup poller if it is known to be slow.
+ */
 void gp__poller_begin_absence(gp__poller *poller, gp__absence *absence, atomic_bool *slow)
     GP_EXCLUDES(&gp__engine_lock);
 void gp__poller_end_absence_locked(gp__poller *poller, const gp__absence *absence)

@@ -17,7 +17,7 @@
 #include "gp/runtime.h"
 #include "rpc/polling.h"
 
-/* gRPC's gpr_log_func_args, with all that belongs to it gone from 1.66 on: see listen_to_grpc(). */
+/* gRPC's gpr_log_func_args, which newer versions do not have: see listen_to_grpc(). */
 typedef struct log_args {
     const char *file;
     int line;
@@ -29,9 +29,9 @@ typedef struct log_args {
 enum { NEEDED = 6 };
 
 static struct {
-    gp_mutex lock; /* comes before the worker pool's and the poller's, and before that of forks */
-    bool running;
-    bool inherited; /* a parent may have run gRPC before */
+    gp_mutex lock; /* comes before those of the engine, and before that of forks */
+    bool running GP_GUARDED_BY(&lock);
+    bool inherited GP_GUARDED_BY(&lock); /* a parent process may have run gRPC before */
 } process = {.lock = GP_MUTEX_INIT};
 
 static _Atomic(void (*)(int, const char *)) log_line;
@@ -61,7 +61,7 @@ on_grpc_log(log_args *args)
     }
 }
 
-/* Versions from 1.66 on log through abseil alone, which writes to stderr. */
+/* From 1.66 on gRPC has no such function: it logs through abseil, which writes to stderr. */
 static void
 listen_to_grpc(void)
 {
@@ -78,7 +78,7 @@ listen_to_grpc(void)
  * of a unary call. It is a setting of abseil's, reachable only under its mangled names.
  */
 static void
-quieten_abseil(void)
+disable_abseil_deadlock_detection(void)
 {
     static const char *const names[] = {
         "_ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
@@ -102,10 +102,10 @@ quieten_abseil(void)
     }
 }
 
-/* ---- Running, or not ---- */
+/* ---- Starting and stopping ---- */
 
 static void
-reset(void)
+reset(void) GP_NO_THREAD_SAFETY_ANALYSIS /* the only thread of a forked child */
 {
     gp_mutex_init(&process.lock);
     process.inherited = true;
@@ -114,10 +114,10 @@ reset(void)
 static gp_fork_part part = {.reset = reset};
 
 /*
- * gRPC ends the process if it cannot have its epoll sets and eventfds, of which it makes two of
- * each, half of them with the first object. So we look whether there are descriptors enough, and
- * have it take all of them at once. Others of this process may be faster, for which there are some
- * to spare.
+ * gRPC ends the process if it cannot open its epoll sets and eventfds, of which it makes two of
+ * each, half of them with the first object. So we check that there are enough descriptors, and have
+ * gRPC open all of them at once. Other threads may open descriptors in between, for which there are
+ * two to spare.
  */
 static int
 check_descriptors(gp_error *err)
@@ -145,14 +145,13 @@ check_descriptors(gp_error *err)
 }
 
 static void
-take_descriptors(void)
+open_descriptors(void)
 {
     grpc_channel_destroy(grpc_lame_client_channel_create("", GRPC_STATUS_UNAVAILABLE, ""));
 }
 
-/* With the lock held. */
 static int
-start(gp_error *err)
+start_locked(gp_error *err) GP_REQUIRES(&process.lock)
 {
     int rc = check_descriptors(err);
 
@@ -167,16 +166,17 @@ start(gp_error *err)
     gp__fork_hold();
     listen_to_grpc();
     grpc_init();
-    quieten_abseil();
+    disable_abseil_deadlock_detection();
     gp__fork_add(GP__FORK_CORE);
     gp__fork_release();
-    take_descriptors();
+    open_descriptors();
     process.running = true;
     return 0;
 }
 
+/* Start gRPC if it does not run, and count |use|, unless it is NULL. */
 static int
-start_for(const gp__fork_use *use, gp_error *err)
+ensure_started(const gp__fork_use *use, gp_error *err)
 {
     int rc = 0;
 
@@ -185,7 +185,7 @@ start_for(const gp__fork_use *use, gp_error *err)
     }
     gp_mutex_lock(&process.lock);
     if (!process.running) {
-        rc = start(err);
+        rc = start_locked(err);
     }
     if (rc == 0 && use != NULL) {
         gp__fork_add(*use);
@@ -197,13 +197,13 @@ start_for(const gp__fork_use *use, gp_error *err)
 int
 gp__grpc_start(gp_error *err)
 {
-    return start_for(NULL, err);
+    return ensure_started(NULL, err);
 }
 
 int
 gp__grpc_use(gp__fork_use use, gp_error *err)
 {
-    return start_for(&use, err);
+    return ensure_started(&use, err);
 }
 
 void
@@ -213,12 +213,12 @@ gp__grpc_drop(gp__fork_use use)
 }
 
 /*
- * Channels hold gRPC until they are destroyed, which may be later than we let them go. Once nobody
- * does, gRPC has ended its threads and forgets its timers; what it leaves is in
- * gp__polling_renew().
+ * Channels keep gRPC running until they are destroyed, which may be later than our last reference
+ * is dropped. After that gRPC has ended its threads and dropped its timers; gp__polling_renew()
+ * sees to what it leaves behind.
  */
 static bool
-stop(int64_t deadline)
+stop_locked(int64_t deadline) GP_REQUIRES(&process.lock)
 {
     bool stopped;
 
@@ -237,11 +237,11 @@ stop(int64_t deadline)
 }
 
 void
-gp__grpc_stop(bool (*rest)(int64_t deadline), int64_t deadline)
+gp__grpc_stop(bool (*suspend_engine)(int64_t deadline), int64_t deadline)
 {
     gp_mutex_lock(&process.lock);
-    if (process.running && gp__fork_users() == 0 && rest(deadline)) {
-        process.running = !stop(deadline);
+    if (process.running && gp__fork_users() == 0 && suspend_engine(deadline)) {
+        process.running = !stop_locked(deadline);
     }
     gp_mutex_unlock(&process.lock);
 }

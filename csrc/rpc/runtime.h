@@ -17,15 +17,15 @@
  */
 int gp__grpc_start(gp_error *err);
 
-/* The same, and have it go on running until gp__grpc_drop(). */
+/* The same, and keep it running until gp__grpc_drop(). */
 int gp__grpc_use(gp__fork_use use, gp_error *err);
 void gp__grpc_drop(gp__fork_use use);
 
 /*
- * Shut it down by |deadline|, if it runs and nothing uses it. |rest| does that to the completion
- * queue and its threads first, and says whether it could. Nobody begins to use gRPC meanwhile: they
- * wait.
+ * Shut gRPC down by |deadline|, if it runs and nothing uses it. |suspend_engine| ends the
+ * completion queue and its threads first, and returns whether it could. Threads that begin to use
+ * gRPC meanwhile wait.
  */
-void gp__grpc_stop(bool (*rest)(int64_t deadline), int64_t deadline);
+void gp__grpc_stop(bool (*suspend_engine)(int64_t deadline), int64_t deadline);
 
 #endif

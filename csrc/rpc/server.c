@@ -40,19 +40,17 @@ make_grpc_server(const gp_server_options *options)
                                               "grpc.max_metadata_size", GP__METADATA_SIZE);
     gp_arg_object *quota = gp__process_quota();
     const gp_channel_arg own[] = {
-        {.key = "grpc.resource_quota", .object = quota}, /* or none, see below */
+        {.key = "grpc.resource_quota", .object = quota}, /* left out if it is NULL */
         {.key = "grpc.max_metadata_size", .integer = metadata_size},
-        /* Newer cores refuse at random what is between the two. */
+        /* Newer cores refuse at random what is between this limit and the one above. */
         {.key = "grpc.absolute_max_metadata_size", .integer = metadata_size},
-        {.key = "grpc.per_message_decompression", .integer = 0}, /* we do, see unpack.h */
-        /* From here on for plugins. */
+        {.key = "grpc.per_message_decompression", .integer = 0}, /* see unpack.h */
+        /* The rest is for plugins. */
         {.key = "grpc.max_receive_message_length", .integer = INT_MAX},
         {.key = "grpc.max_send_message_length", .integer = INT_MAX},
         /* Two plugins must never end up on one TCP port. */
         {.key = "grpc.so_reuseport", .integer = 0},
-        /*
-         * Nothing of ours can show its statistics, which cost each call several looks at the clock.
-         */
+        /* Nothing here shows its statistics, which cost each call several looks at the clock. */
         {.key = "grpc.enable_channelz", .integer = 0},
     };
     enum { OF_ANY = 4, OF_PLUGINS = sizeof(own) / sizeof(own[0]) };
@@ -76,7 +74,7 @@ server_of(gp__call_owner *owner)
 }
 
 static void
-free_server(gp__task *task) GP_NO_THREAD_SAFETY_ANALYSIS
+free_server(gp__task *task) GP_NO_THREAD_SAFETY_ANALYSIS /* no reference is left */
 {
     gp_server *server = gp_container_of(task, gp_server, deferred_free);
 
@@ -109,23 +107,23 @@ defer_free(gp__call_owner *owner)
 }
 
 static void
-ref(gp_server *server)
+server_ref(gp_server *server)
 {
     gp__call_owner_ref(&server->dispatch.owner);
 }
 
 static void
-unref(gp_server *server)
+server_unref(gp_server *server)
 {
     gp__call_owner_unref(&server->dispatch.owner);
 }
 
 static void shutdown_complete(gp__event *event, bool ok);
 
-/* What cannot fail. */
+/* Fill in a new server. No other thread knows it yet. */
 static void
-init(gp_server *server, const gp_server_options *options,
-     gp__poller *poller) GP_NO_THREAD_SAFETY_ANALYSIS
+init_server(gp_server *server, const gp_server_options *options,
+            gp__poller *poller) GP_NO_THREAD_SAFETY_ANALYSIS
 {
     gp__dispatch_init(&server->dispatch, options, poller, server->grpc);
     server->dispatch.owner.unreferenced = defer_free;
@@ -165,7 +163,7 @@ gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
         goto fail_server;
     }
     grpc_server_register_completion_queue(server->grpc, poller->queue, NULL);
-    init(server, options, poller);
+    init_server(server, options, poller);
     *out = server;
     return 0;
 
@@ -308,7 +306,7 @@ shutdown_complete(gp__event *event, bool ok)
     server->close_timer = NULL;
     gp_mutex_unlock(&gp__engine_lock);
     gp__reactor_remove(timer);
-    unref(server);
+    server_unref(server);
 }
 
 /*
@@ -352,7 +350,7 @@ run_grace(void *arg)
     gp_mutex_unlock(&gp__engine_lock);
     grpc_server_cancel_all_calls(server->grpc);
     limit_closing(server);
-    unref(server);
+    server_unref(server);
     return NULL;
 }
 
@@ -365,7 +363,7 @@ ensure_grace_thread_locked(gp_server *server) GP_REQUIRES(&gp__engine_lock)
     if (server->has_grace_thread) {
         return true;
     }
-    ref(server); /* the thread's */
+    server_ref(server); /* the thread's */
     if (gp__thread_start(&thread, "gp-grace", run_grace, server, NULL) < 0) {
         atomic_fetch_sub(&server->dispatch.owner.refs, 1); /* which is not the last one */
         return false;
@@ -382,7 +380,7 @@ begin_shutdown(gp_server *server)
     gp__dispatch *dispatch = &server->dispatch;
 
     gp__dispatch_end_endless(dispatch);
-    ref(server); /* until the shutdown is complete */
+    server_ref(server); /* until the shutdown is complete */
     gp__hand_over(&server->shutdown);
     grpc_server_shutdown_and_notify(server->grpc, dispatch->owner.poller->queue, &server->shutdown);
     gp_mutex_lock(&gp__engine_lock);
@@ -407,7 +405,7 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
         gp_mutex_unlock(&gp__engine_lock);
         return; /* it stopped long ago, and has been retired */
     }
-    ref(server); /* it is not retired meanwhile */
+    server_ref(server); /* it is not retired meanwhile */
     first = gp__dispatch_set_stopping_locked(dispatch);
     if (cancel_at < server->cancel_at) {
         server->cancel_at = cancel_at;
@@ -424,7 +422,7 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
         grpc_server_cancel_all_calls(server->grpc);
         limit_closing(server);
     }
-    unref(server);
+    server_unref(server);
 }
 
 void
@@ -476,9 +474,9 @@ int
 gp_server_wait(gp_server *server, int64_t timeout_ms, const gp_interrupt *interrupt)
 {
     /*
-     * Signals end poll(). The slices cover one that comes just before it, or to another thread,
-     * which is seldom: the kernel prefers the main thread. An idle plugin should not wake more
-     * often than needed.
+     * A signal ends poll(), unless it comes just before, or to another thread. That is seldom,
+     * since the kernel prefers the main thread, and is what the slices are for. An idle plugin
+     * should not wake more often than needed.
      */
     enum { SLICE_MS = 150, BLIND_SLICE_MS = 10 };
     struct pollfd watched = {.events = POLLIN};
@@ -545,7 +543,7 @@ gp_server_release(gp_server *server)
     }
     gp_mutex_unlock(&gp__engine_lock);
     gp_server_stop(server, 0);
-    unref(server);
+    server_unref(server);
 }
 
 /* ---- Before a fork, and after ---- */
@@ -593,7 +591,7 @@ gp__servers_retire(void)
 
         left = retire(server) || left;
         link = gp__ref_list_next(&all, link);
-        unref(server);
+        server_unref(server);
     }
     return left;
 }

@@ -22,7 +22,9 @@
 #include "rpc/dispatch.h"
 
 struct gp_server {
-    /* Of its references, one is the application's, and others are of threads that stop the server. */
+    /*
+     * Of its references, one is the application's, and others are of threads that stop the server.
+     */
     gp__dispatch dispatch;
     gp__ref_link link;      /* in the list of all servers */
     gp__task deferred_free; /* queued once the last reference is gone */

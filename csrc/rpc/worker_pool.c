@@ -106,7 +106,9 @@ wake_worker_locked(void) GP_REQUIRES(&gp__engine_lock)
     }
 }
 
-/* This thread runs a task: another one must be the backup poller, as each is that starts or wakes. */
+/*
+ * This thread runs a task: another one must be the backup poller, as each is that starts or wakes.
+ */
 static void
 ensure_backup_locked(void) GP_REQUIRES(&gp__engine_lock)
 {

@@ -1,5 +1,6 @@
 /*
- * Layer: rpc. The threads of a process that poll its completion queue and run its servers' handlers.
+ * Layer: rpc. The threads of a process that poll its completion queue and run its servers'
+ * handlers.
  *
  * All client calls and all servers share one queue, and so one place where it is polled
  * (rpc/poller.h): with a queue each, gRPC would have their threads wait for each other, since it
@@ -81,7 +82,9 @@ typedef struct gp__task_queue {
 
 void gp__task_queue_init(gp__task_queue *queue, int limit, void (*on_full)(gp__task_queue *queue));
 
-/* Append |task|. It calls gp__task_queue_end_task_locked() when another one may run in its place. */
+/*
+ * Append |task|. It calls gp__task_queue_end_task_locked() when another one may run in its place.
+ */
 void gp__task_queue_add_locked(gp__task_queue *queue, gp__task *task) GP_REQUIRES(&gp__engine_lock);
 
 /* One of its tasks ends, on a worker. The queue may be freed once the lock is released. */

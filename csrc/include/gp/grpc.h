@@ -11,25 +11,25 @@
 const char *gp_grpc_version(void);
 
 /*
- * Where gRPC's own log lines go instead of stderr, which belongs to the host. |level| is one of
- * GP_DEBUG, GP_INFO, GP_ERROR. Called on any thread, at any time, and must not block. NULL:
- * dropped.
+ * Have |line| called for each of gRPC's own log lines, which must not go to stderr: it belongs to
+ * the host. |level| is GP_DEBUG, GP_INFO or GP_ERROR. Called on any thread, at any time; must not
+ * block. NULL: they are dropped.
  */
 void gp_grpc_set_log(void (*line)(int level, const char *text));
 
 /*
- * End the threads that see to calls and run handlers, for the end of the process. Idempotent.
+ * End the workers, which poll and run handlers, for the end of the process. Idempotent.
  *
- * Returns: whether they have gone within |timeout_ms|; those that are in a handler may not have.
+ * Returns: whether they have ended within |timeout_ms|. Those that run a handler may not have.
  */
 bool gp_grpc_shutdown(int64_t timeout_ms);
 
 /*
- * Before a fork: shut gRPC down, threads and all, if every channel has been closed, or its plugin
- * killed, and every server has stopped. It is started again when it is needed, here and in the
- * child. Does nothing while it is in use. Blocks for three seconds at most, usually for a few
+ * Before a fork: shut gRPC and all its threads down if each channel has been closed, or its plugin
+ * killed, and each server has stopped. Both this process and the child start it again when they
+ * need it. Does nothing while gRPC is in use. Blocks for three seconds at most, usually for a few
  * milliseconds.
  */
-void gp_grpc_rest(void);
+void gp_grpc_suspend(void);
 
 #endif

@@ -9,18 +9,18 @@
 #include "rpc/runtime.h"
 #include "rpc/server.h"
 
-/* Whether gRPC is used by what has been let go of alone, and has not been freed yet. */
+/* Whether gRPC is used, and only by what has been released and is not freed yet. */
 static bool
-only_ending(void)
+is_only_ending(void)
 {
     int count = gp__fork_users();
 
     return count > 0 && count <= gp__fork_count(GP__FORK_ENDING);
 }
 
-/* Let go of what is over. Returns whether some of it is still referred to. */
+/* Free gRPC's part of what is over. Returns whether calls still refer to some of it. */
 static bool
-retire(void)
+retire_all(void)
 {
     bool channels = gp__channels_retire();
 
@@ -28,12 +28,12 @@ retire(void)
 }
 
 void
-gp_grpc_rest(void)
+gp_grpc_suspend(void)
 {
     /*
-     * What has calls that are referred to may stay for ever, and forks should not take long. What nobody
-     * refers to ends for certain: a timer of gRPC's, until which it tries to connect again to a plugin
-     * that was killed, runs for a second.
+     * The application may refer to calls for ever, and a fork should not take long. What is not
+     * referred to ends for certain: a timer of gRPC's runs for a second, until it would try again
+     * to connect to a plugin that was killed.
      */
     const int64_t referred_ms = 500;
     const int64_t ending_ms = 3000;
@@ -43,8 +43,8 @@ gp_grpc_rest(void)
     if (gp_runtime_forked() || gp__fork_count(GP__FORK_CORE) == 0) {
         return;
     }
-    /* Threads of the core may not have let go yet of what ended a moment ago. */
-    while ((retire() && gp__now() < referred) || (only_ending() && gp__now() < deadline)) {
+    /* The core's threads may still hold what has ended a moment ago. */
+    while ((retire_all() && gp__now() < referred) || (is_only_ending() && gp__now() < deadline)) {
         usleep(500);
     }
     gp__grpc_stop(gp__engine_suspend, deadline);

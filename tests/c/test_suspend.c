@@ -24,7 +24,7 @@ came_to_rest(void)
     int64_t deadline = gp_deadline_in(PATIENCE_MS);
 
     do {
-        gp_grpc_rest();
+        gp_grpc_suspend();
     } while (runs() && gp__now() < deadline);
     return !runs();
 }
@@ -48,12 +48,12 @@ it_goes_on_as_long_as_it_is_used(void **state)
     (void)state;
     fixture_start(&self, 2, 0);
     echo(&self);
-    gp_grpc_rest();
+    gp_grpc_suspend();
     assert_true(runs());
     call = start_call(&self, "/t/Block", "");
     wait_inside(&self, 1);
     gp_channel_close(self.channel);
-    gp_grpc_rest();
+    gp_grpc_suspend();
     assert_true(runs());
     open_gate(&self);
     outcome(call);
@@ -72,7 +72,7 @@ it_ends_and_begins_again(void **state)
         echo(&self);
         fixture_stop(&self);
         assert_true(came_to_rest());
-        gp_grpc_rest();
+        gp_grpc_suspend();
         assert_false(runs());
     }
 }
@@ -94,7 +94,7 @@ husks_need_no_grpc(void **state)
     gp_server_stop(self.server, 0);
     assert_int_equal(gp_server_join(self.server, 20000, NULL), 0);
     gp_channel_close(self.channel);
-    gp_grpc_rest();
+    gp_grpc_suspend();
     assert_true(runs()); /* a view is open */
     gp_channel_close(view);
     assert_true(came_to_rest());
@@ -169,7 +169,7 @@ children_of_a_user_are_refused(void **state)
 
     (void)state;
     fixture_start(&self, 2, 0);
-    gp_grpc_rest();
+    gp_grpc_suspend();
     pid = fork();
     if (pid == 0) {
         gp_channel *channel;
