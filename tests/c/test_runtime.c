@@ -85,7 +85,7 @@ start_another(void *out)
     return NULL;
 }
 
-/* Whether or not any thread for the user has been started before. */
+/* This holds whether or not a thread for the user has been started before. */
 static void
 threads_that_block_signals_do_not_pass_that_on(void **state)
 {

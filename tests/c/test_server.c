@@ -31,7 +31,7 @@ shutdown_answers_and_stops_an_idle_server(void **state)
     fixture_start(&self, 2, 0);
     assert_int_equal(gp__controller_shutdown(self.channel, 20000, NULL, NULL), 0);
     assert_true(gp_server_stopping(self.server));
-    /* The client keeps its connection open: that must not matter. */
+    /* The server stops although the client keeps its connection open. */
     assert_int_equal(gp_server_wait(self.server, 20000, NULL), 0);
     fixture_stop(&self);
 }
@@ -122,7 +122,7 @@ many_long_calls_begin_without_waiting_for_each_other(void **state)
         finish_call(blocked[i], 0);
     }
     fixture_stop(&self);
-    /* The first was waited for until it had turned out to be long; a busy machine may add a few. */
+    /* One takeover teaches that the method is slow; on a busy machine there may be a few more. */
     assert_in_range(waits, 1, CALLS / 2);
 }
 
@@ -255,9 +255,9 @@ an_address_in_use_is_an_error(void **state)
     gp_server_release(server);
 }
 
-/* An allocator that has no memory for what is as large as a call of the server's. */
+/* An allocator that has no memory for what is as large as a server's call. */
 static atomic_bool short_of_calls;
-static _Thread_local bool spared; /* this thread makes calls of the client's, as large as that */
+static _Thread_local bool spared; /* this thread allocates clients' calls, which are as large */
 
 static void *
 realloc_unless_short(void *ptr, size_t size)

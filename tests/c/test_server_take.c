@@ -1,4 +1,4 @@
-/* Calls that the application takes, to answer them elsewhere. */
+/* Calls that the application takes, to answer them on its own threads. */
 #include "rpc_fixture.h"
 
 /* The call's next message, whether it is there at once or later. */
@@ -131,7 +131,7 @@ a_delegated_call_may_wait_for_its_message(void **state)
 }
 
 static void
-sends_are_told_and_have_their_turn(void **state)
+sends_complete_one_after_the_other(void **state)
 {
     fixture *self = *state;
     gp_call *call = open_stream(self, "/t/Any", NULL);
@@ -153,7 +153,7 @@ sends_are_told_and_have_their_turn(void **state)
                      0);
     await_completions(&self->completions, 2);
     expect_message(call, "small");
-    /* Nobody reads it: it waits for flow control. */
+    /* The client does not read it: it waits for flow control. */
     assert_int_equal(gp_server_call_send_then(taken, large, on_sent, &self->completions), 0);
     assert_int_equal(gp_server_call_send_then(taken, text("x"), on_sent, &self->completions),
                      GP_EINVAL);
@@ -167,7 +167,7 @@ sends_are_told_and_have_their_turn(void **state)
 }
 
 static void
-what_is_posted_has_gone_out_before_the_end(void **state)
+posted_messages_are_sent_before_the_end(void **state)
 {
     fixture *self = *state;
     gp_call *call = open_stream(self, "/t/Any", NULL);
@@ -195,7 +195,7 @@ what_is_posted_has_gone_out_before_the_end(void **state)
 }
 
 static void
-a_cancelled_call_is_told(void **state)
+a_cancellation_is_reported(void **state)
 {
     fixture *self = *state;
     gp_call *call = open_stream(self, "/t/Any", NULL);
@@ -207,7 +207,7 @@ a_cancelled_call_is_told(void **state)
     assert_int_equal(gp_server_call_on_cancel(taken, on_completed, &self->completions), 0);
     gp_call_cancel(call, 1, "enough");
     gp_call_unref(call);
-    await_completions(&self->completions, 2); /* the receive is, too */
+    await_completions(&self->completions, 2); /* the receive completes, too */
     assert_int_equal(self->completions.ends, 1);
     assert_true(gp_server_call_cancelled(taken));
     assert_true(gp_server_call_over(taken));
@@ -235,7 +235,7 @@ an_answered_call_is_not_cancelled(void **state)
 }
 
 static void
-a_stop_waits_for_what_was_taken(void **state)
+a_stop_waits_for_taken_calls(void **state)
 {
     fixture *self = *state;
     gp_call *call = start_call(self, "/t/Any", "");
@@ -359,11 +359,11 @@ main(void)
         TEST(what_is_put_back_is_received_again),
         TEST(a_delegated_call_is_answered_by_a_worker),
         TEST(a_delegated_call_may_wait_for_its_message),
-        TEST(sends_are_told_and_have_their_turn),
-        TEST(what_is_posted_has_gone_out_before_the_end),
-        TEST(a_cancelled_call_is_told),
+        TEST(sends_complete_one_after_the_other),
+        TEST(posted_messages_are_sent_before_the_end),
+        TEST(a_cancellation_is_reported),
         TEST(an_answered_call_is_not_cancelled),
-        TEST(a_stop_waits_for_what_was_taken),
+        TEST(a_stop_waits_for_taken_calls),
         cmocka_unit_test(too_many_calls_are_not_taken),
         cmocka_unit_test(each_allocation_may_fail),
     };

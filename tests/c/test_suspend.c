@@ -1,4 +1,4 @@
-/* gRPC is shut down before a fork that finds it unused, and started again on both sides. */
+/* gRPC is shut down before a fork if it is unused, and started again in parent and child. */
 #include "rpc_fixture.h"
 
 #include <sys/wait.h>
@@ -14,12 +14,9 @@ runs(void)
     return gp__fork_count(GP__FORK_CORE) > 0;
 }
 
-/*
- * Whether gRPC has been shut down; on a busy machine not by the first try, which is patient for a
- * moment.
- */
+/* Whether gRPC can be shut down. On a busy machine the first try may give up too early. */
 static bool
-came_to_rest(void)
+can_be_suspended(void)
 {
     int64_t deadline = gp_deadline_in(PATIENCE_MS);
 
@@ -40,7 +37,7 @@ echo(fixture *self)
 }
 
 static void
-it_goes_on_as_long_as_it_is_used(void **state)
+grpc_runs_on_while_it_is_used(void **state)
 {
     fixture self;
     gp_call *call;
@@ -62,7 +59,7 @@ it_goes_on_as_long_as_it_is_used(void **state)
 }
 
 static void
-it_ends_and_begins_again(void **state)
+grpc_ends_and_starts_again(void **state)
 {
     (void)state;
     for (int i = 0; i < 10; i++) {
@@ -71,15 +68,15 @@ it_ends_and_begins_again(void **state)
         fixture_start(&self, 2, 0);
         echo(&self);
         fixture_stop(&self);
-        assert_true(came_to_rest());
+        assert_true(can_be_suspended());
         gp_grpc_suspend();
         assert_false(runs());
     }
 }
 
-/* What is over may be kept for as long as its owner likes. */
+/* References to channels and servers that are over do not keep gRPC running. */
 static void
-husks_need_no_grpc(void **state)
+what_is_over_needs_no_grpc(void **state)
 {
     gp_call_options options = options_for("/t/Echo");
     gp_error err = GP_ERROR_INIT;
@@ -97,7 +94,7 @@ husks_need_no_grpc(void **state)
     gp_grpc_suspend();
     assert_true(runs()); /* a view is open */
     gp_channel_close(view);
-    assert_true(came_to_rest());
+    assert_true(can_be_suspended());
 
     assert_int_equal(gp_channel_state(view, true), GP_SHUTDOWN);
     assert_int_equal(gp_channel_wait_state(view, 0, 20000, NULL), GP_SHUTDOWN);
@@ -113,7 +110,7 @@ husks_need_no_grpc(void **state)
     assert_false(runs());
 }
 
-/* No exit: what only the threads of the parent refer to would be a leak of the child's. */
+/* Without exit(): what only the parent's threads refer to would be reported as a leak. */
 static void
 end_child(bool well)
 {
@@ -121,9 +118,9 @@ end_child(bool well)
     _exit(2);
 }
 
-/* The end of one child after another, which use everything while the parent does. */
+/* One child after the other uses everything while its parent does, and ends. */
 static void
-children_are_free(void **state)
+children_may_use_the_library(void **state)
 {
     enum { CHILDREN = 3 };
     pid_t pids[CHILDREN];
@@ -132,7 +129,7 @@ children_are_free(void **state)
     (void)state;
     fixture_start(&self, 2, 0);
     fixture_stop(&self);
-    assert_true(came_to_rest());
+    assert_true(can_be_suspended());
     for (int i = 0; i < CHILDREN; i++) {
         pids[i] = fork();
         if (pids[i] == 0) {
@@ -160,7 +157,7 @@ children_are_free(void **state)
 }
 
 static void
-children_of_a_user_are_refused(void **state)
+children_of_a_process_that_uses_grpc_are_refused(void **state)
 {
     gp_error err = GP_ERROR_INIT;
     fixture self;
@@ -188,11 +185,11 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(it_goes_on_as_long_as_it_is_used),
-        cmocka_unit_test(it_ends_and_begins_again),
-        cmocka_unit_test(husks_need_no_grpc),
-        cmocka_unit_test(children_are_free),
-        cmocka_unit_test(children_of_a_user_are_refused),
+        cmocka_unit_test(grpc_runs_on_while_it_is_used),
+        cmocka_unit_test(grpc_ends_and_starts_again),
+        cmocka_unit_test(what_is_over_needs_no_grpc),
+        cmocka_unit_test(children_may_use_the_library),
+        cmocka_unit_test(children_of_a_process_that_uses_grpc_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,14 +4,15 @@
 #include <dirent.h>
 
 #include "gp/grpc.h"
-#include "rpc/server.h"
+#include "rpc/engine.h"
+#include "rpc/worker_pool.h"
 
-static atomic_int goodbyes;
+static atomic_int ended_workers;
 
 static void
-say_goodbye(void)
+count_ended_worker(void)
 {
-    atomic_fetch_add(&goodbyes, 1);
+    atomic_fetch_add(&ended_workers, 1);
 }
 
 /* How many of the process's threads run handlers or poll. */
@@ -30,7 +31,7 @@ count_workers(void)
 
         snprintf(path, sizeof(path), "/proc/self/task/%s/comm", entry->d_name);
         comm = fopen(path, "r");
-        if (comm != NULL) { /* else it has just ended */
+        if (comm != NULL) { /* otherwise the thread has just ended */
             found += fgets(name, sizeof(name), comm) != NULL && strcmp(name, "gp-worker\n") == 0;
             fclose(comm);
         }
@@ -61,7 +62,7 @@ servers_share_their_threads(void **state)
     for (int i = 0; i < SERVERS; i++) {
         echo(&all[i]);
     }
-    /* One handler at a time: who runs it, who polls, who stands by, and what else came up. */
+    /* One handler runs at a time. Others poll, or are the backup poller, or run what came up. */
     assert_in_range(count_workers(), 1, SERVERS / 2);
     for (int i = 0; i < SERVERS; i++) {
         fixture_stop(&all[i]);
@@ -69,7 +70,7 @@ servers_share_their_threads(void **state)
 }
 
 static void
-a_busy_server_holds_nobody_up(void **state)
+a_busy_server_does_not_hold_up_others(void **state)
 {
     gp_call *blocked[3];
     gp_call *queued;
@@ -97,11 +98,11 @@ a_busy_server_holds_nobody_up(void **state)
     fixture_stop(&busy);
 }
 
-/* Answers with what the next server down the line answers. */
+/* A server that answers with what the next one in a row answers. */
 typedef struct relay {
     gp_server *server;
-    gp_channel *channel; /* to this one */
-    struct relay *next;  /* NULL: the last one answers itself */
+    gp_channel *channel; /* to |server| */
+    struct relay *next;  /* NULL: the last one answers by itself */
     gp_mutex lock;
     gp_cond changed;
     bool released;
@@ -199,7 +200,7 @@ ask_many_times(void *arg)
     return (void *)failures;
 }
 
-/* Each handler waits for the next server's, and is its server's only worker. */
+/* Each handler waits for that of the next server, and is the only one its server may run. */
 static void
 handlers_call_other_servers_of_the_process(void **state)
 {
@@ -225,7 +226,7 @@ handlers_call_other_servers_of_the_process(void **state)
     }
 }
 
-/* Once nobody waits for anything, and there is a server, new calls are somebody's at once. */
+/* A worker polls for a server's calls as soon as no client's thread does. */
 static void
 a_server_is_served_when_callers_leave(void **state)
 {
@@ -235,7 +236,7 @@ a_server_is_served_when_callers_leave(void **state)
     (void)state;
     fixture_start(&self, 2, 0);
     for (int i = 0; i < 50; i++) {
-        echo(&self); /* this thread polls for itself, and leaves */
+        echo(&self); /* this thread polls for itself, and stops */
         call = start_call(&self, "/t/Block", "");
         wait_inside(&self, 1); /* without polling */
         open_gate(&self);
@@ -247,9 +248,99 @@ a_server_is_served_when_callers_leave(void **state)
     fixture_stop(&self);
 }
 
-/* The last: there is no way back. What is left when nobody is there to free it stays. */
+/* A task that runs until |released|. */
+typedef struct job {
+    gp__task task;
+    struct jobs *of;
+} job;
+
+enum { JOBS = 10, LIMIT = 2 };
+
+typedef struct jobs {
+    gp__task_queue queue;
+    job all[JOBS];
+    gp_mutex lock;
+    gp_cond changed;
+    int running;
+    int most; /* that ran at the same time */
+    int done;
+    int full; /* times that the queue has said so; under the engine's lock */
+    bool released;
+} jobs;
+
 static void
-the_threads_end(void **state)
+run_job(gp__task *task)
+{
+    jobs *self = gp__container_of(task, job, task)->of;
+
+    gp_mutex_lock(&self->lock);
+    self->running++;
+    self->most = self->running > self->most ? self->running : self->most;
+    gp_cond_broadcast(&self->changed);
+    while (!self->released) {
+        gp_cond_wait(&self->changed, &self->lock);
+    }
+    self->running--;
+    gp_mutex_unlock(&self->lock);
+    gp_mutex_lock(&gp__engine_lock);
+    gp__task_queue_end_task_locked(&self->queue);
+    gp_mutex_unlock(&gp__engine_lock);
+    gp_mutex_lock(&self->lock);
+    self->done++;
+    gp_cond_broadcast(&self->changed);
+    gp_mutex_unlock(&self->lock);
+}
+
+static void
+count_full(gp__task_queue *queue)
+{
+    gp__container_of(queue, jobs, queue)->full++;
+}
+
+static void
+wait_for_count(jobs *self, const int *count, int wanted)
+{
+    int64_t deadline = gp__deadline_in(20000);
+
+    gp_mutex_lock(&self->lock);
+    while (*count < wanted) {
+        assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
+    }
+    gp_mutex_unlock(&self->lock);
+}
+
+static void
+queues_keep_to_their_limits(void **state)
+{
+    static jobs self;
+    gp__poller *poller;
+
+    (void)state;
+    assert_int_equal(gp__engine_start(&poller, NULL), 0);
+    gp_mutex_init(&self.lock);
+    gp_cond_init(&self.changed);
+    gp__task_queue_init(&self.queue, LIMIT, count_full);
+    for (int i = 0; i < JOBS; i++) {
+        self.all[i] = (job){.task.run = run_job, .of = &self};
+        gp_mutex_lock(&gp__engine_lock);
+        gp__task_queue_add_locked(&self.queue, &self.all[i].task);
+        gp_mutex_unlock(&gp__engine_lock);
+    }
+    wait_for_count(&self, &self.running, LIMIT);
+    gp_mutex_lock(&gp__engine_lock);
+    assert_int_equal(self.full, 1);
+    gp_mutex_unlock(&gp__engine_lock);
+    gp_mutex_lock(&self.lock);
+    self.released = true;
+    gp_cond_broadcast(&self.changed);
+    gp_mutex_unlock(&self.lock);
+    wait_for_count(&self, &self.done, JOBS);
+    assert_int_equal(self.most, LIMIT);
+}
+
+/* The last test: no worker can be started any more, and what they would free is leaked. */
+static void
+the_workers_end(void **state)
 {
     static fixture self;
     gp_call *call;
@@ -258,11 +349,11 @@ the_threads_end(void **state)
     fixture_start(&self, 2, 0);
     call = start_call(&self, "/t/Block", "");
     wait_inside(&self, 1);
-    assert_false(gp_grpc_shutdown(20)); /* one is in a handler */
+    assert_false(gp_grpc_shutdown(20)); /* one runs a handler */
     open_gate(&self);
     assert_true(gp_grpc_shutdown(20000));
-    assert_true(atomic_load(&goodbyes) > 0);
-    assert_int_equal(outcome(call), 0); /* whoever waits polls */
+    assert_true(atomic_load(&ended_workers) > 0);
+    assert_int_equal(outcome(call), 0); /* the thread that waits polls */
     gp_call_unref(call);
     assert_true(gp_grpc_shutdown(0));
 }
@@ -272,12 +363,13 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(servers_share_their_threads),
-        cmocka_unit_test(a_busy_server_holds_nobody_up),
+        cmocka_unit_test(a_busy_server_does_not_hold_up_others),
         cmocka_unit_test(handlers_call_other_servers_of_the_process),
         cmocka_unit_test(a_server_is_served_when_callers_leave),
-        cmocka_unit_test(the_threads_end),
+        cmocka_unit_test(queues_keep_to_their_limits),
+        cmocka_unit_test(the_workers_end),
     };
 
-    gp_server_on_thread_exit(say_goodbye);
+    gp_server_on_thread_exit(count_ended_worker);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
