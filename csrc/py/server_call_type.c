@@ -243,7 +243,7 @@ call_back(void *ctx)
 }
 
 static PyObject *
-context_on_over(ServerCallObject *self, PyObject *callable)
+context_on_finished(ServerCallObject *self, PyObject *callable)
 {
     int rc;
 
@@ -303,11 +303,10 @@ static PyMethodDef context_methods[] = {
      "grpc.Compression. Has no effect after initial metadata or a message."},
     {"disable_next_message_compression", (PyCFunction)context_skip_compression, METH_NOARGS,
      "disable_next_message_compression($self)\n--\n\nSend the next message uncompressed."},
-    {"_on_over", (PyCFunction)context_on_over, METH_O,
-     "_on_over($self, callback, /)\n--\n\nCall it, without arguments, when the call is over. Only "
-     "once; "
-     "False "
-     "if it is over already."},
+    {"_on_finished", (PyCFunction)context_on_finished, METH_O,
+     "_on_finished($self, callback, /)\n--\n\nHave the callback called once, without arguments, "
+     "when "
+     "the call is over; False if it is over already."},
     {NULL, NULL, 0, NULL},
 };
 

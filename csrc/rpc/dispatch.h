@@ -1,7 +1,7 @@
 /*
- * Layer: rpc. Who answers a server's calls: a service in C, on the polling thread; a handler, on a
- * worker of the pool; or the application, on threads of its own. Also what has to be done while a
- * server that is being stopped has calls left, and once it has none.
+ * Layer: rpc. Decides who answers a server's calls: a service in C, on the polling thread; a
+ * handler, on a worker of the pool; or the application, on threads of its own. Also does what a
+ * server that is being stopped has to do when calls end.
  */
 #ifndef GP_RPC_DISPATCH_H
 #define GP_RPC_DISPATCH_H
@@ -25,23 +25,23 @@ typedef struct gp__dispatch {
         void *block; /* owned */
         struct method_block *next;
     } *methods;                          /* owned */
-    atomic_int missing;                  /* calls that could not be asked for: no memory */
+    atomic_int missing;                  /* calls not asked for yet, as memory was short */
     atomic_bool slow[GP__METHOD_PLACES]; /* see gp__absence */
     gp__task_queue handlers;             /* calls that wait for a worker */
 
     gp_list endless GP_GUARDED_BY(&gp__engine_lock); /* calls; each with a reference */
-    /* Calls that the handler is not done with. */
+    /* Calls that have arrived for the handler, and that it is not done with. */
     int active GP_GUARDED_BY(&gp__engine_lock);
-    /* Completion callbacks of calls that are due or run. */
+    /* Completion callbacks of calls, due or running. */
     int callbacks GP_GUARDED_BY(&gp__engine_lock);
     bool stopping GP_GUARDED_BY(&gp__engine_lock);
     /* gRPC says that no call is left. */
     bool stopped GP_GUARDED_BY(&gp__engine_lock);
     /* |on_idle| of the methods has been called. */
     bool said_idle GP_GUARDED_BY(&gp__engine_lock);
-    /* The connections have been closed. */
+    /* Its connections have been closed. */
     bool hung_up GP_GUARDED_BY(&gp__engine_lock);
-    gp_cond changed; /* broadcast when something of the stop has changed */
+    gp_cond changed; /* broadcast when the stop makes progress */
 } gp__dispatch;
 
 /* |poller| and |grpc| are borrowed; |options|' handler_ctx is owned from here on. */
@@ -61,12 +61,12 @@ int gp__dispatch_request_calls(gp__dispatch *dispatch);
 /* The server is being stopped. Returns whether it was not before. */
 bool gp__dispatch_set_stopping_locked(gp__dispatch *dispatch) GP_REQUIRES(&gp__engine_lock);
 
-/* End calls that would use up the grace that is meant for calls with an end. */
+/* End the calls of endless methods, which would use up the grace that other calls need. */
 void gp__dispatch_end_endless(gp__dispatch *dispatch) GP_EXCLUDES(&gp__engine_lock);
 
 /*
- * Do what is due once a server that is being stopped has less to do. Releases and re-acquires the
- * lock meanwhile.
+ * Do what is due if the server is being stopped, after a call, a callback or a batch has ended.
+ * Releases and re-acquires the lock meanwhile.
  */
 void gp__dispatch_advance_stop_locked(gp__dispatch *dispatch) GP_REQUIRES(&gp__engine_lock);
 
@@ -76,7 +76,7 @@ void gp__dispatch_advance_stop_locked(gp__dispatch *dispatch) GP_REQUIRES(&gp__e
  */
 bool gp__dispatch_set_stopped_locked(gp__dispatch *dispatch) GP_REQUIRES(&gp__engine_lock);
 
-/* Whether the server has stopped, and nothing of it is left to do, ever. */
+/* Whether the server has stopped, and has nothing left to do. */
 bool gp__dispatch_is_done_locked(const gp__dispatch *dispatch) GP_REQUIRES(&gp__engine_lock);
 
 #endif

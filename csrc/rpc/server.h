@@ -23,12 +23,13 @@
 
 struct gp_server {
     /*
-     * Of its references, one is the application's, and others are of threads that stop the server.
+     * Counts the references: the application's, one for each call, one until |shutdown| is
+     * complete, and one for each thread that uses the server.
      */
     gp__dispatch dispatch;
     gp__ref_link link;      /* in the list of all servers */
     gp__task deferred_free; /* queued once the last reference is gone */
-    /* Owned. NULL: retired, which it is under the lock, with no reference but the application's. */
+    /* Owned; NULL once retired. Written under the lock while only the application refers to it. */
     grpc_server *grpc;
     bool general;       /* no plugin */
     gp__event shutdown; /* complete when gRPC says that no call is left */
@@ -50,8 +51,8 @@ struct gp_server {
 };
 
 /*
- * Let go of gRPC's part of servers that have stopped and have nothing left but their owners.
- * Returns whether one has stopped and is still referred to otherwise.
+ * Free gRPC's part of servers that have stopped and that only the application refers to. Returns
+ * whether there are servers that have stopped but have other references.
  */
 bool gp__servers_retire(void);
 

@@ -9,8 +9,8 @@
 
 #include <grpc/grpc.h>
 
-#include "gp/list.h"
 #include "base/task.h"
+#include "gp/list.h"
 #include "gp/lock.h"
 #include "gp/server.h"
 #include "rpc/halves.h"
@@ -21,9 +21,9 @@ typedef struct gp__call_owner gp__call_owner;
 
 /* What happens to calls. No lock is held. The first three come on the polling thread. */
 typedef struct gp__call_events {
-    /* gRPC has announced the call; or if not |ok|, there will be no more. Takes the reference. */
+    /* gRPC has announced the call, or if not |ok|, takes no more. Takes over the reference. */
     void (*arrived)(gp_server_call *call, bool ok);
-    /* The first message, or the end in its place, is there to be taken. */
+    /* A message, or the end of the messages, may be taken, and no receive waits for it. */
     void (*readable)(gp_server_call *call);
     /* The call has finished, and has a callback for that, which may block. */
     void (*callback_due)(gp_server_call *call);
@@ -39,7 +39,7 @@ struct gp__call_owner {
     atomic_int batches; /* on the queue, those of calls that have not arrived yet included */
     gp__poller *poller; /* borrowed: lives as long as the process */
     size_t unpack_limit;           /* for gp__unpack() */
-    size_t client_metadata;        /* bytes that clients accept whose user agent does not tell */
+    size_t client_metadata;        /* bytes that a client accepts if its user agent does not say */
     const gp__call_events *events; /* borrowed: static */
     /* The last reference is gone: no call lives. On a thread that must not wait. */
     void (*unreferenced)(gp__call_owner *owner);
@@ -82,12 +82,12 @@ struct gp_server_call {
     atomic_int compression; /* GP_COMPRESS_* */
     atomic_bool plain;      /* the next message is not to be compressed */
 
-    gp_mutex lock; /* comes before gp__engine_lock; guards what of |inbox| is under a lock, too */
+    gp_mutex lock; /* comes before gp__engine_lock; |inbox| and |outbox| use it, too */
     bool initial_sent GP_GUARDED_BY(&lock);
     bool status_sent GP_GUARDED_BY(&lock);
     atomic_bool over;
     atomic_bool cancelled;
-    void (*on_finished)(void *ctx) GP_GUARDED_BY(&lock); /* constant once |over| */
+    void (*on_finished)(void *ctx) GP_GUARDED_BY(&lock); /* not written once |over| */
     void *on_finished_ctx GP_GUARDED_BY(&lock);
     gp_then *on_cancel GP_GUARDED_BY(&lock);
     void *on_cancel_ctx GP_GUARDED_BY(&lock);
@@ -96,7 +96,7 @@ struct gp_server_call {
     struct {
         const gp__method *method; /* borrowed; a service in C, or NULL */
         void *data;               /* the handler's */
-        bool kept;                /* the worker's: the handler goes on elsewhere */
+        bool kept;                /* the handler goes on on another thread. Written by the worker */
         gp__call_phase phase GP_GUARDED_BY(&gp__engine_lock);
         gp__task handle;    /* run the handler; in the server's queue */
         gp__task call_back; /* run |on_finished| */

@@ -8,12 +8,12 @@ static const int64_t idle_ns = 10000 * GP__MS;
 
 /* An idle worker, on its stack. */
 typedef struct idler {
-    gp_link link; /* in the pool's |idle|; unlinked by the thread that wakes it */
+    gp_link link;  /* in the pool's |idle|; unlinked by the thread that wakes it */
     gp_cond woken; /* owned; as long as the worker lives */
 } idler;
 
 static struct {
-    gp__poller *poller;                                 /* borrowed: the process's */
+    gp__poller *poller;                                /* borrowed: the process's */
     gp_list callbacks GP_GUARDED_BY(&gp__engine_lock); /* tasks of gp__pool_call_back_locked() */
     gp_list turns GP_GUARDED_BY(&gp__engine_lock);     /* queues with a task that may run */
     gp_list deferred GP_GUARDED_BY(&gp__engine_lock);  /* tasks of gp__pool_defer() */
@@ -309,8 +309,7 @@ run_worker(void *arg)
     while (!pool.ended && !pool.suspended) {
         gp_link *task;
 
-        if ((task = gp_list_pop(&pool.callbacks)) != NULL ||
-            (task = pop_queued_locked()) != NULL) {
+        if ((task = gp_list_pop(&pool.callbacks)) != NULL || (task = pop_queued_locked()) != NULL) {
             run_task_locked(task);
             wants_to_poll = true;
         } else if ((task = gp_list_pop(&pool.deferred)) != NULL) {

@@ -22,7 +22,8 @@
  * tasks, unless the system has no more threads. One worker polls or is the backup poller as long as
  * the process lives.
  *
- * A task runs without a lock. All functions but gp__pool_defer() are for the engine and servers.
+ * Tasks run without a lock. gp__pool_start() and gp__pool_defer() are for all, the other functions
+ * for the engine and servers.
  */
 #ifndef GP_RPC_WORKER_POOL_H
 #define GP_RPC_WORKER_POOL_H
@@ -74,7 +75,7 @@ typedef struct gp__task_queue {
     int running GP_GUARDED_BY(&gp__engine_lock);
     bool said_full GP_GUARDED_BY(&gp__engine_lock); /* |on_full| has been called */
     /*
-     * As many tasks run as may, and another one waits. Called with the lock held; not again before
+     * Called, with the lock held, when |limit| tasks run and another one waits; not again before
      * half of them have ended. May be NULL.
      */
     void (*on_full)(struct gp__task_queue *queue);

@@ -67,7 +67,7 @@ class ServicerContext(_core.ServerCall, Abstract):
         fresh: list[Callable[[], Any]] = []
         waiting = self.__dict__.setdefault("_callbacks", fresh)
         waiting.append(callback)
-        if waiting is fresh and not self._on_over(lambda: _run_all(waiting)):
+        if waiting is fresh and not self._on_finished(lambda: _run_all(waiting)):
             waiting.remove(callback)
             _run_all(waiting)  # of threads that came in between, and were told True
             return False

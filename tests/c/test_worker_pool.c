@@ -271,7 +271,7 @@ typedef struct jobs {
 static void
 run_job(gp__task *task)
 {
-    jobs *self = gp__container_of(task, job, task)->of;
+    jobs *self = gp_container_of(task, job, task)->of;
 
     gp_mutex_lock(&self->lock);
     self->running++;
@@ -294,17 +294,17 @@ run_job(gp__task *task)
 static void
 count_full(gp__task_queue *queue)
 {
-    gp__container_of(queue, jobs, queue)->full++;
+    gp_container_of(queue, jobs, queue)->full++;
 }
 
 static void
 wait_for_count(jobs *self, const int *count, int wanted)
 {
-    int64_t deadline = gp__deadline_in(20000);
+    int64_t deadline = gp_deadline_in(20000);
 
     gp_mutex_lock(&self->lock);
     while (*count < wanted) {
-        assert_int_equal(gp__cond_wait_until(&self->changed, &self->lock, deadline), 0);
+        assert_int_equal(gp_cond_wait_until(&self->changed, &self->lock, deadline), 0);
     }
     gp_mutex_unlock(&self->lock);
 }
