@@ -38,18 +38,6 @@ kill_and_reap(const gp__launch *launch)
     gp__process_wait(launch->process, gp_deadline_in(dying_ms), NULL);
 }
 
-int
-gp__as_start_error(int rc, gp_error *err)
-{
-    if (rc == GP_EOS) {
-        rc = GP_ESTART;
-        if (err != NULL) {
-            err->code = rc;
-        }
-    }
-    return rc;
-}
-
 static int
 spawn(gp__launch *launch, const char *const *env, const char *group, int *err_fd,
       const gp_interrupt *interrupt, gp_error *err)
@@ -119,7 +107,7 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *t
     gp__environment_free(env);
     gp__free(group);
     if (rc < 0) {
-        return gp__as_start_error(rc, err);
+        return rc;
     }
     if ((rc = gp__process_watch(launch->process, NULL, NULL, err)) < 0 ||
         (rc = gp__mirror_open(&launch->mirror, err_fd, &options->log, options->log_buffer_size,
@@ -127,7 +115,6 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *t
         gp__fd_close(&err_fd);
         kill_and_reap(launch);
         gp__launch_release(launch);
-        rc = gp__as_start_error(rc, err);
     }
     return rc;
 }
@@ -700,10 +687,16 @@ gp__launch_handshake(gp__launch *launch, gp__endpoint *out, const gp_interrupt *
         remove_sockets(launch);
         gp__launch_finish(launch);
         gp__mirror_flush(launch->mirror, gp_deadline_in(last_words_ms), NULL);
-        gp__mirror_close(launch->mirror);
-        launch->mirror = NULL;
+        gp__launch_close_log(launch);
     }
     return rc;
+}
+
+void
+gp__launch_close_log(gp__launch *launch)
+{
+    gp__mirror_close(launch->mirror);
+    launch->mirror = NULL;
 }
 
 void
@@ -724,7 +717,7 @@ void
 gp__launch_release(gp__launch *launch)
 {
     gp__launch_finish(launch);
-    gp__mirror_close(launch->mirror);
+    gp__launch_close_log(launch);
     if (launch->process != NULL) {
         gp__process_unwatch(launch->process);
         if (!gp__process_gone(launch->process)) {
@@ -735,6 +728,5 @@ gp__launch_release(gp__launch *launch)
     gp__sealed_release(&launch->image);
     gp__buf_release(&launch->line);
     gp__preamble_release(&launch->skipped);
-    launch->mirror = NULL;
     launch->process = NULL;
 }

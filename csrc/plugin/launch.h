@@ -33,7 +33,7 @@ typedef struct gp__launch {
  * the handshake starts with the check of its file, or else with the process. |tls| and |socket_dir|
  * may be NULL.
  *
- * Returns: 0, or GP_ESTART, GP_ECHECKSUM, GP_ESTARTTIMEOUT, GP_EUSER, GP_EINVAL, GP_ENOMEM,
+ * Returns: 0, or GP_ESTART, GP_ECHECKSUM, GP_ESTARTTIMEOUT, GP_EUSER, GP_EINVAL, GP_ENOMEM, GP_EOS,
  * GP_EFORKED with nothing left behind and the sink still the caller's. On success the sink belongs
  * to the launch.
  */
@@ -52,11 +52,8 @@ int gp__launch_handshake(gp__launch *launch, gp__endpoint *out, const gp_interru
 /* The process is dead: take over what it left in its pipes, and close them. Idempotent. */
 void gp__launch_finish(gp__launch *launch);
 
-/*
- * No descriptor, no directory, no process to be had (GP_EOS): one more reason why the start failed.
- * The code.
- */
-int gp__as_start_error(int rc, gp_error *err);
+/* Close the log, after finish. What was read of it is still delivered. Idempotent. */
+void gp__launch_close_log(gp__launch *launch);
 
 /* Let go of everything. */
 void gp__launch_release(gp__launch *launch);

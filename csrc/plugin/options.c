@@ -47,6 +47,7 @@ check_reattach(const gp_client_options *options, gp_error *err)
         return gp_error_set(err, GP_EINVAL, "the %s address %s to reattach to %s", network,
                             gp__quote(quoted, address, strlen(address)), fault);
     }
+    /* As in the handshake line, no protocol means net/rpc. */
     if (protocol != NULL && protocol[0] != '\0' && strcmp(protocol, "grpc") != 0 &&
         strcmp(protocol, "netrpc") != 0) {
         return gp_error_set(err, GP_EINVAL,
@@ -167,23 +168,25 @@ own_versions(gp__arena *memory, gp_client_options *options)
     return 0;
 }
 
-int
-gp__options_init(gp__options *options, const gp_client_options *from, gp_error *err)
+static int
+check(const gp_client_options *options, gp_error *err)
+{
+    int rc = options->reattach_network != NULL ? check_reattach(options, err)
+                                               : check_launch(options, err);
+
+    if (rc == 0 && options->auto_mtls && options->tls != NULL) {
+        rc = gp_error_set(err, GP_EINVAL, "AutoMTLS and a configuration of TLS exclude each other");
+    }
+    return rc;
+}
+
+static int
+copy(gp__options *options, const gp_client_options *from)
 {
     gp_client_options *own = &options->view;
     gp__arena *memory = &options->memory;
-    int rc = from->reattach_network != NULL ? check_reattach(from, err) : check_launch(from, err);
 
-    if (rc == 0 && from->auto_mtls && from->tls != NULL) {
-        rc = gp_error_set(err, GP_EINVAL, "AutoMTLS and a configuration of TLS exclude each other");
-    }
-    if (rc < 0) {
-        return rc;
-    }
     *options = (gp__options){.view = *from};
-    if (own->channel_args != NULL) {
-        gp_channel_args_ref(own->channel_args);
-    }
     if (own_strings(memory, &own->argv) < 0 || own_strings(memory, &own->env) < 0 ||
         own_string(memory, &own->directory) < 0 || own_string(memory, &own->cookie_key) < 0 ||
         own_string(memory, &own->cookie_value) < 0 || own_versions(memory, own) < 0 ||
@@ -193,15 +196,66 @@ gp__options_init(gp__options *options, const gp_client_options *from, gp_error *
         own_string(memory, &own->reattach_network) < 0 ||
         own_string(memory, &own->reattach_address) < 0 ||
         own_string(memory, &own->reattach_protocol) < 0) {
-        gp__options_release(options);
-        return gp_error_set(err, GP_ENOMEM, "out of memory for a plugin's options");
+        gp__arena_release(memory);
+        return GP_ENOMEM;
+    }
+    if (own->channel_args != NULL) {
+        gp_channel_args_ref(own->channel_args);
     }
     return 0;
+}
+
+int
+gp__options_init(gp__options *options, const gp_client_options *from, gp_error *err)
+{
+    int rc = check(from, err);
+
+    if (rc == 0 && (rc = copy(options, from)) < 0) {
+        gp_error_set(err, rc, "out of memory for a plugin's options");
+    }
+    if (rc < 0) {
+        gp__options_discard(from);
+        return rc;
+    }
+    options->owned = GP__OPTIONS_LOG | GP__OPTIONS_OUTPUT | GP__OPTIONS_RUNNER | GP__OPTIONS_EXIT;
+    return 0;
+}
+
+static void
+release_owned(const gp_client_options *options, unsigned which)
+{
+    if ((which & GP__OPTIONS_LOG) != 0 && options->log.release != NULL) {
+        options->log.release(options->log.ctx);
+    }
+    if ((which & GP__OPTIONS_OUTPUT) != 0 && options->output.release != NULL) {
+        options->output.release(options->output.ctx);
+    }
+    if ((which & GP__OPTIONS_RUNNER) != 0 && options->runner.start != NULL) {
+        options->runner.release(options->runner.ctx);
+    }
+    if ((which & GP__OPTIONS_EXIT) != 0 && options->exit.exited != NULL &&
+        options->exit.release != NULL) {
+        options->exit.release(options->exit.ctx);
+    }
+}
+
+void
+gp__options_discard(const gp_client_options *options)
+{
+    release_owned(options, ~0U);
+}
+
+void
+gp__options_hand_over(gp__options *options, unsigned which)
+{
+    options->owned &= ~which;
 }
 
 void
 gp__options_release(gp__options *options)
 {
+    release_owned(&options->view, options->owned);
+    options->owned = 0;
     gp_channel_args_unref(options->view.channel_args);
     options->view.channel_args = NULL;
     gp__arena_release(&options->memory);

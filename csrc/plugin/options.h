@@ -1,5 +1,5 @@
 /*
- * Layer: plugin. A client's own copy of its options.
+ * Layer: plugin. A client's own copy of its options. One thread at a time.
  */
 #ifndef GP_PLUGIN_OPTIONS_H
 #define GP_PLUGIN_OPTIONS_H
@@ -7,13 +7,31 @@
 #include "base/arena.h"
 #include "gp/client.h"
 
+/* What options hold that has to be released once. */
+enum {
+    GP__OPTIONS_LOG = 1 << 0,
+    GP__OPTIONS_OUTPUT = 1 << 1,
+    GP__OPTIONS_RUNNER = 1 << 2,
+    GP__OPTIONS_EXIT = 1 << 3,
+};
+
 typedef struct gp__options {
     gp_client_options view; /* points into |memory| */
     gp__arena memory;
+    unsigned owned; /* GP__OPTIONS_*: what gp__options_release() is to release */
 } gp__options;
 
-/* Check and copy. Returns 0, GP_EINVAL or GP_ENOMEM; then there is nothing to release. */
+/*
+ * Check and copy. The sinks and the runner are taken over even if this fails, and have been
+ * released then. Returns: 0, GP_EINVAL or GP_ENOMEM.
+ */
 int gp__options_init(gp__options *options, const gp_client_options *from, gp_error *err);
 void gp__options_release(gp__options *options);
+
+/* Release the sinks and the runner of |options|, which gp__options_init() has not seen. */
+void gp__options_discard(const gp_client_options *options);
+
+/* |which|, one of GP__OPTIONS_*, is for another object to release from now on. */
+void gp__options_hand_over(gp__options *options, unsigned which);
 
 #endif

@@ -549,11 +549,6 @@ def _check_protocols(config: ClientConfig, name: str) -> None:
     unknown = [protocol for protocol in allowed if protocol not in PROTOCOLS]
     if unknown:
         raise ConfigError(f'{name}: allowed_protocols has {unknown[0]!r}; there is only "grpc"')
-    if "netrpc" in allowed:
-        raise ConfigError(
-            f"{name}: the protocol netrpc is not available in this version of pygo_plugin yet; "
-            'allowed_protocols must be ["grpc"]'
-        )
     if not allowed:
         raise ConfigError(f'{name}: allowed_protocols is empty; it must be ["grpc"]')
     if reattach is not None and reattach.protocol not in allowed:

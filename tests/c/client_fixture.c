@@ -85,7 +85,7 @@ plugin_prepare(plugin *it, const char *program, const char *arg1, const char *ar
         .cookie_value = "chocolate",
         .versions = versions,
         .versions_count = 1,
-        .protocols = GP_PROTOCOL_GRPC | GP_PROTOCOL_NETRPC,
+        .protocols = GP_PROTOCOL_GRPC,
         .min_port = 10000,
         .max_port = 25000,
         .start_timeout_ms = PATIENCE_MS,

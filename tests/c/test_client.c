@@ -115,18 +115,37 @@ freed_while_it_runs(void **state)
 }
 
 static void
-netrpc_has_no_channel(void **state)
+refuse_options(plugin *it, const char *words)
 {
+    assert_int_equal(gp_client_new(&it->client, &it->options, &it->err), GP_EINVAL);
+    assert_non_null(strstr(gp_error_message(&it->err), words));
+    assert_int_equal(it->rec.released, 1);
+    recorder_release(&it->rec);
+    gp_error_release(&it->err);
+}
+
+static void
+netrpc_is_refused(void **state)
+{
+    static const char *const names[] = {"netrpc", "", NULL};
     plugin it;
 
     (void)state;
+    plugin_prepare(&it, test_program, "--plugin", "polite");
+    it.options.protocols = GP_PROTOCOL_GRPC | GP_PROTOCOL_NETRPC;
+    refuse_options(&it, "netrpc is not available in this version");
+    for (int i = 0; i < 3; i++) {
+        plugin_prepare(&it, NULL, NULL, NULL);
+        it.options.argv = NULL;
+        it.options.reattach_network = "unix";
+        it.options.reattach_address = "/nonexistent";
+        it.options.reattach_protocol = names[i];
+        refuse_options(&it, "netrpc is not available in this version");
+    }
     plugin_make_script(&it, "echo '1|1|unix|/nonexistent'; exec sleep 1000");
-    plugin_start(&it);
-    assert_string_equal(gp_client_endpoint(it.client)->protocol, "netrpc");
-    assert_null(gp_client_channel(it.client));
-    assert_int_equal(gp_client_ping(it.client, 1000, NULL, &it.err), GP_ERPC);
-    assert_int_equal(gp_client_kill(it.client, NULL), 0);
-    assert_int_equal(gp_client_exit_status(it.client), -SIGKILL);
+    assert_int_equal(gp_client_start(it.client, NULL, &it.err), GP_EHANDSHAKE);
+    assert_non_null(strstr(gp_error_message(&it.err), "the plugin speaks net/rpc"));
+    assert_true(gp_client_exited(it.client));
     plugin_release(&it);
 }
 
@@ -138,8 +157,10 @@ only_its_own_socket_is_removed(void **state)
     plugin it;
 
     (void)state;
-    snprintf(script, sizeof(script), "echo '1|1|unix|%s'; exec sleep 1000", file);
-    plugin_make_script(&it, script);
+    snprintf(script, sizeof(script), "echo '1|1|unix|%s|grpc'; exec sleep 1000", file);
+    plugin_prepare(&it, "/bin/sh", "-c", script);
+    it.options.kill_timeout_ms = 100;
+    plugin_make(&it);
     plugin_start(&it);
     assert_int_equal(gp_client_kill(it.client, NULL), 0);
     assert_int_equal(access(file, F_OK), 0);
@@ -371,7 +392,7 @@ main(int argc, char **argv)
         cmocka_unit_test(a_plugin_that_will_not_go),
         cmocka_unit_test(a_plugin_that_dies),
         cmocka_unit_test(freed_while_it_runs),
-        cmocka_unit_test(netrpc_has_no_channel),
+        cmocka_unit_test(netrpc_is_refused),
         cmocka_unit_test(only_its_own_socket_is_removed),
         cmocka_unit_test(many_threads_start_it_once),
         cmocka_unit_test(a_call_says_how_the_plugin_has_ended),

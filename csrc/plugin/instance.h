@@ -1,0 +1,81 @@
+/*
+ * Layer: plugin. One plugin of a client's: launched or joined, connected to, and ended.
+ *
+ *      init --> find --> connect --> end or abandon --> release
+ *
+ * It has no lock and knows no states: its client sees to it that only one thread at a time is in
+ * one of these functions. What has been written before connect has succeeded may then be read by
+ * any thread.
+ */
+#ifndef GP_PLUGIN_INSTANCE_H
+#define GP_PLUGIN_INSTANCE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "gp/client.h"
+#include "os/socket.h"
+#include "plugin/endpoint.h"
+#include "plugin/launch.h"
+#include "plugin/options.h"
+#include "plugin/session.h"
+
+typedef struct gp__instance {
+    gp__options *options;         /* borrowed: the client's */
+    gp_tls *tls;                  /* shared: ref; NULL: none. Of all its connections */
+    char *socket_dir;             /* owned; NULL: none. Removed with the process */
+    gp__launch launch;            /* unused when joined */
+    gp__process *process;         /* shared: ref; NULL before find, or unknown */
+    gp__endpoint endpoint;        /* owned; where it listens, from connect on */
+    gp__socket_found found;       /* who answered there, if it was joined */
+    gp__session *session;         /* owned; NULL before connect */
+    atomic_bool ending;           /* that its connection ends is no news any more */
+    atomic_bool exit_is_reported; /* its end, to the options' sink for it, which is gone then */
+} gp__instance;
+
+void gp__instance_init(gp__instance *instance, gp__options *options);
+
+/* Let go of everything. A process that still runs stays, and its outputs are closed. */
+void gp__instance_release(gp__instance *instance);
+
+/* Whether the process is one of ours, as against one that was joined. */
+bool gp__instance_is_launched(const gp__instance *instance);
+
+/* Whether ending it includes the process: not that of a plugin that was joined for a test. */
+bool gp__instance_is_to_be_killed(const gp__instance *instance);
+
+/*
+ * Start the process, or look for the one that runs. Then |process| is known, and killing it makes
+ * connect fail. On failure nothing is left running. Returns: 0, or as gp__launch_spawn() or
+ * gp__reattach().
+ */
+int gp__instance_find(gp__instance *instance, const gp_interrupt *interrupt, gp_error *err);
+
+/*
+ * Wait for the handshake of a process that was started, and open a session. On failure it has been
+ * ended. Returns: 0, or as gp__launch_handshake() or gp__session_open().
+ */
+int gp__instance_connect(gp__instance *instance, const gp_interrupt *interrupt, gp_error *err);
+
+/* Report the process's end to the options' sink for it, unless that was done. */
+void gp__instance_report_exit(gp__instance *instance);
+
+/*
+ * End it, with |patience_ms| for a graceful exit; 0: it is not asked. Then have what it printed
+ * last delivered. Returns: 0 or GP_EUSER.
+ */
+int gp__instance_end(gp__instance *instance, int64_t patience_ms, const gp_interrupt *interrupt);
+
+/* End it without patience if it was launched; let go of it if it was joined or detached. */
+void gp__instance_abandon(gp__instance *instance);
+
+/*
+ * Whether the process has ended. |is_open|: connect has succeeded, so that its session may be
+ * asked. May wait some milliseconds for a process that is just exiting.
+ */
+bool gp__instance_is_gone(gp__instance *instance, gp__process *process, bool is_open);
+
+/* Without a process all that can be seen is whether anything listens. After connect. */
+bool gp__instance_is_deserted(const gp__instance *instance);
+
+#endif

@@ -1,0 +1,139 @@
+/*
+ * Layer: plugin. What a host does with a plugin once it knows where the plugin listens, whatever
+ * protocol the two speak. Each protocol is a gp__protocol in a file of its own (session_grpc.c),
+ * and session.c has the list of them.
+ *
+ *      new --> open --> (ping, channel, broker, ...) --> shutdown --> disconnect --> close --> free
+ *
+ * A session is free to leave out any of the later steps but the last one, and one that could not be
+ * opened is ended in the same way. Threads: ping, channel, broker, cancel_calls and is_connected
+ * may be called from any thread while the session is open; everything else from one at a time.
+ */
+#ifndef GP_PLUGIN_SESSION_H
+#define GP_PLUGIN_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gp/broker.h"
+#include "gp/channel.h"
+#include "gp/client.h"
+#include "gp/runtime.h"
+#include "os/leftover.h"
+#include "os/process.h"
+#include "plugin/options.h"
+
+/* What a session is opened with. Everything is borrowed and outlives the session. */
+typedef struct gp__session_spec {
+    gp__options *options;        /* its output sink is the session's once that is open */
+    const gp_endpoint *endpoint; /* where the plugin listens */
+    gp__process *process;        /* NULL: unknown */
+    gp_tls *tls;                 /* NULL: none */
+    int64_t deadline;            /* for the first connection */
+
+    /*
+     * Called once at most, on the reactor's thread, when the connection has ended for a reason that
+     * is worth a line in the log. It must not block, nor call the session. Never called once
+     * gp__session_disconnect() has returned.
+     */
+    void (*ended)(void *ctx, const char *why);
+    void *ctx;
+} gp__session_spec;
+
+typedef struct gp__session gp__session;
+
+/* One protocol. The functions are documented below, where each has a wrapper. */
+typedef struct gp__protocol {
+    const char *name; /* as in handshake lines */
+    unsigned bit;     /* GP_PROTOCOL_* */
+    size_t size;      /* of its struct, which begins with a gp__session and starts as zeros */
+
+    int (*open)(gp__session *session, const gp__session_spec *spec, const gp_interrupt *interrupt,
+                gp_error *err);
+    int (*ping)(gp__session *session, int64_t timeout_ms, const gp_interrupt *interrupt,
+                gp_error *err);
+    gp_channel *(*channel)(gp__session *session);
+    gp_broker *(*broker)(gp__session *session);
+    void (*cancel_calls)(gp__session *session);
+    bool (*is_connected)(gp__session *session);
+    int (*shutdown)(gp__session *session, int64_t timeout_ms, const gp_interrupt *interrupt);
+    int (*await_output)(gp__session *session, int64_t deadline, const gp_interrupt *interrupt);
+    void (*disconnect)(gp__session *session);
+    int (*flush_output)(gp__session *session, int64_t deadline, const gp_interrupt *interrupt);
+    void (*close)(gp__session *session, const gp__leftover *left);
+    void (*release)(gp__session *session);
+} gp__protocol;
+
+struct gp__session {
+    const gp__protocol *protocol;
+};
+
+/*
+ * Refuse options that allow or name a protocol that there are no sessions for. A handshake that
+ * names one is refused because the options do not allow it. Returns: 0 or GP_EINVAL.
+ */
+int gp__session_check_options(const gp_client_options *options, gp_error *err);
+
+/* Make a session for the protocol with that name. Returns: 0, GP_EINVAL (unknown) or GP_ENOMEM. */
+int gp__session_new(gp__session **out, const char *protocol, gp_error *err);
+
+/*
+ * Connect to the plugin and take what it prints and announces from now on. With TLS the connection
+ * has been made when this returns; without, calls make it.
+ *
+ * Returns: 0, GP_ETLS, GP_EEXITED (the plugin died meanwhile), GP_EREATTACH, GP_ENOMEM, GP_EOS,
+ * GP_EFORKED or GP_EUSER.
+ */
+int gp__session_open(gp__session *session, const gp__session_spec *spec,
+                     const gp_interrupt *interrupt, gp_error *err);
+
+/* Whether the plugin is well. Returns: 0, GP_ERPC with the reason, GP_ECLOSED or GP_EUSER. */
+int gp__session_ping(gp__session *session, int64_t timeout_ms, const gp_interrupt *interrupt,
+                     gp_error *err);
+
+/* The connection for what is dispensed. Borrowed; stays until the session is freed. */
+gp_channel *gp__session_channel(gp__session *session);
+
+/* What makes further connections. Borrowed; stays until the session is freed. */
+gp_broker *gp__session_broker(gp__session *session);
+
+/* Cancel all calls that users have made. NULL is fine. */
+void gp__session_cancel_calls(gp__session *session);
+
+/* Whether the connection is known to be good. False for NULL. */
+bool gp__session_is_connected(gp__session *session);
+
+/*
+ * Ask the plugin to exit.
+ *
+ * Returns: 0 (it may be about to), GP_EUSER, or another code: it will not. GP_ECLOSED for NULL.
+ */
+int gp__session_shutdown(gp__session *session, int64_t timeout_ms, const gp_interrupt *interrupt);
+
+/*
+ * Wait until the plugin has said that it prints nothing more. At once for NULL, and if there is
+ * nobody to read it. Returns: 0, GP_ETIMEOUT or GP_EUSER.
+ */
+int gp__session_await_output(gp__session *session, int64_t deadline, const gp_interrupt *interrupt);
+
+/* Cancel all calls and refuse new ones, brokered connections included. NULL is fine. */
+void gp__session_disconnect(gp__session *session);
+
+/*
+ * Wait until everything that the plugin printed has been delivered; not on the delivery thread. At
+ * once for NULL. Returns: 0, GP_ETIMEOUT or GP_EUSER.
+ */
+int gp__session_flush_output(gp__session *session, int64_t deadline, const gp_interrupt *interrupt);
+
+/*
+ * Close the connection and remove what this process has made for it. |left|, unless it is NULL,
+ * says what of a dead plugin's sockets may be removed; then those that it announced to the broker
+ * are. Idempotent. NULL is fine.
+ */
+void gp__session_close(gp__session *session, const gp__leftover *left);
+
+/* NULL is fine. */
+void gp__session_free(gp__session *session);
+
+#endif
