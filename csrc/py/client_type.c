@@ -1,367 +1,49 @@
 #include "gp/client.h"
 
-#include <limits.h>
-#include <string.h>
-
 #include "py/broker.h"
 #include "py/call.h"
-#include "py/callbacks.h"
 #include "py/channel.h"
+#include "py/client_options.h"
 #include "py/errors.h"
 #include "py/gil.h"
-#include "py/log_sink.h"
-#include "py/output_sink.h"
-#include "py/runner.h"
-#include "py/tls.h"
 
 typedef struct ClientObject {
     PyObject_HEAD
-    gp_client *client;  /* owned */
-    PyObject *name;     /* owned str: begins every message */
-    PyObject *versions; /* owned tuple: what a VersionError reports as the host's */
-    PyObject *options;  /* owned: what gRPC may have pointers to; NULL: nothing */
+    gp_client *client;       /* owned */
+    PyObject *name;          /* owned str: begins every message */
+    PyObject *versions;      /* owned tuple: what a VersionError reports as the host's */
+    PyObject *grpc_pointers; /* owned: what gRPC may have pointers to; NULL: nothing */
 } ClientObject;
 
 static const char *
 name_of(ClientObject *self)
 {
-    return self->name != NULL ? PyUnicode_AsUTF8(self->name) : NULL;
-}
-
-/* ---- Options ---- */
-
-/* A NULL-terminated array that borrows from |sequence|'s strings, which |*owner| keeps. */
-static int
-strings_from(const char ***out, PyObject **owner, PyObject *sequence)
-{
-    Py_ssize_t count;
-
-    *owner = PySequence_Tuple(sequence);
-    if (*owner == NULL) {
-        return -1;
-    }
-    count = PyTuple_GET_SIZE(*owner);
-    *out = PyMem_Calloc((size_t)count + 1, sizeof(**out));
-    if (*out == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *bytes = NULL;
-        PyObject *item = PyTuple_GET_ITEM(*owner, i);
-
-        /* As os.fsencode: environments and paths are bytes to the kernel. */
-        if (!PyUnicode_FSConverter(item, &bytes)) {
-            return -1;
-        }
-        PyTuple_SetItem(*owner, i, bytes);
-        (*out)[i] = PyBytes_AS_STRING(bytes);
-    }
-    return 0;
-}
-
-static int
-versions_from(int **out, size_t *count, PyObject *versions)
-{
-    *count = (size_t)PyTuple_GET_SIZE(versions);
-    *out = PyMem_Calloc(*count + 1, sizeof(**out));
-    if (*out == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    for (size_t i = 0; i < *count; i++) {
-        long version = PyLong_AsLong(PyTuple_GET_ITEM(versions, (Py_ssize_t)i));
-
-        if (version == -1 && PyErr_Occurred()) {
-            return -1;
-        }
-        if (version < INT_MIN || version > INT_MAX) {
-            PyErr_Format(PyExc_OverflowError, "the version %ld is out of range", version);
-            return -1;
-        }
-        (*out)[i] = (int)version;
-    }
-    return 0;
-}
-
-static int
-protocols_from(unsigned *out, PyObject *protocols)
-{
-    PyObject *iterator = PyObject_GetIter(protocols);
-    PyObject *item;
-
-    *out = 0;
-    if (iterator == NULL) {
-        return -1;
-    }
-    while ((item = PyIter_Next(iterator)) != NULL) {
-        if (PyUnicode_Check(item) && PyUnicode_CompareWithASCIIString(item, "grpc") == 0) {
-            *out |= GP_PROTOCOL_GRPC;
-        } else if (PyUnicode_Check(item) && PyUnicode_CompareWithASCIIString(item, "netrpc") == 0) {
-            *out |= GP_PROTOCOL_NETRPC;
-        } else {
-            PyErr_Format(PyExc_ValueError, "unknown protocol %R: expected 'grpc' or 'netrpc'",
-                         item);
-        }
-        Py_DECREF(item);
-        if (PyErr_Occurred()) {
-            break;
-        }
-    }
-    Py_DECREF(iterator);
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-/* One call of on_exit, to be made on the thread for callbacks. */
-typedef struct exit_callback {
-    pygo_callback base;
-    PyObject *callable; /* owned */
-    int status;
-} exit_callback;
-
-/* With the GIL. */
-static void
-run_exit(pygo_callback *base)
-{
-    exit_callback *self = (exit_callback *)base;
-    PyObject *status =
-        self->status == GP_STATUS_UNKNOWN ? Py_NewRef(Py_None) : PyLong_FromLong(self->status);
-    PyObject *result = status != NULL ? pygo_gil_call_user(self->callable, &status, 1) : NULL;
-
-    if (result == NULL) {
-        PyErr_WriteUnraisable(self->callable);
-    }
-    Py_XDECREF(result);
-    Py_XDECREF(status);
-    Py_DECREF(self->callable);
-    PyMem_RawFree(self);
-}
-
-static void
-tell_exit(void *ctx, int status)
-{
-    exit_callback *self = ctx;
-
-    self->status = status;
-    pygo_callback_post(&self->base);
-}
-
-static void
-release_exit(void *ctx)
-{
-    exit_callback *self = ctx;
-
-    pygo_gil_release(self->callable);
-    PyMem_RawFree(self);
-}
-
-static int
-exit_sink(gp_exit_sink *out, PyObject *callable)
-{
-    exit_callback *self;
-
-    *out = (gp_exit_sink){.exited = NULL};
-    if (callable == Py_None) {
-        return 0;
-    }
-    self = PyMem_RawCalloc(1, sizeof(*self));
-    if (self == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    self->base.run = run_exit;
-    self->callable = Py_NewRef(callable);
-    *out = (gp_exit_sink){.exited = tell_exit, .release = release_exit, .ctx = self};
-    return 0;
-}
-
-/* What the options point into while they are being used. */
-typedef struct borrowed {
-    const char **argv;
-    PyObject *argv_owner;
-    const char **env;
-    PyObject *env_owner;
-    PyObject *directory;        /* bytes */
-    PyObject *socket_dir;       /* bytes */
-    PyObject *reattach_address; /* likewise */
-    int *versions;
-    gp_channel_args *channel_args; /* shared: ref */
-    Py_buffer checksum;
-} borrowed;
-
-static void
-borrowed_release(borrowed *kept)
-{
-    PyMem_Free((void *)kept->argv);
-    PyMem_Free((void *)kept->env);
-    PyMem_Free(kept->versions);
-    Py_XDECREF(kept->argv_owner);
-    Py_XDECREF(kept->env_owner);
-    Py_XDECREF(kept->directory);
-    Py_XDECREF(kept->socket_dir);
-    Py_XDECREF(kept->reattach_address);
-    gp_channel_args_unref(kept->channel_args);
-    PyBuffer_Release(&kept->checksum);
-}
-
-static int
-parse_options(ClientObject *self, gp_client_options *options, borrowed *kept, PyObject *args,
-              PyObject *kwargs)
-{
-    static char *names[] = {"name",
-                            "argv",
-                            "env",
-                            "directory",
-                            "cookie_key",
-                            "cookie_value",
-                            "versions",
-                            "protocols",
-                            "min_port",
-                            "max_port",
-                            "start_timeout",
-                            "reattach",
-                            "log",
-                            "log_level",
-                            "log_buffer_size",
-                            "want_raw",
-                            "output",
-                            "managed",
-                            "auto_mtls",
-                            "tls",
-                            "detach",
-                            "on_exit",
-                            "runner",
-                            "secure",
-                            "unix_socket_dir",
-                            "unix_socket_group",
-                            "multiplex",
-                            "kill_group",
-                            "channel_options",
-                            "skip_output",
-                            "kill_timeout",
-                            NULL};
-    PyObject *name = NULL;
-    PyObject *argv = Py_None;
-    PyObject *env = NULL;
-    PyObject *directory = Py_None;
-    PyObject *versions = NULL;
-    PyObject *protocols = NULL;
-    PyObject *reattach = Py_None;
-    PyObject *log = Py_None;
-    PyObject *output = Py_None;
-    PyObject *tls = Py_None;
-    PyObject *on_exit = Py_None;
-    PyObject *runner = Py_None;
-    PyObject *secure = Py_None;
-    PyObject *socket_dir = Py_None;
-    PyObject *channel_options = Py_None;
-    double start_timeout = 60.0;
-    double kill_timeout = 2.0;
-    Py_ssize_t log_buffer_size = 0;
-    Py_ssize_t skip_output = 0;
-    int log_level = GP_TRACE;
-    int want_raw = 0;
-    int managed = 0;
-    int auto_mtls = 0;
-    int detach = 0;
-    int multiplex = 0;
-    int test = 0;
-    unsigned long long max_size = 0;
-
-    *options = (gp_client_options){.cookie_key = "",
-                                   .cookie_value = "",
-                                   .min_port = 10000,
-                                   .max_port = 25000,
-                                   .protocols = GP_PROTOCOL_GRPC,
-                                   .reattach_pid = -1};
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "|$UOOOssOOiidOOinpOppOpOOOOzpzOnd:Client", names, &name, &argv, &env,
-            &directory, &options->cookie_key, &options->cookie_value, &versions, &protocols,
-            &options->min_port, &options->max_port, &start_timeout, &reattach, &log, &log_level,
-            &log_buffer_size, &want_raw, &output, &managed, &auto_mtls, &tls, &detach, &on_exit,
-            &runner, &secure, &socket_dir, &options->unix_socket_group, &multiplex,
-            &options->kill_group, &channel_options, &skip_output, &kill_timeout)) {
-        return -1;
-    }
-    self->name = name != NULL ? Py_NewRef(name) : PyUnicode_FromString("");
-    self->versions = versions != NULL ? PySequence_Tuple(versions) : PyTuple_New(0);
-    if (self->name == NULL || self->versions == NULL ||
-        versions_from(&kept->versions, &options->versions_count, self->versions) < 0 ||
-        (protocols != NULL && protocols_from(&options->protocols, protocols) < 0) ||
-        (argv != Py_None && strings_from(&kept->argv, &kept->argv_owner, argv) < 0) ||
-        (env != NULL && strings_from(&kept->env, &kept->env_owner, env) < 0) ||
-        (directory != Py_None && !PyUnicode_FSConverter(directory, &kept->directory)) ||
-        (socket_dir != Py_None && !PyUnicode_FSConverter(socket_dir, &kept->socket_dir)) ||
-        pygo_tls(&options->tls, tls) < 0 ||
-        pygo_options_copy(&kept->channel_args, &self->options, channel_options) < 0) {
-        return -1;
-    }
-    if (reattach != Py_None &&
-        !PyArg_ParseTuple(reattach,
-                          "sO&siipK;reattach must be (network, address, protocol, "
-                          "version, pid, test, start time)",
-                          &options->reattach_network, PyUnicode_FSConverter,
-                          &kept->reattach_address, &options->reattach_protocol,
-                          &options->reattach_version, &options->reattach_pid, &test,
-                          &options->reattach_start_time)) {
-        return -1;
-    }
-    if (secure != Py_None &&
-        !PyArg_ParseTuple(secure, "sy*K;secure must be (hash, checksum, most bytes)",
-                          &options->checksum_hash, &kept->checksum, &max_size)) {
-        return -1;
-    }
-    options->checksum_max_size = max_size;
-    options->checksum = kept->checksum.buf;
-    options->checksum_len = (size_t)kept->checksum.len;
-    options->reattach_test = test != 0;
-    options->argv = kept->argv;
-    options->env = kept->env;
-    options->directory = kept->directory != NULL ? PyBytes_AS_STRING(kept->directory) : NULL;
-    options->reattach_address =
-        kept->reattach_address != NULL ? PyBytes_AS_STRING(kept->reattach_address) : NULL;
-    options->unix_socket_dir =
-        kept->socket_dir != NULL ? PyBytes_AS_STRING(kept->socket_dir) : NULL;
-    options->versions = kept->versions;
-    options->channel_args = kept->channel_args;
-    options->start_timeout_ms = (int64_t)(start_timeout * 1000);
-    options->kill_timeout_ms = (int64_t)(kill_timeout * 1000);
-    options->log_buffer_size = (size_t)log_buffer_size;
-    options->skip_output = (size_t)skip_output;
-    options->managed = managed != 0;
-    options->auto_mtls = auto_mtls != 0;
-    options->detach = detach != 0;
-    options->multiplex = multiplex != 0;
-    if (exit_sink(&options->exit, on_exit) < 0) {
-        return -1;
-    }
-    options->runner = pygo_runner(runner);
-    options->log = pygo_log_sink(log, log_level, want_raw != 0);
-    options->output = pygo_output_sink(output);
-    return 0;
+    return PyUnicode_AsUTF8(self->name);
 }
 
 static PyObject *
 client_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    ClientObject *self = (ClientObject *)type->tp_alloc(type, 0);
+    pygo_client_options options;
     gp_error err = GP_ERROR_INIT;
-    gp_client_options options;
-    borrowed kept = {0};
-    int rc;
+    ClientObject *self;
 
-    if (self == NULL || pygo_check_forked() < 0 ||
-        parse_options(self, &options, &kept, args, kwargs) < 0) {
-        borrowed_release(&kept);
+    if (pygo_check_forked() < 0) {
+        return NULL;
+    }
+    self = (ClientObject *)type->tp_alloc(type, 0);
+    if (self == NULL || pygo_client_options_init(&options, args, kwargs) < 0) {
         Py_XDECREF(self);
         return NULL;
     }
-    rc = gp_client_new(&self->client, &options, &err);
-    borrowed_release(&kept);
-    if (rc < 0) {
+    self->name = Py_NewRef(options.name);
+    self->versions = Py_NewRef(options.versions);
+    self->grpc_pointers = Py_XNewRef(options.grpc_pointers);
+    if (gp_client_new(&self->client, &options.core, &err) < 0) {
         pygo_raise(&err, name_of(self));
         Py_CLEAR(self);
     }
+    pygo_client_options_release(&options);
     return (PyObject *)self;
 }
 
@@ -377,7 +59,7 @@ client_dealloc(ClientObject *self)
     }
     Py_XDECREF(self->name);
     Py_XDECREF(self->versions);
-    Py_XDECREF(self->options);
+    Py_XDECREF(self->grpc_pointers);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -466,7 +148,7 @@ client_broker(ClientObject *self, PyObject *Py_UNUSED(ignored))
                      "there is no broker: the plugin has not been started, or has been killed");
         return pygo_raise(&err, name_of(self));
     }
-    return pygo_broker_wrap(gp_broker_ref(broker), self->name, self->options);
+    return pygo_broker_wrap(gp_broker_ref(broker), self->name, self->grpc_pointers);
 }
 
 static PyObject *

@@ -7,7 +7,7 @@
 #include "gp/runner.h"
 #include "py/state.h"
 
-/* A runner that calls |adapter|'s methods; None makes one without a start. Keeps a reference. */
+/* A runner that calls |adapter|'s methods; NULL makes one without a start. Keeps a reference. */
 gp_runner pygo_runner(PyObject *adapter);
 
 /* Add _core.Process. */

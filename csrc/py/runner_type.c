@@ -199,7 +199,7 @@ host_to_plugin(void *ctx, gp_runner_address *address, gp_error *err)
 gp_runner
 pygo_runner(PyObject *adapter)
 {
-    if (adapter == Py_None) {
+    if (adapter == NULL) {
         return (gp_runner){.start = NULL};
     }
     return (gp_runner){.start = start,
