@@ -267,9 +267,9 @@ class Client:
 
         Raises: ConfigError (a ValueError) for an unknown name; what `start()` raises.
         """
-        self._refuse_unknown(name)
+        self._check_plugin(name)
         self.start()
-        return self._plugin(name).client(self)
+        return self._plugin(name).client(self._user_client())
 
     def ping(self, timeout: float = PING_TIMEOUT) -> str:
         """Ask the plugin's health service. Starts when needed.
@@ -318,10 +318,7 @@ class Client:
 
         Raises: ClosedError before the start and after `kill()`, ForkedError in a forked child.
         """
-        with _importing("pygo_plugin.broker"):
-            from pygo_plugin.broker import Broker
-
-        broker: Broker = self._make_broker(Broker)
+        broker: Broker = self._make_broker()
         return broker
 
     @property
@@ -387,10 +384,40 @@ class Client:
             state = f"pid={self.pid} {'exited' if self.exited() else 'running'}"
         return f"<pygo_plugin.Client {self.name!r} {state}>"
 
+    # The seam for aio.Client. It holds a subclass of this class, which overrides the first three
+    # methods: what belongs to the kind of client that the user holds.
+
+    def _user_client(self) -> Any:
+        """The client that `Plugin.client()` gets."""
+        return self
+
+    def _call_on_exit(self, status: int | None) -> None:
+        """Call `on_exit` with the user's client. Called on the core's thread for callbacks."""
+        handler = self._config.on_exit
+        if handler is not None:
+            handler(self, status)
+
+    def _broker_class(self) -> Any:
+        """The subclass of BrokerBase for the client's one broker."""
+        with _importing("pygo_plugin.broker"):
+            from pygo_plugin.broker import Broker
+
+        return Broker
+
+    def _check_plugin(self, name: str) -> None:
+        """Refuse a name that is in no plugin set, before anything is started for it.
+
+        Raises: ConfigError.
+        """
+        sets = plugin_sets(self._config, self.name)
+        if not any(name in plugins for plugins in sets.values()):
+            raise self._unknown(name, sets)
+
     # Inside.
 
-    def _make_broker(self, kind: Any) -> Any:
-        """The one broker: blocking, or asyncio's when the Client is."""
+    def _make_broker(self) -> Any:
+        """The client's one broker, made at first use."""
+        make = self._broker_class()
         self._refuse_fork()
         with self._lock:
             if self._endpoint is None or self._core is None or self._killed:
@@ -409,7 +436,7 @@ class Client:
                 options = checks.grpc_options(
                     self._config, self._quota, self._config.server_options
                 )
-                self._broker = kind(
+                self._broker = make(
                     core,
                     self.name,
                     self._endpoint[0],
@@ -418,12 +445,6 @@ class Client:
                     **sockets,
                 )
             return self._broker
-
-    def _tell_exit(self, status: int | None) -> None:
-        """Call `on_exit`. On the thread for callbacks; aio.Client has it go to its loop instead."""
-        handler = self._config.on_exit
-        if handler is not None:
-            handler(self, status)
 
     def _prepare_runner(self, runner: Runner) -> str:
         """Make the runner's socket directory. Returns: the variable that names it."""
@@ -448,11 +469,6 @@ class Client:
                 _core.refuse_forked()
             except ForkedError as error:
                 raise ForkedError(f"{self.name}: {error}") from None
-
-    def _refuse_unknown(self, name: str) -> None:
-        sets = plugin_sets(self._config, self.name)
-        if not any(name in plugins for plugins in sets.values()):
-            raise self._unknown(name, sets)
 
     def _plugin(self, name: str) -> Plugin:
         """The plugin of that name in the set that counts, after the start."""
@@ -495,7 +511,7 @@ class Client:
         def exited(status: int | None) -> None:
             client = owner()
             if client is not None:
-                client._tell_exit(status)
+                client._call_on_exit(status)
 
         mirror = LogMirror(plugin_logger(config.logger, name), path or name, pid, config.stderr)
         output = None

@@ -93,19 +93,9 @@ class Client:
         """Raises: ConfigError (a ValueError) when the options cannot be right."""
         options = locals()
         fill(self, AIO_OPTIONS, options)
-        self._client = _client.Client(cmd, **given(options))
+        self._client = _BlockingClient(self, cmd, given(options))
         self._loop: asyncio.AbstractEventLoop | None = None  # of the first start
-        self._exit_task: asyncio.Future[Any] | None = None
-        if self._client._config.on_exit is not None:
-            owner = weakref.ref(self)
-
-            def tell(status: int | None) -> None:
-                client = owner()
-                if client is not None and client._loop is not None:
-                    with contextlib.suppress(RuntimeError):  # the loop has been closed
-                        client._loop.call_soon_threadsafe(client._tell_exit, status)
-
-            self._client._tell_exit = tell  # type: ignore[method-assign]
+        self._exit_task: asyncio.Future[Any] | None = None  # of an `on_exit` that is a coroutine
         self._channel: Channel | None = None
 
     # Life cycle.
@@ -161,9 +151,9 @@ class Client:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
 
-    def _tell_exit(self, status: int | None) -> None:
-        handler = self._client._config.on_exit
-        outcome = None if handler is None else handler(self, status)
+    def _run_on_exit(self, handler: Callable[..., Any], status: int | None) -> None:
+        """Call `on_exit` on this loop."""
+        outcome = handler(self, status)
         if asyncio.iscoroutine(outcome):
             self._exit_task = asyncio.ensure_future(outcome)
 
@@ -176,10 +166,9 @@ class Client:
 
         Raises: ConfigError (a ValueError) for an unknown name; what `start()` raises.
         """
-        self._client._refuse_unknown(name)
+        self._client._check_plugin(name)
         await self.start()
-        client: Any = self
-        return self._client._plugin(name).client(client)
+        return self._client.dispense(name)
 
     async def ping(self, timeout: float = _client.PING_TIMEOUT) -> str:
         """Ask the plugin's health service: "" or what is wrong. Starts when needed."""
@@ -201,8 +190,9 @@ class Client:
 
         Raises: ClosedError before the start and after `kill()`.
         """
-        if self._channel is None or self._client._killed:
-            self._channel = self.new_channel()
+        channel = self._client.channel
+        if self._channel is None:
+            self._channel = Channel(channel, self._interceptors)
         return self._channel
 
     @property
@@ -211,11 +201,8 @@ class Client:
 
         Raises: ClosedError before the start and after `kill()`.
         """
-        with _importing("pygo_plugin._grpc.aio_broker"):
-            from pygo_plugin._grpc.aio_broker import Broker
-
-        broker: Broker = self._client._make_broker(Broker)
-        return broker
+        broker: Any = self._client.broker  # of _BlockingClient's class
+        return broker  # type: ignore[no-any-return]
 
     # What is known once it has started.
 
@@ -259,6 +246,29 @@ class Client:
 
     def __repr__(self) -> str:
         return repr(self._client).replace("pygo_plugin.Client", "pygo_plugin.aio.Client", 1)
+
+
+class _BlockingClient(_client.Client):
+    """What an aio.Client runs on threads: a client that gives users and plugins the aio.Client."""
+
+    def __init__(self, owner: Client, cmd: Any, options: dict[str, Any]) -> None:
+        super().__init__(cmd, **options)
+        self._owner = weakref.ref(owner)
+
+    def _user_client(self) -> Client | None:
+        return self._owner()
+
+    def _call_on_exit(self, status: int | None) -> None:
+        client, handler = self._owner(), self._config.on_exit
+        if client is not None and client._loop is not None and handler is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                client._loop.call_soon_threadsafe(client._run_on_exit, handler, status)
+
+    def _broker_class(self) -> Any:
+        with _importing("pygo_plugin._grpc.aio_broker"):
+            from pygo_plugin._grpc.aio_broker import Broker
+
+        return Broker
 
 
 def _take_exception(task: asyncio.Future[Any]) -> None:
