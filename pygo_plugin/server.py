@@ -10,27 +10,24 @@ import gc
 import os
 import sys
 
-from pygo_plugin._base import at_exit, checks
+from pygo_plugin._base import at_exit
 from pygo_plugin._base.core import _core
 from pygo_plugin._serve import panic
 from pygo_plugin._serve.cleanup import Leaving
+from pygo_plugin._serve.protocol import NoSocketError, Security, port_range, socket_group
 from pygo_plugin._serve.stdio import Stdio, keep_stderr
 from pygo_plugin.config import ServeConfig, plugin_sets
 from pygo_plugin.errors import ConfigError, ConfigTypeError, StartError, TLSError, _importing
-from pygo_plugin.plugin import Plugin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
     import threading
-    from collections.abc import Callable, Iterable
     from typing import Any, NoReturn
 
+    from pygo_plugin._serve.grpc_protocol import GrpcProtocol
+    from pygo_plugin._serve.protocol import Protocol
     from pygo_plugin.config import ReattachConfig
-    from pygo_plugin.security import TLSConfig
-
-    # What makes a server listen on an address and returns the port, or takes the one connection.
-    _Listener = Callable[[str], int] | _core.Mux
 
 __all__ = ["Server", "serve"]
 
@@ -83,16 +80,10 @@ class PluginServerBase:
         self.error_msg = ""
         """Why `serve()` or `check_magic_key()` returned False."""
         self._config = cfg
-        self._server: Any = None
-        self._leaving: Leaving | None = None
-        self._broker: Any = None  # made when a plugin wants it
-        self._bridge: Any = None  # to the broker, of a server of grpcio's
-        self._mux: _core.Mux | None = None  # when the host wants one connection for everything
-        self._tls: _core.TLS | None = None  # of all its connections
+        self._protocol: Protocol | None = None  # once it serves
+        self._leaving: Leaving | None = None  # likewise
         self._reattach: ReattachConfig | None = None  # in test mode, once it listens
         self._stdio = Stdio()
-        self._tls_config: TLSConfig | None = None  # where that comes from, unless it is AutoMTLS
-        self._quota: _core.MemoryQuota | None = None  # of all its connections
 
     def check_magic_key(self) -> bool:
         """Whether a host started this process: whether the environment holds the magic cookie.
@@ -130,12 +121,25 @@ class PluginServerBase:
         """Make a server on the C core."""
         raise NotImplementedError
 
+    def _make_protocol(self, security: Security) -> Protocol:
+        """Make the server, and choose how to deal with it."""
+        with _importing("pygo_plugin._serve.grpc_protocol"):
+            from pygo_plugin._serve.grpc_protocol import GrpcOptions
+
+        options = GrpcOptions(self._config)
+        server = self.server(**options.keywords)
+        return self._protocol_class(server)(server, self._config, security, options)
+
+    def _protocol_class(self, server: Any) -> type[GrpcProtocol]:
+        """What serves with this server."""
+        raise NotImplementedError
+
     def _open(self) -> tuple[Any, Leaving, bytes] | None:
-        """A server that listens, what tidies up after it, and its handshake line.
+        """The protocol, which listens, what tidies up after it, and its handshake line.
 
         None when it cannot serve; `error_msg` says why.
         """
-        if self._server is not None:
+        if self._protocol is not None:
             self._fail("this Server serves already")
             return None
         if _in_spawned_child():
@@ -149,7 +153,7 @@ class PluginServerBase:
             panic.announce()
         try:
             sets = plugin_sets(self._config, "ServeConfig")
-            self._secure(test)
+            security = self._secure(test)
         except (ConfigError, TLSError) as error:
             self._fail(str(error))
             return None
@@ -161,130 +165,86 @@ class PluginServerBase:
             for note in notes:
                 _tell("WARN", note)
 
-        self._quota = checks.memory_quota(self._config)
-        server = self.server(**self._server_options())
-        stopper = self._stopper(server)
-        _add_plugin_services(
-            server, self.GRPC_SERVICE_NAME, self._stdio, self._config.shutdown_grace
-        )
+        protocol = self._make_protocol(security)
+        protocol.add_services(self.GRPC_SERVICE_NAME, self._stdio)
         try:
-            self._register(server, sets[version].values())
-        except _NoSocketError as error:
-            stopper.stop(None)
-            self._close_broker()
+            protocol.register(sets[version].values())
+        except NoSocketError as error:
+            protocol.stop(None)
+            protocol.close()
             self._fail(f"cannot serve: {error}")
             return None
 
-        leaving = Leaving(stopper, self._stdio)
+        leaving = Leaving(protocol, self._stdio)
         at_exit.register()
         leaving.enter(signals=not test)
         try:
-            network, address = self._listen(server, leaving)
-            if self._broker is not None:
-                self._broker.use(network, _ports())
+            network, address = self._listen(protocol, security, leaving)
+            protocol.listens(network)
             if test:
                 from pygo_plugin.config import ReattachConfig
 
                 self._reattach = ReattachConfig(
-                    "grpc", network, address, os.getpid(), True, version
+                    protocol.name, network, address, os.getpid(), True, version
                 )
-            field = None if self._tls is None else self._tls.field()
-            # Hosts that do not know it would take it for a part of the certificate.
-            mux = self._mux is not None if _asked_to_multiplex() else None
-            line = _core.handshake_line(version, network, address, "grpc", field, mux)
+            field, multiplexes = security.field(), protocol.multiplexes()
+            line = _core.handshake_line(
+                version, network, address, protocol.name, field, multiplexes
+            )
         except (OSError, RuntimeError, ValueError) as error:
-            self._not_serving(server, leaving, error)
+            self._not_serving(protocol, leaving, error)
             return None
-        return server, leaving, line
+        return protocol, leaving, line
 
-    def _register(self, server: Any, plugins: Iterable[Plugin]) -> None:
-        """Have the plugins add their servicers, and those that want the broker get it."""
-        core: _core.Broker | None = None
-        if hasattr(server, "add_broker"):
-            if self._config.test is None and _asked_to_multiplex():
-                self._mux = _made(_core.Mux)
-            core = server.add_broker(self._tls, self._mux, self._channel_options())
-        for plugin in plugins:
-            if getattr(type(plugin), "grpc_server", Plugin.grpc_server) is Plugin.grpc_server:
-                plugin.server_register(server)
-                continue
-            if core is None:
-                from pygo_plugin._serve.grpcio_broker import Bridge
-
-                self._bridge = _made(lambda: Bridge(server, self._tls, self._channel_options()))
-                core = self._bridge.core
-            if self._broker is None:
-                options = {"options": self._grpc_options(self._config.server_options)}
-                self._broker = self._broker_class()(core, "", group=_group(), options=options)
-            plugin.grpc_server(self._broker, server)
-
-    def _broker_class(self) -> Any:
-        raise NotImplementedError
-
-    def _close_broker(self) -> None:
-        if self._broker is not None:
-            self._broker.close()
-        if self._bridge is not None:
-            self._bridge.close()
-        if self._mux is not None:
-            self._mux.close()
-
-    def _serving(self, server: Any, leaving: Leaving, line: bytes) -> None:
+    def _serving(self, protocol: Protocol, leaving: Leaving, line: bytes) -> None:
         """The server has started: tell the host."""
         if self._config.test is None:
-            self._watch_host(server, leaving)
-            if self._mux is not None:
-                try:
-                    self._mux.log_to(2)
-                except OSError:
-                    pass  # started without a stderr
+            self._watch_host(protocol, leaving)
+            protocol.log_to(2)
             _print_handshake(line, self._stdio, self._config.logger)
         elif self._config.test.sync_stdio:
             self._stdio.borrow()
-        self._server, self._leaving = server, leaving
+        self._protocol, self._leaving = protocol, leaving
 
-    def _tell_test(self, server: Any, leaving: Leaving) -> None:
+    def _tell_test(self, protocol: Protocol, leaving: Leaving) -> None:
         """In test mode, say where it serves. What the author's `ready` raises is passed on."""
         if self._config.test is None:
             return
-        stopper = self._stopper(server)
 
         def stop() -> None:
             self._stdio.end()  # or the stop would cut the output off
-            stopper.stop(None)
+            protocol.stop(None)
 
         try:
             self._config.test.serving(self.reattach_config(), stop)
         except BaseException as error:
             self._stdio.end()
-            self._not_serving(server, leaving, error)
+            self._not_serving(protocol, leaving, error)
             raise
 
-    def _not_serving(self, server: Any, leaving: Leaving, error: BaseException) -> bool:
-        self._stopper(server).stop(None)
-        self._close_broker()
+    def _not_serving(self, protocol: Protocol, leaving: Leaving, error: BaseException) -> bool:
+        protocol.stop(None)
+        protocol.close()
         leaving.leave(interrupts=True)
         return self._fail(f"cannot serve: {error}")
 
-    def _watch_host(self, server: Any, leaving: Leaving) -> None:
+    def _watch_host(self, protocol: Protocol, leaving: Leaving) -> None:
         """Leave when the host has died, unless this plugin is one to outlive it."""
         if self._config.outlive_host or os.environ.get("PYGO_PLUGIN_DETACHED"):
             return
-        stopper = self._stopper(server)
         grace = self._config.shutdown_grace
 
         def gone() -> None:
             leaving.remove()
-            if self._mux is not None:
-                self._mux.remove()  # a handler may outlast the patience
-            stopper.stop(grace)
+            protocol.remove_sockets()  # a handler may outlast the patience
+            protocol.stop(grace)
 
         try:
             _core.watch_host(gone, max(PATIENCE, grace + PATIENCE_AFTER_GRACE))
         except (OSError, MemoryError) as error:
             _tell("WARN", f"this plugin would not notice the end of its host: {error}")
 
-    def _secure(self, test: bool) -> None:
+    def _secure(self, test: bool) -> Security:
         """Settle what to serve with: the author's TLS, what the host asks for, or plain text."""
         # Nobody else's business, least of all that of processes which this one may start.
         certificate = "" if test else os.environ.pop("PLUGIN_CLIENT_CERT", "")
@@ -300,88 +260,35 @@ class PluginServerBase:
                 _tell(
                     "WARN", "the host asks for AutoMTLS, but this plugin's tls_provider goes first"
                 )
-            self._tls_config = given._need_certificate()
-            self._tls = given._tls
-        elif certificate:
-            self._tls = _core.TLS.automatic(os.fsencode(certificate))
-
-    def _port_adder(self, server: Any) -> Callable[[str], int]:
-        """What makes the server listen on an address and returns the port."""
-        if self._tls is None:
-            return server.add_insecure_port  # type: ignore[no-any-return]
-        if hasattr(server, "add_plugin_services"):
-            credentials = self._tls.server_credentials()
-        elif self._tls_config is not None:
-            credentials = self._tls_config._grpcio_server_credentials()
-        else:
-            raise ValueError(
-                "the host asks for AutoMTLS, whose keys the TLS library inside grpcio does not "
-                "take; serve with default_grpc_server() instead of a server of grpcio's own"
-            )
-        return lambda address: server.add_secure_port(address, credentials)
-
-    def _stopper(self, server: Any) -> Any:
-        """What has a `stop(grace)` that stops the server without waiting."""
-        return server
-
-    def _server_options(self) -> dict[str, Any]:
-        """What the configuration says about the server; nothing for what it leaves open."""
-        options: dict[str, Any] = {}
-        if self._config.max_workers is not None:
-            options["max_workers"] = self._config.max_workers
-        if self._config.interceptors:
-            options["interceptors"] = self._config.interceptors
-        of_grpc = self._grpc_options(self._config.server_options)
-        if of_grpc:
-            options["options"] = of_grpc
-        return options
-
-    def _channel_options(self) -> tuple[tuple[Any, Any], ...]:
-        """Of what the broker dials."""
-        return self._grpc_options(self._config.channel_options)
-
-    def _grpc_options(self, given: Any) -> tuple[tuple[Any, Any], ...]:
-        return checks.grpc_options(self._config, self._quota, given)
-
-    def _ends_stdio_first(self, grace: float | None) -> bool:
-        """Whether a stop would cut off the stream of output, as any other call.
-
-        Otherwise it ends after the last handler, by the server's doing.
-        """
-        return not grace or not hasattr(self._server, "add_plugin_services")
+            config = given._need_certificate()
+            return Security(given._tls, config)
+        if certificate:
+            return Security(_core.TLS.automatic(os.fsencode(certificate)))
+        return Security()
 
     def _fail(self, message: str) -> bool:
         self.error_msg = message
         return False
 
-    def _listen(self, server: Any, leaving: Leaving) -> tuple[str, str]:
+    def _listen(self, protocol: Protocol, security: Security, leaving: Leaving) -> tuple[str, str]:
         """Give the server its address. Returns: network and address of the handshake line."""
-        add_port = self._port_adder(server)
-        directory = os.environ.get("PLUGIN_UNIX_SOCKET_DIR") or None
-        group, mux = _group(), self._mux
-        if mux is not None:
-            if directory is None and not group:
-                directory = mux.directory  # which a host that has us killed removes with all
-            add_port(mux.target)  # where streams arrive
-            leaving.mux = mux
+        own_directory = protocol.prepare_to_listen()
+        leaving.mux = protocol.mux
+        directory, group = os.environ.get("PLUGIN_UNIX_SOCKET_DIR") or None, socket_group()
+        if directory is None and not group:
+            directory = own_directory
         if self._config.network == "unix":
             alone = self._config.test is None
             try:
                 place = _core.SocketPlace(directory, group)
                 leaving.take(place)
-                _listen_unix(mux or add_port, place, alone)
+                _listen_unix(protocol, place, alone)
                 return "unix", place.path
             except (OSError, RuntimeError) as error:
-                if not self._knows_its_clients():
+                if not security.admits_only_hosts():
                     raise OSError(f"{error}. {NO_FALLBACK}") from None
                 _tell("WARN", f"no unix socket, listening on TCP instead: {error}")
-        return "tcp", _listen_tcp(mux or add_port)
-
-    def _knows_its_clients(self) -> bool:
-        """Whether nobody but the host gets in by TCP: it has to show a certificate."""
-        if self._tls_config is not None:
-            return self._tls_config.roots is not None
-        return self._tls is not None
+        return "tcp", _listen_tcp(protocol)
 
 
 class Server(PluginServerBase):
@@ -390,6 +297,17 @@ class Server(PluginServerBase):
     Subclasses may override `server()` to configure the gRPC server or to bring their own: anything
     with the interface of `grpc.Server`.
     """
+
+    def _protocol_class(self, server: Any) -> type[GrpcProtocol]:
+        with _importing("pygo_plugin._grpc.server"):
+            from pygo_plugin._grpc.server import GrpcServerBase
+        if isinstance(server, GrpcServerBase):
+            from pygo_plugin._serve.grpc_protocol import GrpcProtocol
+
+            return GrpcProtocol
+        from pygo_plugin._serve.grpcio_protocol import GrpcioProtocol
+
+        return GrpcioProtocol
 
     def default_grpc_server(self, **opts: Any) -> Any:
         """The server on the C core, with the interface of `grpc.Server`.
@@ -402,12 +320,6 @@ class Server(PluginServerBase):
 
         return server.Server(**opts)
 
-    def _broker_class(self) -> Any:
-        with _importing("pygo_plugin.broker"):
-            from pygo_plugin.broker import Broker
-
-        return Broker
-
     def serve(self, wait: bool = False) -> bool:
         """Start to serve and print the handshake line; with `wait`, return when it is all over.
 
@@ -417,13 +329,13 @@ class Server(PluginServerBase):
         opened = self._open()
         if opened is None:
             return False
-        server, leaving, line = opened
+        protocol, leaving, line = opened
         try:
-            server.start()
-            self._serving(server, leaving, line)
+            protocol.start()
+            self._serving(protocol, leaving, line)
         except (OSError, RuntimeError, ValueError) as error:
-            return self._not_serving(server, leaving, error)
-        self._tell_test(server, leaving)
+            return self._not_serving(protocol, leaving, error)
+        self._tell_test(protocol, leaving)
         if wait:
             self._wait()
         return True
@@ -431,49 +343,55 @@ class Server(PluginServerBase):
     def stop(self, grace: float | None = None) -> threading.Event:
         """Stop serving: refuse new calls, cancel those that still run after `grace` seconds.
 
-        None cancels them at once. What was printed reaches the host first, which takes no time but
-        with a host that does not read, and then no more than a second. The event is set when all is
-        over.
+        None cancels them at once. Printed output is sent to the host first. That takes no time
+        unless the host does not read it, and then at most a second. The event is set when no call
+        is left and all connections are closed.
         """
-        if self._server is None or self._leaving is None:
+        if self._protocol is None or self._leaving is None:
             from threading import Event
 
             event = Event()
             event.set()
             return event
-        if self._ends_stdio_first(grace):
+        if self._protocol.cuts_output_off(grace):
             self._stdio.end()
-        stopped: threading.Event = self._server.stop(grace)
+        stopped: threading.Event = self._protocol.stop(grace)
         self._leaving.leave(interrupts=True)
-        if self._broker is None and self._bridge is None and self._mux is None:
+        if not self._protocol.has_connections():
             return stopped
-        return self._close_broker_after(stopped)
-
-    def _close_broker_after(self, stopped: threading.Event) -> threading.Event:
-        """Running calls may use it until they end. The event is set when it is closed, too."""
-        if stopped.is_set():
-            self._close_broker()
-            return stopped
-        from threading import Event, Thread
-
-        closed = Event()
-
-        def close() -> None:
-            stopped.wait()
-            self._close_broker()
-            closed.set()
-
-        Thread(target=close, name="pygo-stop", daemon=True).start()
-        return closed
+        return _close_after(stopped, self._protocol)
 
     def _wait(self) -> None:
+        """Return when it is all over, once it serves."""
+        if self._protocol is None or self._leaving is None:
+            return
         try:
-            self._server.wait_for_termination()
+            self._protocol.wait()
         finally:
-            self._close_broker()
+            self._protocol.close()
             self._stdio.end()
-            if self._leaving is not None:
-                self._leaving.leave(interrupts=False)
+            self._leaving.leave(interrupts=False)
+
+
+def _close_after(stopped: threading.Event, protocol: Protocol) -> threading.Event:
+    """Close the connections, which running calls may use, when the server has stopped.
+
+    Returns: the event that is set when both is done.
+    """
+    if stopped.is_set():
+        protocol.close()
+        return stopped
+    from threading import Event, Thread
+
+    closed = Event()
+
+    def close() -> None:
+        stopped.wait()
+        protocol.close()
+        closed.set()
+
+    Thread(target=close, name="pygo-stop", daemon=True).start()
+    return closed
 
 
 def serve(cfg: ServeConfig) -> None:
@@ -540,55 +458,19 @@ def _tell(level: str, message: str) -> None:
     print(f"[{level}] plugin: {message}", file=sys.stderr, flush=True)
 
 
-class _NoSocketError(StartError):
-    """A socket inside this process cannot be made."""
-
-
-def _made(make: Callable[[], Any]) -> Any:
-    try:
-        return make()
-    except OSError as error:
-        raise _NoSocketError(str(error)) from None
-
-
-def _add_plugin_services(server: Any, name: str, stdio: Stdio, grace: float) -> None:
-    if hasattr(server, "add_plugin_services"):
-        server.add_plugin_services(name, stdio.core, grace)
-    else:  # grpcio's, from an override of Server.server()
-        from pygo_plugin._serve import grpcio_services
-
-        grpcio_services.add_plugin_services(server, name, stdio, grace)
-
-
-def _asked_to_multiplex() -> bool:
-    return os.environ.get("PLUGIN_MULTIPLEX_GRPC") == "true"
-
-
-def _group() -> str | None:
-    """Who may use the sockets besides this user, as the host wants it."""
-    return os.environ.get("PLUGIN_UNIX_SOCKET_GROUP") or None
-
-
-def _listen_unix(to: _Listener, place: _core.SocketPlace, alone: bool) -> None:
+def _listen_unix(protocol: Protocol, place: _core.SocketPlace, alone: bool) -> None:
     """Listen on a new socket. `alone`: nothing else in this process minds a umask for a moment."""
     umask = os.umask(0o177) if alone else None  # nobody else gets in before the mode is set
     try:
-        if isinstance(to, _core.Mux):
-            to.listen("unix", place.bind)
-        elif not to(place.target):  # older grpcio does not raise
-            raise OSError(f"{place.path}: no socket can be made there")
+        protocol.listen_unix(place)
     finally:
         if umask is not None:
             os.umask(umask)
     place.publish()
 
 
-def _ports() -> tuple[int, int]:
-    return _port("PLUGIN_MIN_PORT", 1024), _port("PLUGIN_MAX_PORT", 65535)
-
-
-def _listen_tcp(to: _Listener) -> str:
-    low, high = _ports()
+def _listen_tcp(protocol: Protocol) -> str:
+    low, high = port_range()
     if low > high:
         raise ValueError(f"PLUGIN_MIN_PORT is {low}, more than PLUGIN_MAX_PORT {high}")
     problem: Exception | None = None
@@ -596,27 +478,13 @@ def _listen_tcp(to: _Listener) -> str:
         # 0 stands for no limits, as in go-plugin.
         wanted = _core.listen_port(low, high) if low else 0
         try:
-            address = f"127.0.0.1:{wanted}"
-            port = to.listen("tcp", address) if isinstance(to, _core.Mux) else to(address)
+            port = protocol.listen_tcp(f"127.0.0.1:{wanted}")
         except (OSError, RuntimeError) as error:  # grpcio raises RuntimeError
             problem = error
             continue
         if port:  # older grpcio does not raise
             return f"127.0.0.1:{port}"
     raise OSError(f"no free port from {low} to {high}: {problem}")
-
-
-def _port(variable: str, default: int) -> int:
-    text = os.environ.get(variable)
-    if not text:
-        return default
-    try:
-        port = int(text)
-    except ValueError:
-        port = -1
-    if not 0 <= port <= 65535:
-        raise ValueError(f"{variable} must be a port, but is {text!r}")
-    return port
 
 
 def _print_handshake(line: bytes, stdio: Stdio, logger: logging.Logger | None) -> None:

@@ -9,10 +9,28 @@ from pygo_plugin import server as _plugin_server
 from pygo_plugin._base.aio_loops import checkpoint
 from pygo_plugin._base.aio_threads import in_thread
 from pygo_plugin._grpc.aio_server import Server as RpcServer
+from pygo_plugin._serve.grpc_protocol import GrpcProtocol
 from pygo_plugin.errors import ConfigError, _importing
 
 if TYPE_CHECKING:
     from pygo_plugin.config import ServeConfig
+
+
+class AioGrpcProtocol(GrpcProtocol):
+    """Serves with a server of `pygo_plugin.aio`, on the running loop."""
+
+    def stop(self, grace: float | None) -> None:
+        self.server._core.stop(grace)  # off the loop, too
+
+    async def wait(self) -> None:
+        await self.server.wait_for_termination()
+        await self.server.stop(None)  # for the methods that are still running
+
+    def _broker_class(self) -> Any:
+        with _importing("pygo_plugin._grpc.aio_broker"):
+            from pygo_plugin._grpc.aio_broker import Broker
+
+        return Broker
 
 
 class Server(_plugin_server.PluginServerBase):
@@ -29,11 +47,12 @@ class Server(_plugin_server.PluginServerBase):
         """
         return RpcServer(**opts)
 
-    def _broker_class(self) -> Any:
-        with _importing("pygo_plugin._grpc.aio_broker"):
-            from pygo_plugin._grpc.aio_broker import Broker
-
-        return Broker
+    def _protocol_class(self, server: Any) -> type[AioGrpcProtocol]:
+        if not isinstance(server, RpcServer):
+            raise ConfigError(
+                f"server() must give a server of pygo_plugin.aio, not {type(server).__name__}"
+            )
+        return AioGrpcProtocol
 
     async def serve(self, wait: bool = False) -> bool:
         """Start to serve and print the handshake line; with `wait`, return when it is all over.
@@ -44,13 +63,13 @@ class Server(_plugin_server.PluginServerBase):
         opened = self._open()
         if opened is None:
             return False
-        server, leaving, line = opened
+        protocol, leaving, line = opened
         try:
-            await server.start()
-            self._serving(server, leaving, line)
+            await protocol.start()
+            self._serving(protocol, leaving, line)
         except (OSError, RuntimeError, ValueError) as error:
-            return self._not_serving(server, leaving, error)
-        self._tell_test(server, leaving)
+            return self._not_serving(protocol, leaving, error)
+        self._tell_test(protocol, leaving)
         if wait:
             await self._wait()
         return True
@@ -58,33 +77,28 @@ class Server(_plugin_server.PluginServerBase):
     async def stop(self, grace: float | None = None) -> None:
         """Stop serving: refuse new calls, cancel those that still run after `grace` seconds.
 
-        None cancels them at once. Returns when all is over.
+        None cancels them at once. Returns when no call is left and all connections are closed.
         """
-        if self._server is not None and self._leaving is not None:
-            if self._ends_stdio_first(grace):
+        if self._protocol is not None and self._leaving is not None:
+            if self._protocol.cuts_output_off(grace):
                 await in_thread(self._stdio.end)
-            await self._server.stop(grace)
-            self._close_broker()
+            self._protocol.stop(grace)
+            await self._protocol.wait()
+            self._protocol.close()
             self._leaving.leave(interrupts=True)
         else:
             await checkpoint()
 
-    def _stopper(self, server: Any) -> Any:
-        if not isinstance(server, RpcServer):
-            raise ConfigError(
-                f"server() must give a server of pygo_plugin.aio, not {type(server).__name__}"
-            )
-        return server._core
-
     async def _wait(self) -> None:
+        """Return when it is all over, once it serves."""
+        if self._protocol is None or self._leaving is None:
+            return
         try:
-            await self._server.wait_for_termination()
-            await self._server.stop(None)  # for the methods that are still running
+            await self._protocol.wait()
         finally:
-            self._close_broker()
+            self._protocol.close()
             self._stdio.end()
-            if self._leaving is not None:
-                self._leaving.leave(interrupts=False)
+            self._leaving.leave(interrupts=False)
 
 
 async def serve(cfg: ServeConfig) -> None:

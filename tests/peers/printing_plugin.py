@@ -120,7 +120,7 @@ def main(kind: str) -> None:
     server = {"core": Server, "grpcio": GrpcioServer}[kind](config)
     if not server.serve():
         sys.exit(server.error_msg)
-    while server._server.wait_for_termination(0.05):
+    while server._protocol.server.wait_for_termination(0.05):
         if failing.is_set():
             raise RuntimeError("the main program has failed")
     server._wait()

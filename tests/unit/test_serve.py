@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from pygo_plugin import Cmd, ConfigError, HandshakeConfig, Plugin, ServeConfig, Server, server
+from pygo_plugin._serve.grpc_protocol import GrpcProtocol
 
 COOKIE = {"PYGO_TEST_COOKIE": "pygo"}
 
@@ -609,6 +610,9 @@ def test_order_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
     class Own(Server):
         def server(self, **opts: Any) -> Any:
             return recorder
+
+        def _protocol_class(self, server: Any) -> type[GrpcProtocol]:
+            return GrpcProtocol  # as for a server of the package's
 
     class Registering(Plugin):
         def server_register(self, server: Any) -> None:

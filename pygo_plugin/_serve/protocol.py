@@ -1,0 +1,156 @@
+"""What serving needs to know of the protocol that a plugin speaks with its host."""
+
+from __future__ import annotations
+
+from os import environ
+
+from pygo_plugin.errors import StartError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, ClassVar
+
+    from pygo_plugin._base.core import _core
+    from pygo_plugin._serve.stdio import Stdio
+    from pygo_plugin.plugin import Plugin
+    from pygo_plugin.security import TLSConfig
+
+__all__ = ["NoSocketError", "Protocol", "Security", "port_range", "socket_group"]
+
+
+class Protocol:
+    """How a plugin's server talks to its host. One object serves once.
+
+    `pygo_plugin.server` checks the cookie, chooses the version and the address, and writes the
+    handshake line; what depends on the protocol is here. The methods are called in the order in
+    which they stand, on the thread that serves, except that `stop` and `remove_sockets` may be
+    called on any thread from the start on. Nothing but `wait` waits.
+    """
+
+    name: ClassVar[str]
+    """What the handshake line calls the protocol."""
+
+    mux: _core.Mux | None = None
+    """The one connection for everything, if the host has asked for it and gets it."""
+
+    def add_services(self, name: str, stdio: Stdio) -> None:
+        """Add what every host expects: health, for the service `name`, controller, and stdio."""
+        raise NotImplementedError
+
+    def register(self, plugins: Iterable[Plugin]) -> None:
+        """Have the plugins add what they serve, and give those that want it the broker.
+
+        Raises: NoSocketError; what an author's method raises.
+        """
+        raise NotImplementedError
+
+    def prepare_to_listen(self) -> str | None:
+        """Get ready for an address.
+
+        Returns: the directory for the plugin's socket, if the host has named none; None: any.
+        Raises: OSError, RuntimeError, ValueError.
+        """
+        raise NotImplementedError
+
+    def listen_unix(self, place: _core.SocketPlace) -> None:
+        """Make the socket at `place`. Raises: OSError, RuntimeError."""
+        raise NotImplementedError
+
+    def listen_tcp(self, address: str) -> int:
+        """Listen on "host:port". Returns: the port; 0 if it is taken, as older grpcio does.
+
+        Raises: OSError, RuntimeError.
+        """
+        raise NotImplementedError
+
+    def listens(self, network: str) -> None:
+        """Have what else listens, as the broker does, use the plugin's network.
+
+        Raises: ValueError for ports of the host's that cannot be.
+        """
+        raise NotImplementedError
+
+    def multiplexes(self) -> bool | None:
+        """What the handshake line says about `mux`; None: nothing, as the host has not asked."""
+        return None
+
+    def start(self) -> Any:
+        """Begin to serve. In asyncio programs a coroutine, as `wait` is."""
+        raise NotImplementedError
+
+    def log_to(self, descriptor: int) -> None:
+        """Report there what goes wrong between this process and its host."""
+
+    def stop(self, grace: float | None) -> Any:
+        """Refuse new calls; cancel those that still run after `grace` seconds, None: at once.
+
+        Returns: the event that is set when no call is left, None in asyncio programs.
+        """
+        raise NotImplementedError
+
+    def cuts_output_off(self, grace: float | None) -> bool:
+        """Whether `stop` ends the output's stream with all others, rather than after them."""
+        raise NotImplementedError
+
+    def remove_sockets(self) -> None:
+        """Remove the sockets that the protocol has made besides the plugin's own."""
+
+    def wait(self) -> Any:
+        """Return when the server has stopped and no method of it runs."""
+        raise NotImplementedError
+
+    def has_connections(self) -> bool:
+        """Whether there is something for `close` to close."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the broker, and everything besides the server. Idempotent."""
+        raise NotImplementedError
+
+
+class Security:
+    """What the plugin's connections are secured with: the author's TLS, AutoMTLS, or nothing."""
+
+    __slots__ = ("config", "tls")
+
+    def __init__(self, tls: _core.TLS | None = None, config: TLSConfig | None = None) -> None:
+        self.tls = tls
+        self.config = config  # where `tls` comes from, unless it is AutoMTLS
+
+    def field(self) -> str | None:
+        """The certificate for the handshake line, if it has one."""
+        return None if self.tls is None else self.tls.field()
+
+    def admits_only_hosts(self) -> bool:
+        """Whether a client has to show a certificate, so that no other process can use TCP."""
+        if self.config is not None:
+            return self.config.roots is not None
+        return self.tls is not None
+
+
+class NoSocketError(StartError):
+    """A socket inside this process cannot be made."""
+
+
+def socket_group() -> str | None:
+    """The group that may use the plugin's sockets, besides this user, if the host names one."""
+    return environ.get("PLUGIN_UNIX_SOCKET_GROUP") or None
+
+
+def port_range() -> tuple[int, int]:
+    """The lowest and the highest TCP port that the host allows. Raises: ValueError."""
+    return _port("PLUGIN_MIN_PORT", 1024), _port("PLUGIN_MAX_PORT", 65535)
+
+
+def _port(variable: str, default: int) -> int:
+    text = environ.get(variable)
+    if not text:
+        return default
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not 0 <= port <= 65535:
+        raise ValueError(f"{variable} must be a port, but is {text!r}")
+    return port
