@@ -205,7 +205,7 @@ disconnect(gp__session *self)
     }
     if (session->channel != NULL) {
         gp_channel_close(session->channel);
-        gp__channel_over(session->channel);
+        gp__channel_mark_ended(session->channel);
     }
 }
 

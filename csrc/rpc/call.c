@@ -3,10 +3,10 @@
 #include <grpc/slice.h>
 #include <grpc/support/alloc.h>
 #include <grpc/support/string_util.h>
-#include <stddef.h>
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "gp/container.h"
 #include "rpc/convert.h"
 #include "rpc/unpack.h"
 
@@ -16,14 +16,14 @@ batch_ref(gp_call *call)
     atomic_fetch_add_explicit(&call->refs, 1, memory_order_relaxed);
 }
 
-void
-gp__call_unref(gp_call *call)
+/* The last reference is gone: no other thread uses the call, so that its lock is not needed. */
+static void free_call(gp_call *call) GP_NO_THREAD_SAFETY_ANALYSIS;
+
+static void
+free_call(gp_call *call)
 {
-    if (atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) != 1) {
-        return;
-    }
-    grpc_metadata_array_destroy(&call->initial);
-    grpc_metadata_array_destroy(&call->trailing);
+    grpc_metadata_array_destroy(&call->initial_metadata);
+    grpc_metadata_array_destroy(&call->trailing_metadata);
     gp__free(call->initial_view);
     gp__free(call->trailing_view);
     grpc_slice_unref(call->details);
@@ -40,45 +40,55 @@ gp__call_unref(gp_call *call)
     gp__free(call);
 }
 
-/* ---- The batches' completions, on the polling thread. ---- */
-
-/* The initial metadata are there, or never will be. */
-static void
-tell_start(gp_call *call)
+void
+gp__call_unref(gp_call *call)
 {
-    gp_then *then;
-
-    gp_mutex_lock(&call->lock);
-    then = call->on_start;
-    call->on_start = NULL;
-    gp_mutex_unlock(&call->lock);
-    if (then != NULL) {
-        then(call->on_start_ctx);
+    if (atomic_fetch_sub_explicit(&call->refs, 1, memory_order_acq_rel) == 1) {
+        free_call(call);
     }
 }
 
-/* Nobody waits for it: whether the request has arrived, the status tells. */
+/* ---- Completions of batches, on the polling thread ---- */
+
+/* Call |on_initial|: the initial metadata are there, or will not come. */
+static void
+report_initial_metadata(gp_call *call)
+{
+    gp_then *then;
+    void *ctx;
+
+    gp_mutex_lock(&call->lock);
+    then = call->on_initial;
+    ctx = call->on_initial_ctx;
+    call->on_initial = NULL;
+    gp_mutex_unlock(&call->lock);
+    if (then != NULL) {
+        then(ctx);
+    }
+}
+
+/* Whether the request has arrived follows from the status. */
 static void
 request_complete(gp__event *event, bool ok)
 {
     (void)ok;
-    gp__call_unref((gp_call *)((char *)event - offsetof(gp_call, request)));
+    gp__call_unref(gp_container_of(event, gp_call, request));
 }
 
 static void
-start_complete(gp__event *event, bool ok)
+initial_complete(gp__event *event, bool ok)
 {
-    gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, start));
+    gp_call *call = gp_container_of(event, gp_call, initial);
 
     (void)ok;
     gp__gate_open(call->poller, &call->started);
-    tell_start(call);
+    report_initial_metadata(call);
     gp__call_unref(call);
 }
 
-/* The end of the call, once all is known. It has a reference, which it gives back. */
+/* End the call: its status is complete. Gives a reference back. */
 static void
-end(gp_call *call)
+end_call(gp_call *call)
 {
     void (*on_done)(void *) = NULL;
     void *ctx;
@@ -87,13 +97,13 @@ end(gp_call *call)
     call->result.code = (int)call->code;
     call->result.details = gp__bytes_from_slice(&call->details);
     call->result.debug = call->debug;
-    call->result.trailing = gp__metadata_view(&call->trailing_view, &call->trailing);
-    gp__channel_leave(call->channel, &call->link);
-    /* Before |over|: who is told at once because of that looks for the status. */
+    call->result.trailing = gp__metadata_view(&call->trailing_view, &call->trailing_metadata);
+    gp__channel_remove_call(call->channel, &call->link);
+    /* Before |ended|, on which gp_call_on_done() calls back at once: the status has to be there. */
     gp__gate_open(call->poller, &call->done);
 
     gp_mutex_lock(&call->lock);
-    call->over = true;
+    call->ended = true;
     on_done = call->on_done;
     ctx = call->on_done_ctx;
     attended = call->attended;
@@ -103,8 +113,8 @@ end(gp_call *call)
     if (attended) {
         gp__poller_urgent_drop(call->poller);
     }
-    if (!call->has_start) {
-        tell_start(call);
+    if (!call->early) {
+        report_initial_metadata(call);
     }
     if (on_done != NULL) {
         on_done(ctx);
@@ -112,21 +122,22 @@ end(gp_call *call)
     gp__call_unref(call);
 }
 
+/* End a call for which gp__channel_await_reason() has waited. */
 static void
-inquiry_told(gp__inquiry *inquiry)
+end_with_reason(gp__reason_waiter *waiter)
 {
-    gp_call *call = (gp_call *)((char *)inquiry - offsetof(gp_call, inquiry));
+    gp_call *call = gp_container_of(waiter, gp_call, reason_waiter);
 
     gp__channel_add_reason(call->channel, &call->details);
-    end(call);
+    end_call(call);
 }
 
 /*
- * Unpack the message that has come in. If it cannot be taken, that is how the call has ended, also
- * where the status is there already, or on its way, and says that all is well.
+ * Unpack the message that has arrived. If that fails, the call ends with the reason as its status,
+ * also if the server's status is there already or on its way and says OK.
  */
 static void
-unpack(gp_call *call)
+unpack_incoming(gp_call *call)
 {
     char why[GP__UNPACK_WHY];
     grpc_status_code code =
@@ -145,26 +156,26 @@ unpack(gp_call *call)
 static void
 status_complete(gp__event *event, bool ok)
 {
-    gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, status));
+    gp_call *call = gp_container_of(event, gp_call, status);
 
-    (void)ok;              /* the status is set either way */
-    if (call->one_reply) { /* it has come together with the status, and nobody else has it yet */
-        unpack(call);
+    (void)ok; /* the status is set either way */
+    if (call->one_reply) {
+        unpack_incoming(call);
     }
     if (call->code == GRPC_STATUS_UNAVAILABLE) {
-        call->inquiry.told = inquiry_told;
-        if (gp__channel_inquire(call->channel, &call->inquiry)) {
+        call->reason_waiter.on_known = end_with_reason;
+        if (gp__channel_await_reason(call->channel, &call->reason_waiter)) {
             return;
         }
         gp__channel_add_reason(call->channel, &call->details);
     }
-    end(call);
+    end_call(call);
 }
 
 static void
 send_complete(gp__event *event, bool ok)
 {
-    gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, outbox.event));
+    gp_call *call = gp_container_of(event, gp_call, outbox.event);
 
     gp__outbox_complete(&call->outbox, ok);
     gp__call_unref(call);
@@ -173,10 +184,10 @@ send_complete(gp__event *event, bool ok)
 static void
 receive_complete(gp__event *event, bool ok)
 {
-    gp_call *call = (gp_call *)((char *)event - offsetof(gp_call, inbox.event));
+    gp_call *call = gp_container_of(event, gp_call, inbox.event);
 
-    (void)ok; /* the end, then */
-    unpack(call);
+    (void)ok; /* if false, |incoming| is NULL: the end of the messages */
+    unpack_incoming(call);
     gp__inbox_complete(&call->inbox);
     gp__call_unref(call);
 }
@@ -198,7 +209,7 @@ gp__call_new(gp_call **out, gp_channel *channel)
     call->grpc_channel = gp__channel_use(channel);
     call->poller = gp__channel_poller(channel);
     call->request.complete = request_complete;
-    call->start.complete = start_complete;
+    call->initial.complete = initial_complete;
     call->status.complete = status_complete;
     gp__inbox_init(&call->inbox, call, gp__call_start_batch, call->poller, &call->lock,
                    receive_complete);
@@ -210,7 +221,7 @@ gp__call_new(gp_call **out, gp_channel *channel)
     return 0;
 }
 
-/* The bytes are checked by our callers and the operations are ours: a refusal is a bug of ours. */
+/* gRPC refuses what only a bug of ours could ask of it: callers have checked the bytes. */
 int
 gp__call_start_batch(void *of, const grpc_op *ops, size_t count, gp__event *event)
 {
@@ -277,14 +288,14 @@ gp_call_take_reply(gp_call *call)
     return gp__inbox_take(&call->inbox);
 }
 
-/* Send |message|, or the end if it is NULL, with the place for it taken. */
+/* Start to send |message|, or the end of the messages if it is NULL. The outbox is acquired. */
 static int
-send(gp_call *call, const gp_bytes *message)
+start_send(gp_call *call, const gp_bytes *message)
 {
     grpc_op op = {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT};
 
     if (gp__gate_is_open(&call->done)) {
-        return gp__outbox_yield(&call->outbox);
+        return gp__outbox_abandon(&call->outbox);
     }
     if (message != NULL) {
         op = gp__outbox_op(&call->outbox, *message, 0);
@@ -295,9 +306,9 @@ send(gp_call *call, const gp_bytes *message)
 int
 gp_call_send_then(gp_call *call, const gp_bytes *message, gp_sent *then, void *ctx)
 {
-    int rc = gp__outbox_take_then(&call->outbox, then, ctx);
+    int rc = gp__outbox_acquire_then(&call->outbox, then, ctx);
 
-    return rc < 0 ? rc : send(call, message);
+    return rc < 0 ? rc : start_send(call, message);
 }
 
 int
@@ -309,8 +320,8 @@ gp_call_post(gp_call *call, const gp_bytes *message, gp_sent *then, void *ctx)
         return GP_ECLOSED;
     }
     rc = gp__outbox_post(&call->outbox, message, 0, then, ctx);
-    if (rc == GP__POSTED_TAKEN) {
-        rc = send(call, message);
+    if (rc == GP__POSTED_ACQUIRED) {
+        rc = start_send(call, message);
         return rc < 0 ? rc : GP__POSTED;
     }
     return rc;
@@ -328,15 +339,15 @@ gp_call_send(gp_call *call, gp_bytes message, const gp_interrupt *interrupt)
     if (rc != 0) {
         return rc < 0 ? rc : 0;
     }
-    return send(call, &message);
+    return start_send(call, &message);
 }
 
 int
 gp_call_send_close(gp_call *call, const gp_interrupt *interrupt)
 {
-    int rc = gp__outbox_take(&call->outbox, interrupt);
+    int rc = gp__outbox_acquire(&call->outbox, interrupt);
 
-    return rc < 0 ? rc : send(call, NULL);
+    return rc < 0 ? rc : start_send(call, NULL);
 }
 
 int
@@ -354,13 +365,13 @@ gp_call_receive_then(gp_call *call, gp_message **out, gp_received *then, void *c
 int
 gp_call_initial_metadata(gp_call *call, gp_metadata *out, const gp_interrupt *interrupt)
 {
-    gp__gate *gate = call->has_start ? &call->started : &call->done;
+    gp__gate *gate = call->early ? &call->started : &call->done;
     int rc = gp__poller_wait(call->poller, gate, GP__FOREVER, interrupt);
 
     *out = (gp_metadata){NULL, 0};
     if (rc == 0) {
         gp_mutex_lock(&call->lock);
-        *out = gp__metadata_view(&call->initial_view, &call->initial);
+        *out = gp__metadata_view(&call->initial_view, &call->initial_metadata);
         gp_mutex_unlock(&call->lock);
     }
     return rc;
@@ -369,17 +380,17 @@ gp_call_initial_metadata(gp_call *call, gp_metadata *out, const gp_interrupt *in
 int
 gp_call_initial_metadata_then(gp_call *call, gp_then *then, void *ctx)
 {
-    gp__gate *gate = call->has_start ? &call->started : &call->done;
-    bool there;
+    gp__gate *gate = call->early ? &call->started : &call->done;
+    bool known;
 
     gp_mutex_lock(&call->lock);
-    there = gp__gate_is_open(gate);
-    if (!there) {
-        call->on_start = then;
-        call->on_start_ctx = ctx;
+    known = gp__gate_is_open(gate);
+    if (!known) {
+        call->on_initial = then;
+        call->on_initial_ctx = ctx;
     }
     gp_mutex_unlock(&call->lock);
-    return there;
+    return known;
 }
 
 /* ---- Ending ---- */
@@ -393,11 +404,9 @@ gp_call_cancel(gp_call *call, int code, const char *details)
 }
 
 void
-gp__call_cancel_link(gp__call_link *link)
+gp__call_cancel_closed(gp_link *link)
 {
-    gp_call *call = (gp_call *)((char *)link - offsetof(gp_call, link));
-
-    gp_call_cancel(call, GRPC_STATUS_CANCELLED, "Channel closed!");
+    gp_call_cancel(gp_container_of(link, gp_call, link), GRPC_STATUS_CANCELLED, "Channel closed!");
 }
 
 bool
@@ -441,7 +450,7 @@ gp_call_attend(gp_call *call)
     bool count;
 
     gp_mutex_lock(&call->lock);
-    count = !call->attended && !call->over;
+    count = !call->attended && !call->ended;
     call->attended |= count;
     if (count) {
         gp__poller_urgent_add(call->poller);
@@ -452,17 +461,17 @@ gp_call_attend(gp_call *call)
 void
 gp_call_on_done(gp_call *call, void (*done)(void *ctx), void *ctx)
 {
-    bool over;
+    bool ended;
 
     gp_call_attend(call);
     gp_mutex_lock(&call->lock);
-    over = call->over;
-    if (!over) {
+    ended = call->ended;
+    if (!ended) {
         call->on_done = done;
         call->on_done_ctx = ctx;
     }
     gp_mutex_unlock(&call->lock);
-    if (over) {
+    if (ended) {
         done(ctx);
     }
 }

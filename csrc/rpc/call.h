@@ -1,8 +1,8 @@
 /*
- * Layer: rpc. The client's call from the inside: what call.c and call_start.c share.
+ * Layer: rpc. The client's side of a call, as call.c and call_start.c see it.
  *
- *   call_start.c   making a call, and its first batches
- *   call.c         its life: completions, waiting, sending, receiving, ending
+ *   call_start.c   makes a call and starts its first batches
+ *   call.c         completions, waiting, sending, receiving, the end
  */
 #ifndef GP_RPC_CALL_H
 #define GP_RPC_CALL_H
@@ -10,71 +10,70 @@
 #include <grpc/grpc.h>
 
 #include "gp/call.h"
+#include "gp/list.h"
 #include "gp/lock.h"
 #include "rpc/channel.h"
-#include "rpc/halves.h"
+#include "rpc/inbox.h"
+#include "rpc/outbox.h"
 
 /*
- * A call has up to five batches under way: its request (or what goes ahead of a stream of them),
- * its status, the initial metadata if they may be asked for before that, one send and one receive.
- * Each holds a reference while it is on the queue; those that are waited for open their gate when
- * they are done.
+ * A call has up to five batches under way: its request (or the metadata that precede a stream of
+ * requests), its status, the initial metadata if they may be asked for before the status, one send
+ * and one receive. Each batch holds a reference while it is on the queue.
  *
  * What is sent shares no batch with what is received. gRPC completes a batch as a whole, and a send
  * only when its bytes have been written: with the status in the same batch, neither a deadline nor
  * cancel() would end a call to a peer that has stopped reading.
  */
 struct gp_call {
-    gp__call_link link;  /* in the channel's ring until done */
-    atomic_int refs;     /* users' and batches' */
-    atomic_int users;    /* users' alone: the last one cancels */
-    grpc_call *call;     /* owned */
-    gp_channel *channel; /* shared: ref */
-    grpc_channel
-        *grpc_channel;  /* borrowed: the channel's, which is in use as long as the call exists */
-    gp__poller *poller; /* borrowed: the channel's */
+    gp_link link;               /* among the channel's calls, until done */
+    atomic_int refs;            /* the users' and the batches' */
+    atomic_int users;           /* the users' alone: the last one cancels */
+    grpc_call *call;            /* owned */
+    gp_channel *channel;        /* shared: ref */
+    grpc_channel *grpc_channel; /* borrowed: the channel's, in use as long as the call exists */
+    gp__poller *poller;         /* borrowed: the channel's */
     int64_t deadline;
 
-    gp__inquiry inquiry; /* into why there is no connection, before |done| */
+    gp__reason_waiter reason_waiter; /* queued before |done|, if the connection is missing */
     gp__event request;
-    gp__event start;
+    gp__event initial;
     gp__event status;
-    gp__gate started;
-    gp__gate done;
-    bool
-        has_start; /* initial metadata have a batch of their own, and do not come with the status */
-    bool one_reply;    /* it comes with the status, too */
+    gp__gate started;  /* open when the initial metadata are there. Unused unless |early| */
+    gp__gate done;     /* open when the status is there */
+    bool early;        /* the initial metadata have a batch of their own, not the status's */
+    bool one_reply;    /* the one reply shares the status's batch */
     gp__inbox inbox;   /* of a stream of replies; or where the status batch puts the one reply */
     gp__outbox outbox; /* of a stream of requests; or what the first batch sends */
 
-    grpc_metadata_array initial;
-    grpc_metadata_array trailing;
-    gp_metadatum *initial_view;  /* owned; made on demand */
+    grpc_metadata_array initial_metadata;
+    grpc_metadata_array trailing_metadata;
     gp_metadatum *trailing_view; /* owned; made with the status */
     grpc_status_code code;
     grpc_slice details;
-    const char *debug; /* owned by gpr */
+    const char *debug; /* owned: gRPC's allocator */
     gp_call_status result;
-    atomic_bool refused; /* a message could not be taken, and |refusal| counts instead */
+    atomic_bool refused; /* a message could not be unpacked: |refusal| is the status instead */
     gp_call_status refusal;
     grpc_slice refused_details;
 
-    gp_mutex lock; /* guards what follows, and what of |inbox| is under a lock */
-    gp_then *on_start;
-    void *on_start_ctx;
-    bool attended; /* counted as urgent in the poller */
-    bool over;     /* as |done|, for those who must decide under the lock */
-    void (*on_done)(void *ctx);
-    void *on_done_ctx;
+    gp_mutex lock;                                   /* also guards part of |inbox| and |outbox| */
+    gp_metadatum *initial_view GP_GUARDED_BY(&lock); /* owned; made when first asked for */
+    gp_then *on_initial GP_GUARDED_BY(&lock);
+    void *on_initial_ctx GP_GUARDED_BY(&lock);
+    bool attended GP_GUARDED_BY(&lock); /* counted as urgent in the poller */
+    bool ended GP_GUARDED_BY(&lock);    /* set after |done| has opened: |on_done| is too late */
+    void (*on_done)(void *ctx) GP_GUARDED_BY(&lock);
+    void *on_done_ctx GP_GUARDED_BY(&lock);
 };
 
-/* call.c: a call of |channel| that has no batches and is in no ring. GP_ENOMEM. */
+/* A call of |channel| without batches, which is not among its calls yet. Returns: 0 or GP_ENOMEM. */
 int gp__call_new(gp_call **out, gp_channel *channel);
 
 /* As gp__start_batch. */
 int gp__call_start_batch(void *call, const grpc_op *ops, size_t count, gp__event *event);
 
-/* Give a reference back that is no user's. */
+/* Give back a reference that is not a user's. */
 void gp__call_unref(gp_call *call);
 
 #endif

@@ -18,9 +18,9 @@ initial_flags(unsigned flags)
                                              : 0;
 }
 
-/* A call without batches, entered in its channel. */
+/* Make a call without batches, among its channel's calls. */
 static int
-make(gp_call **out, gp_channel *channel, const gp_call_options *options, gp_error *err)
+make_call(gp_call **out, gp_channel *channel, const gp_call_options *options, gp_error *err)
 {
     grpc_slice method;
     gp_call *call;
@@ -45,7 +45,7 @@ make(gp_call **out, gp_channel *channel, const gp_call_options *options, gp_erro
     if (options->credentials != NULL) {
         grpc_call_set_credentials(call->call, gp__call_credentials(options->credentials));
     }
-    if ((rc = gp__channel_enter(channel, &call->link, err)) < 0) {
+    if ((rc = gp__channel_add_call(channel, &call->link, err)) < 0) {
         gp__call_unref(call);
         return rc;
     }
@@ -53,6 +53,7 @@ make(gp_call **out, gp_channel *channel, const gp_call_options *options, gp_erro
     return 0;
 }
 
+/* The initial metadata that the options say, for gRPC. Returns: 0 or GP_ENOMEM. */
 static int
 make_metadata(grpc_metadata **out, size_t *count, const gp_call_options *options)
 {
@@ -74,35 +75,34 @@ send_metadata_op(const gp_call_options *options, grpc_metadata *metadata, size_t
                      .data.send_initial_metadata = {.count = count, .metadata = metadata}};
 }
 
-/* The status operation is the same for every call. */
 static grpc_op
 status_op(gp_call *call)
 {
-    return (grpc_op){
-        .op = GRPC_OP_RECV_STATUS_ON_CLIENT,
-        .data.recv_status_on_client = {&call->trailing, &call->code, &call->details, &call->debug}};
+    return (grpc_op){.op = GRPC_OP_RECV_STATUS_ON_CLIENT,
+                     .data.recv_status_on_client = {&call->trailing_metadata, &call->code,
+                                                    &call->details, &call->debug}};
 }
 
 static grpc_op
 initial_metadata_op(gp_call *call)
 {
     return (grpc_op){.op = GRPC_OP_RECV_INITIAL_METADATA,
-                     .data.recv_initial_metadata.recv_initial_metadata = &call->initial};
+                     .data.recv_initial_metadata.recv_initial_metadata = &call->initial_metadata};
 }
 
-/* Nothing could be started: nobody has seen the call. */
+/* Free a call whose first batch could not be started. Returns |code|. */
 static int
-abandon(gp_call *call, int code, gp_error *err)
+abandon_call(gp_call *call, int code, gp_error *err)
 {
-    gp__channel_leave(call->channel, &call->link);
+    gp__channel_remove_call(call->channel, &call->link);
     grpc_call_cancel(call->call, NULL);
     gp__call_unref(call);
     return gp_error_set(err, code, "gRPC refused the call: is the metadata legal?");
 }
 
 /*
- * Send the metadata, and |request| if it is not NULL. It is written at once as a rule, so that the
- * completion need not go to the polling thread, which might have to be woken for it.
+ * Send the metadata, and |request| if it is not NULL. gRPC usually writes them at once: then this
+ * thread completes the batch, and the polling thread is not woken for it.
  */
 static int
 send_request(gp_call *call, const gp_call_options *options, const gp_bytes *request)
@@ -128,9 +128,9 @@ send_request(gp_call *call, const gp_call_options *options, const gp_bytes *requ
     return rc;
 }
 
-/* Ask for the status, and for what else |one_reply| and |early| say. gRPC cannot refuse that. */
+/* Start the batches that wait for the answer. gRPC cannot refuse them. */
 static void
-ask_for_answer(gp_call *call, bool one_reply, bool early)
+start_answer_batches(gp_call *call, bool one_reply, bool early)
 {
     grpc_op ops[3];
     size_t count = 0;
@@ -147,26 +147,26 @@ ask_for_answer(gp_call *call, bool one_reply, bool early)
     if (early) {
         grpc_op op = initial_metadata_op(call);
 
-        gp__call_start_batch(call, &op, 1, &call->start);
+        gp__call_start_batch(call, &op, 1, &call->initial);
     }
 }
 
 static int
-start(gp_call **out, gp_channel *channel, const gp_call_options *options, const gp_bytes *request,
-      bool one_reply, bool early, gp_error *err)
+start_call(gp_call **out, gp_channel *channel, const gp_call_options *options,
+           const gp_bytes *request, bool one_reply, bool early, gp_error *err)
 {
     gp_call *call = NULL;
-    int rc = make(&call, channel, options, err);
+    int rc = make_call(&call, channel, options, err);
 
     if (rc < 0) {
         return rc;
     }
-    call->has_start = early;
+    call->early = early;
     rc = send_request(call, options, request);
     if (rc < 0) {
-        return abandon(call, rc, err);
+        return abandon_call(call, rc, err);
     }
-    ask_for_answer(call, one_reply, early);
+    start_answer_batches(call, one_reply, early);
     *out = call;
     return 0;
 }
@@ -175,14 +175,14 @@ int
 gp_call_start_unary(gp_call **out, gp_channel *channel, const gp_call_options *options,
                     gp_bytes request, gp_error *err)
 {
-    return start(out, channel, options, &request, true,
-                 (options->flags & GP_CALL_EARLY_METADATA) != 0, err);
+    return start_call(out, channel, options, &request, true,
+                      (options->flags & GP_CALL_EARLY_METADATA) != 0, err);
 }
 
 int
 gp_call_start_stream(gp_call **out, gp_channel *channel, const gp_call_options *options,
                      const gp_bytes *request, gp_error *err)
 {
-    return start(out, channel, options, request, (options->flags & GP_CALL_ONE_REPLY) != 0, true,
-                 err);
+    return start_call(out, channel, options, request, (options->flags & GP_CALL_ONE_REPLY) != 0,
+                      true, err);
 }

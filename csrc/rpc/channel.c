@@ -4,13 +4,14 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "gp/container.h"
 #include "os/fd.h"
 #include "rpc/args.h"
 #include "rpc/connection.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
 
-/* Takes the reference to |shared| over, also on failure. */
+/* Make a view of |shared|. Takes the caller's reference to it, also on failure. */
 static int
 make_view(gp_channel **out, gp__connection *shared, gp_error *err)
 {
@@ -23,11 +24,12 @@ make_view(gp_channel **out, gp__connection *shared, gp_error *err)
     gp_mutex_init(&channel->lock);
     atomic_init(&channel->refs, 1);
     channel->connection = shared;
-    channel->calls.next = channel->calls.prev = &channel->calls;
+    gp_list_init(&channel->calls);
     gp_mutex_lock(&shared->lock);
+    gp_mutex_lock(&channel->lock);
     channel->closed = shared->retired;
-    channel->next_view = shared->views;
-    shared->views = channel;
+    gp_mutex_unlock(&channel->lock);
+    gp_list_prepend(&shared->views, &channel->link);
     gp_mutex_unlock(&shared->lock);
     *out = channel;
     return 0;
@@ -116,7 +118,8 @@ gp__channel_keep(gp_channel *channel, int *fd)
     channel->connection->kept = *fd;
     *fd = -1;
 }
-/* ---- Views ----------------------------------------------------------------------------------- */
+
+/* ---- Views ---- */
 
 int
 gp_channel_view(gp_channel **out, gp_channel *channel, gp_error *err)
@@ -135,28 +138,26 @@ gp_channel_ref(gp_channel *channel)
 void
 gp_channel_unref(gp_channel *channel)
 {
-    gp_channel **link;
-
     if (channel == NULL || gp_runtime_forked() || atomic_fetch_sub(&channel->refs, 1) != 1) {
         return;
     }
     gp_mutex_lock(&channel->connection->lock);
-    for (link = &channel->connection->views; *link != channel; link = &(*link)->next_view) {
-    }
-    *link = channel->next_view;
+    gp_link_remove(&channel->link);
     gp_mutex_unlock(&channel->connection->lock);
     gp__connection_unref(channel->connection);
     gp_mutex_release(&channel->lock);
     gp__free(channel);
 }
 
-/* Lock held. */
+static void cancel_calls_locked(gp_channel *channel) GP_REQUIRES(&channel->lock);
+
+/* gRPC ends the calls later: each removes itself from the list once the lock is free again. */
 static void
-cancel_calls(gp_channel *channel)
+cancel_calls_locked(gp_channel *channel)
 {
-    /* Cancelling only schedules: no call leaves the ring before the lock is free again. */
-    for (gp__call_link *link = channel->calls.next; link != &channel->calls; link = link->next) {
-        gp__call_cancel_link(link);
+    for (gp_link *link = gp_list_first(&channel->calls); link != NULL;
+         link = gp_list_next(&channel->calls, link)) {
+        gp__call_cancel_closed(link);
     }
 }
 
@@ -168,7 +169,7 @@ gp_channel_close(gp_channel *channel)
     }
     gp_mutex_lock(&channel->lock);
     channel->closed = true;
-    cancel_calls(channel);
+    cancel_calls_locked(channel);
     gp_mutex_unlock(&channel->lock);
 }
 
@@ -178,10 +179,11 @@ gp_channel_cancel_others(gp_channel *channel)
     gp__connection *shared = channel->connection;
 
     gp_mutex_lock(&shared->lock);
-    for (gp_channel *view = shared->views; view != NULL; view = view->next_view) {
+    for (gp_channel *view = gp_list_first_entry(&shared->views, gp_channel, link); view != NULL;
+         view = gp_list_next_entry(&shared->views, view, gp_channel, link)) {
         if (view != channel) {
             gp_mutex_lock(&view->lock);
-            cancel_calls(view);
+            cancel_calls_locked(view);
             gp_mutex_unlock(&view->lock);
         }
     }
@@ -191,7 +193,7 @@ gp_channel_cancel_others(gp_channel *channel)
 grpc_channel *
 gp__channel_use(gp_channel *channel)
 {
-    /* In this order, which retire() has the other way round: one of the two sees the other. */
+    /* retire_connection() does this in the opposite order, so that one of the two sees the other. */
     atomic_fetch_add(&channel->users, 1);
     return atomic_load(&channel->connection->channel);
 }
@@ -221,35 +223,31 @@ gp__channel_poller(const gp_channel *channel)
 }
 
 int
-gp__channel_enter(gp_channel *channel, gp__call_link *link, gp_error *err)
+gp__channel_add_call(gp_channel *channel, gp_link *link, gp_error *err)
 {
     bool closed;
 
     gp_mutex_lock(&channel->lock);
     closed = channel->closed;
     if (!closed) {
-        link->next = &channel->calls;
-        link->prev = channel->calls.prev;
-        link->prev->next = link;
-        link->next->prev = link;
+        gp_list_append(&channel->calls, link);
     }
     gp_mutex_unlock(&channel->lock);
     return closed ? gp_error_set(err, GP_ECLOSED, "the channel is closed") : 0;
 }
 
 void
-gp__channel_leave(gp_channel *channel, gp__call_link *link)
+gp__channel_remove_call(gp_channel *channel, gp_link *link)
 {
     gp_mutex_lock(&channel->lock);
-    link->prev->next = link->next;
-    link->next->prev = link->prev;
+    gp_link_remove(link);
     gp_mutex_unlock(&channel->lock);
 }
 
 static int
 direct_state(const gp__direct *direct)
 {
-    return gp__direct_over(direct) ? GP_SHUTDOWN : GP_READY;
+    return gp__direct_ended(direct) ? GP_SHUTDOWN : GP_READY;
 }
 
 int
@@ -280,31 +278,31 @@ gp_channel_state(gp_channel *channel, bool connect)
     return state;
 }
 
-/* A watch outlives a waiter that gave up: whoever comes last frees it. */
-typedef struct watch {
+/* A watch of the state that a thread waits for. It may outlive a waiter that gave up. */
+typedef struct state_wait {
     gp__event event;
-    gp__gate gate;
-    atomic_int refs;
+    gp__gate gate;       /* open when the watch is complete */
+    atomic_int refs;     /* the waiter's and the watch's */
     gp_channel *channel; /* shared: ref */
-} watch;
+} state_wait;
 
 static void
-watch_unref(watch *watched)
+state_wait_unref(state_wait *wait)
 {
-    if (atomic_fetch_sub(&watched->refs, 1) == 1) {
-        gp_channel_unref(watched->channel);
-        gp__free(watched);
+    if (atomic_fetch_sub(&wait->refs, 1) == 1) {
+        gp_channel_unref(wait->channel);
+        gp__free(wait);
     }
 }
 
 static void
-watch_complete(gp__event *event, bool ok)
+state_wait_complete(gp__event *event, bool ok)
 {
-    watch *watched = (watch *)event;
+    state_wait *wait = gp_container_of(event, state_wait, event);
 
     (void)ok;
-    gp__gate_open(gp__channel_poller(watched->channel), &watched->gate);
-    watch_unref(watched);
+    gp__gate_open(gp__channel_poller(wait->channel), &wait->gate);
+    state_wait_unref(wait);
 }
 
 static int
@@ -314,7 +312,7 @@ wait_state(gp_channel *channel, grpc_channel *grpc, int last, int64_t timeout_ms
     int64_t deadline = gp_deadline_in(timeout_ms);
     int state = gp_channel_state(channel, false);
     gp__poller *poller;
-    watch *watched;
+    state_wait *wait;
     int rc;
 
     if (state != last || state == GP_SHUTDOWN) {
@@ -324,21 +322,21 @@ wait_state(gp_channel *channel, grpc_channel *grpc, int last, int64_t timeout_ms
         rc = gp__direct_wait(channel->connection->direct, deadline, interrupt);
         return rc < 0 ? rc : GP_SHUTDOWN;
     }
-    watched = gp__calloc(1, sizeof(*watched));
-    if (watched == NULL) {
+    wait = gp__calloc(1, sizeof(*wait));
+    if (wait == NULL) {
         return GP_ENOMEM;
     }
     poller = gp__channel_poller(channel);
-    watched->event.complete = watch_complete;
-    atomic_init(&watched->refs, 2);
-    watched->channel = gp_channel_ref(channel);
-    gp__hand_over(&watched->event);
+    wait->event.complete = state_wait_complete;
+    atomic_init(&wait->refs, 2);
+    wait->channel = gp_channel_ref(channel);
+    gp__hand_over(&wait->event);
     grpc_channel_watch_connectivity_state(grpc, (grpc_connectivity_state)last,
                                           gp__timespec_from_deadline(deadline), poller->queue,
-                                          &watched->event);
+                                          &wait->event);
     /* gRPC ends the watch at the same deadline, so that the wait itself needs none. */
-    rc = gp__poller_wait(poller, &watched->gate, GP__FOREVER, interrupt);
-    watch_unref(watched);
+    rc = gp__poller_wait(poller, &wait->gate, GP__FOREVER, interrupt);
+    state_wait_unref(wait);
     if (rc < 0) {
         return rc;
     }
@@ -358,25 +356,25 @@ gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
 }
 
 /*
- * A watch without a waiter. It holds no reference to the connection, whose end it would delay: gRPC
- * completes a watch when its channel goes.
+ * A watch of the state with a callback. It holds no reference to the connection, whose end it would
+ * delay: gRPC completes a watch when its channel is destroyed.
  */
-typedef struct notice {
+typedef struct state_callback {
     gp__event event;
     gp__poller *poller; /* borrowed: lives as long as the process */
     void (*then)(void *ctx);
     void *ctx;
-} notice;
+} state_callback;
 
 static void
-notice_complete(gp__event *event, bool ok)
+state_callback_complete(gp__event *event, bool ok)
 {
-    notice *notified = (notice *)event;
+    state_callback *callback = gp_container_of(event, state_callback, event);
 
     (void)ok;
-    gp__poller_urgent_drop(notified->poller);
-    notified->then(notified->ctx);
-    gp__free(notified);
+    gp__poller_urgent_drop(callback->poller);
+    callback->then(callback->ctx);
+    gp__free(callback);
 }
 
 static int
@@ -393,24 +391,24 @@ static int
 watch_state(gp_channel *channel, grpc_channel *grpc, int last, int64_t timeout_ms,
             void (*then)(void *ctx), void *ctx)
 {
-    notice *notified;
+    state_callback *callback;
 
     if (channel->connection->direct != NULL) {
         return watch_direct(channel->connection->direct, last, timeout_ms, then, ctx);
     }
-    notified = gp__calloc(1, sizeof(*notified));
-    if (notified == NULL) {
+    callback = gp__calloc(1, sizeof(*callback));
+    if (callback == NULL) {
         return GP_ENOMEM;
     }
-    notified->event.complete = notice_complete;
-    notified->poller = gp__channel_poller(channel);
-    notified->then = then;
-    notified->ctx = ctx;
-    gp__poller_urgent_add(notified->poller);
-    gp__hand_over(&notified->event);
+    callback->event.complete = state_callback_complete;
+    callback->poller = gp__channel_poller(channel);
+    callback->then = then;
+    callback->ctx = ctx;
+    gp__poller_urgent_add(callback->poller);
+    gp__hand_over(&callback->event);
     grpc_channel_watch_connectivity_state(grpc, (grpc_connectivity_state)last,
                                           gp__timespec_from_deadline(gp_deadline_in(timeout_ms)),
-                                          notified->poller->queue, &notified->event);
+                                          callback->poller->queue, &callback->event);
     return 0;
 }
 

@@ -15,17 +15,19 @@
 #include "rpc/unpack.h"
 #include "rpc/worker_pool.h"
 
-static void reset(void);
+static void reset_after_fork(void);
 
+/* All connections. */
 static struct {
-    gp_mutex lock;         /* guards the list; comes before a connection's */
-    gp__connection *first; /* borrowed: connections take themselves off */
+    gp_mutex lock;                     /* taken before a connection's */
+    gp_list list GP_GUARDED_BY(&lock); /* borrowed: each removes itself */
     gp_fork_part part;
-} all = {.lock = GP_MUTEX_INIT, .part = {.reset = reset}};
+} all = {
+    .lock = GP_MUTEX_INIT, .list = GP_LIST_INIT(all.list), .part = {.reset = reset_after_fork}};
 
 enum { MOST_OWN_ARGS = 12 };
 
-/* What a channel begins with, and what the user's arguments win over. */
+/* The arguments that a channel begins with. The user's win over them. */
 typedef struct own_args {
     gp_channel_arg items[MOST_OWN_ARGS];
     size_t count;
@@ -45,13 +47,13 @@ add_string(own_args *own, const char *key, const char *value)
 }
 
 /*
- * Between a host and its plugin there is no proxy, no load balancer and no second backend: no
- * retries (5 to 8 us a call), no proxy from the environment, no connection shared behind our back,
- * no statistics for channelz, which nothing of ours can show. Messages are as large as gRPC can
- * carry, as go-plugin has it.
+ * Between a host and its plugin there is no proxy, no load balancer and no second backend. So there
+ * are no retries (which take 5 to 8 us a call), no proxy from the environment, no connection that
+ * gRPC shares with other channels, and no statistics for channelz, which nothing of ours can show.
+ * Messages may be as large as gRPC can carry, as with go-plugin.
  */
 static void
-add_plugins_args(own_args *own)
+add_plugin_args(own_args *own)
 {
     add_integer(own, "grpc.enable_retries", 0);
     add_integer(own, "grpc.enable_http_proxy", 0);
@@ -62,8 +64,9 @@ add_plugins_args(own_args *own)
 }
 
 /*
- * Of any channel: as much metadata as error details need, and a user agent that says how much.
- * |authority| may be NULL. Returns 0 or GP_ENOMEM.
+ * Complete |own| with the arguments of every channel, and merge it with the user's. Every channel
+ * accepts as much metadata as error details need, and says how much in its user agent. |authority|
+ * may be NULL. Returns: 0 or GP_ENOMEM.
  */
 static int
 merge_args(grpc_channel_args *out, own_args *own, const gp_channel_options *options,
@@ -77,10 +80,10 @@ merge_args(grpc_channel_args *out, own_args *own, const gp_channel_options *opti
     gp_channel_arg *items;
     int rc;
 
-    /* Newer cores refuse at random what is between the two. */
+    /* Newer versions of gRPC refuse at random what is between the two limits. */
     add_integer(own, "grpc.max_metadata_size", size);
     add_integer(own, "grpc.absolute_max_metadata_size", size);
-    add_integer(own, "grpc.per_message_decompression", 0); /* we do, see unpack.h */
+    add_integer(own, "grpc.per_message_decompression", 0); /* gp__unpack() does */
     if (quota != NULL) {
         own->items[own->count++] = (gp_channel_arg){.key = "grpc.resource_quota", .object = quota};
     }
@@ -89,7 +92,7 @@ merge_args(grpc_channel_args *out, own_args *own, const gp_channel_options *opti
     }
     own->agent = gp__user_agent(gp__arg_string(more, count, agent_key),
                                 options->agent != NULL ? options->agent : "grpc-python", size);
-    /* Besides the user's, of which it has become a part. */
+    /* Our user agent, which begins with the user's, replaces the latter. */
     items = gp__malloc((count + 1) * sizeof(*items));
     if (own->agent == NULL || items == NULL) {
         gp__free(items);
@@ -130,23 +133,21 @@ make_connection(gp__connection **out, gp_error *err)
         return gp_error_set(err, GP_ENOMEM, "channel");
     }
     gp_mutex_init(&made->lock);
+    gp_list_init(&made->views);
+    gp_list_init(&made->reason_waiters);
     atomic_init(&made->refs, 1);
     made->kept = -1;
     if ((rc = gp__grpc_use(GP__FORK_CONNECTION, err)) < 0) {
         goto fail;
     }
-    /* Even while no call is made, a thread must notice what comes in: a GOAWAY, the end. */
+    /* Even while no call is made, a thread must handle what arrives: a GOAWAY, the end. */
     if ((rc = gp__engine_start(&made->poller, err)) < 0 || (rc = gp__pool_start(false, err)) < 0) {
         gp__grpc_drop(GP__FORK_CONNECTION);
         goto fail;
     }
     gp_runtime_on_fork(&all.part);
     gp_mutex_lock(&all.lock);
-    made->next = all.first;
-    if (made->next != NULL) {
-        made->next->prev = made;
-    }
-    all.first = made;
+    gp_list_prepend(&all.list, &made->link);
     gp_mutex_unlock(&all.lock);
     *out = made;
     return 0;
@@ -158,20 +159,15 @@ fail:
 }
 
 static void
-unlist(gp__connection *shared)
+remove_from_list(gp__connection *shared)
 {
     gp_mutex_lock(&all.lock);
-    if (shared->prev != NULL) {
-        shared->prev->next = shared->next;
-    } else if (all.first == shared) {
-        all.first = shared->next;
-    }
-    if (shared->next != NULL) {
-        shared->next->prev = shared->prev;
-    }
-    shared->prev = shared->next = NULL;
+    gp_link_remove(&shared->link);
     gp_mutex_unlock(&all.lock);
 }
+
+/* The last reference is gone: no other thread uses the connection, and its lock is not needed. */
+static void free_connection(gp__task *task) GP_NO_THREAD_SAFETY_ANALYSIS;
 
 static void
 free_connection(gp__task *task)
@@ -179,7 +175,7 @@ free_connection(gp__task *task)
     gp__connection *shared = gp_container_of(task, gp__connection, deferred_free);
     grpc_channel *channel = atomic_load(&shared->channel);
 
-    unlist(shared);
+    remove_from_list(shared);
     if (channel != NULL) {
         grpc_channel_destroy(channel);
     }
@@ -191,15 +187,15 @@ free_connection(gp__task *task)
         shared->carrier.unref(shared->carrier.ctx);
     }
     gp__process_unref(shared->process);
-    gp__reactor_remove(shared->clock);
+    gp__reactor_remove(shared->timer);
     gp__fd_close(&shared->kept);
     gp_mutex_release(&shared->lock);
     gp__free(shared);
 }
 
 /*
- * Hanging up takes as long as a call. A handler that has called its caller back need not wait for
- * it.
+ * Closing a connection takes as long as a call, so that a worker does it: a handler that has called
+ * its caller back need not wait for it.
  */
 void
 gp__connection_unref(gp__connection *shared)
@@ -229,7 +225,7 @@ gp__connection_open(gp__connection **out, const char *target, const gp_channel_o
         return rc;
     }
     if (!options->general) {
-        add_plugins_args(&own);
+        add_plugin_args(&own);
     }
     rc = merge_args(&args, &own, options, NULL);
     if (rc == 0) {
@@ -262,7 +258,7 @@ gp__connection_open_over(gp__connection **out, int fd, const char *name, const c
         gp__fd_close(&fd);
         return rc;
     }
-    add_plugins_args(&own);
+    add_plugin_args(&own);
     if (merge_args(&args, &own, options, authority) < 0) {
         gp__fd_close(&fd);
         rc = gp_error_set(err, GP_ENOMEM, "channel arguments");
@@ -281,30 +277,35 @@ gp__connection_open_over(gp__connection **out, int fd, const char *name, const c
     return 0;
 }
 
+/* Take a reference, unless the last one is gone already. */
+static bool
+try_ref(gp__connection *shared)
+{
+    int refs = atomic_load(&shared->refs);
+
+    while (refs > 0 && !atomic_compare_exchange_weak(&shared->refs, &refs, refs + 1)) {
+    }
+    return refs > 0;
+}
+
 gp__connection *
 gp__connection_next(gp__connection *last)
 {
     gp__connection *next;
 
     gp_mutex_lock(&all.lock);
-    next = last != NULL ? last->next : all.first;
-    while (next != NULL) {
-        int refs = atomic_load(&next->refs);
-
-        while (refs > 0 && !atomic_compare_exchange_weak(&next->refs, &refs, refs + 1)) {
-        }
-        if (refs > 0) {
-            break;
-        }
-        next = next->next;
+    next = last != NULL ? gp_list_next_entry(&all.list, last, gp__connection, link)
+                        : gp_list_first_entry(&all.list, gp__connection, link);
+    while (next != NULL && !try_ref(next)) {
+        next = gp_list_next_entry(&all.list, next, gp__connection, link);
     }
     gp_mutex_unlock(&all.lock);
     return next;
 }
 
-/* In a forked child: all of them have been retired, or it could not use them. */
+/* In a forked child. Its connections have all been retired, or it cannot use them. */
 static void
-reset(void)
+reset_after_fork(void)
 {
     gp_mutex_init(&all.lock);
 }

@@ -7,10 +7,10 @@
 #include "base/text.h"
 #include "rpc/runtime.h"
 
-/* ---- Why there is no connection -------------------------------------------------------------- */
+/* ---- Why a connection is missing ---- */
 
-/* How often to look whether the process has ended, and for how long. */
-enum { LOOK_MS = 5, MOST_LOOKS = 200 };
+/* How often to check whether the process has ended, and how many times. */
+enum { CHECK_MS = 5, MOST_CHECKS = 200 };
 
 void
 gp__channel_explain(gp_channel *channel, const gp__carrier *carrier, gp__process *process)
@@ -21,8 +21,9 @@ gp__channel_explain(gp_channel *channel, const gp__carrier *carrier, gp__process
     channel->connection->process = process != NULL ? gp__process_ref(process) : NULL;
 }
 
+/* Append |why| to |details|, unless memory is short. */
 static void
-append(grpc_slice *details, const char *why)
+append_reason(grpc_slice *details, const char *why)
 {
     char *text = gp__format("%.*s: %s", (int)GRPC_SLICE_LENGTH(*details),
                             (const char *)GRPC_SLICE_START_PTR(*details), why);
@@ -45,80 +46,86 @@ gp__channel_add_reason(const gp_channel *channel, grpc_slice *details)
     if (shared->carrier.ctx != NULL) {
         shared->carrier.why(shared->carrier.ctx, &why);
     }
-    if (why.code == 0 && shared->direct != NULL && gp__direct_over(shared->direct)) {
+    if (why.code == 0 && shared->direct != NULL && gp__direct_ended(shared->direct)) {
         gp_error_set(&why, GP_ECLOSED, "the connection to %s has ended, and is not made again",
                      gp__direct_name(shared->direct));
     }
     if (why.code != 0) {
-        append(details, gp_error_message(&why));
+        append_reason(details, gp_error_message(&why));
     }
     if (shared->process != NULL && gp__process_gone(shared->process)) {
         snprintf(text, sizeof(text), "the plugin %s",
                  gp__process_fate(gp__process_status(shared->process), fate, sizeof(fate)));
-        append(details, text);
+        append_reason(details, text);
     }
     gp_error_release(&why);
 }
 
-/* On the reactor's thread. */
+/* On the reactor's thread: whether the process has ended by now. */
 static void
-look(void *ctx)
+check_process(void *ctx)
 {
     gp__connection *shared = ctx;
-    gp__inquiry *told = NULL;
+    gp_list known;
+    gp_link *link;
 
+    gp_list_init(&known);
     gp_mutex_lock(&shared->lock);
-    if (++shared->looks >= MOST_LOOKS || gp__process_gone(shared->process)) {
-        told = shared->inquiries;
-        shared->inquiries = NULL;
-        gp__reactor_remove(shared->clock); /* this is its last time */
-        shared->clock = NULL;
+    if (++shared->checks >= MOST_CHECKS || gp__process_gone(shared->process)) {
+        while ((link = gp_list_pop(&shared->reason_waiters)) != NULL) {
+            gp_list_append(&known, link);
+        }
+        gp__reactor_remove(shared->timer); /* on its own thread: this was its last call */
+        shared->timer = NULL;
     }
     gp_mutex_unlock(&shared->lock);
-    while (told != NULL) {
-        gp__inquiry *next = told->next;
+    while ((link = gp_list_pop(&known)) != NULL) { /* the last one may free |shared| */
+        gp__reason_waiter *waiter = gp_container_of(link, gp__reason_waiter, link);
 
-        told->told(told); /* the last one may be the end of |shared| */
-        told = next;
+        waiter->on_known(waiter);
     }
 }
 
 bool
-gp__channel_inquire(gp_channel *channel, gp__inquiry *inquiry)
+gp__channel_await_reason(gp_channel *channel, gp__reason_waiter *waiter)
 {
     gp__connection *shared = channel->connection;
-    bool later;
+    bool queued;
 
     if (shared->process == NULL || gp__process_inspect(shared->process) != GP__PROCESS_DYING) {
         return false;
     }
     gp_mutex_lock(&shared->lock);
-    if (shared->clock == NULL) {
-        shared->looks = 0;
-        gp__reactor_every(&shared->clock, LOOK_MS, look, shared, NULL);
+    if (shared->timer == NULL) {
+        shared->checks = 0;
+        gp__reactor_every(&shared->timer, CHECK_MS, check_process, shared, NULL);
     }
-    later = shared->clock != NULL;
-    if (later) {
-        inquiry->next = shared->inquiries;
-        shared->inquiries = inquiry;
+    queued = shared->timer != NULL;
+    if (queued) {
+        gp_list_append(&shared->reason_waiters, &waiter->link);
     }
     gp_mutex_unlock(&shared->lock);
-    return later;
+    return queued;
 }
-/* ---- What is over ---- */
+
+/* ---- Retiring ---- */
 
 void
-gp__channel_over(gp_channel *channel)
+gp__channel_mark_ended(gp_channel *channel)
 {
-    atomic_store(&channel->connection->over, true);
+    atomic_store(&channel->connection->ended, true);
 }
 
-static bool
-all_closed(gp__connection *shared)
-{
-    bool closed = shared->views != NULL;
+static bool all_closed_locked(gp__connection *shared) GP_REQUIRES(&shared->lock);
 
-    for (gp_channel *view = shared->views; view != NULL; view = view->next_view) {
+/* Whether there are views, and all are closed. */
+static bool
+all_closed_locked(gp__connection *shared)
+{
+    gp_channel *view = gp_list_first_entry(&shared->views, gp_channel, link);
+    bool closed = view != NULL;
+
+    for (; view != NULL; view = gp_list_next_entry(&shared->views, view, gp_channel, link)) {
         gp_mutex_lock(&view->lock);
         closed = closed && view->closed;
         gp_mutex_unlock(&view->lock);
@@ -126,10 +133,14 @@ all_closed(gp__connection *shared)
     return closed;
 }
 
+static bool in_use_locked(gp__connection *shared) GP_REQUIRES(&shared->lock);
+
+/* Whether a view uses gRPC's channel. */
 static bool
-in_use(const gp__connection *shared)
+in_use_locked(gp__connection *shared)
 {
-    for (const gp_channel *view = shared->views; view != NULL; view = view->next_view) {
+    for (gp_channel *view = gp_list_first_entry(&shared->views, gp_channel, link); view != NULL;
+         view = gp_list_next_entry(&shared->views, view, gp_channel, link)) {
         if (atomic_load(&view->users) > 0) {
             return true;
         }
@@ -137,32 +148,41 @@ in_use(const gp__connection *shared)
     return false;
 }
 
+static void close_views_locked(gp__connection *shared) GP_REQUIRES(&shared->lock);
+
+static void
+close_views_locked(gp__connection *shared)
+{
+    for (gp_channel *view = gp_list_first_entry(&shared->views, gp_channel, link); view != NULL;
+         view = gp_list_next_entry(&shared->views, view, gp_channel, link)) {
+        gp_mutex_lock(&view->lock);
+        view->closed = true;
+        gp_mutex_unlock(&view->lock);
+    }
+}
+
 /*
- * Let go of gRPC's channel if no view needs it any more. Returns whether there are calls that still
- * do.
+ * Free gRPC's channel if no view needs it any more. Returns whether only calls that still exist
+ * have prevented that.
  */
 static bool
-retire(gp__connection *shared)
+retire_connection(gp__connection *shared)
 {
     grpc_channel *channel = NULL;
-    bool called = false;
+    bool used = false;
 
     gp_mutex_lock(&shared->lock);
-    if (!shared->retired && (atomic_load(&shared->over) || all_closed(shared))) {
+    if (!shared->retired && (atomic_load(&shared->ended) || all_closed_locked(shared))) {
         channel = atomic_exchange(&shared->channel, NULL);
     }
-    if (channel != NULL && in_use(shared)) {
+    if (channel != NULL && in_use_locked(shared)) {
         atomic_store(&shared->channel, channel);
         channel = NULL;
-        called = true;
+        used = true;
     }
     if (channel != NULL) {
         shared->retired = true;
-        for (gp_channel *view = shared->views; view != NULL; view = view->next_view) {
-            gp_mutex_lock(&view->lock);
-            view->closed = true;
-            gp_mutex_unlock(&view->lock);
-        }
+        close_views_locked(shared);
     }
     gp_mutex_unlock(&shared->lock);
     if (channel != NULL) {
@@ -171,22 +191,22 @@ retire(gp__connection *shared)
         grpc_channel_destroy(channel);
         gp__grpc_drop(GP__FORK_CONNECTION);
     }
-    return called;
+    return used;
 }
 
 bool
 gp__channels_retire(void)
 {
     gp__connection *shared = gp__connection_next(NULL);
-    bool left = false;
+    bool used = false;
 
     while (shared != NULL) {
         gp__connection *next;
 
-        left = retire(shared) || left;
+        used = retire_connection(shared) || used;
         next = gp__connection_next(shared);
         gp__connection_unref(shared);
         shared = next;
     }
-    return left;
+    return used;
 }

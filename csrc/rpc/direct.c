@@ -11,29 +11,32 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "gp/container.h"
+#include "gp/list.h"
 #include "gp/lock.h"
 #include "os/fd.h"
 #include "os/reactor.h"
 
-/* Somebody who wants to know. */
-typedef struct notice {
-    struct notice *next;
+/* A callback that waits for the end of the connection. */
+typedef struct end_callback {
+    gp_link link;
     gp__direct *direct; /* borrowed: outlives us */
-    gp__watch *timer;   /* owned; NULL: there is no hurry */
+    gp__watch *timer;   /* owned; NULL: no timeout */
+    bool due;           /* taken out of |direct|'s list, to be called. Guarded by |direct|'s lock */
     void (*then)(void *ctx);
     void *ctx;
-} notice;
+} end_callback;
 
 struct gp__direct {
-    int fd;           /* owned: gRPC has another one */
-    gp_mutex lock;    /* guards what follows */
-    gp__watch *watch; /* owned; NULL before anybody wanted to know */
-    notice *notices;  /* owned */
+    int fd; /* owned: gRPC has another one */
+    gp_mutex lock;
+    gp__watch *watch GP_GUARDED_BY(&lock);  /* owned; NULL until there was a callback */
+    gp_list callbacks GP_GUARDED_BY(&lock); /* end_callback: owned */
     char name[];
 };
 
 static grpc_channel *
-make_channel(int fd, const char *name, const grpc_channel_args *args)
+make_grpc_channel(int fd, const char *name, const grpc_channel_args *args)
 {
     grpc_channel_credentials *insecure = grpc_insecure_credentials_create();
     grpc_channel *channel = grpc_channel_create_from_fd(name, fd, insecure, args);
@@ -56,6 +59,7 @@ gp__direct_open(gp__direct **out, grpc_channel **channel, int fd, const char *na
         goto fail;
     }
     gp_mutex_init(&direct->lock);
+    gp_list_init(&direct->callbacks);
     memcpy(direct->name, name, size);
     direct->fd = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     if (direct->fd < 0) {
@@ -63,9 +67,9 @@ gp__direct_open(gp__direct **out, grpc_channel **channel, int fd, const char *na
         gp_mutex_release(&direct->lock);
         goto fail;
     }
-    /* As gRPC has it for the sockets that it connects. Fails for those that are not TCP's. */
+    /* As gRPC does for the sockets that it connects. Fails for sockets other than TCP's. */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
-    *channel = make_channel(fd, name, args);
+    *channel = make_grpc_channel(fd, name, args);
     *out = direct;
     return 0;
 
@@ -81,10 +85,10 @@ gp__direct_name(const gp__direct *direct)
     return direct->name;
 }
 
-/* ---- Asking ---------------------------------------------------------------------------------- */
+/* ---- The state ---- */
 
 bool
-gp__direct_over(const gp__direct *direct)
+gp__direct_ended(const gp__direct *direct)
 {
     struct pollfd it = {.fd = direct->fd, .events = GP__POLLHUP};
 
@@ -95,7 +99,8 @@ int
 gp__direct_wait(const gp__direct *direct, int64_t deadline, const gp_interrupt *interrupt)
 {
     struct pollfd it = {.fd = direct->fd, .events = GP__POLLHUP};
-    bool shares = interrupt != NULL && interrupt->wait != NULL; /* its thread with others */
+    bool shares =
+        interrupt != NULL && interrupt->wait != NULL; /* this thread, which must not block */
     int rc;
 
     while (gp__fd_poll(&it, 1, shares ? 0 : gp__slice(deadline, interrupt)) <= 0) {
@@ -112,105 +117,123 @@ gp__direct_wait(const gp__direct *direct, int64_t deadline, const gp_interrupt *
     return 0;
 }
 
-/* ---- Being told ------------------------------------------------------------------------------ */
+/* ---- Callbacks ---- */
 
-/* Without the lock. What is told may be the end of |direct|. */
+/* Call back, and free |callback|. No lock held. The callback may free |direct|. */
 static void
-tell(notice *told)
+run_callback(end_callback *callback)
 {
-    while (told != NULL) {
-        notice *next = told->next;
+    gp__reactor_remove(callback->timer);
+    callback->then(callback->ctx);
+    gp__free(callback);
+}
 
-        gp__reactor_remove(told->timer);
-        told->then(told->ctx);
-        gp__free(told);
-        told = next;
+static void take_callbacks_locked(gp__direct *direct, gp_list *out) GP_REQUIRES(&direct->lock);
+
+/* Move all callbacks to |out|. */
+static void
+take_callbacks_locked(gp__direct *direct, gp_list *out)
+{
+    gp_link *link;
+
+    gp_list_init(out);
+    while ((link = gp_list_pop(&direct->callbacks)) != NULL) {
+        gp_container_of(link, end_callback, link)->due = true;
+        gp_list_append(out, link);
+    }
+}
+
+static void
+run_callbacks(gp_list *callbacks)
+{
+    gp_link *link;
+
+    while ((link = gp_list_pop(callbacks)) != NULL) {
+        run_callback(gp_container_of(link, end_callback, link));
     }
 }
 
 /* On the reactor's thread. */
 static void
-hung_up(void *ctx)
+socket_hung_up(void *ctx)
 {
     gp__direct *direct = ctx;
-    notice *due;
+    gp_list due;
 
-    if (!gp__direct_over(direct)) {
-        return; /* data, from before the watch knew what to look for */
+    if (!gp__direct_ended(direct)) {
+        return; /* data, which arrived before the watch was limited to hang-ups */
     }
     gp_mutex_lock(&direct->lock);
     gp__reactor_want(direct->watch, 0);
-    due = direct->notices;
-    direct->notices = NULL;
+    take_callbacks_locked(direct, &due);
     gp_mutex_unlock(&direct->lock);
-    tell(due);
+    run_callbacks(&due);
 }
 
 /* On the reactor's thread. */
 static void
-overdue(void *ctx)
+callback_timed_out(void *ctx)
 {
-    notice *late = ctx;
-    gp__direct *direct = late->direct;
-    notice **at = &direct->notices;
+    end_callback *callback = ctx;
+    gp__direct *direct = callback->direct;
+    bool due;
 
     gp_mutex_lock(&direct->lock);
-    while (*at != NULL && *at != late) {
-        at = &(*at)->next;
-    }
-    if (*at == NULL) {
-        late = NULL; /* gp__direct_free() has it, and waits for us to return */
-    } else {
-        *at = late->next;
-        late->next = NULL;
+    due = callback->due;
+    if (!due) {
+        gp_link_remove(&callback->link);
     }
     gp_mutex_unlock(&direct->lock);
-    tell(late);
+    if (!due) { /* otherwise gp__direct_free() is about to call it, and waits for us to return */
+        run_callback(callback);
+    }
 }
 
-/* With the lock held. */
+static int watch_socket_locked(gp__direct *direct) GP_REQUIRES(&direct->lock);
+
+/* Watch for the end, unless there is a watch. Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED. */
 static int
-watch(gp__direct *direct)
+watch_socket_locked(gp__direct *direct)
 {
     int rc = 0;
 
     if (direct->watch == NULL &&
-        (rc = gp__reactor_add(&direct->watch, direct->fd, hung_up, direct, NULL)) == 0) {
+        (rc = gp__reactor_add(&direct->watch, direct->fd, socket_hung_up, direct, NULL)) == 0) {
         gp__reactor_want(direct->watch, GP__WATCH_HANGUP);
     }
     return rc;
 }
 
 int
-gp__direct_then(gp__direct *direct, bool changed, int64_t timeout_ms, void (*then)(void *ctx),
+gp__direct_then(gp__direct *direct, bool until_end, int64_t timeout_ms, void (*then)(void *ctx),
                 void *ctx)
 {
-    notice *added = gp__calloc(1, sizeof(*added));
+    end_callback *added = gp__calloc(1, sizeof(*added));
+    bool ended = false;
     int rc = 0;
 
     if (added == NULL) {
         return GP_ENOMEM;
     }
-    *added = (notice){NULL, direct, NULL, then, ctx};
+    *added = (end_callback){.direct = direct, .then = then, .ctx = ctx};
     gp_mutex_lock(&direct->lock);
-    if (changed) {
-        /* One that has told of the end looks no more: this is for after. */
-        rc = watch(direct);
-        changed = rc == 0 && gp__direct_over(direct);
+    if (until_end) {
+        rc = watch_socket_locked(direct);
+        /* Asked after the watch was added, which does not call back again for an end it has seen. */
+        ended = rc == 0 && gp__direct_ended(direct);
     }
-    if (rc == 0 && !changed && timeout_ms >= 0) {
-        rc =
-            gp__reactor_every(&added->timer, timeout_ms > 0 ? timeout_ms : 1, overdue, added, NULL);
+    if (rc == 0 && !ended && timeout_ms >= 0) {
+        rc = gp__reactor_every(&added->timer, timeout_ms > 0 ? timeout_ms : 1, callback_timed_out,
+                               added, NULL);
     }
-    if (rc == 0 && !changed) {
-        added->next = direct->notices;
-        direct->notices = added;
+    if (rc == 0 && !ended) {
+        gp_list_append(&direct->callbacks, &added->link);
     }
     gp_mutex_unlock(&direct->lock);
     if (rc < 0) {
         gp__free(added);
-    } else if (changed) {
-        tell(added);
+    } else if (ended) {
+        run_callback(added);
     }
     return rc;
 }
@@ -218,17 +241,20 @@ gp__direct_then(gp__direct *direct, bool changed, int64_t timeout_ms, void (*the
 void
 gp__direct_free(gp__direct *direct)
 {
-    notice *due;
+    gp__watch *watch;
+    gp_list due;
 
     if (direct == NULL) {
         return;
     }
-    gp__reactor_remove(direct->watch);
     gp_mutex_lock(&direct->lock);
-    due = direct->notices;
-    direct->notices = NULL;
+    watch = direct->watch;
     gp_mutex_unlock(&direct->lock);
-    tell(due);
+    gp__reactor_remove(watch); /* waits for socket_hung_up(), which takes the lock */
+    gp_mutex_lock(&direct->lock);
+    take_callbacks_locked(direct, &due);
+    gp_mutex_unlock(&direct->lock);
+    run_callbacks(&due);
     gp__fd_close(&direct->fd);
     gp_mutex_release(&direct->lock);
     gp__free(direct);

@@ -314,7 +314,7 @@ begin_call(gp__task *task)
         return;
     }
     gp_mutex_lock(&gp__engine_lock);
-    later = answer > 0 && !gp__gate_is_open(&call->inbox.there);
+    later = answer > 0 && !gp__gate_is_open(&call->inbox.arrived);
     call->dispatch.phase = later ? GP__CALL_EXPECTING : GP__CALL_RUNNING;
     if (later) {
         gp__task_queue_end_task_locked(&self->handlers);
@@ -447,7 +447,7 @@ gp_server_call_delegate(gp_server_call *call, void *data, bool wants_message)
     call->dispatch.data = data;
     gp_mutex_lock(&gp__engine_lock);
     call->dispatch.phase = GP__CALL_EXPECTING;
-    if (!wants_message || gp__gate_is_open(&call->inbox.there)) {
+    if (!wants_message || gp__gate_is_open(&call->inbox.arrived)) {
         call->dispatch.phase = GP__CALL_RUNNING;
         queue_call_locked(self, call, run_call);
     }

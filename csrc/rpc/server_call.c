@@ -353,7 +353,7 @@ next_flags(gp_server_call *call)
     return atomic_exchange(&call->plain, false) ? GRPC_WRITE_NO_COMPRESS : 0;
 }
 
-/* After gp__outbox_take(). */
+/* After gp__outbox_acquire(). */
 static int
 send_initial_metadata(gp_server_call *call, gp_metadata metadata)
 {
@@ -362,11 +362,11 @@ send_initial_metadata(gp_server_call *call, gp_metadata metadata)
     int rc = gp__metadata_to_grpc(&items, metadata, 1);
 
     if (rc < 0) {
-        gp__outbox_yield(&call->outbox);
+        gp__outbox_abandon(&call->outbox);
         return rc;
     }
     rc = add_initial_metadata(call, &op, items, metadata.count) == 0
-             ? gp__outbox_yield(&call->outbox)
+             ? gp__outbox_abandon(&call->outbox)
              : gp__outbox_start(&call->outbox, &op, 1);
     gp__metadata_free(items, metadata.count);
     return rc;
@@ -375,7 +375,7 @@ send_initial_metadata(gp_server_call *call, gp_metadata metadata)
 int
 gp_server_call_send_initial_metadata(gp_server_call *call, gp_metadata metadata)
 {
-    int rc = gp__outbox_take(&call->outbox, NULL);
+    int rc = gp__outbox_acquire(&call->outbox, NULL);
 
     return rc < 0 ? rc : send_initial_metadata(call, metadata);
 }
@@ -384,12 +384,12 @@ int
 gp_server_call_send_initial_metadata_then(gp_server_call *call, gp_metadata metadata, gp_sent *then,
                                           void *ctx)
 {
-    int rc = gp__outbox_take_then(&call->outbox, then, ctx);
+    int rc = gp__outbox_acquire_then(&call->outbox, then, ctx);
 
     return rc < 0 ? rc : send_initial_metadata(call, metadata);
 }
 
-/* After gp__outbox_take(). */
+/* After gp__outbox_acquire(). */
 static int
 send_message(gp_server_call *call, gp_bytes message, uint32_t flags)
 {
@@ -398,7 +398,7 @@ send_message(gp_server_call *call, gp_bytes message, uint32_t flags)
     size_t count;
 
     if (gp_server_call_over(call)) {
-        return gp__outbox_yield(&call->outbox);
+        return gp__outbox_abandon(&call->outbox);
     }
     count = add_initial_metadata(call, ops, &own, 0);
     ops[count++] = gp__outbox_op(&call->outbox, message, flags);
@@ -424,7 +424,7 @@ gp_server_call_send(gp_server_call *call, gp_bytes message, const gp_interrupt *
 int
 gp_server_call_send_then(gp_server_call *call, gp_bytes message, gp_sent *then, void *ctx)
 {
-    int rc = gp__outbox_take_then(&call->outbox, then, ctx);
+    int rc = gp__outbox_acquire_then(&call->outbox, then, ctx);
 
     return rc < 0 ? rc : send_message(call, message, next_flags(call));
 }
@@ -439,7 +439,7 @@ gp_server_call_post(gp_server_call *call, gp_bytes message, gp_sent *then, void 
         return GP_ECLOSED;
     }
     rc = gp__outbox_post(&call->outbox, &message, flags, then, ctx);
-    if (rc == GP__POSTED_TAKEN) {
+    if (rc == GP__POSTED_ACQUIRED) {
         rc = send_message(call, message, flags);
         return rc < 0 ? rc : GP__POSTED;
     }
@@ -529,7 +529,7 @@ end_call(gp_server_call *call, const gp_bytes *message, int code, gp_bytes detai
         return;
     }
     /* The status must not overtake a message that waits for flow control. */
-    if (gp__outbox_take(&call->outbox, NULL) < 0) {
+    if (gp__outbox_acquire(&call->outbox, NULL) < 0) {
         gp__metadata_free(items,
                           trailing.count); /* the call is over: no client is left to see it */
         grpc_slice_unref(details_slice);

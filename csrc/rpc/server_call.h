@@ -13,8 +13,9 @@
 #include "gp/list.h"
 #include "gp/lock.h"
 #include "gp/server.h"
-#include "rpc/halves.h"
+#include "rpc/inbox.h"
 #include "rpc/method.h"
+#include "rpc/outbox.h"
 #include "rpc/poller.h"
 
 typedef struct gp__call_owner gp__call_owner;

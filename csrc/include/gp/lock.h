@@ -3,7 +3,8 @@
  *
  * `make -C csrc thread-safety` compiles everything with -Wthread-safety: a field that is
  * GP_GUARDED_BY a lock may be used only with that lock held, and a function that GP_REQUIRES one
- * may be called only then. Elsewhere the annotations are empty. Each takes a mutex's address:
+ * may be called only then. Elsewhere the annotations are empty. Each takes a mutex's address;
+ * GP_GUARDED_BY(&lock) is also right where |lock| is a pointer to one.
  *
  *     struct account {
  *         gp_mutex lock;

@@ -1,0 +1,19 @@
+/*
+ * Layer: rpc. How the inbox and the outbox of a call start gRPC's operations.
+ */
+#ifndef GP_RPC_BATCH_H
+#define GP_RPC_BATCH_H
+
+#include <grpc/grpc.h>
+#include <stddef.h>
+
+#include "rpc/poller.h"
+
+/*
+ * Start a batch of |call|, which holds a reference to itself until |event| is complete.
+ *
+ * Returns: 0 or GP_EINVAL.
+ */
+typedef int gp__start_batch(void *call, const grpc_op *ops, size_t count, gp__event *event);
+
+#endif

@@ -1,0 +1,135 @@
+/*
+ * Layer: rpc. The sending half of a call, the same on the client's and on the server's side.
+ *
+ * An outbox is part of a call, which starts its batches and keeps itself alive while they are on
+ * the queue. It has at most one send under way. One thread at a time sends; the polling thread
+ * completes the send.
+ *
+ * Lock order: the call's lock, then gp__engine_lock.
+ */
+#ifndef GP_RPC_OUTBOX_H
+#define GP_RPC_OUTBOX_H
+
+#include <grpc/grpc.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gp/lock.h"
+#include "gp/message.h"
+#include "rpc/batch.h"
+#include "rpc/poller.h"
+
+/* The queue takes messages until it has this many of them, or this many bytes. */
+enum { GP__OUTBOX_MESSAGES = 32, GP__OUTBOX_BYTES = 65536 };
+
+/* What gp__outbox_post() has done with a message. Negative: GP_E*. */
+typedef enum gp__posted {
+    GP__POSTED_FULL,     /* it is queued, and |then| will be called when the next may be sent */
+    GP__POSTED,          /* it is queued, and the next may be sent */
+    GP__POSTED_ACQUIRED, /* the outbox is acquired for it; once started, the next may be sent */
+} gp__posted;
+
+/* A message that waits to be sent. */
+typedef struct gp__outgoing_message {
+    grpc_byte_buffer *buffer; /* owned; NULL: the end of the messages */
+    uint32_t flags;           /* GRPC_WRITE_* */
+} gp__outgoing_message;
+
+/*
+ *                acquire                    start
+ *    (idle) -------------> (acquired) --------------------> (under way) <--.
+ *       ^                     |                                  |   |     | complete, and a
+ *       '------ abandon ------'------------ complete ------------'   '-----' message is queued
+ *
+ * gRPC completes a send when its bytes have been written. While the peer does not read, that takes
+ * forever, even after the call has ended. So the end of the call ends all waiting here by itself
+ * (gp__outbox_end), and the send that is under way is freed when the connection ends.
+ *
+ * While another thread polls and would have to complete each send, messages are queued: the polling
+ * thread sends them one after the other, and the sender need not sleep and be woken for each.
+ */
+typedef struct gp__outbox {
+    gp__event event; /* its completion has to call gp__outbox_complete() */
+    gp__gate idle;   /* open in the state of that name, and after the end of the call */
+    gp__gate room;   /* open unless the queue is full */
+    void *call;      /* borrowed: the call that this is part of */
+    gp__start_batch *start_batch;
+    gp__poller *poller;       /* borrowed: the call's */
+    grpc_byte_buffer *buffer; /* owned: what is being sent */
+
+    gp_mutex *lock;                     /* borrowed: the call's */
+    gp_sent *then GP_GUARDED_BY(&lock); /* called when the send is complete; or NULL */
+    void *ctx GP_GUARDED_BY(&lock);
+    /* The queue, a ring. While it is not empty it counts as urgent in the poller. */
+    gp__outgoing_message queue[GP__OUTBOX_MESSAGES] GP_GUARDED_BY(&lock);
+    unsigned first GP_GUARDED_BY(&lock);
+    unsigned count GP_GUARDED_BY(&lock);
+    size_t bytes GP_GUARDED_BY(&lock);
+    gp_sent *on_room GP_GUARDED_BY(&lock); /* called when |room| opens, or with false at the end */
+    void *on_room_ctx GP_GUARDED_BY(&lock);
+    bool ended GP_GUARDED_BY(&lock);      /* the call has: nothing more is accepted */
+    bool then_ended GP_GUARDED_BY(&lock); /* the end has called |then|, maybe before the start */
+} gp__outbox;
+
+/* Storage is zeroed. */
+void gp__outbox_init(gp__outbox *outbox, void *call, gp__start_batch *start_batch,
+                     gp__poller *poller, gp_mutex *lock,
+                     void (*complete)(gp__event *event, bool ok));
+void gp__outbox_release(gp__outbox *outbox);
+
+/*
+ * Wait until everything has been sent, and acquire the outbox. Returns: 0, GP_ECLOSED or GP_EUSER.
+ */
+int gp__outbox_acquire(gp__outbox *outbox, const gp_interrupt *interrupt);
+
+/*
+ * Queue a copy of |message|, or acquire the outbox for it, whichever is possible first.
+ * Returns: 1: it is queued, 0: the outbox is acquired, GP_ECLOSED or GP_EUSER.
+ */
+int gp__outbox_queue(gp__outbox *outbox, gp_bytes message, uint32_t flags,
+                     const gp_interrupt *interrupt);
+
+/*
+ * Acquire the outbox without waiting, with |then| to be called when it is idle again. Returns: 0,
+ * GP_ECLOSED, or GP_EINVAL while a send is under way.
+ */
+int gp__outbox_acquire_then(gp__outbox *outbox, gp_sent *then, void *ctx);
+
+/*
+ * Without waiting, queue a copy of |message|, or the end of the messages if it is NULL; or acquire
+ * the outbox for it.
+ *
+ * Returns: a gp__posted; GP_EINVAL: the next may not be sent yet; GP_ECLOSED: the call has ended.
+ */
+int gp__outbox_post(gp__outbox *outbox, const gp_bytes *message, uint32_t flags, gp_sent *then,
+                    void *ctx);
+
+/* Returns: 1: everything has been sent, 0: |then| will be called when it has. */
+int gp__outbox_flush_then(gp__outbox *outbox, gp_sent *then, void *ctx);
+
+/*
+ * Make an acquired outbox idle without having sent anything. Returns GP_ECLOSED; or 0 if the end of
+ * the call has called |then| meanwhile, as if a send had failed.
+ */
+int gp__outbox_abandon(gp__outbox *outbox);
+
+/* The operation that sends a copy of |message|. The outbox is acquired. */
+grpc_op gp__outbox_op(gp__outbox *outbox, gp_bytes message, uint32_t flags);
+
+/*
+ * Start to send. The outbox is acquired.
+ *
+ * Returns: 0; if gRPC refuses, as gp__outbox_abandon(), which has been called then.
+ */
+int gp__outbox_start(gp__outbox *outbox, const grpc_op *ops, size_t count);
+
+/*
+ * Called on the polling thread: start to send the next message of the queue, or make the outbox
+ * idle and call |then|.
+ */
+void gp__outbox_complete(gp__outbox *outbox, bool ok);
+
+/* The call has ended: drop the queue, wake those who wait, and call the callbacks. No lock held. */
+void gp__outbox_end(gp__outbox *outbox);
+
+#endif
