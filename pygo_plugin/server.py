@@ -1,7 +1,8 @@
-"""The plugin's side: check the cookie, listen, say where, serve until the host has had enough.
+"""The plugin's side: check the magic cookie, listen, write the handshake line, and serve.
 
-protocol.md 3 and internals.md of go-plugin describe what a host expects. Until the handshake line
-is out nothing but the C core is imported: it is what the host waits for.
+go-plugin's protocol.md (section 3) and internals.md describe what a host expects. The host waits
+for the handshake line, so nothing but the C core is imported before the line is written. What
+depends on the protocol is in _serve/protocol.py and the modules that it names.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "serve"]
 
-PORT_ATTEMPTS = 20  # a free port can be gone when it is listened on
+PORT_ATTEMPTS = 20  # another process may take a free port before this one listens on it
 
-# What the process gets to end by itself when the host has died, in seconds: at least so much, and
-# so much more than its handlers get. The host would have ended it by force.
+# Seconds that the process has to end by itself after its host has died, before the core ends it by
+# force, as the host would have done: at least PATIENCE, and PATIENCE_AFTER_GRACE more than its
+# handlers have.
 PATIENCE = 5.0
 PATIENCE_AFTER_GRACE = 3.0
 
@@ -43,14 +45,14 @@ MISCONFIGURED = (
     "Please report this to the plugin's author."
 )
 NO_FALLBACK = (
-    'ServeConfig(network="tcp") would serve on TCP instead, where without mutual TLS everybody on '
-    "this machine may connect"
+    'ServeConfig(network="tcp") would serve on TCP instead, where any process on this machine may '
+    "connect unless there is mutual TLS"
 )
 NOT_A_PROGRAM = (
     "This program is a plugin. It is not meant to be run directly: "
     "start the program that uses it, which loads its plugins by itself."
 )
-# Neither value is shown: hosts' configurations do not show theirs either.
+# Neither value is shown, as the repr of a HandshakeConfig does not show it either.
 OTHER_VALUE = (
     "The magic cookie of the host is not that of this plugin: the environment variable {} is set, "
     "and has another value than the plugin's handshake config. Start the plugin with the program "
@@ -69,7 +71,7 @@ SPAWNED = (
 
 
 class PluginServerBase:
-    """What serving with threads and with asyncio have in common: all but the waiting."""
+    """What the servers for threads and for asyncio share: everything except waiting."""
 
     GRPC_SERVICE_NAME = "plugin"
     """The name under which the health service reports, fixed by the protocol."""
@@ -112,8 +114,8 @@ class PluginServerBase:
     def server(self, **opts: Any) -> Any:
         """Make the server. Overrides usually call `self.default_grpc_server(...)`.
 
-        opts: `max_workers`, `interceptors` and `options` (gRPC's channel arguments, which stand for
-        the limits of the configuration, too), each if the configuration sets it.
+        opts: `max_workers`, `interceptors` and `options` (gRPC's channel arguments, which include
+        the limits of the configuration), each only if the configuration sets it.
         """
         return self.default_grpc_server(**opts)
 
@@ -122,7 +124,7 @@ class PluginServerBase:
         raise NotImplementedError
 
     def _make_protocol(self, security: Security) -> Protocol:
-        """Make the server, and choose how to deal with it."""
+        """Make the server, and choose the protocol object for it."""
         with _importing("pygo_plugin._serve.grpc_protocol"):
             from pygo_plugin._serve.grpc_protocol import GrpcOptions
 
@@ -131,13 +133,14 @@ class PluginServerBase:
         return self._protocol_class(server)(server, self._config, security, options)
 
     def _protocol_class(self, server: Any) -> type[GrpcProtocol]:
-        """What serves with this server."""
+        """The class of the protocol object for this server."""
         raise NotImplementedError
 
-    def _open(self) -> tuple[Any, Leaving, bytes] | None:
-        """The protocol, which listens, what tidies up after it, and its handshake line.
+    def _open(self) -> tuple[Protocol, Leaving, bytes] | None:
+        """Make a server that listens.
 
-        None when it cannot serve; `error_msg` says why.
+        Returns: its protocol object, what cleans up after it, and its handshake line; None if it
+        cannot serve, and `error_msg` says why.
         """
         if self._protocol is not None:
             self._fail("this Server serves already")
@@ -145,7 +148,8 @@ class PluginServerBase:
         if _in_spawned_child():
             self._fail(SPAWNED)
             return None
-        test = self._config.test is not None  # no host, and a process that is not ours alone
+        # In test mode there is no host, and the process runs other things than this plugin.
+        test = self._config.test is not None
         if not test:
             _occupy_standard_descriptors()
             if not self.check_magic_key():
@@ -153,7 +157,7 @@ class PluginServerBase:
             panic.announce()
         try:
             sets = plugin_sets(self._config, "ServeConfig")
-            security = self._secure(test)
+            security = self._choose_security(test)
         except (ConfigError, TLSError) as error:
             self._fail(str(error))
             return None
@@ -163,7 +167,7 @@ class PluginServerBase:
                 sorted(sets), os.environ.get("PLUGIN_PROTOCOL_VERSIONS")
             )
             for note in notes:
-                _tell("WARN", note)
+                _log("WARN", note)
 
         protocol = self._make_protocol(security)
         protocol.add_services(self.GRPC_SERVICE_NAME, self._stdio)
@@ -192,12 +196,12 @@ class PluginServerBase:
                 version, network, address, protocol.name, field, multiplexes
             )
         except (OSError, RuntimeError, ValueError) as error:
-            self._not_serving(protocol, leaving, error)
+            self._abandon(protocol, leaving, error)
             return None
         return protocol, leaving, line
 
-    def _serving(self, protocol: Protocol, leaving: Leaving, line: bytes) -> None:
-        """The server has started: tell the host."""
+    def _announce(self, protocol: Protocol, leaving: Leaving, line: bytes) -> None:
+        """Tell the host that the server has started."""
         if self._config.test is None:
             self._watch_host(protocol, leaving)
             protocol.log_to(2)
@@ -206,47 +210,48 @@ class PluginServerBase:
             self._stdio.borrow()
         self._protocol, self._leaving = protocol, leaving
 
-    def _tell_test(self, protocol: Protocol, leaving: Leaving) -> None:
-        """In test mode, say where it serves. What the author's `ready` raises is passed on."""
+    def _announce_to_test(self, protocol: Protocol, leaving: Leaving) -> None:
+        """In test mode, call `ready`. What it raises is passed on."""
         if self._config.test is None:
             return
 
         def stop() -> None:
-            self._stdio.end()  # or the stop would cut the output off
+            self._stdio.end()  # first, since the stop would cut off its stream
             protocol.stop(None)
 
         try:
             self._config.test.serving(self.reattach_config(), stop)
         except BaseException as error:
             self._stdio.end()
-            self._not_serving(protocol, leaving, error)
+            self._abandon(protocol, leaving, error)
             raise
 
-    def _not_serving(self, protocol: Protocol, leaving: Leaving, error: BaseException) -> bool:
+    def _abandon(self, protocol: Protocol, leaving: Leaving, error: BaseException) -> bool:
+        """Undo what `_open` has done, because of the error. Returns: False."""
         protocol.stop(None)
         protocol.close()
         leaving.leave(interrupts=True)
         return self._fail(f"cannot serve: {error}")
 
     def _watch_host(self, protocol: Protocol, leaving: Leaving) -> None:
-        """Leave when the host has died, unless this plugin is one to outlive it."""
+        """Stop serving when the host has died, unless the plugin is to outlive it."""
         if self._config.outlive_host or os.environ.get("PYGO_PLUGIN_DETACHED"):
             return
         grace = self._config.shutdown_grace
 
         def gone() -> None:
             leaving.remove()
-            protocol.remove_sockets()  # a handler may outlast the patience
+            protocol.remove_sockets()  # at once: the process is killed if a handler takes long
             protocol.stop(grace)
 
         try:
             _core.watch_host(gone, max(PATIENCE, grace + PATIENCE_AFTER_GRACE))
         except (OSError, MemoryError) as error:
-            _tell("WARN", f"this plugin would not notice the end of its host: {error}")
+            _log("WARN", f"this plugin would not notice the end of its host: {error}")
 
-    def _secure(self, test: bool) -> Security:
-        """Settle what to serve with: the author's TLS, what the host asks for, or plain text."""
-        # Nobody else's business, least of all that of processes which this one may start.
+    def _choose_security(self, test: bool) -> Security:
+        """The TLS of the plugin's author, else AutoMTLS if the host asks for it, else none."""
+        # Removed, so that the processes which this one starts do not inherit it.
         certificate = "" if test else os.environ.pop("PLUGIN_CLIENT_CERT", "")
         if self._config.tls_provider is not None:
             from pygo_plugin import security
@@ -257,7 +262,7 @@ class PluginServerBase:
                     f"ServeConfig.tls_provider must return a TLSConfig, not {type(given).__name__}"
                 )
             if certificate:
-                _tell(
+                _log(
                     "WARN", "the host asks for AutoMTLS, but this plugin's tls_provider goes first"
                 )
             config = given._need_certificate()
@@ -267,11 +272,12 @@ class PluginServerBase:
         return Security()
 
     def _fail(self, message: str) -> bool:
+        """Say why it cannot serve. Returns: False."""
         self.error_msg = message
         return False
 
     def _listen(self, protocol: Protocol, security: Security, leaving: Leaving) -> tuple[str, str]:
-        """Give the server its address. Returns: network and address of the handshake line."""
+        """Have the server listen. Returns: network and address for the handshake line."""
         own_directory = protocol.prepare_to_listen()
         leaving.mux = protocol.mux
         directory, group = os.environ.get("PLUGIN_UNIX_SOCKET_DIR") or None, socket_group()
@@ -287,7 +293,7 @@ class PluginServerBase:
             except (OSError, RuntimeError) as error:
                 if not security.admits_only_hosts():
                     raise OSError(f"{error}. {NO_FALLBACK}") from None
-                _tell("WARN", f"no unix socket, listening on TCP instead: {error}")
+                _log("WARN", f"no unix socket, listening on TCP instead: {error}")
         return "tcp", _listen_tcp(protocol)
 
 
@@ -312,8 +318,8 @@ class Server(PluginServerBase):
     def default_grpc_server(self, **opts: Any) -> Any:
         """The server on the C core, with the interface of `grpc.Server`.
 
-        opts: `max_workers`, handlers that run at the same time; `interceptors` and
-        `maximum_concurrent_rpcs` as grpcio has them; `options`, pairs of gRPC channel arguments.
+        opts: `max_workers`, how many handlers may run at the same time; `interceptors` and
+        `maximum_concurrent_rpcs` as grpcio has them; `options`, gRPC's channel arguments.
         """
         with _importing("pygo_plugin._grpc.server"):
             from pygo_plugin._grpc import server
@@ -321,9 +327,9 @@ class Server(PluginServerBase):
         return server.Server(**opts)
 
     def serve(self, wait: bool = False) -> bool:
-        """Start to serve and print the handshake line; with `wait`, return when it is all over.
+        """Start to serve and print the handshake line; with `wait`, return when serving has ended.
 
-        Returns: False when it could not start; `error_msg` says why. What an author's
+        Returns: False if it could not start; `error_msg` says why. What a plugin's
         `server_register` raises is passed on.
         """
         opened = self._open()
@@ -332,10 +338,10 @@ class Server(PluginServerBase):
         protocol, leaving, line = opened
         try:
             protocol.start()
-            self._serving(protocol, leaving, line)
+            self._announce(protocol, leaving, line)
         except (OSError, RuntimeError, ValueError) as error:
-            return self._not_serving(protocol, leaving, error)
-        self._tell_test(protocol, leaving)
+            return self._abandon(protocol, leaving, error)
+        self._announce_to_test(protocol, leaving)
         if wait:
             self._wait()
         return True
@@ -362,7 +368,7 @@ class Server(PluginServerBase):
         return _close_after(stopped, self._protocol)
 
     def _wait(self) -> None:
-        """Return when it is all over, once it serves."""
+        """Wait until serving has ended, and clean up."""
         if self._protocol is None or self._leaving is None:
             return
         try:
@@ -395,43 +401,44 @@ def _close_after(stopped: threading.Event, protocol: Protocol) -> threading.Even
 
 
 def serve(cfg: ServeConfig) -> None:
-    """Serve until the host shuts the plugin down. What a plugin's main program calls.
+    """Serve until the host shuts the plugin down. A plugin's main program calls this.
 
-    When it cannot serve, it says why on stderr and exits with status 1. In test mode it raises a
+    If it cannot serve, it says why on stderr and exits with status 1. In test mode it raises a
     StartError instead.
 
     Call it below `if __name__ == "__main__":`. A child process that multiprocessing spawns imports
-    the main program again, and a call there is one that cannot serve.
+    the main program again, and cannot serve.
     """
     server = Server(cfg)
     if not server.serve():
-        _give_up(server.error_msg, cfg)
+        _refuse_to_serve(server.error_msg, cfg)
     if cfg.test is not None:
         server._wait()
         return
-    # Modules and classes stay until the end anyway. Left in the collector, they are gone through
-    # once more at exit, and the host waits for that: 16 ms instead of 4 once grpcio is imported.
+    # Modules and classes stay until the end anyway. If they were left in the garbage collector, it
+    # would traverse them at exit, and the host waits for that: 16 ms instead of 4 with grpcio.
     gc.freeze()
     server._wait()
 
 
-def _give_up(message: str, cfg: ServeConfig) -> NoReturn:
+def _refuse_to_serve(message: str, cfg: ServeConfig) -> NoReturn:
+    """Say why it cannot serve where that is read: in test mode an exception, else stderr."""
     if cfg.test is not None:
         raise StartError(message)
     if message == SPAWNED:
         if not panic.write_to_parents_log(f"[ERROR] plugin: {message}\n"):
-            _tell("ERROR", message)
+            _log("ERROR", message)
     elif panic.is_announced():
         panic.say(message)
-    else:  # a person has started it
+    else:  # a user has started it by hand
         print(message, file=sys.stderr)
     sys.exit(1)
 
 
 def _occupy_standard_descriptors() -> None:
-    """Give descriptors that this process was started without to /dev/null.
+    """Open /dev/null for each of the descriptors 0, 1 and 2 that is closed.
 
-    Otherwise the core's own descriptors would get their numbers, which are replaced by pipes later.
+    Otherwise the core's own descriptors would get these numbers, and be replaced by pipes later.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -445,22 +452,22 @@ def _occupy_standard_descriptors() -> None:
 
 
 def _in_spawned_child() -> bool:
-    """Whether this is a child of multiprocessing's that imports the main program.
+    """Whether multiprocessing has started this process, which imports the main program only.
 
-    It is the fork server's process, too. Neither is meant to do what the main program does.
+    The process of its fork server counts, too.
     """
     process = sys.modules.get("multiprocessing.process")
     return process is not None and getattr(process.current_process(), "_inheriting", False)
 
 
-def _tell(level: str, message: str) -> None:
-    """A line for the host's log, which works before `logging` does (protocol.md 6)."""
+def _log(level: str, message: str) -> None:
+    """Write a line to the host's log, without `logging` (protocol.md, section 6)."""
     print(f"[{level}] plugin: {message}", file=sys.stderr, flush=True)
 
 
 def _listen_unix(protocol: Protocol, place: _core.SocketPlace, alone: bool) -> None:
-    """Listen on a new socket. `alone`: nothing else in this process minds a umask for a moment."""
-    umask = os.umask(0o177) if alone else None  # nobody else gets in before the mode is set
+    """Listen on a new socket. `alone`: the process may have another umask for a moment."""
+    umask = os.umask(0o177) if alone else None  # no other user can connect before the mode is set
     try:
         protocol.listen_unix(place)
     finally:
@@ -470,12 +477,13 @@ def _listen_unix(protocol: Protocol, place: _core.SocketPlace, alone: bool) -> N
 
 
 def _listen_tcp(protocol: Protocol) -> str:
+    """Listen on a port that the host allows. Returns: the address."""
     low, high = port_range()
     if low > high:
         raise ValueError(f"PLUGIN_MIN_PORT is {low}, more than PLUGIN_MAX_PORT {high}")
     problem: Exception | None = None
     for _ in range(PORT_ATTEMPTS):
-        # 0 stands for no limits, as in go-plugin.
+        # A lowest port of 0 means that any port will do, as in go-plugin.
         wanted = _core.listen_port(low, high) if low else 0
         try:
             port = protocol.listen_tcp(f"127.0.0.1:{wanted}")
@@ -488,30 +496,31 @@ def _listen_tcp(protocol: Protocol) -> str:
 
 
 def _print_handshake(line: bytes, stdio: Stdio, logger: logging.Logger | None) -> None:
-    """Redirect what is printed, write the line, and have `logging` speak hclog."""
+    """Redirect the output of this process, write the line, and have `logging` write hclog."""
     logging_in_use = "logging" in sys.modules
     log = _log_descriptor()
     if log is not None:
         panic.log_to(log)
-        # Set by hosts of this package with `sync_stderr`. It is not for this process's children.
+        # Hosts of this package set it if they have `sync_stderr`. Child processes must not get it.
         keep_stderr(log, sync=os.environ.pop("PYGO_PLUGIN_SYNC_STDERR", "") == "1")
     if logging_in_use:
         _install_logging(log, logger)
-    # Output of the author's that sits in sys.stdout's buffer must not come before the line: hence
-    # the descriptor, and one write, so that the host cannot see half of it.
+    # Written to the descriptor, since output that waits in sys.stdout's buffer must not come before
+    # the line, and in one write, so that the host cannot see half of it.
     try:
         stdio.open(line)
     except (OSError, ValueError) as error:
         os.write(1, line)
-        _tell("WARN", f"what is printed cannot be sent to the host: {error}")
+        _log("WARN", f"what is printed cannot be sent to the host: {error}")
     if not logging_in_use:
         _install_logging(log, logger)
 
 
 def _log_descriptor() -> int | None:
+    """A duplicate of stderr, which is the host's log; None if it is closed."""
     try:
         return os.dup(2)
-    except OSError:  # started without a stderr
+    except OSError:
         return None
 
 

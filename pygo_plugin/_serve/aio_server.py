@@ -1,4 +1,4 @@
-"""The plugin's side for asyncio: what pygo_plugin.server does, on the running loop."""
+"""The plugin's side for asyncio: `pygo_plugin.server` on the running event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class AioGrpcProtocol(GrpcProtocol):
     """Serves with a server of `pygo_plugin.aio`, on the running loop."""
 
     def stop(self, grace: float | None) -> None:
-        self.server._core.stop(grace)  # off the loop, too
+        self.server._core.stop(grace)  # which works on any thread
 
     async def wait(self) -> None:
         await self.server.wait_for_termination()
@@ -42,8 +42,9 @@ class Server(_plugin_server.PluginServerBase):
     def default_grpc_server(self, **opts: Any) -> RpcServer:
         """The server on the C core, with the interface of `grpc.aio.Server`.
 
-        opts: `max_workers`, methods that are no coroutines and run at the same time; `interceptors`
-        and `maximum_concurrent_rpcs` as grpc.aio has them; `options`, gRPC's channel arguments.
+        opts: `max_workers`, how many methods that are not coroutines may run at the same time;
+        `interceptors` and `maximum_concurrent_rpcs` as grpc.aio has them; `options`, gRPC's channel
+        arguments.
         """
         return RpcServer(**opts)
 
@@ -55,9 +56,9 @@ class Server(_plugin_server.PluginServerBase):
         return AioGrpcProtocol
 
     async def serve(self, wait: bool = False) -> bool:
-        """Start to serve and print the handshake line; with `wait`, return when it is all over.
+        """Start to serve and print the handshake line; with `wait`, return when serving has ended.
 
-        Returns: False when it could not start; `error_msg` says why. What an author's
+        Returns: False if it could not start; `error_msg` says why. What a plugin's
         `server_register` raises is passed on.
         """
         opened = self._open()
@@ -66,10 +67,10 @@ class Server(_plugin_server.PluginServerBase):
         protocol, leaving, line = opened
         try:
             await protocol.start()
-            self._serving(protocol, leaving, line)
+            self._announce(protocol, leaving, line)
         except (OSError, RuntimeError, ValueError) as error:
-            return self._not_serving(protocol, leaving, error)
-        self._tell_test(protocol, leaving)
+            return self._abandon(protocol, leaving, error)
+        self._announce_to_test(protocol, leaving)
         if wait:
             await self._wait()
         return True
@@ -90,7 +91,7 @@ class Server(_plugin_server.PluginServerBase):
             await checkpoint()
 
     async def _wait(self) -> None:
-        """Return when it is all over, once it serves."""
+        """Wait until serving has ended, and clean up."""
         if self._protocol is None or self._leaving is None:
             return
         try:
@@ -104,12 +105,12 @@ class Server(_plugin_server.PluginServerBase):
 async def serve(cfg: ServeConfig) -> None:
     """Serve until the host shuts the plugin down: `asyncio.run(aio.serve(config))`.
 
-    When it cannot serve, it says why on stderr and exits with status 1. In test mode it raises a
+    If it cannot serve, it says why on stderr and exits with status 1. In test mode it raises a
     StartError instead.
     """
     server = Server(cfg)
     if not await server.serve():
-        _plugin_server._give_up(server.error_msg, cfg)
+        _plugin_server._refuse_to_serve(server.error_msg, cfg)
     if cfg.test is None:
         gc.freeze()  # see pygo_plugin.serve
     await server._wait()

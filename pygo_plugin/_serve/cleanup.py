@@ -29,10 +29,10 @@ class Leaving:
     handlers, the core's remove the socket and do no more.
     """
 
-    def __init__(self, server: Any, stdio: Any) -> None:
+    def __init__(self, protocol: Any, stdio: Any) -> None:
         self._socket: Any = None  # the SocketPlace, once there is one
         self._place = -1  # of its path among those that the core's handlers remove
-        self._server = server
+        self._protocol = protocol
         self._stdio = stdio
         self.mux: Any = None
         """What has a directory of its own, if there is one."""
@@ -129,7 +129,7 @@ class Leaving:
         if os.getpid() == self._pid:
             # Ends the threads that run handlers before the interpreter goes away below them.
             try:
-                self._server.stop(None)
+                self._protocol.stop(None)
             except RuntimeError:
                 pass  # newer Pythons start no threads at exit, which stop() does after stopping
         self._close_mux()

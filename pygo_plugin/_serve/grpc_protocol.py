@@ -1,4 +1,4 @@
-"""gRPC as a plugin's protocol, by a server on the C core."""
+"""gRPC as a plugin's protocol, with a server on the C core."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["GrpcOptions", "GrpcProtocol", "made"]
 
 
 class GrpcOptions:
-    """What a configuration says about servers and channels, in gRPC's terms."""
+    """The options of a configuration for gRPC's servers and channels."""
 
     def __init__(self, config: ServeConfig) -> None:
         quota = checks.memory_quota(config)  # one for all connections
         self.of_channels = checks.grpc_options(config, quota, config.channel_options)
         self.of_servers = checks.grpc_options(config, quota, config.server_options)
         self.keywords: dict[str, Any] = {}
-        """For `Server.server()`: nothing for what the configuration leaves open."""
+        """Keywords for `Server.server()`, only for options that the configuration sets."""
         if config.max_workers is not None:
             self.keywords["max_workers"] = config.max_workers
         if config.interceptors:
@@ -40,10 +40,7 @@ class GrpcOptions:
 
 
 class GrpcProtocol(Protocol):
-    """Serves with a server of this package, on threads.
-
-    The subclasses are for asyncio's (aio_server.py) and for grpcio's own (grpcio_protocol.py).
-    """
+    """Serves with a server of this package, whose handlers run on threads."""
 
     name = "grpc"
 
@@ -80,7 +77,7 @@ class GrpcProtocol(Protocol):
         if self.mux is None:
             return None
         self._add_port(self.mux.target)  # where its streams arrive
-        return self.mux.directory  # which a host that has this process killed removes as a whole
+        return self.mux.directory  # the host removes all of it if it has to kill this process
 
     def listen_unix(self, place: _core.SocketPlace) -> None:
         if self.mux is not None:
@@ -133,10 +130,10 @@ class GrpcProtocol(Protocol):
         if self.mux is not None:
             self.mux.close()
 
-    # What the kinds of servers differ in.
+    # What differs between the kinds of servers.
 
     def _credentials(self) -> Any:
-        """What the server shows to its clients. Raises: ValueError if it cannot use the TLS."""
+        """The server's credentials. Raises: ValueError if it cannot use the TLS."""
         assert self._security.tls is not None
         return self._security.tls.server_credentials()
 
@@ -160,7 +157,7 @@ class GrpcProtocol(Protocol):
 
 
 def made(make: Callable[[], Any]) -> Any:
-    """What `make` makes of a socket inside this process. Raises: NoSocketError."""
+    """Call `make`, which makes a socket inside this process. Raises: NoSocketError."""
     try:
         return make()
     except OSError as error:

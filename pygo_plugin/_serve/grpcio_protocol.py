@@ -1,7 +1,7 @@
-"""gRPC as a plugin's protocol, by a server of grpcio's, from an override of `Server.server()`.
+"""gRPC as a plugin's protocol, with a server of grpcio that an override of `Server.server()` made.
 
-Such a server knows nothing of plugins, so that what ours has built in is added by `grpcio_services`
-and `grpcio_broker`.
+grpcio's servers know nothing of plugins. The services that every plugin has are added by
+grpcio_services.py, and the broker by grpcio_broker.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["GrpcioProtocol"]
 class GrpcioProtocol(GrpcProtocol):
     """Serves with any object that has the interface of `grpc.Server`."""
 
-    _bridge: Bridge | None = None  # to the broker, if a plugin wants it
+    _bridge: Bridge | None = None  # to the broker; made when a plugin wants it
 
     def add_services(self, name: str, stdio: Stdio) -> None:
         from pygo_plugin._serve import grpcio_services
@@ -48,7 +48,7 @@ class GrpcioProtocol(GrpcProtocol):
         return self._security.config._grpcio_server_credentials()
 
     def _prepare_broker(self) -> None:
-        pass  # nor is there a bridge until a plugin wants the broker
+        pass  # the bridge is made when a plugin wants the broker
 
     def _make_broker(self) -> Any:
         from pygo_plugin._serve.grpcio_broker import Bridge

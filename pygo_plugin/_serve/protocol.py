@@ -20,19 +20,22 @@ __all__ = ["NoSocketError", "Protocol", "Security", "port_range", "socket_group"
 
 
 class Protocol:
-    """How a plugin's server talks to its host. One object serves once.
+    """How a plugin's server talks to its host. One object belongs to one server.
 
     `pygo_plugin.server` checks the cookie, chooses the version and the address, and writes the
-    handshake line; what depends on the protocol is here. The methods are called in the order in
-    which they stand, on the thread that serves, except that `stop` and `remove_sockets` may be
-    called on any thread from the start on. Nothing but `wait` waits.
+    handshake line; everything that depends on the protocol is here. The methods are called in the
+    order below, on the thread that serves. Only `stop` and `remove_sockets` may be called on any
+    thread. Only `wait` waits.
+
+    gRPC: `GrpcProtocol` (grpc_protocol.py), and its subclasses for servers of asyncio programs
+    (aio_server.py) and for grpcio's servers (grpcio_protocol.py).
     """
 
     name: ClassVar[str]
     """What the handshake line calls the protocol."""
 
     mux: _core.Mux | None = None
-    """The one connection for everything, if the host has asked for it and gets it."""
+    """The one connection that everything goes over, if the host has asked for that."""
 
     def add_services(self, name: str, stdio: Stdio) -> None:
         """Add what every host expects: health, for the service `name`, controller, and stdio."""
@@ -46,9 +49,10 @@ class Protocol:
         raise NotImplementedError
 
     def prepare_to_listen(self) -> str | None:
-        """Get ready for an address.
+        """Prepare what listening needs, such as credentials.
 
-        Returns: the directory for the plugin's socket, if the host has named none; None: any.
+        Returns: the directory for the plugin's socket, unless the host has named one; None: the
+        temporary directory.
         Raises: OSError, RuntimeError, ValueError.
         """
         raise NotImplementedError
@@ -58,21 +62,21 @@ class Protocol:
         raise NotImplementedError
 
     def listen_tcp(self, address: str) -> int:
-        """Listen on "host:port". Returns: the port; 0 if it is taken, as older grpcio does.
+        """Listen on "host:port". Returns: the port; 0 if it is in use.
 
         Raises: OSError, RuntimeError.
         """
         raise NotImplementedError
 
     def listens(self, network: str) -> None:
-        """Have what else listens, as the broker does, use the plugin's network.
+        """Have the broker, which listens too, use the same network as the plugin.
 
-        Raises: ValueError for ports of the host's that cannot be.
+        Raises: ValueError if the host's variables for ports hold something else.
         """
         raise NotImplementedError
 
     def multiplexes(self) -> bool | None:
-        """What the handshake line says about `mux`; None: nothing, as the host has not asked."""
+        """The field about `mux` in the handshake line; None: no field, as the host did not ask."""
         return None
 
     def start(self) -> Any:
@@ -80,24 +84,27 @@ class Protocol:
         raise NotImplementedError
 
     def log_to(self, descriptor: int) -> None:
-        """Report there what goes wrong between this process and its host."""
+        """Write warnings about connections to this descriptor, on the host's log."""
 
     def stop(self, grace: float | None) -> Any:
         """Refuse new calls; cancel those that still run after `grace` seconds, None: at once.
 
-        Returns: the event that is set when no call is left, None in asyncio programs.
+        Returns: the event that is set when no call is left; None in asyncio programs.
         """
         raise NotImplementedError
 
     def cuts_output_off(self, grace: float | None) -> bool:
-        """Whether `stop` ends the output's stream with all others, rather than after them."""
+        """Whether `stop` cuts off the stream of printed output as it cuts off other calls.
+
+        Otherwise the stream ends by itself, after the last handler.
+        """
         raise NotImplementedError
 
     def remove_sockets(self) -> None:
-        """Remove the sockets that the protocol has made besides the plugin's own."""
+        """Remove the sockets that the protocol has made itself. Idempotent."""
 
     def wait(self) -> Any:
-        """Return when the server has stopped and no method of it runs."""
+        """Wait until the server has stopped and no handler runs."""
         raise NotImplementedError
 
     def has_connections(self) -> bool:
@@ -105,7 +112,7 @@ class Protocol:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close the broker, and everything besides the server. Idempotent."""
+        """Close the broker and `mux`. Idempotent."""
         raise NotImplementedError
 
 
@@ -116,7 +123,7 @@ class Security:
 
     def __init__(self, tls: _core.TLS | None = None, config: TLSConfig | None = None) -> None:
         self.tls = tls
-        self.config = config  # where `tls` comes from, unless it is AutoMTLS
+        self.config = config  # what `tls` was made from; None: AutoMTLS
 
     def field(self) -> str | None:
         """The certificate for the handshake line, if it has one."""

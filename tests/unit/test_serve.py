@@ -16,8 +16,19 @@ from typing import Any
 
 import pytest
 
-from pygo_plugin import Cmd, ConfigError, HandshakeConfig, Plugin, ServeConfig, Server, server
+from pygo_plugin import (
+    Cmd,
+    ConfigError,
+    HandshakeConfig,
+    Plugin,
+    ReattachConfig,
+    ServeConfig,
+    Server,
+    ServeTestConfig,
+    server,
+)
 from pygo_plugin._serve.grpc_protocol import GrpcProtocol
+from pygo_plugin._serve.protocol import Protocol
 
 COOKIE = {"PYGO_TEST_COOKIE": "pygo"}
 
@@ -643,3 +654,78 @@ def test_order_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
         "wait_for_termination",
     ]
     assert plugin.GRPC_SERVICE_NAME == "plugin"
+
+
+class Lines(Protocol):
+    """A protocol of one line for each connection: what a second protocol has to bring."""
+
+    name = "lines"
+
+    def __init__(self) -> None:
+        self.plugins: list[Plugin] = []
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.answer)
+
+    def add_services(self, name: str, stdio: Any) -> None:
+        pass
+
+    def register(self, plugins: Any) -> None:
+        self.plugins += plugins
+
+    def prepare_to_listen(self) -> str | None:
+        return None
+
+    def listen_unix(self, place: Any) -> None:
+        self.address = place.path  # once it is published
+        self.socket.bind(place.bind)
+        self.socket.listen()
+
+    def listens(self, network: str) -> None:
+        assert network == "unix"
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def answer(self) -> None:
+        while True:
+            connection = self.socket.accept()[0]
+            with connection:
+                if self.stopped.is_set():
+                    return
+                connection.sendall(f"{len(self.plugins)} plugin\n".encode())
+
+    def stop(self, grace: float | None) -> threading.Event:
+        if not self.stopped.is_set():
+            self.stopped.set()
+            with socket.socket(socket.AF_UNIX) as last:
+                last.connect(self.address)
+        return self.stopped
+
+    def cuts_output_off(self, grace: float | None) -> bool:
+        return False
+
+    def wait(self) -> None:
+        self.thread.join()
+
+    def has_connections(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.thread.join()
+        self.socket.close()
+
+
+def test_a_protocol_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PLUGIN_UNIX_SOCKET_DIR", raising=False)
+    where: list[ReattachConfig] = []
+    config = ServeConfig(plugins={"x": Plugin()}, test=ServeTestConfig(ready=where.append))
+    plugin = Server(config)
+    monkeypatch.setattr(plugin, "_make_protocol", lambda security: Lines())
+    assert plugin.serve() is True
+    assert (where[0].protocol, where[0].network) == ("lines", "unix")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(where[0].address)
+        assert client.makefile().readline() == "1 plugin\n"
+    assert plugin.stop().wait(60)
+    assert not os.path.exists(where[0].address)
