@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/thread.h"
-#include "os/fd.h"
 #include "os/socket.h"
 #include "services/health.h"
 #include "tls/probe.h"
@@ -60,7 +59,6 @@ find_fault(const gp__secure_spec *spec, bool *reached, const gp_interrupt *inter
     *reached = rc == 0 && fd >= 0;
     if (*reached) {
         rc = gp__tls_probe(spec->tls, fd, spec->deadline, interrupt, err);
-        gp__fd_close(&fd);
     }
     if (rc < 0 && rc != GP_EUSER && spec->process != NULL && is_gone(spec->process)) {
         return report_exit(spec->process, err);

@@ -140,7 +140,6 @@ probe_server(server *self, const gp_tls_options *options, int64_t deadline,
     self->fd = ends[1];
     assert_int_equal(gp__thread_start(&self->thread, "server", run, self, NULL), 0);
     rc = gp__tls_probe(tls, ends[0], deadline, interrupt, err);
-    close(ends[0]);
     pthread_join(self->thread, NULL);
     gp_tls_unref(tls);
     return rc;
