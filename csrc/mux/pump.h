@@ -1,10 +1,10 @@
 /*
- * Layer: mux. Drives a yamux session over a socket: each of its streams is joined with a connected
- * socket of this process's, the local end.
+ * Layer: mux. Drives a yamux session over a stream of bytes: each stream of the session is joined
+ * with a connected socket of this process, its local end.
  *
  * All of it happens on the reactor's thread; a process with a hundred multiplexed connections has
- * no more threads than one without. A stream whose user does not read fills its own window, of
- * which the pump stores what the local end does not hold, and stalls nobody else.
+ * no more threads than a process without. A stream whose user does not read fills its own window, of
+ * which the pump stores what the local end does not hold, and stalls no other stream.
  *
  * Threads: any may open streams and close the pump. Its lock is held for no longer than
  * non-blocking system calls take, and never while a callback runs.
@@ -13,6 +13,7 @@
 #define GP_MUX_PUMP_H
 
 #include "mux/yamux.h"
+#include "os/stream.h"
 
 typedef struct gp__pump gp__pump;
 
@@ -21,11 +22,11 @@ typedef struct gp__pump_options {
 
     /*
      * The other side has opened a stream. Returns: its local end, a non-blocking socket that
-     * becomes the pump's; or -1: the stream is not welcome, and reset.
+     * becomes the pump's; or -1 to refuse the stream, which is then reset.
      */
-    int (*opened)(void *ctx);
+    int (*accept)(void *ctx);
 
-    /* The other side has accepted or ended some of the streams that it had not. May be NULL. */
+    /* The other side has accepted or ended some of the streams that waited for that. May be NULL. */
     void (*answered)(void *ctx);
 
     /*
@@ -37,19 +38,23 @@ typedef struct gp__pump_options {
     void *ctx; /* borrowed: outlives the pump. All run on the reactor's thread and may not block */
 } gp__pump_options;
 
-/* Start a session over |fd|, a connected socket, which the pump owns, also when this fails. */
-int gp__pump_open(gp__pump **out, int fd, const gp__pump_options *options, gp_error *err);
+/*
+ * Start a session over |stream|, which the pump owns, also when this fails. A stream with a
+ * handshake, as TLS, need not have begun it.
+ */
+int gp__pump_open(gp__pump **out, gp__stream *stream, const gp__pump_options *options,
+                  gp_error *err);
 
 /*
- * Open a stream with the local end |fd|, a non-blocking socket, which becomes the pump's, also when
- * this fails. Who holds the other end of that socket closes the stream by closing it, and says that
- * there is no more data by shutting its writing half down.
+ * Open a stream of the session with the local end |fd|, a non-blocking socket, which becomes the
+ * pump's, also when this fails. The owner of that socket's other end closes the stream by closing
+ * it, and tells the other side that no more data will come by shutting its writing half down.
  */
-int gp__pump_dial(gp__pump *pump, int fd, gp_error *err);
+int gp__pump_open_stream(gp__pump *pump, int fd, gp_error *err);
 
 /*
  * Why the session is over: a GP_E* code with the reason in |why|. 0 when it is not, or when the
- * other side has just hung up. Threads: any.
+ * other side has just closed the connection. Threads: any.
  */
 int gp__pump_why(gp__pump *pump, gp_error *why);
 

@@ -4,7 +4,7 @@
 #include <sys/socket.h>
 
 #include "base/alloc.h"
-#include "base/container.h"
+#include "gp/container.h"
 #include "os/fd.h"
 #include "os/reactor.h"
 #include "os/stream.h"
@@ -21,7 +21,7 @@ typedef struct socket_stream {
 static socket_stream *
 from_base(const gp__stream *stream)
 {
-    return gp__container_of(stream, socket_stream, base);
+    return gp_container_of(stream, socket_stream, base);
 }
 
 /* Why a system call has failed, by |errnum|. Returns as gp__stream_read(). */

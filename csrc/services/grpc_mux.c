@@ -387,13 +387,17 @@ attach(gp_grpc_mux *mux, int fd, bool client, gp_error *err)
         .session = {.client = client,
                     .keepalive = KEEPALIVE_MS * GP__MS,
                     .timeout = TIMEOUT_MS * GP__MS},
-        .opened = gp__grpc_mux_opened,
+        .accept = gp__grpc_mux_opened,
         .answered = answered,
         .over = over,
         .ctx = mux,
     };
-    int rc = 0;
+    gp__stream *stream = NULL;
+    int rc = gp__stream_socket_new(&stream, fd, err);
 
+    if (rc < 0) {
+        return rc;
+    }
     gp_mutex_lock(&mux->lock);
     mux->client = client;
     if (mux->closed || mux->pump != NULL) {
@@ -402,8 +406,8 @@ attach(gp_grpc_mux *mux, int fd, bool client, gp_error *err)
         rc = gp__reactor_every(&mux->ticks, TICK_MS, gp__grpc_mux_tick, mux, err);
     }
     if (rc < 0) {
-        gp__fd_close(&fd);
-    } else if ((rc = gp__pump_open(&mux->pump, fd, &options, err)) == 0) {
+        gp__stream_close(stream);
+    } else if ((rc = gp__pump_open(&mux->pump, stream, &options, err)) == 0) {
         gp__grpc_mux_advance(mux);
     }
     gp_mutex_unlock(&mux->lock);

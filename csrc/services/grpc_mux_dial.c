@@ -83,7 +83,7 @@ open_stream(gp_grpc_mux *mux, int fd, gp_error *err)
         gp__fd_close(&fd);
         rc = gp_error_set(err, GP_ECLOSED, "the connection is closed");
     } else {
-        rc = gp__pump_dial(mux->pump, fd, err);
+        rc = gp__pump_open_stream(mux->pump, fd, err);
     }
     mux->opened_until = gp_deadline_in(gp__knock_ms);
     return rc;

@@ -249,7 +249,7 @@ open_stream(gp__pump *pump, char op, uint64_t size, uint32_t seed)
     for (int i = 0; i < 4; i++) {
         request[9 + i] = (unsigned char)(seed >> (24 - 8 * i));
     }
-    if (gp__fd_socketpair(ends, &err) < 0 || gp__pump_dial(pump, ends[0], &err) < 0) {
+    if (gp__fd_socketpair(ends, &err) < 0 || gp__pump_open_stream(pump, ends[0], &err) < 0) {
         fail(gp_error_message(&err), op, seed);
         gp_error_release(&err);
         return -1;
@@ -405,7 +405,8 @@ open_socket(const char *how, const char *path)
 int
 main(int argc, char **argv)
 {
-    gp__pump_options options = {.opened = on_opened, .over = on_over};
+    gp__pump_options options = {.accept = on_opened, .over = on_over};
+    gp__stream *connection;
     gp__pump *pump;
     int64_t begun;
 
@@ -417,7 +418,8 @@ main(int argc, char **argv)
     options.session.client = strcmp(argv[2], "connect") == 0;
     options.session.keepalive = 30000 * GP__MS;
     options.session.timeout = 10000 * GP__MS;
-    if (gp__pump_open(&pump, open_socket(argv[2], argv[4]), &options, NULL) < 0) {
+    if (gp__stream_socket_new(&connection, open_socket(argv[2], argv[4]), NULL) < 0 ||
+        gp__pump_open(&pump, connection, &options, NULL) < 0) {
         die("pump");
     }
     begun = gp__now();
