@@ -7,16 +7,16 @@
 #include "rpc/runtime.h"
 #include "rpc/worker_pool.h"
 
-static void reset(void);
+static void reset_after_fork(void);
 
 static gp_mutex start_lock = GP_MUTEX_INIT; /* comes before gp__engine_lock */
 static bool made GP_GUARDED_BY(&start_lock);
 static bool running GP_GUARDED_BY(&start_lock); /* the poller has its queue */
 static gp__poller poller;
-static gp_fork_part part = {.reset = reset};
+static gp_fork_part part = {.reset = reset_after_fork};
 
 static void
-make_locked(void) GP_REQUIRES(&start_lock)
+make_engine_locked(void) GP_REQUIRES(&start_lock)
 {
     gp__poller_init(&poller);
     gp__pool_init(&poller);
@@ -34,7 +34,7 @@ gp__engine_start(gp__poller **out, gp_error *err)
     gp_mutex_lock(&start_lock);
     if (!made) {
         gp_runtime_on_fork(&part);
-        make_locked();
+        make_engine_locked();
     }
     if (!running) {
         gp__poller_open(&poller);
@@ -83,12 +83,12 @@ gp__engine_suspend(int64_t deadline)
 
 /* In a forked child, which has none of the threads. */
 static void
-reset(void)
+reset_after_fork(void)
 {
     gp_mutex_init(&gp__engine_lock);
     gp_mutex_init(&start_lock);
     gp_mutex_lock(&start_lock);
     running = false;
-    make_locked(); /* at once: servers that had stopped before still take the lock */
+    make_engine_locked(); /* at once: servers that had stopped before still take the lock */
     gp_mutex_unlock(&start_lock);
 }

@@ -49,7 +49,7 @@ gp__poller_open(gp__poller *poller)
 }
 
 static void
-complete(void *tag, int ok)
+complete_event(void *tag, int ok)
 {
     gp__event *event = tag;
 
@@ -69,7 +69,7 @@ gp__poller_close(gp__poller *poller, int64_t deadline)
         if (event.type != GRPC_OP_COMPLETE) {
             break;
         }
-        complete(event.tag, event.success);
+        complete_event(event.tag, event.success);
     }
     if (event.type == GRPC_QUEUE_SHUTDOWN) {
         grpc_completion_queue_destroy(poller->queue);
@@ -78,8 +78,9 @@ gp__poller_close(gp__poller *poller, int64_t deadline)
     return event.type == GRPC_QUEUE_SHUTDOWN;
 }
 
+/* Returns false if there was none by |deadline|. */
 static bool
-handle_one(gp__poller *poller, int64_t deadline)
+handle_event(gp__poller *poller, int64_t deadline)
 {
     grpc_event event =
         grpc_completion_queue_next(poller->queue, gp__timespec_from_deadline(deadline), NULL);
@@ -87,7 +88,7 @@ handle_one(gp__poller *poller, int64_t deadline)
     if (event.type != GRPC_OP_COMPLETE) {
         return false;
     }
-    complete(event.tag, event.success);
+    complete_event(event.tag, event.success);
     return true;
 }
 
@@ -128,7 +129,7 @@ gp__poller_poll_locked(gp__poller *poller)
 {
     begin_polling_locked(poller, NULL);
     gp_mutex_unlock(&gp__engine_lock);
-    handle_one(poller, GP__FOREVER);
+    handle_event(poller, GP__FOREVER);
     gp_mutex_lock(&gp__engine_lock);
     end_polling_locked(poller);
 }
@@ -140,7 +141,7 @@ poll_for_gate_locked(gp__poller *poller, gp__gate *gate, int64_t deadline)
 {
     begin_polling_locked(poller, gate);
     gp_mutex_unlock(&gp__engine_lock);
-    while (handle_one(poller, deadline) && !gp__gate_is_open(gate)) {
+    while (handle_event(poller, deadline) && !gp__gate_is_open(gate)) {
     }
     gp_mutex_lock(&gp__engine_lock);
     end_polling_locked(poller);
@@ -187,9 +188,9 @@ remove_sharer(gp__poller *poller, sharer *me)
     gp__free(me);
 }
 
-/* Wait while another thread polls, and this one does whatever |interrupt| has it do. */
+/* Wait while another thread polls; this one may run other code meanwhile, see gp_interrupt.wait. */
 static int
-share_thread(gp__poller *poller, sharer *me, int64_t deadline, const gp_interrupt *interrupt)
+wait_by_interrupt(gp__poller *poller, sharer *me, int64_t deadline, const gp_interrupt *interrupt)
 {
     gp__gate *gate = me->gate;
     int rc = 0;
@@ -212,7 +213,7 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
 {
     waiter me = {.gate = gate};
     sharer *shared;
-    bool has_cond = false;
+    bool has_slept = false;
     int64_t began;
     int rc = 0;
 
@@ -222,7 +223,7 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
     /* If no descriptor can be had, the wait blocks its thread. */
     if (interrupt != NULL && interrupt->wait != NULL &&
         (shared = add_sharer(poller, gate)) != NULL) {
-        return share_thread(poller, shared, deadline, interrupt);
+        return wait_by_interrupt(poller, shared, deadline, interrupt);
     }
     began = gp__now();
     gp_mutex_lock(&gp__engine_lock);
@@ -232,9 +233,9 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
         if (!poller->polled) {
             poll_for_gate_locked(poller, gate, slice);
         } else {
-            if (!has_cond) {
+            if (!has_slept) {
                 gp_cond_init(&me.cond);
-                has_cond = true;
+                has_slept = true;
             }
             sleep_locked(poller, &me, slice);
         }
@@ -253,15 +254,15 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
         }
     }
     /* This thread may have been woken to poll, and does not need to any more. */
-    if (has_cond && !poller->polled) {
+    if (has_slept && !poller->polled) {
         pass_role_on_locked(poller);
     }
     gp_mutex_unlock(&gp__engine_lock);
-    if (has_cond) {
+    if (has_slept) {
         gp_cond_release(&me.cond);
     }
     waited_ns += gp__now() - began;
-    return rc != GP_EUSER && gp__gate_is_open(gate) ? 0 : rc; /* an exception must get out */
+    return rc != GP_EUSER && gp__gate_is_open(gate) ? 0 : rc; /* an exception is not dropped */
 }
 
 void
@@ -388,7 +389,7 @@ gp__poller_end_here(gp__poller *poller)
     int ok;
 
     if (grpc_completion_queue_thread_local_cache_flush(poller->queue, &tag, &ok)) {
-        complete(tag, ok);
+        complete_event(tag, ok);
     }
 }
 

@@ -3,11 +3,11 @@
  *
  * gRPC waits in a single epoll call per process; a second thread inside it only adds a hand-over.
  * So there is one poller role. A thread that waits for something takes the role if it is free, and
- * handles all events that come in: those of other threads too, which sleep meanwhile. Once it has
- * what it waited for, it gives the role up and wakes no other thread that has no reason to poll: it
- * is likely to be back in a microsecond with the next call. The backup poller, one of the workers
- * (rpc/worker_pool.h), looks at the role from time to time, and takes it when it stays free for a
- * tick:
+ * handles all events that come in, also those of other threads, which sleep meanwhile. Once it has
+ * what it waited for, it gives the role up. One of the sleeping threads is woken to take it; if
+ * there is none, no thread is, since the first is likely to be back in a microsecond with the next
+ * call. The backup poller, one of the workers (rpc/worker_pool.h), looks at the role from time to
+ * time, and takes it when it stays free for a tick:
  *
  *                  wait / poll                    gate opens / event handled
  *        (free) ----------------> (polled) -------------------------------> (free)
@@ -53,9 +53,9 @@ typedef struct gp__gate {
 
 typedef struct gp__poller {
     grpc_completion_queue *queue; /* owned; NULL: closed. Written while no thread uses gRPC */
-    /* Threads that sleep in gp__poller_wait(), oldest first. Members: on their stacks. */
+    /* Threads that sleep in gp__poller_wait(), oldest first. The members are on their stacks. */
     gp_list waiters GP_GUARDED_BY(&gp__engine_lock);
-    /* Waits by gp_interrupt.wait, whose threads cannot poll. Members: owned by the waits. */
+    /* Waits by gp_interrupt.wait, whose threads cannot poll. Each wait owns its member. */
     gp_list sharers GP_GUARDED_BY(&gp__engine_lock);
     /* What the polling thread waits for; NULL: no thread polls, or it is a worker. */
     gp__gate *awaited GP_GUARDED_BY(&gp__engine_lock);
@@ -73,7 +73,7 @@ typedef struct gp__poller {
     atomic_ulong takeovers;
     /* Times that a sleeping thread's gate was opened. */
     unsigned long wakeups GP_GUARDED_BY(&gp__engine_lock);
-    /* See gp__absence. Of the last one that was expected to be quick; NULL: that one has ended. */
+    /* |slow| of the last absence that was expected to be quick; NULL: that one has ended. */
     _Atomic(atomic_bool *) slow_if_taken_over;
 
     /* ---- The backup poller's ---- */
@@ -89,7 +89,7 @@ typedef struct gp__poller {
     bool needs_backup GP_GUARDED_BY(&gp__engine_lock);
 } gp__poller;
 
-/* All but the queue, which is there between gp__poller_open() and _close(). */
+/* Without the queue, which exists between gp__poller_open() and gp__poller_close(). */
 void gp__poller_init(gp__poller *poller);
 void gp__poller_open(gp__poller *poller);
 
@@ -108,9 +108,9 @@ int gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline,
                     const gp_interrupt *interrupt) GP_EXCLUDES(&gp__engine_lock);
 
 /*
- * What a batch is started between, on a thread that does not poll: if it is complete at once, as a
- * receive of what has come before is, it need not go to the polling thread and come back:
- * gp__poller_end_here() completes it. No lock that its completion takes may be held.
+ * Start a batch between these two, on a thread that does not poll. If it is complete at once, as a
+ * receive of a message that has arrived before is, gp__poller_end_here() completes it, and the
+ * polling thread has no part in it. No lock that the completion takes may be held.
  */
 void gp__poller_begin_here(gp__poller *poller);
 void gp__poller_end_here(gp__poller *poller);
@@ -135,7 +135,7 @@ void gp__poller_urgent_drop(gp__poller *poller) GP_EXCLUDES(&gp__engine_lock);
 /* The same if a thread polls now; otherwise nothing is counted. Returns which. */
 bool gp__poller_urgent_if_polled(gp__poller *poller) GP_EXCLUDES(&gp__engine_lock);
 
-/* Have the polling thread see an event that means nothing, and so look around. Any thread. */
+/* Give the polling thread an event without meaning, so that it looks for tasks. Any thread. */
 void gp__poller_interrupt(gp__poller *poller);
 
 /* ---- For the workers ---- */
@@ -162,9 +162,9 @@ void gp__poller_request_backup_locked(gp__poller *poller) GP_REQUIRES(&gp__engin
 
 /*
  * What a thread does in place of polling, such as running a handler, and what is learned from it. A
- * kind of work is slow if the backup poller had to take over meanwhile, and then until it has taken
- * less than a tick once. Work that waits for calls of its own polls by itself, and is not slow for
- * that.
+ * kind of work becomes slow when the backup poller has had to take over meanwhile, and quick again
+ * when it has taken less than a tick. Time in gp__poller_wait() does not count: the thread polls
+ * there itself.
  */
 typedef struct gp__absence {
     atomic_bool *slow; /* borrowed: what is known of this kind of work */
@@ -173,9 +173,7 @@ typedef struct gp__absence {
     int64_t began;
 } gp__absence;
 
-/*
- * Work begins and ends. The poller role is offered to the backup poller if it is known to be slow.
- */
+/* The work begins and ends. If it is known to be slow, the backup poller is to poll at once. */
 void gp__poller_begin_absence(gp__poller *poller, gp__absence *absence, atomic_bool *slow)
     GP_EXCLUDES(&gp__engine_lock);
 void gp__poller_end_absence_locked(gp__poller *poller, const gp__absence *absence)

@@ -105,13 +105,13 @@ disable_abseil_deadlock_detection(void)
 /* ---- Starting and stopping ---- */
 
 static void
-reset(void) GP_NO_THREAD_SAFETY_ANALYSIS /* the only thread of a forked child */
+reset_after_fork(void) GP_NO_THREAD_SAFETY_ANALYSIS /* the only thread of a forked child */
 {
     gp_mutex_init(&process.lock);
     process.inherited = true;
 }
 
-static gp_fork_part part = {.reset = reset};
+static gp_fork_part part = {.reset = reset_after_fork};
 
 /*
  * gRPC ends the process if it cannot open its epoll sets and eventfds, of which it makes two of
@@ -151,7 +151,7 @@ open_descriptors(void)
 }
 
 static int
-start_locked(gp_error *err) GP_REQUIRES(&process.lock)
+start_grpc_locked(gp_error *err) GP_REQUIRES(&process.lock)
 {
     int rc = check_descriptors(err);
 
@@ -185,7 +185,7 @@ ensure_started(const gp__fork_use *use, gp_error *err)
     }
     gp_mutex_lock(&process.lock);
     if (!process.running) {
-        rc = start_locked(err);
+        rc = start_grpc_locked(err);
     }
     if (rc == 0 && use != NULL) {
         gp__fork_add(*use);
@@ -218,7 +218,7 @@ gp__grpc_drop(gp__fork_use use)
  * sees to what it leaves behind.
  */
 static bool
-stop_locked(int64_t deadline) GP_REQUIRES(&process.lock)
+shut_down_locked(int64_t deadline) GP_REQUIRES(&process.lock)
 {
     bool stopped;
 
@@ -241,7 +241,7 @@ gp__grpc_stop(bool (*suspend_engine)(int64_t deadline), int64_t deadline)
 {
     gp_mutex_lock(&process.lock);
     if (process.running && gp__fork_users() == 0 && suspend_engine(deadline)) {
-        process.running = !stop_locked(deadline);
+        process.running = !shut_down_locked(deadline);
     }
     gp_mutex_unlock(&process.lock);
 }

@@ -26,10 +26,10 @@
 /* How long its connections may take to close once their calls have been cancelled. */
 static const int64_t closing_ms = 1000;
 
-static void reset(void);
+static void reset_after_fork(void);
 
 static gp__ref_list all = GP__REF_LIST_INIT(all);
-static gp_fork_part part = {.reset = reset};
+static gp_fork_part part = {.reset = reset_after_fork};
 
 /* ---- Making and configuring ---- */
 
@@ -189,7 +189,7 @@ gp_server_listen(gp_server *server, const char *address, int *bound_port, gp_err
 
 /* Returns the port, or 0. */
 static int
-add_port(gp_server *server, const char *address, const gp_server_credentials *given)
+add_listening_port(gp_server *server, const char *address, const gp_server_credentials *given)
 {
     grpc_server_credentials *insecure;
     int port;
@@ -222,7 +222,7 @@ int
 gp_server_listen_secure(gp_server *server, const char *address,
                         const gp_server_credentials *credentials, int *bound_port, gp_error *err)
 {
-    int port = server->grpc != NULL ? add_port(server, address, credentials) : 0;
+    int port = server->grpc != NULL ? add_listening_port(server, address, credentials) : 0;
 
     if (port == 0) {
         return gp_error_set(err, GP_EOS,
@@ -553,7 +553,7 @@ gp_server_release(gp_server *server)
  * Returns whether the server has stopped and there are others.
  */
 static bool
-retire(gp_server *server)
+retire_server(gp_server *server)
 {
     grpc_server *grpc = NULL;
     bool released = false;
@@ -589,7 +589,7 @@ gp__servers_retire(void)
     while (link != NULL) {
         gp_server *server = gp_container_of(link, gp_server, link);
 
-        left = retire(server) || left;
+        left = retire_server(server) || left;
         link = gp__ref_list_next(&all, link);
         server_unref(server);
     }
@@ -598,7 +598,7 @@ gp__servers_retire(void)
 
 /* In a forked child: all servers have been retired, or it could not use them. */
 static void
-reset(void)
+reset_after_fork(void)
 {
     gp__ref_list_reset(&all);
 }

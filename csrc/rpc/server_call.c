@@ -82,7 +82,7 @@ gp_server_call_unref(gp_server_call *call)
 
 /* The last thing that a batch's completion does. */
 static void
-batch_ended(gp_server_call *call)
+end_batch(gp_server_call *call)
 {
     gp__call_owner_batch_ended(call->owner);
     gp_server_call_unref(call);
@@ -96,7 +96,7 @@ start_batch(void *of, const grpc_op *ops, size_t count, gp__event *event)
     gp__call_owner_batch_started(call->owner);
     gp__hand_over(event);
     if (grpc_call_start_batch(call->call, ops, count, event, NULL) != GRPC_CALL_OK) {
-        batch_ended(call);
+        end_batch(call);
         return GP_EINVAL;
     }
     return 0;
@@ -141,7 +141,7 @@ close_complete(gp__event *event, bool ok)
     if (has_callback) {
         call->owner->events->callback_due(call);
     }
-    batch_ended(call);
+    end_batch(call);
 }
 
 void
@@ -171,7 +171,7 @@ receive_complete(gp__event *event, bool ok)
     if (!gp__inbox_complete(&call->inbox)) {
         call->owner->events->readable(call);
     }
-    batch_ended(call);
+    end_batch(call);
 }
 
 static void
@@ -180,14 +180,14 @@ send_complete(gp__event *event, bool ok)
     gp_server_call *call = gp_container_of(event, gp_server_call, outbox.event);
 
     gp__outbox_complete(&call->outbox, ok);
-    batch_ended(call);
+    end_batch(call);
 }
 
 static void
 finish_complete(gp__event *event, bool ok)
 {
     (void)ok;
-    batch_ended(gp_container_of(event, gp_server_call, finish));
+    end_batch(gp_container_of(event, gp_server_call, finish));
 }
 
 /* ---- The beginning ---- */
