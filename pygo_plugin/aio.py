@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from pygo_plugin._base.core import _core
     from pygo_plugin._grpc.aio_broker import Broker
+    from pygo_plugin._grpc.aio_context import ServicerContext
     from pygo_plugin._grpc.aio_errors import EOF, AioRpcError
     from pygo_plugin._grpc.aio_server import Server as RpcServer
-    from pygo_plugin._grpc.aio_server import ServicerContext
     from pygo_plugin._host.aio_client import Client
     from pygo_plugin._serve.aio_server import Server, serve
 
@@ -46,7 +46,7 @@ _HOMES = {
     "Client": "_host.aio_client",
     "Server": "_serve.aio_server",
     "serve": "_serve.aio_server",
-    "ServicerContext": "_grpc.aio_server",
+    "ServicerContext": "_grpc.aio_context",
     "AioRpcError": "_grpc.aio_errors",
     "EOF": "_grpc.aio_errors",
 }

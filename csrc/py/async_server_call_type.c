@@ -24,7 +24,7 @@ struct pygo_arrivals {
     PyObject *loop_queue; /* borrowed: what |queue| is of; valid while it drains */
     pygo_loop_member member;
     PyObject *arrived;      /* owned; NULL once the loop or the server is gone */
-    PyTypeObject *contexts; /* owned: _grpc.aio_server.ServicerContext */
+    PyTypeObject *contexts; /* owned: _grpc.aio_context.ServicerContext */
     PyObject *registered;   /* owned dict: method -> handler */
 };
 

@@ -1,1 +1,1 @@
-"""What hosts and plugins share, whatever the protocol: checked options, threads, the exit."""
+"""What hosts and plugins share, whatever the protocol: the core, options, threads, exit."""

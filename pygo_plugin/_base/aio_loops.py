@@ -1,4 +1,4 @@
-"""One queue per event loop: what the C core has finished, and one reader that hands it out."""
+"""The queues by which the C core hands finished operations to event loops, one for each loop."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import weakref
 from pygo_plugin._base import at_exit
 from pygo_plugin._base.core import _core
 
-UNBROKEN = 32  # what completes at once, until others on the loop have their turn
+UNBROKEN = 32  # awaits that may complete at once before other tasks of the loop get to run
 
-# Neither side is kept: the loop's reader owns the queue, which so ends when the loop is closed.
+# Both references are weak. The loop's reader owns the queue, and closing the loop frees it.
 _queues: weakref.WeakKeyDictionary[
     asyncio.AbstractEventLoop, weakref.ReferenceType[_core.LoopQueue]
 ] = weakref.WeakKeyDictionary()
 
-
-_at_once = 0  # awaitables that had nothing to wait for
+_immediate = 0  # how many checkpoints there have been
 
 
 async def checkpoint() -> None:
-    """Let other tasks run, one time in UNBROKEN. Awaited by what is complete already.
+    """Let other tasks run, one time in UNBROKEN.
 
-    Otherwise a coroutine that awaits such things in a loop would block its event loop for ever.
+    Coroutines with nothing to wait for await this. Otherwise a task that awaits such coroutines in
+    a loop would block its event loop for ever.
     """
-    global _at_once
-    _at_once += 1
-    if _at_once % UNBROKEN == 0:
+    global _immediate
+    _immediate += 1
+    if _immediate % UNBROKEN == 0:
         await asyncio.sleep(0)
 
 
@@ -36,19 +36,19 @@ def running_loop() -> asyncio.AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        _core.refuse_forked()  # says more to a child that has the parent's loop in view
+        _core.refuse_forked()  # in a forked child this error says more
         raise
 
 
 def queue_of(loop: asyncio.AbstractEventLoop) -> _core.LoopQueue:
-    """The queue of the running loop, made at first use. On the loop's own thread."""
+    """The queue of the running loop, made at first use. Called on the loop's own thread."""
     known = _queues.get(loop)
     queue = None if known is None else known()
     if queue is None:
         at_exit.register()
         queue = _core.LoopQueue()
-        # In an empty context, which is what the tasks of servers begin with: not in that of whoever
-        # happens to come first.
+        # The reader runs in an empty context, since the tasks of servers inherit it. They must not
+        # get the context variables of the task that happens to make the first call.
         contextvars.Context().run(loop.add_reader, queue.fileno(), queue.drain)
         _queues[loop] = weakref.ref(queue)
     return queue

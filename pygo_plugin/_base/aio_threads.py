@@ -1,4 +1,4 @@
-"""Waiting on an event loop for what blocks."""
+"""Blocking functions that an event loop waits for without being blocked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _T = TypeVar("_T")
 
 
 async def in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
-    """What the function returns, which blocks a thread of its own meanwhile.
+    """Call a function that blocks on a new thread, and return its result.
 
-    Not the loop's executor: that may be busy, and asyncio.run() would wait for it at its end.
+    It does not run on the loop's executor, which may be busy, and for which asyncio.run() waits
+    before it returns.
     """
     future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
     call = (future, function, arguments)
@@ -22,7 +23,7 @@ async def in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
     try:
         return await future
     finally:
-        del future  # an error's traceback has this frame
+        del future  # the traceback of an exception keeps this frame
 
 
 def _run(future: asyncio.Future[Any], function: Callable[..., Any], arguments: Any) -> None:
@@ -33,14 +34,14 @@ def _run(future: asyncio.Future[Any], function: Callable[..., Any], arguments: A
     except BaseException as error:
         outcome, failed = error, True
     try:
-        future.get_loop().call_soon_threadsafe(_settle, future, outcome, failed)
+        future.get_loop().call_soon_threadsafe(_set_outcome, future, outcome, failed)
     except RuntimeError:
         pass  # the loop has been closed
     finally:
-        del future, outcome, function, arguments  # an error's traceback has this frame
+        del future, outcome, function, arguments  # the traceback of an exception keeps this frame
 
 
-def _settle(future: asyncio.Future[Any], outcome: Any, failed: bool) -> None:
+def _set_outcome(future: asyncio.Future[Any], outcome: Any, failed: bool) -> None:
     if future.done():
         return
     if failed:

@@ -1,4 +1,4 @@
-"""What happens to plugins and to the core's threads when the interpreter exits."""
+"""How plugins and the core's threads end when the interpreter exits."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pygo_plugin._base.core import _core
 __all__ = ["register"]
 
 _registered = False
-ending = False  # plugins are being killed for good, and no other may start meanwhile
+ending = False  # whether all plugins are being killed, so that no client may start another
 
 
 def register() -> None:
-    """Have the core shut down at interpreter exit, and heed green threads. Idempotent.
+    """Have the core shut down at interpreter exit, and prepare it for green threads. Idempotent.
 
-    atexit is the right moment: the main program and its non-daemon threads, which may still be
-    using plugins, are done, while daemon threads and the core's own have not been torn down yet.
+    When atexit's functions run, the main program and its non-daemon threads, which may use plugins
+    until their last line, have ended. Daemon threads and the core's threads still run.
     """
     global _registered
     if "gevent" in sys.modules or "eventlet" in sys.modules:
@@ -31,7 +31,7 @@ def register() -> None:
 
 def _shutdown() -> None:
     global ending
-    # A forked child inherits this callback and neither the plugins nor the threads.
+    # A forked child inherits this function, but neither the plugins nor the core's threads.
     if not _core.forked():
         green = sys.modules.get("pygo_plugin._base.green")
         if green is not None:

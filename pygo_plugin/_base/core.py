@@ -1,4 +1,4 @@
-"""The C core, and what it gets of this package.
+"""The C core, and the classes and functions of this package that it uses.
 
 Every module takes `_core` from here: the extension itself imports nothing of the package. When it
 first needs one of the classes and functions below, it asks `_provide`, which imports it then.

@@ -1,11 +1,12 @@
-"""gevent and eventlet, whose green threads share a thread that nothing may block.
+"""gevent and eventlet, whose green threads share one thread, which must not be blocked.
 
-With gevent, waits of calls let the other greenlets run until the core makes a descriptor readable;
-what else takes long is done by a thread of its own meanwhile. That goes for threads with a hub.
-Handlers run on the core's threads, which have none. Callbacks, log handlers and writers run in
-greenlets once gevent has patched threading: its locks lose wake-ups between threads.
+On threads with a gevent hub, a call that waits lets other greenlets run until the core makes a
+descriptor readable; other functions that block run on a new thread. Handlers run on the core's
+threads, which have no hub. Once gevent has patched threading, callbacks, log handlers and writers
+run in greenlets of the main hub, because gevent's locks lose wake-ups between threads.
 
-eventlet's locks do not stand threads that it has not made, such as the core's.
+eventlet is refused once it has patched the standard library: its locks do not work on threads that
+it has not made, such as the core's.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _ended = False
 
 
 def prepare() -> None:
-    """Look which of the two is in use. Idempotent.
+    """Find out which of the two is in use, and tell the core. Idempotent.
 
     Raises: ConfigError if eventlet has patched the standard library.
     """
@@ -43,12 +44,14 @@ def prepare() -> None:
         from gevent import _hub_local, getcurrent
 
         _prepared = True
-        visit = _Visits().call if _has_patched_locks() else None
-        _core.share_threads(_hub_local.get_hub_if_exists, getcurrent, _wait, _elsewhere, visit)
+        call_user = _GreenletCaller().call if _has_patched_locks() else None
+        _core.share_threads(
+            _hub_local.get_hub_if_exists, getcurrent, _wait, _call_on_thread, call_user
+        )
 
 
 def end() -> None:
-    """The interpreter is about to end, and no greenlet runs any more."""
+    """Note that the interpreter exits, so that no greenlet will run any more."""
     global _ended
     _ended = True
 
@@ -58,13 +61,13 @@ def _has_patched_locks() -> bool:
     return monkey is not None and monkey.is_module_patched("threading")
 
 
-class _Visits:
-    """Calls functions in greenlets of this thread for threads that have not any.
+class _GreenletCaller:
+    """Calls functions in greenlets of the thread that makes it, on behalf of other threads.
 
-    gevent's locks, which logging for one has got, are not to be waited for elsewhere.
+    The functions may use gevent's locks, for instance logging's, which work only in greenlets.
     """
 
-    _PATIENCE = 0.1  # seconds between looks whether greenlets still run
+    _CHECK_INTERVAL = 0.1  # seconds between checks whether greenlets still run
 
     def __init__(self) -> None:
         import gevent
@@ -75,9 +78,9 @@ class _Visits:
         self._make_lock = get_original("_thread", "allocate_lock")
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """What `function(*args)` returns in a greenlet. Waits without yielding."""
+        """Call the function in a greenlet and return its result. Blocks this thread."""
         outcome: list[tuple[Any, BaseException | None]] = []
-        due = [True]  # taken by the caller
+        due = [True]  # emptied by the thread that calls the function, so that only one does
         done = self._make_lock()
         done.acquire()
 
@@ -94,7 +97,7 @@ class _Visits:
 
         if not _ended:
             self._hub.loop.run_callback_threadsafe(self._spawn, run)
-        while not done.acquire(True, 0 if _ended else self._PATIENCE):
+        while not done.acquire(True, 0 if _ended else self._CHECK_INTERVAL):
             if _ended and due:
                 run()
             elif _ended:
@@ -110,7 +113,7 @@ class _TimedOut(Exception):
 
 
 def _wait(fd: int, timeout: float | None) -> None:
-    """Let others run until the descriptor is readable. Called by the core."""
+    """Let other greenlets run until the descriptor is readable. Called by the core."""
     import gevent
     from gevent.socket import wait_read
 
@@ -123,15 +126,15 @@ def _wait(fd: int, timeout: float | None) -> None:
         pass
 
 
-def _elsewhere(function: Callable[..., Any], *args: Any) -> Any:
-    """Call the function on a thread of its own, while other greenlets run.
+def _call_on_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """Call the function on a new thread while other greenlets run. Called by the core.
 
-    If this greenlet is killed meanwhile, or given up by a gevent.Timeout, the function goes on.
+    The function goes on if this greenlet is killed, or interrupted by a gevent.Timeout.
     """
     from gevent import _hub_local, getcurrent
     from gevent.monkey import get_original
 
-    if _hub_local.get_hub_if_exists() in (None, getcurrent()):  # nobody to let run, or the hub
+    if _hub_local.get_hub_if_exists() in (None, getcurrent()):  # no hub, or this is the hub
         return function(*args)
 
     outcome: list[tuple[Any, BaseException | None]] = []

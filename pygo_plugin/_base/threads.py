@@ -1,6 +1,6 @@
-"""The core's threads that run the user's code, as the module threading knows threads.
+"""Makes the core's threads that run the user's code known to the module threading.
 
-Imported by the core on such a thread, once the program has imported threading.
+The core has it imported on such a thread, once the program has imported threading.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _counts: dict[str, itertools.count[int]] = {}
 
 
 def register_thread(name: str) -> threading.Thread:
-    """Make this thread one that threading knows, under the name and a number. Called by the core.
+    """Register this thread under the name and a number. Called by the core.
 
-    Tools that see what runs, such as coverage, debuggers and profilers, are set for it as they are
-    for each threading.Thread.
+    It gets the trace and profile functions that each threading.Thread gets, by which coverage,
+    debuggers and profilers work.
     """
-    thread = threading.current_thread()  # makes it known, as any thread not started by Python
+    thread = threading.current_thread()  # registers a thread that Python has not started
     thread.name = f"{name}-{next(_counts.setdefault(name, itertools.count(1)))}"
     if sys.version_info >= (3, 10):
         profile, trace = threading.getprofile(), threading.gettrace()
@@ -34,7 +34,7 @@ def register_thread(name: str) -> threading.Thread:
 
 
 def unregister_thread(thread: threading.Thread) -> None:
-    """This thread ends. Called by the core."""
-    if sys.version_info < (3, 13):  # which does so by itself
+    """Unregister this thread, which ends. Called by the core."""
+    if sys.version_info < (3, 13):  # later versions do it themselves
         with threading._active_limbo_lock:  # type: ignore[attr-defined]
             threading._active.pop(thread.ident, None)  # type: ignore[attr-defined]

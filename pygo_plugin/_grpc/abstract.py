@@ -1,4 +1,4 @@
-"""isinstance() with grpcio's abstract classes, for whoever imports grpcio, whenever that is."""
+"""Makes isinstance() with grpcio's abstract classes work, whenever grpcio is imported."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 class Abstract:
-    """Base of classes that implement those of grpcio's that `_implements` names.
+    """Base of classes that implement the abstract classes of grpcio that `_implements` names.
 
-    isinstance(object, grpc.Channel) asks the object for its __class__. Whoever can ask that has
-    imported grpcio, which need not be so when our class is made: plugins import their stubs, and
-    grpcio with them, as late as they can.
+    Registering a class with grpcio's takes an import of grpcio, which plugins do as late as they
+    can. isinstance(object, grpc.Channel) asks the object for its __class__, and then grpcio has
+    been imported: so this is when the class is registered.
     """
 
     _implements: ClassVar[tuple[str, ...]] = ()
@@ -22,7 +22,7 @@ class Abstract:
     def __init_subclass__(cls) -> None:
         _register(cls, cls._implements)
 
-    @property  # type: ignore[misc]  # object's can be assigned to
+    @property  # type: ignore[misc]  # that of object can be assigned to
     def __class__(self) -> type:
         cls = type(self)
         if cls not in _registered:  # asyncio asks its awaitables several times a call
@@ -30,11 +30,14 @@ class Abstract:
         return cls
 
 
-_registered: set[type] = set()  # with all that they implement
+_registered: set[type] = set()  # classes that are registered with all that they implement
 
 
 def class_of(cls: type) -> type:
-    """The same for the core's multicallables, which are named as grpcio's. Called by the core."""
+    """`__class__` of the core's multicallables, which have the names of grpcio's classes.
+
+    Called by the core.
+    """
     if cls not in _registered:
         _register(cls, (cls.__name__,))
     return cls
@@ -46,7 +49,7 @@ def _register(cls: type, names: tuple[str, ...]) -> None:
     for name in names:
         abstract = grpc
         for part in name.split("."):
-            abstract = getattr(abstract, part, None)  # another thread may be importing it right now
+            abstract = getattr(abstract, part, None)  # None while another thread imports it
         if abstract is None:
             missing = True
         else:

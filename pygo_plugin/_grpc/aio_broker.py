@@ -1,4 +1,4 @@
-"""Further connections between host and plugin, for asyncio programs."""
+"""Further connections between host and plugin, for asyncio programs. See `pygo_plugin.broker`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ T = TypeVar("T")
 
 
 class BrokerServer(Server):
-    """A server that the other side reaches under `id`, with the interface of `grpc.aio.Server`.
+    """A server for the id `id`, with the interface of `grpc.aio.Server`.
 
-    It is kept until it is stopped, or the connection between host and plugin ends.
+    The broker keeps it until it is stopped, or the connection between host and plugin ends.
     """
 
     id: int
@@ -32,20 +32,22 @@ class BrokerServer(Server):
     _place: Any = None
 
     async def stop(self, grace: float | None = None) -> None:
-        """As Server.stop(); the socket is gone when this returns."""
+        """As Server.stop(). The socket has been removed when this returns."""
         await broker._stop(self, super().stop, grace)
 
 
 class Broker(broker.BrokerBase):
-    """Makes further connections to the other side; see `pygo_plugin.broker.Broker`.
+    """Makes further connections to the other side. See `pygo_plugin.broker.Broker`.
 
-    Servers serve on the loop that starts them, servicers' methods may be coroutines.
+    A server serves on the loop that starts it. Methods of servicers may be coroutines.
     """
 
     def accept(self, service_id: int, **options: Any) -> BrokerServer:
-        """A server for what the other side dials by `service_id`: add servicers, then start it.
+        """A server that the other side reaches by dialling `service_id`.
 
-        Raises: BrokerError; ClosedError after the client's kill.
+        Add servicers to it, then start it.
+
+        Raises: BrokerError; ClosedError after the client's `kill()`.
         """
         server = BrokerServer(**self._server_options(options))
         self._listen(server, service_id)
@@ -54,10 +56,10 @@ class Broker(broker.BrokerBase):
     async def accept_and_serve(
         self, service_id: int, register: Any, **options: Any
     ) -> BrokerServer:
-        """Serve what the other side dials by `service_id`, and return at once.
+        """Start a server that the other side reaches by dialling `service_id`.
 
-        `register` is a servicer, several in a list, or a function that is called with the server to
-        add servicers to.
+        `register` is a servicer, a list of servicers, or a function that is called with the server
+        and adds servicers to it.
         """
         server = BrokerServer(**self._server_options(options))
         broker.register_all(server, register)
@@ -66,15 +68,15 @@ class Broker(broker.BrokerBase):
         return server
 
     async def dial(self, service_id: int, timeout: float = DIAL_TIMEOUT) -> Channel:
-        """A channel to what the other side accepts under `service_id`, within `timeout` seconds.
+        """Connect to what the other side accepts under `service_id`, within `timeout` seconds.
 
-        Raises: BrokerError, which says what the other side has failed to do.
+        Raises: BrokerError if the connection cannot be made, with the reason.
         """
         self._check_dial(service_id)
         return Channel(self._opened(await in_thread(self._core.dial, service_id, timeout)))
 
     def serve(self, *servicers: Any, **options: Any) -> Serving:
-        """Serve servicers while an `async with` block runs, whose variable is the id to give away.
+        """Serve servicers while an `async with` block runs. Its variable is the id to pass on.
 
         async with broker.serve(AddHelper()) as id:
             await counter.Put(PutRequest(add_server=id))
@@ -84,29 +86,29 @@ class Broker(broker.BrokerBase):
     async def stub(
         self, service_id: int, stub: Callable[[Any], T], timeout: float = DIAL_TIMEOUT
     ) -> T:
-        """What the stub class makes of a new channel to what the other side serves."""
+        """Dial `service_id`, and make a stub of the channel."""
         factory = getattr(stub, "Stub", stub)  # of a pygo_plugin.Service
         return factory(await self.dial(service_id, timeout))
 
     def serve_io(self, file: Any, **options: Any) -> Serving:
         """Let the other side read from, or write to, a binary file object of this side.
 
-        As `serve()`; the file's methods run on threads. The file is flushed, and not closed, when
-        the other side closes its end.
+        Used as `serve()`. The file's methods run on threads. When the other side closes its end,
+        the file is flushed, not closed.
         """
         return self.serve(broker_files.FileServicer(file), **options)
 
     async def open_io(
         self, service_id: int, mode: str = "rb", timeout: float = DIAL_TIMEOUT
     ) -> RemoteFile:
-        """The file that the other side serves under `service_id`: "rb" to read, "wb" to write."""
+        """Open the file that the other side serves under `service_id`, with mode "rb" or "wb"."""
         if mode not in broker_files.MODES:
             raise ConfigError(broker_files.WRONG_MODE.format(mode))
         return RemoteFile(await self.dial(service_id, timeout))
 
 
 class Serving:
-    """A server that runs as long as an `async with` block; entering gives its id."""
+    """A server that runs while an `async with` block does. Entering the block returns its id."""
 
     server: BrokerServer
 
@@ -127,7 +129,7 @@ class Serving:
 
 
 class RemoteFile:
-    """A file of the other side's. Not buffered; each operation is one or more calls."""
+    """A file of the other side. It is not buffered: each operation is one call or more."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -135,31 +137,31 @@ class RemoteFile:
         self._closed = False
 
     async def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes, empty at the end; negative: all that follow."""
+        """Read at most `size` bytes, or all if it is negative. Returns: b"" at the end."""
         if size == 0:
             await checkpoint()
             return b""
         if size > 0:
-            wanted = broker_files.encode_size(min(size, broker_files.MOST))
+            wanted = broker_files.encode_size(min(size, broker_files.MAX_DATA))
             return broker_files.decode_data(await self._call("Read", wanted))
         everything = io.BytesIO()
-        while part := await self.read(broker_files.MOST):
+        while part := await self.read(broker_files.MAX_DATA):
             everything.write(part)
         return everything.getvalue()
 
     async def write(self, data: Any) -> int:
-        """Write all of `data`. Returns its size."""
+        """Write all of `data`. Returns: its size."""
         whole = memoryview(data).cast("B")
         at = 0
         if not whole:
             await checkpoint()
         while at < len(whole):
-            part = broker_files.encode_data(whole[at : at + broker_files.MOST])
+            part = broker_files.encode_data(whole[at : at + broker_files.MAX_DATA])
             at += broker_files.decode_size(await self._call("Write", part))
         return at
 
     async def close(self) -> None:
-        """Have the other side flush the file, and hang up. Idempotent."""
+        """Have the other side flush the file, and close the connection. Idempotent."""
         if not self._closed:
             self._closed = True
             try:

@@ -1,4 +1,4 @@
-"""Calls in flight with the interfaces of grpc.aio, each for the loop that made it."""
+"""Running calls with the interfaces of grpc.aio. Each belongs to the event loop that made it."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from pygo_plugin.errors import _importing, _not_imported
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_CANCELLED = 1
+CANCELLED = 1
 _UNKNOWN = 2
 _READY = 2
 
-_LOCALLY = "Locally cancelled by application!"
-_FINISHED = "RPC already finished."
-_HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
-_MIXED = "The iterator and read/write APIs may not be mixed on a single RPC."
+LOCALLY_CANCELLED = "Locally cancelled by application!"
+FINISHED = "RPC already finished."
+HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
+MIXED = "The iterator and read/write APIs may not be mixed on a single RPC."
 
-_END = object()  # of a stream; EOF is for those who call read()
+_END = object()  # what the core returns at the end of a stream, where read() returns EOF
 
 
 class Call(_core.AsyncCall, Abstract):
-    """What the calls of all arities have in common. For use on the loop that made it.
+    """The base class of the calls of all arities. To be used on the loop that made it.
 
     Cancelling a task that waits for the call cancels the call.
     """
 
     _final: _core._CallStatus | None = None
-    _locally = False  # cancelled from this side
-    _arrived: _core.LoopFuture | None = None  # initial metadata
-    _callbacks: list[Callable[[Any], Any]] | None = None  # None: none were ever added
+    _cancelled_here = False  # whether cancel() was called, or a task that waits was cancelled
+    _metadata_arrived: _core.LoopFuture | None = None  # done when the initial metadata is here
+    _callbacks: list[Callable[[Any], Any]] | None = None  # None until one is added
 
     def cancel(self) -> bool:
-        """End the call with CANCELLED; False if it has ended."""
+        """End the call with CANCELLED. Returns: False if it has ended already."""
         ended = self._ended
         if self._final is not None or (ended.done() and not ended.cancelled()):
             return False
-        self._final = (_CANCELLED, _LOCALLY, (), "")
-        self._locally = True
-        self._cancel(_CANCELLED, _LOCALLY)
+        self._final = (CANCELLED, LOCALLY_CANCELLED, (), "")
+        self._cancelled_here = True
+        self._cancel(CANCELLED, LOCALLY_CANCELLED)
         if not ended.done():
             ended.set_result(True)
         self._run_callbacks()
@@ -53,14 +53,14 @@ class Call(_core.AsyncCall, Abstract):
 
     def cancelled(self) -> bool:
         """Whether the call ended with CANCELLED."""
-        return self.done() and self._status_now()[0] == _CANCELLED
+        return self.done() and self._status_now()[0] == CANCELLED
 
     def done(self) -> bool:
         """Whether the call has ended."""
         return self._final is not None or self._ended.done()
 
     def add_done_callback(self, callback: Callable[[Self], Any]) -> None:
-        """Have `callback(call)` called when the call ends; at once if it has ended already."""
+        """Have `callback(call)` called when the call ends, or now if it has ended already."""
         if self.done():
             callback(self)
             return
@@ -78,43 +78,45 @@ class Call(_core.AsyncCall, Abstract):
                 _core.unraisable(error, callback)
 
     async def initial_metadata(self) -> Any:
-        """The metadata sent ahead of the first reply. Waits for them."""
+        """The metadata sent ahead of the first reply. Waits for it."""
         with _importing("pygo_plugin._grpc.aio_errors"):
             from pygo_plugin._grpc.aio_errors import metadata
 
         if not self.done():
-            if self._arrived is None:
-                self._arrived = LoopFuture(self._loop)
-                self._on_metadata(self._arrived)
-            await asyncio.wait((self._arrived, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            if self._metadata_arrived is None:
+                self._metadata_arrived = LoopFuture(self._loop)
+                self._on_metadata(self._metadata_arrived)
+            await asyncio.wait(
+                (self._metadata_arrived, self._ended), return_when=asyncio.FIRST_COMPLETED
+            )
         else:
             await checkpoint()
-        return metadata(() if self._locally else self._metadata())
+        return metadata(() if self._cancelled_here else self._metadata())
 
     async def trailing_metadata(self) -> Any:
         """The metadata that came with the status. Waits for the end of the call."""
         with _importing("pygo_plugin._grpc.aio_errors"):
             from pygo_plugin._grpc.aio_errors import metadata
 
-        return metadata((await self._status_then())[2])
+        return metadata((await self._wait_for_status())[2])
 
     async def code(self) -> Any:
         """The grpc.StatusCode. Waits for the end of the call."""
         with _importing("pygo_plugin._grpc.errors"):
             from pygo_plugin._grpc.errors import status_code
 
-        return status_code((await self._status_then())[0])
+        return status_code((await self._wait_for_status())[0])
 
     async def details(self) -> str:
         """The text that came with the status. Waits for the end of the call."""
-        return (await self._status_then())[1]
+        return (await self._wait_for_status())[1]
 
     async def debug_error_string(self) -> str:
-        """gRPC's own account of a failure. Waits for the end of the call."""
-        return (await self._status_then())[3] or ""
+        """How gRPC describes a failure. Waits for the end of the call."""
+        return (await self._wait_for_status())[3] or ""
 
     async def wait_for_connection(self) -> None:
-        """Wait until the channel is connected. Raises what the call failed with meanwhile."""
+        """Wait until the channel is connected. Raises: the call's error if it fails first."""
         from pygo_plugin._base.aio_loops import queue_of
 
         while not self.done():
@@ -130,7 +132,7 @@ class Call(_core.AsyncCall, Abstract):
     def __repr__(self) -> str:
         name = type(self).__name__
         if not self.done():
-            return f"<{name}, under way>"
+            return f"<{name}, running>"
         code, details, _, _ = self._status_now()
         return f"<{name}, ended with status {code}, details {details!r}>"
 
@@ -139,24 +141,25 @@ class Call(_core.AsyncCall, Abstract):
     def _status_now(self) -> _core._CallStatus:
         """The status of a call that has ended."""
         if self._final is None:
-            if self._ended.cancelled():  # with a task that awaited it
+            if self._ended.cancelled():  # a task that awaited it was cancelled
                 self.cancel()
             else:
                 self._final = self._status()
         assert self._final is not None
         return self._final
 
-    async def _status_then(self) -> _core._CallStatus:
+    async def _wait_for_status(self) -> _core._CallStatus:
         if not self.done():
-            # A task that is cancelled while it only asks how the call ended does not end it.
+            # wait() does not cancel the future when this task is cancelled: a task that only asks
+            # how the call ended must not end it.
             await asyncio.wait((self._ended,))
         else:
             await checkpoint()
         return self._status_now()
 
     async def _raise_for_status(self) -> None:
-        status = await self._status_then()
-        if self._locally:
+        status = await self._wait_for_status()
+        if self._cancelled_here:
             raise asyncio.CancelledError
         if status[0] != 0:
             raise self._error(status)
@@ -169,7 +172,7 @@ class Call(_core.AsyncCall, Abstract):
 
 
 class _OneReply(Call):
-    """A call with one reply, which awaiting it gives."""
+    """A call with one reply, which is the result of awaiting it."""
 
     def __await__(self) -> Generator[Any, None, Any]:
         ended = self._ended
@@ -181,9 +184,9 @@ class _OneReply(Call):
                 raise
         else:
             yield from checkpoint().__await__()
-        if self._locally or ended.cancelled() or self._code() != 0:
+        if self._cancelled_here or ended.cancelled() or self._code() != 0:
             status = self._status_now()
-            if self._locally:
+            if self._cancelled_here:
                 raise asyncio.CancelledError
             raise self._error(status)
         return self._the_reply()
@@ -193,8 +196,8 @@ class _Replies(Call):
     """A call whose replies are iterated over, or read one by one. Dropping it cancels it."""
 
     _reading: LoopFuture | None = None
-    _unbroken = 0  # replies that were there at once
-    _iterated: bool | None = None  # or read; None: neither yet
+    _immediate_reads = 0  # how many replies did not have to be waited for
+    _iterated: bool | None = None  # False: replies are read with read(); None: neither so far
 
     def __aiter__(self) -> Self:
         self._use(iterated=True)
@@ -208,8 +211,8 @@ class _Replies(Call):
         return reply
 
     async def read(self) -> Any:
-        """The next reply, or EOF. Raises what the call failed with."""
-        try:  # nearer to the messages than _importing() should be
+        """The next reply, or EOF. Raises: the call's error."""
+        try:  # called for each message, for which _importing() is too slow
             from pygo_plugin._grpc.aio_errors import EOF
         except OSError as error:
             raise _not_imported("pygo_plugin._grpc.aio_errors", error) from error
@@ -224,73 +227,75 @@ class _Replies(Call):
         return reply
 
     def _use(self, iterated: bool) -> None:
+        """Note how replies are read. Raises: UsageError if the two ways are mixed."""
         if self._iterated is None:
             self._iterated = iterated
         elif self._iterated is not iterated:
             with _importing("pygo_plugin._grpc.aio_errors"):
                 from pygo_plugin._grpc.aio_errors import usage_error
 
-            raise usage_error(_MIXED)
+            raise usage_error(MIXED)
 
     async def _next(self) -> Any:
         if self._reading is not None and not self._reading.done():
             await checkpoint()
             raise asyncio.InvalidStateError("another task is reading from this RPC")
-        if self._locally:
+        if self._cancelled_here:
             return _END
         self._reading = future = LoopFuture(self._loop)
         self._receive(future, _END)
         try:
-            if future.done():  # at once, because the connection has brought it before
-                self._unbroken += 1
-                if self._unbroken % UNBROKEN == 0:
+            if future.done():  # the reply had arrived before it was asked for
+                self._immediate_reads += 1
+                if self._immediate_reads % UNBROKEN == 0:
                     await asyncio.sleep(0)
             return await future
         except asyncio.CancelledError:
             self.cancel()
             raise
-        except BaseException:  # the deserializer's
-            self._cancel(_CANCELLED, "Exception deserializing response!")
+        except BaseException:  # the deserializer has raised it
+            self._cancel(CANCELLED, "Exception deserializing response!")
             raise
 
 
 class _Requests(Call):
     """A call whose requests come from an iterator, or are written one by one."""
 
-    _outbox: _core.AsyncSender
-    _written = False  # by write(), that is, not by an iterator
+    _requests: _core.AsyncSender
+    _uses_write = False  # whether requests come from write() and not from an iterator
     _half_closed = False
     _sending: LoopFuture | None = None
-    _unsuspended = 0  # requests whose write() had nothing to wait for
+    _immediate_writes = 0  # how many calls of write() did not have to wait
 
-    def _feed_from(self, requests: Any) -> None:
-        self._outbox = sender = self._sender()
+    def _send_from(self, requests: Any) -> None:
+        """Send what the iterable yields; None: requests come from write()."""
+        self._requests = sender = self._sender()
         if requests is None:
-            self._written = True
+            self._uses_write = True
             return
-        # The task does not keep the call going: dropping a half-read stream ends it.
-        feeder = self._loop.create_task(_feed(sender, requests, self._loop))
-        self._ended.add_done_callback(lambda _: feeder.cancel())
+        # The task does not refer to the call, which is cancelled when the program drops it unread.
+        task = self._loop.create_task(_send_all(sender, requests, self._loop))
+        self._ended.add_done_callback(lambda _: task.cancel())
 
     async def write(self, request: Any) -> None:
         """Send one request. Waits until the next one may be sent."""
-        self._use_writes()
+        self._check_uses_write()
         while self._sending is not None and not self._sending.done():
             await asyncio.wait((self._sending,))
         if self.done():
-            if not self._locally:
+            if not self._cancelled_here:
                 await self._raise_for_status()
             await checkpoint()
-            raise asyncio.InvalidStateError(_FINISHED)
+            raise asyncio.InvalidStateError(FINISHED)
         if self._half_closed:
             await checkpoint()
-            raise asyncio.InvalidStateError(_HALF_CLOSED)
+            raise asyncio.InvalidStateError(HALF_CLOSED)
         future = LoopFuture(self._loop)
-        await self._sent(self._outbox.send(request, future), future)
+        await self._wait_sent(self._requests.send(request, future), future)
 
     async def done_writing(self) -> None:
-        """Say that no more requests follow. Idempotent."""
-        self._use_writes()
+        """Tell the server that no more requests follow. Idempotent."""
+        self._check_uses_write()
         while self._sending is not None and not self._sending.done():
             await asyncio.wait((self._sending,))
         if self._half_closed or self.done():
@@ -298,23 +303,24 @@ class _Requests(Call):
             return
         self._half_closed = True
         future = LoopFuture(self._loop)
-        await self._sent(self._outbox.close(future), future)
+        await self._wait_sent(self._requests.close(future), future)
 
-    def _use_writes(self) -> None:
-        if not self._written:
+    def _check_uses_write(self) -> None:
+        if not self._uses_write:
             with _importing("pygo_plugin._grpc.aio_errors"):
                 from pygo_plugin._grpc.aio_errors import usage_error
 
-            raise usage_error(_MIXED)
+            raise usage_error(MIXED)
 
-    async def _sent(self, started: bool, future: LoopFuture) -> None:
+    async def _wait_sent(self, started: bool, future: LoopFuture) -> None:
+        """Wait for a send, if the core has started it. Raises: the call's error if it failed."""
         sent = False
         if started:
             self._sending = future
             try:
                 if future.done():
-                    self._unsuspended += 1
-                    if self._unsuspended % UNBROKEN == 0:
+                    self._immediate_writes += 1
+                    if self._immediate_writes % UNBROKEN == 0:
                         await asyncio.sleep(0)
                 sent = await future
             except asyncio.CancelledError:
@@ -343,24 +349,26 @@ class StreamUnaryCall(_Requests, _OneReply):
 
 
 class StreamStreamCall(_Requests, _Replies):
-    """One RPC with streams both ways."""
+    """One RPC with streams in both directions."""
 
     _implements = ("aio.StreamStreamCall",)
 
 
-async def _feed(sender: _core.AsyncSender, requests: Any, loop: asyncio.AbstractEventLoop) -> None:
+async def _send_all(
+    sender: _core.AsyncSender, requests: Any, loop: asyncio.AbstractEventLoop
+) -> None:
     """Send what `requests` yields."""
 
-    unsuspended = 0
+    immediate = 0
 
     async def send(request: Any) -> bool:
-        nonlocal unsuspended
+        nonlocal immediate
         future = LoopFuture(loop)
         if not sender.send(request, future):
             return False
         if future.done():
-            unsuspended += 1
-            if unsuspended % UNBROKEN == 0:
+            immediate += 1
+            if immediate % UNBROKEN == 0:
                 await asyncio.sleep(0)
         sent: bool = await future
         return sent
@@ -375,7 +383,7 @@ async def _feed(sender: _core.AsyncSender, requests: Any, loop: asyncio.Abstract
                 if not await send(request):
                     return
     except asyncio.CancelledError:
-        sender.fail(_CANCELLED, "Cancelled")  # unless it is over, which is the usual reason
+        sender.fail(CANCELLED, "Cancelled")  # does nothing if the call has ended
         raise
     except BaseException as error:
         sender.fail(_UNKNOWN, f"Exception iterating requests! {error!r}")

@@ -1,4 +1,4 @@
-"""The channel of asyncio programs: grpc.aio's Channel on the C core."""
+"""Channels of asyncio programs: grpc.aio's Channel on the C core."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHUTDOWN = 4
 
 
 class _MultiCallable:
-    """One method of a channel, to be called."""
+    """Calls one method through a channel."""
 
     _kind: type[Any]
     _keep = False
@@ -44,7 +44,7 @@ class _MultiCallable:
         self._interceptors = channel._interceptors_of(type(self))
 
     def _named(self, method: str | bytes) -> Any:
-        """The same for another method, as interceptors may want it."""
+        """A multicallable for another method, which interceptors may choose."""
         if isinstance(method, bytes):
             method = method.decode()
         if method == self._method:
@@ -112,7 +112,7 @@ class _Requests(_MultiCallable):
 
     def _run(self, requests: Any, *options: Any) -> Any:
         call = self._start(None, *options)
-        call._feed_from(requests)
+        call._send_from(requests)
         return call
 
 
@@ -121,7 +121,7 @@ class UnaryUnaryMultiCallable(_OneRequest, Abstract):
 
     _implements = ("aio.UnaryUnaryMultiCallable",)
     _kind = UnaryUnaryCall
-    _keep = True  # a call has an end of its own: it goes on although nobody holds it
+    _keep = True  # the call goes on when the program drops it, since it ends by itself
 
 
 class UnaryStreamMultiCallable(_OneRequest, Abstract):
@@ -139,13 +139,13 @@ class StreamUnaryMultiCallable(_Requests, Abstract):
 
 
 class StreamStreamMultiCallable(_Requests, Abstract):
-    """Streams both ways."""
+    """A stream of requests, a stream of replies."""
 
     _implements = ("aio.StreamStreamMultiCallable",)
     _kind = StreamStreamCall
 
 
-# Which kind of interceptor sees the calls of which arity: by the method that it has.
+# The method of an interceptor that sees the calls of an arity.
 _INTERCEPT = {
     UnaryUnaryMultiCallable: "intercept_unary_unary",
     UnaryStreamMultiCallable: "intercept_unary_stream",
@@ -157,8 +157,9 @@ _INTERCEPT = {
 class Channel(Abstract):
     """A connection to one gRPC server with the interface of grpc.aio.Channel.
 
-    Calls may be made on any loop; each belongs to the loop that made it. The channels that one
-    plugin's `dispense` gives share its connection: closing one ends its own calls and no others.
+    Calls may be made on any loop; each belongs to the loop that made it. The channels that a
+    client's `dispense` returns share one connection. Closing a channel ends its own calls and no
+    others.
     """
 
     _implements = ("aio.Channel",)
@@ -166,7 +167,7 @@ class Channel(Abstract):
     def __init__(self, core: _core.Channel, interceptors: Iterable[Any] | None = None) -> None:
         self._core = core
         self._closed = False
-        self._last_queue: tuple[Any, Any] | None = None  # references to a loop and its queue
+        self._last_queue: tuple[Any, Any] | None = None  # weak references to a loop and its queue
         self._watchers: set[asyncio.Future[bool]] = set()
         self._interceptors = tuple(interceptors or ())
         for interceptor in self._interceptors:
@@ -177,7 +178,7 @@ class Channel(Abstract):
                 )
 
     def _queue_of(self, loop: asyncio.AbstractEventLoop) -> _core.LoopQueue:
-        """queue_of(loop), which usually is that of the last call."""
+        """The queue of a loop. Usually it is that of the last call."""
         known = self._last_queue
         queue = known[1]() if known is not None and known[0]() is loop else None
         if queue is None:
@@ -189,7 +190,7 @@ class Channel(Abstract):
         found = (getattr(i, _INTERCEPT[kind], None) for i in self._interceptors)
         return tuple(method for method in found if method is not None)
 
-    # The method's factories, as generated stubs call them.
+    # What stubs call to make a callable for each method.
 
     def unary_unary(
         self,
@@ -198,7 +199,7 @@ class Channel(Abstract):
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
     ) -> UnaryUnaryMultiCallable:
-        """What calls a method with one request and one reply."""
+        """A callable for a method with one request and one reply."""
         codec = (request_serializer, response_deserializer)
         return UnaryUnaryMultiCallable(self, "unary_unary", method, *codec)
 
@@ -209,7 +210,7 @@ class Channel(Abstract):
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
     ) -> UnaryStreamMultiCallable:
-        """What calls a method with one request and a stream of replies."""
+        """A callable for a method with one request and a stream of replies."""
         codec = (request_serializer, response_deserializer)
         return UnaryStreamMultiCallable(self, "unary_stream", method, *codec)
 
@@ -220,7 +221,7 @@ class Channel(Abstract):
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
     ) -> StreamUnaryMultiCallable:
-        """What calls a method with a stream of requests and one reply."""
+        """A callable for a method with a stream of requests and one reply."""
         codec = (request_serializer, response_deserializer)
         return StreamUnaryMultiCallable(self, "stream_unary", method, *codec)
 
@@ -231,7 +232,7 @@ class Channel(Abstract):
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
     ) -> StreamStreamMultiCallable:
-        """What calls a method with streams both ways."""
+        """A callable for a method with streams in both directions."""
         codec = (request_serializer, response_deserializer)
         return StreamStreamMultiCallable(self, "stream_stream", method, *codec)
 
@@ -242,13 +243,13 @@ class Channel(Abstract):
         return connectivity(self._core.state(try_to_connect))
 
     async def wait_for_state_change(self, last_observed_state: Any) -> None:
-        """Wait until the state is another than that. Closing the channel changes it, too.
+        """Wait until the state differs from `last_observed_state`, also by closing the channel.
 
         Raises: ClosedError (where grpcio is installed, a grpc.aio.UsageError as well) when the
-        channel is closed already, or is known to be shut down, which no other state follows.
+        channel is closed already, or `last_observed_state` is SHUTDOWN, the last state of all.
         """
         last = getattr(last_observed_state, "value", (last_observed_state,))[0]
-        await checkpoint()  # there may be nothing to wait for
+        await checkpoint()  # in case there is nothing to wait for
         if self._closed or last == self._core.state() == _SHUTDOWN:
             raise _closed_error()
         await self._wait_for_change(last)
@@ -257,7 +258,7 @@ class Channel(Abstract):
         """Wait until the channel is connected.
 
         Raises: ClosedError (where grpcio is installed, a grpc.aio.UsageError as well) when it is
-        closed instead.
+        closed.
         """
         await checkpoint()
         while (state := self._core.state(True)) != _READY:
@@ -279,7 +280,7 @@ class Channel(Abstract):
     # The end.
 
     async def close(self, grace: float | None = None) -> None:
-        """Refuse new calls; cancel those that still run after `grace` seconds, None: at once."""
+        """Refuse new calls, and cancel those that still run after `grace` seconds (None: now)."""
         if self._closed:
             await checkpoint()
             return
@@ -315,25 +316,25 @@ def _closed_error() -> Exception:
 
 
 def _on_its_loop(call: Call, here: asyncio.AbstractEventLoop, function: Any, *args: Any) -> None:
-    """Have a function called on the loop that made the call, whose it is."""
+    """Call a function on the loop that made the call."""
     if call._loop is here:
         function(*args)
     else:
-        with contextlib.suppress(RuntimeError):  # that one has been closed, and its calls with it
+        with contextlib.suppress(RuntimeError):  # the loop has been closed, which ended its calls
             call._loop.call_soon_threadsafe(function, *args)
 
 
 def _end_of(call: Call, here: asyncio.AbstractEventLoop) -> Any:
-    """What is done on this loop when the call has ended, which may be another one's."""
+    """A future of this loop that is done when the call has ended, which may be another loop's."""
     if call._loop is here:
         return call._ended
     ended: asyncio.Future[bool] = here.create_future()
 
-    def tell(_: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # nobody waits any more
+    def wake_here(_: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # this loop has been closed
             here.call_soon_threadsafe(_wake, ended)
 
-    _on_its_loop(call, here, call._ended.add_done_callback, tell)
+    _on_its_loop(call, here, call._ended.add_done_callback, wake_here)
     return ended
 
 

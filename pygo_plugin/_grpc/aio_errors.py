@@ -1,7 +1,6 @@
-"""Failed calls as exceptions, and what else is grpcio's own where grpcio is installed.
+"""Exceptions, metadata and EOF of asyncio's calls: grpcio's own where grpcio is installed.
 
-Imported with the first failure, the first metadata, the first read() that finds the end: until then
-nobody pays for grpcio's import.
+Imported when the first of them is needed, since it imports grpcio.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
     Pairs = tuple[_core.Metadatum, ...]
 
 
-class _End:
-    """What read() gives when there is nothing more to read."""
+class _EOF:
+    """What read() returns at the end of the messages."""
 
     def __bool__(self) -> bool:
         return False
@@ -29,7 +28,7 @@ class _End:
 
 
 class _FailedCall(RpcError):
-    """A call that ended with another status than OK: all that is known about its end."""
+    """A call that ended with a status other than OK."""
 
     def __init__(
         self,
@@ -40,27 +39,27 @@ class _FailedCall(RpcError):
         debug_error_string: str | None = None,
     ) -> None:
         Exception.__init__(self)
-        self._said = (code, initial_metadata, trailing_metadata, details, debug_error_string)
+        self._status = (code, initial_metadata, trailing_metadata, details, debug_error_string)
 
     def code(self) -> Any:
         """The grpc.StatusCode."""
-        return self._said[0]
+        return self._status[0]
 
     def details(self) -> str | None:
         """The text that came with the status."""
-        return self._said[3]
+        return self._status[3]
 
     def initial_metadata(self) -> Any:
         """The metadata sent ahead of the reply."""
-        return self._said[1]
+        return self._status[1]
 
     def trailing_metadata(self) -> Any:
         """The metadata that came with the status."""
-        return self._said[2]
+        return self._status[2]
 
     def debug_error_string(self) -> str | None:
-        """gRPC's own account of the failure."""
-        return self._said[4]
+        """How gRPC describes the failure."""
+        return self._status[4]
 
     def __str__(self) -> str:
         return (
@@ -71,12 +70,12 @@ class _FailedCall(RpcError):
     __repr__ = __str__
 
     def __reduce__(self) -> Any:
-        return (AioRpcError, self._said)
+        return (AioRpcError, self._status)
 
 
 AioRpcError: Any = _FailedCall
-ClosedError: Any = errors.ClosedError  # what uses of a closed channel raise
-EOF: Any = _End()
+ClosedError: Any = errors.ClosedError
+EOF: Any = _EOF()
 _usage_error: Any = RuntimeError
 if grpc is not None:
     import grpc.aio
@@ -96,12 +95,12 @@ if grpc is not None:
 
 
 def metadata(pairs: Pairs) -> Any:
-    """Metadata as grpc.aio has them, or without grpcio the pairs."""
+    """A grpc.aio.Metadata, or the pairs where grpcio is not installed."""
     return pairs if grpc is None else grpc.aio.Metadata.from_tuple(pairs)
 
 
 def rpc_error(status: _core._CallStatus, initial_metadata: Pairs) -> RpcError:
-    """The exception for a call that ended like that."""
+    """The exception for a call that ended with this status."""
     number, details, trailing, debug = status
     error: RpcError = AioRpcError(
         status_code(number), metadata(initial_metadata), metadata(trailing), details, debug or ""
@@ -110,12 +109,12 @@ def rpc_error(status: _core._CallStatus, initial_metadata: Pairs) -> RpcError:
 
 
 def closed_error() -> Exception:
-    """What uses of a closed channel raise; also a grpc.aio.UsageError where grpcio is installed."""
+    """The exception for uses of a closed channel. With grpcio it is a grpc.aio.UsageError too."""
     error: Exception = ClosedError("the channel is closed")
     return error
 
 
 def usage_error(text: str) -> Exception:
-    """What a call raises that is not used as it may be used."""
+    """The exception for calls that are used in a wrong way: a grpc.aio.UsageError with grpcio."""
     error: Exception = _usage_error(text)
     return error

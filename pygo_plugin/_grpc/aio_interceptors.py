@@ -1,7 +1,7 @@
-"""Interceptors of calls: those that grpc.aio's channels take.
+"""Calls through interceptors, of the kinds that grpc.aio's channels take.
 
-grpcio's own machinery makes grpcio's own calls, so that this is another one with its behaviour.
-Imported with the first channel that has interceptors.
+grpcio's implementation makes only grpcio's own calls. This one behaves the same. Imported with the
+first call of a channel that has interceptors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pygo_plugin._base.aio_loops import checkpoint
 from pygo_plugin._grpc.abstract import Abstract
-from pygo_plugin._grpc.aio_calls import _CANCELLED, _FINISHED, _HALF_CLOSED, _LOCALLY, _MIXED, Call
+from pygo_plugin._grpc.aio_calls import (
+    CANCELLED,
+    FINISHED,
+    HALF_CLOSED,
+    LOCALLY_CANCELLED,
+    MIXED,
+    Call,
+)
 from pygo_plugin._grpc.aio_errors import EOF, AioRpcError, metadata, usage_error
 from pygo_plugin._grpc.errors import grpc
 from pygo_plugin.errors import _importing
@@ -24,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class _CallDetails(NamedTuple):
-    """What a call asks for."""
+    """The options of a call, as interceptors see them."""
 
     method: bytes
     timeout: float | None
@@ -35,11 +42,11 @@ class _CallDetails(NamedTuple):
 
 ClientCallDetails: Any = _CallDetails if grpc is None else grpc.aio.ClientCallDetails
 
-_STOP = object()  # in the queue of written requests
+_STOP = object()  # the end of the requests, in the queue of those that are written
 
 
 class _Intercepted(Abstract):
-    """A call that interceptors may still be holding back, change, or answer themselves."""
+    """A call that goes through interceptors, which may delay it, change it, or answer it."""
 
     def __init__(self, multi: _MultiCallable, request: Any, options: tuple[Any, ...]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -53,9 +60,10 @@ class _Intercepted(Abstract):
             credentials,
             wait_for_ready,
         )
-        self._task = self._loop.create_task(self._proceed(0, details, request))
+        self._task = self._loop.create_task(self._call_from(0, details, request))
 
-    async def _proceed(self, index: int, details: Any, request: Any) -> Any:
+    async def _call_from(self, index: int, details: Any, request: Any) -> Any:
+        """Make the call through the interceptors from `index` on."""
         multi = self._multi
         if index == len(multi._interceptors):
             return multi._named(details.method)._run(
@@ -69,18 +77,19 @@ class _Intercepted(Abstract):
         call: list[Any] = []
 
         async def proceed(details: Any, request: Any) -> Any:
-            call[:] = [await self._proceed(index + 1, details, request)]
+            call[:] = [await self._call_from(index + 1, details, request)]
             return call[0]
 
         answer = await multi._interceptors[index](proceed, details, request)
         return self._as_call(answer, call[0] if call else None)
 
     def _as_call(self, answer: Any, call: Any) -> Any:
-        """What an interceptor returned, as a call."""
+        """Make what an interceptor returned a call. `call` is the call that it made, or None."""
         return answer
 
     async def _call(self) -> Any:
-        # A task that is cancelled while it only asks does not end the call.
+        """Wait for the call that the interceptors return."""
+        # wait() does not cancel the call when the task that waits is cancelled.
         if not self._task.done():
             await asyncio.wait((self._task,))
         else:
@@ -88,7 +97,7 @@ class _Intercepted(Abstract):
         return self._task.result()
 
     def cancel(self) -> bool:
-        """End the call with CANCELLED; False if it has ended."""
+        """End the call with CANCELLED. Returns: False if it has ended already."""
         if not self._task.done():
             return self._task.cancel()
         if self._task.cancelled() or self._task.exception() is not None:
@@ -103,7 +112,7 @@ class _Intercepted(Abstract):
             return True
         error = self._task.exception()
         if error is not None:
-            return isinstance(error, AioRpcError) and error.code().value[0] == _CANCELLED
+            return isinstance(error, AioRpcError) and error.code().value[0] == CANCELLED
         return bool(self._task.result().cancelled())
 
     def done(self) -> bool:
@@ -115,39 +124,40 @@ class _Intercepted(Abstract):
         return bool(self._task.result().done())
 
     def add_done_callback(self, callback: Callable[[Self], Any]) -> None:
-        """Have `callback(call)` called when the call ends; at once if it has ended already."""
+        """Have `callback(call)` called when the call ends, or now if it has ended already."""
 
-        def later(task: asyncio.Task[Any]) -> None:
+        def call_at_end(task: asyncio.Task[Any]) -> None:
             if task.cancelled() or task.exception() is not None:
                 callback(self)
             else:
                 task.result().add_done_callback(lambda _: callback(self))
 
         if self._task.done():
-            later(self._task)
+            call_at_end(self._task)
         else:
-            self._task.add_done_callback(later)
+            self._task.add_done_callback(call_at_end)
 
     def time_remaining(self) -> float | None:
-        """Seconds until the deadline; None without one, or while interceptors hold the call."""
+        """Seconds until the deadline; None without one, or while interceptors delay the call."""
         if not self._task.done() or self._task.cancelled() or self._task.exception() is not None:
             return None
         left: float | None = self._task.result().time_remaining()
         return left
 
     async def _ask(self, name: str, cancelled: Any) -> Any:
+        """What the call's method `name` returns, or `cancelled` if an interceptor was cancelled."""
         try:
             call = await self._call()
         except AioRpcError as error:
             return getattr(error, name)()
         except asyncio.CancelledError:
             if not self._task.cancelled():
-                raise  # it is this task that was cancelled
+                raise  # the task that waits was cancelled
             return cancelled
         return await getattr(call, name)()
 
     async def initial_metadata(self) -> Any:
-        """The metadata sent ahead of the first reply. Waits for them."""
+        """The metadata sent ahead of the first reply. Waits for it."""
         return await self._ask("initial_metadata", None)
 
     async def trailing_metadata(self) -> Any:
@@ -159,14 +169,14 @@ class _Intercepted(Abstract):
         with _importing("pygo_plugin._grpc.errors"):
             from pygo_plugin._grpc.errors import status_code
 
-        return await self._ask("code", status_code(_CANCELLED))
+        return await self._ask("code", status_code(CANCELLED))
 
     async def details(self) -> Any:
         """The text that came with the status. Waits for the end of the call."""
-        return await self._ask("details", _LOCALLY)
+        return await self._ask("details", LOCALLY_CANCELLED)
 
     async def debug_error_string(self) -> Any:
-        """gRPC's own account of a failure. Waits for the end of the call."""
+        """How gRPC describes a failure. Waits for the end of the call."""
         return await self._ask("debug_error_string", "")
 
     async def wait_for_connection(self) -> None:
@@ -204,7 +214,7 @@ class _Replies(_Intercepted):
             yield reply
 
     async def read(self) -> Any:
-        """The next reply, or EOF. Raises what the call failed with."""
+        """The next reply, or EOF. Raises: the call's error."""
         async for reply in self:
             return reply
         await checkpoint()
@@ -223,61 +233,62 @@ class _Requests(_Intercepted):
     def __init__(self, multi: _MultiCallable, request: Any, options: tuple[Any, ...]) -> None:
         if request is None:
             self._queue = asyncio.Queue(maxsize=1)
-            request = self._written(self._queue)
+            request = self._requests_of(self._queue)
         super().__init__(multi, request, options)
 
     @staticmethod
-    async def _written(queue: asyncio.Queue[Any]) -> AsyncIterator[Any]:
-        """What is written, for interceptors to see."""
+    async def _requests_of(queue: asyncio.Queue[Any]) -> AsyncIterator[Any]:
+        """The requests given to write(), as the iterator that interceptors get."""
         while (request := await queue.get()) is not _STOP:
             yield request
 
     async def write(self, request: Any) -> None:
         """Send one request. Waits until the next one may be sent."""
-        queue = self._usable_queue()
+        queue = self._queue_for_writes()
         await self._refuse_finished()
         if self._half_closed:
-            raise asyncio.InvalidStateError(_HALF_CLOSED)
+            raise asyncio.InvalidStateError(HALF_CLOSED)
         await self._put(queue, request)
         await self._refuse_finished()
 
     async def done_writing(self) -> None:
-        """Say that no more requests follow. Idempotent."""
-        queue = self._usable_queue()
+        """Tell the server that no more requests follow. Idempotent."""
+        queue = self._queue_for_writes()
         if not self._half_closed:
             self._half_closed = True
             await self._put(queue, _STOP)
         else:
             await checkpoint()
 
-    def _usable_queue(self) -> asyncio.Queue[Any]:
+    def _queue_for_writes(self) -> asyncio.Queue[Any]:
         if self._queue is None:
-            raise usage_error(_MIXED)
+            raise usage_error(MIXED)
         return self._queue
 
     async def _refuse_finished(self) -> None:
+        """Raise an InvalidStateError if the call has ended. Waits for the interceptors."""
         try:
             call = await self._call()
         except (asyncio.CancelledError, AioRpcError):
             if not self._task.cancelled() and self._task.exception() is None:
                 raise
-            raise asyncio.InvalidStateError(_FINISHED) from None
+            raise asyncio.InvalidStateError(FINISHED) from None
         if call.done():
-            raise asyncio.InvalidStateError(_FINISHED)
+            raise asyncio.InvalidStateError(FINISHED)
 
     async def _put(self, queue: asyncio.Queue[Any], item: Any) -> None:
-        """Queue it, unless the call ends first."""
+        """Wait until the item is in the queue, or the call ends."""
         put = self._loop.create_task(queue.put(item))
-        over = self._loop.create_task(self.code())
+        ended = self._loop.create_task(self.code())
         try:
-            await asyncio.wait((put, over), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((put, ended), return_when=asyncio.FIRST_COMPLETED)
         finally:
             put.cancel()
-            over.cancel()
+            ended.cancel()
 
 
 class _Reply:
-    """A reply that an interceptor gave in place of a call."""
+    """A reply that an interceptor returned instead of a call."""
 
     def __init__(self, reply: Any) -> None:
         self._reply = reply
@@ -329,38 +340,38 @@ class _Reply:
 
 
 class _ReplyStream:
-    """The replies that an interceptor gives in place of those of its call."""
+    """Replies that an interceptor returned instead of its call, which has everything else."""
 
     def __init__(self, call: Any, replies: Any) -> None:
-        self._of = call
+        self._call = call
         self._replies = replies
 
     def __aiter__(self) -> Any:
         return self._replies.__aiter__()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._of, name)
+        return getattr(self._call, name)
 
 
 class InterceptedUnaryUnaryCall(_OneReply):
-    """A UnaryUnaryCall behind interceptors."""
+    """A UnaryUnaryCall that goes through interceptors."""
 
     _implements = ("aio.UnaryUnaryCall",)
 
 
 class InterceptedUnaryStreamCall(_Replies):
-    """A UnaryStreamCall behind interceptors."""
+    """A UnaryStreamCall that goes through interceptors."""
 
     _implements = ("aio.UnaryStreamCall",)
 
 
 class InterceptedStreamUnaryCall(_Requests, _OneReply):
-    """A StreamUnaryCall behind interceptors."""
+    """A StreamUnaryCall that goes through interceptors."""
 
     _implements = ("aio.StreamUnaryCall",)
 
 
 class InterceptedStreamStreamCall(_Requests, _Replies):
-    """A StreamStreamCall behind interceptors."""
+    """A StreamStreamCall that goes through interceptors."""
 
     _implements = ("aio.StreamStreamCall",)

@@ -1,7 +1,7 @@
-"""File objects across a brokered connection: the service pygo_plugin.File, in both roles.
+"""File objects across a brokered connection: client and servicer of pygo_plugin.File.
 
-Its messages are so small that they are written here by hand: the protobuf library would be a
-dependency of every plugin that is given a file. examples/streaming/file.proto is what they are.
+examples/streaming/file.proto defines the service. Its messages are small, and are encoded here by
+hand, so that plugins need not import protobuf for them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     RemoteFile = Union[io.BufferedReader, io.BufferedWriter]
 
 SERVICE = "pygo_plugin.File"
-MOST = 1 << 20  # bytes per message
-BUFFER = 256 * 1024
+MAX_DATA = 1 << 20  # bytes in one message
+BUFFER_SIZE = 256 * 1024  # bytes, of the buffered file objects
 MODES = ("rb", "wb", "r", "w")
 WRONG_MODE = 'a remote file is opened to read ("rb") or to write ("wb"), not {!r}'
 
@@ -28,7 +28,7 @@ _INTERNAL = 13
 
 
 def encode_size(size: int) -> bytes:
-    """ReadRequest and WriteReply: one int64, number 1."""
+    """Encode a ReadRequest or a WriteReply: an int64 with field number 1."""
     out = bytearray(b"\x08")
     while size > 0x7F:
         out.append(size & 0x7F | 0x80)
@@ -38,17 +38,17 @@ def encode_size(size: int) -> bytes:
 
 
 def decode_size(message: bytes) -> int:
-    """The int64 with number 1; 0 if it is not there."""
+    """Decode a ReadRequest or a WriteReply: the int64 with field number 1, by default 0."""
     return int(_fields(message).get(1, 0))
 
 
 def encode_data(data: Any) -> bytes:
-    """ReadReply and WriteRequest: one bytes field, number 1."""
+    """Encode a ReadReply or a WriteRequest: bytes with field number 1."""
     return b"\x0a" + encode_size(len(data))[1:] + bytes(data)
 
 
 def decode_data(message: bytes) -> bytes:
-    """The bytes with number 1; empty if they are not there."""
+    """Decode a ReadReply or a WriteRequest: the bytes with field number 1, by default empty."""
     return bytes(_fields(message).get(1, b""))
 
 
@@ -84,7 +84,7 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
 
 
 class FileServicer:
-    """Reads from and writes to a file object for the other side."""
+    """Reads and writes a file object for the other side."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -92,65 +92,65 @@ class FileServicer:
     def _add_to_server(self, server: Any) -> None:
         handlers = {"Read": self._read, "Write": self._write, "Close": self._close}
         server.add_registered_method_handlers(
-            SERVICE, {name: MethodHandler(unary_unary=one) for name, one in handlers.items()}
+            SERVICE, {name: MethodHandler(unary_unary=method) for name, method in handlers.items()}
         )
 
     def _read(self, request: bytes, context: Any) -> bytes:
-        size = min(max(decode_size(request), 1), MOST)
-        # What is there, rather than all of it: a pipe's reader must not wait for more.
+        size = min(max(decode_size(request), 1), MAX_DATA)
+        # read1() returns what is available, where read() on a pipe would wait for `size` bytes.
         read = getattr(self._file, "read1", self._file.read)
 
-        def some() -> bytes:
+        def read_some() -> bytes:
             data = read(size)
-            if data is None:  # empty would say that this is the end
+            if data is None:  # not sent as empty bytes, which mean the end of the file
                 raise BlockingIOError("the file is not blocking, and has nothing to read yet")
             return encode_data(data)
 
-        return self._try(context, some)
+        return self._abort_on_error(context, read_some)
 
     def _write(self, request: bytes, context: Any) -> bytes:
         data = decode_data(request)
 
         def write() -> bytes:
             written = 0
-            while written < len(data):  # a raw file may take a part
+            while written < len(data):  # a raw file may write only a part
                 taken = self._file.write(memoryview(data)[written:])
                 if taken is None:
                     if isinstance(self._file, io.RawIOBase):
                         raise BlockingIOError("the file is not blocking, and takes no more yet")
-                    taken = len(data) - written  # of those who do not count it is everything
+                    taken = len(data) - written  # other files that return None write everything
                 written += taken
             return encode_size(written)
 
-        return self._try(context, write)
+        return self._abort_on_error(context, write)
 
     def _close(self, request: bytes, context: Any) -> bytes:
         def flush() -> bytes:
             self._file.flush()
             return b""
 
-        return self._try(context, flush) if hasattr(self._file, "flush") else b""
+        return self._abort_on_error(context, flush) if hasattr(self._file, "flush") else b""
 
-    def _try(self, context: Any, function: Callable[[], bytes]) -> bytes:
+    def _abort_on_error(self, context: Any, function: Callable[[], bytes]) -> bytes:
         try:
             return function()
-        except (OSError, ValueError) as error:  # ValueError: it is closed, or for the other use
+        except (OSError, ValueError) as error:  # ValueError: closed, or not opened for this
             context.abort(_INTERNAL, f"{type(error).__name__}: {error}")
             raise AssertionError("abort() raises") from error
 
 
 def methods_of(channel: Any) -> dict[str, Any]:
-    """The callables of the service, by name; they take and give bytes."""
+    """The callables of the service by name. They take and return encoded messages."""
     return {name: channel.unary_unary(f"/{SERVICE}/{name}") for name in ("Read", "Write", "Close")}
 
 
 def failure(error: RpcError) -> str:
-    """What an OSError says about a call that failed."""
+    """The message of the OSError for a call that failed."""
     return f"the other side's file: {error.details()}"
 
 
-class _Raw(io.RawIOBase):
-    """One message per read or write; the buffer around it makes these large."""
+class _RawFile(io.RawIOBase):
+    """The other side's file without a buffer: each read or write is one call."""
 
     def __init__(self, channel: Any, reads: bool) -> None:
         self._channel = channel
@@ -164,12 +164,12 @@ class _Raw(io.RawIOBase):
         return not self._reads
 
     def readinto(self, buffer: Any) -> int:
-        data = decode_data(self._call("Read", encode_size(min(len(buffer), MOST))))
+        data = decode_data(self._call("Read", encode_size(min(len(buffer), MAX_DATA))))
         buffer[: len(data)] = data
         return len(data)
 
     def write(self, data: Any) -> int:
-        part = memoryview(data).cast("B")[:MOST]
+        part = memoryview(data).cast("B")[:MAX_DATA]
         return decode_size(self._call("Write", encode_data(part)))
 
     def close(self) -> None:
@@ -192,10 +192,10 @@ class _Raw(io.RawIOBase):
 def open_file(
     dial: Callable[[int, float], Any], service_id: int, mode: str, timeout: float
 ) -> RemoteFile:
-    """What Broker.open_io() returns."""
+    """Open the other side's file. See Broker.open_io()."""
     if mode not in MODES:
         raise ConfigError(WRONG_MODE.format(mode))
-    raw = _Raw(dial(service_id, timeout), mode[0] == "r")
+    raw = _RawFile(dial(service_id, timeout), mode[0] == "r")
     if mode[0] == "r":
-        return io.BufferedReader(raw, BUFFER)
-    return io.BufferedWriter(raw, BUFFER)
+        return io.BufferedReader(raw, BUFFER_SIZE)
+    return io.BufferedWriter(raw, BUFFER_SIZE)

@@ -1,6 +1,6 @@
-"""Calls in flight with grpcio's interfaces: grpc.Call, grpc.Future, iterators of replies.
+"""Running calls with grpcio's interfaces: grpc.Call, grpc.Future, iterators of replies.
 
-Imported with the first call that is more than a plain blocking one.
+Imported with the first call that is not a plain blocking one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Call(_core.Call, Abstract):
     """
 
     _implements = ("Call", "Future")
-    _cancelled = False  # by cancel(), and not by the server
+    _cancelled = False  # whether cancel() was called
     _unreadable: BaseException | None = None  # what deserializing the reply raised
 
     # grpc.Call
@@ -51,20 +51,20 @@ class Call(_core.Call, Abstract):
         return self._ended()[3] or ""
 
     def is_active(self) -> bool:
-        """Whether the call is still going on."""
+        """Whether the call is still running."""
         return not self._done()
 
     def cancel(self) -> bool:
-        """End the call with CANCELLED, unless it has ended. Whether this is what ended it."""
+        """End the call with CANCELLED, unless it has ended. Returns: whether this ended it."""
         if self._done():
             return False
         self._cancelled = True
         self._cancel(_CANCELLED, "Locally cancelled by application!")
-        self._wait(None)  # for this side's end alone, which takes no answer of the other's
+        self._wait(None)  # for the end on this side, which does not depend on the server
         return self.cancelled()
 
     def add_callback(self, callback: Callable[[], Any]) -> bool:
-        """Have `callback()` called when the call ends; False if it has ended already."""
+        """Have `callback()` called when the call ends. Returns: False if it has ended already."""
         return self._add(callback)
 
     # grpc.Future
@@ -75,7 +75,7 @@ class Call(_core.Call, Abstract):
         return status is not None and status[0] == _CANCELLED
 
     def running(self) -> bool:
-        """Whether the call is still going on."""
+        """Whether the call is still running."""
         return not self._done()
 
     def done(self) -> bool:
@@ -83,7 +83,7 @@ class Call(_core.Call, Abstract):
         return self._done()
 
     def result(self, timeout: float | None = None) -> Any:
-        """The reply. Waits for it. None, at the end of the call, if replies are iterated over.
+        """The reply. Waits for the end of the call. None if the replies are a stream.
 
         Raises: RpcError when the call failed; what deserializing the reply raised;
         grpc.FutureTimeoutError (or TimeoutError without grpcio) after `timeout` seconds;
@@ -95,7 +95,7 @@ class Call(_core.Call, Abstract):
         return self._reply
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What result() would raise, or None. Waits for the end of the call."""
+        """The exception that result() would raise, or None. Waits for the end of the call."""
         if not self._wait(timeout):
             raise _future_error("FutureTimeoutError", TimeoutError)
         if self.cancelled():
@@ -113,7 +113,7 @@ class Call(_core.Call, Abstract):
     def traceback(self, timeout: float | None = None) -> Any:
         """The traceback of exception(), or None."""
         error = self.exception(timeout)
-        if error is not None and error.__traceback__ is None:  # nobody has raised it so far
+        if error is not None and error.__traceback__ is None:  # it has not been raised yet
             try:
                 raise error
             except BaseException as raised:
@@ -121,14 +121,14 @@ class Call(_core.Call, Abstract):
         return None if error is None else error.__traceback__
 
     def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
-        """Have `fn(self)` called when the call ends; at once if it has ended already."""
+        """Have `fn(self)` called when the call ends, or now if it has ended already."""
         if not self._add(lambda: fn(self)):
             fn(self)
 
     # Inside.
 
     def _keep_reply(self) -> None:
-        """Take the reply out of the core, once, for who asks again or at the same time."""
+        """Take the reply out of the core, which gives it once, for all who ask for it."""
         if hasattr(self, "_reply"):
             return
         with self.__dict__.setdefault("_taking", threading.RLock()):
@@ -147,26 +147,32 @@ class Call(_core.Call, Abstract):
         return status
 
     def _add(self, callback: Callable[[], Any]) -> bool:
-        """Queue `callback` for the end of the call; False if that has come."""
+        """Queue `callback` for the end of the call. Returns: False if it has ended."""
         with _callbacks_lock:
             if self._done():
                 return False
             callbacks: _Callbacks | None = self.__dict__.get("_callbacks")
             if callbacks is not None:
-                return callbacks.add(callback)
+                return callbacks.add_locked(callback)
             callbacks = self.__dict__["_callbacks"] = _Callbacks(callback)
         self._on_done(callbacks)
         return True
 
 
 class _Callbacks:
-    """What to call at the end of a call. Keeps no call: dropping a half-read stream cancels it."""
+    """The functions to call at the end of a call.
+
+    It does not refer to the call, which is cancelled when the program drops it unread.
+    """
 
     def __init__(self, first: Callable[[], Any]) -> None:
         self._waiting: list[Callable[[], Any]] | None = [first]
 
-    def add(self, callback: Callable[[], Any]) -> bool:
-        """Lock held."""
+    def add_locked(self, callback: Callable[[], Any]) -> bool:
+        """Add a function. Returns: False if they have been called already.
+
+        Called with _callbacks_lock held.
+        """
         if self._waiting is None:
             return False
         self._waiting.append(callback)
@@ -183,18 +189,18 @@ class _Callbacks:
 
 
 _callbacks_lock = threading.Lock()
-# Another thread of the parent may have had it.
+# When the process forks, a thread that the child does not have may hold it.
 os.register_at_fork(after_in_child=_callbacks_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class ResponseStream(_core.StreamCall, Call):
-    """One RPC whose replies are iterated over. Dropping it half-read cancels it."""
+    """One RPC whose replies are a stream to iterate over. Dropping it unfinished cancels it."""
 
-    def __next__(self) -> Any:  # named here so that type checkers see it
+    def __next__(self) -> Any:  # repeated here for type checkers
         return super().__next__()
 
     def _take_reply(self) -> None:
-        """None for result(): a reply that it took would be missing from the iteration."""
+        """Give result() None: a reply that it took would be missing from the iteration."""
 
 
 def _future_error(name: str, otherwise: type[BaseException]) -> BaseException:
@@ -208,15 +214,17 @@ def _future_error(name: str, otherwise: type[BaseException]) -> BaseException:
 
 
 def start_feeding(sender: _core.Sender, requests: Iterator[Any]) -> None:
-    """Send what `requests` yields, on a thread of its own: it may take as long as it likes.
+    """Send what `requests` yields, on a new thread, since each request may take any time.
 
-    The thread does not keep the call going: when nobody is left who wants the reply, the call is
-    cancelled and the thread ends with its next request.
+    The thread does not keep the call running. When the program drops the call, it is cancelled, and
+    the thread ends with its next request.
     """
-    threading.Thread(target=_feed, args=(sender, requests), name="pygo-feed", daemon=True).start()
+    threading.Thread(
+        target=_send_all, args=(sender, requests), name="pygo-feed", daemon=True
+    ).start()
 
 
-def _feed(sender: _core.Sender, requests: Iterator[Any]) -> None:
+def _send_all(sender: _core.Sender, requests: Iterator[Any]) -> None:
     code, doing = _UNKNOWN, "iterating requests"
     try:
         for request in requests:

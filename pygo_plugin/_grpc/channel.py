@@ -1,4 +1,4 @@
-"""The channel to a plugin: grpcio's grpc.Channel on the C core."""
+"""Channels: grpcio's grpc.Channel on the C core."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SHUTDOWN = 4
 
 
 class Channel(_core.Channel, Abstract):
-    """A connection to one gRPC server, as stubs take it; it implements grpc.Channel.
+    """A connection to one gRPC server. It implements grpc.Channel, which stubs take.
 
-    The channels that one plugin's `dispense` gives share its connection: closing one cancels its
-    own calls and no others.
+    The channels that a client's `dispense` returns share one connection. Closing a channel cancels
+    its own calls and no others.
     """
 
     _implements = ("Channel",)
@@ -45,29 +45,29 @@ class Channel(_core.Channel, Abstract):
         self._watcher().add(callback, bool(try_to_connect))
 
     def unsubscribe(self, callback: Callable[[Any], Any]) -> None:
-        """Undo subscribe(callback). Unknown callbacks are ignored."""
+        """Undo subscribe(callback). Does nothing for an unknown callback."""
         self._watcher().remove(callback)
 
     def _watcher(self) -> _Watcher:
         watcher: _Watcher | None = self.__dict__.get("_watch")
         if watcher is None:
-            # setdefault is atomic: of two threads, one watcher wins.
+            # setdefault is atomic: if two threads make a watcher, both get the first.
             watcher = self.__dict__.setdefault("_watch", _Watcher(self))
         return watcher
 
 
 class _Watcher:
-    """Tells subscribers about a channel's state, from a thread that runs while there are any."""
+    """Calls subscribers when a channel's state changes, on a thread that ends with the last."""
 
-    # How long the thread waits before it looks whether anybody is still interested.
-    _PATIENCE = 0.2
+    # Seconds that the thread waits for a change before it checks whether subscribers are left.
+    _CHECK_INTERVAL = 0.2
 
     def __init__(self, channel: Channel) -> None:
         import threading
 
         self._channel = weakref.ref(channel)
         self._lock = threading.Lock()
-        self._callbacks: list[list[Any]] = []  # [callback, the last state it was told]
+        self._callbacks: list[list[Any]] = []  # [callback, the last state it was called with]
         self._thread: threading.Thread | None = None
         self._connect = False
 
@@ -99,15 +99,15 @@ class _Watcher:
                     return
                 connect, self._connect = self._connect, False
             state = channel.state(connect)
-            self._tell(state)
+            self._call_subscribers(state)
             if state == _SHUTDOWN:
                 with self._lock:
                     self._callbacks.clear()
                 continue
-            channel.wait_state(state, self._PATIENCE)
+            channel.wait_state(state, self._CHECK_INTERVAL)
             del channel
 
-    def _tell(self, state: int) -> None:
+    def _call_subscribers(self, state: int) -> None:
         with self._lock:
             due = [entry for entry in self._callbacks if entry[1] != state]
             for entry in due:

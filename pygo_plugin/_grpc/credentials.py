@@ -1,6 +1,6 @@
-"""Plugins that give calls their credentials: the Python side of metadata_call_credentials().
+"""Credentials plugins, which give calls metadata: the Python side of metadata_call_credentials().
 
-Imported when the first one is asked.
+Imported when one of them is first called.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Context(NamedTuple):
 
 
 class AuthMetadataContext(_Context, Abstract):
-    """The call that wants metadata: "https://host/package.Service" and "Method"."""
+    """The call that needs metadata: "https://host/package.Service" and "Method"."""
 
     _implements = ("AuthMetadataContext",)
 
@@ -34,24 +34,24 @@ def ask_plugin(
     method_name: str,
     answer: _core.AuthAnswer,
 ) -> None:
-    """Have the plugin, which comes with its name and its context variables, called on a thread of
-    its own, as grpcio does.
+    """Call a credentials plugin on a new thread, as grpcio does. Called by the core.
 
-    It may well block, to fetch a token by another call, say, which asks here in turn. The core's
-    one thread for questions must not wait for it.
+    The plugin comes with its name and its context variables. It may block, for instance to fetch a
+    token by another call that needs credentials in turn. The core has one thread to ask plugins,
+    which must not wait for it.
     """
     context = AuthMetadataContext(service_url, method_name)
     call, name, variables = plugin
     threading.Thread(
-        # Several calls may ask at once, and each enters a context of its own.
+        # A copy, because several calls may ask at once and only one thread can enter a context.
         target=variables.copy().run,
-        args=(_run, call, name, context, answer),
+        args=(_call_plugin, call, name, context, answer),
         name="pygo-credentials",
         daemon=True,
     ).start()
 
 
-def _run(
+def _call_plugin(
     plugin: Callable[[Any, Any], Any],
     name: str,
     context: AuthMetadataContext,

@@ -1,6 +1,6 @@
-"""Failed calls as exceptions, and status codes as grpcio's where grpcio is installed.
+"""Exceptions for failed calls, and status codes: grpcio's own where grpcio is installed.
 
-Imported with the first failure: until then nobody pays for grpcio's import.
+Imported when the first call fails, since it imports grpcio.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ except ImportError:
 
 
 class _StatusCode(enum.Enum):
-    """gRPC's status codes, in grpcio's form: the value is (number, text)."""
+    """gRPC's status codes, as grpcio has them: the value is (number, text)."""
 
     OK = (0, "ok")
     CANCELLED = (1, "cancelled")
@@ -53,9 +53,9 @@ def status_code(number: int) -> Any:
 
 
 class _FailedCall(RpcError):
-    """A call that ended with another status than OK. Everything about it is asked of the call."""
+    """A call that ended with a status other than OK. Its methods ask the call."""
 
-    def __init__(self, call: Call | _PastCall) -> None:
+    def __init__(self, call: Call | _PickledCall) -> None:
         super().__init__()
         self._call = call
 
@@ -76,10 +76,10 @@ class _FailedCall(RpcError):
         return self._call.trailing_metadata()
 
     def debug_error_string(self) -> str:
-        """gRPC's own account of the failure."""
+        """How gRPC describes the failure."""
         return self._call.debug_error_string()
 
-    # What follows completes grpc.Call and grpc.Future, of which this is an instance as well.
+    # The other methods of grpc.Call and grpc.Future, which this class implements too.
 
     def is_active(self) -> bool:
         return False
@@ -123,40 +123,51 @@ class _FailedCall(RpcError):
     __repr__ = __str__
 
     def __reduce__(self) -> Any:
-        # Calls do not travel between processes; what they said does.
-        said = (self.code().value[0], self.details(), self.initial_metadata())
+        # A call cannot be pickled, only how it ended.
+        status = (self.code().value[0], self.details(), self.initial_metadata())
         more = (self.trailing_metadata(), self.debug_error_string(), self.cancelled())
-        return (_thaw, said + more)
+        return (_unpickle, status + more)
 
 
-class _PastCall:
-    """What a pickle keeps of a call: how it ended."""
+class _PickledCall:
+    """How a call ended: what a pickled exception has instead of its call."""
 
-    def __init__(self, *said: Any) -> None:
-        self._code, self._details, self._initial, self._trailing, self._debug, self._cancelled = (
-            said
-        )
+    def __init__(
+        self,
+        code: int,
+        details: str,
+        initial_metadata: Any,
+        trailing_metadata: Any,
+        debug_error_string: str,
+        cancelled: bool,
+    ) -> None:
+        self._code = code
+        self._details = details
+        self._initial_metadata = initial_metadata
+        self._trailing_metadata = trailing_metadata
+        self._debug_error_string = debug_error_string
+        self._cancelled = cancelled
 
     def code(self) -> Any:
         return status_code(self._code)
 
     def details(self) -> str:
-        return str(self._details)
+        return self._details
 
     def initial_metadata(self) -> Any:
-        return self._initial
+        return self._initial_metadata
 
     def trailing_metadata(self) -> Any:
-        return self._trailing
+        return self._trailing_metadata
 
     def debug_error_string(self) -> str:
-        return str(self._debug)
+        return self._debug_error_string
 
     def time_remaining(self) -> float | None:
         return None
 
     def cancelled(self) -> bool:
-        return bool(self._cancelled)
+        return self._cancelled
 
 
 _class: type[RpcError] = _FailedCall
@@ -169,12 +180,15 @@ if grpc is not None:
 
 
 def rpc_error(call: Call) -> RpcError:
-    """The exception for a call that has ended with another status than OK."""
+    """The exception for a call that has ended with a status other than OK. Called by the core."""
     return _class(call)
 
 
 def request_refused(error: Exception, asynchronous: bool) -> RpcError:
-    """The exception for a call that was not made because its serializer raised `error`."""
+    """The exception for a call that was not made because its serializer raised `error`.
+
+    Called by the core.
+    """
     details = "Exception serializing request!"
     refused: RpcError
     if asynchronous:
@@ -182,10 +196,10 @@ def request_refused(error: Exception, asynchronous: bool) -> RpcError:
 
         refused = AioRpcError(StatusCode.INTERNAL, metadata(()), metadata(()), details, "")
     else:
-        refused = _thaw(StatusCode.INTERNAL.value[0], details, (), (), "", False)
+        refused = _unpickle(StatusCode.INTERNAL.value[0], details, (), (), "", False)
     refused.__cause__ = error
     return refused
 
 
-def _thaw(*said: Any) -> RpcError:
-    return _class(_PastCall(*said))
+def _unpickle(*status: Any) -> RpcError:
+    return _class(_PickledCall(*status))

@@ -1,7 +1,7 @@
 """Server reflection, v1 and v1alpha, from the protobuf descriptors in the process's pool.
 
 The messages are the same in both versions; the core reads and writes them. protobuf is imported
-with the first request: a plugin that nobody inspects does not pay for it.
+with the first request, so that it does not slow the plugin's start.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _PATHS = (
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 )
-# What every plugin serves besides its own.
-_OWN = (
+# The services that every plugin has in addition to its own.
+_PLUGIN_SERVICES = (
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
@@ -37,7 +37,7 @@ class LazyReflection:
     response_serializer = None
 
     def __init__(self, service_names: Callable[[], list[str]], core: set[str]) -> None:
-        """`core`: the services that the core serves, as they are added."""
+        """`core` is the set of the core's services, to which they are added later."""
         self._service_names = service_names
         self._core = core
 
@@ -49,14 +49,14 @@ class LazyReflection:
             yield _core.reflection_reply(request, self._look_up)
 
     def _look_up(self, kind: str, name: str, number: int) -> Found:
-        """What the core asks: a list, or the text of a NOT_FOUND."""
+        """Answer the core: with a list, or with the text of a NOT_FOUND."""
         if kind == "services":
-            return sorted({*self._service_names(), *self._core, *_OWN})
+            return sorted({*self._service_names(), *self._core, *_PLUGIN_SERVICES})
         try:
             from google.protobuf import descriptor_pool
         except ImportError:
             return "protobuf is not installed: this plugin has no descriptors"
-        pool: Any = descriptor_pool.Default()  # its stubs leave attributes out
+        pool: Any = descriptor_pool.Default()  # Any, since its type stubs are incomplete
         try:
             if kind == "file":
                 return _with_imports(pool.FindFileByName(name))
@@ -75,7 +75,7 @@ def _file_of(pool: Any, symbol: str) -> Any:
     try:
         return pool.FindFileContainingSymbol(symbol)
     except KeyError:
-        # protobuf's pool does not look into services, as other languages' do.
+        # Python's pools do not look for methods in services, as those of other languages do.
         service, _, method = symbol.rpartition(".")
         return pool.FindServiceByName(service).methods_by_name[method].containing_service.file
 
@@ -84,10 +84,10 @@ def _with_imports(file: Any) -> list[bytes]:
     """The file and everything that it imports, each once, the file first."""
     seen: dict[str, bytes] = {}
 
-    def add(one: Any) -> None:
-        if one.name not in seen:
-            seen[one.name] = one.serialized_pb
-            for imported in one.dependencies:
+    def add(found: Any) -> None:
+        if found.name not in seen:
+            seen[found.name] = found.serialized_pb
+            for imported in found.dependencies:
                 add(imported)
 
     add(file)

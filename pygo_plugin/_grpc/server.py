@@ -1,4 +1,4 @@
-"""The plugin's server: grpcio's grpc.Server and grpc.ServicerContext on the C core."""
+"""Servers: grpcio's grpc.Server and grpc.ServicerContext on the C core."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, ClassVar, NoReturn
 
-# What bounds the threads of a server whose author sets no bound: a call that ends others must not
-# wait behind them. A worker is a thread only once that many handlers run at the same time.
+# The limit on the threads of a server whose author sets no limit. It is high because a call that
+# ends other calls must not wait for them. Threads are started only when handlers need them.
 _WORKERS = 1000
 
 
 class ServicerContext(_core.ServerCall, Abstract):
-    """What a servicer's method gets as its context; it implements grpc.ServicerContext."""
+    """The context that a servicer's method gets. It implements grpc.ServicerContext."""
 
     _implements: ClassVar[tuple[str, ...]] = ("ServicerContext",)
 
@@ -62,34 +62,34 @@ class ServicerContext(_core.ServerCall, Abstract):
         self.abort(status.code, status.details)
 
     def add_callback(self, callback: Callable[[], Any]) -> bool:
-        """Have `callback()` called when the call is over; False if it is over already."""
-        # Without a lock: setdefault, append, remove and pop are atomic.
+        """Have `callback()` called when the call ends. Returns: False if it has ended already."""
+        # No lock is needed: setdefault, append, remove and pop are atomic.
         fresh: list[Callable[[], Any]] = []
         waiting = self.__dict__.setdefault("_callbacks", fresh)
         waiting.append(callback)
-        if waiting is fresh and not self._on_finished(lambda: _run_all(waiting)):
+        if waiting is fresh and not self._on_finished(lambda: _call_all(waiting)):
             waiting.remove(callback)
-            _run_all(waiting)  # of threads that came in between, and were told True
+            _call_all(waiting)  # those that other threads have added, for which this returned True
             return False
         if self.is_active():
             return True
         try:
             waiting.remove(callback)
         except ValueError:
-            return True  # has been taken out to be called
+            return True  # it has been removed in order to be called
         return False
 
     def peer_identities(self) -> Iterable[bytes] | None:
-        """Who the client is, by its certificate; None unless it has shown one."""
+        """The names in the client's certificate; None if it has presented none."""
         key, properties = self._auth_context()
         return [value for name, value in properties if name == key] or None
 
     def peer_identity_key(self) -> str | None:
-        """Which of auth_context()'s properties identifies the client; None if it showed nothing."""
+        """The property of auth_context() that identifies the client; None without a certificate."""
         return self._auth_context()[0]
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """What gRPC knows about the connection, the client's certificate among it."""
+        """What gRPC knows about the connection, including the client's certificate."""
         found: dict[str, list[bytes]] = {}
         for name, value in self._auth_context()[1]:
             found.setdefault(name, []).append(value)
@@ -97,7 +97,7 @@ class ServicerContext(_core.ServerCall, Abstract):
 
 
 class Aborted(Exception):
-    """Leaves a servicer's method after abort(). Not to be caught."""
+    """Raised by abort() to leave a servicer's method. Do not catch it."""
 
 
 def number_of(code: Any) -> Any:
@@ -106,7 +106,7 @@ def number_of(code: Any) -> Any:
     return value[0] if isinstance(value, tuple) else value
 
 
-def _run_all(callbacks: list[Callable[[], Any]]) -> None:
+def _call_all(callbacks: list[Callable[[], Any]]) -> None:
     while callbacks:
         callback = callbacks.pop(0)
         try:
@@ -116,7 +116,7 @@ def _run_all(callbacks: list[Callable[[], Any]]) -> None:
 
 
 class GrpcServerBase(Abstract):
-    """What the servers of threads and of asyncio have in common."""
+    """The base class of the blocking server and of asyncio's."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class GrpcServerBase(Abstract):
             )
         self._routes = _Routes(interceptors)
         self._core_services: set[str] = set()  # besides those that every plugin has
-        at_exit.register()  # also for one that is never started: the core's threads let go of it
+        at_exit.register()  # needed even if it is never started, to free it in the core
         self._core = _core.Server(
             self._routes.find,
             self._routes.direct,
@@ -150,7 +150,7 @@ class GrpcServerBase(Abstract):
         )
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[Any]) -> None:
-        """Have each handler's `service(details)` asked for methods, in order."""
+        """Add generic handlers, whose `service(details)` are asked for methods in this order."""
         handlers = tuple(generic_rpc_handlers)
         for handler in handlers:
             if not callable(getattr(handler, "service", None)):
@@ -188,7 +188,7 @@ class GrpcServerBase(Abstract):
     def add_plugin_services(
         self, service_name: str, stdio: _core.Stdio | None = None, grace: float = 1.0
     ) -> None:
-        """Add what a plugin serves: health for `service_name`, controller, reflection, stdio.
+        """Add a plugin's services: health for `service_name`, controller, reflection, stdio.
 
         The controller's Shutdown stops the server as `stop(grace)` does.
         """
@@ -204,9 +204,9 @@ class GrpcServerBase(Abstract):
     def add_broker(
         self, tls: _core.TLS | None, mux: _core.Mux | None, options: Any = ()
     ) -> _core.Broker:
-        """Add the broker service, before the start. Returns: what makes its connections.
+        """Add the broker service, before the start. Returns: the core's broker.
 
-        `options` are the channel arguments of what it dials.
+        `options` are the channel arguments of the connections that it dials.
         """
         self._core_services.add("plugin.GRPCBroker")
         return self._core.add_broker(tls, mux, options)
@@ -219,25 +219,25 @@ class GrpcServerBase(Abstract):
 class Server(GrpcServerBase):
     """A gRPC server with the interface of grpc.Server.
 
-    At most `max_workers` handlers run at once; by default as many as there are calls, up to 1,000,
-    which is logged. Beyond `maximum_concurrent_rpcs` calls are refused with RESOURCE_EXHAUSTED.
-    `options` are gRPC's channel arguments, (name, value) each; what they leave open is as a
-    plugin needs it or, if `general`, as gRPC has it.
+    At most `max_workers` handlers run at once. The default is 1,000, and a warning is logged when
+    calls have to wait for it. Calls beyond `maximum_concurrent_rpcs` are refused with
+    RESOURCE_EXHAUSTED. `options` are gRPC's channel arguments as (name, value) pairs. Arguments
+    that are not given have the values that plugins need or, if `general`, gRPC's defaults.
     """
 
     _implements = ("Server",)
 
     def start(self) -> None:
-        """Begin to serve, once. Never blocks.
+        """Start to serve. Never blocks.
 
         Raises: ConfigError (a ValueError) after a start or a stop.
         """
         self._core.start()
 
     def stop(self, grace: float | None) -> threading.Event:
-        """Refuse new calls; cancel those that still run after `grace` seconds, None: at once.
+        """Refuse new calls, and cancel those that still run after `grace` seconds (None: now).
 
-        Never blocks. The event is set when no call is left.
+        Never blocks. Returns: an event that is set when no call is left.
         """
         self._core.stop(grace)
         with _importing("pygo_plugin._grpc.stopped"):
@@ -245,17 +245,21 @@ class Server(GrpcServerBase):
         return Stopped(self._core)
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
-        """Wait until the server has stopped, at most `timeout` seconds. True if that ran out."""
+        """Wait until the server has stopped. Returns: True if `timeout` seconds passed first."""
         return not _core.call_blocking(self._core.wait, timeout)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until every handler has returned, at most `timeout` seconds. Whether all did."""
+        """Wait until every handler has returned, at most `timeout` seconds. Returns: whether."""
         joined: bool = _core.call_blocking(self._core.join, timeout)
         return joined
 
 
 class _Routes:
-    """From a method's name to its handler. Apart from Server: no cycle must go through C."""
+    """Finds the handler of a call.
+
+    The core keeps the object's methods. It is not the Server itself, because the garbage collector
+    cannot see a cycle through the core.
+    """
 
     def __init__(self, interceptors: Sequence[Any]) -> None:
         for interceptor in interceptors:
@@ -267,7 +271,7 @@ class _Routes:
         self.interceptors = tuple(interceptors)
         self.generic: tuple[Any, ...] = ()
         self.registered: dict[str, Any] = {}
-        # What the core may take without asking: nothing when interceptors want to see each call.
+        # Where the core looks first. Empty if there are interceptors, which see each call.
         self.direct = {} if self.interceptors else self.registered
 
     def register(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
@@ -283,13 +287,14 @@ class _Routes:
         return sorted(names)
 
     def find(self, details: _core.HandlerCallDetails) -> Any:
-        """The handler for a call, or None. Called by the core for each call it does not know."""
-        return self._continue(details, 0)
+        """The handler for a call, or None. Called by the core for methods not in `direct`."""
+        return self._find_through(details, 0)
 
-    def _continue(self, details: Any, index: int) -> Any:
+    def _find_through(self, details: Any, index: int) -> Any:
+        """The handler that the interceptors from `index` on leave for a call, or None."""
         if index < len(self.interceptors):
             return self.interceptors[index].intercept_service(
-                lambda following: self._continue(following, index + 1), details
+                lambda following: self._find_through(following, index + 1), details
             )
         handler = self.registered.get(details.method)
         for generic in self.generic:
@@ -300,9 +305,9 @@ class _Routes:
 
 
 def handler_failed(context: ServicerContext, error: BaseException, doing: str) -> str:
-    """Log what a servicer raised, and say what the client is told. Called by the core."""
+    """Log an exception of a servicer. Returns: the details for the client. Called by the core."""
     if isinstance(error, RequestsCancelled):
-        return "Cancelled"  # nobody is there to read it, and nothing went wrong on this side
+        return "Cancelled"  # the client does not read it, and this side has no error to log
     import logging
 
     logging.getLogger("pygo_plugin.server").error(
@@ -312,7 +317,7 @@ def handler_failed(context: ServicerContext, error: BaseException, doing: str) -
 
 
 def workers_full(max_workers: int) -> None:
-    """Log that calls wait for handlers to return. Called by the core, on its callback thread."""
+    """Log that calls wait for handlers to return. Called on the core's callback thread."""
     import logging
 
     logging.getLogger("pygo_plugin.server").warning(
@@ -329,17 +334,17 @@ def is_pool(pool: Any) -> bool:
 
 
 def run_in_pool(pool: Any, context: ServicerContext, handler: Any, variables: Any) -> None:
-    """Have a thread of the pool answer the call, in its context variables. Called by the core."""
+    """Have a thread of the pool run the call's handler, in its context. Called by the core."""
     future = pool.submit(variables.run, context._answer, handler)
     future.add_done_callback(lambda done: context._refuse() if done.cancelled() else None)
 
 
 class RequestsCancelled(RpcError):
-    """The client cancelled the call, or is gone, while its requests were being read."""
+    """The call was cancelled, or its client disconnected, while its requests were being read."""
 
 
 def requests_cancelled() -> RpcError:
-    """What an iterator over requests raises when the call was cancelled. Called by the core."""
+    """The exception of an iterator over requests whose call was cancelled. Called by the core."""
     grpc = sys.modules.get("grpc")
     if grpc is None:
         return RequestsCancelled("the call was cancelled")

@@ -1,4 +1,7 @@
-"""The event that a server's stop() gives. Apart: a plugin's start does not import threading."""
+"""The event that a server's stop() returns.
+
+It has a module of its own because it imports threading, which a plugin's start must not.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ __all__ = ["Stopped"]
 
 
 class Stopped(Event):
-    """Set when the server has stopped. Asks the core, so that no thread has to wait and set it."""
+    """An event that is set when the server has stopped. It asks the core instead of being set."""
 
     def __init__(self, core: _core.Server) -> None:
         super().__init__()
         self._core = core
-        if core.wait(0):  # which a forked child is refused
+        if core.wait(0):  # raises ForkedError in a forked child
             self.set()
 
     def is_set(self) -> bool:
@@ -23,5 +26,5 @@ class Stopped(Event):
         return super().is_set() or self._core.wait(0)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the server has stopped, at most `timeout` seconds. Whether it has."""
+        """Wait until the server has stopped, at most `timeout` seconds. Returns: whether it has."""
         return super().is_set() or _core.call_blocking(self._core.wait, timeout)
