@@ -7,9 +7,7 @@
 #include "py/metadata.h"
 #include "py/operation.h"
 
-enum { CANCELLED = 1 };
-
-/* The base of the calls of pygo_plugin.aio. Its methods never wait: futures do. */
+/* The base of the calls of pygo_plugin.aio. Its methods never wait; they resolve futures later. */
 typedef struct AsyncCallObject {
     CallObject base;
     PyObject *serializer; /* owned */
@@ -17,44 +15,44 @@ typedef struct AsyncCallObject {
     PyObject *channel;    /* owned: a Channel */
     PyObject *ended;      /* owned: a LoopFuture */
     PyObject *reply;      /* owned: the one reply, once it has been asked for */
-    PyObject *unreadable; /* owned: or what deserializing it raised */
+    PyObject *unreadable; /* owned: the exception of its deserializer instead */
     gp_queue *queue;      /* shared: ref */
     pygo_loop_member member;
     gp_link of_channel; /* in the list of its channel */
 } AsyncCallObject;
 
-/* What sends its requests. */
+/* The sending side of an AsyncCall. */
 typedef struct AsyncSenderObject {
     SenderObject base;
     gp_queue *queue; /* shared: ref */
 } AsyncSenderObject;
 
 static void
-release(void *call)
+release_call(void *call)
 {
     gp_call_release(call);
 }
 
-/* It keeps the call's memory, but not the call going. */
+/* The operation keeps the call's memory, but not the call itself going. */
 static pygo_operation *
 operation_new(gp_queue *queue, gp_call *call, PyObject *future,
               void (*finish)(pygo_completion *, bool))
 {
-    return pygo_operation_new(queue, future, finish, gp_call_hold(call), release);
+    return pygo_operation_new(queue, future, finish, gp_call_hold(call), release_call);
 }
 
 /* ---- AsyncCall ---- */
 
-/* Nobody will ever learn how the call ends. */
+/* The loop is gone: nothing in the program can learn how the call ends. */
 static void
-call_orphaned(pygo_loop_member *member)
+cancel_orphaned_call(pygo_loop_member *member)
 {
     AsyncCallObject *self = gp_container_of(member, AsyncCallObject, member);
 
-    gp_call_cancel(self->base.call, CANCELLED, "The event loop has been closed!");
+    gp_call_cancel(self->base.call, GP_GRPC_CANCELLED, "The event loop has been closed!");
 }
 
-/* Have |ended| resolved when the status is there, and the call kept going until then if |keep|. */
+/* Have |ended| resolved once the status is there. With |keep|, the call goes on until then. */
 static int
 watch_end(AsyncCallObject *self, bool keep)
 {
@@ -77,9 +75,8 @@ pygo_async_call_wrap(PyTypeObject *type, gp_call *call, const pygo_async_setting
     gp_queue *queue = pygo_queue_of(setting->loop_queue);
     AsyncCallObject *self = NULL;
 
-    if (queue != NULL && !PyType_IsSubtype(type, pygo_module_state->async_call_type)) {
-        PyErr_Format(PyExc_TypeError, "kind must be a subclass of AsyncCall, not %R", type);
-    } else if (queue != NULL) {
+    if (queue != NULL &&
+        pygo_check_subclass((PyObject *)type, pygo_module_state->async_call_type) == 0) {
         self = (AsyncCallObject *)type->tp_alloc(type, 0);
     }
     if (self == NULL) {
@@ -92,12 +89,12 @@ pygo_async_call_wrap(PyTypeObject *type, gp_call *call, const pygo_async_setting
     self->loop = Py_NewRef(setting->loop);
     self->channel = Py_NewRef(setting->channel);
     self->queue = gp_queue_ref(queue);
-    self->member.orphaned = call_orphaned;
+    self->member.orphaned = cancel_orphaned_call;
     pygo_loop_add(setting->loop_queue, &self->member);
     pygo_channel_add_call(self->channel, &self->of_channel);
     self->ended = pygo_loop_future_new(self->loop);
     if (self->ended == NULL || watch_end(self, setting->keep) < 0) {
-        Py_DECREF(self); /* which cancels it */
+        Py_DECREF(self); /* cancels the call */
         return NULL;
     }
     return (PyObject *)self;
@@ -125,7 +122,7 @@ call_traverse(AsyncCallObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* What methods rely on stays until the end. */
+/* Methods rely on the other members, which stay until the end. */
 static int
 call_clear(AsyncCallObject *self)
 {
@@ -158,14 +155,12 @@ call_reply(AsyncCallObject *self, PyObject *Py_UNUSED(ignored))
 
         self->reply = message != NULL ? pygo_deserialize(self->base.deserializer, message)
                                       : Py_NewRef(Py_None);
-        if (self->reply == NULL) { /* for whoever awaits it next, too */
+        if (self->reply == NULL) { /* also for the tasks that await it later */
             self->unreadable = pygo_take_exception();
         }
     }
-    if (self->reply == NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(self->unreadable), self->unreadable);
-    }
-    return Py_XNewRef(self->reply);
+    return self->reply != NULL ? Py_NewRef(self->reply)
+                               : pygo_raise_object(Py_NewRef(self->unreadable));
 }
 
 static PyObject *
@@ -250,27 +245,25 @@ call_sender(AsyncCallObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef call_methods[] = {
     {"_the_reply", (PyCFunction)call_reply, METH_NOARGS,
-     "_the_reply($self)\n--\n\nThe one reply of a call that has ended well."},
+     "_the_reply($self)\n--\n\nThe one reply of a call that has ended with OK."},
     {"_receive", (PyCFunction)call_receive, METH_VARARGS,
-     "_receive($self, future, end, /)\n--\n\nResolve the future with the next reply, or with end. "
-     "One "
-     "at a time."},
+     "_receive($self, future, end, /)\n--\n\nResolve the future with the next reply, or with end "
+     "if there is none. One at a time."},
     {"_on_metadata", (PyCFunction)call_on_metadata, METH_O,
      "_on_metadata($self, future, /)\n--\n\nResolve the future when initial metadata are there. "
-     "One "
-     "at a time."},
+     "One at a time."},
     {"_metadata", (PyCFunction)call_metadata, METH_NOARGS,
-     "_metadata($self)\n--\n\nThe initial metadata, which are there."},
+     "_metadata($self)\n--\n\nThe initial metadata, once _on_metadata() has resolved."},
     {"_code", (PyCFunction)call_code, METH_NOARGS,
      "_code($self)\n--\n\nThe number of the status, -1 while there is none."},
     {"_sender", (PyCFunction)call_sender, METH_NOARGS,
-     "_sender($self)\n--\n\nWhat sends this call's requests."},
+     "_sender($self)\n--\n\nThe sending side of this call."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef call_members[] = {
-    {"_loop", T_OBJECT_EX, offsetof(AsyncCallObject, loop), READONLY, "whose call it is"},
-    {"_channel", T_OBJECT_EX, offsetof(AsyncCallObject, channel), READONLY, "what it is made on"},
+    {"_loop", T_OBJECT_EX, offsetof(AsyncCallObject, loop), READONLY, "the event loop"},
+    {"_channel", T_OBJECT_EX, offsetof(AsyncCallObject, channel), READONLY, "the Channel"},
     {"_ended", T_OBJECT_EX, offsetof(AsyncCallObject, ended), READONLY,
      "resolved when the status is there; cancelled with the task that awaits it"},
     {NULL, 0, 0, 0, NULL},
@@ -306,7 +299,7 @@ sender_dealloc(AsyncSenderObject *self)
 
 /* Send |message|, or the end if it is NULL, and resolve |future| when the next may be sent. */
 static PyObject *
-sender_start(AsyncSenderObject *self, const gp_bytes *message, PyObject *future)
+sender_post(AsyncSenderObject *self, const gp_bytes *message, PyObject *future)
 {
     pygo_operation *op =
         operation_new(self->queue, self->base.call, future, pygo_operation_resolve);
@@ -338,7 +331,7 @@ sender_send(AsyncSenderObject *self, PyObject *args)
         return NULL;
     }
     view = pygo_bytes_view(bytes);
-    result = sender_start(self, &view, future);
+    result = sender_post(self, &view, future);
     Py_DECREF(bytes);
     return result;
 }
@@ -346,15 +339,15 @@ sender_send(AsyncSenderObject *self, PyObject *args)
 static PyObject *
 sender_close(AsyncSenderObject *self, PyObject *future)
 {
-    return pygo_check_forked() < 0 ? NULL : sender_start(self, NULL, future);
+    return pygo_check_forked() < 0 ? NULL : sender_post(self, NULL, future);
 }
 
 static PyMethodDef sender_methods[] = {
     {"send", (PyCFunction)sender_send, METH_VARARGS,
      "send($self, message, future, /)\n--\n\nSend one request, and resolve the future when the "
-     "next may be sent. False: the call is over, and the future is left alone."},
+     "next may be sent. False: the call is over, and the future is not resolved."},
     {"close", (PyCFunction)sender_close, METH_O,
-     "close($self, future, /)\n--\n\nSay that no more requests follow. As send."},
+     "close($self, future, /)\n--\n\nEnd the requests. As send() in all else."},
     {NULL, NULL, 0, NULL},
 };
 

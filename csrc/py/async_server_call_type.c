@@ -8,50 +8,53 @@
 #include "py/operation.h"
 #include "py/server.h"
 
-enum { STATUS_UNKNOWN = 2, STATUS_UNAVAILABLE = 14 };
+/* How many methods are remembered to take one request. */
+enum { MAX_UNARY = 256 };
 
 /*
- * Methods that are known to take one request: their calls are announced with it, which saves the
- * loop a second wake-up. Others have to be announced at once, since their handlers may speak first.
+ * If a method is known to take one request, its calls are announced to the loop together with it,
+ * which saves the loop a second wake-up. Other calls are announced at once, since their handlers may
+ * send the first message.
+ *
+ * Invariant: |unary| and |unary_count| change with both |lock| and the GIL held, so that either is
+ * enough to read them.
  */
-enum { UNARY_PLACES = 256 };
-
 struct pygo_arrivals {
     gp_mutex lock;
-    PyObject *unary[UNARY_PLACES]; /* owned bytes: their paths; under the lock */
-    int unary_count;
+    PyObject *unary[MAX_UNARY] GP_GUARDED_BY(&lock); /* owned bytes: the paths of those methods */
+    int unary_count GP_GUARDED_BY(&lock);
     gp_queue *queue;      /* shared: ref; NULL until the start */
-    PyObject *loop_queue; /* borrowed: what |queue| is of; valid while it drains */
+    PyObject *loop_queue; /* borrowed: the LoopQueue of |queue|; valid while it drains */
     pygo_loop_member member;
     PyObject *arrived;      /* owned; NULL once the loop or the server is gone */
     PyTypeObject *contexts; /* owned: _grpc.aio_context.ServicerContext */
     PyObject *registered;   /* owned dict: method -> handler */
 };
 
-/* A call that nobody on the loop has seen. */
+/* A call on its way to the loop. */
 typedef struct arrival {
     pygo_completion base;
     gp_server_call *call;    /* owned: the application's reference */
-    gp_message *message;     /* owned: the first one */
-    bool with_message;       /* it is there, or there is none */
+    gp_message *message;     /* owned: the first one; NULL if none has come */
+    bool with_message;       /* |message| has been received, or there are no messages */
     pygo_arrivals *arrivals; /* borrowed: lives as long as the server, which the call keeps */
 } arrival;
 
-/* The base of the contexts of pygo_plugin.aio. Its methods never wait: futures do. */
+/* The base of the contexts of pygo_plugin.aio. Its methods never wait; they resolve futures later. */
 typedef struct AsyncServerCallObject {
     ServerCallObject base;
     gp_queue *queue; /* shared: ref */
     pygo_loop_member member;
     pygo_arrivals *arrivals; /* borrowed: lives as long as the server, which the call keeps */
-    pygo_operation
-        *cancellation; /* owned until the core has posted it; NULL if nobody wants to know */
-    gp_message *first; /* owned: the first message */
-    bool with_first;   /* it is there and has not been taken, or there is none */
-    bool ours;         /* to be handed back */
+    /* Owned until the core has posted it: calls what _on_cancel() was given. NULL: nothing. */
+    pygo_operation *cancellation;
+    gp_message *first; /* owned: the first message, unless it has been taken */
+    bool with_first;   /* |first| is to be taken before others, or there are no messages */
+    bool ours;         /* the call has not been handed back to the core */
 } AsyncServerCallObject;
 
 static void
-release(void *call)
+unref_call(void *call)
 {
     gp_server_call_unref(call);
 }
@@ -61,21 +64,21 @@ operation_new(AsyncServerCallObject *call, PyObject *target,
               void (*finish)(pygo_completion *, bool))
 {
     return pygo_operation_new(call->queue, target, finish, gp_server_call_ref(call->base.call),
-                              release);
+                              unref_call);
 }
 
-/* ---- Arrivals ---- */
+/* ---- The end of a call ---- */
 
 static void
-refuse(gp_server_call *call, int code, const char *details)
+refuse_call(gp_server_call *call, int code, const char *details)
 {
-    gp_server_call_finish(call, code, (gp_bytes){details, strlen(details)}, (gp_metadata){NULL, 0});
+    pygo_server_call_refuse(call, code, details);
     gp_server_call_hand_back(call);
 }
 
-/* Nobody is to be told of a cancellation any more. */
+/* What _on_cancel() was given is not called any more. */
 static void
-forget_cancellation(AsyncServerCallObject *self)
+drop_cancellation(AsyncServerCallObject *self)
 {
     pygo_operation *cancellation = self->cancellation;
 
@@ -85,73 +88,68 @@ forget_cancellation(AsyncServerCallObject *self)
     }
 }
 
-/* The call is the core's again: nothing of ours will touch it. */
+/* Give the call back to the core. Nothing here touches it any more. */
 static void
-hand_back(AsyncServerCallObject *self)
+hand_call_back(AsyncServerCallObject *self)
 {
     if (!self->ours) {
         return;
     }
     self->ours = false;
-    forget_cancellation(self);
+    drop_cancellation(self);
     Py_BEGIN_ALLOW_THREADS
     gp_server_call_hand_back(self->base.call);
     Py_END_ALLOW_THREADS
 }
 
 static void
-give_up(AsyncServerCallObject *self, int code, const char *details)
+cancel_and_hand_back(AsyncServerCallObject *self, int code, const char *details)
 {
     if (self->ours) {
         Py_BEGIN_ALLOW_THREADS
         gp_server_call_cancel(self->base.call, code, details);
         Py_END_ALLOW_THREADS
-        hand_back(self);
+        hand_call_back(self);
     }
 }
 
 /*
- * The method's task will never run again. Whom to tell of a cancellation keeps it, and what it
- * keeps in turn: letting go of that is what frees them.
+ * The loop is gone: the task of the method will never run again. The callable of _on_cancel() keeps
+ * the task, which keeps this object. Dropping the callable frees all of them.
  */
 static void
-call_orphaned(pygo_loop_member *member)
+end_orphaned_call(pygo_loop_member *member)
 {
     AsyncServerCallObject *self = gp_container_of(member, AsyncServerCallObject, member);
 
     Py_INCREF(self);
-    give_up(self, STATUS_UNAVAILABLE, "the server's event loop is closed");
+    cancel_and_hand_back(self, GP_GRPC_UNAVAILABLE, "the server's event loop is closed");
     Py_DECREF(self);
 }
 
-static PyObject *
-method_of(gp_server_call *call)
-{
-    gp_bytes path = gp_server_call_method(call);
+/* ---- Arrivals ---- */
 
-    return PyUnicode_DecodeUTF8(path.data, (Py_ssize_t)path.len, "replace");
-}
-
+/* Make the call's context and have the server's |arrived| take it. On the loop's thread. */
 static void
-announce(arrival *self)
+announce_call(arrival *self)
 {
     PyTypeObject *type = self->arrivals->contexts;
     AsyncServerCallObject *context =
         (AsyncServerCallObject *)pygo_server_call_new(type, self->call);
-    PyObject *method = method_of(self->call);
+    PyObject *method = pygo_server_call_method(self->call);
     PyObject *handler =
         method != NULL ? PyDict_GetItemWithError(self->arrivals->registered, method) : NULL;
     PyObject *result;
 
     if (context == NULL || (handler == NULL && PyErr_Occurred())) {
         PyErr_WriteUnraisable(self->arrivals->arrived);
-        refuse(self->call, STATUS_UNKNOWN, "out of memory");
+        refuse_call(self->call, GP_GRPC_UNKNOWN, "out of memory");
         Py_XDECREF(context);
         Py_XDECREF(method);
         return;
     }
     context->queue = gp_queue_ref(self->base.queue);
-    context->member.orphaned = call_orphaned;
+    context->member.orphaned = end_orphaned_call;
     pygo_loop_add(self->arrivals->loop_queue, &context->member);
     context->arrivals = self->arrivals;
     context->first = self->message;
@@ -166,7 +164,7 @@ announce(arrival *self)
         PyErr_WriteUnraisable(self->arrivals->arrived);
     }
     Py_XDECREF(result);
-    Py_DECREF(context); /* ends the call if nobody has kept it */
+    Py_DECREF(context); /* the last reference ends the call */
 }
 
 static void
@@ -175,9 +173,9 @@ finish_arrival(pygo_completion *completion, bool alive)
     arrival *self = (arrival *)completion;
 
     if (alive && self->arrivals->arrived != NULL) {
-        announce(self);
+        announce_call(self);
     } else {
-        refuse(self->call, STATUS_UNAVAILABLE, "the server's event loop is closed");
+        refuse_call(self->call, GP_GRPC_UNAVAILABLE, "the server's event loop is closed");
     }
     if (self->message != NULL) {
         gp_message_free(self->message);
@@ -190,10 +188,7 @@ pygo_arrivals_new(PyObject *arrived, PyObject *contexts, PyObject *registered)
 {
     pygo_arrivals *self;
 
-    if (!PyType_Check(contexts) ||
-        !PyType_IsSubtype((PyTypeObject *)contexts, pygo_module_state->async_server_call_type)) {
-        PyErr_Format(PyExc_TypeError, "the contexts must be a subclass of AsyncServerCall, not %R",
-                     contexts);
+    if (pygo_check_subclass(contexts, pygo_module_state->async_server_call_type) < 0) {
         return NULL;
     }
     self = PyMem_RawCalloc(1, sizeof(*self));
@@ -209,11 +204,11 @@ pygo_arrivals_new(PyObject *arrived, PyObject *contexts, PyObject *registered)
 }
 
 /*
- * Nothing will arrive any more. What would have been told of it knows the tasks of this server's
- * calls, which know the calls, which keep the server.
+ * The loop is gone: nothing will arrive any more. |arrived| keeps the tasks of this server's calls,
+ * which keep the calls, which keep the server. Dropping it breaks that circle.
  */
 static void
-arrivals_orphaned(pygo_loop_member *member)
+drop_orphaned_arrivals(pygo_loop_member *member)
 {
     pygo_arrivals *self = gp_container_of(member, pygo_arrivals, member);
 
@@ -231,7 +226,7 @@ pygo_arrivals_set_queue(pygo_arrivals *arrivals, PyObject *loop_queue)
     gp_queue_unref(arrivals->queue);
     arrivals->queue = gp_queue_ref(queue);
     arrivals->loop_queue = loop_queue;
-    arrivals->member.orphaned = arrivals_orphaned;
+    arrivals->member.orphaned = drop_orphaned_arrivals;
     gp_link_remove(&arrivals->member.link);
     pygo_loop_add(loop_queue, &arrivals->member);
     return 0;
@@ -249,11 +244,12 @@ pygo_arrivals_traverse(pygo_arrivals *arrivals, visitproc visit, void *arg)
 void
 pygo_arrivals_clear(pygo_arrivals *arrivals)
 {
-    Py_CLEAR(arrivals->arrived); /* what still arrives is refused */
+    Py_CLEAR(arrivals->arrived); /* from now on calls are refused */
     Py_CLEAR(arrivals->registered);
 }
 
-void
+/* Not analysed, since no other thread uses |arrivals| any more. */
+GP_NO_THREAD_SAFETY_ANALYSIS void
 pygo_arrivals_free(pygo_arrivals *arrivals)
 {
     if (arrivals != NULL) {
@@ -270,8 +266,8 @@ pygo_arrivals_free(pygo_arrivals *arrivals)
     }
 }
 
-/* Lock held, or the GIL, under which alone the table changes. */
-static bool
+/* Call with the lock or the GIL held. The analysis knows only the lock. */
+GP_NO_THREAD_SAFETY_ANALYSIS static bool
 takes_one_request(const pygo_arrivals *arrivals, gp_bytes path)
 {
     for (int i = 0; i < arrivals->unary_count; i++) {
@@ -284,12 +280,13 @@ takes_one_request(const pygo_arrivals *arrivals, gp_bytes path)
     return false;
 }
 
+/* If that fails, or there is no room, calls of the method are announced at once. With the GIL. */
 static void
 remember_one_request(pygo_arrivals *arrivals, gp_bytes path)
 {
     PyObject *bytes;
 
-    if (arrivals->unary_count == UNARY_PLACES || takes_one_request(arrivals, path)) {
+    if (takes_one_request(arrivals, path)) {
         return;
     }
     bytes = PyBytes_FromStringAndSize(path.data, (Py_ssize_t)path.len);
@@ -298,16 +295,19 @@ remember_one_request(pygo_arrivals *arrivals, gp_bytes path)
         return;
     }
     gp_mutex_lock(&arrivals->lock);
-    arrivals->unary[arrivals->unary_count++] = bytes;
+    if (arrivals->unary_count < MAX_UNARY) {
+        arrivals->unary[arrivals->unary_count++] = bytes;
+        bytes = NULL;
+    }
     gp_mutex_unlock(&arrivals->lock);
+    Py_XDECREF(bytes);
 }
 
 static void
 post_arrival(arrival *self)
 {
     if (!pygo_completion_try_post(&self->base)) {
-        /* Nothing of Python's is in it. */
-        refuse(self->call, STATUS_UNAVAILABLE, "the server's event loop is closed");
+        refuse_call(self->call, GP_GRPC_UNAVAILABLE, "the server's event loop is closed");
         if (self->message != NULL) {
             gp_message_free(self->message);
         }
@@ -316,7 +316,7 @@ post_arrival(arrival *self)
 }
 
 static void
-first_received(void *ctx, gp_message *message)
+receive_first(void *ctx, gp_message *message)
 {
     arrival *self = ctx;
 
@@ -333,7 +333,7 @@ pygo_arrivals_take(pygo_arrivals *arrivals, gp_server_call *call)
     arrival *self = pygo_completion_new_raw(sizeof(*self), arrivals->queue, finish_arrival);
 
     if (self == NULL) {
-        refuse(call, STATUS_UNAVAILABLE, "out of memory");
+        refuse_call(call, GP_GRPC_UNAVAILABLE, "out of memory");
         return;
     }
     self->call = call;
@@ -343,8 +343,8 @@ pygo_arrivals_take(pygo_arrivals *arrivals, gp_server_call *call)
     gp_mutex_unlock(&arrivals->lock);
     if (!wait) {
         post_arrival(self);
-    } else if (gp_server_call_receive_then(call, &message, first_received, self)) {
-        first_received(self, message);
+    } else if (gp_server_call_receive_then(call, &message, receive_first, self)) {
+        receive_first(self, message);
     }
 }
 
@@ -355,7 +355,7 @@ call_dealloc(AsyncServerCallObject *self)
 {
     gp_link_remove(&self->member.link);
     if (!gp_runtime_forked()) {
-        give_up(self, STATUS_UNAVAILABLE, "the call was given up");
+        cancel_and_hand_back(self, GP_GRPC_UNAVAILABLE, "the call was given up");
     }
     if (self->first != NULL) {
         gp_message_free(self->first);
@@ -467,7 +467,7 @@ call_on_cancel(AsyncServerCallObject *self, PyObject *callable)
     int rc;
 
     if (self->cancellation != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "somebody is told already");
+        PyErr_SetString(PyExc_RuntimeError, "the call has a callback already");
         return NULL;
     }
     op = operation_new(self, callable, pygo_operation_call);
@@ -502,7 +502,7 @@ call_finish(AsyncServerCallObject *self, PyObject *args)
     }
     if (self->ours) {
         pygo_server_call_end(&self->base, message != Py_None ? message : NULL, code, details);
-        hand_back(self);
+        hand_call_back(self);
     }
     Py_RETURN_NONE;
 }
@@ -516,7 +516,7 @@ call_give_up(AsyncServerCallObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "is:_give_up", &code, &details)) {
         return NULL;
     }
-    give_up(self, code, details);
+    cancel_and_hand_back(self, code, details);
     Py_RETURN_NONE;
 }
 
@@ -531,7 +531,7 @@ call_delegate(AsyncServerCallObject *self, PyObject *args)
     }
     if (self->ours) {
         self->ours = false;
-        forget_cancellation(self);
+        drop_cancellation(self);
         if (self->with_first) {
             gp_server_call_put_back(self->base.call, self->first);
             self->first = NULL;
@@ -588,38 +588,35 @@ call_was_cancelled(AsyncServerCallObject *self, PyObject *Py_UNUSED(ignored))
 static PyMethodDef methods[] = {
     {"_receive", (PyCFunction)call_receive, METH_VARARGS,
      "_receive($self, deserializer, future, end, /)\n--\n\nResolve the future with the next "
-     "request, "
-     "or with end. One at a time."},
+     "request, or with end if there is none. One at a time."},
     {"_send", (PyCFunction)call_send, METH_VARARGS,
      "_send($self, message, future, /)\n--\n\nSend bytes, and resolve the future when the next may "
-     "be sent. False: the call is over, and the future is left alone."},
+     "be sent. False: the call is over, and the future is not resolved."},
     {"_flush", (PyCFunction)call_flush, METH_O,
-     "_flush($self, future, /)\n--\n\nResolve the future when everything has been sent. False: "
-     "it has been, and the future is left alone."},
+     "_flush($self, future, /)\n--\n\nResolve the future when everything has been sent. False: it "
+     "has been sent already, and the future is not resolved."},
     {"_send_metadata", (PyCFunction)call_send_metadata, METH_VARARGS,
-     "_send_metadata($self, metadata, future, /)\n--\n\nThe same for initial metadata; also False "
-     "when they have gone out before."},
+     "_send_metadata($self, metadata, future, /)\n--\n\nSend initial metadata, as _send(); also "
+     "False if they have been sent before."},
     {"_on_cancel", (PyCFunction)call_on_cancel, METH_O,
-     "_on_cancel($self, callback, /)\n--\n\nCall it on the loop if the call ends before it is "
-     "answered. Only once; False if that has happened."},
+     "_on_cancel($self, callback, /)\n--\n\nHave callback() called on the loop if the call ends "
+     "before it is answered. May be used once. False: the call has ended already."},
     {"_finish", (PyCFunction)call_finish, METH_VARARGS,
      "_finish($self, message, code, details, /)\n--\n\nEnd the call, with a last message unless "
-     "that "
-     "is None, and hand it back. No send may be under way."},
+     "that is None, and hand it back. No send may be under way."},
     {"_give_up", (PyCFunction)call_give_up, METH_VARARGS,
      "_give_up($self, code, details, /)\n--\n\nCancel the call unless it is over, and hand it "
-     "back, "
-     "whatever is under way."},
+     "back, whatever is under way."},
     {"_delegate", (PyCFunction)call_delegate, METH_VARARGS,
      "_delegate($self, handler, wants_message, /)\n--\n\nHave a worker answer the call."},
     {"_handler_details", (PyCFunction)call_details, METH_NOARGS,
-     "_handler_details($self)\n--\n\nWhat the call asks for."},
+     "_handler_details($self)\n--\n\nThe method and the metadata of the call."},
     {"_take_first", (PyCFunction)call_take_first, METH_VARARGS,
      "_take_first($self, deserializer, otherwise, /)\n--\n\nThe request that the call was "
-     "announced "
-     "with, or otherwise."},
+     "announced with; without one, otherwise."},
     {"_expect_one", (PyCFunction)call_expect_one, METH_NOARGS,
-     "_expect_one($self)\n--\n\nThe method takes one request: announce its next calls with it."},
+     "_expect_one($self)\n--\n\nRemember that the method takes one request, with which its next "
+     "calls are announced."},
     {"_was_cancelled", (PyCFunction)call_was_cancelled, METH_NOARGS,
      "_was_cancelled($self)\n--\n\nWhether the call ended before it was answered."},
     {NULL, NULL, 0, NULL},

@@ -1,26 +1,25 @@
+/* Plugins that give calls their credentials. gRPC asks, and ask_plugin() of the package calls them. */
 #include "py/callbacks.h"
 #include "py/credentials.h"
 #include "py/errors.h"
 #include "py/gil.h"
 #include "py/metadata.h"
 
-/* Plugins that give calls their credentials: _grpc.credentials.ask() calls them for gRPC. */
-
-/* The callback that a credentials plugin answers one call with. */
+/* The callback with which a plugin answers for one call. */
 typedef struct AuthAnswerObject {
     PyObject_HEAD
     gp_auth_request *request; /* owned until answered; then NULL */
 } AuthAnswerObject;
 
 typedef struct auth_plugin {
-    pygo_callback release; /* queued once, when gRPC is done with the credentials */
+    pygo_callback release; /* queued once, when gRPC drops the credentials */
     PyObject *plugin;      /* owned */
 } auth_plugin;
 
 typedef struct question {
     pygo_callback callback;
-    PyObject *plugin; /* borrowed: the call keeps the credentials until it is answered */
-    gp_auth_request *request;
+    PyObject *plugin;         /* borrowed: the call keeps the credentials until it is answered */
+    gp_auth_request *request; /* owned */
 } question;
 
 static void
@@ -36,8 +35,8 @@ static void
 release_plugin(void *ctx)
 {
     /*
-     * Not here: some thread of gRPC's may hold its locks. After the end nobody frees Python
-     * objects.
+     * Called on a thread of gRPC's, which may hold locks. Once the interpreter is ending, the
+     * callback is not run, and the plugin not freed.
      */
     pygo_question_post(&((auth_plugin *)ctx)->release);
 }
@@ -75,7 +74,7 @@ run_question(pygo_callback *callback)
         PyErr_WriteUnraisable(self->plugin);
     }
     Py_XDECREF(result);
-    Py_XDECREF(answer); /* without an answer, this one fails the call */
+    Py_XDECREF(answer); /* if the plugin has not got it, this fails the call */
     Py_XDECREF(method);
     Py_XDECREF(url);
     PyMem_RawFree(self);
@@ -120,7 +119,7 @@ make_plugin_call_credentials(PyObject *Py_UNUSED(module), PyObject *plugin)
     return pygo_call_credentials_wrap(credentials);
 }
 
-/* Answer |self|, which must not have been answered. Steals nothing. */
+/* Answer the request, which must not have been answered. */
 static void
 answer_request(AuthAnswerObject *self, gp_metadata metadata, const char *failure)
 {
@@ -188,12 +187,12 @@ answer_dealloc(AuthAnswerObject *self)
 static PyMethodDef functions[] = {
     {"plugin_call_credentials", make_plugin_call_credentials, METH_O,
      "plugin_call_credentials($module, plugin, /)\n--\n\n"
-     "plugin is handed to _grpc.credentials.ask for each call."},
+     "Credentials for which ask_plugin() calls the plugin with each call."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef answer_getset[] = {
-    {"answered", (getter)answer_answered, NULL, "whether it has been called", NULL},
+    {"answered", (getter)answer_answered, NULL, "Whether it has been called.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

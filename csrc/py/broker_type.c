@@ -3,9 +3,9 @@
 #include <stdatomic.h>
 
 #include "gp/credentials.h"
-#include "py/call.h"
 #include "py/callbacks.h"
 #include "py/channel.h"
+#include "py/convert.h"
 #include "py/credentials.h"
 #include "py/errors.h"
 #include "py/gil.h"
@@ -94,18 +94,17 @@ broker_dial(BrokerObject *self, PyObject *args)
     const gp_interrupt *interrupt = pygo_interrupt();
     gp_error err = GP_ERROR_INIT;
     gp_channel *channel;
-    int64_t timeout_ns;
+    int64_t timeout_ms;
     PyObject *timeout;
     unsigned int id;
     int rc;
 
     if (!PyArg_ParseTuple(args, "IO:dial", &id, &timeout) ||
-        pygo_timeout_ns(&timeout_ns, timeout) < 0) {
+        pygo_timeout_ms(&timeout_ms, timeout) < 0) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_broker_dial(self->broker, id, timeout_ns < 0 ? -1 : timeout_ns / 1000000, interrupt,
-                        &channel, &err);
+    rc = gp_broker_dial(self->broker, id, timeout_ms, interrupt, &channel, &err);
     Py_END_ALLOW_THREADS
     return rc < 0 ? pygo_raise(&err, name_of(self)) : pygo_channel_wrap(channel);
 }
@@ -127,9 +126,9 @@ broker_server_credentials(BrokerObject *self, PyObject *Py_UNUSED(ignored))
     return rc < 0 ? pygo_raise(&err, name_of(self)) : pygo_server_credentials_wrap(credentials);
 }
 
-/* ---- The other side's end ---- */
+/* ---- The end of the other side ---- */
 
-/* What is called then: the broker's, and that of each callback on its way. */
+/* What on_gone() was given. The broker has a reference, and each callback that is queued. */
 typedef struct watcher {
     atomic_int refs;
     PyObject *callable; /* owned */
@@ -137,40 +136,43 @@ typedef struct watcher {
 
 typedef struct gone_callback {
     pygo_callback base;
-    watcher *told; /* shared: ref */
+    watcher *watcher; /* shared: ref */
 } gone_callback;
 
 static void
 watcher_unref(void *ctx)
 {
-    watcher *it = ctx;
+    watcher *self = ctx;
 
-    if (atomic_fetch_sub(&it->refs, 1) == 1) {
-        pygo_gil_release(it->callable);
-        PyMem_RawFree(it);
+    if (atomic_fetch_sub(&self->refs, 1) == 1) {
+        pygo_gil_release(self->callable);
+        PyMem_RawFree(self);
     }
 }
 
 static void
 run_gone(pygo_callback *callback)
 {
-    watcher *told = ((gone_callback *)callback)->told;
+    watcher *self = ((gone_callback *)callback)->watcher;
 
-    pygo_call_back(told->callable);
-    watcher_unref(told);
+    pygo_call_back(self->callable);
+    watcher_unref(self);
     PyMem_RawFree(callback);
 }
 
-/* On the polling thread, which may not enter Python. On a plugin, hosts may come and go. */
+/*
+ * Called on the polling thread, which may not enter Python. In a plugin it may be called several
+ * times, once for each host that has gone.
+ */
 static void
-gone(void *ctx)
+post_gone(void *ctx)
 {
     gone_callback *callback = PyMem_RawMalloc(sizeof(*callback));
-    watcher *it = ctx;
+    watcher *self = ctx;
 
     if (callback != NULL) {
-        atomic_fetch_add(&it->refs, 1);
-        callback->told = it;
+        atomic_fetch_add(&self->refs, 1);
+        callback->watcher = self;
         callback->base.run = run_gone;
         pygo_callback_post(&callback->base);
     }
@@ -179,14 +181,14 @@ gone(void *ctx)
 static PyObject *
 broker_on_gone(BrokerObject *self, PyObject *callable)
 {
-    watcher *it = PyMem_RawMalloc(sizeof(*it));
+    watcher *made = PyMem_RawMalloc(sizeof(*made));
 
-    if (it == NULL) {
+    if (made == NULL) {
         return PyErr_NoMemory();
     }
-    atomic_init(&it->refs, 1);
-    it->callable = Py_NewRef(callable);
-    return PyBool_FromLong(gp_broker_on_gone(self->broker, gone, watcher_unref, it));
+    atomic_init(&made->refs, 1);
+    made->callable = Py_NewRef(callable);
+    return PyBool_FromLong(gp_broker_on_gone(self->broker, post_gone, watcher_unref, made));
 }
 
 static PyObject *
@@ -231,31 +233,31 @@ broker_close(BrokerObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef methods[] = {
     {"next_id", (PyCFunction)broker_next_id, METH_NOARGS,
-     "next_id($self)\n--\n\nA number that this side has not given out before."},
+     "next_id($self)\n--\n\nAn id that this side has not used before."},
     {"announce", (PyCFunction)broker_announce, METH_VARARGS,
-     "announce($self, service_id, network, address, /)\n--\n\nTell the other side where id is "
-     "accepted."},
+     "announce($self, service_id, network, address, /)\n--\n\nSend the other side the address at "
+     "which the id is accepted."},
     {"dial", (PyCFunction)broker_dial, METH_VARARGS,
-     "dial($self, service_id, timeout, /)\n--\n\nA channel to where the other side accepts id, "
-     "which it "
-     "may take timeout seconds to say."},
+     "dial($self, service_id, timeout, /)\n--\n\nA channel to where the other side accepts the id. "
+     "Waits up to timeout seconds for the address."},
     {"server_credentials", (PyCFunction)broker_server_credentials, METH_NOARGS,
-     "server_credentials($self)\n--\n\nFor what accepts connections; None without TLS."},
+     "server_credentials($self)\n--\n\nFor servers that accept its connections; None without TLS."},
     {"on_gone", (PyCFunction)broker_on_gone, METH_O,
-     "on_gone($self, callback, /)\n--\n\nCall it, once set, when the other side goes. Whether it "
-     "is there."},
+     "on_gone($self, callback, /)\n--\n\nHave callback() called whenever the other side goes. "
+     "Whether it is there now."},
     {"forget", (PyCFunction)broker_forget, METH_O,
-     "forget($self, service_id, /)\n--\n\nWhat was announced as that listens no more."},
+     "forget($self, service_id, /)\n--\n\nDrop an id that was announced, and is not accepted any "
+     "more."},
     {"close", (PyCFunction)broker_close, METH_NOARGS,
-     "close($self)\n--\n\nEnd it; who waits for a connection is told so."},
+     "close($self)\n--\n\nEnd the broker. Waits in dial() fail."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef getters[] = {
-    {"multiplexed", (getter)broker_multiplexed, NULL, "Whether all goes over one connection.",
-     NULL},
-    {"directory", (getter)broker_directory, NULL, "Where its sockets are to be, then; else None.",
-     NULL},
+    {"multiplexed", (getter)broker_multiplexed, NULL,
+     "Whether its connections are streams of the main one.", NULL},
+    {"directory", (getter)broker_directory, NULL,
+     "Then the directory for its sockets; otherwise None.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -263,7 +265,7 @@ static PyType_Slot slots[] = {
     {Py_tp_dealloc, broker_dealloc},
     {Py_tp_methods, methods},
     {Py_tp_getset, getters},
-    {Py_tp_doc, "How both sides tell each other about further connections."},
+    {Py_tp_doc, "How a host and a plugin agree on further connections."},
     {0, NULL},
 };
 

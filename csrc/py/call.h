@@ -7,10 +7,13 @@
 #include <stdbool.h>
 
 #include "gp/call.h"
+#include "gp/grpc_status.h"
 #include "py/loop.h"
 
-/* The base of Call, to which Call and ResponseStream of _grpc.calls add grpcio's interfaces, and of
- * AsyncCall. */
+/*
+ * The base of AsyncCall and of Call, to which the package's Call and ResponseStream add grpcio's
+ * interfaces.
+ */
 typedef struct CallObject {
     PyObject_HEAD
     gp_call *call;          /* owned: one user's reference */
@@ -20,7 +23,7 @@ typedef struct CallObject {
 } CallObject;
 
 /*
- * What sends a call's requests; a base of Sender and AsyncSender. It does not keep the call going.
+ * The sending side of a call, the base of Sender and AsyncSender. It does not keep the call going.
  */
 typedef struct SenderObject {
     PyObject_HEAD
@@ -30,44 +33,42 @@ typedef struct SenderObject {
 
 SenderObject *pygo_sender_new(PyTypeObject *type, gp_call *call, PyObject *serializer);
 
-/* The last thing that the dealloc of a kind of sender does. */
+/* For subclasses of SenderBase in C: the last thing that their dealloc does. */
 void pygo_sender_dealloc(SenderObject *self);
 
-/* The last thing that the dealloc of a kind of call does. */
+/* For subclasses of CallBase in C: the last thing that their dealloc does. */
 void pygo_call_dealloc(CallObject *self);
 
-/* What a call of an asyncio program belongs to. All borrowed. */
+/* The surroundings of a call of an asyncio program. All borrowed. */
 typedef struct pygo_async_setting {
     PyObject *serializer;
     PyObject *deserializer;
     PyObject *channel;
     PyObject *loop;
     PyObject *loop_queue; /* where its completions go */
-    bool keep;            /* it goes on although nobody holds it */
+    bool keep;            /* it goes on although the program holds no reference to it */
 } pygo_async_setting;
 
-/*
- * Wrap |call| (its reference is taken over, also on failure) in |type|, a subclass of AsyncCall.
- */
+/* Wrap |call| (its reference is taken over, also on failure) in |type|, a subclass of AsyncCall. */
 PyObject *pygo_async_call_wrap(PyTypeObject *type, gp_call *call,
                                const pygo_async_setting *setting);
 
 /* A new reference to the AsyncCall whose |link| is in its channel's list. NULL: it is being freed. */
 PyObject *pygo_async_call_of_channel(gp_link *link);
 
-/* Wrap |call| (its reference is taken over, also on failure) in a |kind| of Call. */
+/* The same in PYGO_CALL or PYGO_STREAM. */
 PyObject *pygo_call_wrap(pygo_name kind, gp_call *call, PyObject *deserializer);
 
 /* Raise the RpcError for a failed call. Takes |call|'s reference over. Returns NULL. */
 PyObject *pygo_call_raise(gp_call *call, PyObject *deserializer);
 
-/* Start the thread that sends what |requests| yields. Returns 0, or -1 with an exception. */
+/* Start a thread that sends what |requests| yields. Returns 0, or -1 with an exception. */
 int pygo_call_feed(gp_call *call, PyObject *serializer, PyObject *requests);
 
-/* Wait without the GIL until the call is done. Ctrl-C cancels it. 0, GP_ETIMEOUT or GP_EUSER. */
+/*
+ * Wait without the GIL until the call is done. Ctrl-C cancels it. Returns 0, GP_ETIMEOUT, or GP_EUSER
+ * with an exception.
+ */
 int pygo_call_wait(gp_call *call, int64_t timeout_ns);
-
-/* Seconds, or None for no limit, as nanoseconds (negative: none). 0, or -1 with an exception. */
-int pygo_timeout_ns(int64_t *out, PyObject *seconds);
 
 #endif

@@ -1,30 +1,11 @@
 #include "py/call.h"
 
 #include "py/callbacks.h"
+#include "py/convert.h"
 #include "py/errors.h"
 #include "py/gil.h"
 #include "py/message.h"
 #include "py/metadata.h"
-
-enum { CANCELLED = 1 };
-
-int
-pygo_timeout_ns(int64_t *out, PyObject *seconds)
-{
-    double value;
-
-    if (seconds == NULL || seconds == Py_None) {
-        *out = -1;
-        return 0;
-    }
-    value = PyFloat_AsDouble(seconds);
-    if (value == -1.0 && PyErr_Occurred()) {
-        return -1;
-    }
-    /* More than a century is no limit; a limit in the past has been reached. */
-    *out = !(value < 4e9) ? -1 : value > 0 ? (int64_t)(value * 1e9) : 0;
-    return 0;
-}
 
 int
 pygo_call_wait(gp_call *call, int64_t timeout_ns)
@@ -35,7 +16,7 @@ pygo_call_wait(gp_call *call, int64_t timeout_ns)
     Py_BEGIN_ALLOW_THREADS
     rc = gp_call_wait(call, timeout_ns, interrupt);
     if (rc == GP_EUSER) {
-        gp_call_cancel(call, CANCELLED, "interrupted");
+        gp_call_cancel(call, GP_GRPC_CANCELLED, "interrupted");
     }
     Py_END_ALLOW_THREADS
     return rc;
@@ -63,12 +44,8 @@ pygo_call_raise(gp_call *call, PyObject *deserializer)
     PyObject *make = wrapped != NULL ? pygo_provided(PYGO_RPC_ERROR) : NULL;
     PyObject *exception = make != NULL ? PyObject_CallOneArg(make, wrapped) : NULL;
 
-    if (exception != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-    }
-    Py_XDECREF(exception);
     Py_XDECREF(wrapped);
-    return NULL;
+    return pygo_raise_object(exception);
 }
 
 /* ---- Call ---- */
@@ -147,7 +124,7 @@ call_initial_metadata(CallObject *self, PyObject *Py_UNUSED(ignored))
     Py_BEGIN_ALLOW_THREADS
     rc = gp_call_initial_metadata(self->call, &metadata, interrupt);
     if (rc == GP_EUSER) {
-        gp_call_cancel(self->call, CANCELLED, "interrupted");
+        gp_call_cancel(self->call, GP_GRPC_CANCELLED, "interrupted");
     }
     Py_END_ALLOW_THREADS
     return rc < 0 ? NULL : pygo_metadata_to_python(metadata);
@@ -177,16 +154,11 @@ call_done(CallObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 call_time_remaining(CallObject *self, PyObject *Py_UNUSED(ignored))
 {
-    double left = gp_call_time_remaining(self->call);
-
-    if (left < 0) {
-        Py_RETURN_NONE;
-    }
-    return PyFloat_FromDouble(left);
+    return pygo_time_remaining(gp_call_time_remaining(self->call));
 }
 
 static void
-post(void *callback)
+post_callback(void *callback)
 {
     pygo_callback_post(callback);
 }
@@ -200,7 +172,7 @@ call_on_done(CallObject *self, PyObject *callable)
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    gp_call_on_done(self->call, post, callback);
+    gp_call_on_done(self->call, post_callback, callback);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -221,7 +193,7 @@ call_next(CallObject *self)
         rc = gp_call_wait(self->call, -1, interrupt);
     }
     if (rc == GP_EUSER) {
-        gp_call_cancel(self->call, CANCELLED, "interrupted");
+        gp_call_cancel(self->call, GP_GRPC_CANCELLED, "interrupted");
     }
     Py_END_ALLOW_THREADS
     self->receiving = false;
@@ -229,11 +201,11 @@ call_next(CallObject *self)
         PyObject *object = pygo_deserialize(self->deserializer, message);
 
         if (object == NULL) {
-            gp_call_cancel(self->call, CANCELLED, "Exception deserializing response!");
+            gp_call_cancel(self->call, GP_GRPC_CANCELLED, "Exception deserializing response!");
         }
         return object;
     }
-    /* At the end: StopIteration is a NULL without an exception. */
+    /* The end of the stream: NULL without an exception means StopIteration. */
     if (rc == 0 && gp_call_get_status(self->call)->code != 0) {
         pygo_call_raise(gp_call_ref(self->call), self->deserializer);
     }
@@ -244,7 +216,7 @@ static PyMethodDef base_methods[] = {
     {"_status", (PyCFunction)call_status, METH_NOARGS,
      "_status($self)\n--\n\n(code, details, trailing metadata, debug text), or None."},
     {"_take_reply", (PyCFunction)call_take_reply, METH_NOARGS,
-     "_take_reply($self)\n--\n\nThe one reply of a finished call, once; None if there is none."},
+     "_take_reply($self)\n--\n\nThe one reply of a finished call, or None. Only the first time."},
     {"_cancel", (PyCFunction)call_cancel, METH_VARARGS,
      "_cancel($self, code, details, /)\n--\n\nEnd the call with this status unless it has ended."},
     {"time_remaining", (PyCFunction)call_time_remaining, METH_NOARGS,
@@ -261,7 +233,7 @@ static PyType_Slot base_slots[] = {
     {Py_tp_dealloc, pygo_call_dealloc},
     {Py_tp_methods, base_methods},
     {Py_tp_members, base_members},
-    {Py_tp_doc, "One RPC: what never waits."},
+    {Py_tp_doc, "One RPC: the methods that never wait."},
     {0, NULL},
 };
 
@@ -274,14 +246,16 @@ static PyType_Spec base_spec = {
 
 static PyMethodDef call_methods[] = {
     {"_wait", (PyCFunction)call_wait, METH_O,
-     "_wait($self, timeout, /)\n--\n\nWait for the status; whether it is there."},
+     "_wait($self, timeout, /)\n--\n\nWait up to timeout seconds for the status; whether it is "
+     "there."},
     {"_done", (PyCFunction)call_done, METH_NOARGS,
      "_done($self)\n--\n\nWhether the status is there."},
     {"_on_done", (PyCFunction)call_on_done, METH_O,
-     "_on_done($self, callback, /)\n--\n\nCall it, without arguments, when the status is there. "
-     "Only once."},
+     "_on_done($self, callback, /)\n--\n\nHave callback() called once the status is there. May be "
+     "used once."},
     {"initial_metadata", (PyCFunction)call_initial_metadata, METH_NOARGS,
-     "initial_metadata($self)\n--\n\nThe metadata sent ahead of the reply. Waits for it."},
+     "initial_metadata($self)\n--\n\nWait for the metadata that are sent ahead of the reply: "
+     "these."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -298,7 +272,7 @@ static PyType_Spec call_spec = {
     .slots = call_slots,
 };
 
-/* Only here does a type offer __next__: _grpc.calls.Call is no iterator. */
+/* A type of its own, since Call is not an iterator and has no __next__. */
 static PyType_Slot stream_slots[] = {
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, call_next},

@@ -7,7 +7,7 @@
 #include "gp/channel.h"
 #include "py/loop.h"
 
-/* Which side streams: request first, then reply. */
+/* The requests of a method, one or a stream, and its replies. */
 typedef enum pygo_arity {
     PYGO_UNARY_UNARY,
     PYGO_UNARY_STREAM,
@@ -15,7 +15,7 @@ typedef enum pygo_arity {
     PYGO_STREAM_STREAM,
 } pygo_arity;
 
-/* A _grpc.channel.Channel around |channel|, whose reference is taken over, also on failure. */
+/* A PYGO_CHANNEL around |channel|, whose reference is taken over, also on failure. */
 PyObject *pygo_channel_wrap(gp_channel *channel);
 
 /* Add a call of an asyncio program to those of |channel|, which it keeps. */
@@ -25,24 +25,24 @@ void pygo_channel_add_call(PyObject *channel, gp_link *link);
 PyObject *pygo_multicallable_new(pygo_arity arity, PyObject *channel, gp_channel *connection,
                                  PyObject *method, PyObject *serializer, PyObject *deserializer);
 
-/* An array of channel arguments that borrows from a tuple, in which |options| has its pairs. */
+/* Channel arguments, converted from Python. */
 typedef struct pygo_options {
     gp_channel_arg *args; /* owned */
     size_t count;
-    PyObject *owner; /* owned: keeps the strings and the objects */
+    PyObject *owner; /* owned: a tuple of the pairs, from which |args| borrow */
 } pygo_options;
 
 /*
  * Convert None, or an iterable of (name, value) pairs as grpcio takes them: names are str or bytes,
- * values int, str, bytes, or objects with __int__ that gives an address. 0, or -1 with TypeError or
- * ValueError.
+ * values int, str, bytes, or objects whose __int__ gives the address of an object of gRPC's.
+ * Returns 0, or -1 with TypeError or ValueError.
  */
 int pygo_options_from_python(pygo_options *out, PyObject *options);
 void pygo_options_release(pygo_options *options);
 
 /*
- * The same as a copy, NULL if there are none. What it may have addresses of is in |*keep| (a new
- * reference, or NULL), which has to outlive its use.
+ * The same as a copy, which is NULL if there are none. |*keep|, a new reference or NULL, must
+ * outlive it: it keeps the objects whose addresses the copy may have.
  */
 int pygo_options_copy(gp_channel_args **out, PyObject **keep, PyObject *options);
 

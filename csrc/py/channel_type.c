@@ -4,12 +4,13 @@
 
 #include "py/arg_object.h"
 #include "py/call.h"
+#include "py/convert.h"
 #include "py/credentials.h"
 #include "py/errors.h"
 #include "py/gil.h"
 #include "py/operation.h"
 
-/* The base of _grpc.channel.Channel, which adds what costs nothing to have in Python. */
+/* The base of the package's Channel, which adds the methods that need no speed. */
 typedef struct ChannelObject {
     PyObject_HEAD
     gp_channel *channel; /* owned */
@@ -83,7 +84,7 @@ is_followed(const char *key)
     return false;
 }
 
-/* As grpcio: what is none of the usual types, but has __int__, has an address there. */
+/* As with grpcio, __int__ of an object of another type gives the address of an object of gRPC's. */
 static int
 convert_address(gp_channel_arg *out, PyObject *value)
 {
@@ -112,7 +113,7 @@ convert_address(gp_channel_arg *out, PyObject *value)
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* |pair| is a tuple that is kept as long as |out|. */
+/* |out| borrows from |pair|, a tuple. Returns 0, or -1 with an exception. */
 static int
 convert_option(gp_channel_arg *out, PyObject *pair)
 {
@@ -147,20 +148,20 @@ convert_option(gp_channel_arg *out, PyObject *pair)
     return out->object != NULL ? 0 : convert_address(out, value);
 }
 
-/* A tuple of tuples, which nobody can change. NULL with an exception. */
+/* The options as a new tuple of tuples, which cannot change. NULL with an exception. */
 static PyObject *
-own_pairs(PyObject *options)
+tuple_of_pairs(PyObject *options)
 {
     PyObject *list = PySequence_List(options);
     PyObject *pairs;
 
     for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
-        PyObject *given = PyList_GET_ITEM(list, i);
-        PyObject *pair = PyUnicode_Check(given) ? NULL : PySequence_Tuple(given);
+        PyObject *item = PyList_GET_ITEM(list, i);
+        PyObject *pair = PyUnicode_Check(item) ? NULL : PySequence_Tuple(item);
 
         if (pair == NULL) {
             PyErr_Format(PyExc_TypeError, "channel options must be (name, value) pairs, not %R",
-                         given);
+                         item);
             Py_CLEAR(list);
         } else {
             PyList_SetItem(list, i, pair);
@@ -178,7 +179,7 @@ pygo_options_from_python(pygo_options *out, PyObject *options)
     if (options == NULL || options == Py_None) {
         return 0;
     }
-    out->owner = own_pairs(options);
+    out->owner = tuple_of_pairs(options);
     if (out->owner == NULL) {
         return -1;
     }
@@ -307,7 +308,7 @@ channel_dealloc(ChannelObject *self)
 static PyObject *
 make_multicallable(ChannelObject *self, pygo_arity arity, PyObject *args, PyObject *kwargs)
 {
-    /* Newer generated code says that it registers its methods. That gains nothing here. */
+    /* Newer generated code passes _registered_method, which makes no difference here. */
     static char *names[] = {"method", "request_serializer", "response_deserializer",
                             "_registered_method", NULL};
     PyObject *method;
@@ -405,7 +406,7 @@ channel_watch_state(ChannelObject *self, PyObject *args)
     PyObject *loop_queue;
     PyObject *future;
     gp_queue *queue;
-    pygo_operation *told;
+    pygo_operation *op;
     int last;
     int rc;
 
@@ -413,15 +414,15 @@ channel_watch_state(ChannelObject *self, PyObject *args)
         pygo_check_forked() < 0 || (queue = pygo_queue_of(loop_queue)) == NULL) {
         return NULL;
     }
-    told = pygo_operation_new(queue, future, pygo_operation_resolve, NULL, NULL);
-    if (told == NULL) {
+    op = pygo_operation_new(queue, future, pygo_operation_resolve, NULL, NULL);
+    if (op == NULL) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_channel_watch_state(self->channel, last, -1, pygo_operation_then, told);
+    rc = gp_channel_watch_state(self->channel, last, -1, pygo_operation_then, op);
     Py_END_ALLOW_THREADS
     if (rc < 0) {
-        pygo_operation_free(told);
+        pygo_operation_free(op);
         return PyErr_NoMemory();
     }
     Py_RETURN_NONE;
@@ -446,20 +447,17 @@ static PyMethodDef methods[] = {
     {"close", (PyCFunction)channel_close, METH_NOARGS,
      "close($self)\n--\n\nCancel this channel's calls and refuse new ones. Idempotent."},
     {"state", (PyCFunction)(void (*)(void))channel_state, METH_VARARGS | METH_KEYWORDS,
-     "state($self, connect=False)\n--\n\nThe connectivity state as a number (0 idle, 1 connecting, "
-     "2 "
-     "ready, "
-     "3 transient failure, 4 shut down); connect leaves idle."},
+     "state($self, connect=False)\n--\n\nThe connectivity state as a number: 0 idle, 1 connecting, "
+     "2 ready, 3 transient failure, 4 shut down. With connect, an idle channel connects."},
     {"wait_state", (PyCFunction)(void (*)(void))channel_wait_state, METH_VARARGS | METH_KEYWORDS,
-     "wait_state($self, last, timeout=None)\n--\n\nWait for another state than last, or timeout "
-     "seconds: "
-     "the state."},
+     "wait_state($self, last, timeout=None)\n--\n\nWait up to timeout seconds for another state "
+     "than last: the state."},
     {"_async_calls", (PyCFunction)channel_async_calls, METH_NOARGS,
-     "_async_calls($self)\n--\n\nThe calls of asyncio programs that somebody still holds."},
+     "_async_calls($self)\n--\n\nA list of the calls of asyncio programs that are still "
+     "referenced."},
     {"_watch_state", (PyCFunction)channel_watch_state, METH_VARARGS,
      "_watch_state($self, last, queue, future, /)\n--\n\nResolve the future when the state is "
-     "another "
-     "than last."},
+     "another than last."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -475,8 +473,8 @@ static PyType_Slot slots[] = {
     {Py_tp_members, members},
     {Py_tp_doc,
      "Channel(target, options=(), credentials=None, *, general=False, agent=None)\n--\n\nA "
-     "connection to one gRPC server; general: with gRPC's own defaults, not a plugin's. agent: how "
-     "its user agent begins, None: grpc-python."},
+     "connection to one gRPC server. With general it has gRPC's own defaults, not those for "
+     "plugins. Its user agent begins with agent; None: grpc-python."},
     {0, NULL},
 };
 

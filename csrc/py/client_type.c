@@ -1,9 +1,9 @@
 #include "gp/client.h"
 
 #include "py/broker.h"
-#include "py/call.h"
 #include "py/channel.h"
 #include "py/client_options.h"
+#include "py/convert.h"
 #include "py/errors.h"
 #include "py/gil.h"
 
@@ -156,14 +156,14 @@ client_ping(ClientObject *self, PyObject *timeout)
 {
     const gp_interrupt *interrupt = pygo_interrupt();
     gp_error err = GP_ERROR_INIT;
-    int64_t timeout_ns;
+    int64_t timeout_ms;
     int rc;
 
-    if (pygo_check_forked() < 0 || pygo_timeout_ns(&timeout_ns, timeout) < 0) {
+    if (pygo_check_forked() < 0 || pygo_timeout_ms(&timeout_ms, timeout) < 0) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_client_ping(self->client, timeout_ns < 0 ? -1 : timeout_ns / 1000000, interrupt, &err);
+    rc = gp_client_ping(self->client, timeout_ms, interrupt, &err);
     Py_END_ALLOW_THREADS
     if (rc < 0) {
         return pygo_raise(&err, NULL);

@@ -8,21 +8,20 @@
 #include "py/state.h"
 
 /*
- * What |object| holds, borrowed from it; NULL for None. Returns 0, or -1 with a TypeError, which
- * says how to make credentials of ours if these are grpcio's: its core is another one.
+ * The credentials that |object| holds, borrowed from it; NULL for None. Returns 0, or -1 with a
+ * TypeError that says how to make them. Credentials of grpcio's belong to the other gRPC core.
  */
 int pygo_channel_credentials(const gp_channel_credentials **out, PyObject *object);
 int pygo_server_credentials(const gp_server_credentials **out, PyObject *object);
 int pygo_call_credentials(const gp_call_credentials **out, PyObject *object);
 
-/* A CallCredentials around |credentials|, which are taken over, also on failure. */
+/* New objects around |credentials|, which are taken over, also on failure. */
 PyObject *pygo_call_credentials_wrap(gp_call_credentials *credentials);
-/* Takes |credentials| over, also on failure. */
 PyObject *pygo_server_credentials_wrap(gp_server_credentials *credentials);
 
 /*
- * PEM bytes, borrowed; NULL for None. |name| is that of the argument. Returns 0, or -1 with an
- * exception.
+ * The text of |object|, which is PEM as bytes, borrowed; NULL for None. |name| is the argument's.
+ * Returns 0, or -1 with an exception.
  */
 int pygo_pem_text(const char **out, PyObject *object, const char *name);
 

@@ -5,7 +5,7 @@
 #include "py/errors.h"
 #include "py/metadata.h"
 
-/* The types have no attributes and no repr of their own: keys never show. */
+/* The types have neither attributes nor a repr of their own, so that keys never show. */
 typedef struct ChannelCredentialsObject {
     PyObject_HEAD
     gp_channel_credentials *credentials; /* owned */
@@ -83,7 +83,7 @@ pygo_call_credentials(const gp_call_credentials **out, PyObject *object)
     return 0;
 }
 
-/* Where None will not do. */
+/* Refuse None. Returns 0, or -1 with a TypeError. */
 static int
 check_given(const void *credentials)
 {
@@ -114,7 +114,7 @@ pygo_pem_text(const char **out, PyObject *object, const char *name)
     return 0;
 }
 
-/* ---- Of channels ---- */
+/* ---- ChannelCredentials ---- */
 
 static PyObject *
 wrap_channel_credentials(gp_channel_credentials *credentials)
@@ -186,7 +186,7 @@ channel_credentials_dealloc(ChannelCredentialsObject *self)
     Py_DECREF(type);
 }
 
-/* ---- Of servers ---- */
+/* ---- ServerCredentials ---- */
 
 /* Borrows from |pairs|, a tuple of (private key, certificate chain). NULL with an exception. */
 static gp_key_pair *
@@ -268,7 +268,7 @@ server_credentials_dealloc(ServerCredentialsObject *self)
     Py_DECREF(type);
 }
 
-/* ---- Of calls ---- */
+/* ---- CallCredentials ---- */
 
 PyObject *
 pygo_call_credentials_wrap(gp_call_credentials *credentials)
@@ -339,7 +339,7 @@ call_credentials_dealloc(CallCredentialsObject *self)
     Py_DECREF(type);
 }
 
-/* ---- Who the other side is ---- */
+/* ---- The identity of the other side ---- */
 
 PyObject *
 pygo_auth_context_to_python(gp_auth_context *context)
@@ -377,14 +377,15 @@ static PyMethodDef functions[] = {
      "--\n\nSee rpc.ssl_channel_credentials."},
     {"compose_channel_credentials", compose_channel_credentials, METH_VARARGS,
      "compose_channel_credentials($module, channel_credentials, call_credentials, /)\n--\n\n"
-     "The channel's credentials, with the call's for each call."},
+     "The channel's credentials, to which each call adds the call's."},
     {"ssl_server_credentials", make_ssl_server_credentials, METH_VARARGS,
      "ssl_server_credentials($module, pairs, root_certificates, require_client_auth, /)\n--\n\n"
      "See rpc.ssl_server_credentials."},
     {"token_call_credentials", make_token_call_credentials, METH_O,
-     "token_call_credentials($module, access_token, /)\n--\n\nAn OAuth2 bearer token."},
+     "token_call_credentials($module, access_token, /)\n--\n\nSend an OAuth2 bearer token."},
     {"compose_call_credentials", compose_call_credentials, METH_VARARGS,
-     "compose_call_credentials($module, first, second, /)\n--\n\nThe metadata of both."},
+     "compose_call_credentials($module, first, second, /)\n--\n\nCredentials that send the "
+     "metadata of both."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -8,9 +8,7 @@
 #include "py/metadata.h"
 #include "py/server.h"
 
-enum { STATUS_UNKNOWN = 2, STATUS_UNAVAILABLE = 14 };
-
-/* What the server's threads need of Python. Lives as long as the C server, not the Python one. */
+/* The Python side of a server's threads. Lives as long as the C server, not as its Python object. */
 typedef struct dispatcher {
     PyObject *find;       /* owned: find(details) -> grpc.RpcMethodHandler or None; NULL: cleared */
     PyObject *registered; /* owned dict: method -> handler; asked first; NULL: cleared */
@@ -21,12 +19,10 @@ typedef struct dispatcher {
 PyObject *
 pygo_handler_details_new(gp_server_call *call)
 {
-    gp_bytes path = gp_server_call_method(call);
     PyObject *details = PyStructSequence_New(pygo_module_state->handler_details_type);
 
     if (details != NULL) {
-        PyStructSequence_SetItem(details, 0,
-                                 PyUnicode_DecodeUTF8(path.data, (Py_ssize_t)path.len, "replace"));
+        PyStructSequence_SetItem(details, 0, pygo_server_call_method(call));
         PyStructSequence_SetItem(details, 1,
                                  pygo_metadata_to_python(gp_server_call_metadata(call)));
         if (PyErr_Occurred()) {
@@ -37,14 +33,13 @@ pygo_handler_details_new(gp_server_call *call)
 }
 
 /*
- * The handler, new; or a tuple of it and the contextvars.Context in which it was looked for, since
- * what interceptors set there is for the handler to see, and for no other call.
+ * A new reference to the handler, or to a tuple of it and the contextvars.Context in which
+ * interceptors have looked for it: variables that they set are seen by this call's handler alone.
  */
 static PyObject *
 find_handler(dispatcher *self, gp_server_call *call)
 {
-    gp_bytes path = gp_server_call_method(call);
-    PyObject *method = PyUnicode_DecodeUTF8(path.data, (Py_ssize_t)path.len, "replace");
+    PyObject *method = pygo_server_call_method(call);
     PyObject *handler;
     PyObject *details;
     PyObject *variables;
@@ -75,7 +70,7 @@ find_handler(dispatcher *self, gp_server_call *call)
     return handler;
 }
 
-/* The handler in what find_handler() gave, lent. */
+/* The handler in a result of find_handler(), borrowed. */
 static PyObject *
 handler_of(PyObject *found)
 {
@@ -83,38 +78,33 @@ handler_of(PyObject *found)
     return PyTuple_CheckExact(found) ? PyTuple_GET_ITEM(found, 0) : found;
 }
 
-/* The context to run it in, new; its own if it came without one. */
+/* A new reference to the contextvars.Context to run the handler in. */
 static PyObject *
 variables_of(PyObject *found)
 {
     return PyTuple_CheckExact(found) ? Py_NewRef(PyTuple_GET_ITEM(found, 1)) : PyContext_New();
 }
 
-static void
-end_with(gp_server_call *call, int code, const char *details)
-{
-    gp_server_call_finish(call, code, (gp_bytes){details, strlen(details)}, (gp_metadata){NULL, 0});
-}
-
+/* For gp_server_handler.begin. */
 static int
-begin(void *ctx, gp_server_call *call, void **data)
+begin_call(void *ctx, gp_server_call *call, void **data)
 {
     PyObject *handler;
     int wants_message = -1;
 
     if (!pygo_gil_enter("pygo-worker")) {
-        end_with(call, STATUS_UNAVAILABLE, "the server is shutting down");
+        pygo_server_call_refuse(call, GP_GRPC_UNAVAILABLE, "the server is shutting down");
         return -1;
     }
-    if (((dispatcher *)ctx)->find == NULL) { /* the collector has been there */
-        end_with(call, STATUS_UNAVAILABLE, "the server is gone");
+    if (((dispatcher *)ctx)->find == NULL) { /* the garbage collector has cleared it */
+        pygo_server_call_refuse(call, GP_GRPC_UNAVAILABLE, "the server is gone");
         pygo_gil_leave();
         return -1;
     }
     handler = find_handler(ctx, call);
     if (handler == NULL) {
         PyErr_WriteUnraisable(((dispatcher *)ctx)->find);
-        end_with(call, STATUS_UNKNOWN, "Exception in service handler!");
+        pygo_server_call_refuse(call, GP_GRPC_UNKNOWN, "Exception in service handler!");
     } else if (handler == Py_None) {
         Py_DECREF(handler);
     } else {
@@ -125,9 +115,9 @@ begin(void *ctx, gp_server_call *call, void **data)
     return wants_message;
 }
 
-/* Have the pool of the method's author answer the call: see _grpc.server.run_in_pool. */
+/* Have |pool|, the thread pool of the method's author, answer the call: see run_in_pool(). */
 static void
-move(PyObject *pool, ServerCallObject *context, PyObject *handler, PyObject *variables)
+move_to_pool(PyObject *pool, ServerCallObject *context, PyObject *handler, PyObject *variables)
 {
     PyObject *run_in_pool = pygo_provided(PYGO_RUN_IN_POOL);
     PyObject *result = NULL;
@@ -146,29 +136,30 @@ move(PyObject *pool, ServerCallObject *context, PyObject *handler, PyObject *var
     Py_XDECREF(result);
 }
 
+/* For gp_server_handler.run. */
 static void
-run(void *ctx, gp_server_call *call, void *data)
+run_call(void *ctx, gp_server_call *call, void *data)
 {
     ServerCallObject *context;
     PyObject *variables;
     PyObject *pool;
 
     if (!pygo_gil_enter("pygo-worker")) {
-        end_with(call, STATUS_UNAVAILABLE, "the server is shutting down");
+        pygo_server_call_refuse(call, GP_GRPC_UNAVAILABLE, "the server is shutting down");
         return;
     }
     context = pygo_server_call_new(((dispatcher *)ctx)->contexts, call);
     variables = context != NULL ? variables_of(data) : NULL;
     if (variables == NULL || PyContext_Enter(variables) < 0) {
         PyErr_WriteUnraisable(NULL);
-        end_with(call, STATUS_UNKNOWN, "out of memory");
+        pygo_server_call_refuse(call, GP_GRPC_UNKNOWN, "out of memory");
     } else {
         pool = pygo_servicer_run(context, handler_of(data), true);
         if (PyContext_Exit(variables) < 0) {
             PyErr_WriteUnraisable(NULL);
         }
         if (pool != NULL) {
-            move(pool, context, handler_of(data), variables);
+            move_to_pool(pool, context, handler_of(data), variables);
             Py_DECREF(pool);
         }
     }
@@ -178,8 +169,9 @@ run(void *ctx, gp_server_call *call, void *data)
     pygo_gil_leave();
 }
 
+/* For gp_server_handler.take. */
 static void
-take(void *ctx, gp_server_call *call)
+take_call(void *ctx, gp_server_call *call)
 {
     pygo_arrivals_take(((dispatcher *)ctx)->arrivals, call);
 }
@@ -209,10 +201,11 @@ report_full(pygo_callback *callback)
 }
 
 /*
- * Not by Python's allocator: tracemalloc would have it take the GIL, with the server's lock held.
+ * For gp_server_handler.full, which is called with the server's lock held. Python's allocator is not
+ * used, since tracemalloc would have it take the GIL.
  */
 static void
-full(void *Py_UNUSED(ctx), int max_workers)
+post_full_report(void *Py_UNUSED(ctx), int max_workers)
 {
     full_report *report = pygo_gil_is_open() ? calloc(1, sizeof(*report)) : NULL;
 
@@ -223,9 +216,9 @@ full(void *Py_UNUSED(ctx), int max_workers)
     }
 }
 
-/* The last reference to the server may go on any thread, with or without the GIL. */
+/* For gp_server_handler.release: on any thread, with or without the GIL. */
 static void
-release(void *ctx)
+free_dispatcher(void *ctx)
 {
     dispatcher *self = ctx;
 
@@ -270,10 +263,7 @@ pygo_dispatcher_new(gp_server_handler *handler, PyObject *find, PyObject *regist
 {
     dispatcher *self;
 
-    if (!PyType_Check(contexts) ||
-        !PyType_IsSubtype((PyTypeObject *)contexts, pygo_module_state->server_call_type)) {
-        PyErr_Format(PyExc_TypeError, "contexts must be a subclass of ServerCall, not %R",
-                     contexts);
+    if (pygo_check_subclass(contexts, pygo_module_state->server_call_type) < 0) {
         pygo_arrivals_free(arrivals);
         return NULL;
     }
@@ -288,11 +278,11 @@ pygo_dispatcher_new(gp_server_handler *handler, PyObject *find, PyObject *regist
     self->contexts = (PyTypeObject *)Py_NewRef(contexts);
     self->arrivals = arrivals;
     *handler = (gp_server_handler){
-        .begin = begin,
-        .run = run,
-        .release = release,
-        .take = arrivals != NULL ? take : NULL,
-        .full = reports_full ? full : NULL,
+        .begin = begin_call,
+        .run = run_call,
+        .release = free_dispatcher,
+        .take = arrivals != NULL ? take_call : NULL,
+        .full = reports_full ? post_full_report : NULL,
     };
     return self;
 }
@@ -306,15 +296,11 @@ pygo_dispatcher_setup(PyObject *module, pygo_state *state)
         {NULL, NULL},
     };
     static PyStructSequence_Desc description = {"pygo_plugin._core.HandlerCallDetails",
-                                                "What a call asks for.", fields, 2};
+                                                "The method and the metadata of a call.", fields,
+                                                2};
 
-    state->handler_details_type = PyStructSequence_NewType(&description);
+    state->handler_details_type = pygo_add_struct(module, &description);
     if (state->handler_details_type == NULL) {
-        return -1;
-    }
-    Py_INCREF(state->handler_details_type);
-    if (PyModule_AddObject(module, "HandlerCallDetails", (PyObject *)state->handler_details_type) <
-        0) {
         return -1;
     }
     gp_server_on_thread_exit(pygo_gil_thread_exit);

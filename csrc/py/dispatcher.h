@@ -1,6 +1,6 @@
 /*
- * Layer: py. What a server does with its calls: finds their handlers and runs them, or hands them
- * to an event loop.
+ * Layer: py. The handler of a server's calls: it finds the method's handler and runs it, or passes
+ * the call to an event loop.
  */
 #ifndef PYGO_DISPATCHER_H
 #define PYGO_DISPATCHER_H
@@ -21,8 +21,8 @@ void *pygo_dispatcher_new(gp_server_handler *handler, PyObject *find, PyObject *
                           PyObject *contexts, pygo_arrivals *arrivals, bool reports_full);
 
 /*
- * For the collector, once no thread of the server's uses it: what it keeps, and letting go of that.
- * Calls are refused from then on.
+ * For the garbage collector, once no thread of the server uses it. Clearing it has calls refused
+ * from then on.
  */
 int pygo_dispatcher_traverse(void *ctx, visitproc visit, void *arg);
 void pygo_dispatcher_clear(void *ctx);

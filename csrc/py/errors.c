@@ -72,7 +72,7 @@ attach_checksums(PyObject *exception, const char *detail)
     return set_attribute(exception, "found", PyUnicode_FromString(found));
 }
 
-/* The evidence goes where errors.py documents it. */
+/* Set the attributes that pygo_plugin.errors documents for the class. */
 static int
 attach_evidence(PyObject *exception, const gp_error *err)
 {
@@ -126,12 +126,21 @@ pygo_raise(gp_error *err, const char *name)
     if (message != NULL && type != NULL) {
         exception = PyObject_CallFunctionObjArgs(type, message, NULL);
     }
-    if (exception != NULL && attach_evidence(exception, err) == 0) {
-        PyErr_SetObject(type, exception);
+    if (exception != NULL && attach_evidence(exception, err) < 0) {
+        Py_CLEAR(exception);
     }
-    Py_XDECREF(exception);
     Py_XDECREF(message);
     gp_error_release(err);
+    return pygo_raise_object(exception);
+}
+
+PyObject *
+pygo_raise_object(PyObject *exception)
+{
+    if (exception != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+        Py_DECREF(exception);
+    }
     return NULL;
 }
 

@@ -8,17 +8,23 @@
 
 /*
  * Raise what |err| says, with "|name|: " before the message if |name| is not NULL, and release it.
- * GP_EUSER keeps the exception that the callback raised. Returns NULL, always.
+ * GP_EUSER: the exception that the callback has set stays. Returns NULL, always.
  */
 PyObject *pygo_raise(gp_error *err, const char *name);
 
-/* The exception under way as one object, with its traceback: a new reference. There must be one. */
+/*
+ * Raise |exception|, whose reference is taken over. NULL: the one that is set already stays.
+ * Returns NULL, always.
+ */
+PyObject *pygo_raise_object(PyObject *exception);
+
+/* Clear the exception that is set and return it with its traceback: a new reference. */
 PyObject *pygo_take_exception(void);
 
-/* |callable|(). What it raises goes to sys.unraisablehook: nobody is there to catch it. */
+/* |callable|(). What it raises goes to sys.unraisablehook, since it has no caller in Python. */
 void pygo_call_back(PyObject *callable);
 
-/* Raise ForkedError and return -1 in a forked child; 0 otherwise. */
+/* 0, or -1 with ForkedError in a child that was forked while gRPC was in use. */
 int pygo_check_forked(void);
 
 #endif

@@ -5,53 +5,48 @@
 #include <unistd.h>
 
 static atomic_bool closed;
-static _Thread_local PyThreadState *mine;
-static _Thread_local PyGILState_STATE first;
-static _Thread_local PyObject *thread; /* owned: what _base.threads.enter() has returned */
+static _Thread_local PyThreadState *mine;    /* of a thread that has entered */
+static _Thread_local PyGILState_STATE first; /* what PyGILState_Release() takes at its end */
+/* Owned: what register_thread() has returned; None: it has failed; NULL: not called yet. */
+static _Thread_local PyObject *registered;
 
-/* ---- Threads of ours, as Python sees them ---- */
+/* ---- Threads of the C library's in the module threading ---- */
 
-/* With the GIL. No exception gets out. */
+/* Call with the GIL. Leaves no exception. */
 static void
-introduce(const char *name)
+register_thread(const char *name)
 {
     static PyObject *module_name;
-    PyObject *enter;
+    PyObject *make;
 
     if (module_name == NULL && (module_name = PyUnicode_InternFromString("threading")) == NULL) {
         PyErr_Clear();
         return;
     }
-    /* A plugin's start should not pay for an import that it does without. */
+    /* Not imported here, which would slow the start of a plugin that does not use it. */
     if (PyDict_GetItemWithError(PyImport_GetModuleDict(), module_name) == NULL) {
         PyErr_Clear();
         return;
     }
-    enter = pygo_provided(PYGO_REGISTER_THREAD);
-    thread = enter != NULL ? PyObject_CallFunction(enter, "s", name) : NULL;
-    if (thread == NULL) {
-        PyErr_WriteUnraisable(enter);
-        thread = Py_NewRef(Py_None); /* the next call would fare no better */
+    make = pygo_provided(PYGO_REGISTER_THREAD);
+    registered = make != NULL ? PyObject_CallFunction(make, "s", name) : NULL;
+    if (registered == NULL) {
+        PyErr_WriteUnraisable(make);
+        registered = Py_NewRef(Py_None); /* not tried again: it would fail each time */
     }
 }
 
 static void
-say_goodbye(void)
+unregister_thread(void)
 {
-    PyObject *leave;
-    PyObject *result;
+    PyObject *drop = registered != Py_None ? pygo_provided(PYGO_UNREGISTER_THREAD) : NULL;
+    PyObject *result = drop != NULL ? PyObject_CallOneArg(drop, registered) : NULL;
 
-    if (thread == Py_None) { /* introducing it has failed */
-        Py_CLEAR(thread);
-        return;
-    }
-    leave = pygo_provided(PYGO_UNREGISTER_THREAD);
-    result = leave != NULL ? PyObject_CallOneArg(leave, thread) : NULL;
-    if (result == NULL) {
-        PyErr_WriteUnraisable(leave);
+    if (result == NULL && registered != Py_None) {
+        PyErr_WriteUnraisable(drop);
     }
     Py_XDECREF(result);
-    Py_CLEAR(thread);
+    Py_CLEAR(registered);
 }
 
 bool
@@ -66,8 +61,8 @@ pygo_gil_enter(const char *name)
     } else {
         PyEval_RestoreThread(mine);
     }
-    if (thread == NULL) {
-        introduce(name);
+    if (registered == NULL) {
+        register_thread(name);
     }
     return true;
 }
@@ -83,8 +78,8 @@ pygo_gil_thread_exit(void)
 {
     if (mine != NULL && !atomic_load(&closed)) {
         PyEval_RestoreThread(mine);
-        if (thread != NULL) {
-            say_goodbye();
+        if (registered != NULL) {
+            unregister_thread();
         }
         mine = NULL;
         PyGILState_Release(first);
@@ -134,7 +129,7 @@ on_main_thread(void)
 #elif defined(__APPLE__)
     return pthread_main_np() != 0;
 #else
-    return true; /* cannot tell: asking on another thread is harmless */
+    return true; /* not known: checking for signals on another thread is harmless */
 #endif
 }
 
@@ -143,7 +138,7 @@ pygo_interrupt(void)
 {
     static const gp_interrupt interrupt = {.check = check_signals};
     static _Thread_local enum { UNKNOWN, MAIN, OTHER } which;
-    /* Of which process that is said: the thread that forks is the first one of the child. */
+    /* Of the process that |which| is true for: the thread that forks is the child's main thread. */
     static _Thread_local unsigned generation;
 
     if (which == UNKNOWN || generation != gp_runtime_generation()) {
@@ -153,7 +148,7 @@ pygo_interrupt(void)
     return which == MAIN ? &interrupt : NULL;
 }
 
-/* ---- Threads that others share ---- */
+/* ---- Threads that green threads share ---- */
 
 static struct {
     PyObject *get_hub;     /* owned; NULL: no thread is shared */
@@ -163,8 +158,9 @@ static struct {
     PyObject *visit;       /* owned; NULL: none is needed */
 } sharing;
 
+/* For gp_interrupt.wait. */
 static int
-share_thread(void *Py_UNUSED(ctx), int fd, int64_t timeout_ns)
+wait_shared(void *Py_UNUSED(ctx), int fd, int64_t timeout_ns)
 {
     PyGILState_STATE gil = PyGILState_Ensure();
     PyObject *result =
@@ -188,20 +184,23 @@ pygo_gil_share(PyObject *get_hub, PyObject *get_current, PyObject *wait, PyObjec
     sharing.get_hub = Py_NewRef(get_hub);
 }
 
-/* By functions written in C: in Python's, signal handlers might raise. */
+/*
+ * Whether this is a green thread other than the hub. Both functions are written in C: in functions
+ * written in Python, signal handlers might raise.
+ */
 static bool
-shares_thread(void)
+thread_is_shared(void)
 {
     PyObject *hub = PyObject_CallNoArgs(sharing.get_hub);
     PyObject *current = hub != NULL ? PyObject_CallNoArgs(sharing.get_current) : NULL;
-    bool shares = current != NULL && hub != Py_None && hub != current;
+    bool shared = current != NULL && hub != Py_None && hub != current;
 
     if (current == NULL) {
         PyErr_WriteUnraisable(sharing.get_hub);
     }
     Py_XDECREF(hub);
     Py_XDECREF(current);
-    return shares;
+    return shared;
 }
 
 PyObject *
@@ -216,9 +215,9 @@ pygo_gil_call_blocking(PyObject *const *args, Py_ssize_t count)
 const gp_interrupt *
 pygo_call_interrupt(void)
 {
-    static const gp_interrupt shared = {.check = check_signals, .wait = share_thread};
+    static const gp_interrupt shared = {.check = check_signals, .wait = wait_shared};
 
-    return sharing.get_hub != NULL && shares_thread() ? &shared : pygo_interrupt();
+    return sharing.get_hub != NULL && thread_is_shared() ? &shared : pygo_interrupt();
 }
 
 PyObject *

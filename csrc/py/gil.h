@@ -11,57 +11,61 @@
 #include "gp/runtime.h"
 
 /*
- * Take the GIL on a thread of ours. The thread keeps its PyThreadState until
- * pygo_gil_thread_exit(), so that entering again costs no more than the lock. When it enters first,
- * the module threading gets to know it under |name|, and the hooks of threading.settrace() and
- * setprofile() are set, if the program uses that module; otherwise as soon as it does.
+ * Take the GIL on a thread of the C library's. The thread keeps its PyThreadState until
+ * pygo_gil_thread_exit(), so that entering again costs no more than the lock. Once the program uses
+ * the module threading, the thread is registered there under |name| when it enters, and the hooks of
+ * threading.settrace() and setprofile() are set.
  *
  * Returns: false when the interpreter is ending; then Python must not be touched.
  */
 bool pygo_gil_enter(const char *name);
 void pygo_gil_leave(void);
 
-/* Give the thread's PyThreadState back. For threads that have entered; harmless for others. */
+/* Free the thread's PyThreadState. Harmless for threads that have never entered. */
 void pygo_gil_thread_exit(void);
 
 /*
- * Let go of a reference, on any thread, with the GIL or without. Not once the interpreter is
- * ending.
+ * Drop a reference, on any thread, with the GIL or without. Once the interpreter is ending, nothing
+ * is done.
  */
 void pygo_gil_release(void *object);
 
-/* From now on pygo_gil_enter() refuses. */
+/* Have pygo_gil_enter() return false from now on. */
 void pygo_gil_close(void);
 bool pygo_gil_is_open(void);
 
 /*
- * How a wait on this thread is interrupted: signal handlers run on the main thread only, so that
- * elsewhere there is nothing to ask (NULL). Call with the GIL.
+ * How a wait on this thread is interrupted by signals. NULL except on the main thread, since Python
+ * runs signal handlers there alone. Call with the GIL.
  */
 const gp_interrupt *pygo_interrupt(void);
 
 /*
- * The same for waits of calls. Where pygo_gil_share() has said how, they let the thread go on with
- * other code meanwhile, as green threads want it; then signals are that code's business.
+ * The same for waits of calls. On a thread that green threads share (see pygo_gil_share()) such a
+ * wait lets the other ones run, which is how their library handles signals, too.
  */
 const gp_interrupt *pygo_call_interrupt(void);
 
 /*
- * A thread is shared if |get_hub|() is not None, nor what |get_current|() gives: the one that runs
- * the others. |wait|(fd, timeout) then waits until the descriptor is readable (-1: only that long),
- * at most timeout seconds (None: for ever). |elsewhere|(function, *args) calls what blocks
- * otherwise, for pygo_gil_call_blocking(). |visit|(function, *args), or None, calls functions of
- * the user's for threads of the core's, where such a thread runs greenlets. All are kept for good.
+ * Set how green threads share their thread. All functions are kept until the process ends.
+ *
+ * get_hub():                  the green thread that runs the others; None on other threads
+ * get_current():              the green thread that is running
+ * wait(fd, timeout):          wait in a green thread that is not the hub until |fd| (-1: none) is
+ *                             readable or |timeout| seconds (None: no limit) are over
+ * elsewhere(function, *args): call a function that blocks, for pygo_gil_call_blocking()
+ * visit(function, *args):     call a function of the user's for a thread of the core's, where its
+ *                             locks work; None: it is called directly
  */
 void pygo_gil_share(PyObject *get_hub, PyObject *get_current, PyObject *wait, PyObject *elsewhere,
                     PyObject *visit);
 
-/* Call args[0] with the others, where it may block. */
+/* Call args[0], which may block, with the |count| - 1 other |args|. */
 PyObject *pygo_gil_call_blocking(PyObject *const *args, Py_ssize_t count);
 
 /*
- * Call a function of the user's that is no handler, with up to PYGO_USER_ARGS arguments: on this
- * thread, or, if it is the core's, where green threads want it. Returns as PyObject_Call().
+ * Call a function of the user's other than a handler, with up to PYGO_USER_ARGS arguments. On a
+ * thread of the core's it is called by |visit|, if that is set. Returns as PyObject_Call().
  */
 enum { PYGO_USER_ARGS = 4 };
 PyObject *pygo_gil_call_user(PyObject *callable, PyObject *const *args, size_t count);

@@ -1,26 +1,28 @@
 #include "py/loop_future.h"
 
+#include "py/errors.h"
+
 typedef enum future_state { PENDING, RESOLVED, FAILED, CANCELLED } future_state;
 
-/* It is its own iterator, as there is nothing that one would have to remember. */
+/* It is its own iterator, which needs no state. */
 typedef struct FutureObject {
     PyObject_HEAD
     PyObject *loop;     /* owned */
-    PyObject *value;    /* owned: the result, the exception, or what cancel() was told */
+    PyObject *value;    /* owned: the result, the exception, or the message of cancel() */
     PyObject *callback; /* owned: the first callback; NULL: none */
-    PyObject *context;  /* owned: in which it runs */
+    PyObject *context;  /* owned: the contextvars.Context that it runs in */
     PyObject *others;   /* owned list of more (callback, context); NULL: none */
     PyObject *weakrefs;
-    struct FutureObject *next; /* of those whose task is to go on */
+    struct FutureObject *next; /* in |woken| */
     future_state state;
-    bool is_task; /* the first callback is a task's, which may run at once */
+    bool is_task; /* the first callback belongs to a task, which pygo_loop_future_end() may run */
     char blocking;
 } FutureObject;
 
-/* What this thread has woken since pygo_loop_future_begin(), owned references. */
+/* The futures whose tasks pygo_loop_future_end() will run on this thread, owned references. */
 static _Thread_local struct {
     FutureObject *first;
-    FutureObject **end; /* NULL: outside */
+    FutureObject **end; /* NULL: not between pygo_loop_future_begin() and _end() */
 } woken;
 
 static struct {
@@ -92,7 +94,7 @@ schedule_others(FutureObject *self)
 
 /* Steals |value|. */
 static int
-settle(FutureObject *self, future_state state, PyObject *value)
+finish_pending(FutureObject *self, future_state state, PyObject *value)
 {
     self->state = state;
     self->value = value;
@@ -107,7 +109,7 @@ settle(FutureObject *self, future_state state, PyObject *value)
 }
 
 int
-pygo_loop_future_settle(PyObject *future, PyObject *value, bool failed)
+pygo_loop_future_finish(PyObject *future, PyObject *value, bool failed)
 {
     FutureObject *self = (FutureObject *)future;
 
@@ -115,7 +117,7 @@ pygo_loop_future_settle(PyObject *future, PyObject *value, bool failed)
         Py_DECREF(value);
         return 0;
     }
-    return settle(self, failed ? FAILED : RESOLVED, value);
+    return finish_pending(self, failed ? FAILED : RESOLVED, value);
 }
 
 void
@@ -128,20 +130,21 @@ pygo_loop_future_begin(void)
 }
 
 /*
- * Let the task go on that is the first callback. What a task raises is its own; the rest comes
- * here.
+ * Run the first callback, which resumes a task. Returns 0, or -1 with an exception that is not the
+ * task's own.
  */
 static int
-step(FutureObject *self)
+resume_task(FutureObject *self)
 {
     PyObject *callback = self->callback;
     PyObject *context = self->context;
     PyObject *result;
 
-    if (callback == NULL) { /* taken back meanwhile */
+    if (callback == NULL) { /* it has been removed */
         return 0;
     }
-    if (PyContext_Enter(context) < 0) { /* somebody runs the loop inside of a task */
+    if (PyContext_Enter(context) <
+        0) { /* the task's context is entered already, as the loop runs inside of a task */
         PyErr_Clear();
         return schedule_first(self);
     }
@@ -172,7 +175,7 @@ pygo_loop_future_end(void)
         int rc;
 
         next = self->next;
-        rc = type == NULL ? step(self) : schedule_first(self);
+        rc = type == NULL ? resume_task(self) : schedule_first(self);
         if (rc < 0 && type == NULL &&
             (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) ||
              PyErr_ExceptionMatches(PyExc_SystemExit))) {
@@ -189,7 +192,7 @@ pygo_loop_future_end(void)
     return 0;
 }
 
-/* ---- What asyncio asks of a future ---- */
+/* ---- The methods of asyncio.Future ---- */
 
 static PyObject *
 future_tp_new(PyTypeObject *Py_UNUSED(type), PyObject *args, PyObject *kwargs)
@@ -215,7 +218,7 @@ future_traverse(FutureObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The loop and the value stay until the end: methods rely on them. */
+/* Methods rely on the loop and the value, which stay until the end. */
 static int
 future_clear(FutureObject *self)
 {
@@ -242,11 +245,12 @@ future_dealloc(FutureObject *self)
 }
 
 static PyObject *
-add_done_callback(FutureObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+future_add_done_callback(FutureObject *self, PyObject *const *args, Py_ssize_t nargs,
+                         PyObject *kwnames)
 {
     Py_ssize_t named = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
     PyObject *context = named == 1 ? args[nargs] : Py_None;
-    bool is_task = context != Py_None; /* they alone name one */
+    bool is_task = context != Py_None; /* only tasks pass one */
     PyObject *pair;
     int rc = 0;
 
@@ -294,7 +298,7 @@ same_callback(PyObject *ours, PyObject *theirs)
 }
 
 static PyObject *
-remove_done_callback(FutureObject *self, PyObject *callback)
+future_remove_done_callback(FutureObject *self, PyObject *callback)
 {
     PyObject *first = self->callback;
     long removed = 0;
@@ -315,7 +319,7 @@ remove_done_callback(FutureObject *self, PyObject *callback)
         PyObject *pair;
 
         if (self->others == NULL || i >= PyList_GET_SIZE(self->others)) {
-            continue; /* taken out meanwhile */
+            continue; /* a comparison has removed it */
         }
         pair = PyList_GET_ITEM(self->others, i);
         same = same_callback(PyTuple_GET_ITEM(pair, 0), callback);
@@ -332,20 +336,20 @@ remove_done_callback(FutureObject *self, PyObject *callback)
 }
 
 static PyObject *
-set_result(FutureObject *self, PyObject *value)
+future_set_result(FutureObject *self, PyObject *value)
 {
     if (self->state != PENDING) {
         PyErr_SetString(PyExc_RuntimeError, "the future is done");
         return NULL;
     }
-    if (settle(self, RESOLVED, Py_NewRef(value)) < 0) {
+    if (finish_pending(self, RESOLVED, Py_NewRef(value)) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
 }
 
 static PyObject *
-cancel(FutureObject *self, PyObject *args, PyObject *kwargs)
+future_cancel(FutureObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *arguments[] = {"msg", NULL};
     PyObject *message = Py_None;
@@ -356,9 +360,9 @@ cancel(FutureObject *self, PyObject *args, PyObject *kwargs)
     if (self->state != PENDING) {
         Py_RETURN_FALSE;
     }
-    /* By a task, which must not be left for another one in its middle. */
+    /* Its caller may be a task, in the middle of which no other task may run. */
     self->is_task = false;
-    if (settle(self, CANCELLED, Py_NewRef(message)) < 0) {
+    if (finish_pending(self, CANCELLED, Py_NewRef(message)) < 0) {
         return NULL;
     }
     Py_RETURN_TRUE;
@@ -377,16 +381,15 @@ raise_asyncio(const char *name, PyObject *value)
     Py_XDECREF(module);
 }
 
-/* The result, lent; NULL with what it failed with. */
+/* The result, borrowed. NULL with the exception of the future. */
 static PyObject *
-outcome(FutureObject *self)
+borrow_result(FutureObject *self)
 {
     switch (self->state) {
     case RESOLVED:
         return self->value;
     case FAILED:
-        PyErr_SetObject((PyObject *)Py_TYPE(self->value), self->value);
-        return NULL;
+        return pygo_raise_object(Py_NewRef(self->value));
     case CANCELLED:
         raise_asyncio("CancelledError", self->value != Py_None ? self->value : NULL);
         return NULL;
@@ -397,43 +400,43 @@ outcome(FutureObject *self)
 }
 
 static PyObject *
-result(FutureObject *self, PyObject *Py_UNUSED(ignored))
+future_result(FutureObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return Py_XNewRef(outcome(self));
+    return Py_XNewRef(borrow_result(self));
 }
 
 static PyObject *
-exception(FutureObject *self, PyObject *Py_UNUSED(ignored))
+future_exception(FutureObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (self->state == FAILED) {
         return Py_NewRef(self->value);
     }
-    if (outcome(self) == NULL) {
+    if (borrow_result(self) == NULL) {
         return NULL;
     }
     Py_RETURN_NONE;
 }
 
 static PyObject *
-done(FutureObject *self, PyObject *Py_UNUSED(ignored))
+future_done(FutureObject *self, PyObject *Py_UNUSED(ignored))
 {
     return PyBool_FromLong(self->state != PENDING);
 }
 
 static PyObject *
-cancelled(FutureObject *self, PyObject *Py_UNUSED(ignored))
+future_cancelled(FutureObject *self, PyObject *Py_UNUSED(ignored))
 {
     return PyBool_FromLong(self->state == CANCELLED);
 }
 
 static PyObject *
-get_loop(FutureObject *self, PyObject *Py_UNUSED(ignored))
+future_get_loop(FutureObject *self, PyObject *Py_UNUSED(ignored))
 {
     return Py_NewRef(self->loop);
 }
 
 static PyObject *
-iternext(FutureObject *self)
+future_iternext(FutureObject *self)
 {
     PyObject *value;
     PyObject *stop;
@@ -446,8 +449,8 @@ iternext(FutureObject *self)
         self->blocking = true;
         return Py_NewRef((PyObject *)self);
     }
-    value = outcome(self);
-    /* Made by hand, as setting a tuple or an exception would be taken for its arguments. */
+    value = borrow_result(self);
+    /* PyErr_SetObject() would take a tuple or an exception for the arguments of StopIteration. */
     stop = value != NULL ? PyObject_CallOneArg(PyExc_StopIteration, value) : NULL;
     if (stop != NULL) {
         PyErr_SetObject(PyExc_StopIteration, stop);
@@ -457,22 +460,23 @@ iternext(FutureObject *self)
 }
 
 static PyMethodDef methods[] = {
-    {"add_done_callback", (PyCFunction)(void (*)(void))add_done_callback,
+    {"add_done_callback", (PyCFunction)(void (*)(void))future_add_done_callback,
      METH_FASTCALL | METH_KEYWORDS,
      "add_done_callback($self, callback, /, *, context=None)\n--\n\nAs asyncio.Future has it."},
-    {"remove_done_callback", (PyCFunction)remove_done_callback, METH_O,
+    {"remove_done_callback", (PyCFunction)future_remove_done_callback, METH_O,
      "remove_done_callback($self, callback, /)\n--\n\nAs asyncio.Future has it."},
-    {"set_result", (PyCFunction)set_result, METH_O,
+    {"set_result", (PyCFunction)future_set_result, METH_O,
      "set_result($self, value, /)\n--\n\nAs asyncio.Future has it."},
-    {"cancel", (PyCFunction)(void (*)(void))cancel, METH_VARARGS | METH_KEYWORDS,
+    {"cancel", (PyCFunction)(void (*)(void))future_cancel, METH_VARARGS | METH_KEYWORDS,
      "cancel($self, msg=None)\n--\n\nAs asyncio.Future has it."},
-    {"result", (PyCFunction)result, METH_NOARGS, "result($self)\n--\n\nAs asyncio.Future has it."},
-    {"exception", (PyCFunction)exception, METH_NOARGS,
+    {"result", (PyCFunction)future_result, METH_NOARGS,
+     "result($self)\n--\n\nAs asyncio.Future has it."},
+    {"exception", (PyCFunction)future_exception, METH_NOARGS,
      "exception($self)\n--\n\nAs asyncio.Future has it."},
-    {"done", (PyCFunction)done, METH_NOARGS, "done($self)\n--\n\nAs asyncio.Future has it."},
-    {"cancelled", (PyCFunction)cancelled, METH_NOARGS,
+    {"done", (PyCFunction)future_done, METH_NOARGS, "done($self)\n--\n\nAs asyncio.Future has it."},
+    {"cancelled", (PyCFunction)future_cancelled, METH_NOARGS,
      "cancelled($self)\n--\n\nAs asyncio.Future has it."},
-    {"get_loop", (PyCFunction)get_loop, METH_NOARGS,
+    {"get_loop", (PyCFunction)future_get_loop, METH_NOARGS,
      "get_loop($self)\n--\n\nAs asyncio.Future has it."},
     {NULL, NULL, 0, NULL},
 };
@@ -491,10 +495,10 @@ static PyType_Slot slots[] = {
     {Py_tp_clear, future_clear},
     {Py_am_await, PyObject_SelfIter},
     {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, iternext},
+    {Py_tp_iternext, future_iternext},
     {Py_tp_methods, methods},
     {Py_tp_members, members},
-    {Py_tp_doc, "LoopFuture(loop, /)\n--\n\nWhat the C core will have for one event loop."},
+    {Py_tp_doc, "LoopFuture(loop, /)\n--\n\nA future that the C core resolves for one event loop."},
     {0, NULL},
 };
 

@@ -150,7 +150,7 @@ pygo_future_resolve(PyObject *future, PyObject *value)
         value = pygo_take_exception();
     }
     if (pygo_loop_future_check(future)) {
-        if (pygo_loop_future_settle(future, value, failed) < 0) {
+        if (pygo_loop_future_finish(future, value, failed) < 0) {
             PyErr_WriteUnraisable(future);
         }
         return;

@@ -1,12 +1,14 @@
 #include "py/message.h"
 
+#include "py/errors.h"
+
 static PyObject *
 call_serializer(PyObject *serializer, PyObject *message)
 {
     return serializer == Py_None ? Py_NewRef(message) : PyObject_CallOneArg(serializer, message);
 }
 
-/* |bytes|, or NULL with a TypeError if they are none. */
+/* Return |bytes|; if it is not a bytes object, drop it and return NULL with TypeError. */
 static PyObject *
 check_bytes(PyObject *serializer, PyObject *bytes)
 {
@@ -26,32 +28,17 @@ pygo_serialize(PyObject *serializer, PyObject *message)
     return check_bytes(serializer, call_serializer(serializer, message));
 }
 
-/* Replace the exception that is set by one for the caller. */
+/* Replace the exception of the serializer, which is set, by an RpcError. */
 static void
 refuse_request(bool asynchronous)
 {
-    PyObject *type;
-    PyObject *exception;
-    PyObject *traceback;
-    PyObject *make;
-    PyObject *refused;
+    PyObject *exception = pygo_take_exception();
+    PyObject *make = pygo_provided(PYGO_REQUEST_REFUSED);
+    PyObject *kind = asynchronous ? Py_True : Py_False;
 
-    PyErr_Fetch(&type, &exception, &traceback);
-    PyErr_NormalizeException(&type, &exception, &traceback);
-    if (traceback != NULL) {
-        PyException_SetTraceback(exception, traceback);
-    }
-    make = pygo_provided(PYGO_REQUEST_REFUSED);
-    refused = make != NULL ? PyObject_CallFunctionObjArgs(make, exception,
-                                                          asynchronous ? Py_True : Py_False, NULL)
-                           : NULL;
-    if (refused != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(refused), refused);
-    }
-    Py_XDECREF(refused);
-    Py_XDECREF(type);
-    Py_XDECREF(exception);
-    Py_XDECREF(traceback);
+    pygo_raise_object(make != NULL ? PyObject_CallFunctionObjArgs(make, exception, kind, NULL)
+                                   : NULL);
+    Py_DECREF(exception);
 }
 
 PyObject *
@@ -69,7 +56,7 @@ int
 pygo_receive_begin(bool *receiving)
 {
     if (*receiving) {
-        /* As a generator says it, and as grpcio's streams do in other words. */
+        /* A ValueError, as generators raise it, and grpcio's streams in other words. */
         PyErr_SetString(PyExc_ValueError,
                         "another thread is waiting for the next message of this stream: let one "
                         "thread iterate, or hold a lock around next()");

@@ -16,12 +16,12 @@
 PyObject *pygo_serialize(PyObject *serializer, PyObject *message);
 
 /*
- * The same for the one request of a call. What its serializer raises is the cause of an RpcError,
- * as with grpcio; of asyncio's kind if |asynchronous|.
+ * The same for the one request of a call. As with grpcio, an exception of its serializer becomes
+ * the cause of an RpcError, which is that of aio if |asynchronous|.
  */
 PyObject *pygo_serialize_request(PyObject *serializer, PyObject *request, bool asynchronous);
 
-/* Borrowed bytes of a bytes object. */
+/* The contents of a bytes object, borrowed. */
 static inline gp_bytes
 pygo_bytes_view(PyObject *bytes)
 {
@@ -29,8 +29,9 @@ pygo_bytes_view(PyObject *bytes)
 }
 
 /*
- * Before a thread waits for a stream's next message, which one at a time may do; it clears
- * |*receiving| afterwards. With the GIL. Returns 0, or -1 with ValueError.
+ * Call this before a thread waits for the next message of a stream: |*receiving| becomes true, and
+ * the caller clears it afterwards. With the GIL. Returns 0, or -1 with ValueError if another thread
+ * waits.
  */
 int pygo_receive_begin(bool *receiving);
 

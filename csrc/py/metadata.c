@@ -33,7 +33,7 @@ view_text(gp_bytes *out, PyObject *object, const char *what)
 }
 
 static int
-convert_pair(gp_metadatum *out, PyObject *key, PyObject *value)
+view_pair(gp_metadatum *out, PyObject *key, PyObject *value)
 {
     if (view_text(&out->key, key, "keys") < 0 || view_text(&out->value, value, "values") < 0) {
         return -1;
@@ -41,16 +41,16 @@ convert_pair(gp_metadatum *out, PyObject *key, PyObject *value)
     if (!gp_metadata_key_valid(out->key)) {
         PyErr_Format(
             PyExc_ValueError,
-            "metadata was invalid: the key %R is not one or more of the characters a-z, 0-9, "
-            "'_', '-' and '.'",
+            "metadata was invalid: the key %R is not one or more of the characters a-z, 0-9, '_', "
+            "'-' and '.'",
             key);
         return -1;
     }
     if (!is_binary(out->key) && !gp_metadata_value_valid(out->value)) {
         PyErr_Format(
             PyExc_ValueError,
-            "metadata was invalid: the value of %R is not printable ASCII; a key that ends "
-            "in '-bin' may carry any bytes",
+            "metadata was invalid: the value of %R is not printable ASCII; a key that ends in "
+            "'-bin' may carry any bytes",
             key);
         return -1;
     }
@@ -69,7 +69,7 @@ pygo_metadata_from_python(pygo_metadata *out, PyObject *pairs)
     }
     sequence = PySequence_Fast(pairs, "metadata must be an iterable of (key, value) pairs");
     if (sequence != NULL &&
-        PyList_Check(sequence)) { /* which may change while a pair is taken apart */
+        PyList_Check(sequence)) { /* a list may change while its pairs are converted */
         Py_SETREF(sequence, PyList_AsTuple(sequence));
     }
     if (sequence == NULL) {
@@ -98,7 +98,7 @@ pygo_metadata_from_python(pygo_metadata *out, PyObject *pairs)
         out->owners[2 * i + 1] = Py_NewRef(PySequence_Fast_GET_ITEM(pair, 1));
         Py_DECREF(pair);
         out->view.count++;
-        if (convert_pair(&out->items[i], out->owners[2 * i], out->owners[2 * i + 1]) < 0) {
+        if (view_pair(&out->items[i], out->owners[2 * i], out->owners[2 * i + 1]) < 0) {
             goto fail;
         }
     }
@@ -176,10 +176,6 @@ pygo_metadata_setup(PyObject *module, pygo_state *state)
     static PyStructSequence_Desc description = {"pygo_plugin._core.Metadatum",
                                                 "One metadata key and its value.", fields, 2};
 
-    state->metadatum_type = PyStructSequence_NewType(&description);
-    if (state->metadatum_type == NULL) {
-        return -1;
-    }
-    Py_INCREF(state->metadatum_type);
-    return PyModule_AddObject(module, "Metadatum", (PyObject *)state->metadatum_type);
+    state->metadatum_type = pygo_add_struct(module, &description);
+    return state->metadatum_type != NULL ? 0 : -1;
 }

@@ -7,11 +7,11 @@
 #include "gp/message.h"
 #include "py/state.h"
 
-/* Python metadata as the C library wants it, with what it points into kept alive. */
+/* Metadata for the C library, and the Python objects that it points into. */
 typedef struct pygo_metadata {
     gp_metadata view;
     gp_metadatum *items; /* owned */
-    PyObject **owners;   /* owned references: a key and a value for each item */
+    PyObject **owners;   /* owned, and its references: the key and the value of each item */
 } pygo_metadata;
 
 #define PYGO_METADATA_INIT {{NULL, 0}, NULL, NULL}

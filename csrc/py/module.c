@@ -157,10 +157,7 @@ static PyMethodDef own_functions[] = {
      "block."},
     {"share_threads", share_threads, METH_VARARGS,
      "share_threads($module, get_hub, get_current, wait, elsewhere, visit, /)\n--\n\nHave waits of "
-     "calls "
-     "let other code "
-     "run: see "
-     "_green. Once."},
+     "calls let other code run: see _green. Once."},
     {"unraisable", unraisable, METH_VARARGS,
      "unraisable($module, error, where, /)\n--\n\nHand an exception to sys.unraisablehook."},
     {"forked", forked, METH_NOARGS,

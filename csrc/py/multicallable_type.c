@@ -2,12 +2,13 @@
 
 #include "gp/call.h"
 #include "py/call.h"
+#include "py/convert.h"
 #include "py/credentials.h"
 #include "py/errors.h"
 #include "py/message.h"
 #include "py/metadata.h"
 
-/* What a stub calls: one method of one channel. Four types, one for each arity, share it. */
+/* One method of one channel, to be called. Shared by four types, one for each arity. */
 typedef struct MultiCallableObject {
     PyObject_HEAD
     vectorcallfunc vectorcall;
@@ -37,6 +38,7 @@ static const char *const arg_names[MAX_ARGS] = {
     "request", "timeout", "metadata", "credentials", "wait_for_ready", "compression",
 };
 
+/* The place of an argument in call_args; -1: there is none of that name. */
 static int
 place_of(PyObject *name)
 {
@@ -90,7 +92,8 @@ given(PyObject *arg)
 }
 
 /*
- * Everything but the request. |metadata| keeps what |out| points into. 0, or -1 with an exception.
+ * Convert all arguments but the request. |out| points into |metadata|, which the caller releases.
+ * Returns 0, or -1 with an exception and nothing to release.
  */
 static int
 make_options(gp_call_options *out, pygo_metadata *metadata, const MultiCallableObject *self,
@@ -122,18 +125,8 @@ make_options(gp_call_options *out, pygo_metadata *metadata, const MultiCallableO
         }
         out->flags = truth ? GP_CALL_WAIT_FOR_READY : GP_CALL_NO_WAIT_FOR_READY;
     }
-    if (given(args->compression)) {
-        long algorithm = PyLong_AsLong(args->compression);
-
-        if (algorithm == -1 && PyErr_Occurred()) {
-            return -1;
-        }
-        if (algorithm < GP_COMPRESS_NONE || algorithm > GP_COMPRESS_GZIP) {
-            PyErr_Format(PyExc_ValueError, "compression must be one of grpc.Compression, not %ld",
-                         algorithm);
-            return -1;
-        }
-        out->compression = (int)algorithm;
+    if (given(args->compression) && pygo_compression(&out->compression, args->compression) < 0) {
+        return -1;
     }
     if (given(args->metadata)) {
         if (pygo_metadata_from_python(metadata, args->metadata) < 0) {
@@ -145,11 +138,11 @@ make_options(gp_call_options *out, pygo_metadata *metadata, const MultiCallableO
 }
 
 /*
- * Start a call. Its request is sent with it; of a stream of requests none is. NULL with an
- * exception.
+ * Start a call and send its request, but none of a stream of requests. NULL with an exception.
  */
 static gp_call *
-begin(const MultiCallableObject *self, const call_args *args, unsigned flags, bool asynchronous)
+start_call(const MultiCallableObject *self, const call_args *args, unsigned flags,
+           bool asynchronous)
 {
     bool stream = self->streams_in || self->streams_out;
     gp_error err = GP_ERROR_INIT;
@@ -187,12 +180,12 @@ begin(const MultiCallableObject *self, const call_args *args, unsigned flags, bo
 }
 
 /*
- * Start a call as Python has called it: a stream of requests is sent by a thread of its own, which
- * takes them from an iterator. NULL with an exception.
+ * Start a call with the arguments of a blocking one. A stream of requests is sent by a thread of its
+ * own, which takes them from an iterator. NULL with an exception.
  */
 static gp_call *
-start(const MultiCallableObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames,
-      unsigned flags)
+start_blocking(const MultiCallableObject *self, PyObject *const *args, size_t nargsf,
+               PyObject *kwnames, unsigned flags)
 {
     PyObject *requests;
     call_args parsed;
@@ -202,10 +195,10 @@ start(const MultiCallableObject *self, PyObject *const *args, size_t nargsf, PyO
         return NULL;
     }
     if (!self->streams_in) {
-        return begin(self, &parsed, flags, false);
+        return start_call(self, &parsed, flags, false);
     }
     requests = PyObject_GetIter(parsed.request);
-    call = requests != NULL ? begin(self, &parsed, flags, false) : NULL;
+    call = requests != NULL ? start_call(self, &parsed, flags, false) : NULL;
     if (call != NULL && pygo_call_feed(call, self->serializer, requests) < 0) {
         gp_call_unref(call);
         call = NULL;
@@ -215,12 +208,12 @@ start(const MultiCallableObject *self, PyObject *const *args, size_t nargsf, PyO
 }
 
 /*
- * The reply of a call that has one, once it is there; None where the call has ended well without
- * it, as futures and asyncio have it. On success the call's reference goes to |*kept|, or is given
- * back if that is NULL; on failure it always is.
+ * Wait for the one reply of a call. If the call has ended with OK and without a reply, that is None,
+ * as for futures and with asyncio. |call|'s reference is taken over; on success |*kept| gets it, if
+ * |kept| is not NULL.
  */
 static PyObject *
-finish(MultiCallableObject *self, gp_call *call, gp_call **kept)
+wait_for_reply(MultiCallableObject *self, gp_call *call, gp_call **kept)
 {
     gp_message *message = NULL;
     PyObject *reply;
@@ -248,16 +241,16 @@ static PyObject *
 call_one_reply(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     MultiCallableObject *self = (MultiCallableObject *)callable;
-    gp_call *call = start(self, args, nargsf, kwnames, 0);
+    gp_call *call = start_blocking(self, args, nargsf, kwnames, 0);
 
-    return call != NULL ? finish(self, call, NULL) : NULL;
+    return call != NULL ? wait_for_reply(self, call, NULL) : NULL;
 }
 
 static PyObject *
 call_replies(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     MultiCallableObject *self = (MultiCallableObject *)callable;
-    gp_call *call = start(self, args, nargsf, kwnames, 0);
+    gp_call *call = start_blocking(self, args, nargsf, kwnames, 0);
 
     return call != NULL ? pygo_call_wrap(PYGO_STREAM, call, self->deserializer) : NULL;
 }
@@ -265,16 +258,16 @@ call_replies(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject 
 static PyObject *
 with_call(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    gp_call *call = start(self, args, (size_t)nargs, kwnames, 0);
+    gp_call *call = start_blocking(self, args, (size_t)nargs, kwnames, 0);
     gp_call *kept = NULL;
-    PyObject *reply = call != NULL ? finish(self, call, &kept) : NULL;
+    PyObject *reply = call != NULL ? wait_for_reply(self, call, &kept) : NULL;
     PyObject *wrapped;
 
     if (reply == NULL) {
         return NULL;
     }
     wrapped = pygo_call_wrap(PYGO_CALL, kept, self->deserializer);
-    /* It has been taken out of the core, and belongs to the call's result() as well. */
+    /* The core has it no more, but the call's result() needs it. */
     if (wrapped != NULL && PyObject_SetAttrString(wrapped, "_reply", reply) < 0) {
         Py_CLEAR(wrapped);
     }
@@ -289,7 +282,7 @@ static PyObject *
 as_future(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     unsigned flags = self->streams_in ? 0 : GP_CALL_EARLY_METADATA;
-    gp_call *call = start(self, args, (size_t)nargs, kwnames, flags);
+    gp_call *call = start_blocking(self, args, (size_t)nargs, kwnames, flags);
 
     if (call == NULL) {
         return NULL;
@@ -298,7 +291,7 @@ as_future(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs, Py
     return pygo_call_wrap(PYGO_CALL, call, self->deserializer);
 }
 
-/* The call of pygo_plugin.aio, whatever the arity: it is started, and nobody waits. */
+/* Start a call of pygo_plugin.aio, of any arity, without waiting for it. */
 static PyObject *
 begin_async(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -308,11 +301,11 @@ begin_async(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs)
 
     if (nargs != 4 + MAX_ARGS || !PyType_Check(args[0])) {
         PyErr_SetString(PyExc_TypeError, "_begin() takes a type, a LoopQueue, its loop, whether to "
-                                         "keep the call, and a call's arguments");
+                                         "keep the call, and the arguments of a call");
         return NULL;
     }
     parsed = (call_args){args[4], args[5], args[6], args[7], args[8], args[9]};
-    call = begin(self, &parsed, 0, true);
+    call = start_call(self, &parsed, 0, true);
     if (call == NULL) {
         return NULL;
     }
@@ -338,8 +331,7 @@ pygo_multicallable_new(pygo_arity arity, PyObject *channel, gp_channel *connecti
     if (bytes == NULL || !PyBytes_Check(bytes)) {
         if (bytes != NULL) {
             PyErr_Format(PyExc_TypeError,
-                         "the method must be a str like '/package.Service/Method', "
-                         "not %.100s",
+                         "the method must be a str like '/package.Service/Method', not %.100s",
                          Py_TYPE(method)->tp_name);
         }
         Py_XDECREF(bytes);
@@ -404,8 +396,8 @@ multicallable_dealloc(MultiCallableObject *self)
 #define BEGIN                                                                             \
     {"_begin", (PyCFunction)(void (*)(void))begin_async, METH_FASTCALL,                   \
      "_begin($self, kind, queue, loop, keep, request, timeout, metadata, credentials, "   \
-     "wait_for_ready, compression, /)\n--\n\nStart a call of pygo_plugin.aio: a kind of " \
-     "AsyncCall."}
+     "wait_for_ready, compression, /)\n--\n\nStart a call of pygo_plugin.aio. kind is a " \
+     "subclass of AsyncCall."}
 
 static PyMethodDef one_reply_methods[] = {
     BEGIN,
@@ -433,7 +425,7 @@ multicallable_class(PyObject *self, void *Py_UNUSED(closure))
     return class_of != NULL ? PyObject_CallOneArg(class_of, (PyObject *)Py_TYPE(self)) : NULL;
 }
 
-/* As grpcio's have it: google.api_core, for one, gives what it wraps a __name__. */
+/* __dict__ as with grpcio: google.api_core, for example, gives multicallables a __name__. */
 static PyGetSetDef getset[] = {
     {"__class__", multicallable_class, NULL, NULL, NULL},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},

@@ -126,8 +126,7 @@ static PyMethodDef methods[] = {
      "remove($self)\n--\n\nRemove its files already, and let the connection go on."},
     {"log_to", (PyCFunction)mux_log_to, METH_O,
      "log_to($self, descriptor, /)\n--\n\nWrite there, in the host's terms, why the connection "
-     "ended, "
-     "unless the host closed it."},
+     "ended, unless the host closed it."},
     {NULL, NULL, 0, NULL},
 };
 

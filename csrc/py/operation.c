@@ -34,7 +34,7 @@ pygo_operation_free(pygo_operation *self)
     pygo_completion_free(&self->base);
 }
 
-/* ---- The ends ---- */
+/* ---- On the thread of the loop ---- */
 
 void
 pygo_operation_resolve(pygo_completion *completion, bool alive)
@@ -96,7 +96,7 @@ pygo_operation_received(void *operation, gp_message *message)
     pygo_operation_then(operation);
 }
 
-/* ---- Starts ---- */
+/* ---- Results of the methods that start operations ---- */
 
 PyObject *
 pygo_operation_started(pygo_operation *self, int rc)

@@ -1,5 +1,6 @@
 /*
- * Layer: py. One operation of an asyncio program under way: what its end is told to.
+ * Layer: py. One operation of an asyncio program under way: a future, or something to be called,
+ * that is waiting for the C library to finish it.
  */
 #ifndef PYGO_OPERATION_H
 #define PYGO_OPERATION_H
@@ -9,41 +10,53 @@
 
 typedef struct pygo_operation {
     pygo_completion base;
-    PyObject *target; /* owned: a future, or with pygo_operation_call() what is called */
-    void *call;       /* owned: what |release| takes; may be NULL */
+    PyObject *target; /* owned: a future; with pygo_operation_call(), a callable */
+    void *call;       /* owned, given back by |release|; may be NULL */
     void (*release)(void *call);
-    PyObject *keep;         /* owned; lives until the end: of a receive, what is told at the last */
+    PyObject *keep;         /* owned until the end; of a receive, the result if no message comes */
     PyObject *deserializer; /* owned; of a receive */
-    gp_message *message;    /* owned; what a receive got */
-    bool failed;            /* a send did */
+    gp_message *message;    /* owned: what a receive has got; NULL if no message comes */
+    bool failed;            /* a send has failed */
 } pygo_operation;
 
-/* How an operation ends: pygo_completion.finish. Each frees it. */
-void pygo_operation_resolve(pygo_completion *self, bool alive); /* whether it did not fail */
-void pygo_operation_receive(pygo_completion *self, bool alive); /* ... the message, or |keep| */
-void pygo_operation_call(pygo_completion *self, bool alive);    /* the target is called */
+/*
+ * How an operation ends, for pygo_completion.finish. Each frees it.
+ *
+ * _resolve(): the result of the target is whether the operation has not failed.
+ * _receive(): the result of the target is the message, or |keep| if none comes.
+ * _call(): the target is called without arguments.
+ */
+void pygo_operation_resolve(pygo_completion *self, bool alive);
+void pygo_operation_receive(pygo_completion *self, bool alive);
+void pygo_operation_call(pygo_completion *self, bool alive);
 
-/* |release|(|call|) is called when it is freed. NULL with an exception, |call| given back. */
+/*
+ * A new operation, which takes |call| over, also on failure: |release|(|call|) when it is freed.
+ * NULL with an exception.
+ */
 pygo_operation *pygo_operation_new(gp_queue *queue, PyObject *target,
                                    void (*finish)(pygo_completion *, bool), void *call,
                                    void (*release)(void *call));
 void pygo_operation_free(pygo_operation *self);
 
-/* For the C library, with the operation as context: its end has come. No GIL needed. */
+/* Completion callbacks for the C library, with the operation as context. No GIL needed. */
 void pygo_operation_then(void *operation);
 void pygo_operation_sent(void *operation, bool ok);
 void pygo_operation_received(void *operation, gp_message *message);
 
 /*
- * What the start of a send has come to: True, or False with the call over and the target left
- * alone.
+ * What the method that has started a send with |rc| returns: True if the target will be resolved,
+ * False if the call is over. Otherwise NULL with an exception.
  */
 PyObject *pygo_operation_started(pygo_operation *self, int rc);
 
-/* The same for what gp_call_post() and gp_server_call_post() return. */
+/* The same for |rc| of gp_call_post() or gp_server_call_post(), which may have nothing to wait for. */
 PyObject *pygo_operation_posted(pygo_operation *self, int rc);
 
-/* What the start of a receive has come to: None. |there|: as gp_call_receive_then(). */
+/*
+ * What the method that has started a receive returns: None. |there| is what gp_call_receive_then()
+ * returned: whether |message| is the result already.
+ */
 PyObject *pygo_operation_receiving(pygo_operation *self, int there, gp_message *message);
 
 #endif

@@ -100,7 +100,6 @@ PyMethodDef pygo_reflection_functions[] = {
     {"reflection_reply", reflection_reply, METH_VARARGS,
      "reflection_reply($module, request, lookup, /)\n--\n\n"
      "The serialized answer to a serialized reflection request. lookup(kind, name, number) returns "
-     "a "
-     "list of bytes, str or int, or a str that says what was not found."},
+     "a list of bytes, str or int, or a str that says what was not found."},
     {NULL, NULL, 0, NULL},
 };

@@ -7,7 +7,7 @@
 
 #include "gp/process.h"
 #include "gp/runtime.h"
-#include "py/call.h"
+#include "py/convert.h"
 #include "py/errors.h"
 #include "py/gil.h"
 
@@ -295,15 +295,15 @@ static PyObject *
 process_wait(ProcessObject *self, PyObject *timeout)
 {
     const gp_interrupt *interrupt = pygo_interrupt();
-    int64_t timeout_ns;
+    int64_t timeout_ms;
     int status;
     int rc;
 
-    if (pygo_timeout_ns(&timeout_ns, timeout) < 0) {
+    if (pygo_timeout_ms(&timeout_ms, timeout) < 0) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_process_wait(self->process, timeout_ns < 0 ? -1 : timeout_ns / 1000000, interrupt);
+    rc = gp_process_wait(self->process, timeout_ms, interrupt);
     Py_END_ALLOW_THREADS
     if (rc == GP_EUSER) {
         return NULL;

@@ -1,20 +1,15 @@
-
 #include "gp/lock.h"
-#include "py/channel.h"
 #include "py/errors.h"
 #include "py/gil.h"
 #include "py/message.h"
 #include "py/server.h"
 
-enum { STATUS_OK = 0 };
-
-/* Locks: |lock| has one thread send or end at a time. No Python runs under it. */
 typedef struct SendResponseObject {
     PyObject_HEAD
-    PyObject *context;    /* owned: a ServerCallObject; NULL: cleared */
-    PyObject *serializer; /* owned; NULL: cleared */
-    gp_mutex lock;
-    bool ended; /* under |lock|: the call has been ended, or is about to be */
+    PyObject *context;               /* owned: a ServerCallObject; NULL: cleared */
+    PyObject *serializer;            /* owned; NULL: cleared */
+    gp_mutex lock;                   /* held while a thread sends, without the GIL */
+    bool ended GP_GUARDED_BY(&lock); /* the call has been ended, or is about to be */
 } SendResponseObject;
 
 PyObject *
@@ -61,10 +56,11 @@ send_response_dealloc(SendResponseObject *self)
 }
 
 /*
- * Returns whether it had not ended before. What other threads were sending has been sent by then.
+ * Have later replies ignored, once those that other threads are sending have been sent. Whether this
+ * is the first time.
  */
 static bool
-stop(SendResponseObject *self)
+stop_sending(SendResponseObject *self)
 {
     bool first;
 
@@ -80,12 +76,12 @@ stop(SendResponseObject *self)
 void
 pygo_send_response_stop(PyObject *self)
 {
-    stop((SendResponseObject *)self);
+    stop_sending((SendResponseObject *)self);
 }
 
-/* Returns 0 or GP_EUSER; an end of the call is no failure. */
+/* Returns 0, or GP_EUSER with an exception. That the call has ended is no failure. */
 static int
-send(SendResponseObject *self, gp_server_call *call, gp_bytes message)
+send_bytes(SendResponseObject *self, gp_server_call *call, gp_bytes message)
 {
     const gp_interrupt *interrupt = pygo_interrupt();
     int rc = 0;
@@ -114,24 +110,24 @@ send_response_call(SendResponseObject *self, PyObject *args, PyObject *kwargs)
         pygo_check_forked() < 0) {
         return NULL;
     }
-    if (context == NULL) { /* the collector has been there */
+    if (context == NULL) { /* the garbage collector has cleared it */
         Py_RETURN_NONE;
     }
     if (response == Py_None) {
-        if (stop(self)) {
-            pygo_server_call_end(context, NULL, STATUS_OK, "");
+        if (stop_sending(self)) {
+            pygo_server_call_end(context, NULL, GP_GRPC_OK, "");
         }
         Py_RETURN_NONE;
     }
     bytes = pygo_serialize(self->serializer, response);
     if (bytes == NULL) {
-        if (stop(self)) {
+        if (stop_sending(self)) {
             pygo_servicer_fail_to_serialize(context);
         }
         PyErr_Clear();
         Py_RETURN_NONE;
     }
-    rc = send(self, context->call, pygo_bytes_view(bytes));
+    rc = send_bytes(self, context->call, pygo_bytes_view(bytes));
     Py_DECREF(bytes);
     if (rc < 0) {
         return NULL;
@@ -144,8 +140,9 @@ static PyType_Slot slots[] = {
     {Py_tp_traverse, send_response_traverse},
     {Py_tp_clear, send_response_clear},
     {Py_tp_call, send_response_call},
-    {Py_tp_doc, "Sends one reply of a call when called with it, or with None its "
-                "end; what comes after that is ignored. Any thread. Made by the server."},
+    {Py_tp_doc,
+     "Called with a reply it sends it, called with None it ends the call. Later calls are ignored. "
+     "For any thread. Made by the server."},
     {0, NULL},
 };
 

@@ -3,7 +3,7 @@
 #include "py/gil.h"
 #include "py/message.h"
 
-/* ---- What both kinds of senders are ---- */
+/* ---- SenderBase ---- */
 
 SenderObject *
 pygo_sender_new(PyTypeObject *type, gp_call *call, PyObject *serializer)
@@ -70,15 +70,15 @@ static PyType_Spec base_spec = {
 int
 pygo_call_feed(gp_call *call, PyObject *serializer, PyObject *requests)
 {
-    PyObject *feed = pygo_provided(PYGO_START_FEEDING);
+    PyObject *start = pygo_provided(PYGO_START_FEEDING);
     SenderObject *sender =
-        feed != NULL ? pygo_sender_new(pygo_module_state->sender_type, call, serializer) : NULL;
+        start != NULL ? pygo_sender_new(pygo_module_state->sender_type, call, serializer) : NULL;
     PyObject *result;
 
     if (sender == NULL) {
         return -1;
     }
-    result = PyObject_CallFunctionObjArgs(feed, (PyObject *)sender, requests, NULL);
+    result = PyObject_CallFunctionObjArgs(start, (PyObject *)sender, requests, NULL);
     Py_DECREF(sender);
     Py_XDECREF(result);
     return result != NULL ? 0 : -1;
@@ -121,10 +121,9 @@ sender_close(SenderObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef methods[] = {
     {"send", (PyCFunction)sender_send, METH_O,
-     "send($self, message, /)\n--\n\nSend one request; False when the call is over. Waits for flow "
-     "control."},
-    {"close", (PyCFunction)sender_close, METH_NOARGS,
-     "close($self)\n--\n\nSay that no more requests follow."},
+     "send($self, message, /)\n--\n\nSend one request, once flow control lets it go. False: the "
+     "call is over."},
+    {"close", (PyCFunction)sender_close, METH_NOARGS, "close($self)\n--\n\nEnd the requests."},
     {NULL, NULL, 0, NULL},
 };
 

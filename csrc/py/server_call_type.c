@@ -2,13 +2,12 @@
 
 #include <string.h>
 
+#include "py/convert.h"
 #include "py/credentials.h"
 #include "py/errors.h"
 #include "py/gil.h"
 #include "py/message.h"
 #include "py/metadata.h"
-
-enum { CANCELLED = 1, STATUS_UNKNOWN = 2, STATUS_UNAVAILABLE = 14 };
 
 typedef struct RequestIteratorObject {
     PyObject_HEAD
@@ -28,7 +27,21 @@ pygo_server_call_new(PyTypeObject *type, gp_server_call *call)
     return self;
 }
 
+PyObject *
+pygo_server_call_method(gp_server_call *call)
+{
+    gp_bytes path = gp_server_call_method(call);
+
+    return PyUnicode_DecodeUTF8(path.data, (Py_ssize_t)path.len, "replace");
+}
+
 /* ---- The end of a call ---- */
+
+void
+pygo_server_call_refuse(gp_server_call *call, int code, const char *details)
+{
+    gp_server_call_finish(call, code, (gp_bytes){details, strlen(details)}, (gp_metadata){NULL, 0});
+}
 
 int
 pygo_status_number(PyObject *code)
@@ -50,7 +63,7 @@ pygo_status_number(PyObject *code)
     return number >= 0 && number <= 16 ? (int)number : -1;
 }
 
-/* The details as bytes (a new reference), or NULL without an exception if there are none. */
+/* A new reference to the details as bytes. NULL without an exception if there are none. */
 static PyObject *
 details_bytes(PyObject *details)
 {
@@ -75,7 +88,7 @@ pygo_server_call_end(ServerCallObject *context, PyObject *message, int code, con
     if (context->code != NULL && context->code != Py_None) {
         int own_code = pygo_status_number(context->code);
 
-        code = own_code >= 0 ? own_code : STATUS_UNKNOWN;
+        code = own_code >= 0 ? own_code : GP_GRPC_UNKNOWN;
     }
     if (own_details != NULL) {
         text = pygo_bytes_view(own_details);
@@ -84,7 +97,7 @@ pygo_server_call_end(ServerCallObject *context, PyObject *message, int code, con
         static const char invalid[] = "the servicer set trailing metadata that cannot be sent";
 
         PyErr_WriteUnraisable((PyObject *)context);
-        code = STATUS_UNKNOWN;
+        code = GP_GRPC_UNKNOWN;
         text = (gp_bytes){invalid, sizeof(invalid) - 1};
     }
     Py_BEGIN_ALLOW_THREADS
@@ -98,7 +111,7 @@ pygo_server_call_end(ServerCallObject *context, PyObject *message, int code, con
     Py_XDECREF(own_details);
 }
 
-/* ---- What servicers see ---- */
+/* ---- ServerCall ---- */
 
 int
 pygo_server_call_traverse(ServerCallObject *self, visitproc visit, void *arg)
@@ -161,12 +174,7 @@ context_auth_context(ServerCallObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 context_time_remaining(ServerCallObject *self, PyObject *Py_UNUSED(ignored))
 {
-    double left = gp_server_call_time_remaining(self->call);
-
-    if (left < 0) {
-        Py_RETURN_NONE;
-    }
-    return PyFloat_FromDouble(left);
+    return pygo_time_remaining(gp_server_call_time_remaining(self->call));
 }
 
 static PyObject *
@@ -179,7 +187,7 @@ static PyObject *
 context_cancel(ServerCallObject *self, PyObject *Py_UNUSED(ignored))
 {
     Py_BEGIN_ALLOW_THREADS
-    gp_server_call_cancel(self->call, CANCELLED, "Cancelled on the server side");
+    gp_server_call_cancel(self->call, GP_GRPC_CANCELLED, "Cancelled on the server side");
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -208,17 +216,12 @@ context_send_initial_metadata(ServerCallObject *self, PyObject *pairs)
 static PyObject *
 context_set_compression(ServerCallObject *self, PyObject *compression)
 {
-    long algorithm = PyLong_AsLong(compression);
+    int algorithm;
 
-    if (algorithm == -1 && PyErr_Occurred()) {
+    if (pygo_compression(&algorithm, compression) < 0) {
         return NULL;
     }
-    if (algorithm < GP_COMPRESS_NONE || algorithm > GP_COMPRESS_GZIP) {
-        PyErr_Format(PyExc_ValueError, "compression must be one of grpc.Compression, not %ld",
-                     algorithm);
-        return NULL;
-    }
-    gp_server_call_set_compression(self->call, (int)algorithm);
+    gp_server_call_set_compression(self->call, algorithm);
     Py_RETURN_NONE;
 }
 
@@ -229,8 +232,9 @@ context_skip_compression(ServerCallObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+/* On a worker, which has the only reference. */
 static void
-call_back(void *ctx)
+run_callback(void *ctx)
 {
     PyObject *callable = ctx;
 
@@ -249,7 +253,7 @@ context_on_finished(ServerCallObject *self, PyObject *callable)
 
     Py_INCREF(callable);
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_server_call_on_finished(self->call, call_back, callable);
+    rc = gp_server_call_on_finished(self->call, run_callback, callable);
     Py_END_ALLOW_THREADS
     if (rc < 0) {
         Py_DECREF(callable);
@@ -257,7 +261,7 @@ context_on_finished(ServerCallObject *self, PyObject *callable)
     return PyBool_FromLong(rc == 0);
 }
 
-/* On the thread of a pool; the call was kept. */
+/* Called on a thread of a pool, to which move_to_pool() in dispatcher.c has moved the call. */
 static PyObject *
 context_answer(ServerCallObject *self, PyObject *handler)
 {
@@ -271,7 +275,7 @@ context_answer(ServerCallObject *self, PyObject *handler)
 static PyObject *
 context_refuse(ServerCallObject *self, PyObject *Py_UNUSED(ignored))
 {
-    pygo_server_call_end(self, NULL, STATUS_UNAVAILABLE, "The method's thread pool was shut down");
+    pygo_server_call_end(self, NULL, GP_GRPC_UNAVAILABLE, "The method's thread pool was shut down");
     Py_BEGIN_ALLOW_THREADS
     gp_server_call_hand_back(self->call);
     Py_END_ALLOW_THREADS
@@ -280,21 +284,22 @@ context_refuse(ServerCallObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef context_methods[] = {
     {"_answer", (PyCFunction)context_answer, METH_O,
-     "_answer($self, handler, /)\n--\n\nRun the handler on this thread, of a pool."},
+     "_answer($self, handler, /)\n--\n\nAnswer the call with the handler, on this thread of a "
+     "pool."},
     {"_refuse", (PyCFunction)context_refuse, METH_NOARGS,
-     "_refuse($self)\n--\n\nEnd a call that the pool will not run."},
+     "_refuse($self)\n--\n\nEnd the call, which its thread pool will not answer."},
     {"invocation_metadata", (PyCFunction)context_invocation_metadata, METH_NOARGS,
      "invocation_metadata($self)\n--\n\nThe client's metadata: a tuple of (key, value)."},
     {"peer", (PyCFunction)context_peer, METH_NOARGS, "peer($self)\n--\n\nThe client's address."},
     {"_auth_context", (PyCFunction)context_auth_context, METH_NOARGS,
-     "_auth_context($self)\n--\n\nWho the client is: (identity key or None, ((name, bytes), "
+     "_auth_context($self)\n--\n\nThe client's identity: (identity key or None, ((name, bytes), "
      "...))."},
     {"time_remaining", (PyCFunction)context_time_remaining, METH_NOARGS,
-     "time_remaining($self)\n--\n\nSeconds until the client's deadline; None if it set none."},
+     "time_remaining($self)\n--\n\nSeconds until the client's deadline; None if it has set none."},
     {"is_active", (PyCFunction)context_is_active, METH_NOARGS,
      "is_active($self)\n--\n\nWhether the client can still be answered."},
     {"cancel", (PyCFunction)context_cancel, METH_NOARGS,
-     "cancel($self)\n--\n\nEnd the call from this side: the client sees CANCELLED."},
+     "cancel($self)\n--\n\nEnd the call from this side: the client sees GP_GRPC_CANCELLED."},
     {"send_initial_metadata", (PyCFunction)context_send_initial_metadata, METH_O,
      "send_initial_metadata($self, initial_metadata, /)\n--\n\nSend metadata ahead of the first "
      "message."},
@@ -304,9 +309,8 @@ static PyMethodDef context_methods[] = {
     {"disable_next_message_compression", (PyCFunction)context_skip_compression, METH_NOARGS,
      "disable_next_message_compression($self)\n--\n\nSend the next message uncompressed."},
     {"_on_finished", (PyCFunction)context_on_finished, METH_O,
-     "_on_finished($self, callback, /)\n--\n\nHave the callback called once, without arguments, "
-     "when "
-     "the call is over; False if it is over already."},
+     "_on_finished($self, callback, /)\n--\n\nHave callback() called when the call is over. May be "
+     "used once. False: the call is over already."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -337,7 +341,7 @@ static PyType_Spec context_spec = {
     .slots = context_slots,
 };
 
-/* ---- The iterator over requests ---- */
+/* ---- RequestIterator ---- */
 
 PyObject *
 pygo_request_iterator_new(ServerCallObject *context, PyObject *deserializer)
@@ -380,17 +384,13 @@ iterator_dealloc(RequestIteratorObject *self)
     Py_DECREF(type);
 }
 
-/* The client went away in the middle: that is no end of its requests. */
+/* The call ended before the client had ended its requests, which is no end of the iterator. */
 static void
 raise_cancelled(void)
 {
     PyObject *make = pygo_provided(PYGO_REQUESTS_CANCELLED);
-    PyObject *exception = make != NULL ? PyObject_CallNoArgs(make) : NULL;
 
-    if (exception != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-        Py_DECREF(exception);
-    }
+    pygo_raise_object(make != NULL ? PyObject_CallNoArgs(make) : NULL);
 }
 
 static PyObject *

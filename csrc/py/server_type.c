@@ -4,8 +4,8 @@
 #include "gp/services.h"
 #include "py/async_server.h"
 #include "py/broker.h"
-#include "py/call.h"
 #include "py/channel.h"
+#include "py/convert.h"
 #include "py/credentials.h"
 #include "py/dispatcher.h"
 #include "py/errors.h"
@@ -36,8 +36,8 @@ server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     static char *argument_names[] = {"find",           "registered",   "contexts", "max_workers",
                                      "max_concurrent", "options",      "general",  "arrived",
                                      "async_contexts", "reports_full", NULL};
-    gp_error err = GP_ERROR_INIT;
     gp_server_options options = {0};
+    gp_error err = GP_ERROR_INIT;
     pygo_options converted;
     PyObject *find;
     PyObject *registered;
@@ -55,50 +55,54 @@ server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                                      &PyDict_Type, &registered, &contexts, &options.max_workers,
                                      &options.max_concurrent, &given, &general, &arrived,
                                      &async_contexts, &reports_full) ||
-        pygo_check_forked() < 0) {
-        return NULL;
-    }
-    if (arrived != Py_None) {
-        arrivals = pygo_arrivals_new(arrived, async_contexts, registered);
-        if (arrivals == NULL) {
-            return NULL;
-        }
-    }
-    if (pygo_options_from_python(&converted, given) < 0) {
-        pygo_arrivals_free(arrivals);
+        pygo_check_forked() < 0 || pygo_options_from_python(&converted, given) < 0) {
         return NULL;
     }
     options.args = converted.args;
     options.args_count = converted.count;
     options.general = general != 0;
-    options.handler_ctx = pygo_dispatcher_new(&options.handler, find, registered, contexts,
-                                              arrivals, reports_full != 0);
-    self = options.handler_ctx != NULL ? (ServerObject *)type->tp_alloc(type, 0) : NULL;
-    if (self != NULL) {
-        Py_BEGIN_ALLOW_THREADS
-        rc = gp_server_new(&self->server, &options, &err);
-        Py_END_ALLOW_THREADS
-        if (rc < 0) {
-            self->server = NULL;
-            Py_CLEAR(self);
-            pygo_raise(&err, NULL);
-        } else {
-            self->dispatcher = options.handler_ctx;
-            self->arrivals = arrivals;
-            self->options = Py_XNewRef(converted.owner);
-            gp_list_prepend(&servers, &self->link);
+    if (arrived != Py_None) {
+        arrivals = pygo_arrivals_new(arrived, async_contexts, registered);
+        if (arrivals == NULL) {
+            goto fail_handler;
         }
     }
-    if (self == NULL && options.handler_ctx != NULL) {
-        options.handler.release(options.handler_ctx);
+    options.handler_ctx = pygo_dispatcher_new(&options.handler, find, registered, contexts,
+                                              arrivals, reports_full != 0);
+    if (options.handler_ctx == NULL) {
+        goto fail_handler;
     }
+    self = (ServerObject *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        goto fail_object;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_server_new(&self->server, &options, &err);
+    Py_END_ALLOW_THREADS
+    if (rc < 0) {
+        pygo_raise(&err, NULL);
+        goto fail_server;
+    }
+    self->dispatcher = options.handler_ctx;
+    self->arrivals = arrivals;
+    self->options = Py_XNewRef(converted.owner);
+    gp_list_prepend(&servers, &self->link);
     pygo_options_release(&converted);
     return (PyObject *)self;
+
+fail_server:
+    self->server = NULL;
+    Py_DECREF(self);
+fail_object:
+    options.handler.release(options.handler_ctx);
+fail_handler:
+    pygo_options_release(&converted);
+    return NULL;
 }
 
 /*
- * Whether what the dispatcher keeps is kept by this object alone: no thread of the server's is
- * there to use it, and none will be, unless somebody who has the object starts it.
+ * Whether the dispatcher is used by this object alone: the server runs no thread, and only code that
+ * has a reference to the object can start it.
  */
 static bool
 is_idle(ServerObject *self)
@@ -107,7 +111,7 @@ is_idle(ServerObject *self)
            gp_server_join(self->server, 0, NULL) == 0;
 }
 
-/* Servicers may well know their server. */
+/* Servicers may have references to their server. */
 static int
 server_traverse(ServerObject *self, visitproc visit, void *arg)
 {
@@ -240,18 +244,18 @@ server_on_stopped(ServerObject *self, PyObject *args)
     PyObject *loop_queue;
     PyObject *future;
     gp_queue *queue;
-    pygo_operation *told;
+    pygo_operation *op;
 
     if (!PyArg_ParseTuple(args, "OO:on_stopped", &loop_queue, &future)) {
         return NULL;
     }
     queue = pygo_queue_of(loop_queue);
-    told = queue != NULL ? pygo_operation_new(queue, future, pygo_operation_resolve, NULL, NULL)
-                         : NULL;
-    if (told == NULL) {
+    op = queue != NULL ? pygo_operation_new(queue, future, pygo_operation_resolve, NULL, NULL)
+                       : NULL;
+    if (op == NULL) {
         return NULL;
     }
-    gp_server_on_stopped(self->server, pygo_operation_then, told);
+    gp_server_on_stopped(self->server, pygo_operation_then, op);
     Py_RETURN_NONE;
 }
 
@@ -280,14 +284,14 @@ server_start(ServerObject *self, PyObject *args)
 static PyObject *
 server_stop(ServerObject *self, PyObject *grace)
 {
-    int64_t grace_ns;
+    int64_t grace_ms = 0;
 
-    if (pygo_timeout_ns(&grace_ns, grace) < 0) {
+    /* As with grpcio, None means now. */
+    if (grace != Py_None && pygo_timeout_ms(&grace_ms, grace) < 0) {
         return NULL;
     }
-    /* In grpcio's words None means at once. */
     Py_BEGIN_ALLOW_THREADS
-    gp_server_stop(self->server, grace == Py_None ? 0 : grace_ns < 0 ? -1 : grace_ns / 1000000);
+    gp_server_stop(self->server, grace_ms);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -298,14 +302,14 @@ static PyObject *
 server_wait_for(ServerObject *self, PyObject *timeout, wait_function *wait)
 {
     const gp_interrupt *interrupt = pygo_interrupt();
-    int64_t timeout_ns;
+    int64_t timeout_ms;
     int rc;
 
-    if (pygo_check_forked() < 0 || pygo_timeout_ns(&timeout_ns, timeout) < 0) {
+    if (pygo_check_forked() < 0 || pygo_timeout_ms(&timeout_ms, timeout) < 0) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = wait(self->server, timeout_ns < 0 ? -1 : timeout_ns / 1000000, interrupt);
+    rc = wait(self->server, timeout_ms, interrupt);
     Py_END_ALLOW_THREADS
     return rc == GP_EUSER ? NULL : PyBool_FromLong(rc == 0);
 }
@@ -370,29 +374,28 @@ static PyMethodDef methods[] = {
      "listen($self, address, credentials=None, /)\n--\n\nListen on unix:/path or host:port: the "
      "port. Raises OSError."},
     {"add_plugin_services", (PyCFunction)server_add_plugin_services, METH_VARARGS,
-     "add_plugin_services($self, name, grace, /)\n--\n\n"
-     "Health for name, and the controller; its Shutdown gives running calls grace seconds."},
+     "add_plugin_services($self, name, grace, /)\n--\n\nAdd health for name, and the controller, "
+     "whose Shutdown gives running calls grace seconds."},
     {"add_stdio", (PyCFunction)server_add_stdio, METH_O,
-     "add_stdio($self, stdio, /)\n--\n\nThe stream of what this process prints; it ends once the "
-     "server stops and no handler runs."},
+     "add_stdio($self, stdio, /)\n--\n\nAdd the stream of the process's output. It ends once the "
+     "server is stopping and no handler runs."},
     {"add_broker", (PyCFunction)server_add_broker, METH_VARARGS,
-     "add_broker($self, tls, mux, options=(), /)\n--\n\nThe broker service, before the start: its "
-     "Broker, whose channels have these options."},
+     "add_broker($self, tls, mux, options=(), /)\n--\n\nAdd the broker service, before the start: "
+     "its Broker, whose channels have these options."},
     {"on_stopped", (PyCFunction)server_on_stopped, METH_VARARGS,
      "on_stopped($self, queue, future, /)\n--\n\nResolve the future when the server has stopped. "
-     "Before the start, once."},
+     "May be used once, before the start."},
     {"start", (PyCFunction)server_start, METH_VARARGS,
-     "start($self, queue=None, /)\n--\n\nServe; a server with arrived takes the loop's queue. "
-     "Never "
-     "blocks."},
+     "start($self, queue=None, /)\n--\n\nServe. A server with arrived needs the loop's queue. "
+     "Never blocks."},
     {"stop", (PyCFunction)server_stop, METH_O,
-     "stop($self, grace, /)\n--\n\nStop; cancel what runs after grace seconds, None: now. Never "
-     "blocks."},
+     "stop($self, grace, /)\n--\n\nStop, and cancel the calls that still run after grace seconds. "
+     "None: now. Never blocks."},
     {"wait", (PyCFunction)server_wait, METH_O,
-     "wait($self, timeout, /)\n--\n\nWhether it has stopped within timeout seconds. None: no "
-     "limit."},
+     "wait($self, timeout, /)\n--\n\nWait until it has stopped: whether that was within timeout "
+     "seconds. None: no limit."},
     {"join", (PyCFunction)server_join, METH_O,
-     "join($self, timeout, /)\n--\n\nWhether its threads have ended within timeout seconds."},
+     "join($self, timeout, /)\n--\n\nThe same for the end of its threads."},
     {"stopping", (PyCFunction)server_stopping, METH_NOARGS,
      "stopping($self)\n--\n\nWhether stop() has been called, by us or by the host's Shutdown."},
     {NULL, NULL, 0, NULL},
@@ -412,8 +415,7 @@ static PyType_Slot slots[] = {
     {Py_tp_members, members},
     {Py_tp_doc, "Server(find, registered, contexts, *, max_workers=1, max_concurrent=0, "
                 "options=(), general=False, arrived=None, async_contexts=None, "
-                "reports_full=False)\n--\n\nA gRPC "
-                "server. See _grpc.server.Server."},
+                "reports_full=False)\n--\n\nA gRPC server. See _grpc.server.Server."},
     {0, NULL},
 };
 

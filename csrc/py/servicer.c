@@ -4,14 +4,6 @@
 #include "py/errors.h"
 #include "py/message.h"
 
-enum {
-    STATUS_OK = 0,
-    STATUS_UNKNOWN = 2,
-    STATUS_UNIMPLEMENTED = 12,
-    STATUS_INTERNAL = 13,
-    STATUS_UNAVAILABLE = 14
-};
-
 /* The attributes of a grpc.RpcMethodHandler, interned when the module is set up. */
 static struct {
     PyObject *request_streaming;
@@ -19,7 +11,7 @@ static struct {
     PyObject *request_deserializer;
     PyObject *response_serializer;
     PyObject *behavior[4]; /* by pygo_arity */
-    /* Those of the functions in it that grpcio knows. */
+    /* Attributes of the functions in it, which grpcio documents. */
     PyObject *experimental_non_blocking;
     PyObject *experimental_thread_pool;
 } names;
@@ -29,11 +21,11 @@ static const char unreadable_request[] = "Exception deserializing request!";
 /* ---- Failures ---- */
 
 /*
- * The exception under way ends the call. It is logged and described by _grpc.server.handler_failed,
- * unless it is that of abort(), which has said everything.
+ * End the call with the exception that is set. handler_failed() logs and describes it, unless
+ * abort() has raised it: then code and details are in the context.
  */
 static void
-fail(ServerCallObject *context, int code, const char *doing)
+fail_call(ServerCallObject *context, int code, const char *doing)
 {
     PyObject *exception;
     PyObject *describe;
@@ -43,11 +35,11 @@ fail(ServerCallObject *context, int code, const char *doing)
 
     if (context->aborted) {
         PyErr_Clear();
-        pygo_server_call_end(context, NULL, STATUS_UNKNOWN, "");
+        pygo_server_call_end(context, NULL, GP_GRPC_UNKNOWN, "");
         return;
     }
     if (context->unreadable) {
-        code = STATUS_INTERNAL;
+        code = GP_GRPC_INTERNAL;
         doing = details = unreadable_request;
     }
     exception = pygo_take_exception();
@@ -63,8 +55,8 @@ fail(ServerCallObject *context, int code, const char *doing)
     } else {
         PyErr_WriteUnraisable((PyObject *)context);
     }
-    /* What the handler has set counts, as with grpcio; but not OK, which it is not. */
-    if (context->code != NULL && pygo_status_number(context->code) == STATUS_OK) {
+    /* As with grpcio, the code that the handler has set is sent, unless it is OK. */
+    if (context->code != NULL && pygo_status_number(context->code) == GP_GRPC_OK) {
         Py_CLEAR(context->code);
     }
     pygo_server_call_end(context, NULL, code, details);
@@ -75,7 +67,7 @@ fail(ServerCallObject *context, int code, const char *doing)
 
 /* ---- Answering ---- */
 
-/* The one request of a call; NULL if there is none, or with the call ended. */
+/* The one request of a call. NULL: the call has been ended. */
 static PyObject *
 receive_one(ServerCallObject *context, PyObject *deserializer)
 {
@@ -86,13 +78,13 @@ receive_one(ServerCallObject *context, PyObject *deserializer)
     gp_server_call_receive(context->call, &message, NULL);
     Py_END_ALLOW_THREADS
     if (message == NULL) {
-        pygo_server_call_end(context, NULL, STATUS_UNIMPLEMENTED,
+        pygo_server_call_end(context, NULL, GP_GRPC_UNIMPLEMENTED,
                              "the method requires exactly one request message");
         return NULL;
     }
     request = pygo_deserialize(deserializer, message);
     if (request == NULL) {
-        fail(context, STATUS_INTERNAL, unreadable_request);
+        fail_call(context, GP_GRPC_INTERNAL, unreadable_request);
     }
     return request;
 }
@@ -100,7 +92,7 @@ receive_one(ServerCallObject *context, PyObject *deserializer)
 void
 pygo_servicer_fail_to_serialize(ServerCallObject *context)
 {
-    fail(context, STATUS_INTERNAL, "Failed to serialize response!");
+    fail_call(context, GP_GRPC_INTERNAL, "Failed to serialize response!");
 }
 
 static void
@@ -112,11 +104,11 @@ send_one(ServerCallObject *context, PyObject *serializer, PyObject *response)
         pygo_servicer_fail_to_serialize(context);
         return;
     }
-    pygo_server_call_end(context, bytes, STATUS_OK, "");
+    pygo_server_call_end(context, bytes, GP_GRPC_OK, "");
     Py_DECREF(bytes);
 }
 
-/* Send all that |responses| yields, until the end, an exception, or the loss of the client. */
+/* Send what |responses| yields, until its end, an exception, or the end of the call. */
 static void
 send_all(ServerCallObject *context, PyObject *serializer, PyObject *responses)
 {
@@ -139,9 +131,9 @@ send_all(ServerCallObject *context, PyObject *serializer, PyObject *responses)
         Py_DECREF(bytes);
     }
     if (PyErr_Occurred()) {
-        fail(context, STATUS_UNKNOWN, "Exception iterating responses");
+        fail_call(context, GP_GRPC_UNKNOWN, "Exception iterating responses");
     } else if (rc == 0) {
-        pygo_server_call_end(context, NULL, STATUS_OK, "");
+        pygo_server_call_end(context, NULL, GP_GRPC_OK, "");
     }
     Py_XDECREF(iterator);
 }
@@ -165,16 +157,16 @@ pygo_servicer_streams_in(PyObject *handler)
     return truth;
 }
 
-/* ---- Hints of the method's author, as grpcio takes them ---- */
+/* ---- Attributes of the method's function, as grpcio has them ---- */
 
-/* A function's attribute, new; NULL without an exception if it has none. */
+/* A new reference to an attribute of |behavior|. NULL without an exception if it has none. */
 static PyObject *
-hint(PyObject *behavior, PyObject *name)
+attribute_of(PyObject *behavior, PyObject *name)
 {
     PyObject *function = PyMethod_Check(behavior) ? PyMethod_GET_FUNCTION(behavior) : behavior;
     PyObject *found;
 
-    if (PyFunction_Check(function)) { /* nearly always, without any attributes */
+    if (PyFunction_Check(function)) { /* the usual case, nearly always without attributes */
         PyObject *attributes = ((PyFunctionObject *)function)->func_dict;
 
         found = attributes != NULL ? Py_XNewRef(PyDict_GetItemWithError(attributes, name)) : NULL;
@@ -187,11 +179,11 @@ hint(PyObject *behavior, PyObject *name)
     return found;
 }
 
-/* The thread pool that the method is to run in, new; NULL: in none. */
+/* A new reference to the thread pool that the method has to run in. NULL: in none. */
 static PyObject *
 pool_of(PyObject *behavior)
 {
-    PyObject *pool = hint(behavior, names.experimental_thread_pool);
+    PyObject *pool = attribute_of(behavior, names.experimental_thread_pool);
     PyObject *is_pool;
     PyObject *answer;
 
@@ -211,13 +203,11 @@ pool_of(PyObject *behavior)
     return pool;
 }
 
-/*
- * Whether the method sends by a callback, instead of returning an iterator that a thread waits for.
- */
+/* Whether the method sends by a callback instead of returning an iterator over its replies. */
 static bool
 is_non_blocking(PyObject *behavior)
 {
-    PyObject *value = hint(behavior, names.experimental_non_blocking);
+    PyObject *value = attribute_of(behavior, names.experimental_non_blocking);
     int truth = value != NULL ? PyObject_IsTrue(value) : 0;
 
     Py_XDECREF(value);
@@ -227,7 +217,7 @@ is_non_blocking(PyObject *behavior)
     return truth > 0;
 }
 
-/* The call goes on after the method has returned: until it sends None, or the call is over. */
+/* The call goes on after the method has returned, until the callback ends it. */
 static void
 run_non_blocking(ServerCallObject *context, PyObject *behavior, PyObject *argument,
                  PyObject *serializer)
@@ -240,7 +230,7 @@ run_non_blocking(ServerCallObject *context, PyObject *behavior, PyObject *argume
         if (send != NULL) {
             pygo_send_response_stop(send);
         }
-        fail(context, STATUS_UNKNOWN, "Exception calling application");
+        fail_call(context, GP_GRPC_UNKNOWN, "Exception calling application");
     }
     Py_XDECREF(result);
     Py_XDECREF(send);
@@ -249,7 +239,7 @@ run_non_blocking(ServerCallObject *context, PyObject *behavior, PyObject *argume
 void
 pygo_servicer_refuse(ServerCallObject *context)
 {
-    fail(context, STATUS_UNAVAILABLE, "The method's thread pool takes no more calls");
+    fail_call(context, GP_GRPC_UNAVAILABLE, "The method's thread pool takes no more calls");
 }
 
 static void
@@ -260,7 +250,7 @@ run_blocking(ServerCallObject *context, PyObject *behavior, PyObject *argument,
     PyObject *result = PyObject_Vectorcall(behavior, args, 2, NULL);
 
     if (result == NULL) {
-        fail(context, STATUS_UNKNOWN, "Exception calling application");
+        fail_call(context, GP_GRPC_UNKNOWN, "Exception calling application");
     } else if (streams_out) {
         send_all(context, serializer, result);
     } else {
@@ -281,7 +271,7 @@ pygo_servicer_run(ServerCallObject *context, PyObject *handler, bool movable)
     PyObject *pool = NULL;
 
     if (behavior == NULL || deserializer == NULL || serializer == NULL || PyErr_Occurred()) {
-        fail(context, STATUS_UNKNOWN, "The method's handler is unusable");
+        fail_call(context, GP_GRPC_UNKNOWN, "The method's handler is unusable");
     } else if (!movable || (pool = pool_of(behavior)) == NULL) {
         argument = streams_in ? pygo_request_iterator_new(context, deserializer)
                               : receive_one(context, deserializer);

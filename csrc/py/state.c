@@ -91,3 +91,24 @@ pygo_add_subtype(PyObject *module, PyType_Spec *spec, PyTypeObject *base)
     }
     return type;
 }
+
+PyTypeObject *
+pygo_add_struct(PyObject *module, PyStructSequence_Desc *description)
+{
+    PyTypeObject *type = PyStructSequence_NewType(description);
+
+    if (type != NULL && PyModule_AddType(module, type) < 0) {
+        Py_CLEAR(type);
+    }
+    return type;
+}
+
+int
+pygo_check_subclass(PyObject *type, PyTypeObject *base)
+{
+    if (PyType_Check(type) && PyType_IsSubtype((PyTypeObject *)type, base)) {
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError, "a subclass of %s is needed, not %R", base->tp_name, type);
+    return -1;
+}

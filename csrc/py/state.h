@@ -126,4 +126,10 @@ int pygo_metadata_setup(PyObject *module, pygo_state *state);
 PyTypeObject *pygo_add_type(PyObject *module, PyType_Spec *spec);
 PyTypeObject *pygo_add_subtype(PyObject *module, PyType_Spec *spec, PyTypeObject *base);
 
+/* Make a public type of named tuples. A new reference. */
+PyTypeObject *pygo_add_struct(PyObject *module, PyStructSequence_Desc *description);
+
+/* 0, or -1 with TypeError unless |type| is |base| or a subclass of it. */
+int pygo_check_subclass(PyObject *type, PyTypeObject *base);
+
 #endif

@@ -1,0 +1,56 @@
+#include "py/convert.h"
+
+#include "gp/message.h"
+
+int
+pygo_timeout_ns(int64_t *out, PyObject *seconds)
+{
+    double value;
+
+    if (seconds == NULL || seconds == Py_None) {
+        *out = -1;
+        return 0;
+    }
+    value = PyFloat_AsDouble(seconds);
+    if (value == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    *out = !(value < 4e9) ? -1 : value > 0 ? (int64_t)(value * 1e9) : 0;
+    return 0;
+}
+
+int
+pygo_timeout_ms(int64_t *out, PyObject *seconds)
+{
+    if (pygo_timeout_ns(out, seconds) < 0) {
+        return -1;
+    }
+    *out = *out < 0 ? -1 : *out / 1000000;
+    return 0;
+}
+
+PyObject *
+pygo_time_remaining(double seconds)
+{
+    if (seconds < 0) {
+        Py_RETURN_NONE;
+    }
+    return PyFloat_FromDouble(seconds);
+}
+
+int
+pygo_compression(int *out, PyObject *compression)
+{
+    long algorithm = PyLong_AsLong(compression);
+
+    if (algorithm == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (algorithm < GP_COMPRESS_NONE || algorithm > GP_COMPRESS_GZIP) {
+        PyErr_Format(PyExc_ValueError, "compression must be one of grpc.Compression, not %ld",
+                     algorithm);
+        return -1;
+    }
+    *out = (int)algorithm;
+    return 0;
+}
