@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "os/process.h"
+#include "os/process/process.h"
 
 enum { GP__LEFTOVER_DIRECTORIES = 4 };
 

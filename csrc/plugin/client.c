@@ -604,7 +604,7 @@ add_exit(gp_client *client, gp_error *err)
     char fate[96];
 
     if (err != NULL && process != NULL && gp_client_exited(client)) {
-        gp__process_fate(gp__process_status(process), fate, sizeof(fate));
+        gp__process_describe_exit(gp__process_status(process), fate, sizeof(fate));
         /* A call that was refused for want of a connection says so by itself. */
         if (strstr(gp_error_message(err), fate) == NULL) {
             gp_error_prefix(err, "the plugin %s", fate);

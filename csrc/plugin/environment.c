@@ -5,7 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
-#include "os/group.h"
+#include "os/process/group.h"
 
 /* The most that add_protocol() adds. */
 enum { PROTOCOL_VARIABLES = 10 };

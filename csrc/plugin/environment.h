@@ -8,8 +8,8 @@
 
 /*
  * The options' environment, followed by the protocol's variables; of several entries for one key
- * the last stays. |tls|, |socket_dir| and |group|, a whole entry (os/group.h), may be NULL. What
- * concerns only the host's own start as a plugin is left out.
+ * the last stays. |tls|, |socket_dir| and |group|, a whole entry (os/process/group.h), may be NULL.
+ * What concerns only the host's own start as a plugin is left out.
  *
  * Returns: a NULL-terminated array to be freed with gp__environment_free(), or NULL: out of memory.
  */

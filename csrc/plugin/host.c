@@ -10,8 +10,8 @@
 #include "base/thread.h"
 #include "gp/runtime.h"
 #include "os/fd.h"
-#include "os/process.h"
-#include "os/procstat.h"
+#include "os/process/process.h"
+#include "os/process/procstat.h"
 #include "os/reactor.h"
 
 #if defined(__linux__) && !defined(GP_PORTABLE)

@@ -369,7 +369,7 @@ gp__instance_is_gone(gp__instance *instance, gp__process *process, bool is_open)
     switch (gp__process_inspect(process)) {
     case GP__PROCESS_GONE:
         return true;
-    case GP__PROCESS_WELL:
+    case GP__PROCESS_RUNNING:
         return false;
     case GP__PROCESS_DYING:
         return gp__process_wait(process, gp_deadline_in(exiting_ms), NULL) == 0;

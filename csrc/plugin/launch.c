@@ -9,13 +9,13 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "base/utf8.h"
-#include "os/diagnose.h"
 #include "os/fd.h"
-#include "os/group.h"
 #include "os/path.h"
+#include "os/process/diagnosis.h"
+#include "os/process/group.h"
+#include "os/process/spawn.h"
 #include "os/reactor.h"
 #include "os/socket.h"
-#include "os/spawn.h"
 #include "os/tmpdir.h"
 #include "plugin/environment.h"
 #include "plugin/sockets.h"
@@ -465,7 +465,7 @@ report_early_exit(gp__launch *launch, gp_error *err)
     char fate[96];
 
     gp_error_set(err, GP_EEXITED, "the plugin %s before its handshake",
-                 gp__process_fate(status, fate, sizeof(fate)));
+                 gp__process_describe_exit(status, fate, sizeof(fate)));
     add_skipped(launch, err);
     add_last_words(launch, err);
     if (err != NULL) {

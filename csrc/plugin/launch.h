@@ -8,8 +8,8 @@
 
 #include "base/buf.h"
 #include "gp/client.h"
-#include "os/process.h"
-#include "os/sealed.h"
+#include "os/process/process.h"
+#include "os/process/sealed.h"
 #include "plugin/drain.h"
 #include "plugin/endpoint.h"
 #include "plugin/mirror.h"

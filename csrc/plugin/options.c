@@ -4,7 +4,7 @@
 
 #include "base/text.h"
 #include "gp/checksum.h"
-#include "os/group.h"
+#include "os/process/group.h"
 #include "wire/handshake.h"
 
 enum { LOWEST_PORT = 0, HIGHEST_PORT = 65535 };

@@ -5,7 +5,7 @@
 #define GP_PLUGIN_REATTACH_H
 
 #include "gp/client.h"
-#include "os/process.h"
+#include "os/process/process.h"
 #include "os/socket.h"
 #include "plugin/endpoint.h"
 

@@ -36,7 +36,7 @@ report_exit(gp__process *process, gp_error *err)
     char fate[96];
 
     gp_error_set(err, GP_EEXITED, "the plugin %s before the host could connect to it",
-                 gp__process_fate(status, fate, sizeof(fate)));
+                 gp__process_describe_exit(status, fate, sizeof(fate)));
     if (err != NULL) {
         err->number = status;
     }

@@ -10,7 +10,7 @@
 #include "gp/channel.h"
 #include "gp/runtime.h"
 #include "gp/tls.h"
-#include "os/process.h"
+#include "os/process/process.h"
 
 /* Everything is borrowed. */
 typedef struct gp__secure_spec {

@@ -21,7 +21,7 @@
 #include "gp/client.h"
 #include "gp/runtime.h"
 #include "os/leftover.h"
-#include "os/process.h"
+#include "os/process/process.h"
 #include "plugin/options.h"
 
 /* What a session is opened with. Everything is borrowed and outlives the session. */

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "os/spawn.h"
+#include "os/process/spawn.h"
 #include "tls/checksum.h"
 
 enum { HEX_MAX = 2 * GP__CHECKSUM_MAX + 1 };

@@ -5,7 +5,7 @@
 #define GP_PLUGIN_VERIFY_H
 
 #include "gp/client.h"
-#include "os/sealed.h"
+#include "os/process/sealed.h"
 
 /*
  * Find the program as gp__spawn() would with |env|, and copy it. |out| is the copy to run, if it

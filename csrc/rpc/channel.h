@@ -8,7 +8,7 @@
 
 #include "gp/channel.h"
 #include "gp/list.h"
-#include "os/process.h"
+#include "os/process/process.h"
 #include "rpc/poller.h"
 
 /*

@@ -6,7 +6,7 @@
 
 #include "gp/broker.h"
 #include "os/leftover.h"
-#include "os/process.h"
+#include "os/process/process.h"
 
 /*
  * Open the plugin's stream. A plugin without the service ends it at once, which is only told to

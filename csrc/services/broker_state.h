@@ -21,7 +21,7 @@
 #include "gp/broker.h"
 #include "gp/call.h"
 #include "gp/lock.h"
-#include "os/process.h"
+#include "os/process/process.h"
 #include "rpc/poller.h"
 
 #define GP__BROKER_STREAM "/plugin.GRPCBroker/StartStream"

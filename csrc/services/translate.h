@@ -10,7 +10,7 @@
 
 #include "gp/error.h"
 #include "gp/runner.h"
-#include "os/process.h"
+#include "os/process/process.h"
 
 /*
  * Ask the runner of |process| what the address of connection |id| is for the host (|to_host|), or

@@ -2,7 +2,7 @@
 
 `start()` runs this very file as another program, one for each host, which imports nothing of the
 package. It waits for the host's end, gives plugins that notice it themselves the time to leave, and
-kills what has the host's mark in its environment after that (csrc/os/group.h).
+kills what has the host's mark in its environment after that (csrc/os/process/group.h).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "gp/runner.h"
-#include "os/process.h"
+#include "os/process/process.h"
 #include "support.h"
 
 typedef int address_translation(void *ctx, gp_runner_address *address, gp_error *err);

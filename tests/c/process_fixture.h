@@ -1,5 +1,5 @@
 /*
- * Children with the ends of their pipes, for the tests of os/process.c and os/spawn.c.
+ * Children with the ends of their pipes, for the tests of os/process/process.c and spawn.c.
  */
 #ifndef GP_TESTS_PROCESS_FIXTURE_H
 #define GP_TESTS_PROCESS_FIXTURE_H
@@ -11,7 +11,7 @@
 #include "completions.h"
 #include "gp/lock.h"
 #include "os/fd.h"
-#include "os/process.h"
+#include "os/process/process.h"
 #include "os/reactor.h"
 #include "support.h"
 

@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include "os/fd.h"
-#include "os/group.h"
-#include "os/process.h"
-#include "os/procstat.h"
+#include "os/process/group.h"
+#include "os/process/process.h"
+#include "os/process/procstat.h"
 #include "support.h"
 
 static const char mark[] = GP__GROUP_VARIABLE "=test.1";

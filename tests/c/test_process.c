@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#include "os/procstat.h"
+#include "os/process/procstat.h"
 #include "process_fixture.h"
 
 /* ---- Ending ---- */
@@ -23,7 +23,7 @@ killing(void **state)
     gp__process_kill(it.process);
     child_await_exit(&it);
     assert_int_equal(gp__process_status(it.process), -SIGKILL);
-    assert_non_null(strstr(gp__process_fate(-SIGKILL, fate, sizeof(fate)), "killed by signal 9"));
+    assert_non_null(strstr(gp__process_describe_exit(-SIGKILL, fate, sizeof(fate)), "killed by signal 9"));
     gp__process_kill(it.process); /* nobody is there to be hit */
     child_release(&it);
 }
@@ -54,7 +54,7 @@ a_host_that_ignores_sigchld(void **state)
     child_await_exit(&it);
     signal(SIGCHLD, SIG_DFL);
     assert_int_equal(gp__process_status(it.process), GP_STATUS_UNKNOWN);
-    assert_non_null(strstr(gp__process_fate(GP_STATUS_UNKNOWN, fate, sizeof(fate)), "unknown"));
+    assert_non_null(strstr(gp__process_describe_exit(GP_STATUS_UNKNOWN, fate, sizeof(fate)), "unknown"));
     gp__process_kill(it.process);
     child_release(&it);
 }
@@ -83,11 +83,11 @@ dying(void **state)
 
     (void)state;
     SHELL(&it, "exec sleep 1000");
-    assert_int_equal(gp__process_inspect(it.process), GP__PROCESS_WELL);
+    assert_int_equal(gp__process_inspect(it.process), GP__PROCESS_RUNNING);
     /* A dead child of ours that is not reaped yet, seen by one that only joined it. */
     assert_int_equal(gp__process_attach(&joined, gp__process_pid(it.process), 0, NULL), 0);
     gp__process_kill(it.process);
-    while (gp__process_inspect(joined) == GP__PROCESS_WELL) {
+    while (gp__process_inspect(joined) == GP__PROCESS_RUNNING) {
         sched_yield();
     }
     child_await_exit(&it);

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
-#include "os/process.h"
-#include "os/sealed.h"
+#include "os/process/process.h"
+#include "os/process/sealed.h"
 #include "support.h"
 
 extern char **environ;

@@ -39,11 +39,18 @@ COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 # A definition that other files can see: our style puts the name at the start of its own line.
 DEFINITION = re.compile(r"^(?P<type>[^\n{}();#]+)\n(?P<name>gp_\w+)\(", re.MULTILINE)
 
-SOURCES = sorted(p for layer in RANK for p in (CSRC / layer).glob("*.[ch]"))
+SOURCES = sorted(p for layer in RANK for p in (CSRC / layer).rglob("*.[ch]"))
 PUBLIC_HEADERS = sorted(PUBLIC.glob("*.h"))
 HEADERS = [p for p in SOURCES if p.suffix == ".h"] + PUBLIC_HEADERS
 GLUE = sorted((CSRC / "py").glob("*.[ch]"))
-C_FILES = [p for p in SOURCES if p.suffix == ".c" and p.parent.name != "py"]
+
+
+def layer_of(path: Path) -> str:
+    """The folder right below csrc/, which may have folders of its own; "include" for gp/."""
+    return path.relative_to(CSRC).parts[0]
+
+
+C_FILES = [p for p in SOURCES if p.suffix == ".c" and layer_of(p) != "py"]
 
 
 def name_of(path: Path) -> str:
@@ -66,14 +73,14 @@ def layer_behind(public_header: str) -> str | None:
     """The layer that implements gp/NAME.h: the one that holds NAME.c; None for mere types."""
     stem = Path(public_header).stem
     for layer in RANK:
-        if layer != "py" and (CSRC / layer / f"{stem}.c").exists():
+        if layer != "py" and any((CSRC / layer).rglob(f"{stem}.c")):
             return layer
     return None
 
 
 def violation(path: Path, include: str) -> str | None:
     """Why this file must not include that header, or None when it may."""
-    layer = path.parent.name
+    layer = layer_of(path)
     for pattern, allowed in FOREIGN.items():
         if re.fullmatch(pattern, include):
             if layer in allowed:
@@ -94,16 +101,17 @@ def violation(path: Path, include: str) -> str | None:
         if behind is None or behind == layer or RANK[behind] < RANK[layer]:
             return None
         return f"{include} is implemented in {behind}/, which {layer}/ may not include"
-    if folder in RANK:
+    below = folder.partition("/")[0]
+    if below in RANK:
         if path.parent == PUBLIC:
             return "a public header may include only other public headers"
-        if folder == layer:
+        if below == layer:
             return None
         if layer == "py":
             return "py/ may include only gp/ and its own headers"
-        if RANK[folder] < RANK[layer]:
+        if RANK[below] < RANK[layer]:
             return None
-        return f"{layer}/ may not include {folder}/"
+        return f"{layer}/ may not include {below}/"
     return None
 
 
@@ -135,7 +143,7 @@ def test_the_glue_imports_nothing_of_the_package(path: Path) -> None:
 
 @pytest.mark.parametrize("path", HEADERS, ids=name_of)
 def test_header_opens_by_naming_its_layer(path: Path) -> None:
-    expected = "public" if path.parent == PUBLIC else path.parent.name
+    expected = "public" if path.parent == PUBLIC else layer_of(path)
     text = path.read_text(encoding="utf-8")
     opening = COMMENT.match(text)
     assert opening, f"{name_of(path)} does not open with a comment"

@@ -1,6 +1,6 @@
 /*
  * Layer: public. A child process that is no plugin by itself: what runners run. It dies with this
- * process, as plugins do (os/spawn.h).
+ * process, as plugins do (os/process/spawn.h).
  */
 #ifndef GP_PROCESS_H
 #define GP_PROCESS_H

@@ -1,7 +1,7 @@
 #include "gp/process.h"
 
 #include "base/thread.h"
-#include "os/process.h"
+#include "os/process/process.h"
 
 /* A gp_process is a gp__process of which somebody outside has the reference. */
 

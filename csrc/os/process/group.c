@@ -1,4 +1,4 @@
-#include "os/group.h"
+#include "os/process/group.h"
 
 #if defined(__linux__) && !defined(GP_PORTABLE)
 
@@ -15,8 +15,8 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "os/fd.h"
-#include "os/pidfd.h"
-#include "os/procstat.h"
+#include "os/process/pidfd.h"
+#include "os/process/procstat.h"
 
 /* How long to wait, in steps, for what is between two programs. */
 static const int64_t exec_ms = 100;

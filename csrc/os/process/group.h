@@ -12,8 +12,8 @@
  * member's that is to outlive its host. Every signal goes through a pidfd whose process has been
  * looked at again after it was opened: none reaches a successor with the same pid.
  */
-#ifndef GP_OS_GROUP_H
-#define GP_OS_GROUP_H
+#ifndef GP_OS_PROCESS_GROUP_H
+#define GP_OS_PROCESS_GROUP_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-#include "os/spawn.h"
+#include "os/process/spawn.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,8 +14,8 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
-#include "os/diagnose.h"
 #include "os/fd.h"
+#include "os/process/diagnosis.h"
 #include "os/reactor.h"
 
 #if defined(__linux__) && !defined(GP_PORTABLE)

@@ -1,4 +1,4 @@
-#include "os/diagnose.h"
+#include "os/process/diagnosis.h"
 
 #include <errno.h>
 #include <fcntl.h>

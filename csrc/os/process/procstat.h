@@ -1,8 +1,8 @@
 /*
  * Layer: os. What /proc tells about a process, where there is a /proc.
  */
-#ifndef GP_OS_PROCSTAT_H
-#define GP_OS_PROCSTAT_H
+#ifndef GP_OS_PROCESS_PROCSTAT_H
+#define GP_OS_PROCESS_PROCSTAT_H
 
 #include <stdbool.h>
 #include <sys/types.h>

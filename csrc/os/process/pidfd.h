@@ -2,8 +2,8 @@
  * Layer: os. Descriptors that stand for processes, where the system has them: every function fails
  * with ENOSYS where it does not, and under GP_PORTABLE.
  */
-#ifndef GP_OS_PIDFD_H
-#define GP_OS_PIDFD_H
+#ifndef GP_OS_PROCESS_PIDFD_H
+#define GP_OS_PROCESS_PIDFD_H
 
 #include <signal.h>
 #include <sys/types.h>

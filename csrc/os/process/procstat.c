@@ -1,4 +1,4 @@
-#include "os/procstat.h"
+#include "os/process/procstat.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -5,8 +5,8 @@
  *
  * gp__sealed_open(), then gp__sealed_look() as often as is wanted, then gp__sealed_copy() once.
  */
-#ifndef GP_OS_SEALED_H
-#define GP_OS_SEALED_H
+#ifndef GP_OS_PROCESS_SEALED_H
+#define GP_OS_PROCESS_SEALED_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -11,14 +11,14 @@
  * process; priority and CPUs are the caller's all the same. A detached child has no such order and
  * a session of its own instead: neither a terminal's end nor its Ctrl-C concerns it.
  */
-#ifndef GP_OS_SPAWN_H
-#define GP_OS_SPAWN_H
+#ifndef GP_OS_PROCESS_SPAWN_H
+#define GP_OS_PROCESS_SPAWN_H
 
 #include <stdbool.h>
 #include <sys/types.h>
 
 #include "gp/error.h"
-#include "os/sealed.h"
+#include "os/process/sealed.h"
 
 typedef struct gp__spawn_spec {
     const char *const *argv; /* borrowed; NULL-terminated, not empty */

@@ -16,7 +16,7 @@
 #include "gp/error.h"
 #include "gp/runner.h"
 #include "gp/runtime.h"
-#include "os/sealed.h"
+#include "os/process/sealed.h"
 
 typedef struct gp__process gp__process;
 
@@ -26,7 +26,7 @@ typedef struct gp__process_spec {
     const char *directory;   /* borrowed; NULL: the host's own */
     bool detached;           /* survives this process, and so do its outputs */
     const char *group;       /* borrowed; "KEY=VALUE", which is in |env| as well: what it starts is
-                                killed with it (os/group.h). NULL: it alone is */
+                                killed with it (os/process/group.h). NULL: it alone is */
 
     const gp__sealed *image; /* borrowed; run this and not what argv[0] names; NULL: that */
 } gp__process_spec;
@@ -104,7 +104,7 @@ bool gp__process_gone(gp__process *process);
  * so from before the first of its descriptors is closed. Without a /proc nobody can tell.
  */
 typedef enum gp__process_look {
-    GP__PROCESS_WELL,
+    GP__PROCESS_RUNNING,
     GP__PROCESS_DYING,
     GP__PROCESS_GONE,
     GP__PROCESS_UNKNOWN,
@@ -140,6 +140,6 @@ int gp__process_pidfd(const gp__process *process);
 int gp__process_status(gp__process *process);
 
 /* "exited with status 3", "was killed by signal 9 (Killed)", ... Returns |out|. */
-const char *gp__process_fate(int status, char *out, size_t size);
+const char *gp__process_describe_exit(int status, char *out, size_t size);
 
 #endif

@@ -1,4 +1,4 @@
-#include "os/process.h"
+#include "os/process/process.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -16,11 +16,11 @@
 #include "gp/lock.h"
 #include "gp/runtime.h"
 #include "os/fd.h"
-#include "os/group.h"
-#include "os/pidfd.h"
-#include "os/procstat.h"
+#include "os/process/group.h"
+#include "os/process/pidfd.h"
+#include "os/process/procstat.h"
+#include "os/process/spawn.h"
 #include "os/reactor.h"
-#include "os/spawn.h"
 
 /* How far a plugin may be below the process that was launched, a wrapper's say. */
 enum { GENERATIONS = 16 };
@@ -499,7 +499,7 @@ gp__process_inspect(gp__process *process)
         /* Reaped by somebody else just now, or there is no /proc. */
         return gp__process_gone(process) ? GP__PROCESS_GONE : GP__PROCESS_UNKNOWN;
     }
-    return now.dying ? GP__PROCESS_DYING : GP__PROCESS_WELL;
+    return now.dying ? GP__PROCESS_DYING : GP__PROCESS_RUNNING;
 }
 
 static void
@@ -696,7 +696,7 @@ gp__process_status(gp__process *process)
 }
 
 const char *
-gp__process_fate(int status, char *out, size_t size)
+gp__process_describe_exit(int status, char *out, size_t size)
 {
     if (status == GP_STATUS_UNKNOWN) {
         snprintf(out, size, "exited with an unknown status");

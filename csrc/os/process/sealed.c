@@ -1,4 +1,4 @@
-#include "os/sealed.h"
+#include "os/process/sealed.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +10,8 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/thread.h"
-#include "os/diagnose.h"
 #include "os/fd.h"
+#include "os/process/diagnosis.h"
 #include "os/tmpdir.h"
 
 #if defined(__linux__) && !defined(GP_PORTABLE)

@@ -1,4 +1,4 @@
-#include "os/pidfd.h"
+#include "os/process/pidfd.h"
 
 #include <errno.h>
 #include <unistd.h>

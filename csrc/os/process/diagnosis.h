@@ -2,8 +2,8 @@
  * Layer: os. What is wrong with a program's file, in words. For error messages: best effort, and
  * nothing here fails but for want of memory. Threads: any.
  */
-#ifndef GP_OS_DIAGNOSE_H
-#define GP_OS_DIAGNOSE_H
+#ifndef GP_OS_PROCESS_DIAGNOSIS_H
+#define GP_OS_PROCESS_DIAGNOSIS_H
 
 #include "base/buf.h"
 
