@@ -7,88 +7,88 @@
 #include "base/thread.h"
 #include "gp/lock.h"
 
-/*
- * Threads that may be at it at the same time: a peer must not make this process start any number.
- */
-enum { MOST = 64 };
+/* How many operations may run at the same time: no peer can make this process start more threads. */
+enum { MOST_OPERATIONS = 64 };
 
-typedef struct job {
+/* A call of gp__offload(). Whichever of its two threads is done last frees it. */
+typedef struct operation {
     gp_mutex lock;
     gp_cond changed;
-    bool done;
-    bool abandoned; /* nobody waits any more: the thread frees it all */
+    bool done GP_GUARDED_BY(&lock);
+    bool abandoned GP_GUARDED_BY(&lock); /* the caller has stopped waiting */
     void (*run)(void *ctx);
     void (*release)(void *ctx);
     void *ctx;
-} job;
+} operation;
 
-static atomic_int under_way;
+static atomic_int running_count;
 
-/* In a forked child, which has none of the threads. */
+/* A forked child has none of the threads. */
 static void
-reset(void)
+reset_in_child(void)
 {
-    atomic_store(&under_way, 0);
+    atomic_store(&running_count, 0);
 }
 
-static gp_fork_part part = {.reset = reset};
+static gp_fork_part fork_part = {.reset = reset_in_child};
 
 static void
-free_job(job *it)
+free_operation(operation *self)
 {
-    gp_cond_release(&it->changed);
-    gp_mutex_release(&it->lock);
-    gp__free(it);
+    gp_cond_release(&self->changed);
+    gp_mutex_release(&self->lock);
+    gp__free(self);
 }
 
 static void *
-run_job(void *arg)
+run_operation(void *arg)
 {
-    job *it = arg;
+    operation *self = arg;
     bool abandoned;
 
-    it->run(it->ctx);
-    atomic_fetch_sub(&under_way, 1);
-    gp_mutex_lock(&it->lock);
-    it->done = true;
-    abandoned = it->abandoned;
-    gp_cond_signal(&it->changed);
-    gp_mutex_unlock(&it->lock);
+    self->run(self->ctx);
+    atomic_fetch_sub(&running_count, 1);
+    gp_mutex_lock(&self->lock);
+    self->done = true;
+    abandoned = self->abandoned;
+    gp_cond_signal(&self->changed);
+    gp_mutex_unlock(&self->lock);
     if (abandoned) {
-        it->release(it->ctx);
-        free_job(it);
+        self->release(self->ctx);
+        free_operation(self);
     }
     return NULL;
 }
 
 /* Returns 0 or a GP_E* code: nothing has been started. */
 static int
-start(job **out, void (*run)(void *ctx), void (*release)(void *ctx), void *ctx, pthread_t *thread,
-      gp_error *err)
+start_operation(operation **out, void (*run)(void *ctx), void (*release)(void *ctx), void *ctx,
+                pthread_t *thread, gp_error *err)
 {
-    job *it = gp__calloc(1, sizeof(*it));
+    operation *self = gp__calloc(1, sizeof(*self));
     int rc;
 
-    if (it == NULL) {
+    if (self == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for a thread");
     }
-    gp_mutex_init(&it->lock);
-    gp_cond_init(&it->changed);
-    gp_runtime_on_fork(&part);
-    it->run = run;
-    it->release = release;
-    it->ctx = ctx;
-    if (atomic_fetch_add(&under_way, 1) >= MOST) {
-        rc = gp_error_set(err, GP_EOS, "%d system calls are under way that do not return", MOST);
+    gp_mutex_init(&self->lock);
+    gp_cond_init(&self->changed);
+    gp_runtime_on_fork(&fork_part);
+    self->run = run;
+    self->release = release;
+    self->ctx = ctx;
+    if (atomic_fetch_add(&running_count, 1) >= MOST_OPERATIONS) {
+        rc = gp_error_set(err, GP_EOS, "%d system calls are under way that do not return",
+                          MOST_OPERATIONS);
     } else {
-        rc = gp__thread_start(thread, "gp-offload", run_job, it, err);
+        rc = gp__thread_start(thread, "gp-offload", run_operation, self, err);
     }
     if (rc < 0) {
-        atomic_fetch_sub(&under_way, 1);
-        free_job(it);
+        atomic_fetch_sub(&running_count, 1);
+        free_operation(self);
         return rc;
     }
-    *out = it;
+    *out = self;
     return 0;
 }
 
@@ -97,24 +97,24 @@ gp__offload(void (*run)(void *ctx), void (*release)(void *ctx), void *ctx, int64
             const gp_interrupt *interrupt, gp_error *err)
 {
     pthread_t thread;
-    job *it = NULL;
+    operation *self = NULL;
     bool done;
-    int rc = start(&it, run, release, ctx, &thread, err);
+    int rc = start_operation(&self, run, release, ctx, &thread, err);
 
     if (rc < 0) {
         release(ctx);
         return rc;
     }
-    gp_mutex_lock(&it->lock);
-    while (!it->done && rc == 0) {
-        rc = gp__cond_wait_interruptible(&it->changed, &it->lock, deadline, interrupt);
+    gp_mutex_lock(&self->lock);
+    while (!self->done && rc == 0) {
+        rc = gp__cond_wait_interruptible(&self->changed, &self->lock, deadline, interrupt);
     }
-    done = it->done;
-    it->abandoned = !done;
-    gp_mutex_unlock(&it->lock);
+    done = self->done;
+    self->abandoned = !done;
+    gp_mutex_unlock(&self->lock);
     if (done) {
         pthread_join(thread, NULL);
-        free_job(it);
+        free_operation(self);
         return 0;
     }
     pthread_detach(thread);

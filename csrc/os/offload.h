@@ -1,7 +1,7 @@
 /*
  * Layer: os. System calls that may block without a limit (looking up a host's name, a file system
- * that does not answer), with a deadline and an interrupt: they run on a thread of their own, which
- * is left behind if the caller stops waiting. Threads: any.
+ * that does not answer), with a deadline and an interrupt. They run on a thread of their own; if
+ * the caller stops waiting, that thread goes on by itself. Threads: any.
  */
 #ifndef GP_OS_OFFLOAD_H
 #define GP_OS_OFFLOAD_H
@@ -15,8 +15,9 @@
  * Call |run| with |ctx| on another thread and wait until it returns, |deadline| at most.
  *
  * Returns: 0 when |run| has returned, and |ctx| is the caller's; or GP_ETIMEOUT, GP_EUSER,
- * GP_ENOMEM or GP_EOS (no thread can be started, or too many are left behind): then |release| is
- * called with |ctx|, as soon as |run| does not use it any more, and the caller may not touch it.
+ * GP_ENOMEM or GP_EOS (no thread can be started, or too many still run). In all these cases
+ * |release| is called with |ctx|, once |run| does not use it any more, and the caller must not
+ * touch it.
  */
 int gp__offload(void (*run)(void *ctx), void (*release)(void *ctx), void *ctx, int64_t deadline,
                 const gp_interrupt *interrupt, gp_error *err);

@@ -5,6 +5,8 @@
 
 #include "base/alloc.h"
 #include "base/fork.h"
+#include "base/list.h"
+#include "base/task.h"
 #include "base/thread.h"
 #include "gp/lock.h"
 #include "os/selector.h"
@@ -16,80 +18,99 @@ _Static_assert((int)GP__WATCH_READ == (int)GP__SELECT_READ &&
                    (int)GP__WATCH_HANGUP == (int)GP__SELECT_HANGUP,
                "watches pass their events on as they are");
 
+static gp_mutex lock = GP_MUTEX_INIT;
+
 struct gp__watch {
-    gp__watch *prev; /* in the list of ticking watches, or of dead ones (next only) */
-    gp__watch *next;
-    int fd;          /* borrowed; -1 for one that ticks */
-    unsigned events; /* looked for; not 0 for one that ticks */
-    bool dead;
-    int64_t period; /* nanoseconds, of one that ticks */
-    int64_t due;    /* when it does so next */
+    gp__link link GP_GUARDED_BY(&lock);   /* in |ticking| or |removed| */
+    int fd;                               /* borrowed; -1: a timer */
+    unsigned events GP_GUARDED_BY(&lock); /* looked for; of a timer not 0 */
+    bool is_removed GP_GUARDED_BY(&lock);
+    int64_t period;                   /* of a timer: nanoseconds */
+    int64_t due GP_GUARDED_BY(&lock); /* of a timer: when it ticks next */
     gp__watch_fn *call;
     void *ctx; /* borrowed: outlives the watch */
 };
 
-/* One gp__reactor_call(), on its caller's stack. */
-typedef struct errand {
-    struct errand *next;
+/* A call of gp__reactor_call(), on its caller's stack. */
+typedef struct request {
+    gp__task task;
     void (*run)(void *ctx);
     void *ctx;
-    bool done;
-} errand;
+    bool done GP_GUARDED_BY(&lock);
+} request;
 
-static void reset(void);
+static void reset_in_child(void);
 
-static struct {
-    gp_mutex lock;
-    gp_cond idle; /* a callback or an errand is over, or the thread has ended */
-    bool running;
-    bool stopping;
-    pthread_t thread;
-    gp__selector *selector; /* owned */
-    gp__watch *ticking;     /* owned by their users */
-    gp__watch *dead;        /* owned: removed, but perhaps among the events just fetched */
-    gp__watch *calling;     /* borrowed: whose callback runs */
-    errand *errands;        /* borrowed: their callers wait */
-    gp_fork_part part;
-} reactor = {.lock = GP_MUTEX_INIT, .idle = GP_COND_INIT, .part = {.reset = reset}};
+/* A callback or a request has returned, or the thread has ended. */
+static gp_cond changed = GP_COND_INIT;
+
+static bool running GP_GUARDED_BY(&lock);
+static bool stopping GP_GUARDED_BY(&lock);
+static pthread_t reactor_thread GP_GUARDED_BY(&lock);
+
+/* Owned. Written with the lock held, and not while the thread runs, which uses it without. */
+static gp__selector *selector;
+
+/* Timers; owned by their users. */
+static gp__list ticking GP_GUARDED_BY(&lock) = GP__LIST_INIT(ticking);
+
+/* Owned: watches that may still be among the events that the thread has just fetched. */
+static gp__list removed GP_GUARDED_BY(&lock) = GP__LIST_INIT(removed);
+
+/* Borrowed: the watch whose callback runs. */
+static gp__watch *calling GP_GUARDED_BY(&lock);
+
+/* Borrowed: tasks for the thread, whose owners wait until they have run. */
+static gp__list tasks GP_GUARDED_BY(&lock) = GP__LIST_INIT(tasks);
+
+static gp_fork_part fork_part = {.reset = reset_in_child};
 
 /* Set on the reactor's own thread. */
 static _Thread_local bool is_reactor;
 
-static void
-free_dead(void)
-{
-    while (reactor.dead != NULL) {
-        gp__watch *watch = reactor.dead;
+static void free_removed_locked(void) GP_REQUIRES(&lock);
+static void call_locked(gp__watch *watch) GP_REQUIRES(&lock);
+static int ms_until_tick_locked(void) GP_REQUIRES(&lock);
+static void tick_locked(void) GP_REQUIRES(&lock);
+static void run_tasks_locked(void) GP_REQUIRES(&lock);
+static int ensure_running_locked(gp_error *err) GP_REQUIRES(&lock);
+static void set_events_locked(gp__watch *watch, unsigned events) GP_REQUIRES(&lock);
 
-        reactor.dead = watch->next;
-        gp__free(watch);
+static void
+free_removed_locked(void)
+{
+    gp__link *link;
+
+    while ((link = gp__list_pop(&removed)) != NULL) {
+        gp__free(gp__container_of(link, gp__watch, link));
     }
 }
 
-/* With the lock held, which is released while the callback runs. */
+/* Releases and re-acquires the lock while the callback runs. */
 static void
-call(gp__watch *watch)
+call_locked(gp__watch *watch)
 {
-    if (watch->dead || watch->events == 0) {
+    if (watch->is_removed || watch->events == 0) {
         return;
     }
-    reactor.calling = watch;
-    gp_mutex_unlock(&reactor.lock);
+    calling = watch;
+    gp_mutex_unlock(&lock);
     watch->call(watch->ctx);
-    gp_mutex_lock(&reactor.lock);
-    reactor.calling = NULL;
-    gp_cond_broadcast(&reactor.idle);
+    gp_mutex_lock(&lock);
+    calling = NULL;
+    gp_cond_broadcast(&changed);
 }
 
-/* Milliseconds until something ticks; negative when nothing does. With the lock held. */
+/* Milliseconds until the next timer ticks; negative if there is no timer. */
 static int
-until_tick(void)
+ms_until_tick_locked(void)
 {
     const int64_t longest = 3600 * 1000;
     int64_t soonest = GP__FOREVER;
     int64_t left;
 
-    for (gp__watch *watch = reactor.ticking; watch != NULL; watch = watch->next) {
+    for (gp__watch *watch = gp__list_first_entry(&ticking, gp__watch, link); watch != NULL;
+         watch = gp__list_next_entry(&ticking, watch, gp__watch, link)) {
         soonest = watch->due < soonest ? watch->due : soonest;
     }
     if (soonest == GP__FOREVER) {
@@ -99,116 +120,89 @@ until_tick(void)
     return (int)(left < 0 ? 0 : left > longest ? longest : left);
 }
 
+/* Releases and re-acquires the lock while a callback runs. */
 static void
-tick(void)
+tick_locked(void)
 {
-    gp__watch *watch = reactor.ticking;
+    gp__watch *watch = gp__list_first_entry(&ticking, gp__watch, link);
     int64_t now = watch != NULL ? gp__now() : 0;
 
     while (watch != NULL) {
         if (watch->due <= now) {
             watch->due = now + watch->period;
-            call(watch);
+            call_locked(watch);
         }
-        /* If it was removed meanwhile, its link leads into the list of the dead: next time. */
-        watch = watch->dead ? NULL : watch->next;
+        /* A timer that has been removed meanwhile has no successor: the others tick next time. */
+        watch = watch->is_removed ? NULL : gp__list_next_entry(&ticking, watch, gp__watch, link);
     }
 }
 
-/* With the lock held, which is released meanwhile. */
+/* Releases and re-acquires the lock while a task runs. */
 static void
-run_errands(void)
+run_tasks_locked(void)
 {
-    while (reactor.errands != NULL) {
-        errand *it = reactor.errands;
+    gp__link *link;
 
-        reactor.errands = it->next;
-        gp_mutex_unlock(&reactor.lock);
-        it->run(it->ctx);
-        gp_mutex_lock(&reactor.lock);
-        it->done = true;
-        gp_cond_broadcast(&reactor.idle);
+    while ((link = gp__list_pop(&tasks)) != NULL) {
+        gp__task *task = gp__container_of(link, gp__task, link);
+
+        gp_mutex_unlock(&lock);
+        task->run(task);
+        gp_mutex_lock(&lock);
     }
 }
 
 static void *
-run(void *unused)
+run_reactor(void *unused)
 {
     void *ready[MOST_READY];
 
     (void)unused;
     is_reactor = true;
-    gp_mutex_lock(&reactor.lock);
-    while (!reactor.stopping) {
-        int timeout = until_tick();
+    gp_mutex_lock(&lock);
+    while (!stopping) {
+        int timeout = ms_until_tick_locked();
         int count;
 
-        /* Nothing fetched is left, so nobody looks at a dead watch any more. */
-        free_dead();
-        gp_mutex_unlock(&reactor.lock);
-        count = gp__selector_wait(reactor.selector, ready, MOST_READY, timeout);
-        gp_mutex_lock(&reactor.lock);
+        /* All events that were fetched have been handled, and none refers to a removed watch. */
+        free_removed_locked();
+        gp_mutex_unlock(&lock);
+        count = gp__selector_wait(selector, ready, MOST_READY, timeout);
+        gp_mutex_lock(&lock);
         for (int i = 0; i < count; i++) {
-            call(ready[i]);
+            call_locked(ready[i]);
         }
-        tick();
-        run_errands();
+        tick_locked();
+        run_tasks_locked();
     }
-    /*
-     * It may have been told to stop before it got here, and somebody waits for what it was started
-     * for.
-     */
-    run_errands();
-    gp_mutex_unlock(&reactor.lock);
+    /* If it was stopped before it got here, the caller that started it still waits for its task. */
+    run_tasks_locked();
+    gp_mutex_unlock(&lock);
     return NULL;
 }
 
-/* With the lock held. */
 static int
-ensure_running(gp_error *err)
+ensure_running_locked(gp_error *err)
 {
     int rc;
 
-    while (reactor.stopping) {
-        gp_cond_wait(&reactor.idle, &reactor.lock);
+    while (stopping) {
+        gp_cond_wait(&changed, &lock);
     }
-    if (reactor.running) {
+    if (running) {
         return 0;
     }
-    gp_runtime_on_fork(&reactor.part);
-    if (reactor.selector == NULL && (rc = gp__selector_new(&reactor.selector, err)) < 0) {
+    gp_runtime_on_fork(&fork_part);
+    if (selector == NULL && (rc = gp__selector_new(&selector, err)) < 0) {
         return rc;
     }
-    rc = gp__thread_start(&reactor.thread, "gp-reactor", run, NULL, err);
-    reactor.running = rc == 0;
+    rc = gp__thread_start(&reactor_thread, "gp-reactor", run_reactor, NULL, err);
+    running = rc == 0;
     return rc;
 }
 
-static void
-link_ticking(gp__watch *watch)
-{
-    watch->next = reactor.ticking;
-    if (watch->next != NULL) {
-        watch->next->prev = watch;
-    }
-    reactor.ticking = watch;
-}
-
-static void
-unlink_ticking(gp__watch *watch)
-{
-    if (watch->prev != NULL) {
-        watch->prev->next = watch->next;
-    } else {
-        reactor.ticking = watch->next;
-    }
-    if (watch->next != NULL) {
-        watch->next->prev = watch->prev;
-    }
-}
-
 static int
-add(gp__watch **out, int fd, int64_t period_ms, gp__watch_fn *fn, void *ctx, gp_error *err)
+add_watch(gp__watch **out, int fd, int64_t period_ms, gp__watch_fn *fn, void *ctx, gp_error *err)
 {
     gp__watch *watch;
     int rc;
@@ -223,17 +217,17 @@ add(gp__watch **out, int fd, int64_t period_ms, gp__watch_fn *fn, void *ctx, gp_
     watch->fd = fd;
     watch->call = fn;
     watch->ctx = ctx;
-    watch->events = GP__WATCH_READ;
     watch->period = period_ms * GP__MS;
+    gp_mutex_lock(&lock);
+    watch->events = GP__WATCH_READ;
     watch->due = period_ms > 0 ? gp__now() + watch->period : 0;
-    gp_mutex_lock(&reactor.lock);
     *out = watch;
-    rc = ensure_running(err);
+    rc = ensure_running_locked(err);
     if (rc == 0 && fd >= 0) {
-        rc = gp__selector_add(reactor.selector, fd, watch->events, watch, err);
+        rc = gp__selector_add(selector, fd, watch->events, watch, err);
     } else if (rc == 0) {
-        link_ticking(watch);
-        gp__selector_wake(reactor.selector);
+        gp__list_prepend(&ticking, &watch->link);
+        gp__selector_wake(selector);
     }
     if (rc < 0) {
         *out = NULL;
@@ -241,25 +235,24 @@ add(gp__watch **out, int fd, int64_t period_ms, gp__watch_fn *fn, void *ctx, gp_
     } else {
         gp__fork_add(GP__FORK_WATCH);
     }
-    gp_mutex_unlock(&reactor.lock);
+    gp_mutex_unlock(&lock);
     return rc;
 }
 
 int
 gp__reactor_add(gp__watch **out, int fd, gp__watch_fn *ready, void *ctx, gp_error *err)
 {
-    return add(out, fd, 0, ready, ctx, err);
+    return add_watch(out, fd, 0, ready, ctx, err);
 }
 
 int
 gp__reactor_every(gp__watch **out, int64_t period_ms, gp__watch_fn *fn, void *ctx, gp_error *err)
 {
-    return add(out, -1, period_ms, fn, ctx, err);
+    return add_watch(out, -1, period_ms, fn, ctx, err);
 }
 
-/* With the lock held. */
 static void
-want(gp__watch *watch, unsigned events)
+set_events_locked(gp__watch *watch, unsigned events)
 {
     unsigned before = watch->events;
 
@@ -267,12 +260,12 @@ want(gp__watch *watch, unsigned events)
     if (watch->fd < 0) {
         return;
     }
-    /* A hung-up pipe would be reported for ever, so one nobody looks at is not in the selector. */
+    /* A hang-up is reported whatever is looked for, so the selector gets only what has events. */
     if (events == 0) {
-        gp__selector_remove(reactor.selector, watch->fd);
+        gp__selector_remove(selector, watch->fd);
     } else if (before != 0) {
-        gp__selector_change(reactor.selector, watch->fd, events, watch);
-    } else if (gp__selector_add(reactor.selector, watch->fd, events, watch, NULL) < 0) {
+        gp__selector_change(selector, watch->fd, events, watch);
+    } else if (gp__selector_add(selector, watch->fd, events, watch, NULL) < 0) {
         watch->events = 0;
     }
 }
@@ -283,11 +276,11 @@ gp__reactor_want(gp__watch *watch, unsigned events)
     if (gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&reactor.lock);
-    if (!watch->dead && watch->events != events) {
-        want(watch, events);
+    gp_mutex_lock(&lock);
+    if (!watch->is_removed && watch->events != events) {
+        set_events_locked(watch, events);
     }
-    gp_mutex_unlock(&reactor.lock);
+    gp_mutex_unlock(&lock);
 }
 
 void
@@ -302,29 +295,40 @@ gp__reactor_remove(gp__watch *watch)
     if (watch == NULL || gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&reactor.lock);
+    gp_mutex_lock(&lock);
     if (watch->fd < 0) {
-        unlink_ticking(watch);
+        gp__link_remove(&watch->link);
     } else if (watch->events != 0) {
-        gp__selector_remove(reactor.selector, watch->fd);
+        gp__selector_remove(selector, watch->fd);
     }
-    watch->dead = true;
+    watch->is_removed = true;
     gp__fork_drop(GP__FORK_WATCH);
-    while (reactor.calling == watch && !is_reactor) {
-        gp_cond_wait(&reactor.idle, &reactor.lock);
+    while (calling == watch && !is_reactor) {
+        gp_cond_wait(&changed, &lock);
     }
-    watch->next = reactor.dead;
-    reactor.dead = watch;
-    if (!reactor.running) {
-        free_dead();
+    gp__list_append(&removed, &watch->link);
+    if (!running) {
+        free_removed_locked();
     }
-    gp_mutex_unlock(&reactor.lock);
+    gp_mutex_unlock(&lock);
+}
+
+static void
+run_request(gp__task *task)
+{
+    request *self = gp__container_of(task, request, task);
+
+    self->run(self->ctx);
+    gp_mutex_lock(&lock);
+    self->done = true;
+    gp_cond_broadcast(&changed);
+    gp_mutex_unlock(&lock);
 }
 
 int
 gp__reactor_call(void (*fn)(void *ctx), void *ctx, gp_error *err)
 {
-    errand it = {.run = fn, .ctx = ctx};
+    request self = {.task = {.run = run_request}, .run = fn, .ctx = ctx};
     int rc;
 
     if (gp_runtime_forked()) {
@@ -334,17 +338,16 @@ gp__reactor_call(void (*fn)(void *ctx), void *ctx, gp_error *err)
         fn(ctx);
         return 0;
     }
-    gp_mutex_lock(&reactor.lock);
-    rc = ensure_running(err);
+    gp_mutex_lock(&lock);
+    rc = ensure_running_locked(err);
     if (rc == 0) {
-        it.next = reactor.errands;
-        reactor.errands = &it;
-        gp__selector_wake(reactor.selector);
-        while (!it.done) {
-            gp_cond_wait(&reactor.idle, &reactor.lock);
+        gp__list_append(&tasks, &self.task.link);
+        gp__selector_wake(selector);
+        while (!self.done) {
+            gp_cond_wait(&changed, &lock);
         }
     }
-    gp_mutex_unlock(&reactor.lock);
+    gp_mutex_unlock(&lock);
     return rc;
 }
 
@@ -362,37 +365,42 @@ gp__reactor_stop(void)
     if (gp_runtime_forked() || is_reactor) {
         return;
     }
-    gp_mutex_lock(&reactor.lock);
-    if (!reactor.running || reactor.stopping) {
-        gp_mutex_unlock(&reactor.lock);
+    gp_mutex_lock(&lock);
+    if (!running || stopping) {
+        gp_mutex_unlock(&lock);
         return;
     }
-    reactor.stopping = true;
-    thread = reactor.thread;
-    gp__selector_wake(reactor.selector);
-    gp_mutex_unlock(&reactor.lock);
+    stopping = true;
+    thread = reactor_thread;
+    gp__selector_wake(selector);
+    gp_mutex_unlock(&lock);
     pthread_join(thread, NULL);
-    gp_mutex_lock(&reactor.lock);
-    reactor.running = false;
-    reactor.stopping = false;
-    free_dead();
-    gp_cond_broadcast(&reactor.idle);
-    gp_mutex_unlock(&reactor.lock);
+    gp_mutex_lock(&lock);
+    running = false;
+    stopping = false;
+    free_removed_locked();
+    gp_cond_broadcast(&changed);
+    gp_mutex_unlock(&lock);
 }
 
 /*
- * In a forked child, which has not the thread: nothing was watched. Its selector is the parent's as
- * well.
+ * In a forked child, which has no reactor thread: its parent watched nothing. The parent has the
+ * same selector, and what another thread may have been changing is not looked at.
  */
 static void
-reset(void)
+reset_in_child(void)
 {
-    gp_fork_part part = reactor.part;
-
-    gp__selector_free(reactor.selector);
-    memset(&reactor, 0, sizeof(reactor));
-    gp_mutex_init(&reactor.lock);
-    gp_cond_init(&reactor.idle);
-    reactor.part = part;
+    gp__selector_free(selector);
+    selector = NULL;
     is_reactor = false;
+    gp_mutex_init(&lock);
+    gp_cond_init(&changed);
+    gp_mutex_lock(&lock);
+    running = false;
+    stopping = false;
+    calling = NULL;
+    gp__list_init(&ticking);
+    gp__list_init(&removed);
+    gp__list_init(&tasks);
+    gp_mutex_unlock(&lock);
 }

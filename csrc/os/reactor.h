@@ -21,8 +21,8 @@ typedef struct gp__watch gp__watch;
 typedef void gp__watch_fn(void *ctx);
 
 /*
- * What a watch looks for. A hung-up descriptor is all of it; GP__WATCH_HANGUP alone passes data
- * over.
+ * The events that a watch looks for. A descriptor whose other end is closed is ready for all of
+ * them; a watch for GP__WATCH_HANGUP alone is not called for data.
  */
 enum { GP__WATCH_READ = 1, GP__WATCH_WRITE = 2, GP__WATCH_HANGUP = 4 };
 
@@ -32,7 +32,7 @@ enum { GP__WATCH_READ = 1, GP__WATCH_WRITE = 2, GP__WATCH_HANGUP = 4 };
  */
 int gp__reactor_add(gp__watch **out, int fd, gp__watch_fn *ready, void *ctx, gp_error *err);
 
-/* Call |tick| about every |period_ms|, for what no descriptor tells. */
+/* A timer: call |tick| about every |period_ms|. */
 int gp__reactor_every(gp__watch **out, int64_t period_ms, gp__watch_fn *tick, void *ctx,
                       gp_error *err);
 
@@ -42,18 +42,19 @@ int gp__reactor_every(gp__watch **out, int64_t period_ms, gp__watch_fn *tick, vo
  */
 void gp__reactor_want(gp__watch *watch, unsigned events);
 
-/* The same for those that only read: want it, or nothing. */
+/* The same for a watch that only reads or ticks: look for GP__WATCH_READ, or for nothing. */
 void gp__reactor_enable(gp__watch *watch, bool enabled);
 
 /*
- * Forget the watch. After this returns its callback does not run and will not run any more; called
- * from the callback itself, it is the last time. The descriptor may then be closed. NULL is fine.
+ * Free the watch. After this returns, its callback does not run and will not run any more; if the
+ * callback itself calls this, the present call is the last one. The descriptor may then be closed.
+ * NULL is fine.
  */
 void gp__reactor_remove(gp__watch *watch);
 
 /*
- * Run |run| once on the reactor's thread, and wait for it: for what belongs to a thread and has to
- * outlive the caller's. It may block for as long as all plugins' output may wait.
+ * Call |run| once on the reactor's thread, and wait until it returns: for what the kernel binds to
+ * a thread and must not end with the caller's. While it blocks, no plugin's output is read.
  *
  * Returns: 0, GP_EFORKED, GP_ENOMEM or GP_EOS; then it has not run.
  */
@@ -62,7 +63,7 @@ int gp__reactor_call(void (*run)(void *ctx), void *ctx, gp_error *err);
 /* Whether this is the reactor's thread. */
 bool gp__reactor_current(void);
 
-/* End the thread and wait for it; watches stay, and the next one added starts it anew. */
+/* End the thread and wait for it. Watches stay; adding the next one starts the thread anew. */
 void gp__reactor_stop(void);
 
 #endif

@@ -14,10 +14,13 @@ typedef struct gp__selector gp__selector;
 int gp__selector_new(gp__selector **out, gp_error *err);
 void gp__selector_free(gp__selector *selector);
 
-/* A hang-up is reported whatever is looked for; alone, it is no data that comes before it. */
+/* A hang-up is reported whatever is looked for; GP__SELECT_HANGUP alone reports no data. */
 enum { GP__SELECT_READ = 1, GP__SELECT_WRITE = 2, GP__SELECT_HANGUP = 4 };
 
-/* Wait for |fd| too; |data| comes back when it is ready for |events|. Returns 0 or a GP_E* code. */
+/*
+ * Wait for |fd|, too: gp__selector_wait() gives |data| when it is ready for |events|. Returns 0 or
+ * a GP_E* code.
+ */
 int gp__selector_add(gp__selector *selector, int fd, unsigned events, void *data, gp_error *err);
 
 /* Wait for other events of an |fd| that was added. */
@@ -30,7 +33,7 @@ void gp__selector_remove(gp__selector *selector, int fd);
  */
 int gp__selector_wait(gp__selector *selector, void **ready, int most, int timeout_ms);
 
-/* End the wait that goes on, or else the next one. */
+/* End the present wait, or else the next one. */
 void gp__selector_wake(gp__selector *selector);
 
 #endif

@@ -15,7 +15,7 @@ enum { MOST_EVENTS = 64 };
 
 struct gp__selector {
     int epoll;
-    int wake; /* an eventfd, known to epoll by this selector's own address */
+    int wake; /* an eventfd, whose data for epoll is this selector's own address */
 };
 
 int

@@ -1,4 +1,3 @@
-#include "gp/lock.h"
 #include "os/selector.h"
 
 #if !defined(__linux__) || defined(GP_PORTABLE)
@@ -9,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "gp/lock.h"
 #include "os/fd.h"
 
 enum { SHORT_MS = 20 }; /* how soon to try again where memory was short */
@@ -16,13 +16,13 @@ enum { SHORT_MS = 20 }; /* how soon to try again where memory was short */
 struct gp__selector {
     int wake[2]; /* a pipe; its reading end is polled first */
 
-    gp_mutex lock;      /* guards the table below; a leaf: nothing is called with it held */
-    struct pollfd *fds; /* owned */
-    void **data;        /* owned; what belongs to fds[i] */
-    size_t count;
-    size_t cap;
+    gp_mutex lock;                           /* a leaf: nothing is called with it held */
+    struct pollfd *fds GP_GUARDED_BY(&lock); /* owned */
+    void **data GP_GUARDED_BY(&lock);        /* owned; data[i] belongs to fds[i] */
+    size_t count GP_GUARDED_BY(&lock);
+    size_t cap GP_GUARDED_BY(&lock);
 
-    /* Of the waiting thread alone: the copy that poll() works on. */
+    /* Used by the waiting thread alone: the copy that poll() works on. */
     struct pollfd *polled; /* owned */
     void **polled_data;    /* owned */
     size_t polled_cap;
@@ -58,18 +58,20 @@ gp__selector_free(gp__selector *selector)
     if (selector != NULL) {
         gp__fd_close(&selector->wake[0]);
         gp__fd_close(&selector->wake[1]);
-        gp_mutex_release(&selector->lock);
+        gp_mutex_lock(&selector->lock);
         gp__free(selector->fds);
         gp__free(selector->data);
+        gp_mutex_unlock(&selector->lock);
+        gp_mutex_release(&selector->lock);
         gp__free(selector->polled);
         gp__free(selector->polled_data);
         gp__free(selector);
     }
 }
 
-/* Make room for |need| entries in a pair of tables. */
+/* Make room for |need| entries in a pair of tables. Returns 0 or GP_ENOMEM. */
 static int
-reserve(struct pollfd **fds, void ***data, size_t *cap, size_t need)
+reserve_entries(struct pollfd **fds, void ***data, size_t *cap, size_t need)
 {
     size_t wanted = *cap > 0 ? *cap : 16;
     struct pollfd *more_fds;
@@ -109,7 +111,7 @@ gp__selector_add(gp__selector *selector, int fd, unsigned events, void *data, gp
     int rc;
 
     gp_mutex_lock(&selector->lock);
-    rc = reserve(&selector->fds, &selector->data, &selector->cap, selector->count + 1);
+    rc = reserve_entries(&selector->fds, &selector->data, &selector->cap, selector->count + 1);
     if (rc == 0) {
         selector->fds[selector->count] = (struct pollfd){.fd = fd, .events = poll_events(events)};
         selector->data[selector->count++] = data;
@@ -154,8 +156,9 @@ gp__selector_remove(gp__selector *selector, int fd)
 }
 
 /*
- * Returns how many entries the copy has. Short of memory, some of them (the pipe that wakes us,
- * perhaps) wait for a later turn, which |*timeout_ms| then sees to.
+ * Copy the table for poll(). Returns how many entries the copy has. If there is no memory for all
+ * of them, the others (perhaps the pipe that wakes us) are left to the next wait: |*timeout_ms| is
+ * then shortened.
  */
 static size_t
 copy_table(gp__selector *selector, int *timeout_ms)
@@ -164,7 +167,8 @@ copy_table(gp__selector *selector, int *timeout_ms)
 
     gp_mutex_lock(&selector->lock);
     count = selector->count;
-    if (reserve(&selector->polled, &selector->polled_data, &selector->polled_cap, count) < 0) {
+    if (reserve_entries(&selector->polled, &selector->polled_data, &selector->polled_cap, count) <
+        0) {
         count = selector->polled_cap;
         *timeout_ms = *timeout_ms < 0 || *timeout_ms > SHORT_MS ? SHORT_MS : *timeout_ms;
     }
@@ -211,7 +215,7 @@ gp__selector_wait(gp__selector *selector, void **ready, int most, int timeout_ms
 void
 gp__selector_wake(gp__selector *selector)
 {
-    /* A full pipe is as good a wake as one more byte. */
+    /* A write that a full pipe refuses is not needed: the pipe is readable. */
     (void)!write(selector->wake[1], "", 1);
 }
 
