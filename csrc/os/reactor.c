@@ -5,9 +5,9 @@
 
 #include "base/alloc.h"
 #include "base/fork.h"
-#include "base/list.h"
 #include "base/task.h"
 #include "base/thread.h"
+#include "gp/list.h"
 #include "gp/lock.h"
 #include "os/selector.h"
 
@@ -21,7 +21,7 @@ _Static_assert((int)GP__WATCH_READ == (int)GP__SELECT_READ &&
 static gp_mutex lock = GP_MUTEX_INIT;
 
 struct gp__watch {
-    gp__link link GP_GUARDED_BY(&lock);   /* in |ticking| or |removed| */
+    gp_link link GP_GUARDED_BY(&lock);    /* in |ticking| or |removed| */
     int fd;                               /* borrowed; -1: a timer */
     unsigned events GP_GUARDED_BY(&lock); /* looked for; of a timer not 0 */
     bool is_removed GP_GUARDED_BY(&lock);
@@ -52,16 +52,16 @@ static pthread_t reactor_thread GP_GUARDED_BY(&lock);
 static gp__selector *selector;
 
 /* Timers; owned by their users. */
-static gp__list ticking GP_GUARDED_BY(&lock) = GP__LIST_INIT(ticking);
+static gp_list ticking GP_GUARDED_BY(&lock) = GP_LIST_INIT(ticking);
 
 /* Owned: watches that may still be among the events that the thread has just fetched. */
-static gp__list removed GP_GUARDED_BY(&lock) = GP__LIST_INIT(removed);
+static gp_list removed GP_GUARDED_BY(&lock) = GP_LIST_INIT(removed);
 
 /* Borrowed: the watch whose callback runs. */
 static gp__watch *calling GP_GUARDED_BY(&lock);
 
 /* Borrowed: tasks for the thread, whose owners wait until they have run. */
-static gp__list tasks GP_GUARDED_BY(&lock) = GP__LIST_INIT(tasks);
+static gp_list tasks GP_GUARDED_BY(&lock) = GP_LIST_INIT(tasks);
 
 static gp_fork_part fork_part = {.reset = reset_in_child};
 
@@ -79,10 +79,10 @@ static void set_events_locked(gp__watch *watch, unsigned events) GP_REQUIRES(&lo
 static void
 free_removed_locked(void)
 {
-    gp__link *link;
+    gp_link *link;
 
-    while ((link = gp__list_pop(&removed)) != NULL) {
-        gp__free(gp__container_of(link, gp__watch, link));
+    while ((link = gp_list_pop(&removed)) != NULL) {
+        gp__free(gp_container_of(link, gp__watch, link));
     }
 }
 
@@ -109,8 +109,8 @@ ms_until_tick_locked(void)
     int64_t soonest = GP__FOREVER;
     int64_t left;
 
-    for (gp__watch *watch = gp__list_first_entry(&ticking, gp__watch, link); watch != NULL;
-         watch = gp__list_next_entry(&ticking, watch, gp__watch, link)) {
+    for (gp__watch *watch = gp_list_first_entry(&ticking, gp__watch, link); watch != NULL;
+         watch = gp_list_next_entry(&ticking, watch, gp__watch, link)) {
         soonest = watch->due < soonest ? watch->due : soonest;
     }
     if (soonest == GP__FOREVER) {
@@ -124,7 +124,7 @@ ms_until_tick_locked(void)
 static void
 tick_locked(void)
 {
-    gp__watch *watch = gp__list_first_entry(&ticking, gp__watch, link);
+    gp__watch *watch = gp_list_first_entry(&ticking, gp__watch, link);
     int64_t now = watch != NULL ? gp__now() : 0;
 
     while (watch != NULL) {
@@ -133,7 +133,7 @@ tick_locked(void)
             call_locked(watch);
         }
         /* A timer that has been removed meanwhile has no successor: the others tick next time. */
-        watch = watch->is_removed ? NULL : gp__list_next_entry(&ticking, watch, gp__watch, link);
+        watch = watch->is_removed ? NULL : gp_list_next_entry(&ticking, watch, gp__watch, link);
     }
 }
 
@@ -141,10 +141,10 @@ tick_locked(void)
 static void
 run_tasks_locked(void)
 {
-    gp__link *link;
+    gp_link *link;
 
-    while ((link = gp__list_pop(&tasks)) != NULL) {
-        gp__task *task = gp__container_of(link, gp__task, link);
+    while ((link = gp_list_pop(&tasks)) != NULL) {
+        gp__task *task = gp_container_of(link, gp__task, link);
 
         gp_mutex_unlock(&lock);
         task->run(task);
@@ -226,7 +226,7 @@ add_watch(gp__watch **out, int fd, int64_t period_ms, gp__watch_fn *fn, void *ct
     if (rc == 0 && fd >= 0) {
         rc = gp__selector_add(selector, fd, watch->events, watch, err);
     } else if (rc == 0) {
-        gp__list_prepend(&ticking, &watch->link);
+        gp_list_prepend(&ticking, &watch->link);
         gp__selector_wake(selector);
     }
     if (rc < 0) {
@@ -297,7 +297,7 @@ gp__reactor_remove(gp__watch *watch)
     }
     gp_mutex_lock(&lock);
     if (watch->fd < 0) {
-        gp__link_remove(&watch->link);
+        gp_link_remove(&watch->link);
     } else if (watch->events != 0) {
         gp__selector_remove(selector, watch->fd);
     }
@@ -306,7 +306,7 @@ gp__reactor_remove(gp__watch *watch)
     while (calling == watch && !is_reactor) {
         gp_cond_wait(&changed, &lock);
     }
-    gp__list_append(&removed, &watch->link);
+    gp_list_append(&removed, &watch->link);
     if (!running) {
         free_removed_locked();
     }
@@ -316,7 +316,7 @@ gp__reactor_remove(gp__watch *watch)
 static void
 run_request(gp__task *task)
 {
-    request *self = gp__container_of(task, request, task);
+    request *self = gp_container_of(task, request, task);
 
     self->run(self->ctx);
     gp_mutex_lock(&lock);
@@ -341,7 +341,7 @@ gp__reactor_call(void (*fn)(void *ctx), void *ctx, gp_error *err)
     gp_mutex_lock(&lock);
     rc = ensure_running_locked(err);
     if (rc == 0) {
-        gp__list_append(&tasks, &self.task.link);
+        gp_list_append(&tasks, &self.task.link);
         gp__selector_wake(selector);
         while (!self.done) {
             gp_cond_wait(&changed, &lock);
@@ -399,8 +399,8 @@ reset_in_child(void)
     running = false;
     stopping = false;
     calling = NULL;
-    gp__list_init(&ticking);
-    gp__list_init(&removed);
-    gp__list_init(&tasks);
+    gp_list_init(&ticking);
+    gp_list_init(&removed);
+    gp_list_init(&tasks);
     gp_mutex_unlock(&lock);
 }

@@ -54,8 +54,9 @@ gp__channel_add_reason(const gp_channel *channel, grpc_slice *details)
         append_reason(details, gp_error_message(&why));
     }
     if (shared->process != NULL && gp__process_gone(shared->process)) {
-        snprintf(text, sizeof(text), "the plugin %s",
-                 gp__process_describe_exit(gp__process_status(shared->process), fate, sizeof(fate)));
+        snprintf(
+            text, sizeof(text), "the plugin %s",
+            gp__process_describe_exit(gp__process_status(shared->process), fate, sizeof(fate)));
         append_reason(details, text);
     }
     gp_error_release(&why);

@@ -23,7 +23,8 @@ killing(void **state)
     gp__process_kill(it.process);
     child_await_exit(&it);
     assert_int_equal(gp__process_status(it.process), -SIGKILL);
-    assert_non_null(strstr(gp__process_describe_exit(-SIGKILL, fate, sizeof(fate)), "killed by signal 9"));
+    assert_non_null(
+        strstr(gp__process_describe_exit(-SIGKILL, fate, sizeof(fate)), "killed by signal 9"));
     gp__process_kill(it.process); /* nobody is there to be hit */
     child_release(&it);
 }
@@ -54,7 +55,8 @@ a_host_that_ignores_sigchld(void **state)
     child_await_exit(&it);
     signal(SIGCHLD, SIG_DFL);
     assert_int_equal(gp__process_status(it.process), GP_STATUS_UNKNOWN);
-    assert_non_null(strstr(gp__process_describe_exit(GP_STATUS_UNKNOWN, fate, sizeof(fate)), "unknown"));
+    assert_non_null(
+        strstr(gp__process_describe_exit(GP_STATUS_UNKNOWN, fate, sizeof(fate)), "unknown"));
     gp__process_kill(it.process);
     child_release(&it);
 }

@@ -14,30 +14,42 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "gp/lock.h"
 #include "os/fd.h"
 #include "os/process/pidfd.h"
 #include "os/process/procstat.h"
 
-/* How long to wait, in steps, for what is between two programs. */
+/* How long to wait, in steps, for a process that goes from one program to the next. */
 static const int64_t exec_ms = 100;
 static const int64_t step_ns = GP__MS;
 
 static const char detached[] = "PYGO_PLUGIN_DETACHED=";
 
-/* A process, as it was when all were looked at. */
-typedef struct candidate {
-    pid_t pid;
-    gp__procstat at;
-    bool marked;
-    bool spared;
-    int pidfd; /* owned; -1 unless it is a member */
-} candidate;
+/* How many members are remembered. */
+enum { MOST_REMEMBERED = 64 };
 
-typedef struct census {
-    candidate *all; /* owned */
+struct gp__group {
+    char *mark;                                           /* owned */
+    gp_mutex lock;                                        /* a leaf */
+    int remembered[MOST_REMEMBERED] GP_GUARDED_BY(&lock); /* owned: pidfds of members */
+    size_t remembered_count GP_GUARDED_BY(&lock);
+};
+
+/* A process, as it was when all processes were looked at. */
+typedef struct entry {
+    pid_t pid;
+    gp__procstat stat;
+    bool marked;   /* its environment has the mark */
+    bool excluded; /* its environment has no mark, and says that it is detached */
+    int pidfd;     /* owned; of a member; -1: it is none, or has ended */
+} entry;
+
+/* All processes of the system. */
+typedef struct table {
+    entry *entries; /* owned */
     size_t count;
     size_t room;
-} census;
+} table;
 
 /* ---- Environments ---------------------------------------------------------------------------- */
 
@@ -47,22 +59,22 @@ typedef struct census {
 typedef struct matcher {
     const char *text; /* borrowed */
     size_t len;
-    bool whole;
-    size_t matched; /* of the present entry */
-    bool differs;   /* the present entry does */
+    bool whole;     /* the entry must be |text| */
+    size_t matched; /* how many bytes of the present entry are those of |text| */
+    bool differs;   /* the present entry is another one */
     bool found;
 } matcher;
 
 static void
-match(matcher *self, char byte)
+match_byte(matcher *self, char byte)
 {
-    bool over = self->matched == self->len;
+    bool complete = self->matched == self->len;
 
     if (byte == '\0') {
-        self->found = self->found || (!self->differs && over);
+        self->found = self->found || (!self->differs && complete);
         self->matched = 0;
         self->differs = false;
-    } else if (!over) {
+    } else if (!complete) {
         self->differs = self->differs || byte != self->text[self->matched];
         self->matched++;
     } else {
@@ -70,9 +82,9 @@ match(matcher *self, char byte)
     }
 }
 
-/* Open a file of the process's in /proc. Returns the descriptor, or -1. */
+/* Open the file |name| about a process in /proc. Returns the descriptor, or -1. */
 static int
-open_about(pid_t pid, const char *name)
+open_proc_file(pid_t pid, const char *name)
 {
     char path[64];
 
@@ -85,11 +97,11 @@ open_about(pid_t pid, const char *name)
  * environment.
  */
 static bool
-is_in_exec(const candidate *self)
+is_in_exec(const entry *self)
 {
     gp__procstat now;
     char byte;
-    int fd = open_about(self->pid, "cmdline");
+    int fd = open_proc_file(self->pid, "cmdline");
     bool empty = fd >= 0 && gp__fd_read(fd, &byte, 1) == 0;
 
     gp__fd_close(&fd);
@@ -97,84 +109,85 @@ is_in_exec(const candidate *self)
 }
 
 /*
- * What the environment says that the process was started with. It may have none, or be a
- * stranger's. Returns whether there was anything to be read.
+ * Find out what the environment says that the process was started with. Returns false if it is
+ * empty, which it also seems to be while the process is in exec; true if we may not read it.
  */
 static bool
-read_environment(candidate *out, const char *mark)
+read_environment(entry *out, const char *mark)
 {
     matcher group = {.text = mark, .len = strlen(mark), .whole = true};
     matcher other = {.text = detached, .len = sizeof(detached) - 1};
     char piece[4096];
     bool any = false;
     ssize_t got = 1;
-    int fd = open_about(out->pid, "environ");
+    int fd = open_proc_file(out->pid, "environ");
 
     while (fd >= 0 && !group.found && got > 0) {
         got = gp__fd_read(fd, piece, sizeof(piece));
         any = any || got > 0;
         for (ssize_t i = 0; i < got; i++) {
-            match(&group, piece[i]);
-            match(&other, piece[i]);
+            match_byte(&group, piece[i]);
+            match_byte(&other, piece[i]);
         }
     }
     out->marked = group.found;
-    out->spared = other.found && !group.found;
-    any = any || fd < 0; /* of one that is not ours to look into */
+    out->excluded = other.found && !group.found;
+    any = any || fd < 0;
     gp__fd_close(&fd);
     return any;
 }
 
+/* As read_environment(), waiting until |until| for a process that is in exec. */
 static void
-look_into_environment(candidate *self, const char *mark, int64_t until)
+await_environment(entry *self, const char *mark, int64_t until)
 {
     const struct timespec step = {.tv_nsec = step_ns};
-    bool settled = false;
+    bool done = false;
 
-    /* Once more when it is in its next program, which it may have reached since it was looked at. */
-    while (!read_environment(self, mark) && !settled) {
-        settled = !is_in_exec(self) || gp__now() >= until;
-        if (!settled) {
+    /* Read again after is_in_exec() says no: the next program may have been reached in between. */
+    while (!read_environment(self, mark) && !done) {
+        done = !is_in_exec(self) || gp__now() >= until;
+        if (!done) {
             nanosleep(&step, NULL);
         }
     }
 }
 
-/* ---- Who belongs to it ----------------------------------------------------------------------- */
+/* ---- Members --------------------------------------------------------------------------------- */
 
 static bool
-add(census *self, candidate entry)
+append_entry(table *self, entry added)
 {
     if (self->count == self->room) {
         size_t room = self->room > 0 ? 2 * self->room : 256;
-        candidate *grown = gp__realloc(self->all, room * sizeof(*grown));
+        entry *grown = gp__realloc(self->entries, room * sizeof(*grown));
 
         if (grown == NULL) {
             return false;
         }
-        self->all = grown;
+        self->entries = grown;
         self->room = room;
     }
-    self->all[self->count++] = entry;
+    self->entries[self->count++] = added;
     return true;
 }
 
-/* Look at all processes there are, or as many as there is memory for. */
+/* List all processes except this one, or as many as there is memory for. */
 static void
-take(census *self, const char *mark)
+list_processes(table *self, const char *mark)
 {
     int64_t until = gp_deadline_in(exec_ms);
     DIR *listing = opendir("/proc");
-    const struct dirent *entry;
-    candidate one = {.pidfd = -1};
+    const struct dirent *file;
+    entry found = {.pidfd = -1};
 
-    while (listing != NULL && (entry = readdir(listing)) != NULL) {
-        one.pid = (pid_t)strtol(entry->d_name, NULL, 10);
-        if (one.pid <= 0 || one.pid == getpid() || !gp__procstat_read(one.pid, &one.at)) {
+    while (listing != NULL && (file = readdir(listing)) != NULL) {
+        found.pid = (pid_t)strtol(file->d_name, NULL, 10);
+        if (found.pid <= 0 || found.pid == getpid() || !gp__procstat_read(found.pid, &found.stat)) {
             continue;
         }
-        look_into_environment(&one, mark, until);
-        if (!add(self, one)) {
+        await_environment(&found, mark, until);
+        if (!append_entry(self, found)) {
             break;
         }
     }
@@ -191,15 +204,15 @@ has_ended(int pidfd)
     return poll(&ended, 1, 0) != 0;
 }
 
-/* Get hold of the process that was looked at, unless it has ended. */
+/* Open a pidfd for the process that was listed, unless it has ended. */
 static void
-enlist(candidate *self)
+open_member(entry *self)
 {
     gp__procstat now;
     int pidfd = gp__pidfd_open(self->pid);
 
-    if (pidfd >= 0 && gp__procstat_read(self->pid, &now) && now.start_time == self->at.start_time &&
-        !has_ended(pidfd)) {
+    if (pidfd >= 0 && gp__procstat_read(self->pid, &now) &&
+        now.start_time == self->stat.start_time && !has_ended(pidfd)) {
         self->pidfd = pidfd;
     } else {
         gp__fd_close(&pidfd);
@@ -207,45 +220,48 @@ enlist(candidate *self)
 }
 
 /*
- * Enlist the children of |pid|, whose pid it has been all the time if |pidfd| says that it lives.
+ * Open the children of |pid|. If |pidfd| says that it lives, the pid has been its own since its
+ * children were listed. Returns whether there were any that were not open.
  */
 static bool
-enlist_children(census *self, pid_t pid, int pidfd)
+open_children(table *self, pid_t pid, int pidfd)
 {
     bool any = false;
 
     for (size_t i = 0; i < self->count; i++) {
-        candidate *child = &self->all[i];
+        entry *child = &self->entries[i];
 
-        if (child->at.parent == pid && child->pidfd < 0 && !child->spared && !has_ended(pidfd)) {
-            enlist(child);
+        if (child->stat.parent == pid && child->pidfd < 0 && !child->excluded &&
+            !has_ended(pidfd)) {
+            open_member(child);
             any = any || child->pidfd >= 0;
         }
     }
     return any;
 }
 
-/* The members among all processes get their pidfd. */
+/* List all processes, and open those that are members. */
 static void
-choose(census *self, pid_t root, int pidfd)
+find_members(table *self, const char *mark, pid_t root, int pidfd)
 {
     bool more = true;
 
+    list_processes(self, mark);
     for (size_t i = 0; i < self->count; i++) {
-        if (self->all[i].marked) {
-            enlist(&self->all[i]);
+        if (self->entries[i].marked) {
+            open_member(&self->entries[i]);
         }
     }
     if (pidfd >= 0) {
-        enlist_children(self, root, pidfd);
+        open_children(self, root, pidfd);
     }
     while (more) {
         more = false;
         for (size_t i = 0; i < self->count; i++) {
-            const candidate *parent = &self->all[i];
+            const entry *parent = &self->entries[i];
 
             if (parent->pidfd >= 0) {
-                more = enlist_children(self, parent->pid, parent->pidfd) || more;
+                more = open_children(self, parent->pid, parent->pidfd) || more;
             }
         }
     }
@@ -261,32 +277,51 @@ await_end(int pidfd, int64_t deadline)
     gp__fd_poll(&ended, 1, deadline);
 }
 
-/* One round. Returns whether there was anybody. */
+/* Kill those that are members now. Returns whether there were any. */
 static bool
-kill_all(pid_t root, int pidfd, const char *mark, int64_t deadline)
+kill_members(const char *mark, pid_t root, int pidfd, int64_t deadline)
 {
-    census processes = {0};
+    table processes = {0};
     bool any = false;
 
-    take(&processes, mark);
-    choose(&processes, root, pidfd);
+    find_members(&processes, mark, root, pidfd);
     if (pidfd >= 0) {
         gp__pidfd_kill(pidfd, SIGKILL);
     }
     for (size_t i = 0; i < processes.count; i++) {
-        if (processes.all[i].pidfd >= 0) {
-            gp__pidfd_kill(processes.all[i].pidfd, SIGKILL);
+        if (processes.entries[i].pidfd >= 0) {
+            gp__pidfd_kill(processes.entries[i].pidfd, SIGKILL);
             any = true;
         }
     }
     for (size_t i = 0; i < processes.count; i++) {
-        if (processes.all[i].pidfd >= 0) {
-            await_end(processes.all[i].pidfd, deadline);
-            gp__fd_close(&processes.all[i].pidfd);
+        if (processes.entries[i].pidfd >= 0) {
+            await_end(processes.entries[i].pidfd, deadline);
+            gp__fd_close(&processes.entries[i].pidfd);
         }
     }
-    gp__free(processes.all);
+    gp__free(processes.entries);
     return any;
+}
+
+static void
+kill_remembered(gp__group *group, int64_t deadline)
+{
+    int pidfds[MOST_REMEMBERED];
+    size_t count;
+
+    gp_mutex_lock(&group->lock);
+    count = group->remembered_count;
+    memcpy(pidfds, group->remembered, count * sizeof(*pidfds));
+    group->remembered_count = 0;
+    gp_mutex_unlock(&group->lock);
+    for (size_t i = 0; i < count; i++) {
+        gp__pidfd_kill(pidfds[i], SIGKILL);
+    }
+    for (size_t i = 0; i < count; i++) {
+        await_end(pidfds[i], deadline);
+        gp__fd_close(&pidfds[i]);
+    }
 }
 
 bool
@@ -300,51 +335,74 @@ gp__group_supported(void)
     return supported;
 }
 
-void
-gp__group_kill(pid_t root, int pidfd, const char *mark, int64_t patience_ms)
+int
+gp__group_new(gp__group **out, const char *mark, gp_error *err)
 {
-    int64_t deadline = gp_deadline_in(patience_ms);
+    gp__group *group = gp__calloc(1, sizeof(*group));
 
-    while (kill_all(root, pidfd, mark, deadline) && gp__now() < deadline) {
+    if (group == NULL || (group->mark = gp__strdup(mark)) == NULL) {
+        gp__free(group);
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a group of processes");
+    }
+    gp_mutex_init(&group->lock);
+    *out = group;
+    return 0;
+}
+
+void
+gp__group_free(gp__group *group)
+{
+    if (group != NULL) {
+        gp_mutex_lock(&group->lock);
+        for (size_t i = 0; i < group->remembered_count; i++) {
+            gp__fd_close(&group->remembered[i]);
+        }
+        gp_mutex_unlock(&group->lock);
+        gp_mutex_release(&group->lock);
+        gp__free(group->mark);
+        gp__free(group);
     }
 }
 
-size_t
-gp__group_find(pid_t root, int pidfd, const char *mark, int *out, size_t room)
+void
+gp__group_kill(gp__group *group, pid_t root, int pidfd, int64_t patience_ms)
 {
-    census processes = {0};
-    size_t count = 0;
+    int64_t deadline = gp_deadline_in(patience_ms);
 
-    take(&processes, mark);
-    choose(&processes, root, pidfd);
+    while (kill_members(group->mark, root, pidfd, deadline) && gp__now() < deadline) {
+    }
+    kill_remembered(group, gp_deadline_in(patience_ms));
+}
+
+void
+gp__group_remember(gp__group *group, pid_t root, int pidfd)
+{
+    table processes = {0};
+
+    find_members(&processes, group->mark, root, pidfd);
+    gp_mutex_lock(&group->lock);
     for (size_t i = 0; i < processes.count; i++) {
-        candidate *member = &processes.all[i];
+        entry *member = &processes.entries[i];
 
-        if (member->pidfd >= 0 && member->pid != root && count < room) {
-            out[count++] = member->pidfd;
+        if (member->pidfd >= 0 && member->pid != root &&
+            group->remembered_count < MOST_REMEMBERED) {
+            group->remembered[group->remembered_count++] = member->pidfd;
         } else {
             gp__fd_close(&member->pidfd);
         }
     }
-    gp__free(processes.all);
-    return count;
-}
-
-void
-gp__group_kill_found(int *found, size_t count, int64_t patience_ms)
-{
-    int64_t deadline = gp_deadline_in(patience_ms);
-
-    for (size_t i = 0; i < count; i++) {
-        gp__pidfd_kill(found[i], SIGKILL);
-    }
-    for (size_t i = 0; i < count; i++) {
-        await_end(found[i], deadline);
-        gp__fd_close(&found[i]);
-    }
+    gp_mutex_unlock(&group->lock);
+    gp__free(processes.entries);
 }
 
 #else
+
+#include "base/alloc.h"
+
+/* Its root alone is killed, by the process that has it. */
+struct gp__group {
+    char unused;
+};
 
 bool
 gp__group_supported(void)
@@ -352,32 +410,36 @@ gp__group_supported(void)
     return false;
 }
 
-void
-gp__group_kill(pid_t root, int pidfd, const char *mark, int64_t patience_ms)
+int
+gp__group_new(gp__group **out, const char *mark, gp_error *err)
 {
-    (void)root;
-    (void)pidfd;
     (void)mark;
-    (void)patience_ms;
-}
-
-size_t
-gp__group_find(pid_t root, int pidfd, const char *mark, int *out, size_t room)
-{
-    (void)root;
-    (void)pidfd;
-    (void)mark;
-    (void)out;
-    (void)room;
-    return 0;
+    *out = gp__calloc(1, sizeof(**out));
+    return *out != NULL ? 0
+                        : gp_error_set(err, GP_ENOMEM, "out of memory for a group of processes");
 }
 
 void
-gp__group_kill_found(int *found, size_t count, int64_t patience_ms)
+gp__group_free(gp__group *group)
 {
-    (void)found;
-    (void)count;
+    gp__free(group);
+}
+
+void
+gp__group_kill(gp__group *group, pid_t root, int pidfd, int64_t patience_ms)
+{
+    (void)group;
+    (void)root;
+    (void)pidfd;
     (void)patience_ms;
+}
+
+void
+gp__group_remember(gp__group *group, pid_t root, int pidfd)
+{
+    (void)group;
+    (void)root;
+    (void)pidfd;
 }
 
 #endif

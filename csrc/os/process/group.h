@@ -1,16 +1,15 @@
 /*
- * Layer: os. All processes that one has started, and those that they have started in turn.
+ * Layer: os. A process and all processes that descend from it, which are killed together.
  *
- * The kernel has no name for them that would leave the terminal's Ctrl-C alone, as a process group
- * of their own does not, and that needs no privileges, as control groups do. So a process belongs
- * to the group if
+ * The kernel offers no such group: a process group of its own would not get the terminal's Ctrl-C,
+ * and a control group needs privileges. So a process is a member of the group if
  *
  * - its environment has the group's mark, which children inherit, whatever their parent is by now; or
- * - its parent belongs to it, for those that have cleared their environment or written over it.
+ * - its parent is a member, for those that have cleared or overwritten their environment.
  *
- * Neither counts for one that has PYGO_PLUGIN_DETACHED set and not the mark: it is a plugin of a
- * member's that is to outlive its host. Every signal goes through a pidfd whose process has been
- * looked at again after it was opened: none reaches a successor with the same pid.
+ * A process that has PYGO_PLUGIN_DETACHED set and not the mark is no member: it is a plugin of a
+ * member, and is to outlive its host. Every signal goes through a pidfd whose process has been
+ * looked at again after it was opened, so that none reaches a successor with the same pid.
  */
 #ifndef GP_OS_PROCESS_GROUP_H
 #define GP_OS_PROCESS_GROUP_H
@@ -20,28 +19,35 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* The variable that marks. */
+#include "gp/error.h"
+
+/* The variable that is the mark: its name. */
 #define GP__GROUP_VARIABLE "PYGO_PLUGIN_GROUP"
+
+typedef struct gp__group gp__group;
 
 /* Whether groups can be killed here: there are pidfds, and a /proc that tells of processes. */
 bool gp__group_supported(void);
 
-/*
- * SIGKILL for each member of the group with the mark |mark| ("KEY=VALUE"), and for |root|, the
- * process that was started first, with its |pidfd|; that may have ended. Repeated until there is
- * none, since some may be about to start others, for |patience_ms| at most, which it blocks; 0:
- * once.
- */
-void gp__group_kill(pid_t root, int pidfd, const char *mark, int64_t patience_ms);
+/* The group with the mark |mark| ("KEY=VALUE", copied). Returns 0 or GP_ENOMEM. */
+int gp__group_new(gp__group **out, const char *mark, gp_error *err);
+
+/* Frees the object and kills nothing. No other thread uses it. NULL is fine. */
+void gp__group_free(gp__group *group);
 
 /*
- * The members that there are now, but for |root|: up to |room| pidfds, which are the caller's. They
- * stand for them when they can be told no more, since they have lost both the mark and their
- * parent.
+ * SIGKILL for each member, for what gp__group_remember() has found, and for |root|, the process
+ * that was started first, with its |pidfd|; |root| may have ended. Repeated until no member is
+ * left, since some may be about to start others, for |patience_ms| at most, which it blocks; 0:
+ * once. Threads: any.
  */
-size_t gp__group_find(pid_t root, int pidfd, const char *mark, int *out, size_t room);
+void gp__group_kill(gp__group *group, pid_t root, int pidfd, int64_t patience_ms);
 
-/* SIGKILL for what gp__group_find() has given, as gp__group_kill() does it. Closes the pidfds. */
-void gp__group_kill_found(int *found, size_t count, int64_t patience_ms);
+/*
+ * Open pidfds of the members that there are now, except |root|, for gp__group_kill(): later they
+ * may be members that cannot be recognised, since they have lost both the mark and their parent.
+ * Threads: any.
+ */
+void gp__group_remember(gp__group *group, pid_t root, int pidfd);
 
 #endif

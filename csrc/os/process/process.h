@@ -1,10 +1,11 @@
 /*
- * Layer: os. One process: a child of ours, or one that was merely joined.
+ * Layer: os. One process: a child of ours, one that was already running and that we have joined, or
+ * one that a runner has started elsewhere.
  *
  * Shared by reference. Every function may be called from any thread; none takes a lock of another
  * object while holding its own. On Linux a pidfd stands for the process, so that no signal can
- * reach a successor with the same pid. Elsewhere (GP_PORTABLE, old kernels) a child is signalled
- * only while it is not reaped, and a joined process only if it is still the same one.
+ * reach a successor with the same pid. Without pidfds (GP_PORTABLE, old kernels) a child is
+ * signalled only while it is not reaped, and a joined process only if it is still the same one.
  */
 #ifndef GP_OS_PROCESS_H
 #define GP_OS_PROCESS_H
@@ -25,10 +26,10 @@ typedef struct gp__process_spec {
     const char *const *env;  /* borrowed; NULL-terminated: all of the child's environment */
     const char *directory;   /* borrowed; NULL: the host's own */
     bool detached;           /* survives this process, and so do its outputs */
-    const char *group;       /* borrowed; "KEY=VALUE", which is in |env| as well: what it starts is
-                                killed with it (os/process/group.h). NULL: it alone is */
+    const char *group;       /* borrowed; the mark of its group ("KEY=VALUE", which is in |env| as
+                                well), which is killed with it (os/process/group.h). NULL: none */
 
-    const gp__sealed *image; /* borrowed; run this and not what argv[0] names; NULL: that */
+    const gp__sealed *image; /* borrowed; run this instead of what argv[0] names; NULL: do not */
 } gp__process_spec;
 
 /*
@@ -42,48 +43,49 @@ int gp__process_spawn(gp__process **out, const gp__process_spec *spec, int *out_
 
 /*
  * Have a runner start a process elsewhere. The runner is taken over, even if this fails. Such a
- * process has no pid; a thread of its own waits for its end, another one is started to kill it.
+ * process has no pid. One thread waits for its end; another one is started to kill it.
  *
  * Returns: 0, GP_ENOMEM, GP_EOS, or what the runner's start returned.
  */
 int gp__process_run(gp__process **out, const gp_runner *runner, const char *const *env, int *out_fd,
                     int *err_fd, gp_error *err);
 
-/* The runner of such a process, as long as that lives; NULL for others. */
+/* The runner of a process elsewhere, which lives as long as |process|; NULL for others. */
 const gp_runner *gp__process_runner(const gp__process *process);
 
 /*
- * Join a process that runs already. With |start_time|, what gp__process_start_time() once gave for
- * it, another process that has the pid meanwhile is not taken for it; 0: unknown.
+ * Join a process that runs already. |start_time| is what gp__process_start_time() once gave for it
+ * (0: unknown); it tells the process from another one that has got the same pid.
  *
  * Returns: 0, GP_EREATTACH (there is none), GP_ENOMEM or GP_EOS.
  */
 int gp__process_attach(gp__process **out, int pid, unsigned long long start_time, gp_error *err);
 
 /*
- * Whether |pid|, which somebody trustworthy has named, is the process or descends from it. A joined
- * process is not signalled before it was recognised, in this way or by its start time: its pid may
- * have been reused by the time it was joined.
+ * Whether |pid|, whose source can be trusted, is the process or descends from it. A joined process
+ * is not signalled before it has been recognised, in this way or by its start time: its pid may
+ * have been reused before it was joined.
  */
 bool gp__process_recognise(gp__process *process, int pid);
 
 /*
- * Whom the process belongs to, or belonged to when it ended: its real uid, whose rights it has had.
- * False while a child runs, for processes elsewhere, and where nobody can tell.
+ * The real uid of the process, or the one that it had when it ended. False if it is not known: while
+ * a child runs, for processes elsewhere, and if root's child was reaped by another part of the
+ * program.
  */
 bool gp__process_user(const gp__process *process, uid_t *out);
 
-/* When it started, in ticks since boot: with the pid it names one process only. 0 if unknown. */
+/* When it started, in ticks since boot; with the pid, that identifies a process. 0: unknown. */
 unsigned long long gp__process_start_time(gp__process *process);
 
 gp__process *gp__process_ref(gp__process *process);
 
-/* The last reference to a child that still runs leaves it running, to be reaped by nobody. */
+/* Dropping the last reference to a child that runs leaves it running; it is then never reaped. */
 void gp__process_unref(gp__process *process);
 
 /*
- * A detached child writes through relays: wait until they have passed on what the dead child left,
- * |deadline| at most. Nothing to wait for with others.
+ * A detached child writes through relays: wait until they have passed on what the dead child has
+ * written, |deadline| at most. Returns at once for other processes.
  */
 void gp__process_await_relays(gp__process *process, int64_t deadline);
 
@@ -93,50 +95,53 @@ void gp__process_await_relays(gp__process *process, int64_t deadline);
  */
 int gp__process_watch(gp__process *process, void (*exited)(void *ctx), void *ctx, gp_error *err);
 
-/* After this returns, |exited| will not be called any more. Not with a lock that |exited| takes. */
+/*
+ * After this returns, |exited| will not be called any more. Not to be called with a lock that
+ * |exited| takes.
+ */
 void gp__process_unwatch(gp__process *process);
 
-/* Whether the process is gone; asks the system unless that is known. Reaps a child. */
+/* Whether the process has ended; asks the system unless that is known. Reaps a child. */
 bool gp__process_gone(gp__process *process);
 
 /*
- * How a process looks. A dying one has not ended yet, but will without anybody's doing: Linux says
- * so from before the first of its descriptors is closed. Without a /proc nobody can tell.
+ * What can be said of a process. One that is dying has begun to exit; Linux says so from before the
+ * first of its descriptors is closed. It is unknown where there is no /proc.
  */
-typedef enum gp__process_look {
+typedef enum gp__process_state {
     GP__PROCESS_RUNNING,
     GP__PROCESS_DYING,
     GP__PROCESS_GONE,
     GP__PROCESS_UNKNOWN,
-} gp__process_look;
+} gp__process_state;
 
-gp__process_look gp__process_inspect(gp__process *process);
+gp__process_state gp__process_inspect(gp__process *process);
 
-/* Wait until it is gone. Returns: 0, GP_ETIMEOUT or GP_EUSER. */
+/* Wait until it has ended. Returns: 0, GP_ETIMEOUT or GP_EUSER. */
 int gp__process_wait(gp__process *process, int64_t deadline, const gp_interrupt *interrupt);
 
 /*
  * SIGKILL, if it is known that the pid stands for this process. Never blocks, unless it has a
- * group: of that, members are killed that are left when the process is gone, too, and their end is
- * waited for.
+ * group: then the members that are left are killed, even if the process has ended, and, except on
+ * the reactor's thread, their end is waited for.
  */
 void gp__process_kill(gp__process *process);
 
 /*
- * Get hold of what the process has started so far, if it has a group: before it ends by itself, and
- * those that are known by their parent alone can be told no more. They are killed with the group.
+ * If it has a group, find the members that there are now, to be killed with the group: once the
+ * process has ended, those that only their parent makes members cannot be recognised any more.
  */
 void gp__process_remember_group(gp__process *process);
 
-/* Whether it has a group, of which something may be left when it is gone. */
+/* Whether it has a group, of which members may be left when it has ended. */
 bool gp__process_has_group(const gp__process *process);
 
 int gp__process_pid(const gp__process *process);
 
-/* Readable once the process has ended; -1 where there is no such thing. Borrowed. */
+/* A descriptor that is readable once the process has ended; -1: there is none. Borrowed. */
 int gp__process_pidfd(const gp__process *process);
 
-/* Once gone: the exit status, -N for signal N, or GP_STATUS_UNKNOWN. */
+/* Once it has ended: the exit status, -N for signal N, or GP_STATUS_UNKNOWN. */
 int gp__process_status(gp__process *process);
 
 /* "exited with status 3", "was killed by signal 9 (Killed)", ... Returns |out|. */
