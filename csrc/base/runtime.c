@@ -1,5 +1,4 @@
 #include "gp/runtime.h"
-#include "gp/lock.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -9,23 +8,33 @@
 #include <stdio.h>
 
 #include "base/fork.h"
+#include "gp/lock.h"
 
-/* Written in the forked child before any other thread can exist, and read everywhere. */
+/* Written in a forked child before it has other threads; read by any thread. */
 static volatile bool forked;
 static volatile unsigned generation;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int installed;
 
-/* The mask that the program's own threads have had of late: bit n - 1 for signal n. */
+/* The signal mask that the program's own threads had when last seen: bit n - 1 for signal n. */
 enum { SIGNALS = 64 };
 static atomic_uint_least64_t program_mask;
-static gp_mutex fork_lock = GP_MUTEX_INIT; /* held across forks */
-static gp_mutex parts_lock = GP_MUTEX_INIT;
+
+/* Held across a fork, and by a thread while no other one may fork. */
+static gp_mutex fork_lock = GP_MUTEX_INIT;
+
+static gp_mutex parts_lock = GP_MUTEX_INIT; /* taken to add a part; reading needs no lock */
 static gp_fork_part *_Atomic parts;
 static atomic_int uses[GP__FORK_USES];
 
-/* ---- Forks ---- */
+/* ---- Forks ----------------------------------------------------------------------------------- */
+
+static void before_fork(void) GP_ACQUIRE(&fork_lock);
+static void after_fork_in_parent(void) GP_RELEASE(&fork_lock);
+/* As declared in base/fork.h, which does not know the lock. */
+void gp__fork_hold(void) GP_ACQUIRE(&fork_lock);
+void gp__fork_release(void) GP_RELEASE(&fork_lock);
 
 static void
 before_fork(void)
@@ -34,13 +43,13 @@ before_fork(void)
 }
 
 static void
-in_parent(void)
+after_fork_in_parent(void)
 {
     gp_mutex_unlock(&fork_lock);
 }
 
 static void
-in_child(void)
+after_fork_in_child(void)
 {
     gp_mutex_init(&fork_lock);
     gp_mutex_init(&parts_lock);
@@ -55,15 +64,16 @@ in_child(void)
 }
 
 static void
-install(void)
+install_fork_handlers(void)
 {
-    installed = pthread_atfork(before_fork, in_parent, in_child) == 0 ? 0 : GP_EOS;
+    installed =
+        pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0 ? 0 : GP_EOS;
 }
 
 int
 gp_runtime_init(void)
 {
-    pthread_once(&once, install);
+    pthread_once(&once, install_fork_handlers);
     return installed;
 }
 
@@ -116,8 +126,8 @@ gp_runtime_on_fork(gp_fork_part *part)
     if (!part->known) {
         part->known = true;
         part->next = atomic_load(&parts);
-        atomic_store(&parts,
-                     part); /* a fork in this very moment sees it or not, and it is unused yet */
+        /* A fork at this moment may miss the part: it has nothing to reset yet. */
+        atomic_store(&parts, part);
     }
     gp_mutex_unlock(&parts_lock);
 }
@@ -151,10 +161,11 @@ gp_runtime_refuse_fork(gp_error *err)
         gp__fork_count(GP__FORK_CREDENTIALS));
 }
 
-/* ---- Signals ---- */
+/* ---- Signals --------------------------------------------------------------------------------- */
 
+/* All signals except those that report a fault of the thread itself. */
 static void
-fill_but_faults(sigset_t *set)
+fill_except_faults(sigset_t *set)
 {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
 
@@ -169,19 +180,22 @@ gp_runtime_block_signals(void *before)
 {
     sigset_t blocked;
 
-    fill_but_faults(&blocked);
+    fill_except_faults(&blocked);
     pthread_sigmask(SIG_SETMASK, &blocked, before);
 }
 
-/* Whether |mask| is that of gp_runtime_block_signals(): nobody else blocks this much. */
+/*
+ * Whether |mask| is that of gp_runtime_block_signals(): no thread of the program blocks as many
+ * signals.
+ */
 static bool
-is_blocked(const sigset_t *mask)
+is_blocking_mask(const sigset_t *mask)
 {
     sigset_t blocked;
 
-    fill_but_faults(&blocked);
+    fill_except_faults(&blocked);
     for (int number = 1; number <= SIGNALS; number++) {
-        /* The kernel takes these two out of every mask. */
+        /* The kernel removes SIGKILL and SIGSTOP from every mask. */
         if (number != SIGKILL && number != SIGSTOP && sigismember(&blocked, number) == 1 &&
             sigismember(mask, number) != 1) {
             return false;
@@ -226,7 +240,7 @@ gp_runtime_user_signals(void *before)
     if (before != NULL) {
         *(sigset_t *)before = now;
     }
-    if (is_blocked(&now)) {
+    if (is_blocking_mask(&now)) {
         recall_mask(&mask);
         pthread_sigmask(SIG_SETMASK, &mask, NULL);
     } else {

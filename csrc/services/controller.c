@@ -1,15 +1,14 @@
 #include "services/controller.h"
 
 #include "base/alloc.h"
+#include "gp/grpc_status.h"
 #include "gp/services.h"
 #include "rpc/method.h"
 #include "services/request.h"
 
 #define SHUTDOWN "/plugin.GRPCController/Shutdown"
 
-enum { UNAVAILABLE = 14 };
-
-/* Freed by the server it belongs to. */
+/* Freed by the server that it belongs to. */
 typedef struct controller {
     gp__method method;
     gp_server *server; /* borrowed: it owns us */
@@ -25,9 +24,7 @@ answer_shutdown(void *ctx, gp_server_call *call, const gp_message *request)
     controller *self = ctx;
 
     (void)request;
-    /*
-     * Stopping never blocks, so that this call does not wait for itself; it may still be answered.
-     */
+    /* Does not block, so this call does not wait for itself, and it can still be answered. */
     gp_server_stop(self->server, self->grace_ms);
     gp_server_call_reply(call, empty, 0, empty, (gp_metadata){NULL, 0});
 }
@@ -57,7 +54,7 @@ gp__controller_shutdown(gp_channel *channel, int64_t timeout_ms, const gp_interr
         err = &local;
     }
     rc = gp__request(channel, SHUTDOWN, empty, timeout_ms, interrupt, NULL, NULL, err);
-    if (rc == GP_ERPC && err->number == UNAVAILABLE) {
+    if (rc == GP_ERPC && err->number == GP_GRPC_UNAVAILABLE) {
         gp_error_release(err);
         rc = 0;
     }

@@ -1,5 +1,5 @@
 /*
- * Layer: services. Asking a plugin to shut itself down.
+ * Layer: services. The client of the controller: asks a plugin to shut down.
  */
 #ifndef GP_SERVICES_CONTROLLER_H
 #define GP_SERVICES_CONTROLLER_H
@@ -7,7 +7,8 @@
 #include "gp/channel.h"
 
 /*
- * Call Shutdown. A connection that drops instead of answering is an answer as well.
+ * Call Shutdown. A connection that is closed instead of an answer counts as success.
+ *
  * Returns: 0, or GP_ERPC, GP_ECLOSED, GP_EFORKED, GP_EUSER.
  */
 int gp__controller_shutdown(gp_channel *channel, int64_t timeout_ms, const gp_interrupt *interrupt,

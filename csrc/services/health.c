@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "gen/health.pb-c.h"
+#include "gp/grpc_status.h"
 #include "gp/services.h"
 #include "rpc/method.h"
 #include "services/request.h"
@@ -12,12 +13,12 @@
 #define WATCH "/grpc.health.v1.Health/Watch"
 #define LIST "/grpc.health.v1.Health/List"
 
-enum { NOT_FOUND = 5, INVALID_ARGUMENT = 3, SMALL = 64 };
+enum { SMALL = 64 };
 
-/* Freed by the server it belongs to. */
+/* Freed by the server that it belongs to. */
 typedef struct health {
     gp__method methods[3];
-    gp_bytes list; /* borrowed: the reply of List, behind |service| */
+    gp_bytes list; /* borrowed: the reply of List, which follows |service| */
     char service[];
 } health;
 
@@ -32,14 +33,14 @@ pack_status(Grpc__Health__V1__HealthCheckResponse__ServingStatus status, unsigne
 }
 
 static void
-fail(gp_server_call *call, int code, const char *text)
+finish_with_error(gp_server_call *call, gp_grpc_status code, const char *text)
 {
     gp_server_call_finish(call, code, (gp_bytes){text, strlen(text)}, (gp_metadata){NULL, 0});
 }
 
-/* Whether the request names a service that we know; -1 if it cannot be read. */
+/* Whether the request names a service that we know (1 or 0); -1 if it cannot be parsed. */
 static int
-knows(const health *self, const gp_message *request)
+names_known_service(const health *self, const gp_message *request)
 {
     Grpc__Health__V1__HealthCheckRequest *parsed;
     size_t len = request != NULL ? gp_message_size(request) : 0;
@@ -66,7 +67,7 @@ answer_check(void *ctx, gp_server_call *call, const gp_message *request)
 {
     unsigned char out[SMALL];
 
-    switch (knows(ctx, request)) {
+    switch (names_known_service(ctx, request)) {
     case 1:
         gp_server_call_reply(
             call,
@@ -74,24 +75,25 @@ answer_check(void *ctx, gp_server_call *call, const gp_message *request)
             (gp_bytes){"", 0}, (gp_metadata){NULL, 0});
         break;
     case 0:
-        fail(call, NOT_FOUND, "unknown service");
+        finish_with_error(call, GP_GRPC_NOT_FOUND, "unknown service");
         break;
     default:
-        fail(call, INVALID_ARGUMENT, "not a health check request");
+        finish_with_error(call, GP_GRPC_INVALID_ARGUMENT, "not a health check request");
     }
 }
 
 /*
- * The status never changes while the server runs: one message, then silence until either side ends.
+ * The status never changes while the server runs: the call gets one message, and goes on until one
+ * side ends it.
  */
 static void
 answer_watch(void *ctx, gp_server_call *call, const gp_message *request)
 {
     unsigned char out[SMALL];
-    int known = knows(ctx, request);
+    int known = names_known_service(ctx, request);
 
     if (known < 0) {
-        fail(call, INVALID_ARGUMENT, "not a health check request");
+        finish_with_error(call, GP_GRPC_INVALID_ARGUMENT, "not a health check request");
         return;
     }
     gp_server_call_send(
@@ -113,9 +115,9 @@ answer_list(void *ctx, gp_server_call *call, const gp_message *request)
 }
 
 /*
- * An entry of HealthListResponse.statuses, a map, which protobuf-c does not know: field 1, a
- * message of the key in field 1 and HealthCheckResponse{status: SERVING} in field 2. Returns where
- * it ends.
+ * Encode an entry of HealthListResponse.statuses. That is a map, which protobuf-c cannot encode:
+ * field 1, a message with the key in field 1 and HealthCheckResponse{status: SERVING} in field 2.
+ * Returns where the entry ends.
  */
 static unsigned char *
 put_serving(unsigned char *out, const char *service)

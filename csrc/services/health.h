@@ -1,5 +1,5 @@
 /*
- * Layer: services. Asking the other side for its health.
+ * Layer: services. The client of the health service.
  */
 #ifndef GP_SERVICES_HEALTH_H
 #define GP_SERVICES_HEALTH_H

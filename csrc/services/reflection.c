@@ -2,12 +2,11 @@
 
 #include "base/alloc.h"
 #include "gen/reflection.pb-c.h"
+#include "gp/grpc_status.h"
 #include "gp/services.h"
 
 typedef Grpc__Reflection__V1__ServerReflectionRequest request_type;
 typedef Grpc__Reflection__V1__ServerReflectionResponse response_type;
-
-enum { NOT_FOUND = 5 };
 
 int
 gp_reflection_parse(gp_reflection_query *out, gp_bytes request)
@@ -56,7 +55,7 @@ gp_reflection_release(gp_reflection_query *query)
 }
 
 static int
-pack(unsigned char **out, size_t *len, const response_type *response)
+pack_response(unsigned char **out, size_t *len, const response_type *response)
 {
     *len = grpc__reflection__v1__server_reflection_response__get_packed_size(response);
     *out = gp__malloc(*len);
@@ -72,12 +71,12 @@ respond_error(unsigned char **out, size_t *len, response_type *response, const c
 {
     Grpc__Reflection__V1__ErrorResponse error = GRPC__REFLECTION__V1__ERROR_RESPONSE__INIT;
 
-    error.error_code = NOT_FOUND;
+    error.error_code = GP_GRPC_NOT_FOUND;
     error.error_message = (char *)(uintptr_t)text; /* only read */
     response->message_response_case =
         GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ERROR_RESPONSE;
     response->error_response = &error;
-    return pack(out, len, response);
+    return pack_response(out, len, response);
 }
 
 static int
@@ -100,7 +99,7 @@ respond_files(unsigned char **out, size_t *len, response_type *response,
     response->message_response_case =
         GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_FILE_DESCRIPTOR_RESPONSE;
     response->file_descriptor_response = &files;
-    rc = pack(out, len, response);
+    rc = pack_response(out, len, response);
     gp__free(files.file_descriptor_proto);
     return rc;
 }
@@ -118,7 +117,7 @@ respond_numbers(unsigned char **out, size_t *len, response_type *response,
     response->message_response_case =
         GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ALL_EXTENSION_NUMBERS_RESPONSE;
     response->all_extension_numbers_response = &numbers;
-    return pack(out, len, response);
+    return pack_response(out, len, response);
 }
 
 static int
@@ -141,7 +140,7 @@ respond_services(unsigned char **out, size_t *len, response_type *response,
         response->message_response_case =
             GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_LIST_SERVICES_RESPONSE;
         response->list_services_response = &list;
-        rc = pack(out, len, response);
+        rc = pack_response(out, len, response);
     }
     gp__free(list.service);
     gp__free(services);

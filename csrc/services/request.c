@@ -4,12 +4,13 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "gp/grpc_status.h"
 
-enum { DEADLINE_EXCEEDED = 4 }; /* gRPC's code, and its text for it */
-static const char late[] = "Deadline Exceeded";
+/* gRPC's text for GP_GRPC_DEADLINE_EXCEEDED. */
+static const char deadline_exceeded[] = "Deadline Exceeded";
 
 static int
-take_reply(gp_call *call, unsigned char **reply, size_t *reply_len, gp_error *err)
+copy_reply(gp_call *call, unsigned char **reply, size_t *reply_len, gp_error *err)
 {
     gp_message *message = gp_call_take_reply(call);
     int rc = 0;
@@ -29,8 +30,9 @@ take_reply(gp_call *call, unsigned char **reply, size_t *reply_len, gp_error *er
     return rc;
 }
 
+/* Returns GP_ERPC. */
 static int
-fail(const char *path, int code, gp_bytes details, gp_error *err)
+set_status(gp_error *err, const char *path, int code, gp_bytes details)
 {
     gp_error_set(err, GP_ERPC, "%s failed with gRPC status %d: %.*s", path, code, (int)details.len,
                  (const char *)details.data);
@@ -54,16 +56,17 @@ gp__request(gp_channel *channel, const char *path, gp_bytes request, int64_t tim
     if (rc < 0) {
         return rc;
     }
-    /* gRPC knows the deadline as well; the end of a plugin relies on neither alone. */
+    /* gRPC enforces the deadline, too; killing a plugin must not depend on gRPC alone. */
     rc = gp_call_wait(call, options.timeout_ns, interrupt);
     if (rc == GP_ETIMEOUT) {
-        rc = fail(path, DEADLINE_EXCEEDED, (gp_bytes){late, sizeof(late) - 1}, err);
+        rc = set_status(err, path, GP_GRPC_DEADLINE_EXCEEDED,
+                        (gp_bytes){deadline_exceeded, sizeof(deadline_exceeded) - 1});
     } else if (rc < 0) {
         rc = gp_error_set(err, rc, "interrupted while waiting for %s", path);
-    } else if ((status = gp_call_get_status(call))->code != 0) {
-        rc = fail(path, status->code, status->details, err);
+    } else if ((status = gp_call_get_status(call))->code != GP_GRPC_OK) {
+        rc = set_status(err, path, status->code, status->details);
     } else if (reply != NULL) {
-        rc = take_reply(call, reply, reply_len, err);
+        rc = copy_reply(call, reply, reply_len, err);
     }
     gp_call_unref(call);
     return rc;

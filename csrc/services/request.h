@@ -1,5 +1,5 @@
 /*
- * Layer: services. One small unary call of our own to the other side.
+ * Layer: services. A small unary call to one of the services that the library itself knows.
  */
 #ifndef GP_SERVICES_REQUEST_H
 #define GP_SERVICES_REQUEST_H
@@ -10,8 +10,8 @@
 /*
  * Call |path| with |request| and wait.
  *
- * Returns: 0, with the reply's bytes in |reply| (may be NULL; free with gp__free), or GP_ERPC (the
- * gRPC status code in err->number), GP_ECLOSED, GP_EFORKED, GP_EUSER.
+ * Returns: 0, with the reply's bytes in |reply| (may be NULL; the caller frees them with
+ * gp__free()), or GP_ERPC (the gRPC status code in err->number), GP_ECLOSED, GP_EFORKED, GP_EUSER.
  */
 int gp__request(gp_channel *channel, const char *path, gp_bytes request, int64_t timeout_ms,
                 const gp_interrupt *interrupt, unsigned char **reply, size_t *reply_len,

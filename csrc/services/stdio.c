@@ -1,80 +1,33 @@
 #include "gp/stdio.h"
-#include "gp/lock.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/thread.h"
-#include "gp/services.h"
 #include "os/fatal_report.h"
 #include "os/fd.h"
-#include "os/reactor.h"
-#include "os/redirect.h"
-#include "rpc/method.h"
+#include "services/stdio_state.h"
 
-#define STREAM "/plugin.GRPCStdio/StreamStdio"
-
+/* While it is ENDING. */
 enum {
-    HEADER = 8,        /* in front of the bytes in a message; see encode() */
-    CHUNK = 64 * 1024, /* what a pipe holds, by default */
-    LOOK_MS = 20,      /* at the end: how often to see whether it is one */
-    ASKING_MS = 100,   /* ... and for a host that has connected but not asked yet */
-    QUIET_MS = 50,     /* at the end: how long those who still have the pipe may be silent */
-    UNAVAILABLE = 14,
+    CHECK_MS = 20,       /* how often to check whether it is the end */
+    FIRST_CALL_MS = 100, /* how long to wait for a host that has connected but not called yet */
+    QUIET_MS = 50,       /* how long processes that still have the pipes may be silent */
 };
 
-/*
- * One in line for the output: a call of StreamStdio, or a reader. All of it is guarded by the lock
- * of |stdio|, which is held when |give| is called, and not when |end| is.
- */
-typedef struct taker {
-    struct taker *next;
-    gp_stdio *stdio; /* shared: ref */
-    int refs;
-    bool in_line; /* with a reference */
-    bool busy;    /* has not finished with what it was given */
-    /* Take a message, copying it before |busy| is reset. Returns false when it can take no more. */
-    bool (*give)(struct taker *self, gp_bytes message);
-    void (*end)(struct taker *self, bool busy); /* nothing more will come */
-    void (*free)(struct taker *self);
-} taker;
-
-/* Standard output or standard error. */
-typedef struct source {
-    gp_stdio *stdio;  /* borrowed: it holds us */
-    gp__watch *watch; /* owned; written before its first callback */
-    bool armed;
-    bool over; /* nobody can write to it any more */
-} source;
-
-typedef enum state { NEW, OPEN, ENDING, ENDED } state;
-
-struct gp_stdio {
-    atomic_int refs;
-    gp_mutex lock; /* guards what follows; before the locks of reactor, calls and poller */
-    gp_cond changed;
-    state state;
-    gp__redirect redirect;
-    source sources[2];
-    int turn;         /* which of them is read first */
-    taker *line;      /* each with a reference */
-    bool settled;     /* the end has been told */
-    int streams;      /* calls that are not over */
-    bool wanted;      /* somebody has been in line */
-    int64_t since;    /* ENDING: when it began */
-    int64_t heard;    /* when something was last read */
-    int64_t until;    /* ENDING: when patience is over */
-    gp__watch *clock; /* owned; ENDING */
-    /* The message that was read last. Its length is 0 once it has been given to somebody. */
-    gp_bytes pending;
-    int pending_source;
-    size_t pending_size; /* of the output in it, at its end */
-    unsigned char buffer[HEADER + CHUNK];
-};
+static void set_watched_locked(gp_stdio *stdio, int i, bool watched) GP_REQUIRES(&stdio->lock);
+static gp_bytes make_message_locked(gp_stdio *stdio, int channel, size_t size)
+    GP_REQUIRES(&stdio->lock);
+static bool read_source_locked(gp_stdio *stdio, int i) GP_REQUIRES(&stdio->lock);
+static bool fetch_message_locked(gp_stdio *stdio) GP_REQUIRES(&stdio->lock);
+static gp__stdio_consumer *first_consumer_locked(gp_stdio *stdio) GP_REQUIRES(&stdio->lock);
+static void deliver_locked(gp_stdio *stdio) GP_REQUIRES(&stdio->lock);
+static bool is_empty_locked(const gp_stdio *stdio) GP_REQUIRES(&stdio->lock);
+static bool is_over_locked(gp_stdio *stdio) GP_REQUIRES(&stdio->lock);
+static void write_rest_locked(gp_stdio *stdio) GP_REQUIRES(&stdio->lock);
+static void close_pipes_locked(gp_stdio *stdio) GP_REQUIRES(&stdio->lock);
 
 /* ---- Making and freeing ---------------------------------------------------------------------- */
 
@@ -93,9 +46,12 @@ gp_stdio_new(gp_stdio **out, gp_error *err)
     gp_mutex_init(&stdio->lock);
     gp_cond_init(&stdio->changed);
     atomic_init(&stdio->refs, 1);
+    gp_mutex_lock(&stdio->lock);
+    gp_list_init(&stdio->consumers);
     stdio->redirect = (gp__redirect)GP__REDIRECT_INIT;
     stdio->sources[0].stdio = stdio;
     stdio->sources[1].stdio = stdio;
+    gp_mutex_unlock(&stdio->lock);
     *out = stdio;
     return 0;
 }
@@ -110,13 +66,23 @@ gp_stdio_ref(gp_stdio *stdio)
 void
 gp_stdio_unref(gp_stdio *stdio)
 {
+    gp__watch *watches[3];
+
     if (stdio == NULL || gp_runtime_forked() || atomic_fetch_sub(&stdio->refs, 1) != 1) {
         return;
     }
-    gp__reactor_remove(stdio->clock);
-    gp__reactor_remove(stdio->sources[0].watch);
-    gp__reactor_remove(stdio->sources[1].watch);
+    gp_mutex_lock(&stdio->lock);
+    watches[0] = stdio->timer;
+    watches[1] = stdio->sources[0].watch;
+    watches[2] = stdio->sources[1].watch;
+    gp_mutex_unlock(&stdio->lock);
+    /* Without the lock: removing a watch waits for its callback, which takes it. */
+    for (int i = 0; i < 3; i++) {
+        gp__reactor_remove(watches[i]);
+    }
+    gp_mutex_lock(&stdio->lock);
     gp__redirect_close(&stdio->redirect);
+    gp_mutex_unlock(&stdio->lock);
     gp_cond_release(&stdio->changed);
     gp_mutex_release(&stdio->lock);
     gp__free(stdio);
@@ -124,24 +90,27 @@ gp_stdio_unref(gp_stdio *stdio)
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
-/* Lock held. */
+/* Have the reactor watch one of the two sources, or stop watching it. */
 static void
-arm(source *from, bool armed)
+set_watched_locked(gp_stdio *stdio, int i, bool watched)
 {
-    if (from->watch != NULL && from->armed != armed) {
-        from->armed = armed;
-        gp__reactor_enable(from->watch, armed);
+    gp__stdio_source *source = &stdio->sources[i];
+
+    if (source->watch != NULL && source->watched != watched) {
+        source->watched = watched;
+        gp__reactor_enable(source->watch, watched);
     }
 }
 
 /*
- * Put what stands in front of |size| bytes of output in a StdioData: the channel, field 1, and the
- * length of the bytes, field 2. Returns where the message begins.
+ * Encode a StdioData: the channel, field 1; the length of the output, field 2; and the output,
+ * |size| bytes that are in the buffer, behind the room for the rest.
  */
-static unsigned char *
-encode(gp_stdio *stdio, int channel, size_t size)
+static gp_bytes
+make_message_locked(gp_stdio *stdio, int channel, size_t size)
 {
-    unsigned char length[HEADER];
+    const unsigned char *end = stdio->buffer + GP__STDIO_HEADER + size;
+    unsigned char length[GP__STDIO_HEADER];
     size_t count = 0;
     unsigned char *at;
 
@@ -150,64 +119,62 @@ encode(gp_stdio *stdio, int channel, size_t size)
         size >>= 7;
     } while (size > 0);
     length[count - 1] &= 0x7f;
-    at = stdio->buffer + HEADER - count - 3;
+    at = stdio->buffer + GP__STDIO_HEADER - count - 3;
     at[0] = 1 << 3;
     at[1] = (unsigned char)channel;
     at[2] = 2 << 3 | 2;
     for (size_t i = 0; i < count; i++) {
         at[3 + i] = length[i];
     }
-    return at;
+    return (gp_bytes){at, (size_t)(end - at)};
 }
 
-/* Read from one of the two, the lock held. Returns whether there is a message now. */
+/* Read from one of the two sources. Returns whether there is a message now. */
 static bool
-read_source(gp_stdio *stdio, int i)
+read_source_locked(gp_stdio *stdio, int i)
 {
-    source *from = &stdio->sources[i];
-    unsigned char *at;
+    char *out = (char *)stdio->buffer + GP__STDIO_HEADER;
     ssize_t got;
 
-    if (from->over) {
+    if (stdio->sources[i].closed) {
         return false;
     }
-    if (i == 1) {
-        got = gp__fatal_report_read(stdio->redirect.fds[i], (char *)stdio->buffer + HEADER, CHUNK);
-    } else {
-        got = gp__fd_read(stdio->redirect.fds[i], stdio->buffer + HEADER, CHUNK);
-    }
+    got = i == 1 ? gp__fatal_report_read(stdio->redirect.fds[i], out, GP__STDIO_CHUNK)
+                 : gp__fd_read(stdio->redirect.fds[i], out, GP__STDIO_CHUNK);
     if (got <= 0) {
-        from->over = got == 0 || errno != EAGAIN;
-        arm(from, !from->over);
+        bool closed = got == 0 || errno != EAGAIN;
+
+        stdio->sources[i].closed = closed;
+        set_watched_locked(stdio, i, !closed);
         return false;
     }
-    at = encode(stdio, i == 0 ? GP_STDOUT : GP_STDERR, (size_t)got);
-    stdio->pending = (gp_bytes){at, (size_t)(stdio->buffer + HEADER - at) + (size_t)got};
+    stdio->pending = make_message_locked(stdio, i == 0 ? GP_STDOUT : GP_STDERR, (size_t)got);
     stdio->pending_source = i;
     stdio->pending_size = (size_t)got;
-    stdio->heard = gp__now();
-    stdio->turn = !i;
+    stdio->last_read = gp__now();
+    stdio->next_source = !i;
     return true;
 }
 
-/* Lock held. */
+/* Have a message pending, if there is output. Returns whether one is. */
 static bool
-has_message(gp_stdio *stdio)
+fetch_message_locked(gp_stdio *stdio)
 {
+    int first = stdio->next_source;
+
     if (stdio->pending.len > 0) {
         return true;
     }
-    if (stdio->state != OPEN && stdio->state != ENDING) {
+    if (stdio->phase != GP__STDIO_OPEN && stdio->phase != GP__STDIO_ENDING) {
         return false;
     }
-    return read_source(stdio, stdio->turn) || read_source(stdio, !stdio->turn);
+    return read_source_locked(stdio, first) || read_source_locked(stdio, !first);
 }
 
-/* ---- The line -------------------------------------------------------------------------------- */
+/* ---- Consumers ------------------------------------------------------------------------------- */
 
-/* Lock not held. */
-static void
-taker_unref(taker *self)
+void
+gp__stdio_consumer_unref(gp__stdio_consumer *self)
 {
     gp_stdio *stdio = self->stdio;
     bool last;
@@ -221,50 +188,52 @@ taker_unref(taker *self)
     }
 }
 
-/* Lock held. */
-static void
-enter(taker *self)
+void
+gp__stdio_append_locked(gp_stdio *stdio, gp__stdio_consumer *self)
 {
-    taker **link = &self->stdio->line;
-
-    while (*link != NULL) {
-        link = &(*link)->next;
-    }
-    *link = self;
-    self->stdio->wanted = true;
-    self->in_line = true;
+    gp_list_append(&stdio->consumers, &self->link);
     self->refs++;
+    stdio->has_had_consumer = true;
 }
 
-/* Lock held; whoever calls has a reference of his own. */
-static void
-leave(taker *self)
+void
+gp__stdio_remove_locked(gp_stdio *stdio, gp__stdio_consumer *self)
 {
-    taker **link = &self->stdio->line;
-
-    if (self->in_line) {
-        while (*link != self) {
-            link = &(*link)->next;
-        }
-        *link = self->next;
-        self->in_line = false;
+    (void)stdio;
+    if (gp_link_is_linked(&self->link)) {
+        gp_link_remove(&self->link);
         self->refs--;
     }
     self->busy = false;
 }
 
-/* Give what there is to the first in line, if it is not busy. Lock held. */
-static void
-pump(gp_stdio *stdio)
+void
+gp__stdio_count_stream_locked(gp_stdio *stdio, int by)
 {
-    while (stdio->line != NULL && !stdio->line->busy && has_message(stdio)) {
-        taker *first = stdio->line;
+    stdio->streams += by;
+    gp_cond_broadcast(&stdio->changed);
+}
 
+/* The consumer that gets the output; NULL: there is none. */
+static gp__stdio_consumer *
+first_consumer_locked(gp_stdio *stdio)
+{
+    return gp_list_first_entry(&stdio->consumers, gp__stdio_consumer, link);
+}
+
+/* Give what there is to the first consumer, if it is not busy. */
+static void
+deliver_locked(gp_stdio *stdio)
+{
+    gp__stdio_consumer *first;
+
+    while ((first = first_consumer_locked(stdio)) != NULL && !first->busy &&
+           fetch_message_locked(stdio)) {
         first->busy = true;
         if (first->give(first, stdio->pending)) {
             stdio->pending.len = 0;
-        } else {
-            leave(first); /* it is gone, and its own reference will follow */
+        } else { /* its call is over, and will drop a reference of its own */
+            gp__stdio_remove_locked(stdio, first);
         }
     }
 }
@@ -272,7 +241,7 @@ pump(gp_stdio *stdio)
 /* ---- The end --------------------------------------------------------------------------------- */
 
 static bool
-is_empty(const gp_stdio *stdio)
+is_empty_locked(const gp_stdio *stdio)
 {
     struct pollfd fds[2] = {{.fd = stdio->redirect.fds[0], .events = POLLIN},
                             {.fd = stdio->redirect.fds[1], .events = POLLIN}};
@@ -280,30 +249,32 @@ is_empty(const gp_stdio *stdio)
     return poll(fds, 2, 0) <= 0 || ((fds[0].revents | fds[1].revents) & POLLIN) == 0;
 }
 
-/* Whether there is a reason to wait any longer. Lock held. */
+/* Whether there is no reason to wait for more output, or for a consumer, while it is ENDING. */
 static bool
-is_over(const gp_stdio *stdio)
+is_over_locked(gp_stdio *stdio)
 {
+    const gp__stdio_consumer *first = first_consumer_locked(stdio);
     int64_t now = gp__now();
 
-    if (now >= stdio->until) {
+    if (now >= stdio->ending_until) {
         return true;
     }
-    if (stdio->line == NULL) {
-        /* The first calls on a connection may come in any order. */
-        return stdio->wanted || now - stdio->since > ASKING_MS * GP__MS || is_empty(stdio);
+    if (first == NULL) {
+        /* A host's first calls on a connection may arrive in any order. */
+        return stdio->has_had_consumer || now - stdio->ending_since > FIRST_CALL_MS * GP__MS ||
+               is_empty_locked(stdio);
     }
-    if (stdio->line->busy || stdio->pending.len > 0) {
+    if (first->busy || stdio->pending.len > 0) {
         return false;
     }
     /* A child that has inherited the descriptors may hold them for ever. */
-    return (stdio->sources[0].over && stdio->sources[1].over) ||
-           now - stdio->heard > QUIET_MS * GP__MS;
+    return (stdio->sources[0].closed && stdio->sources[1].closed) ||
+           now - stdio->last_read > QUIET_MS * GP__MS;
 }
 
-/* What nobody has taken goes to where it would have gone without us. Lock held. */
+/* Write the output that no consumer has taken to the original descriptors. */
 static void
-rescue(gp_stdio *stdio)
+write_rest_locked(gp_stdio *stdio)
 {
     for (int i = 0; i < 2; i++) {
         int to = stdio->redirect.saved[i];
@@ -312,85 +283,94 @@ rescue(gp_stdio *stdio)
             continue;
         }
         if (stdio->pending.len > 0 && stdio->pending_source == i) {
-            gp__fd_write_within(to, (const char *)stdio->buffer + HEADER, stdio->pending_size, 0);
+            gp__fd_write_within(to, (const char *)stdio->buffer + GP__STDIO_HEADER,
+                                stdio->pending_size, 0);
         }
         gp__fd_copy_available(stdio->redirect.fds[i], to, 0);
     }
-}
-
-/* Lock held. */
-static void
-conclude(gp_stdio *stdio)
-{
-    rescue(stdio);
     stdio->pending.len = 0;
-    arm(&stdio->sources[0], false);
-    arm(&stdio->sources[1], false);
-    gp__redirect_close(&stdio->redirect);
-    stdio->state = ENDED;
 }
 
-/*
- * Move things on, and see whether it is all over. To be called after every change; takes the lock.
- */
 static void
-proceed(gp_stdio *stdio)
+close_pipes_locked(gp_stdio *stdio)
 {
-    taker *line = NULL;
-    gp__watch *clock = NULL;
+    set_watched_locked(stdio, 0, false);
+    set_watched_locked(stdio, 1, false);
+    gp__redirect_close(&stdio->redirect);
+}
+
+/* End the first consumer, now that no output will follow. Returns false if there is none. */
+static bool
+end_consumer(gp_stdio *stdio)
+{
+    gp__stdio_consumer *first;
+    bool busy = false;
 
     gp_mutex_lock(&stdio->lock);
-    pump(stdio);
-    if (stdio->state == ENDING && is_over(stdio)) {
-        conclude(stdio);
+    first = first_consumer_locked(stdio);
+    if (first != NULL) {
+        gp_link_remove(&first->link); /* its reference is ours now */
+        busy = first->busy;
     }
-    if (stdio->state == ENDED && !stdio->settled) {
-        stdio->settled = true;
-        clock = stdio->clock;
-        stdio->clock = NULL;
+    gp_mutex_unlock(&stdio->lock);
+    if (first == NULL) {
+        return false;
     }
-    if (stdio->state == ENDED) {
-        line = stdio->line; /* with their references */
-        stdio->line = NULL;
-        for (taker *one = line; one != NULL; one = one->next) {
-            one->in_line = false;
-        }
+    first->end(first, busy);
+    gp__stdio_consumer_unref(first);
+    return true;
+}
+
+void
+gp__stdio_update(gp_stdio *stdio)
+{
+    gp__watch *timer = NULL;
+    bool ended;
+
+    gp_mutex_lock(&stdio->lock);
+    deliver_locked(stdio);
+    if (stdio->phase == GP__STDIO_ENDING && is_over_locked(stdio)) {
+        write_rest_locked(stdio);
+        close_pipes_locked(stdio);
+        stdio->phase = GP__STDIO_ENDED;
+    }
+    ended = stdio->phase == GP__STDIO_ENDED;
+    if (ended) {
+        timer = stdio->timer;
+        stdio->timer = NULL;
         gp_cond_broadcast(&stdio->changed);
     }
     gp_mutex_unlock(&stdio->lock);
-    gp__reactor_remove(clock);
-    while (line != NULL) {
-        taker *next = line->next;
-
-        line->end(line, line->busy);
-        taker_unref(line);
-        line = next;
+    gp__reactor_remove(timer);
+    while (ended && end_consumer(stdio)) {
     }
 }
 
-/* On the reactor's thread. */
+/* Called on the reactor's thread. */
 static void
-readable(void *ctx)
+on_readable(void *ctx)
 {
-    source *from = ctx;
-    gp_stdio *stdio = from->stdio;
+    gp__stdio_source *source = ctx;
+    gp_stdio *stdio = source->stdio;
+    const gp__stdio_consumer *first;
 
     gp_mutex_lock(&stdio->lock);
-    if (stdio->line == NULL || stdio->line->busy) {
-        arm(from, false);
+    first = first_consumer_locked(stdio);
+    if (first == NULL || first->busy) {
+        set_watched_locked(stdio, source == &stdio->sources[1], false);
     }
     gp_mutex_unlock(&stdio->lock);
-    proceed(stdio);
+    gp__stdio_update(stdio);
 }
 
-/* On the reactor's thread, while it ends. */
+/* Called on the reactor's thread, while it is ENDING. */
 static void
-tick(void *ctx)
+on_tick(void *ctx)
 {
-    proceed(ctx);
+    gp__stdio_update(ctx);
 }
 
-/* To what standard output was. */
+/* Write the whole line. Returns 0 or GP_EOS. */
 static int
 write_line(int fd, gp_bytes line, gp_error *err)
 {
@@ -416,27 +396,25 @@ gp_stdio_open(gp_stdio *stdio, gp_bytes line, gp_error *err)
         return gp_error_set(err, GP_EFORKED, "a forked child has its parent's stdout and stderr");
     }
     gp_mutex_lock(&stdio->lock);
-    if (stdio->state != NEW) {
+    if (stdio->phase != GP__STDIO_NEW) {
         rc = gp_error_set(err, GP_EINVAL, "stdout and stderr have been replaced already");
     }
     if (rc == 0) {
         rc = gp__redirect_open(&stdio->redirect, err);
     }
     for (int i = 0; rc == 0 && i < 2; i++) {
-        source *from = &stdio->sources[i];
+        gp__stdio_source *source = &stdio->sources[i];
 
-        from->armed = true;
-        rc = gp__reactor_add(&from->watch, stdio->redirect.fds[i], readable, from, err);
+        source->watched = true;
+        rc = gp__reactor_add(&source->watch, stdio->redirect.fds[i], on_readable, source, err);
     }
     if (rc == 0) {
         rc = write_line(stdio->redirect.saved[0], line, err);
     }
     if (rc == 0) {
-        stdio->state = OPEN;
-    } else if (stdio->state == NEW) {
-        arm(&stdio->sources[0], false);
-        arm(&stdio->sources[1], false);
-        gp__redirect_close(&stdio->redirect);
+        stdio->phase = GP__STDIO_OPEN;
+    } else if (stdio->phase == GP__STDIO_NEW) {
+        close_pipes_locked(stdio);
     }
     gp_mutex_unlock(&stdio->lock);
     return rc;
@@ -451,20 +429,20 @@ gp_stdio_finish(gp_stdio *stdio, int64_t patience_ms)
         return;
     }
     gp_mutex_lock(&stdio->lock);
-    if (stdio->state == NEW) {
-        stdio->state = ENDED;
-    } else if (stdio->state == OPEN) {
-        stdio->state = ENDING;
-        stdio->until = until;
-        stdio->heard = stdio->since = gp__now();
+    if (stdio->phase == GP__STDIO_NEW) {
+        stdio->phase = GP__STDIO_ENDED;
+    } else if (stdio->phase == GP__STDIO_OPEN) {
+        stdio->phase = GP__STDIO_ENDING;
+        stdio->ending_until = until;
+        stdio->ending_since = stdio->last_read = gp__now();
         gp__redirect_restore(&stdio->redirect);
-        /* Without it an end takes until somebody waits for it. */
-        gp__reactor_every(&stdio->clock, LOOK_MS, tick, stdio, NULL);
-    } else if (until < stdio->until) {
-        stdio->until = until;
+        /* If it cannot be added, the end comes only when a thread waits for it. */
+        gp__reactor_every(&stdio->timer, CHECK_MS, on_tick, stdio, NULL);
+    } else if (until < stdio->ending_until) {
+        stdio->ending_until = until;
     }
     gp_mutex_unlock(&stdio->lock);
-    proceed(stdio);
+    gp__stdio_update(stdio);
 }
 
 int
@@ -478,8 +456,8 @@ gp_stdio_end(gp_stdio *stdio, int64_t patience_ms, const gp_interrupt *interrupt
     }
     gp_stdio_finish(stdio, patience_ms);
     gp_mutex_lock(&stdio->lock);
-    /* What has been given to gRPC is on its way for sure only when its call is over. */
-    while (rc == 0 && (stdio->state != ENDED || stdio->streams > 0)) {
+    /* A message that gRPC was given has certainly been sent only when its call is over. */
+    while (rc == 0 && (stdio->phase != GP__STDIO_ENDED || stdio->streams > 0)) {
         rc = gp__cond_wait_interruptible(&stdio->changed, &stdio->lock, deadline, interrupt);
     }
     gp_mutex_unlock(&stdio->lock);
@@ -487,259 +465,4 @@ gp_stdio_end(gp_stdio *stdio, int64_t patience_ms, const gp_interrupt *interrupt
         gp_stdio_finish(stdio, 0);
     }
     return rc == GP_EUSER ? rc : 0;
-}
-
-/* ---- Calls of StreamStdio -------------------------------------------------------------------- */
-
-typedef struct stream {
-    taker base;
-    gp_server_call *call; /* shared: ref */
-} stream;
-
-static void
-stream_sent(void *ctx, bool ok)
-{
-    taker *self = ctx;
-    gp_stdio *stdio = self->stdio;
-
-    gp_mutex_lock(&stdio->lock);
-    self->busy = false;
-    if (!ok) {
-        leave(self); /* it is over, and must not be given what it cannot send */
-    }
-    gp_mutex_unlock(&stdio->lock);
-    proceed(stdio);
-    taker_unref(self);
-}
-
-static bool
-stream_give(taker *self, gp_bytes message)
-{
-    self->refs++; /* until it has been sent */
-    if (gp_server_call_send_then(((stream *)self)->call, message, stream_sent, self) < 0) {
-        self->refs--;
-        return false;
-    }
-    return true;
-}
-
-static void
-stream_end(taker *self, bool busy)
-{
-    gp_server_call *call = ((stream *)self)->call;
-
-    if (busy) { /* a status would have to wait for a host that does not read */
-        gp_server_call_cancel(call, UNAVAILABLE, "the output was not read in time");
-    } else {
-        gp_server_call_finish(call, 0, (gp_bytes){"", 0}, (gp_metadata){NULL, 0});
-    }
-}
-
-static void
-stream_free(taker *self)
-{
-    gp_server_call_unref(((stream *)self)->call);
-    gp__free(self);
-}
-
-/* The call is over: with the connection, as a rule. */
-static void
-stream_over(void *ctx)
-{
-    taker *self = ctx;
-    gp_stdio *stdio = self->stdio;
-
-    gp_mutex_lock(&stdio->lock);
-    leave(self);
-    stdio->streams--;
-    gp_cond_broadcast(&stdio->changed);
-    gp_mutex_unlock(&stdio->lock);
-    proceed(stdio);
-    taker_unref(self);
-}
-
-static void
-answer_stream(void *ctx, gp_server_call *call, const gp_message *request)
-{
-    gp_stdio *stdio = ctx;
-    stream *self = gp__calloc(1, sizeof(*self));
-
-    (void)request;
-    if (self == NULL) {
-        gp_server_call_cancel(call, UNAVAILABLE, "out of memory");
-        return;
-    }
-    self->base = (taker){.stdio = gp_stdio_ref(stdio),
-                         .refs = 1, /* until the call is over */
-                         .give = stream_give,
-                         .end = stream_end,
-                         .free = stream_free};
-    self->call = gp_server_call_ref(call);
-    gp_mutex_lock(&stdio->lock);
-    enter(&self->base);
-    stdio->streams++;
-    /* Metadata that came with the first message would have to be waited for, at the end in vain. */
-    self->base.busy = true;
-    self->base.refs++;
-    if (gp_server_call_send_initial_metadata_then(call, (gp_metadata){NULL, 0}, stream_sent, self) <
-        0) {
-        self->base.busy = false;
-        self->base.refs--;
-    }
-    gp_mutex_unlock(&stdio->lock);
-    if (gp_server_call_on_finished(call, stream_over, self) < 0) {
-        stream_over(self);
-    } else {
-        proceed(stdio);
-    }
-}
-
-static void
-finish_with_server(void *ctx)
-{
-    static const int64_t patience_ms = 1000;
-
-    gp_stdio_finish(ctx, patience_ms);
-}
-
-static void
-release(void *ctx)
-{
-    gp_stdio_unref(ctx);
-}
-
-int
-gp_server_add_stdio(gp_server *server, gp_stdio *stdio, gp_error *err)
-{
-    gp__method *method = gp__calloc(1, sizeof(*method));
-    int rc;
-
-    if (method == NULL) {
-        return gp_error_set(err, GP_ENOMEM, "stdio service");
-    }
-    *method = (gp__method){.path = STREAM,
-                           .answer = answer_stream,
-                           .ctx = stdio,
-                           .on_idle = finish_with_server,
-                           .release = release};
-    rc = gp__server_add_methods(server, method, 1, method, err);
-    if (rc == 0) {
-        gp_stdio_ref(stdio);
-    }
-    return rc;
-}
-
-/* ---- Readers --------------------------------------------------------------------------------- */
-
-struct gp_stdio_reader {
-    taker base;
-    gp_bytes given;      /* borrowed: from |stdio|, until no longer busy */
-    unsigned char *copy; /* owned */
-    bool closed;
-};
-
-static bool
-reader_give(taker *self, gp_bytes message)
-{
-    ((gp_stdio_reader *)self)->given = message;
-    gp_cond_broadcast(&self->stdio->changed);
-    return true;
-}
-
-static void
-reader_end(taker *self, bool busy)
-{
-    (void)busy;
-    gp_stdio_reader_close((gp_stdio_reader *)self);
-}
-
-static void
-reader_free(taker *self)
-{
-    gp__free(((gp_stdio_reader *)self)->copy);
-    gp__free(self);
-}
-
-int
-gp_stdio_reader_new(gp_stdio_reader **out, gp_stdio *stdio, gp_error *err)
-{
-    gp_stdio_reader *reader = gp__calloc(1, sizeof(*reader));
-
-    if (reader == NULL) {
-        return gp_error_set(err, GP_ENOMEM, "out of memory for a reader of stdout and stderr");
-    }
-    reader->base = (taker){.stdio = gp_stdio_ref(stdio),
-                           .refs = 1,
-                           .give = reader_give,
-                           .end = reader_end,
-                           .free = reader_free};
-    gp_mutex_lock(&stdio->lock);
-    enter(&reader->base);
-    gp_mutex_unlock(&stdio->lock);
-    proceed(stdio);
-    *out = reader;
-    return 0;
-}
-
-/* Copy what was given, so that it outlives a close. Lock held. Returns 1 or GP_ENOMEM. */
-static int
-take_copy(gp_stdio_reader *reader, gp_bytes *out)
-{
-    gp__free(reader->copy);
-    reader->copy = (unsigned char *)gp__memdup(reader->given.data, reader->given.len);
-    *out = (gp_bytes){reader->copy, reader->given.len};
-    reader->given.len = 0;
-    return reader->copy != NULL ? 1 : GP_ENOMEM;
-}
-
-int
-gp_stdio_reader_next(gp_stdio_reader *reader, gp_bytes *out, const gp_interrupt *interrupt)
-{
-    gp_stdio *stdio = reader->base.stdio;
-    int rc = 0;
-
-    if (gp_runtime_forked()) {
-        return 0;
-    }
-    gp_mutex_lock(&stdio->lock);
-    if (reader->given.len == 0) {
-        reader->base.busy = false;
-    }
-    gp_mutex_unlock(&stdio->lock);
-    proceed(stdio);
-    gp_mutex_lock(&stdio->lock);
-    while (rc == 0 && reader->given.len == 0 && !reader->closed) {
-        rc = gp__cond_wait_interruptible(&stdio->changed, &stdio->lock, GP__FOREVER, interrupt);
-    }
-    if (rc == 0 && !reader->closed) {
-        rc = take_copy(reader, out);
-    }
-    gp_mutex_unlock(&stdio->lock);
-    return rc;
-}
-
-void
-gp_stdio_reader_close(gp_stdio_reader *reader)
-{
-    gp_stdio *stdio = reader->base.stdio;
-
-    if (gp_runtime_forked()) {
-        return;
-    }
-    gp_mutex_lock(&stdio->lock);
-    reader->closed = true;
-    reader->given.len = 0;
-    leave(&reader->base);
-    gp_cond_broadcast(&stdio->changed);
-    gp_mutex_unlock(&stdio->lock);
-    proceed(stdio);
-}
-
-void
-gp_stdio_reader_free(gp_stdio_reader *reader)
-{
-    if (reader != NULL && !gp_runtime_forked()) {
-        gp_stdio_reader_close(reader);
-        taker_unref(&reader->base);
-    }
 }
