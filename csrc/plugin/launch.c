@@ -13,7 +13,7 @@
 #include "os/path.h"
 #include "os/process/diagnosis.h"
 #include "os/process/group.h"
-#include "os/process/spawn.h"
+#include "os/process/program.h"
 #include "os/reactor.h"
 #include "os/socket.h"
 #include "os/tmpdir.h"
@@ -373,7 +373,7 @@ add_diagnosis(const gp__launch *launch, gp_error *err)
         return;
     }
     found.env = spec.env != NULL ? spec.env : no_env;
-    path = err != NULL ? gp__spawn_find(&found) : NULL;
+    path = err != NULL ? gp__program_find(&found) : NULL;
     if (path != NULL && gp__diagnose_file(&note, path) == 0) {
         append(err, note.data, note.len);
     }

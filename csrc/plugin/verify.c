@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "os/process/spawn.h"
+#include "os/process/program.h"
 #include "tls/checksum.h"
 
 enum { HEX_MAX = 2 * GP__CHECKSUM_MAX + 1 };
@@ -100,11 +100,11 @@ gp__verify(gp__sealed *out, const gp_client_options *options, const char *const 
         .argv = options->argv, .env = env, .directory = options->directory};
     const gp__sealed_reader reader = {.deadline = deadline, .interrupt = interrupt};
     const uint64_t most = options->checksum_max_size > 0 ? options->checksum_max_size : UINT64_MAX;
-    char *path = gp__spawn_find(&spec);
+    char *path = gp__program_find(&spec);
     int rc;
 
     if (path == NULL) {
-        return gp__spawn_not_found(&spec, err);
+        return gp__program_not_found(&spec, err);
     }
     rc = gp__sealed_open(out, path, most, err);
     if (rc == 0 && out->size > copied_unseen) {

@@ -278,3 +278,30 @@ gp__diagnose_file(gp__buf *out, const char *path)
     }
     return rc < 0 ? rc : gp__buf_printf(out, ".");
 }
+
+int
+gp__cannot_start(gp_error *err, const char *program, const char *path, int errnum)
+{
+    gp__buf why = GP__BUF_INIT;
+    int rc;
+
+    if (path != NULL && gp__diagnose_exec(&why, path, errnum) == 0) {
+        rc = gp_error_set(err, GP_ESTART, "cannot start %s: %.*s", program, (int)why.len, why.data);
+    } else {
+        rc = gp__as_start_error(gp_error_set_errno(err, errnum, "cannot start %s", program), err);
+    }
+    gp__buf_release(&why);
+    return rc;
+}
+
+int
+gp__as_start_error(int rc, gp_error *err)
+{
+    if (rc == GP_EOS) {
+        rc = GP_ESTART;
+        if (err != NULL) {
+            err->code = rc;
+        }
+    }
+    return rc;
+}

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
-#include "base/buf.h"
 #include "base/thread.h"
 #include "os/fd.h"
 #include "os/process/diagnosis.h"
@@ -24,23 +23,6 @@
 
 enum { PIECE = 64 * 1024 };
 
-static int
-cannot(gp_error *err, const char *path, int errnum)
-{
-    gp__buf why = GP__BUF_INIT;
-
-    if (gp__diagnose_exec(&why, path, errnum) < 0) {
-        gp_error_set_errno(err, errnum, "cannot start %s", path);
-    } else {
-        gp_error_set(err, GP_ESTART, "cannot start %s: %.*s", path, (int)why.len, why.data);
-    }
-    if (err != NULL) {
-        err->code = GP_ESTART;
-    }
-    gp__buf_release(&why);
-    return GP_ESTART;
-}
-
 /* Open what is to be copied. Returns the descriptor or a GP_E* code. */
 static int
 open_original(const char *path, struct stat *file, gp_error *err)
@@ -49,11 +31,11 @@ open_original(const char *path, struct stat *file, gp_error *err)
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
     if (fd < 0) {
-        return cannot(err, path, errno);
+        return gp__cannot_start(err, path, path, errno);
     }
     if (fstat(fd, file) < 0 || !S_ISREG(file->st_mode) || access(path, X_OK) < 0) {
         gp__fd_close(&fd);
-        return cannot(err, path, EACCES);
+        return gp__cannot_start(err, path, path, EACCES);
     }
     return fd;
 }
@@ -212,12 +194,12 @@ read_through(gp__sealed *sealed, int to, const gp__sealed_reader *reader, gp_err
         return gp_error_set(err, GP_ENOMEM, "out of memory to start %s", sealed->origin);
     }
     if (lseek(sealed->original, 0, SEEK_SET) < 0) {
-        rc = cannot(err, sealed->origin, errno);
+        rc = gp__cannot_start(err, sealed->origin, sealed->origin, errno);
     }
     while (rc == 0 && got > 0) {
         got = gp__fd_read(sealed->original, piece, PIECE);
         if (got < 0) {
-            rc = cannot(err, sealed->origin, errno);
+            rc = gp__cannot_start(err, sealed->origin, sealed->origin, errno);
         } else if (got > 0) {
             if (total == 0) {
                 sealed->script = got >= 2 && piece[0] == '#' && piece[1] == '!';

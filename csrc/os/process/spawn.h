@@ -1,15 +1,16 @@
 /*
  * Layer: os. From an argument vector to a running child, without copying the host's memory.
  *
- * The child gets: stdin as it is, the two given descriptors as stdout and stderr, nothing else
- * open; default signal dispositions and an empty mask; the caller's process group, so that Ctrl-C
- * in the terminal reaches it as it reaches the host.
+ * The child gets this process's stdin, the two given descriptors as stdout and stderr, and no other
+ * descriptor; default signal dispositions and an empty mask; and the caller's process group, so that
+ * Ctrl-C in the terminal reaches it as it reaches the host.
  *
- * On Linux it also dies (SIGKILL) with this process, whatever ends that, unless the kernel drops
- * the order because it runs a program with privileges of its own (set-user-id, file capabilities).
- * The order is bound to the thread that forks, so that is the reactor's, which lives as long as the
- * process; priority and CPUs are the caller's all the same. A detached child has no such order and
- * a session of its own instead: neither a terminal's end nor its Ctrl-C concerns it.
+ * On Linux the kernel also kills the child when this process ends, for whatever reason
+ * (PR_SET_PDEATHSIG), unless the child runs a program with privileges of its own (set-user-id, file
+ * capabilities). The kernel does so when the thread that has forked ends; therefore the reactor's
+ * thread forks, which lives as long as the process. The child has the calling thread's priority and
+ * CPUs nevertheless. A detached child is not killed, and has a session of its own, so that neither
+ * a terminal's end nor its Ctrl-C reaches it.
  */
 #ifndef GP_OS_PROCESS_SPAWN_H
 #define GP_OS_PROCESS_SPAWN_H
@@ -29,25 +30,15 @@ typedef struct gp__spawn_spec {
     int err;                 /* becomes 2 in the child; at least 3 */
     bool detached;           /* survives this process */
 
-    const gp__sealed *image; /* borrowed; run this and not what argv[0] names; NULL: that */
+    const gp__sealed *image; /* borrowed; run this instead of what argv[0] names; NULL: do not */
 } gp__spawn_spec;
 
 /*
- * Run a program. argv[0] is looked up as Python's subprocess does it: without a slash in the PATH
- * of |env|; with one, if relative, from |directory|.
+ * Run a program (os/process/program.h says which file that is).
  *
  * Returns: 0 with |*pid| set once the program runs, or GP_ESTART (with a sentence on what is wrong
  * with the file), GP_ENOMEM, GP_EOS. Blocks until the exec. Threads: any.
  */
 int gp__spawn(pid_t *pid, const gp__spawn_spec *spec, gp_error *err);
-
-/*
- * The path that gp__spawn() would run first, if it is there; NULL otherwise. Owned by the caller.
- * One that may be executed goes before one that may not.
- */
-char *gp__spawn_find(const gp__spawn_spec *spec);
-
-/* What gp__spawn() says when there is none. Returns GP_ESTART. */
-int gp__spawn_not_found(const gp__spawn_spec *spec, gp_error *err);
 
 #endif
