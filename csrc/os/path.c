@@ -12,7 +12,7 @@ enum { LONGEST_WORKING_DIRECTORY = 4096 };
 
 /* Append the components of |path|. Returns 0 or GP_ENOMEM. */
 static int
-append(gp__buf *out, const char *path, size_t len)
+append_components(gp__buf *out, const char *path, size_t len)
 {
     int rc = 0;
 
@@ -40,13 +40,13 @@ gp__path_absolute(const char *path, size_t len, const char *directory)
     if (len == 0 || path[0] != '/') {
         if (directory == NULL || directory[0] != '/') {
             rc = getcwd(working, sizeof(working)) != NULL ? 0 : GP_EOS;
-            rc = rc == 0 ? append(&out, working, strlen(working)) : rc;
+            rc = rc == 0 ? append_components(&out, working, strlen(working)) : rc;
         }
         if (rc == 0 && directory != NULL) {
-            rc = append(&out, directory, strlen(directory));
+            rc = append_components(&out, directory, strlen(directory));
         }
     }
-    rc = rc == 0 ? append(&out, path, len) : rc;
+    rc = rc == 0 ? append_components(&out, path, len) : rc;
     if (rc == 0 && out.len == 0) {
         rc = gp__buf_append(&out, "/", 1);
     }
@@ -73,9 +73,12 @@ gp__path_parent(const char *path)
     return len > 1 ? gp__memdup(path, len - 1) : gp__strdup("/");
 }
 
-/* Whether gRPC reads |c| in a URI as itself. It splits what a comma is in, escaped or not. */
+/*
+ * Whether |c| stays as it is in a URI for gRPC. (gRPC splits an address at a comma, even an escaped
+ * one.)
+ */
 static bool
-stands_for_itself(char c)
+is_unescaped(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
            (c != '\0' && strchr("/-._~!$&'()*+;=:@", c) != NULL);
@@ -89,14 +92,15 @@ gp__path_escape(const char *path)
     int rc = 0;
 
     for (; *path != '\0' && rc == 0; path++) {
-        rc = stands_for_itself(*path) ? gp__buf_append(&out, path, 1)
-                                      : gp__buf_printf(&out, "%%%02X", (unsigned char)*path);
+        rc = is_unescaped(*path) ? gp__buf_append(&out, path, 1)
+                                 : gp__buf_printf(&out, "%%%02X", (unsigned char)*path);
     }
     text = rc == 0 ? gp__memdup(out.data, out.len) : NULL;
     gp__buf_release(&out);
     return text;
 }
 
+/* The value of a hexadecimal digit, or -1. */
 static int
 hex_digit(char c)
 {

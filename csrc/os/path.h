@@ -1,5 +1,5 @@
 /*
- * Layer: os. Paths of files, as text.
+ * Layer: os. Paths as text.
  */
 #ifndef GP_OS_PATH_H
 #define GP_OS_PATH_H
@@ -11,24 +11,23 @@
  * it is relative, without repeated slashes, "." and a slash at its end. |directory| may be
  * relative, too. ".." stays, since it means something else behind a symbolic link.
  *
- * Returns: a string that the caller frees, or NULL: out of memory, or no working directory.
+ * Returns: a string that the caller frees, or NULL: out of memory, or there is no working directory.
  */
 char *gp__path_absolute(const char *path, size_t len, const char *directory);
 
-/* Where the last component of an absolute path begins. */
+/* The last component of an absolute path. Borrowed from |path|. */
 const char *gp__path_name(const char *path);
 
 /* The directory that an absolute path is in. Returns: a string that the caller frees, or NULL. */
 char *gp__path_parent(const char *path);
 
 /*
- * |path| with %XX for all that means something in a URI, and for what is no ASCII: what stands
- * behind the "unix:" of an address of gRPC's. Returns: a string that the caller frees, or NULL: out
- * of memory.
+ * |path| as it follows "unix:" in an address of gRPC's: with %XX for characters that have a meaning
+ * in a URI or are not ASCII. Returns: a string that the caller frees, or NULL: out of memory.
  */
 char *gp__path_escape(const char *path);
 
-/* The reverse, of what is behind that "unix:"; what is no %XX stays. Likewise. */
+/* The reverse of gp__path_escape(), and returns likewise; a % without two digits stays. */
 char *gp__path_unescape(const char *text);
 
 #endif

@@ -12,19 +12,19 @@
 #include "os/fd.h"
 
 /*
- * Without a lock: posting wakes the loop's thread, which would only go back to sleep until the lock
- * is free, two changes of threads for nothing.
+ * Lock-free: posting wakes the loop's thread, which would have to wait for the lock, at the cost of
+ * two changes of threads.
  */
 struct gp_queue {
     atomic_int refs;
-    _Atomic(gp_queue_item *) last; /* what was posted, the last thing first; or |closed| */
-    atomic_int posting;            /* threads that may be about to use fds[1] */
-    gp_queue_item *rest;           /* what the close has found; the closing thread's */
-    unsigned generation;           /* of the process that it was made in */
+    _Atomic(gp_queue_item *) last; /* the items, the newest first; or &closed */
+    atomic_int posting;            /* how many threads may be about to use fds[1] */
+    gp_queue_item *rest;           /* the items at the close; used by the closing thread alone */
+    unsigned generation;           /* gp_runtime_generation() of the process that has made it */
     int fds[2];                    /* owned: to read, to write; with an eventfd the same one */
 };
 
-/* Nothing can be posted behind it. */
+/* What |last| points to in a closed queue. */
 static gp_queue_item closed;
 
 int
@@ -73,7 +73,7 @@ gp_queue_post(gp_queue *queue, gp_queue_item *item)
 {
     gp_queue_item *last;
 
-    /* Who closes the queue waits for this to go, also when the item is taken and gone before. */
+    /* gp_queue_close() waits until no thread is posting, even if the item has been taken by then. */
     atomic_fetch_add(&queue->posting, 1);
     last = atomic_load(&queue->last);
     do {
@@ -86,9 +86,9 @@ gp_queue_post(gp_queue *queue, gp_queue_item *item)
     return last == &closed ? GP_ECLOSED : 0;
 }
 
-/* As they were posted. */
+/* Reverse a list, so that the oldest item is the first. */
 static gp_queue_item *
-first_things_first(gp_queue_item *last)
+reverse_items(gp_queue_item *last)
 {
     gp_queue_item *first = NULL;
 
@@ -108,21 +108,22 @@ gp_queue_take(gp_queue *queue)
     gp_queue_item *all;
     char bytes[64];
 
-    /* A forked child shares the descriptor with its parent, whose wake-up it must not take away. */
+    /* A forked child shares the descriptor with its parent, and must not consume its wake-up. */
     if (queue->generation != gp_runtime_generation()) {
         return NULL;
     }
     if (atomic_load(&queue->last) == &closed) {
         all = queue->rest;
         queue->rest = NULL;
-        return first_things_first(all);
+        return reverse_items(all);
     }
     /*
-     * First the wake-up, then what it is for: who finds the queue empty after that wakes us again.
+     * Consume the wake-up before taking the items: a thread that posts to an empty queue after that
+     * wakes us again.
      */
     while (read(queue->fds[0], bytes, sizeof(bytes)) < 0 && errno == EINTR) {
     }
-    return first_things_first(atomic_exchange(&queue->last, NULL));
+    return reverse_items(atomic_exchange(&queue->last, NULL));
 }
 
 void

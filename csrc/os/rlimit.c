@@ -6,9 +6,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* What the process has of its address space, in bytes; 0 if the system does not tell. */
+/* The size of the process's address space in bytes; 0 if the system does not say. */
 static size_t
-address_space(void)
+address_space_size(void)
 {
     char text[32] = "";
     int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
@@ -30,6 +30,6 @@ gp__memory_left(void)
         limit.rlim_cur >= SIZE_MAX) {
         return SIZE_MAX;
     }
-    used = address_space();
+    used = address_space_size();
     return limit.rlim_cur > used ? (size_t)limit.rlim_cur - used : 0;
 }

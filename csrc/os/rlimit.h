@@ -1,5 +1,5 @@
 /*
- * Layer: os. How much memory the process may still take, as far as setrlimit(2) says.
+ * Layer: os. How much more memory the process may take before it reaches a limit of setrlimit(2).
  */
 #ifndef GP_OS_RLIMIT_H
 #define GP_OS_RLIMIT_H

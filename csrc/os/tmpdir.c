@@ -89,9 +89,9 @@ gp__socket_directory(char **out, bool *made, const char *directory, const char *
     return rc;
 }
 
-/* From the system's source of randomness; false if there is none to be had. */
+/* Fill |out| from the system's source of randomness. Returns false if there is none. */
 static bool
-system_random(unsigned char *out, size_t len)
+fill_from_system(unsigned char *out, size_t len)
 {
     ssize_t got = -1;
     int fd;
@@ -109,9 +109,9 @@ system_random(unsigned char *out, size_t len)
     return got == (ssize_t)len;
 }
 
-/* Without one, at least no two calls on this machine give the same. */
+/* The fallback: predictable, but different for each call on this machine. */
 static void
-poor_random(unsigned char *out, size_t len)
+fill_from_clock(unsigned char *out, size_t len)
 {
     static atomic_uint counter;
     struct timespec now;
@@ -129,8 +129,8 @@ poor_random(unsigned char *out, size_t len)
 static void
 fill_random(void *out, size_t len)
 {
-    if (!system_random(out, len)) {
-        poor_random(out, len);
+    if (!fill_from_system(out, len)) {
+        fill_from_clock(out, len);
     }
 }
 

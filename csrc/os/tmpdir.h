@@ -1,5 +1,5 @@
 /*
- * Layer: os. Names for new files in directories that others can write to as well.
+ * Layer: os. Directories for temporary files and sockets, and random names in them.
  */
 #ifndef GP_OS_TMPDIR_H
 #define GP_OS_TMPDIR_H
@@ -9,38 +9,40 @@
 
 #include "gp/error.h"
 
-/* Where a short path can always be had, and where temporary files go without a TMPDIR. */
+/* A directory with a short path, which is used for temporary files if there is no TMPDIR. */
 #define GP__SHORT_TMPDIR "/tmp"
 
-/* Where temporary files go: TMPDIR, or /tmp. Borrowed from the environment. */
+/* The directory for temporary files: TMPDIR, or /tmp. Borrowed from the environment. */
 const char *gp__tmpdir(void);
 
-/* Where sockets go: |directory| if there is one, else PLUGIN_UNIX_SOCKET_DIR, else gp__tmpdir(). */
+/*
+ * The directory for sockets: |directory| unless it is NULL, else PLUGIN_UNIX_SOCKET_DIR, else
+ * gp__tmpdir().
+ */
 const char *gp__socket_base(const char *directory);
 
 enum { GP__RANDOM_NAME = 16 };
 
 /*
- * Why sockets with names of |room| bytes cannot be made in the absolute |directory|, or cannot be
- * told of: their paths go through handshake lines and protobuf's strings. NULL: they can. For a
- * sentence: "it is too long ...".
+ * Why sockets with names of |room| bytes cannot be made in the absolute |directory|, or their paths
+ * cannot be in handshake lines and protobuf's strings; a clause ("its path is ..."). NULL: they can.
  */
 const char *gp__socket_misfit(const char *directory, size_t room);
 
 /*
- * The absolute path of where sockets go (of gp__socket_base(|directory|)), for names of |room|
- * bytes. Where none fit, a private directory is made in GP__SHORT_TMPDIR, for |group| as well (NULL
- * or "": none), and |*made| is set: the caller removes it. |*out| is the caller's.
+ * The absolute path of gp__socket_base(|directory|), for sockets with names of |room| bytes. If such
+ * names do not fit, a private directory is made in GP__SHORT_TMPDIR instead, for |group| as well
+ * (NULL or "": none), and |*made| is set: the caller removes it. |*out| is the caller's.
  *
  * Returns: 0, GP_ENOMEM, GP_EINVAL (no such group) or GP_EOS.
  */
 int gp__socket_directory(char **out, bool *made, const char *directory, const char *group,
                          size_t room, gp_error *err);
 
-/* Fill |out| with that many random letters and digits and a terminating zero: about 80 bits. */
+/* Fill |out| with random letters and digits (about 80 bits) and a terminating zero. */
 void gp__random_name(char out[GP__RANDOM_NAME + 1]);
 
-/* A random number, for what need not be unpredictable. */
+/* A random number, for uses in which it may be predictable. */
 unsigned gp__random_number(void);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Layer: os. Descriptors that stand for processes, where the system has them: every function fails
- * with ENOSYS where it does not, and under GP_PORTABLE.
+ * Layer: os. Descriptors that stand for processes. Where the system has none, and under GP_PORTABLE,
+ * every function fails with ENOSYS.
  */
 #ifndef GP_OS_PROCESS_PIDFD_H
 #define GP_OS_PROCESS_PIDFD_H
@@ -9,7 +9,7 @@
 #include <sys/types.h>
 #include <sys/wait.h>
 
-/* Close-on-exec. Readable once the process, all of its threads, has ended. */
+/* Close-on-exec. Readable once all threads of the process have ended. */
 int gp__pidfd_open(pid_t pid);
 
 int gp__pidfd_kill(int pidfd, int number);

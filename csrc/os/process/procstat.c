@@ -5,14 +5,14 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Of Linux's task flags. PF_EXITING is set before a dying process closes its first descriptor. */
+/* Two of Linux's task flags. The first is set before an exiting process closes any descriptor. */
 enum { TASK_EXITING = 0x4, TASK_KERNEL = 0x200000 };
 
 enum { TEXT = 1024 };
 
-/* The beginning of a file about |pid|, as text. */
+/* Read the beginning of the file |name| about |pid|, as text. Returns false if there is none. */
 static bool
-read_file(char out[TEXT], pid_t pid, const char *name)
+read_proc_file(char out[TEXT], pid_t pid, const char *name)
 {
     char path[40];
     ssize_t len;
@@ -36,7 +36,7 @@ gp__procstat_user(pid_t pid, uid_t *out)
     const char *line;
     unsigned real;
 
-    if (!read_file(text, pid, "status") || (line = strstr(text, "\nUid:")) == NULL ||
+    if (!read_proc_file(text, pid, "status") || (line = strstr(text, "\nUid:")) == NULL ||
         sscanf(line, " Uid: %u", &real) != 1) {
         return false;
     }
@@ -53,7 +53,7 @@ gp__procstat_read(pid_t pid, gp__procstat *out)
     unsigned flags;
     int parent;
 
-    if (!read_file(text, pid, "stat")) {
+    if (!read_proc_file(text, pid, "stat")) {
         return false;
     }
     /* The second field is the program's name in parentheses, which may itself hold some. */

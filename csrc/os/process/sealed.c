@@ -27,7 +27,7 @@ enum { PIECE = 64 * 1024 };
 static int
 open_original(const char *path, struct stat *file, gp_error *err)
 {
-    /* Without O_NONBLOCK a named pipe would keep us waiting. */
+    /* Without O_NONBLOCK, opening a named pipe would block. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
     if (fd < 0) {
@@ -41,7 +41,7 @@ open_original(const char *path, struct stat *file, gp_error *err)
 }
 
 static int
-too_large(const gp__sealed *sealed, gp_error *err)
+set_too_large(const gp__sealed *sealed, gp_error *err)
 {
     return gp_error_set(err, GP_ESTART,
                         "cannot start %s: it has more than %llu bytes, which is the most that is "
@@ -66,7 +66,7 @@ gp__sealed_open(gp__sealed *out, const char *path, uint64_t most, gp_error *err)
     if (out->origin == NULL) {
         rc = gp_error_set(err, GP_ENOMEM, "out of memory to start %s", path);
     } else {
-        rc = out->size > most ? too_large(out, err) : 0;
+        rc = out->size > most ? set_too_large(out, err) : 0;
     }
     if (rc < 0) {
         gp__sealed_release(out);
@@ -74,8 +74,9 @@ gp__sealed_open(gp__sealed *out, const char *path, uint64_t most, gp_error *err)
     return rc;
 }
 
-/* ---- Where the copy goes ---- */
+/* ---- Where the copy goes --------------------------------------------------------------------- */
 
+/* Make a file in memory. Returns its descriptor, or -1. */
 static int
 open_memory(gp__sealed *out)
 {
@@ -85,7 +86,7 @@ open_memory(gp__sealed *out)
         out->fd = memfd_create("plugin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     }
     if (out->fd >= 0 && out->fd <= STDERR_FILENO) {
-        /* The child has other uses for these numbers. */
+        /* The child replaces the standard descriptors. */
         int low = out->fd;
 
         out->fd = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
@@ -98,7 +99,7 @@ open_memory(gp__sealed *out)
 }
 
 /*
- * A new file in a new directory, both for this user alone. Returns the descriptor or a GP_E* code.
+ * Make a file in a new directory, both for this user alone. Returns its descriptor or a GP_E* code.
  */
 static int
 open_file(gp__sealed *out, gp_error *err)
@@ -128,9 +129,12 @@ open_file(gp__sealed *out, gp_error *err)
     return fd;
 }
 
-/* Nobody can write any more: not even we, for what is in memory. Returns 0 or errno. */
+/*
+ * End the writing: seal what is in memory, which then cannot even be written by us, or close the
+ * file. Returns 0 or errno.
+ */
 static int
-seal(gp__sealed *out, int to)
+seal_copy(gp__sealed *out, int to)
 {
 #ifdef HAVE_MEMFD
     if (to == out->fd) {
@@ -143,7 +147,7 @@ seal(gp__sealed *out, int to)
     return close(to) == 0 ? 0 : errno;
 }
 
-/* ---- Reading and copying ---- */
+/* ---- Reading and copying --------------------------------------------------------------------- */
 
 static int
 write_all(int fd, const char *bytes, size_t len)
@@ -163,9 +167,9 @@ write_all(int fd, const char *bytes, size_t len)
     return 0;
 }
 
-/* Whether to go on reading; an interrupt is asked at the end of each |*slice|. */
+/* Returns 0 to go on, GP_ETIMEOUT, or GP_EUSER; the interrupt is asked after each |*slice|. */
 static int
-check_time(const gp__sealed_reader *reader, int64_t *slice)
+check_limits(const gp__sealed_reader *reader, int64_t *slice)
 {
     int64_t now = gp__now();
 
@@ -211,7 +215,8 @@ read_through(gp__sealed *sealed, int to, const gp__sealed_reader *reader, gp_err
                 rc = gp_error_set_errno(err, failed, "%s cannot be copied to be checked",
                                         sealed->origin);
             } else {
-                rc = total > sealed->most ? too_large(sealed, err) : check_time(reader, &slice);
+                rc = total > sealed->most ? set_too_large(sealed, err)
+                                          : check_limits(reader, &slice);
             }
         }
     }
@@ -242,7 +247,7 @@ gp__sealed_copy(gp__sealed *sealed, const gp__sealed_reader *reader, gp_error *e
     }
     if (rc == 0) {
         rc = read_through(sealed, to, reader, err);
-        failed = rc == 0 ? seal(sealed, to) : 0;
+        failed = rc == 0 ? seal_copy(sealed, to) : 0;
         if (rc < 0 && to != sealed->fd) {
             close(to);
         }

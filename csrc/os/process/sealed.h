@@ -1,9 +1,9 @@
 /*
- * Layer: os. A copy of an executable that nobody else can change any more: on Linux sealed, in
- * memory, elsewhere a file in a private directory. What has been looked at while it was copied is
- * what runs, whatever becomes of the original meanwhile.
+ * Layer: os. A copy of an executable that cannot be changed: on Linux sealed, in memory; on other
+ * systems a file in a private directory. The bytes that were read while it was copied are those that
+ * run, even if the original changes meanwhile.
  *
- * gp__sealed_open(), then gp__sealed_look() as often as is wanted, then gp__sealed_copy() once.
+ * Call gp__sealed_open(), then gp__sealed_look() any number of times, then gp__sealed_copy() once.
  */
 #ifndef GP_OS_PROCESS_SEALED_H
 #define GP_OS_PROCESS_SEALED_H
@@ -17,17 +17,17 @@
 
 typedef struct gp__sealed {
     int fd;        /* owned; -1 unless it is in memory */
-    char *path;    /* owned; what to execute. With |fd|, seen from a process that has it */
-    char *origin;  /* owned; what it is a copy of, for messages */
-    bool script;   /* its interpreter opens |path| once more */
+    char *path;    /* owned; what to execute; if |fd| is not -1, in a process that has |fd| */
+    char *origin;  /* owned; the path of the original, for messages */
+    bool script;   /* it begins with #!: its interpreter opens |path| again */
     int original;  /* owned; the file to be copied, until it has been; -1: none */
     uint64_t size; /* of the original, when it was opened */
-    uint64_t most; /* how much of it is read before it counts as too large */
+    uint64_t most; /* the size in bytes beyond which it is too large */
 } gp__sealed;
 
 #define GP__SEALED_INIT {-1, NULL, NULL, false, -1, 0, 0}
 
-/* Who sees the pieces of a file as it is read, and what ends the reading early. */
+/* What is called with the pieces of a file as it is read, and what ends the reading early. */
 typedef struct gp__sealed_reader {
     void (*see)(void *ctx, const void *bytes, size_t len);
     void *ctx;
@@ -36,8 +36,8 @@ typedef struct gp__sealed_reader {
 } gp__sealed_reader;
 
 /*
- * Open the regular file |path|. One of more than |most| bytes is refused, as it is later on if it
- * grows.
+ * Open the regular file |path|. A file of more than |most| bytes is refused, now or when it is read.
+ *
  * Returns: 0, GP_ESTART (it cannot be read or executed, or is too large) or GP_ENOMEM.
  */
 int gp__sealed_open(gp__sealed *out, const char *path, uint64_t most, gp_error *err);
@@ -48,10 +48,16 @@ int gp__sealed_open(gp__sealed *out, const char *path, uint64_t most, gp_error *
  */
 int gp__sealed_look(gp__sealed *sealed, const gp__sealed_reader *reader, gp_error *err);
 
-/* Do so and copy it. As gp__sealed_look(), and GP_EOS when there is no room for a copy. */
+/*
+ * Read the file from its beginning and copy it. Returns as gp__sealed_look(), or GP_EOS: there is no
+ * room for a copy.
+ */
 int gp__sealed_copy(gp__sealed *sealed, const gp__sealed_reader *reader, gp_error *err);
 
-/* Once it runs, and its interpreter has read it, or not at all. Idempotent. */
+/*
+ * Free it all, and remove a copy in a file: once the program runs and its interpreter has read it,
+ * or if it is not to be run. Idempotent.
+ */
 void gp__sealed_release(gp__sealed *sealed);
 
 #endif
