@@ -14,18 +14,18 @@ typedef struct gp__allocator {
 } gp__allocator;
 
 /*
- * Replace the allocator, which has to stay; NULL restores the C library's. For tests, before
- * anything is allocated.
+ * Replace the allocator; it is borrowed for good. NULL restores the C library's. For tests, before
+ * any memory is allocated.
  */
 void gp__set_allocator(const gp__allocator *allocator);
 
-/* All return NULL when memory is short. A size of zero is taken as one. */
+/* All return NULL when memory is short. A size of zero counts as one. */
 void *gp__malloc(size_t size);
 void *gp__calloc(size_t count, size_t size);
 void *gp__realloc(void *ptr, size_t size);
 void gp__free(void *ptr);
 
-/* A copy with a terminating zero behind it, so that it also serves as a string. */
+/* A copy that is followed by a terminating zero, so that it is also a string. */
 char *gp__memdup(const void *bytes, size_t len);
 char *gp__strdup(const char *text);
 

@@ -27,9 +27,9 @@ gp__arena_release(gp__arena *arena)
     arena->used = 0;
 }
 
-/* Blocks double, so that a quiet plugin costs little and a noisy one few allocations. */
+/* Each block is twice as large as the last one, which makes few allocations of many pieces. */
 static gp__arena_block *
-grow(gp__arena *arena, size_t need)
+add_block(gp__arena *arena, size_t need)
 {
     size_t size = SMALLEST_BLOCK;
     gp__arena_block *block;
@@ -62,7 +62,7 @@ gp__arena_alloc(gp__arena *arena, size_t size)
     }
     size = (size + mask) & ~mask;
     if (block == NULL || size > block->size - block->used) {
-        block = grow(arena, size);
+        block = add_block(arena, size);
         if (block == NULL) {
             return NULL;
         }

@@ -10,7 +10,7 @@ typedef struct gp__arena_block gp__arena_block;
 
 typedef struct gp__arena {
     gp__arena_block *blocks; /* owned; the newest first, the only one with room */
-    size_t used;             /* bytes given out, the measure for limits */
+    size_t used;             /* how many bytes have been given out; users limit it */
 } gp__arena;
 
 #define GP__ARENA_INIT {NULL, 0}
@@ -20,7 +20,7 @@ void gp__arena_release(gp__arena *arena);
 /* Aligned for anything. NULL when memory is short. */
 void *gp__arena_alloc(gp__arena *arena, size_t size);
 
-/* A copy of |bytes|, not terminated. */
+/* A copy of |bytes|, without a terminating zero. */
 char *gp__arena_copy(gp__arena *arena, const void *bytes, size_t len);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * Layer: base. A growable run of bytes.
+ * Layer: base. A growable array of bytes.
  */
 #ifndef GP_BASE_BUF_H
 #define GP_BASE_BUF_H
@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 typedef struct gp__buf {
-    char *data; /* owned; NULL while nothing was ever appended */
+    char *data; /* owned; NULL before the first append */
     size_t len;
     size_t cap;
 } gp__buf;
@@ -16,7 +16,7 @@ typedef struct gp__buf {
 
 void gp__buf_release(gp__buf *buf);
 
-/* Make room for |extra| more bytes. Returns 0 or GP_ENOMEM; the contents stay either way. */
+/* Make room for |extra| more bytes. Returns 0 or GP_ENOMEM; the contents stay in either case. */
 int gp__buf_reserve(gp__buf *buf, size_t extra);
 
 int gp__buf_append(gp__buf *buf, const void *bytes, size_t len);

@@ -22,7 +22,9 @@ gp__fifo_front(const gp__fifo *fifo)
 }
 
 /*
- * Moved are only bytes before which as many have been dropped, or with as much room gained behind.
+ * Bytes are moved to the front only if at least as many have been dropped before them, or to memory
+ * with room for at least as many new ones: so, on average, each byte is moved a bounded number of
+ * times.
  */
 static int
 make_room(gp__fifo *fifo, size_t need)

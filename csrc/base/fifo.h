@@ -1,5 +1,5 @@
 /*
- * Layer: base. Bytes that go in at one end and out at the other, without moving those in between.
+ * Layer: base. A queue of bytes, which adds and drops without moving those in between.
  */
 #ifndef GP_BASE_FIFO_H
 #define GP_BASE_FIFO_H
@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 typedef struct gp__fifo {
-    unsigned char *data; /* owned; NULL while nothing was ever put in */
+    unsigned char *data; /* owned; NULL before the first put */
     size_t head;         /* where the oldest byte is */
     size_t len;
     size_t cap;
@@ -17,12 +17,12 @@ typedef struct gp__fifo {
 
 void gp__fifo_release(gp__fifo *fifo);
 
-/* The oldest bytes, all |fifo->len| of them in one run. Valid until something is put in. */
+/* All |fifo->len| bytes, the oldest first. Valid until bytes are reserved or put. */
 const unsigned char *gp__fifo_front(const gp__fifo *fifo);
 
 /*
- * Room for |len| bytes behind the newest: fill some of it, then gp__fifo_commit() those. NULL when
- * memory is short; the contents stay.
+ * Room for |len| bytes after the newest: fill some or all of it, then pass their number to
+ * gp__fifo_commit(). NULL when memory is short; the contents stay.
  */
 unsigned char *gp__fifo_reserve(gp__fifo *fifo, size_t len);
 void gp__fifo_commit(gp__fifo *fifo, size_t len);

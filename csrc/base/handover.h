@@ -1,7 +1,7 @@
 /*
- * Layer: base. What is given to gRPC on one thread and comes back on another. All that was done
- * before happens before all that is done after, which ThreadSanitizer has to be told: it does not
- * see into libraries that are not compiled for it.
+ * Layer: base. Pointers that are given to gRPC on one thread and come back on another. What the first
+ * thread did before happens before what the second one does after. ThreadSanitizer has to be told,
+ * since gRPC is not compiled for it.
  */
 #ifndef GP_BASE_HANDOVER_H
 #define GP_BASE_HANDOVER_H
@@ -11,27 +11,27 @@ void __tsan_acquire(void *addr);
 void __tsan_release(void *addr);
 
 static inline void
-gp__hand_over(void *thing)
+gp__hand_over(void *object)
 {
-    __tsan_release(thing);
+    __tsan_release(object);
 }
 
 static inline void
-gp__take_back(void *thing)
+gp__take_back(void *object)
 {
-    __tsan_acquire(thing);
+    __tsan_acquire(object);
 }
 #else
 static inline void
-gp__hand_over(void *thing)
+gp__hand_over(void *object)
 {
-    (void)thing;
+    (void)object;
 }
 
 static inline void
-gp__take_back(void *thing)
+gp__take_back(void *object)
 {
-    (void)thing;
+    (void)object;
 }
 #endif
 

@@ -64,7 +64,7 @@ gp__text_int(gp__text text, int *out)
     return true;
 }
 
-/* glibc's strerror_r gives the text, POSIX's fills the buffer and gives a number. */
+/* glibc's strerror_r() returns the text; POSIX's fills the buffer and returns 0 or an error. */
 static const char *
 from_glibc(const char *text, char *buffer, size_t size, int errnum)
 {

@@ -1,5 +1,5 @@
 /*
- * Layer: base. Borrowed runs of text, and how to show bytes that may not be text.
+ * Layer: base. Borrowed text, and how to show bytes that may not be text.
  */
 #ifndef GP_BASE_TEXT_H
 #define GP_BASE_TEXT_H
@@ -8,7 +8,7 @@
 #include <stddef.h>
 
 typedef struct gp__text {
-    const char *data; /* borrowed; not terminated; NULL when there is none */
+    const char *data; /* borrowed; without a terminating zero; NULL: there is no text */
     size_t len;
 } gp__text;
 
@@ -17,21 +17,25 @@ typedef struct gp__text {
 bool gp__text_is(gp__text text, const char *word);
 bool gp__text_starts(gp__text text, const char *prefix);
 
-/* Without the white space (of any kind) at either end. */
+/* Without the white space at either end. */
 gp__text gp__text_trim(gp__text text);
 
-/* A decimal integer with an optional sign that fits an int, and nothing else. */
+/*
+ * Parse a decimal integer with an optional sign. Returns false if |text| is anything else, or does
+ * not fit an int.
+ */
 bool gp__text_int(gp__text text, int *out);
 
-/* What |errnum| means. Returns |out| or a text that is there for good. */
+/* The text of |errnum|. Returns |out| or a string with static storage. */
 const char *gp__errno_text(int errnum, char *out, size_t size);
 
-enum { GP__QUOTED = 320 }; /* room for what gp__quote makes of any input */
+enum { GP__QUOTED = 320 }; /* room for any result of gp__quote() */
 
 /*
- * Write |bytes| between double quotes, with escapes for what does not print, shortened when long.
+ * Write |bytes| between double quotes, shortened if they are many, with escapes for what is not
+ * printable.
  *
- * Returns: |out|, so that it can stand among the arguments of a format.
+ * Returns: |out|, so that the call can be an argument of a printf-like function.
  */
 const char *gp__quote(char out[GP__QUOTED], const void *bytes, size_t len);
 

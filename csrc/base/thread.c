@@ -3,7 +3,7 @@
 #include <signal.h>
 #include <time.h>
 
-/* How long a wait goes on before it asks for interrupts: Ctrl-C must be felt within 0.2 s. */
+/* How often a wait asks its interrupt: Ctrl-C must have an effect within 0.2 s. */
 static const int64_t slice_ns = 50 * GP__MS;
 
 int64_t

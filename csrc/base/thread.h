@@ -1,5 +1,5 @@
 /*
- * Layer: base. Clocks, threads of our own, and the wait that Ctrl-C can interrupt. Deadlines, locks
+ * Layer: base. Clocks, threads of our own, and waits that Ctrl-C can interrupt. Deadlines, locks
  * and condition variables are those of gp/lock.h.
  */
 #ifndef GP_BASE_THREAD_H
@@ -34,10 +34,10 @@ double gp__seconds_until(int64_t deadline);
 int gp__cond_wait_interruptible(gp_cond *cond, gp_mutex *lock, int64_t deadline,
                                 const gp_interrupt *interrupt) GP_REQUIRES(lock);
 
-/* The end of the next slice of an interruptible wait: |deadline| or sooner. */
+/* When the next slice of an interruptible wait ends: at |deadline| or sooner. */
 int64_t gp__slice(int64_t deadline, const gp_interrupt *interrupt);
 
-/* Ask |interrupt| (may be NULL). Returns 0 to go on, or GP_EUSER. Call with no lock held. */
+/* Ask |interrupt| (may be NULL). Returns 0 to go on, or GP_EUSER. To be called with no lock held. */
 int gp__interrupted(const gp_interrupt *interrupt);
 
 /*

@@ -3,9 +3,9 @@
 #include <stdint.h>
 #include <string.h>
 
-/* What may follow a lead byte: how many bytes, and the range of the first of them. */
+/* How many bytes must follow the lead byte |c| (0: it is none), and the range of the first one. */
 static size_t
-lead(unsigned char c, unsigned char *low, unsigned char *high)
+count_following(unsigned char c, unsigned char *low, unsigned char *high)
 {
     *low = 0x80;
     *high = 0xbf;
@@ -37,7 +37,7 @@ gp__utf8_next(const char *bytes, size_t len, size_t *skip)
     if (in[0] < 0x80) {
         return 1;
     }
-    follow = lead(in[0], &low, &high);
+    follow = count_following(in[0], &low, &high);
     for (size_t i = 1; i <= follow; i++) {
         if (i >= len || in[i] < low || in[i] > high) {
             return 0;

@@ -1,5 +1,5 @@
 /*
- * Layer: base. Just enough UTF-8: is it valid, and what to put in the place of what is not.
+ * Layer: base. UTF-8: finding, checking and replacing what is invalid.
  */
 #ifndef GP_BASE_UTF8_H
 #define GP_BASE_UTF8_H
@@ -17,7 +17,7 @@ size_t gp__utf8_next(const char *bytes, size_t len, size_t *skip);
 
 bool gp__utf8_valid(const char *bytes, size_t len);
 
-/* Write |bytes| with U+FFFD for what is invalid, at most 3 * |len| bytes. Returns the length. */
+/* Copy |bytes| with U+FFFD for what is invalid, to at most 3 * |len| bytes. Returns the length. */
 size_t gp__utf8_repair(char *out, const char *bytes, size_t len);
 
 /* Write one code point. A surrogate becomes U+FFFD. Returns the length, 1 to 4. */

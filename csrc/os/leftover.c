@@ -16,17 +16,17 @@
 #include "os/share.h"
 #include "os/socket.h"
 
-/* How long directories that the plugin has chosen may take to answer, together. */
+/* How long all directories that the plugin has chosen may take to answer. */
 static const int64_t patience_ms = 1000;
 
-/* A socket to be removed, apart from the gp__leftover, which a thread may outlive. */
-typedef struct task {
+/* A socket to be removed. Not part of the gp__leftover: the removing thread may outlive that. */
+typedef struct removal {
     uid_t uid;
     int pid;
     bool given;      /* the plugin was given |directory| for its sockets */
     char *path;      /* owned; absolute */
     char *directory; /* owned; the one that it is in */
-} task;
+} removal;
 
 void
 gp__leftover_init(gp__leftover *leftover, gp__process *process)
@@ -60,45 +60,52 @@ gp__leftover_release(gp__leftover *leftover)
     }
 }
 
-/* ---- What may go ----------------------------------------------------------------------------- */
+/* ---- Removing -------------------------------------------------------------------------------- */
 
 /* Whether |uid| may remove its own sockets from |directory|. */
 static bool
-may_remove(const task *it, const struct stat *directory)
+may_remove(const removal *self, const struct stat *directory)
 {
-    return directory->st_uid == it->uid || (it->given && (it->uid == 0 || it->uid == geteuid() ||
-                                                          (directory->st_mode & S_IWOTH) != 0));
+    return directory->st_uid == self->uid ||
+           (self->given &&
+            (self->uid == 0 || self->uid == geteuid() || (directory->st_mode & S_IWOTH) != 0));
 }
 
-/* Whether nobody listens to |name| in the directory |fd|, but maybe the dead process's children. */
+/*
+ * Whether no process listens on the socket |name| in the directory |fd|, except perhaps children of
+ * the dead process.
+ */
 static bool
-is_dead(const task *it, int fd, const char *name)
+is_dead(const removal *self, int fd, const char *name)
 {
     char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
     int len = snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", fd, name);
 
     if (len < (int)sizeof(path) && gp__socket_exists(path)) {
-        return gp__socket_abandoned(path, it->pid);
+        return gp__socket_abandoned(path, self->pid);
     }
-    /* Without a /proc. Who could swap the directory meanwhile could as well remove the socket. */
-    len = snprintf(path, sizeof(path), "%s/%s", it->directory, name);
-    return len < (int)sizeof(path) && gp__socket_abandoned(path, it->pid);
+    /* Without a /proc. A user who can swap the directory meanwhile can also remove the socket. */
+    len = snprintf(path, sizeof(path), "%s/%s", self->directory, name);
+    return len < (int)sizeof(path) && gp__socket_abandoned(path, self->pid);
 }
 
 static void
-remove_socket(const task *it, int fd, const char *name)
+remove_socket(const removal *self, int fd, const char *name)
 {
     struct stat file;
 
     if (fstatat(fd, name, &file, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(file.st_mode) &&
-        file.st_uid == it->uid && is_dead(it, fd, name)) {
+        file.st_uid == self->uid && is_dead(self, fd, name)) {
         unlinkat(fd, name, 0);
     }
 }
 
-/* Of the private directory |fd|, which is then closed, unless another process uses it. */
+/*
+ * Remove the sockets in the private directory |fd|, and the directory, unless another process uses
+ * it. Closes |fd|.
+ */
 static void
-remove_private(const task *it, int fd)
+remove_private_directory(const removal *self, int fd)
 {
     DIR *listing = gp__share_in_use(fd) ? NULL : fdopendir(fd);
     struct dirent *entry;
@@ -108,40 +115,40 @@ remove_private(const task *it, int fd)
         return;
     }
     while ((entry = readdir(listing)) != NULL) {
-        remove_socket(it, fd, entry->d_name);
+        remove_socket(self, fd, entry->d_name);
     }
     gp__share_unclaim(fd);
     closedir(listing);
-    rmdir(it->directory);
+    rmdir(self->directory);
 }
 
 static void
-run(void *ctx)
+remove_from_directory(void *ctx)
 {
-    const task *it = ctx;
-    const char *name = gp__path_name(it->directory);
+    const removal *self = ctx;
+    const char *name = gp__path_name(self->directory);
     struct stat directory;
-    int fd = gp__share_open_private(AT_FDCWD, name, it->directory, it->uid);
+    int fd = gp__share_open_private(AT_FDCWD, name, self->directory, self->uid);
 
     if (fd >= 0) {
-        remove_private(it, fd);
+        remove_private_directory(self, fd);
         return;
     }
-    fd = open(it->directory, GP__O_DIRECTORY);
-    if (fd >= 0 && fstat(fd, &directory) == 0 && may_remove(it, &directory)) {
-        remove_socket(it, fd, gp__path_name(it->path));
+    fd = open(self->directory, GP__O_DIRECTORY);
+    if (fd >= 0 && fstat(fd, &directory) == 0 && may_remove(self, &directory)) {
+        remove_socket(self, fd, gp__path_name(self->path));
     }
     gp__fd_close(&fd);
 }
 
 static void
-release(void *ctx)
+free_removal(void *ctx)
 {
-    task *it = ctx;
+    removal *self = ctx;
 
-    gp__free(it->path);
-    gp__free(it->directory);
-    gp__free(it);
+    gp__free(self->path);
+    gp__free(self->directory);
+    gp__free(self);
 }
 
 /* ---- The host's side ------------------------------------------------------------------------- */
@@ -149,29 +156,30 @@ release(void *ctx)
 void
 gp__leftover_remove(const gp__leftover *leftover, const char *path)
 {
-    task *it = gp__calloc(1, sizeof(*it));
+    removal *self = gp__calloc(1, sizeof(*self));
 
-    if (it == NULL) {
+    if (self == NULL) {
         return;
     }
-    it->pid = gp__process_pid(leftover->process);
-    it->path = gp__strdup(path);
-    it->directory = gp__path_parent(path);
-    if (path[0] != '/' || it->path == NULL || it->directory == NULL ||
-        !gp__process_user(leftover->process, &it->uid)) {
-        release(it);
+    self->pid = gp__process_pid(leftover->process);
+    self->path = gp__strdup(path);
+    self->directory = gp__path_parent(path);
+    if (path[0] != '/' || self->path == NULL || self->directory == NULL ||
+        !gp__process_user(leftover->process, &self->uid)) {
+        free_removal(self);
         return;
     }
     for (size_t i = 0; i < leftover->count; i++) {
-        it->given = it->given || strcmp(leftover->directories[i], it->directory) == 0;
+        self->given = self->given || strcmp(leftover->directories[i], self->directory) == 0;
     }
-    if (it->given) {
-        run(it); /* the host's own choice */
+    if (self->given) {
+        remove_from_directory(self); /* the host has chosen it, so it answers */
     } else if (gp__now() < leftover->deadline &&
-               gp__offload(run, release, it, leftover->deadline, NULL, NULL) < 0) {
+               gp__offload(remove_from_directory, free_removal, self, leftover->deadline, NULL,
+                           NULL) < 0) {
         return;
     }
-    release(it);
+    free_removal(self);
 }
 
 void

@@ -27,20 +27,20 @@ enum {
 struct gp_place {
     char *group;     /* owned; NULL: none */
     char *directory; /* owned; absolute */
-    bool made;       /* it was made for this place */
-    int fd;          /* owned; |directory|, while something is to be moved there; else -1 */
-    int private_fd;  /* owned; the private directory in it to bind in; likewise */
-    char *private;   /* owned; the name of that; NULL: none */
+    bool made;       /* |directory| was made for this place */
+    int fd;          /* owned; |directory|, until the socket has been moved there; -1: not moved */
+    int private_fd;  /* owned; the private directory in |directory| to bind in; likewise */
+    char *private;   /* owned; the name of the private directory; NULL: none */
     char *path;      /* owned */
     char *bind;      /* owned */
     char *target;    /* owned */
     bool removed;
-    char name[NAME + 1]; /* of the socket, in either directory */
+    char name[NAME + 1]; /* the socket's, in either directory */
 };
 
 /* ---- Directories ----------------------------------------------------------------------------- */
 
-/* Open the directory of |place|, if sockets have to be moved there; |*moved| says so. */
+/* Find out whether the socket has to be moved to its directory (|*moved|), and then open that. */
 static int
 open_directory(gp_place *place, bool *moved, gp_error *err)
 {
@@ -63,7 +63,8 @@ open_directory(gp_place *place, bool *moved, gp_error *err)
 }
 
 /*
- * Make the private directory to bind in, and open it: whatever happens to its path, it stays ours.
+ * Make the private directory to bind in, and open it. The descriptor stays valid even if another user
+ * replaces what is at the path.
  */
 static int
 make_private(gp_place *place, gp_error *err)
@@ -95,7 +96,7 @@ make_private(gp_place *place, gp_error *err)
     return 0;
 }
 
-/* The path by which the private directory is bound in. Owned; NULL: out of memory. */
+/* The path in the private directory at which to bind. The caller's; NULL: out of memory. */
 static char *
 private_path(const gp_place *place)
 {
@@ -106,7 +107,7 @@ private_path(const gp_place *place)
 
 /* ---- Places ---------------------------------------------------------------------------------- */
 
-/* Choose the name, and the paths that it gives. Returns 0, GP_EOS or GP_ENOMEM. */
+/* Choose the name, and set the path. Returns 0, GP_EOS or GP_ENOMEM. */
 static int
 choose_name(gp_place *place, gp_error *err)
 {
@@ -193,9 +194,9 @@ gp_place_directory(const gp_place *place)
     return place->made ? place->directory : NULL;
 }
 
-/* The private directory has served. */
+/* Remove and close the private directory. */
 static void
-drop_private(gp_place *place)
+remove_private(gp_place *place)
 {
     if (place->private != NULL) {
         if (place->private_fd >= 0) {
@@ -219,14 +220,14 @@ gp_place_publish(gp_place *place, gp_error *err)
         rc =
             gp_error_set_errno(err, errno, "no unix socket can be created in %s", place->directory);
     }
-    drop_private(place);
+    remove_private(place);
     return rc;
 }
 
 void
 gp_place_remove(gp_place *place)
 {
-    drop_private(place);
+    remove_private(place);
     if (!place->removed && place->path != NULL) {
         unlink(place->path);
     }
@@ -275,20 +276,20 @@ gp_listen_directory(char out[GP_LISTEN_PATH], const char *group, gp_error *err)
 }
 
 /*
- * Returns 1 if the port can be bound, 0 if not. No SO_REUSEADDR: a port that some connection still
- * lingers on is none to give to a new server.
+ * Whether the port can be bound, without SO_REUSEADDR: a port on which an old connection lingers is
+ * not given to a new server.
  */
-static int
-is_free(int port)
+static bool
+is_free_port(int port)
 {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
     int fd = gp__fd_socket(AF_INET);
-    int free_port;
+    bool bound;
 
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    free_port = fd >= 0 && bind(fd, (const struct sockaddr *)&to, sizeof(to)) == 0;
+    bound = fd >= 0 && bind(fd, (const struct sockaddr *)&to, sizeof(to)) == 0;
     gp__fd_close(&fd);
-    return free_port;
+    return bound;
 }
 
 int
@@ -310,7 +311,7 @@ gp_listen_port(int min, int max, gp_error *err)
     for (unsigned i = 0; i < count; i++) {
         int port = min + (int)((start + i) % count);
 
-        if (is_free(port)) {
+        if (is_free_port(port)) {
             return port;
         }
     }

@@ -1,5 +1,5 @@
 /*
- * Layer: services. The host's side of GRPCStdio: the one stream of what a plugin prints.
+ * Layer: services. The host's side of GRPCStdio: the stream of a plugin's output.
  */
 #ifndef GP_SERVICES_STDIO_CALL_H
 #define GP_SERVICES_STDIO_CALL_H
@@ -7,10 +7,10 @@
 #include "gp/call.h"
 
 /*
- * Open the stream. A plugin without the service ends the call at once, which is fine.
+ * Open the stream. If the plugin does not have the service, the call ends at once.
  *
- * Returns: 0 with |out| set (give it back with gp_call_unref(), which ends the stream), or
- * GP_ENOMEM, GP_ECLOSED, GP_EFORKED. Never blocks.
+ * Returns: 0 with |*out| set, the caller's (gp_call_unref() ends the stream), or GP_ENOMEM,
+ * GP_ECLOSED, GP_EFORKED. Never blocks.
  */
 int gp__stdio_open(gp_call **out, gp_channel *channel, gp_error *err);
 
@@ -21,7 +21,7 @@ typedef struct gp__stdio_piece {
     void *message; /* owned: what |bytes| are part of */
 } gp__stdio_piece;
 
-/* Read a message, which stays the caller's. Returns: 0, GP_EINVAL if it is no output, GP_ENOMEM. */
+/* Parse a message, which stays the caller's. Returns: 0, GP_EINVAL (it is no output) or GP_ENOMEM. */
 int gp__stdio_read(gp__stdio_piece *out, const gp_message *message);
 void gp__stdio_piece_release(gp__stdio_piece *piece);
 

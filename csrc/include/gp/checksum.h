@@ -1,5 +1,5 @@
 /*
- * Layer: public. Checksums of executables, by any digest that OpenSSL knows the name of.
+ * Layer: public. Checksums of executables, by any digest that OpenSSL has.
  */
 #ifndef GP_CHECKSUM_H
 #define GP_CHECKSUM_H
@@ -7,7 +7,8 @@
 #include "gp/error.h"
 
 /*
- * How many bytes |hash| ("sha256", say) gives. Returns that, or GP_EINVAL: there is no such digest.
+ * Returns: the number of bytes of the digest |hash| ("sha256", say), or GP_EINVAL: there is none of
+ * that name.
  */
 int gp_checksum_size(const char *hash, gp_error *err);
 

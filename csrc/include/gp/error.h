@@ -1,8 +1,8 @@
 /*
  * Layer: public. Status codes and the error value that carries a message across threads.
  *
- * Zero or a count is success; a negative number is one of the GP_E* codes. Errors are born on gRPC
- * and reactor threads and raised on Python ones, so the message travels in a value that the caller
+ * Zero or a count is success; a negative number is one of the GP_E* codes. Errors occur on gRPC's
+ * and the reactor's threads and are raised on Python's, so the message is in a value that the caller
  * owns, never in thread-local state.
  */
 #ifndef GP_ERROR_H
@@ -42,7 +42,8 @@ typedef struct gp_error {
     char *detail;  /* owned; the evidence: the handshake line, the tail of stderr, what is wrong
                       with TLS as one of gp/tls.h's words, or both checksums. May be NULL */
     size_t detail_len;
-    long number; /* GP_EEXITED: exit status, -N for signal N. GP_EVERSION: the plugin's version */
+    long number; /* GP_EEXITED: exit status, -N for signal N. GP_EVERSION: the plugin's version.
+                    GP_EOS, GP_ESTART: errno, or 0. GP_ERPC: gRPC's status code */
 } gp_error;
 
 #define GP_ERROR_INIT {0, NULL, NULL, 0, 0}
@@ -70,7 +71,7 @@ int gp_error_set_errno(gp_error *err, int errnum, const char *format, ...)
  */
 int gp_error_prefix(gp_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Attach a copy of the evidence. Silently leaves it out when memory is short. */
+/* Attach a copy of the evidence, or none if memory is short. */
 void gp_error_set_detail(gp_error *err, const void *bytes, size_t len);
 
 /* The message to show: the recorded one, or the code's own text. Borrowed from |err|. */

@@ -11,10 +11,10 @@
 /* What go-plugin calls the core protocol: the form of the handshake line itself. */
 #define GP_CORE_PROTOCOL 1
 
-/* What a plugin may speak behind its handshake; a set of them is their sum. */
+/* The protocols that a plugin may use after its handshake, as bits of a set. */
 enum { GP_PROTOCOL_NETRPC = 1 << 0, GP_PROTOCOL_GRPC = 1 << 1 };
 
-/* Room for any line but one with a certificate; add the certificate's length for that. */
+/* Room for any line without a certificate; add the certificate's length for one with it. */
 #define GP_HANDSHAKE_LINE 512
 
 /* The fields of a plugin's handshake line, in their order after the core protocol's version. */
@@ -24,24 +24,24 @@ typedef struct gp_handshake_fields {
     const char *address;  /* the socket's path, or host:port */
     const char *protocol; /* "grpc" or "netrpc" */
     const char *cert;     /* base64 of the certificate's DER without padding; NULL: none */
-    int multiplex;        /* 1 or 0; negative leaves the field out, as old hosts need it */
+    int multiplex;        /* 1 or 0; negative leaves the field out, for old hosts */
 } gp_handshake_fields;
 
 /*
  * Write the line to print on stdout, with its newline and a terminating zero.
  *
- * Returns: its length without the zero, or GP_EINVAL: it does not fit into |size|, or a field holds
- * what would break the line. Threads: any.
+ * Returns: its length without the zero, or GP_EINVAL: it is longer than |size|, or a field holds a
+ * bar or a line break. Threads: any.
  */
 ptrdiff_t gp_handshake_format(char *out, size_t size, const gp_handshake_fields *fields,
                               gp_error *err);
 
-/* Hears of each entry of the host's list that was skipped; |text| is a sentence for people. */
+/* Called for each invalid entry of the host's list; |text| is a sentence for people. */
 typedef void gp_version_note(void *ctx, const char *text);
 
 /*
- * Choose the plugin's version: the highest of its own that the host lists, or else its lowest,
- * which lets the host report the mismatch with both sides' versions.
+ * Choose the plugin's version: the highest of its own that the host lists, or else its lowest; the
+ * host then reports the mismatch.
  *
  * |versions| are the plugin's, in any order. |listed| is the value of PLUGIN_PROTOCOL_VERSIONS,
  * NULL when the host did not set it. |note| may be NULL.

@@ -27,7 +27,7 @@ typedef struct gp_metadata {
     size_t count;
 } gp_metadata;
 
-/* A received message. Owned by whoever received it. */
+/* A received message. Owned by the code that has received it. */
 typedef struct gp_message gp_message;
 
 size_t gp_message_size(const gp_message *message);
@@ -38,18 +38,18 @@ void gp_message_copy(const gp_message *message, void *out);
 void gp_message_free(gp_message *message);
 
 /*
- * How it is told that something has happened, that a message was sent, or that one is there (NULL:
- * the end of them), which the callee then owns. Once, on the polling thread, with no lock held.
- * Neither may block; both may ask for the next one.
+ * Completion callbacks: an operation has completed, a message has been sent, a message has arrived
+ * (NULL: there will be no more; the callee owns it). Each is called once, on the polling thread, with
+ * no lock held. It must not block, and may start the next operation.
  */
 typedef void gp_then(void *ctx);
 typedef void gp_sent(void *ctx, bool ok); /* not ok: the call is over */
 typedef void gp_received(void *ctx, gp_message *message);
 
-/* As gRPC's compression algorithms. DEFAULT is what the channel or the server does anyway. */
+/* gRPC's compression algorithms. DEFAULT is the one that the channel or the server has chosen. */
 enum { GP_COMPRESS_DEFAULT = -1, GP_COMPRESS_NONE, GP_COMPRESS_DEFLATE, GP_COMPRESS_GZIP };
 
-/* Whether gRPC may send this key, or this value under a key without "-bin". */
+/* Whether gRPC can send this key, or this value with a key that does not end in "-bin". */
 int gp_metadata_key_valid(gp_bytes key);
 int gp_metadata_value_valid(gp_bytes value);
 

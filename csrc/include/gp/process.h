@@ -1,6 +1,6 @@
 /*
- * Layer: public. A child process that is no plugin by itself: what runners run. It dies with this
- * process, as plugins do (os/process/spawn.h).
+ * Layer: public. A child process that a runner starts, and that is not itself a plugin. It dies with
+ * this process, as plugins do (os/process/spawn.h).
  */
 #ifndef GP_PROCESS_H
 #define GP_PROCESS_H
@@ -32,7 +32,7 @@ void gp_process_kill(gp_process *process);
 
 int gp_process_pid(const gp_process *process);
 
-/* Kill it if it still runs, and let go. NULL is fine. Does nothing in a forked child. */
+/* Kill it if it still runs, and free the object. NULL is fine. Does nothing in a forked child. */
 void gp_process_free(gp_process *process);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Layer: public. Launching elsewhere than in a subprocess of this process: in a container, in a
- * sandbox, on another machine.
+ * Layer: public. Launching a plugin elsewhere than in a child of this process: in a container, in
+ * a sandbox, on another machine.
  */
 #ifndef GP_RUNNER_H
 #define GP_RUNNER_H
@@ -16,10 +16,10 @@ typedef struct gp_runner_address {
 } gp_runner_address;
 
 /*
- * A way to run one plugin once. All may block, and are called with no lock held: start on the
- * thread that starts the client, translations on those that start it or use its broker, wait and
- * kill on threads of their own, at the same time as others. Whoever has one made hands it over with
- * gp_client_new(); |release| comes last, and exactly once.
+ * A way to run one plugin once. All functions may block, and are called with no lock held: |start| on
+ * the thread that starts the client; |plugin_to_host| and |host_to_plugin| on threads that start it
+ * or use its broker; |wait| and |kill| on threads of their own, while other functions run.
+ * gp_client_new() takes the runner over; |release| is called last, and exactly once.
  */
 typedef struct gp_runner {
     /*
@@ -32,13 +32,11 @@ typedef struct gp_runner {
     int (*wait)(void *ctx);
     /* End it by force, so that wait returns. At most once. */
     void (*kill)(void *ctx);
-    /*
-     * Add to |out|, of |size| bytes, what may explain a start that failed. |out| holds "" before.
-     */
+    /* Write to |out|, of |size| bytes, what may explain a failed start. |out| holds "" before. */
     void (*diagnose)(void *ctx, char *out, size_t size);
-    /* An address as the plugin has it, in terms of the host. Returns 0 or a GP_E* code. */
+    /* Replace an address of the plugin's by the one for the host. Returns 0 or a GP_E* code. */
     int (*plugin_to_host)(void *ctx, gp_runner_address *address, gp_error *err);
-    /* The other way round, for where the host accepts the plugin's connections. */
+    /* The reverse, for an address at which the host accepts the plugin's connections. */
     int (*host_to_plugin)(void *ctx, gp_runner_address *address, gp_error *err);
     void (*release)(void *ctx);
     void *ctx;

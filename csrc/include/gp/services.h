@@ -13,12 +13,12 @@
 /* The health service: the empty name and |service| (copied) are SERVING, all others NOT_FOUND. */
 int gp_server_add_health(gp_server *server, const char *service, gp_error *err);
 
-/* The controller: Shutdown answers, then stops the server with |grace_ms| for running calls. */
+/* The controller: Shutdown stops the server, with |grace_ms| for running calls. */
 int gp_server_add_controller(gp_server *server, int64_t grace_ms, gp_error *err);
 
 /*
- * The stream of what this process prints. It ends, with |stdio|, once the server has been told to
- * stop and no handler is running any more. The server takes a reference.
+ * The stream of this process's output. When the server stops and no handler runs any more, |stdio| is
+ * finished, which ends the stream. The server takes a reference.
  */
 int gp_server_add_stdio(gp_server *server, gp_stdio *stdio, gp_error *err);
 
@@ -29,10 +29,10 @@ typedef enum gp_reflection_kind {
     GP_REFLECT_EXTENSION,  /* a type and a number -> the same */
     GP_REFLECT_EXTENSIONS, /* a type           -> numbers */
     GP_REFLECT_SERVICES,   /* nothing          -> names */
-    GP_REFLECT_UNKNOWN,    /* something that this version does not know */
+    GP_REFLECT_UNKNOWN,    /* a question that this version does not know */
 } gp_reflection_kind;
 
-/* One request. Strings are owned by it. */
+/* A request, which owns its strings. */
 typedef struct gp_reflection_query {
     gp_reflection_kind kind;
     const char *name;
@@ -41,7 +41,7 @@ typedef struct gp_reflection_query {
 } gp_reflection_query;
 
 /*
- * The answer's elements: |items| for files and names (zero-terminated), |numbers| for extensions.
+ * The elements of an answer: |items| for files and (zero-terminated) names, |numbers| for extensions.
  */
 typedef struct gp_reflection_answer {
     const gp_bytes *items;
@@ -54,7 +54,7 @@ typedef struct gp_reflection_answer {
 int gp_reflection_parse(gp_reflection_query *out, gp_bytes request);
 void gp_reflection_release(gp_reflection_query *query);
 
-/* Serialize the response to |query|. |out| is owned by the caller: free with gp_reflection_free. */
+/* Serialize the response to |query|. The caller frees |*out| with gp_reflection_free(). */
 int gp_reflection_respond(unsigned char **out, size_t *len, const gp_reflection_query *query,
                           const gp_reflection_answer *answer);
 void gp_reflection_free(unsigned char *bytes);

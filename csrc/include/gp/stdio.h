@@ -1,6 +1,7 @@
 /*
- * Layer: public. What plugins print once they serve (protocol: "Stdio sync"): the host's writers,
- * and on the plugin's side standard output and standard error themselves.
+ * Layer: public. The output of plugins once they serve (protocol: "Stdio sync"): the host's side,
+ * which passes it on to the user's writers, and the plugin's side, which replaces standard output
+ * and standard error.
  */
 #ifndef GP_STDIO_H
 #define GP_STDIO_H
@@ -19,16 +20,16 @@ enum { GP_STDOUT = 1, GP_STDERR = 2 };
 
 /*
  * Where output goes. |deliver| is called on the process's one delivery thread, in order, with no
- * lock held. As with logs (gp/log.h) it may block, and call any function of the library: it holds
- * up the logs and the output of all plugins meanwhile, and once about 1 MiB waits for it the plugin
- * meets a full pipe.
+ * lock held. As with logs (gp/log.h) it may block, and call any function of the library. That delays
+ * the logs and the output of all plugins; once about 1 MiB waits for delivery, the plugin's pipe
+ * fills up.
  */
 typedef struct gp_output_sink {
-    /* |channel| is GP_STDOUT or GP_STDERR. NULL: the output is read all the same, and discarded. */
+    /* |channel| is GP_STDOUT or GP_STDERR. NULL: the output is read and discarded. */
     void (*deliver)(void *ctx, int channel, const char *bytes, size_t len);
     /*
-     * No more calls follow. On the delivery thread, the polling thread, or in new/free. May be
-     * NULL.
+     * Called last: on the delivery thread, the polling thread, or by a function that makes or frees
+     * what has the sink. May be NULL.
      */
     void (*release)(void *ctx);
     void *ctx;
@@ -37,12 +38,12 @@ typedef struct gp_output_sink {
 /* ---- Plugins ---- */
 
 /*
- * The output of this process on its way to whoever reads it: hosts that call StreamStdio (see
- * gp_server_add_stdio() in gp/services.h), or readers of a server that is not ours. One gets all of
- * it until it goes, then the next in line. Nothing is read while there is none, so that a process
- * that prints much waits for its host, as it does for one that reads slowly.
+ * The output of this process on its way to its consumers: hosts that call StreamStdio (see
+ * gp_server_add_stdio() in gp/services.h), or readers of a server that is not ours. The oldest
+ * consumer gets all of it, until it ends, and then the next one. While there is none, nothing is
+ * read; so a process that prints much blocks until its host reads.
  *
- *      new --open--> OPEN --finish--> ENDING --all has been taken, or patience is over--> ENDED
+ *      new --open--> OPEN --finish--> ENDING --all has been read, or patience is over--> ENDED
  *
  * Functions may be called from any thread. In a forked child they do nothing.
  */
@@ -53,24 +54,26 @@ gp_stdio *gp_stdio_ref(gp_stdio *stdio);
 void gp_stdio_unref(gp_stdio *stdio);
 
 /*
- * Replace descriptors 1 and 2 of this process, then write |line| to what standard output was. In
- * that order, because whoever has read a handshake may have something printed at once.
- * Returns: 0; GP_EINVAL: they have been, by us or another; GP_EOS; GP_EFORKED. Nothing has changed
- * then.
+ * Replace descriptors 1 and 2 of this process, then write |line|, the handshake, to the original
+ * standard output. In that order, because a host that has read the handshake may cause output at
+ * once.
+ *
+ * Returns: 0; or, with nothing changed, GP_EINVAL (a gp_stdio has replaced them already), GP_EOS or
+ * GP_EFORKED.
  */
 int gp_stdio_open(gp_stdio *stdio, gp_bytes line, gp_error *err);
 
 /*
- * Give the descriptors back, have what was written before taken, and end the streams. What nobody
- * takes within |patience_ms| goes to where the descriptors lead now, as far as that takes it at
- * once. Never blocks; idempotent, but a second call can shorten the patience.
+ * Restore the descriptors, and end the consumers once they have read what was written before. What
+ * they do not read within |patience_ms| is written to the original descriptors, as far as that does
+ * not block. Never blocks; idempotent, but a second call can shorten the patience.
  */
 void gp_stdio_finish(gp_stdio *stdio, int64_t patience_ms);
 
 /* Finish, and wait for the end. Returns: 0 or GP_EUSER. */
 int gp_stdio_end(gp_stdio *stdio, int64_t patience_ms, const gp_interrupt *interrupt);
 
-/* One in line for the output, for servers that are not ours. */
+/* A consumer of the output, for servers that are not ours. */
 typedef struct gp_stdio_reader gp_stdio_reader;
 
 int gp_stdio_reader_new(gp_stdio_reader **out, gp_stdio *stdio, gp_error *err);
@@ -81,10 +84,10 @@ int gp_stdio_reader_new(gp_stdio_reader **out, gp_stdio *stdio, gp_error *err);
  */
 int gp_stdio_reader_next(gp_stdio_reader *reader, gp_bytes *out, const gp_interrupt *interrupt);
 
-/* Leave the line; whoever waits gets the end. Idempotent. */
+/* Have gp_stdio_reader_next() return 0, from now on and if a thread waits in it. Idempotent. */
 void gp_stdio_reader_close(gp_stdio_reader *reader);
 
-/* Nobody may be waiting. */
+/* No thread may be waiting in gp_stdio_reader_next(). */
 void gp_stdio_reader_free(gp_stdio_reader *reader);
 
 #endif
