@@ -13,8 +13,8 @@
 #include "os/fd.h"
 #include "os/offload.h"
 #include "os/path.h"
-#include "os/share.h"
 #include "os/socket.h"
+#include "os/socket_dir.h"
 
 /* How long all directories that the plugin has chosen may take to answer. */
 static const int64_t patience_ms = 1000;
@@ -107,7 +107,7 @@ remove_socket(const removal *self, int fd, const char *name)
 static void
 remove_private_directory(const removal *self, int fd)
 {
-    DIR *listing = gp__share_in_use(fd) ? NULL : fdopendir(fd);
+    DIR *listing = gp__socket_dir_in_use(fd) ? NULL : fdopendir(fd);
     struct dirent *entry;
 
     if (listing == NULL) {
@@ -117,7 +117,7 @@ remove_private_directory(const removal *self, int fd)
     while ((entry = readdir(listing)) != NULL) {
         remove_socket(self, fd, entry->d_name);
     }
-    gp__share_unclaim(fd);
+    gp__socket_dir_unclaim(fd);
     closedir(listing);
     rmdir(self->directory);
 }
@@ -128,7 +128,7 @@ remove_from_directory(void *ctx)
     const removal *self = ctx;
     const char *name = gp__path_name(self->directory);
     struct stat directory;
-    int fd = gp__share_open_private(AT_FDCWD, name, self->directory, self->uid);
+    int fd = gp__socket_dir_open(AT_FDCWD, name, self->directory, self->uid);
 
     if (fd >= 0) {
         remove_private_directory(self, fd);
@@ -189,7 +189,7 @@ gp__leftover_sweep(const gp__leftover *leftover)
 
     if (gp__process_user(leftover->process, &uid)) {
         for (size_t i = 0; i < leftover->count; i++) {
-            gp__share_sweep(leftover->directories[i], uid);
+            gp__socket_dir_sweep(leftover->directories[i], uid);
         }
     }
 }

@@ -16,6 +16,7 @@
 #include "os/fd.h"
 #include "os/path.h"
 #include "os/share.h"
+#include "os/socket_dir.h"
 #include "os/tmpdir.h"
 
 enum {
@@ -73,7 +74,7 @@ make_private(gp_place *place, gp_error *err)
     struct stat file;
 
     gp__random_name(random);
-    place->private = gp__format(GP__SHARE_PREFIX "-%s", random);
+    place->private = gp__format(GP__SOCKET_DIR_PREFIX "-%s", random);
     if (place->private == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for a socket");
     }
@@ -256,7 +257,7 @@ gp_place_release(gp_place *place)
 int
 gp_listen_directory(char out[GP_LISTEN_PATH], const char *group, gp_error *err)
 {
-    enum { ROOM = sizeof(GP__SHARE_PREFIX "XXXXXX/") - 1 + NAME };
+    enum { ROOM = sizeof(GP__SOCKET_DIR_PREFIX "XXXXXX/") - 1 + NAME };
     const char *temporary = gp__tmpdir();
     char *base = gp__path_absolute(temporary, strlen(temporary), NULL);
     char *made;
@@ -265,7 +266,7 @@ gp_listen_directory(char out[GP_LISTEN_PATH], const char *group, gp_error *err)
     if (base == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for a directory for sockets");
     }
-    rc = gp__share_directory(&made, gp__socket_misfit(base, ROOM) == NULL ? base : GP__SHORT_TMPDIR,
+    rc = gp__socket_dir_make(&made, gp__socket_misfit(base, ROOM) == NULL ? base : GP__SHORT_TMPDIR,
                              group, err);
     if (rc == 0) {
         snprintf(out, GP_LISTEN_PATH, "%s", made);

@@ -15,7 +15,7 @@
 #include "base/text.h"
 #include "base/utf8.h"
 #include "os/path.h"
-#include "os/share.h"
+#include "os/socket_dir.h"
 
 #if defined(__linux__) && !defined(GP_PORTABLE)
 #include <sys/random.h>
@@ -78,7 +78,7 @@ gp__socket_directory(char **out, bool *made, const char *directory, const char *
         *out = absolute;
         return 0;
     }
-    rc = gp__share_directory(out, GP__SHORT_TMPDIR, group, &why);
+    rc = gp__socket_dir_make(out, GP__SHORT_TMPDIR, group, &why);
     *made = rc == 0;
     if (rc < 0) {
         gp_error_set(err, rc, "no unix socket can be created in %s: %s; and %s",

@@ -5,7 +5,7 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "os/reactor.h"
-#include "os/share.h"
+#include "os/socket_dir.h"
 #include "os/tmpdir.h"
 #include "plugin/reattach.h"
 #include "plugin/sockets.h"
@@ -80,14 +80,14 @@ make_socket_dir(gp__instance *instance, gp_error *err)
     if (base == NULL || gp__socket_misfit(base, ROOM) != NULL) {
         base = GP__SHORT_TMPDIR;
     }
-    return gp__share_directory(&instance->socket_dir, base, options->unix_socket_group, err);
+    return gp__socket_dir_make(&instance->socket_dir, base, options->unix_socket_group, err);
 }
 
 static void
 remove_socket_dir(gp__instance *instance)
 {
     if (instance->socket_dir != NULL) {
-        gp__share_remove(instance->socket_dir);
+        gp__socket_dir_remove(instance->socket_dir);
         gp__free(instance->socket_dir);
         instance->socket_dir = NULL;
     }

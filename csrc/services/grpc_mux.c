@@ -11,8 +11,8 @@
 #include "base/thread.h"
 #include "os/fd.h"
 #include "os/path.h"
-#include "os/share.h"
 #include "os/socket.h"
+#include "os/socket_dir.h"
 #include "os/tmpdir.h"
 #include "services/grpc_mux_state.h"
 
@@ -50,7 +50,7 @@ make_directory(gp_grpc_mux *mux, const char *base, gp_error *err)
 {
     char *where = choose_base(base);
     int rc = where != NULL
-                 ? gp__share_claim(&mux->directory, &mux->claim, where, err)
+                 ? gp__socket_dir_make_claimed(&mux->directory, &mux->claim, where, err)
                  : gp_error_set(err, GP_ENOMEM, "out of memory for a directory for sockets");
 
     gp__free(where);
@@ -63,7 +63,7 @@ gp__grpc_mux_sweep(const char *base)
     char *where = choose_base(base);
 
     if (where != NULL) {
-        gp__share_sweep(where, geteuid());
+        gp__socket_dir_sweep(where, geteuid());
     }
     gp__free(where);
 }
@@ -111,7 +111,7 @@ gp_grpc_mux_new(gp_grpc_mux **out, const char *base, gp_error *err)
     return 0;
 
 fail_path:
-    gp__share_remove(mux->directory);
+    gp__socket_dir_remove(mux->directory);
     gp__fd_close(&mux->claim);
     gp__free(mux->directory);
 fail_directory:
@@ -481,7 +481,7 @@ void
 gp_grpc_mux_remove(gp_grpc_mux *mux)
 {
     if (!gp_runtime_forked()) {
-        gp__share_remove(mux->directory);
+        gp__socket_dir_remove(mux->directory);
     }
 }
 

@@ -10,7 +10,7 @@
 
 #include "base/alloc.h"
 #include "os/leftover.h"
-#include "os/share.h"
+#include "os/socket_dir.h"
 #include "process_fixture.h"
 
 /* A user that owns nothing here. */
@@ -143,7 +143,7 @@ a_private_directory_goes_with_its_sockets(void **state)
     int fd;
 
     (void)state;
-    assert_int_equal(gp__share_claim(&private, &held, base, NULL), 0);
+    assert_int_equal(gp__socket_dir_make_claimed(&private, &held, base, NULL), 0);
     close(make_socket(paths[0], private, "plugin1", false));
     fd = make_socket(paths[1], private, "main", true);
     assert_true(stays(geteuid(), base, paths[0])); /* it is claimed by a process that lives */
@@ -173,7 +173,7 @@ what_the_plugin_may_not_remove_stays(void **state)
     assert_int_equal(mkdir(common, 0700), 0);
     assert_int_equal(chmod(common, 01777), 0);
     assert_int_equal(symlink(base, link), 0);
-    assert_int_equal(gp__share_directory(&private, base, NULL, NULL), 0);
+    assert_int_equal(gp__socket_dir_make(&private, base, NULL, NULL), 0);
     close(make_socket(paths[0], base, "root", false));
     close(make_socket(paths[1], common, "root", false));
     close(make_socket(paths[2], private, "root", false));
@@ -197,7 +197,7 @@ what_the_plugin_may_not_remove_stays(void **state)
         unlink(paths[i]);
     }
     unlink(link);
-    gp__share_remove(private);
+    gp__socket_dir_remove(private);
     gp__free(private);
     gp__free(through_link);
     gp__free(link);
@@ -216,7 +216,7 @@ sweeping(void **state)
 
     (void)state;
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(gp__share_claim(&paths[i], &held[i], base, NULL), 0);
+        assert_int_equal(gp__socket_dir_make_claimed(&paths[i], &held[i], base, NULL), 0);
     }
     close(held[1]);
     gp__leftover_init(&left, process);
@@ -227,7 +227,7 @@ sweeping(void **state)
     gp__leftover_sweep(&left);
     assert_true(is_there(paths[0]));
     assert_false(is_there(paths[1]));
-    gp__share_remove(paths[0]);
+    gp__socket_dir_remove(paths[0]);
     close(held[0]);
     gp__leftover_release(&left);
     gp__process_unref(process);
