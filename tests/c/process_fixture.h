@@ -28,7 +28,7 @@ typedef struct child {
 int child_spawn_with(child *it, const char *const *argv, const char *const *env,
                      const char *directory, gp_error *err);
 
-/* With the test's environment and directory; has to succeed. */
+/* Start a child with the test's environment and directory. Fails the test if it cannot be started. */
 void child_spawn(child *it, const char *const *argv);
 
 #define SHELL(it, script) child_spawn((it), (const char *const[]){"/bin/sh", "-c", (script), NULL})
@@ -36,10 +36,10 @@ void child_spawn(child *it, const char *const *argv);
 void child_await_exit(child *it);
 void child_release(child *it);
 
-/* All that comes out of |fd| until its end, as a string that lives until the next call. */
+/* Read |fd| until its end. Returns a string that is valid until the next call. */
 const char *read_all(int fd);
 
-/* What a shell script prints, as read_all() has it. */
+/* The output of a shell script, as read_all() returns it. */
 const char *output_of(const char *script);
 
 /* For cmocka: stop the reactor and remove the directory. */

@@ -8,9 +8,9 @@
 
 extern char **environ;
 
-/* A child that prints nothing, running |script|. */
+/* Start a child that runs |script|, which prints nothing. */
 static gp_process *
-start(const char *script)
+start_script(const char *script)
 {
     const char *const argv[] = {"/bin/sh", "-c", script, NULL};
     gp_error err = GP_ERROR_INIT;
@@ -29,7 +29,7 @@ start(const char *script)
 static void
 it_ends_by_itself(void **state)
 {
-    gp_process *process = start("exit 3");
+    gp_process *process = start_script("exit 3");
 
     (void)state;
     assert_int_equal(gp_process_wait(process, PATIENCE_MS, NULL), 0);
@@ -42,7 +42,7 @@ it_ends_by_itself(void **state)
 static void
 it_is_killed(void **state)
 {
-    gp_process *process = start("exec sleep 1000");
+    gp_process *process = start_script("exec sleep 1000");
     pid_t pid = gp_process_pid(process);
 
     (void)state;
@@ -53,14 +53,14 @@ it_is_killed(void **state)
     assert_int_equal(gp_process_wait(process, PATIENCE_MS, NULL), 0);
     assert_int_equal(gp_process_status(process), -SIGKILL);
     gp_process_free(process);
-    assert_int_equal(kill(pid, 0), -1); /* and is nobody's zombie */
+    assert_int_equal(kill(pid, 0), -1); /* it has been reaped */
 }
 
-/* The child's parent is not the fork, which would take it for gone, or wait for a lock for ever. */
+/* The fork is not the child's parent: it cannot wait for it, and its locks may be held. */
 static void
-a_fork_knows_nothing_of_it(void **state)
+a_forked_child_may_not_use_it(void **state)
 {
-    gp_process *process = start("exec sleep 1000");
+    gp_process *process = start_script("exec sleep 1000");
     int status;
     pid_t pid = fork();
 
@@ -88,7 +88,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_ends_by_itself),
         cmocka_unit_test(it_is_killed),
-        cmocka_unit_test(a_fork_knows_nothing_of_it),
+        cmocka_unit_test(a_forked_child_may_not_use_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, tear_down_reactor);

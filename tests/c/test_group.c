@@ -15,11 +15,11 @@ static const char mark[] = GP__GROUP_VARIABLE "=test.1";
 
 static const char *const environment[] = {"PATH=/bin:/usr/bin", mark, NULL};
 
-enum { MOST = 5 };
+enum { MOST_PIDS = 5 };
 
 typedef struct family {
     gp__process *process;
-    pid_t pids[MOST]; /* of what the script has started */
+    pid_t pids[MOST_PIDS]; /* of the processes that the script has started */
     int out_fd;
     int err_fd;
 } family;
@@ -45,9 +45,9 @@ read_pids(family *it, int count)
     }
 }
 
-/* Run a script in the group, which prints |count| pids and waits. */
+/* Start a script in the group, which prints |count| pids and waits. */
 static void
-start(family *it, const char *script, int count)
+start_family(family *it, const char *script, int count)
 {
     const char *argv[] = {"/bin/sh", "-c", script, NULL};
     const gp__process_spec spec = {.argv = argv, .env = environment, .group = mark};
@@ -62,7 +62,7 @@ start(family *it, const char *script, int count)
 }
 
 static void
-finish(family *it)
+kill_family(family *it)
 {
     gp__process_kill(it->process);
     assert_int_equal(gp__process_wait(it->process, patience(), NULL), 0);
@@ -89,61 +89,61 @@ expect_alive(pid_t pid, bool alive)
 }
 
 static void
-children_and_theirs(void **state)
+descendants_are_killed(void **state)
 {
     family it;
 
     (void)state;
-    start(&it, "sleep 1000 & echo $!; sh -c 'sleep 1000 & echo $!; wait' & wait", 2);
-    finish(&it);
+    start_family(&it, "sleep 1000 & echo $!; sh -c 'sleep 1000 & echo $!; wait' & wait", 2);
+    kill_family(&it);
     expect_alive(it.pids[0], false);
     expect_alive(it.pids[1], false);
 }
 
 static void
-those_without_the_mark(void **state)
+children_without_the_mark_are_killed(void **state)
 {
     family it;
 
     (void)state;
-    start(&it, "env -i /bin/sleep 1000 & echo $!; wait", 1);
-    finish(&it);
+    start_family(&it, "env -i /bin/sleep 1000 & echo $!; wait", 1);
+    kill_family(&it);
     expect_alive(it.pids[0], false);
 }
 
 static void
-when_the_first_is_gone(void **state)
+members_are_killed_when_the_root_has_ended(void **state)
 {
     family it;
 
     (void)state;
-    start(&it, "setsid sleep 1000 & echo $!", 1);
+    start_family(&it, "setsid sleep 1000 & echo $!", 1);
     assert_int_equal(gp__process_wait(it.process, patience(), NULL), 0);
     expect_alive(it.pids[0], true);
-    finish(&it);
+    kill_family(&it);
     expect_alive(it.pids[0], false);
 }
 
-/* Tells its pid when its environment is its own. */
+/* Prints its pid once it has the environment that it was given. */
 #define SLEEP "echo $$; exec /bin/sleep 1000"
 
 static void
-what_is_left_alone(void **state)
+processes_of_others_are_spared(void **state)
 {
     family it;
     pid_t first;
 
     (void)state;
-    /* The first process tells its own pid when the shells between it and its grandchildren have ended. */
-    start(&it,
-          "PYGO_PLUGIN_DETACHED=1 sleep 1000 & echo $!;"
-          "env -i PYGO_PLUGIN_DETACHED=1 /bin/sh -c '" SLEEP "' &"
-          "(env -i " GP__GROUP_VARIABLE "=test.11 /bin/sh -c '" SLEEP "' &);"
-          "(env -i X" GP__GROUP_VARIABLE "=test.1 /bin/sh -c '" SLEEP "' &);"
-          "echo $$; wait",
-          5);
+    /* The root prints its pid when the shells between it and its grandchildren have ended. */
+    start_family(&it,
+                 "PYGO_PLUGIN_DETACHED=1 sleep 1000 & echo $!;"
+                 "env -i PYGO_PLUGIN_DETACHED=1 /bin/sh -c '" SLEEP "' &"
+                 "(env -i " GP__GROUP_VARIABLE "=test.11 /bin/sh -c '" SLEEP "' &);"
+                 "(env -i X" GP__GROUP_VARIABLE "=test.1 /bin/sh -c '" SLEEP "' &);"
+                 "echo $$; wait",
+                 5);
     first = (pid_t)gp__process_pid(it.process);
-    finish(&it);
+    kill_family(&it);
     expect_alive(it.pids[0], false);
     for (int i = 1; i < 5; i++) {
         expect_alive(it.pids[i], it.pids[i] != first);
@@ -154,28 +154,28 @@ what_is_left_alone(void **state)
 }
 
 static void
-without_memory_the_first_is_killed(void **state)
+without_memory_the_root_is_killed(void **state)
 {
     family it;
 
     (void)state;
-    start(&it, "echo $$; exec sleep 1000", 1);
+    start_family(&it, "echo $$; exec sleep 1000", 1);
     alloc_begin(0);
     gp__process_kill(it.process);
     alloc_end();
     assert_int_equal(gp__process_wait(it.process, patience(), NULL), 0);
-    finish(&it);
+    kill_family(&it);
 }
 
-/* Where there are no groups the process alone is killed. */
+/* Where groups are not supported, the root alone is killed. */
 static void
-without_groups(void **state)
+the_root_is_killed(void **state)
 {
     family it;
 
     (void)state;
-    start(&it, "echo $$; exec sleep 1000", 1);
-    finish(&it);
+    start_family(&it, "echo $$; exec sleep 1000", 1);
+    kill_family(&it);
     expect_alive(it.pids[0], false);
 }
 
@@ -183,14 +183,14 @@ int
 main(void)
 {
     const struct CMUnitTest grouped[] = {
-        cmocka_unit_test(children_and_theirs),
-        cmocka_unit_test(those_without_the_mark),
-        cmocka_unit_test(when_the_first_is_gone),
-        cmocka_unit_test(what_is_left_alone),
-        cmocka_unit_test(without_groups),
-        cmocka_unit_test(without_memory_the_first_is_killed),
+        cmocka_unit_test(descendants_are_killed),
+        cmocka_unit_test(children_without_the_mark_are_killed),
+        cmocka_unit_test(members_are_killed_when_the_root_has_ended),
+        cmocka_unit_test(processes_of_others_are_spared),
+        cmocka_unit_test(the_root_is_killed),
+        cmocka_unit_test(without_memory_the_root_is_killed),
     };
-    const struct CMUnitTest ungrouped[] = {cmocka_unit_test(without_groups)};
+    const struct CMUnitTest ungrouped[] = {cmocka_unit_test(the_root_is_killed)};
 
     if (!gp__group_supported()) {
         return cmocka_run_group_tests(ungrouped, NULL, tear_down_reactor);

@@ -17,7 +17,7 @@
 #include "gp/runtime.h"
 #include "support.h"
 
-/* Where the plugin reports to. */
+/* The descriptor to which the plugin writes its reports. */
 enum { REPORT = 9 };
 
 static char self[500];
@@ -25,7 +25,7 @@ static char self[500];
 /* ---- The plugin ------------------------------------------------------------------------------ */
 
 static void
-gone(void *ctx)
+on_host_gone(void *ctx)
 {
     (void)!write(REPORT, ctx, 1);
 }
@@ -35,9 +35,9 @@ be_plugin(const char *patience_ms)
 {
     static char note = 'g';
 
-    alarm(120); /* whatever becomes of the test */
-    if (gp_runtime_init() < 0 || gp_host_watch(gone, &note, atoi(patience_ms), NULL) < 0 ||
-        gp_host_watch(gone, &note, 0, NULL) < 0 || write(REPORT, "r", 1) != 1) {
+    alarm(120); /* in case the test fails */
+    if (gp_runtime_init() < 0 || gp_host_watch(on_host_gone, &note, atoi(patience_ms), NULL) < 0 ||
+        gp_host_watch(on_host_gone, &note, 0, NULL) < 0 || write(REPORT, "r", 1) != 1) {
         return 2;
     }
     for (;;) {
@@ -85,9 +85,9 @@ be_host(const family *it, int report, bool wrapped)
     }
 }
 
-/* One byte of the plugin's report; 0 at its end. */
+/* Read a byte of the plugin's report; 0 at its end. */
 static char
-heard(const family *it)
+read_report(const family *it)
 {
     char byte = 0;
     ssize_t got;
@@ -112,13 +112,13 @@ begin(family *it, bool wrapped)
     if (it->host == 0) {
         be_host(it, report[1], wrapped);
     }
-    /* The host has the reading ends as well, and is to be the only one. */
+    /* The host is to be the only process with the reading ends. */
     for (int i = 0; i < 2; i++) {
         close(it->outputs[i][0]);
         close(it->outputs[i][1]);
     }
     close(report[1]);
-    assert_int_equal(heard(it), 'r');
+    assert_int_equal(read_report(it), 'r');
 }
 
 static void
@@ -128,8 +128,8 @@ end(family *it)
 
     assert_int_equal(kill(it->host, SIGKILL), 0);
     assert_int_equal(waitpid(it->host, &status, 0), it->host);
-    assert_int_equal(heard(it), 'g');
-    assert_int_equal(heard(it), '\0'); /* its patience is over */
+    assert_int_equal(read_report(it), 'g');
+    assert_int_equal(read_report(it), '\0'); /* its patience is over */
     close(it->report);
 }
 
@@ -143,7 +143,7 @@ the_parent_dies(void **state)
     end(&it);
 }
 
-/* The shell in between lives on, and all there is to notice is that nobody reads. */
+/* The shell in between lives on: the plugin can only notice that its output is not read. */
 static void
 the_host_above_a_wrapper_dies(void **state)
 {

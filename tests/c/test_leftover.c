@@ -13,19 +13,19 @@
 #include "os/socket_dir.h"
 #include "process_fixture.h"
 
-/* A user that owns nothing here. */
+/* A user that owns no file of these tests. */
 enum { NOBODY = 65534 };
 
-/* A socket at |directory|/|name|, to which somebody listens if |backlog|. Its descriptor. */
+/* Make a socket at |directory|/|name|, which listens if |listening|. Returns its descriptor. */
 static int
-make_socket(char out[108], const char *directory, const char *name, bool backlog)
+make_socket(char out[108], const char *directory, const char *name, bool listening)
 {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     snprintf(at.sun_path, sizeof(at.sun_path), "%s/%s", directory, name);
     assert_int_equal(bind(fd, (const struct sockaddr *)&at, sizeof(at)), 0);
-    assert_int_equal(backlog ? listen(fd, 1) : 0, 0);
+    assert_int_equal(listening ? listen(fd, 1) : 0, 0);
     memcpy(out, at.sun_path, 108);
     return fd;
 }
@@ -68,7 +68,10 @@ dead_process(uid_t uid)
     return process;
 }
 
-/* What is at |path| after a plugin of |uid| that was given |given| (NULL: nothing) has left it. */
+/*
+ * Remove the socket at |path| of a dead plugin of |uid|, which was given the directory |given| (NULL:
+ * none). Returns whether it is still there.
+ */
 static bool
 stays(uid_t uid, const char *given, const char *path)
 {
@@ -86,7 +89,7 @@ stays(uid_t uid, const char *given, const char *path)
 }
 
 static void
-a_socket_goes(void **state)
+a_socket_is_removed(void **state)
 {
     const char *directory = make_directory();
     char path[108];
@@ -94,7 +97,7 @@ a_socket_goes(void **state)
     (void)state;
     close(make_socket(path, directory, "given", false));
     assert_false(stays(geteuid(), directory, path));
-    assert_false(stays(geteuid(), directory, path));  /* gone already */
+    assert_false(stays(geteuid(), directory, path));  /* removed already */
     close(make_socket(path, directory, "own", true)); /* a directory of the plugin's user */
     assert_false(stays(geteuid(), NULL, path));
 }
@@ -113,7 +116,7 @@ a_socket_in_use_stays(void **state)
 }
 
 static void
-what_is_no_socket_stays(void **state)
+a_file_that_is_no_socket_stays(void **state)
 {
     const char *directory = make_directory();
     const char *file = make_file("file", "text", 0600);
@@ -134,7 +137,7 @@ what_is_no_socket_stays(void **state)
 }
 
 static void
-a_private_directory_goes_with_its_sockets(void **state)
+a_private_directory_is_removed_with_its_sockets(void **state)
 {
     const char *base = make_directory();
     char *private;
@@ -146,19 +149,19 @@ a_private_directory_goes_with_its_sockets(void **state)
     assert_int_equal(gp__socket_dir_make_claimed(&private, &held, base, NULL), 0);
     close(make_socket(paths[0], private, "plugin1", false));
     fd = make_socket(paths[1], private, "main", true);
-    assert_true(stays(geteuid(), base, paths[0])); /* it is claimed by a process that lives */
+    assert_true(stays(geteuid(), base, paths[0])); /* a running process has claimed it */
     close(held);
     assert_false(stays(geteuid(), base, paths[0]));
-    assert_true(is_there(paths[1])); /* somebody listens */
+    assert_true(is_there(paths[1])); /* it listens */
     close(fd);
     assert_false(stays(geteuid(), base, paths[1]));
     assert_false(is_there(private));
     gp__free(private);
 }
 
-/* Root's sockets are none that a plugin under another user could remove. */
+/* A plugin of another user cannot have root's sockets removed. */
 static void
-what_the_plugin_may_not_remove_stays(void **state)
+a_socket_that_the_plugin_may_not_remove_stays(void **state)
 {
     const char *base = make_directory();
     char *theirs = gp__format("%s/theirs", base);
@@ -188,8 +191,8 @@ what_the_plugin_may_not_remove_stays(void **state)
         assert_true(stays(NOBODY, base, paths[2]));
         assert_true(stays(NOBODY, base, through_link));
         assert_int_equal(chown(paths[0], NOBODY, (gid_t)-1), 0);
-        assert_true(stays(NOBODY, base, paths[0])); /* it could not remove it there by itself */
-        assert_true(stays(NOBODY, NULL, paths[3])); /* and it was not given that */
+        assert_true(stays(NOBODY, base, paths[0])); /* it may not write to that directory */
+        assert_true(stays(NOBODY, NULL, paths[3])); /* it was not given that directory */
         assert_false(stays(NOBODY, common, paths[3]));
         assert_false(stays(NOBODY, NULL, paths[4]));
     }
@@ -206,7 +209,7 @@ what_the_plugin_may_not_remove_stays(void **state)
 }
 
 static void
-sweeping(void **state)
+abandoned_directories_are_swept(void **state)
 {
     const char *base = make_directory();
     gp__leftover left;
@@ -222,7 +225,7 @@ sweeping(void **state)
     gp__leftover_init(&left, process);
     gp__leftover_add(&left, "relative", base);
     gp__leftover_add(&left, base, NULL);
-    gp__leftover_add(&left, base, "/anywhere"); /* once is enough */
+    gp__leftover_add(&left, base, "/anywhere"); /* the same directory again */
     assert_int_equal(left.count, 2);
     gp__leftover_sweep(&left);
     assert_true(is_there(paths[0]));
@@ -239,12 +242,12 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_socket_goes),
+        cmocka_unit_test(a_socket_is_removed),
         cmocka_unit_test(a_socket_in_use_stays),
-        cmocka_unit_test(what_is_no_socket_stays),
-        cmocka_unit_test(a_private_directory_goes_with_its_sockets),
-        cmocka_unit_test(what_the_plugin_may_not_remove_stays),
-        cmocka_unit_test(sweeping),
+        cmocka_unit_test(a_file_that_is_no_socket_stays),
+        cmocka_unit_test(a_private_directory_is_removed_with_its_sockets),
+        cmocka_unit_test(a_socket_that_the_plugin_may_not_remove_stays),
+        cmocka_unit_test(abandoned_directories_are_swept),
     };
 
     return cmocka_run_group_tests(tests, NULL, tear_down_directory);

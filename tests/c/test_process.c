@@ -11,10 +11,10 @@
 /* ---- Ending ---- */
 
 static void
-killing(void **state)
+a_killed_child_has_its_signal_as_status(void **state)
 {
     child it;
-    char fate[96];
+    char text[96];
 
     (void)state;
     SHELL(&it, "exec sleep 1000");
@@ -24,13 +24,13 @@ killing(void **state)
     child_await_exit(&it);
     assert_int_equal(gp__process_status(it.process), -SIGKILL);
     assert_non_null(
-        strstr(gp__process_describe_exit(-SIGKILL, fate, sizeof(fate)), "killed by signal 9"));
-    gp__process_kill(it.process); /* nobody is there to be hit */
+        strstr(gp__process_describe_exit(-SIGKILL, text, sizeof(text)), "killed by signal 9"));
+    gp__process_kill(it.process); /* it has ended: this does nothing */
     child_release(&it);
 }
 
 static void
-waiting_has_an_end(void **state)
+waits_have_a_deadline_and_an_interrupt(void **state)
 {
     child it;
 
@@ -47,7 +47,7 @@ static void
 a_host_that_ignores_sigchld(void **state)
 {
     child it;
-    char fate[96];
+    char text[96];
 
     (void)state;
     signal(SIGCHLD, SIG_IGN);
@@ -56,7 +56,7 @@ a_host_that_ignores_sigchld(void **state)
     signal(SIGCHLD, SIG_DFL);
     assert_int_equal(gp__process_status(it.process), GP_STATUS_UNKNOWN);
     assert_non_null(
-        strstr(gp__process_describe_exit(GP_STATUS_UNKNOWN, fate, sizeof(fate)), "unknown"));
+        strstr(gp__process_describe_exit(GP_STATUS_UNKNOWN, text, sizeof(text)), "unknown"));
     gp__process_kill(it.process);
     child_release(&it);
 }
@@ -77,7 +77,7 @@ a_host_that_reaps_our_children(void **state)
 }
 
 static void
-dying(void **state)
+a_dying_child_is_known_as_such(void **state)
 {
     gp__process *joined;
     gp__procstat own;
@@ -86,7 +86,7 @@ dying(void **state)
     (void)state;
     SHELL(&it, "exec sleep 1000");
     assert_int_equal(gp__process_inspect(it.process), GP__PROCESS_RUNNING);
-    /* A dead child of ours that is not reaped yet, seen by one that only joined it. */
+    /* The joined process is the same child, and does not reap it. */
     assert_int_equal(gp__process_attach(&joined, gp__process_pid(it.process), 0, NULL), 0);
     gp__process_kill(it.process);
     while (gp__process_inspect(joined) == GP__PROCESS_RUNNING) {
@@ -129,7 +129,7 @@ deaths_are_noticed(void **state)
 }
 
 static void
-unwatched_deaths_are_not(void **state)
+deaths_after_unwatch_are_not_noticed(void **state)
 {
     child it;
     completions seen;
@@ -148,22 +148,22 @@ unwatched_deaths_are_not(void **state)
 
 /* ---- Elsewhere ---- */
 
-/* A runner of nothing: it has ended once somebody writes to |end|. */
-typedef struct nothing {
+/* A runner without a process: it counts as ended once a byte, the status, is written to |end|. */
+typedef struct fake {
     int end[2];
     int fails;
     int kills;
-    atomic_int releases; /* counted last, by whichever thread */
-} nothing;
+    atomic_int releases; /* counted last, by any thread */
+} fake;
 
 static int
-start_nothing(void *ctx, const char *const *env, int *out_fd, int *err_fd, gp_error *err)
+start_fake(void *ctx, const char *const *env, int *out_fd, int *err_fd, gp_error *err)
 {
-    const nothing *it = ctx;
+    const fake *it = ctx;
 
     assert_string_equal(env[0], "A=b");
     if (it->fails) {
-        return gp_error_set(err, GP_ESTART, "no luck");
+        return gp_error_set(err, GP_ESTART, "refused");
     }
     *out_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     *err_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -171,9 +171,9 @@ start_nothing(void *ctx, const char *const *env, int *out_fd, int *err_fd, gp_er
 }
 
 static int
-wait_for_nothing(void *ctx)
+wait_for_fake(void *ctx)
 {
-    const nothing *it = ctx;
+    const fake *it = ctx;
     char status = 0;
 
     assert_int_equal(read(it->end[0], &status, 1), 1);
@@ -181,18 +181,18 @@ wait_for_nothing(void *ctx)
 }
 
 static void
-kill_nothing(void *ctx)
+kill_fake(void *ctx)
 {
-    nothing *it = ctx;
+    fake *it = ctx;
 
     it->kills++;
     assert_int_equal(write(it->end[1], "\x07", 1), 1);
 }
 
 static void
-release_nothing(void *ctx)
+release_fake(void *ctx)
 {
-    nothing *it = ctx;
+    fake *it = ctx;
 
     gp__fd_close(&it->end[0]);
     gp__fd_close(&it->end[1]);
@@ -200,17 +200,17 @@ release_nothing(void *ctx)
 }
 
 static void
-run_by_a_runner(void **state)
+a_runner_starts_waits_and_kills(void **state)
 {
     static const char *const env[] = {"A=b", NULL};
 
     (void)state;
     for (int fails = 0; fails < 2; fails++) {
-        nothing it = {.fails = fails};
-        const gp_runner runner = {.start = start_nothing,
-                                  .wait = wait_for_nothing,
-                                  .kill = kill_nothing,
-                                  .release = release_nothing,
+        fake it = {.fails = fails};
+        const gp_runner runner = {.start = start_fake,
+                                  .wait = wait_for_fake,
+                                  .kill = kill_fake,
+                                  .release = release_fake,
                                   .ctx = &it};
         gp_error err = GP_ERROR_INIT;
         gp__process *process;
@@ -238,7 +238,7 @@ run_by_a_runner(void **state)
             gp__fd_close(&fds.out);
             gp__fd_close(&fds.err);
         }
-        /* The last reference may be that of a thread that is about to end. */
+        /* A thread that is about to end may have the last reference. */
         for (int64_t deadline = patience(); atomic_load(&it.releases) == 0;) {
             assert_true(gp__now() < deadline);
             sched_yield();
@@ -252,14 +252,14 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(killing),
-        cmocka_unit_test(waiting_has_an_end),
+        cmocka_unit_test(a_killed_child_has_its_signal_as_status),
+        cmocka_unit_test(waits_have_a_deadline_and_an_interrupt),
         cmocka_unit_test(a_host_that_ignores_sigchld),
         cmocka_unit_test(a_host_that_reaps_our_children),
-        cmocka_unit_test(dying),
+        cmocka_unit_test(a_dying_child_is_known_as_such),
         cmocka_unit_test(deaths_are_noticed),
-        cmocka_unit_test(unwatched_deaths_are_not),
-        cmocka_unit_test(run_by_a_runner),
+        cmocka_unit_test(deaths_after_unwatch_are_not_noticed),
+        cmocka_unit_test(a_runner_starts_waits_and_kills),
     };
 
     return cmocka_run_group_tests(tests, NULL, tear_down_processes);

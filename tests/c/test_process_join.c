@@ -19,13 +19,13 @@ joining_a_process(void **state)
     assert_int_equal(gp__process_watch(joined, on_completed, &seen, NULL), 0);
     assert_false(gp__process_gone(joined));
     assert_int_equal(gp__process_wait(joined, gp_deadline_in(10), NULL), GP_ETIMEOUT);
-    gp__process_kill(joined); /* not before it is recognised */
+    gp__process_kill(joined); /* does nothing before it is recognised */
     assert_int_equal(gp__process_wait(joined, gp_deadline_in(10), NULL), GP_ETIMEOUT);
     assert_false(gp__process_recognise(joined, getpid()));
     assert_true(gp__process_recognise(joined, gp__process_pid(it.process)));
     gp__process_kill(joined);
     child_await_exit(&it);
-    assert_int_equal(gp__process_status(it.process), -SIGKILL); /* whose child it is reaps it */
+    assert_int_equal(gp__process_status(it.process), -SIGKILL); /* reaped as our child */
     assert_int_equal(gp__process_wait(joined, patience(), NULL), 0);
     await_completions(&seen, 1);
     assert_int_equal(gp__process_status(joined), GP_STATUS_UNKNOWN);
@@ -60,7 +60,7 @@ a_pid_with_its_start_time(void **state)
     gp_error_release(&err);
 }
 
-/* A wrapper is what was launched, and what it runs is what listens. */
+/* The launched process is a wrapper, and its child is the plugin. */
 static void
 a_descendant_is_recognised(void **state)
 {
@@ -87,7 +87,7 @@ a_descendant_is_recognised(void **state)
 }
 
 static void
-joining_nobody(void **state)
+joining_a_process_that_does_not_exist(void **state)
 {
     gp_error err = GP_ERROR_INIT;
     gp__process *joined;
@@ -113,7 +113,7 @@ main(void)
         cmocka_unit_test(joining_a_process),
         cmocka_unit_test(a_pid_with_its_start_time),
         cmocka_unit_test(a_descendant_is_recognised),
-        cmocka_unit_test(joining_nobody),
+        cmocka_unit_test(joining_a_process_that_does_not_exist),
     };
 
     return cmocka_run_group_tests(tests, NULL, tear_down_processes);

@@ -46,7 +46,7 @@ items_come_in_order_and_wake_once(void **state)
 }
 
 static void
-a_closed_queue_refuses_but_gives_what_it_has(void **state)
+a_closed_queue_refuses_items_and_gives_those_that_it_has(void **state)
 {
     gp_queue_item first;
     gp_queue_item second;
@@ -118,7 +118,7 @@ post_until_closed(void *arg)
 }
 
 static void
-what_is_accepted_while_it_closes_is_found(void **state)
+items_accepted_during_the_close_can_be_taken(void **state)
 {
     static poster posters[2];
     int count = 0;
@@ -153,9 +153,9 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(items_come_in_order_and_wake_once),
-        cmocka_unit_test(a_closed_queue_refuses_but_gives_what_it_has),
+        cmocka_unit_test(a_closed_queue_refuses_items_and_gives_those_that_it_has),
         cmocka_unit_test(no_wake_up_is_lost_between_threads),
-        cmocka_unit_test(what_is_accepted_while_it_closes_is_found),
+        cmocka_unit_test(items_accepted_during_the_close_can_be_taken),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

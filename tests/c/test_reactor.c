@@ -8,7 +8,7 @@
 #include "os/reactor.h"
 #include "support.h"
 
-/* A pipe, watched, whose callback reads and counts. */
+/* A watched pipe, whose callback reads and counts. Guarded by |lock|, except for the pipe. */
 typedef struct watched {
     int ends[2];
     gp__watch *watch;
@@ -105,7 +105,7 @@ put(watched *it, const char *text)
 }
 
 static void
-readable_and_ended(void **state)
+data_and_the_end_are_noticed(void **state)
 {
     watched one;
     watched two;
@@ -127,7 +127,7 @@ readable_and_ended(void **state)
 }
 
 static void
-disabled_and_enabled(void **state)
+a_disabled_watch_is_not_called(void **state)
 {
     watched one;
     watched other;
@@ -139,7 +139,7 @@ disabled_and_enabled(void **state)
     gp__reactor_enable(one.watch, false);
     put(&one, "abc");
     gp__fd_close(&one.ends[1]);
-    /* When the other has been served, the disabled one has been passed over. */
+    /* The callback of the other one runs, and that of the disabled one does not. */
     put(&other, "x");
     await_bytes(&other, 1);
     assert_int_equal(one.calls, 0);
@@ -150,7 +150,7 @@ disabled_and_enabled(void **state)
 }
 
 static void
-removing_itself(void **state)
+a_callback_may_remove_its_watch(void **state)
 {
     watched one;
     watched other;
@@ -170,7 +170,7 @@ removing_itself(void **state)
 }
 
 static void *
-remove_it(void *arg)
+remove_watch(void *arg)
 {
     watched *it = arg;
 
@@ -193,7 +193,7 @@ removing_waits_for_the_callback(void **state)
     one.blocked = true;
     put(&one, "a");
     await_flag(&one, &one.in_callback);
-    assert_int_equal(pthread_create(&remover, NULL, remove_it, &one), 0);
+    assert_int_equal(pthread_create(&remover, NULL, remove_watch, &one), 0);
     gp_mutex_lock(&one.lock);
     one.blocked = false;
     gp_cond_broadcast(&one.changed);
@@ -203,7 +203,7 @@ removing_waits_for_the_callback(void **state)
 }
 
 static void *
-churn(void *arg)
+add_and_remove(void *arg)
 {
     (void)arg;
     for (int i = 0; i < 200; i++) {
@@ -224,30 +224,30 @@ churn(void *arg)
 }
 
 static void
-many_threads(void **state)
+many_threads_may_add_and_remove(void **state)
 {
     pthread_t threads[6];
 
     (void)state;
     for (int i = 0; i < 6; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, churn, NULL), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, add_and_remove, NULL), 0);
     }
     for (int i = 0; i < 6; i++) {
         pthread_join(threads[i], NULL);
     }
 }
 
-/* ---- Ticks ---- */
+/* ---- Timers ---- */
 
-typedef struct ticker {
+typedef struct timer {
     watched base;
     size_t until;
-} ticker;
+} timer;
 
 static void
 on_tick(void *ctx)
 {
-    ticker *it = ctx;
+    timer *it = ctx;
 
     gp_mutex_lock(&it->base.lock);
     if (++it->base.bytes == it->until) {
@@ -259,32 +259,31 @@ on_tick(void *ctx)
 }
 
 static void
-ticks(void **state)
+timers_tick_until_they_are_removed(void **state)
 {
-    ticker tickers[3];
+    timer timers[3];
 
     (void)state;
     for (int i = 0; i < 3; i++) {
-        watched_init(&tickers[i].base);
-        gp__reactor_remove(tickers[i].base.watch);
-        tickers[i].until = i == 1 ? 2 : 0;
-        gp_mutex_lock(&tickers[i].base.lock);
-        assert_int_equal(gp__reactor_every(&tickers[i].base.watch, 5, on_tick, &tickers[i], NULL),
-                         0);
-        gp_mutex_unlock(&tickers[i].base.lock);
+        watched_init(&timers[i].base);
+        gp__reactor_remove(timers[i].base.watch);
+        timers[i].until = i == 1 ? 2 : 0;
+        gp_mutex_lock(&timers[i].base.lock);
+        assert_int_equal(gp__reactor_every(&timers[i].base.watch, 5, on_tick, &timers[i], NULL), 0);
+        gp_mutex_unlock(&timers[i].base.lock);
     }
-    await_bytes(&tickers[0].base, 5);
-    await_bytes(&tickers[2].base, 5);
-    assert_int_equal(tickers[1].base.bytes, 2);
+    await_bytes(&timers[0].base, 5);
+    await_bytes(&timers[2].base, 5);
+    assert_int_equal(timers[1].base.bytes, 2);
     for (int i = 0; i < 3; i++) {
-        watched_release(&tickers[i].base);
+        watched_release(&timers[i].base);
     }
 }
 
-/* ---- Beginning and end ---- */
+/* ---- Starting and stopping ---- */
 
 static void
-stopped_and_started_anew(void **state)
+watches_survive_a_stop(void **state)
 {
     watched one;
     watched two;
@@ -306,13 +305,13 @@ stopped_and_started_anew(void **state)
 }
 
 static void
-count_errand(void *ctx)
+count_call(void *ctx)
 {
     atomic_fetch_add((atomic_int *)ctx, 1);
 }
 
 static void *
-stop_again_and_again(void *done)
+stop_until_done(void *done)
 {
     while (!atomic_load((atomic_bool *)done)) {
         gp__reactor_stop();
@@ -320,27 +319,27 @@ stop_again_and_again(void *done)
     return NULL;
 }
 
-/* Whoever has got the thread to start waits for it, also when it is told to stop at once. */
+/* A caller that has started the thread waits for it, even if the thread is stopped at once. */
 static void
-errands_are_run_before_the_end(void **state)
+calls_run_before_the_thread_ends(void **state)
 {
-    enum { ERRANDS = 2000 };
+    enum { CALLS = 2000 };
     atomic_int count = 0;
     atomic_bool done = false;
     pthread_t stopper;
 
     (void)state;
-    assert_int_equal(pthread_create(&stopper, NULL, stop_again_and_again, &done), 0);
-    for (int i = 0; i < ERRANDS; i++) {
-        assert_int_equal(gp__reactor_call(count_errand, &count, NULL), 0);
+    assert_int_equal(pthread_create(&stopper, NULL, stop_until_done, &done), 0);
+    for (int i = 0; i < CALLS; i++) {
+        assert_int_equal(gp__reactor_call(count_call, &count, NULL), 0);
     }
     atomic_store(&done, true);
     pthread_join(stopper, NULL);
-    assert_int_equal(atomic_load(&count), ERRANDS);
+    assert_int_equal(atomic_load(&count), CALLS);
 }
 
 static void
-nothing_in_a_forked_child(void **state)
+a_forked_child_has_no_reactor(void **state)
 {
     watched one;
     gp__watch *watch;
@@ -367,7 +366,7 @@ nothing_in_a_forked_child(void **state)
 }
 
 static void
-note_thread(void *ctx)
+count_if_on_reactor(void *ctx)
 {
     *(int *)ctx += gp__reactor_current() ? 1 : 100;
 }
@@ -375,20 +374,20 @@ note_thread(void *ctx)
 static void
 call_within(void *ctx)
 {
-    assert_int_equal(gp__reactor_call(note_thread, ctx, NULL), 0);
+    assert_int_equal(gp__reactor_call(count_if_on_reactor, ctx, NULL), 0);
 }
 
 static void *
 call_often(void *ctx)
 {
     for (int i = 0; i < 100; i++) {
-        assert_int_equal(gp__reactor_call(note_thread, ctx, NULL), 0);
+        assert_int_equal(gp__reactor_call(count_if_on_reactor, ctx, NULL), 0);
     }
     return NULL;
 }
 
 static void
-calls(void **state)
+calls_run_on_the_thread(void **state)
 {
     enum { CALLERS = 4 };
     pthread_t callers[CALLERS];
@@ -403,7 +402,7 @@ calls(void **state)
     }
     assert_int_equal(gp__reactor_call(call_within, &runs, NULL), 0);
     gp__reactor_stop();
-    assert_int_equal(gp__reactor_call(note_thread, &runs, NULL), 0);
+    assert_int_equal(gp__reactor_call(count_if_on_reactor, &runs, NULL), 0);
     assert_int_equal(runs, 100 * CALLERS + 2);
 }
 
@@ -437,16 +436,16 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(readable_and_ended),
-        cmocka_unit_test(disabled_and_enabled),
-        cmocka_unit_test(removing_itself),
+        cmocka_unit_test(data_and_the_end_are_noticed),
+        cmocka_unit_test(a_disabled_watch_is_not_called),
+        cmocka_unit_test(a_callback_may_remove_its_watch),
         cmocka_unit_test(removing_waits_for_the_callback),
-        cmocka_unit_test(many_threads),
-        cmocka_unit_test(ticks),
-        cmocka_unit_test(stopped_and_started_anew),
-        cmocka_unit_test(errands_are_run_before_the_end),
-        cmocka_unit_test(nothing_in_a_forked_child),
-        cmocka_unit_test(calls),
+        cmocka_unit_test(many_threads_may_add_and_remove),
+        cmocka_unit_test(timers_tick_until_they_are_removed),
+        cmocka_unit_test(watches_survive_a_stop),
+        cmocka_unit_test(calls_run_before_the_thread_ends),
+        cmocka_unit_test(a_forked_child_has_no_reactor),
+        cmocka_unit_test(calls_run_on_the_thread),
         cmocka_unit_test(every_allocation_fails),
     };
 

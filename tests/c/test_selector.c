@@ -4,12 +4,9 @@
 #include "os/selector.h"
 #include "support.h"
 
-/*
- * Where what is waited for is copied first, there may be no memory for that, and there is again
- * soon.
- */
+/* The implementation with poll() copies its table, and waits again when there is memory for that. */
 static void
-memory_runs_short(void **state)
+a_wait_goes_on_when_there_is_memory_again(void **state)
 {
     gp__selector *selector;
     void *ready[4];
@@ -37,7 +34,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(memory_runs_short),
+        cmocka_unit_test(a_wait_goes_on_when_there_is_memory_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

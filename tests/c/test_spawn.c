@@ -65,7 +65,7 @@ no_descriptor_is_inherited(void **state)
 
     (void)state;
     assert_true(low >= 0 && high >= 200);
-    /* The listing itself may show up, as the one descriptor that ls opens. */
+    /* One descriptor may be that of the listing, which ls opens. */
     assert_string_equal(output_of("ls /proc/self/fd | grep -v '^[0-3]$'; echo end"), "end\n");
     close(low);
     close(high);
@@ -107,7 +107,7 @@ standard_descriptors_may_be_closed(void **state)
 }
 
 static void
-signals_are_as_new(void **state)
+signals_have_their_defaults(void **state)
 {
     sigset_t blocked;
     sigset_t before;
@@ -125,7 +125,7 @@ signals_are_as_new(void **state)
     status = output_of("grep -E '^Sig(Blk|Ign)' /proc/self/status");
     assert_int_equal(sscanf(status, "SigBlk: %llx SigIgn: %llx", &kept_blocked, &ignored), 2);
     assert_int_equal(kept_blocked, 0);
-    /* Signals 32 and 33 are the C library's own: it lets nobody change them. */
+    /* Signals 32 and 33 are the C library's own, and cannot be changed. */
     assert_int_equal(ignored & 0x7fffffff, 0);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     signal(SIGPIPE, SIG_DFL);
@@ -165,7 +165,7 @@ programs_are_found_as_subprocess_finds_them(void **state)
     assert_string_equal(read_all(it.out), "found\n");
     child_await_exit(&it);
     child_release(&it);
-    /* The PATH of the child's environment, not of ours. */
+    /* The PATH is that of the child's environment, not of ours. */
     snprintf(path, sizeof(path), "PATH=/nonexistent:%s:/bin", directory);
     assert_int_equal(child_spawn_with(&it, bare, env, NULL, NULL), 0);
     assert_string_equal(read_all(it.out), "found\n");
@@ -183,7 +183,7 @@ programs_are_found_as_subprocess_finds_them(void **state)
 }
 
 static void
-refuse(const char *program, const char *directory, const char *env_entry, const char *words)
+expect_refusal(const char *program, const char *directory, const char *env_entry, const char *words)
 {
     const char *const argv[] = {program, NULL};
     const char *const env[] = {env_entry, NULL};
@@ -200,30 +200,31 @@ refuse(const char *program, const char *directory, const char *env_entry, const 
 }
 
 static void
-what_is_wrong_is_said(void **state)
+failures_are_explained(void **state)
 {
     char loop[200];
 
     (void)state;
-    refuse("/nonexistent/plugin", NULL, NULL, "there is no file /nonexistent/plugin");
-    refuse("nosuchprogram", NULL, "PATH=/bin:/usr/bin", "no such program in PATH (/bin:/usr/bin)");
-    refuse("./nosuch", "/usr", NULL, "there is no file /usr/./nosuch");
-    refuse("/bin/sh", "/nonexistent", NULL, "working directory /nonexistent");
-    refuse(make_directory(), NULL, NULL, "is a directory");
-    refuse(make_file("plain", "text\n", 0644), NULL, NULL, "is not executable");
-    refuse(make_file("plain", "text\n", 0644), NULL, NULL, "-rw-r--r--");
-    refuse(make_file("empty", "", 0755), NULL, NULL, "is empty");
-    refuse(make_file("text", "hello\n", 0755), NULL, NULL, "neither a program");
-    refuse("missing", make_directory(), "PATH=.", "no such program in PATH (.)");
+    expect_refusal("/nonexistent/plugin", NULL, NULL, "there is no file /nonexistent/plugin");
+    expect_refusal("nosuchprogram", NULL, "PATH=/bin:/usr/bin",
+                   "no such program in PATH (/bin:/usr/bin)");
+    expect_refusal("./nosuch", "/usr", NULL, "there is no file /usr/./nosuch");
+    expect_refusal("/bin/sh", "/nonexistent", NULL, "working directory /nonexistent");
+    expect_refusal(make_directory(), NULL, NULL, "is a directory");
+    expect_refusal(make_file("plain", "text\n", 0644), NULL, NULL, "is not executable");
+    expect_refusal(make_file("plain", "text\n", 0644), NULL, NULL, "-rw-r--r--");
+    expect_refusal(make_file("empty", "", 0755), NULL, NULL, "is empty");
+    expect_refusal(make_file("text", "hello\n", 0755), NULL, NULL, "neither a program");
+    expect_refusal("missing", make_directory(), "PATH=.", "no such program in PATH (.)");
     snprintf(loop, sizeof(loop), "%s/loop", make_directory());
     assert_int_equal(symlink("loop", loop), 0);
-    refuse(loop, NULL, NULL, strerror(ELOOP)); /* like whatever else the kernel may say */
+    expect_refusal(loop, NULL, NULL, strerror(ELOOP)); /* as any other error of the kernel */
     unlink(loop);
 }
 
-/* What only the kernel finds out, after valgrind has let the exec pass. */
+/* Errors that the kernel finds in exec. Under valgrind, exec does not fail. */
 static void
-what_the_kernel_refuses_is_said(void **state)
+refusals_of_the_kernel_are_explained(void **state)
 {
     /* The head of an ELF file; its machine, in bytes 18 and 19, is LoongArch. */
     static const char elf[] = "\177ELF\2\1\1.........\2.\2\1............................";
@@ -232,26 +233,27 @@ what_the_kernel_refuses_is_said(void **state)
     if (under_valgrind()) {
         skip();
     }
-    refuse(make_file("elf", elf, 0755), NULL, NULL, "is built for LoongArch, this machine is ");
-    refuse(make_file("script", "#!/no/such/python3\n", 0755), NULL, NULL,
-           "interpreter \"/no/such/python3\"");
-    refuse(make_file("spaces", "#!  /no/such/python3  -u\n", 0755), NULL, NULL,
-           "interpreter \"/no/such/python3\"");
-    refuse(make_file("windows", "#!/bin/sh\r\n", 0755), NULL, NULL, "CR LF");
-    refuse(make_file("dir", "#!/tmp\n", 0755), NULL, NULL, "is not an executable file");
+    expect_refusal(make_file("elf", elf, 0755), NULL, NULL,
+                   "is built for LoongArch, this machine is ");
+    expect_refusal(make_file("script", "#!/no/such/python3\n", 0755), NULL, NULL,
+                   "interpreter \"/no/such/python3\"");
+    expect_refusal(make_file("spaces", "#!  /no/such/python3  -u\n", 0755), NULL, NULL,
+                   "interpreter \"/no/such/python3\"");
+    expect_refusal(make_file("windows", "#!/bin/sh\r\n", 0755), NULL, NULL, "CR LF");
+    expect_refusal(make_file("dir", "#!/tmp\n", 0755), NULL, NULL, "is not an executable file");
     make_file("broken", "#!/no/such/perl\n", 0755);
-    refuse("broken", make_directory(), "PATH=.", "interpreter \"/no/such/perl\"");
+    expect_refusal("broken", make_directory(), "PATH=.", "interpreter \"/no/such/perl\"");
 }
 
 static void
-nothing_is_left_of_a_failed_start(void **state)
+a_failed_start_leaves_no_child_and_no_descriptor(void **state)
 {
     int lowest = open("/dev/null", O_RDONLY);
     int after;
 
     (void)state;
     close(lowest);
-    refuse("/nonexistent/plugin", NULL, NULL, "no file");
+    expect_refusal("/nonexistent/plugin", NULL, NULL, "no file");
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
     assert_int_equal(errno, ECHILD);
     after = open("/dev/null", O_RDONLY);
@@ -271,7 +273,7 @@ every_allocation_fails(void **state)
     static const char *const *const all[] = {good, bad, nowhere};
 
     (void)state;
-    gp__reactor_stop(); /* which may be freeing yet what the last test left */
+    gp__reactor_stop(); /* it may still be freeing memory of the last test */
     for (size_t i = 0; i < 3; i++) {
         long failing = 0;
         bool failed;
@@ -304,12 +306,12 @@ main(void)
         cmocka_unit_test(stdin_is_the_hosts),
         cmocka_unit_test(no_descriptor_is_inherited),
         cmocka_unit_test(standard_descriptors_may_be_closed),
-        cmocka_unit_test(signals_are_as_new),
+        cmocka_unit_test(signals_have_their_defaults),
         cmocka_unit_test(the_process_group_is_the_hosts),
         cmocka_unit_test(programs_are_found_as_subprocess_finds_them),
-        cmocka_unit_test(what_is_wrong_is_said),
-        cmocka_unit_test(what_the_kernel_refuses_is_said),
-        cmocka_unit_test(nothing_is_left_of_a_failed_start),
+        cmocka_unit_test(failures_are_explained),
+        cmocka_unit_test(refusals_of_the_kernel_are_explained),
+        cmocka_unit_test(a_failed_start_leaves_no_child_and_no_descriptor),
         cmocka_unit_test(every_allocation_fails),
     };
 

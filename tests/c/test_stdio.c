@@ -24,7 +24,7 @@ no_method(void *ctx, gp_server_call *call, void **data)
     return -1;
 }
 
-/* What the host's writers got. */
+/* The output that the host's writers got. */
 typedef struct collected {
     gp_mutex lock;
     gp_cond changed;
@@ -57,7 +57,7 @@ collect(void *ctx, int channel, const char *bytes, size_t len)
 }
 
 static void
-released(void *ctx)
+on_release(void *ctx)
 {
     collected *got = ctx;
 
@@ -68,7 +68,7 @@ released(void *ctx)
 }
 
 static void
-await(collected *got, int channel, size_t len)
+await_output(collected *got, int channel, size_t len)
 {
     gp_mutex_lock(&got->lock);
     while (got->by_channel[channel].len < len) {
@@ -78,7 +78,7 @@ await(collected *got, int channel, size_t len)
 }
 
 static void
-block(collected *got, bool blocked)
+set_blocked(collected *got, bool blocked)
 {
     gp_mutex_lock(&got->lock);
     got->blocked = blocked;
@@ -89,7 +89,7 @@ block(collected *got, bool blocked)
 static void
 connect_host(peers *it)
 {
-    const gp_output_sink sink = {collect, released, &it->got};
+    const gp_output_sink sink = {collect, on_release, &it->got};
 
     assert_int_equal(gp_channel_open(&it->channel, it->target, NULL, NULL), 0);
     assert_int_equal(gp__output_open(&it->output, it->channel, &sink, NULL), 0);
@@ -154,7 +154,7 @@ assert_got(peers *it, int channel, const char *text)
     assert_memory_equal(it->got.by_channel[channel].data, text, strlen(text));
 }
 
-/* Descriptors 1 and 2 of the test program, led into pipes of ours meanwhile. */
+/* Descriptors 1 and 2 of the test program, which are pipes of ours during a test. */
 typedef struct original {
     int kept[2];
     int read[2];
@@ -212,8 +212,8 @@ output_reaches_the_host(void **state)
     assert_int_equal(gp_stdio_open(it.stdio, line, NULL), 0);
     put(1, "out");
     put(2, "err");
-    await(&it.got, GP_STDOUT, 3);
-    await(&it.got, GP_STDERR, 3);
+    await_output(&it.got, GP_STDOUT, 3);
+    await_output(&it.got, GP_STDERR, 3);
     put(1, "put");
     assert_int_equal(gp_stdio_end(it.stdio, PATIENCE_MS, NULL), 0);
     put(2, "later");
@@ -229,7 +229,7 @@ output_reaches_the_host(void **state)
 }
 
 static void
-the_end_of_the_server_ends_it(void **state)
+the_end_of_the_server_ends_the_output(void **state)
 {
     original before;
     peers it;
@@ -240,7 +240,7 @@ the_end_of_the_server_ends_it(void **state)
     replace_original(&before);
     assert_int_equal(gp_stdio_open(it.stdio, line, NULL), 0);
     put(1, "o");
-    await(&it.got, GP_STDOUT, 1);
+    await_output(&it.got, GP_STDOUT, 1);
     put(1, "ut");
     gp_server_stop(it.server, PATIENCE_MS);
     assert_int_equal(gp_server_wait(it.server, PATIENCE_MS, NULL), 0);
@@ -256,7 +256,7 @@ the_end_of_the_server_ends_it(void **state)
 }
 
 static void
-what_nobody_takes_goes_where_it_would_have(void **state)
+output_without_a_consumer_goes_to_the_original_descriptors(void **state)
 {
     original before;
     peers it;
@@ -275,7 +275,7 @@ what_nobody_takes_goes_where_it_would_have(void **state)
 }
 
 static void
-the_next_host_goes_on(void **state)
+the_next_host_gets_the_rest(void **state)
 {
     original before;
     peers it;
@@ -286,10 +286,10 @@ the_next_host_goes_on(void **state)
     replace_original(&before);
     assert_int_equal(gp_stdio_open(it.stdio, line, NULL), 0);
     put(1, "one");
-    await(&it.got, GP_STDOUT, 3);
+    await_output(&it.got, GP_STDOUT, 3);
     disconnect_host(&it);
     connect_host(&it);
-    /* What is given to the first before it is known to be gone is lost with it. */
+    /* Output that is given to the first host before its end is noticed is lost. */
     gp_mutex_lock(&it.got.lock);
     for (int64_t deadline = patience(); it.got.by_channel[GP_STDOUT].len == 3;) {
         put(1, "x");
@@ -306,7 +306,7 @@ the_next_host_goes_on(void **state)
     finish(&it);
 }
 
-/* More than pipes, flow control and the host's queue hold. */
+/* More bytes than pipes, flow control and the host's queue hold. */
 enum { FLOOD = 4 * 1024 * 1024 };
 
 static void *
@@ -325,7 +325,7 @@ flood(void *unused)
 }
 
 static void
-a_host_that_does_not_read_stops_the_writer_and_not_the_end(void **state)
+a_host_that_does_not_read_blocks_the_writer_and_not_the_end(void **state)
 {
     original before;
     pthread_t thread;
@@ -334,18 +334,18 @@ a_host_that_does_not_read_stops_the_writer_and_not_the_end(void **state)
     (void)state;
     begin(&it);
     connect_host(&it);
-    block(&it.got, true);
+    set_blocked(&it.got, true);
     replace_original(&before);
     assert_int_equal(gp_stdio_open(it.stdio, line, NULL), 0);
     assert_int_equal(pthread_create(&thread, NULL, flood, NULL), 0);
-    block(&it.got, false);
-    await(&it.got, GP_STDOUT, FLOOD);
+    set_blocked(&it.got, false);
+    await_output(&it.got, GP_STDOUT, FLOOD);
     pthread_join(thread, NULL);
-    block(&it.got, true);
+    set_blocked(&it.got, true);
     put(1, "more");
     assert_int_equal(gp_stdio_end(it.stdio, 100, NULL), 0);
     restore_original(&before);
-    block(&it.got, false);
+    set_blocked(&it.got, false);
     for (int i = 0; i < 2; i++) {
         gp__fd_close(&before.read[i]);
     }
@@ -354,7 +354,7 @@ a_host_that_does_not_read_stops_the_writer_and_not_the_end(void **state)
 }
 
 static void
-only_one_at_a_time(void **state)
+descriptors_are_replaced_once_at_a_time(void **state)
 {
     gp_error err = GP_ERROR_INIT;
     gp_stdio *first;
@@ -384,7 +384,7 @@ only_one_at_a_time(void **state)
 }
 
 static void
-readers_take_turns(void **state)
+the_second_reader_follows_the_first(void **state)
 {
     static const unsigned char message[] = {1 << 3, GP_STDERR, 2 << 3 | 2, 3, 'e', 'r', 'r'};
     gp_stdio_reader *first;
@@ -449,12 +449,12 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(output_reaches_the_host),
-        cmocka_unit_test(the_end_of_the_server_ends_it),
-        cmocka_unit_test(what_nobody_takes_goes_where_it_would_have),
-        cmocka_unit_test(the_next_host_goes_on),
-        cmocka_unit_test(a_host_that_does_not_read_stops_the_writer_and_not_the_end),
-        cmocka_unit_test(only_one_at_a_time),
-        cmocka_unit_test(readers_take_turns),
+        cmocka_unit_test(the_end_of_the_server_ends_the_output),
+        cmocka_unit_test(output_without_a_consumer_goes_to_the_original_descriptors),
+        cmocka_unit_test(the_next_host_gets_the_rest),
+        cmocka_unit_test(a_host_that_does_not_read_blocks_the_writer_and_not_the_end),
+        cmocka_unit_test(descriptors_are_replaced_once_at_a_time),
+        cmocka_unit_test(the_second_reader_follows_the_first),
         cmocka_unit_test(memory_may_be_short),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
