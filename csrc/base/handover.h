@@ -1,7 +1,7 @@
 /*
- * Layer: base. Pointers that are given to gRPC on one thread and come back on another. What the first
- * thread did before happens before what the second one does after. ThreadSanitizer has to be told,
- * since gRPC is not compiled for it.
+ * Layer: base. Pointers that are given to gRPC on one thread and come back on another. What the
+ * first thread did before happens before what the second one does after. ThreadSanitizer has to be
+ * told, since gRPC is not compiled for it.
  */
 #ifndef GP_BASE_HANDOVER_H
 #define GP_BASE_HANDOVER_H

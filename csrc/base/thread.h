@@ -37,7 +37,9 @@ int gp__cond_wait_interruptible(gp_cond *cond, gp_mutex *lock, int64_t deadline,
 /* When the next slice of an interruptible wait ends: at |deadline| or sooner. */
 int64_t gp__slice(int64_t deadline, const gp_interrupt *interrupt);
 
-/* Ask |interrupt| (may be NULL). Returns 0 to go on, or GP_EUSER. To be called with no lock held. */
+/*
+ * Ask |interrupt| (may be NULL). Returns 0 to go on, or GP_EUSER. To be called with no lock held.
+ */
 int gp__interrupted(const gp_interrupt *interrupt);
 
 /*

@@ -28,14 +28,14 @@ typedef struct gp__leftover {
 void gp__leftover_init(gp__leftover *leftover, gp__process *process);
 
 /*
- * Add a directory, relative to |working| (NULL: this process's working directory). It is left out if
- * there is no memory for it.
+ * Add a directory, relative to |working| (NULL: this process's working directory). It is left out
+ * if there is no memory for it.
  */
 void gp__leftover_add(gp__leftover *leftover, const char *directory, const char *working);
 
 /*
- * Remove the socket at |path|, which is absolute. If it is in a private directory that the plugin has
- * made for its sockets, remove all sockets there, and the directory.
+ * Remove the socket at |path|, which is absolute. If it is in a private directory that the plugin
+ * has made for its sockets, remove all sockets there, and the directory.
  */
 void gp__leftover_remove(const gp__leftover *leftover, const char *path);
 

@@ -64,8 +64,8 @@ open_directory(gp_place *place, bool *moved, gp_error *err)
 }
 
 /*
- * Make the private directory to bind in, and open it. The descriptor stays valid even if another user
- * replaces what is at the path.
+ * Make the private directory to bind in, and open it. The descriptor stays valid even if another
+ * user replaces what is at the path.
  */
 static int
 make_private(gp_place *place, gp_error *err)

@@ -7,7 +7,9 @@
 #include "base/thread.h"
 #include "gp/lock.h"
 
-/* How many operations may run at the same time: no peer can make this process start more threads. */
+/*
+ * How many operations may run at the same time: no peer can make this process start more threads.
+ */
 enum { MOST_OPERATIONS = 64 };
 
 /* A call of gp__offload(). Whichever of its two threads is done last frees it. */

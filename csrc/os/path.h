@@ -11,7 +11,8 @@
  * it is relative, without repeated slashes, "." and a slash at its end. |directory| may be
  * relative, too. ".." stays, since it means something else behind a symbolic link.
  *
- * Returns: a string that the caller frees, or NULL: out of memory, or there is no working directory.
+ * Returns: a string that the caller frees, or NULL: out of memory, or there is no working
+ * directory.
  */
 char *gp__path_absolute(const char *path, size_t len, const char *directory);
 

@@ -73,7 +73,9 @@ gp_queue_post(gp_queue *queue, gp_queue_item *item)
 {
     gp_queue_item *last;
 
-    /* gp_queue_close() waits until no thread is posting, even if the item has been taken by then. */
+    /*
+     * gp_queue_close() waits until no thread is posting, even if the item has been taken by then.
+     */
     atomic_fetch_add(&queue->posting, 1);
     last = atomic_load(&queue->last);
     do {

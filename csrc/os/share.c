@@ -63,7 +63,9 @@ gp__share_descriptor(int fd, const char *path, const char *group, mode_t alone, 
 #endif
         return gp_error_set_errno(err, errno, "cannot give %s to the group %s", path, group);
     }
-    /* fchmod() refuses descriptors that are open with O_PATH; chmod() of their path in /proc works. */
+    /*
+     * fchmod() refuses descriptors that are open with O_PATH; chmod() of their path in /proc works.
+     */
     if (fchmod(fd, shared) == 0) {
         return 0;
     }
@@ -98,8 +100,9 @@ gp__share_open_to_others(const struct stat *directory)
 }
 
 /*
- * Set the mode of the socket by its name in its directory, if no other user can replace it there. That
- * is nearly always so, and takes less time than opening the socket. Returns whether it was done.
+ * Set the mode of the socket by its name in its directory, if no other user can replace it there.
+ * That is nearly always so, and takes less time than opening the socket. Returns whether it was
+ * done.
  */
 static bool
 share_by_name(const char *path, const char *group)

@@ -27,7 +27,9 @@ int gp__share_socket(const char *path, const char *group, gp_error *err);
 int gp__share_descriptor(int fd, const char *path, const char *group, mode_t alone, mode_t shared,
                          gp_error *err);
 
-/* Set GP_EOS: another user has replaced the |what| ("socket") that was made at |path|. Returns it. */
+/*
+ * Set GP_EOS: another user has replaced the |what| ("socket") that was made at |path|. Returns it.
+ */
 int gp__share_not_ours(const char *path, const char *what, gp_error *err);
 
 /* Whether a user other than this one and root may replace what is in a directory. */

@@ -16,14 +16,14 @@
 #define GP__SOCKET_DIR_PREFIX "plugin-dir"
 
 /*
- * Make a directory in |base|, for this user alone (0700) or for the |group| as well (0770). |*out| is
- * its path, owned by the caller. Returns as gp__share_socket().
+ * Make a directory in |base|, for this user alone (0700) or for the |group| as well (0770). |*out|
+ * is its path, owned by the caller. Returns as gp__share_socket().
  */
 int gp__socket_dir_make(char **out, const char *base, const char *group, gp_error *err);
 
 /*
- * Make a private directory in |base| and claim it. The claim lasts as long as |*held| is open here or
- * in a fork of this process; -1: it cannot be claimed there. Returns as gp__socket_dir_make().
+ * Make a private directory in |base| and claim it. The claim lasts as long as |*held| is open here
+ * or in a fork of this process; -1: it cannot be claimed there. Returns as gp__socket_dir_make().
  */
 int gp__socket_dir_make_claimed(char **out, int *held, const char *base, gp_error *err);
 

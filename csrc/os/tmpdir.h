@@ -25,14 +25,15 @@ enum { GP__RANDOM_NAME = 16 };
 
 /*
  * Why sockets with names of |room| bytes cannot be made in the absolute |directory|, or their paths
- * cannot be in handshake lines and protobuf's strings; a clause ("its path is ..."). NULL: they can.
+ * cannot be in handshake lines and protobuf's strings; a clause ("its path is ..."). NULL: they
+ * can.
  */
 const char *gp__socket_misfit(const char *directory, size_t room);
 
 /*
- * The absolute path of gp__socket_base(|directory|), for sockets with names of |room| bytes. If such
- * names do not fit, a private directory is made in GP__SHORT_TMPDIR instead, for |group| as well
- * (NULL or "": none), and |*made| is set: the caller removes it. |*out| is the caller's.
+ * The absolute path of gp__socket_base(|directory|), for sockets with names of |room| bytes. If
+ * such names do not fit, a private directory is made in GP__SHORT_TMPDIR instead, for |group| as
+ * well (NULL or "": none), and |*made| is set: the caller removes it. |*out| is the caller's.
  *
  * Returns: 0, GP_ENOMEM, GP_EINVAL (no such group) or GP_EOS.
  */

@@ -21,7 +21,9 @@ typedef struct gp__stdio_piece {
     void *message; /* owned: what |bytes| are part of */
 } gp__stdio_piece;
 
-/* Parse a message, which stays the caller's. Returns: 0, GP_EINVAL (it is no output) or GP_ENOMEM. */
+/*
+ * Parse a message, which stays the caller's. Returns: 0, GP_EINVAL (it is no output) or GP_ENOMEM.
+ */
 int gp__stdio_read(gp__stdio_piece *out, const gp_message *message);
 void gp__stdio_piece_release(gp__stdio_piece *piece);
 

@@ -28,7 +28,9 @@ typedef struct child {
 int child_spawn_with(child *it, const char *const *argv, const char *const *env,
                      const char *directory, gp_error *err);
 
-/* Start a child with the test's environment and directory. Fails the test if it cannot be started. */
+/*
+ * Start a child with the test's environment and directory. Fails the test if it cannot be started.
+ */
 void child_spawn(child *it, const char *const *argv);
 
 #define SHELL(it, script) child_spawn((it), (const char *const[]){"/bin/sh", "-c", (script), NULL})

@@ -69,8 +69,8 @@ dead_process(uid_t uid)
 }
 
 /*
- * Remove the socket at |path| of a dead plugin of |uid|, which was given the directory |given| (NULL:
- * none). Returns whether it is still there.
+ * Remove the socket at |path| of a dead plugin of |uid|, which was given the directory |given|
+ * (NULL: none). Returns whether it is still there.
  */
 static bool
 stays(uid_t uid, const char *given, const char *path)

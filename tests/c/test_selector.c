@@ -4,7 +4,9 @@
 #include "os/selector.h"
 #include "support.h"
 
-/* The implementation with poll() copies its table, and waits again when there is memory for that. */
+/*
+ * The implementation with poll() copies its table, and waits again when there is memory for that.
+ */
 static void
 a_wait_goes_on_when_there_is_memory_again(void **state)
 {

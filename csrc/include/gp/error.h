@@ -2,8 +2,8 @@
  * Layer: public. Status codes and the error value that carries a message across threads.
  *
  * Zero or a count is success; a negative number is one of the GP_E* codes. Errors occur on gRPC's
- * and the reactor's threads and are raised on Python's, so the message is in a value that the caller
- * owns, never in thread-local state.
+ * and the reactor's threads and are raised on Python's, so the message is in a value that the
+ * caller owns, never in thread-local state.
  */
 #ifndef GP_ERROR_H
 #define GP_ERROR_H

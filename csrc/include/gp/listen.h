@@ -31,9 +31,9 @@ typedef struct gp_place gp_place;
 
 /*
  * Choose a path in |directory| (NULL: PLUGIN_UNIX_SOCKET_DIR, or else the temporary directory):
- * "plugin" and a random part that cannot be guessed and is not in use. If the path would be too long
- * for a socket, or cannot be in a handshake line, it is in a new private directory in /tmp. With a
- * |group| (name or number; NULL or "": none), its members may connect, too.
+ * "plugin" and a random part that cannot be guessed and is not in use. If the path would be too
+ * long for a socket, or cannot be in a handshake line, it is in a new private directory in /tmp.
+ * With a |group| (name or number; NULL or "": none), its members may connect, too.
  *
  * Returns: 0, GP_EINVAL (there is no such group), GP_ENOMEM, or GP_EOS (there is no such directory,
  * or we may not write to it).
@@ -74,8 +74,9 @@ int gp_listen_directory(char out[GP_LISTEN_PATH], const char *group, gp_error *e
 /*
  * Choose a free TCP port on 127.0.0.1 between |min| and |max| (both inclusive).
  *
- * The search begins at a random port of the range, so that plugins that start together seldom choose
- * the same one. gRPC has to bind it without SO_REUSEPORT, or two plugins could share it unnoticed.
+ * The search begins at a random port of the range, so that plugins that start together seldom
+ * choose the same one. gRPC has to bind it without SO_REUSEPORT, or two plugins could share it
+ * unnoticed.
  *
  * Returns: the port, GP_EINVAL (no such range) or GP_EOS (no port is free).
  */

@@ -22,8 +22,9 @@ typedef struct gp_log_field {
 } gp_log_field;
 
 /*
- * One record. All pointers lead into the batch. |message| may be any bytes: decode with replacement.
- * A line that is not an hclog entry is its own message, at the level that its form suggests.
+ * One record. All pointers lead into the batch. |message| may be any bytes: decode with
+ * replacement. A line that is not an hclog entry is its own message, at the level that its form
+ * suggests.
  */
 typedef struct gp_log_record {
     int level;
@@ -86,8 +87,8 @@ typedef struct gp_hclog_entry {
 } gp_hclog_entry;
 
 /*
- * Write |entry| as hclog's JSON: one line with its newline, without a terminating zero. Keys, message
- * and module may be any bytes; invalid UTF-8 becomes U+FFFD.
+ * Write |entry| as hclog's JSON: one line with its newline, without a terminating zero. Keys,
+ * message and module may be any bytes; invalid UTF-8 becomes U+FFFD.
  *
  * Returns: the length of the whole line. If that is more than |size|, |out| has its beginning.
  * Threads: any.

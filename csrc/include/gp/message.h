@@ -39,8 +39,8 @@ void gp_message_free(gp_message *message);
 
 /*
  * Completion callbacks: an operation has completed, a message has been sent, a message has arrived
- * (NULL: there will be no more; the callee owns it). Each is called once, on the polling thread, with
- * no lock held. It must not block, and may start the next operation.
+ * (NULL: there will be no more; the callee owns it). Each is called once, on the polling thread,
+ * with no lock held. It must not block, and may start the next operation.
  */
 typedef void gp_then(void *ctx);
 typedef void gp_sent(void *ctx, bool ok); /* not ok: the call is over */

@@ -1,6 +1,6 @@
 /*
- * Layer: public. A child process that a runner starts, and that is not itself a plugin. It dies with
- * this process, as plugins do (os/process/spawn.h).
+ * Layer: public. A child process that a runner starts, and that is not itself a plugin. It dies
+ * with this process, as plugins do (os/process/spawn.h).
  */
 #ifndef GP_PROCESS_H
 #define GP_PROCESS_H

@@ -16,9 +16,9 @@ typedef struct gp_runner_address {
 } gp_runner_address;
 
 /*
- * A way to run one plugin once. All functions may block, and are called with no lock held: |start| on
- * the thread that starts the client; |plugin_to_host| and |host_to_plugin| on threads that start it
- * or use its broker; |wait| and |kill| on threads of their own, while other functions run.
+ * A way to run one plugin once. All functions may block, and are called with no lock held: |start|
+ * on the thread that starts the client; |plugin_to_host| and |host_to_plugin| on threads that start
+ * it or use its broker; |wait| and |kill| on threads of their own, while other functions run.
  * gp_client_new() takes the runner over; |release| is called last, and exactly once.
  */
 typedef struct gp_runner {

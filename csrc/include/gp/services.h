@@ -17,8 +17,8 @@ int gp_server_add_health(gp_server *server, const char *service, gp_error *err);
 int gp_server_add_controller(gp_server *server, int64_t grace_ms, gp_error *err);
 
 /*
- * The stream of this process's output. When the server stops and no handler runs any more, |stdio| is
- * finished, which ends the stream. The server takes a reference.
+ * The stream of this process's output. When the server stops and no handler runs any more, |stdio|
+ * is finished, which ends the stream. The server takes a reference.
  */
 int gp_server_add_stdio(gp_server *server, gp_stdio *stdio, gp_error *err);
 
@@ -41,7 +41,8 @@ typedef struct gp_reflection_query {
 } gp_reflection_query;
 
 /*
- * The elements of an answer: |items| for files and (zero-terminated) names, |numbers| for extensions.
+ * The elements of an answer: |items| for files and (zero-terminated) names, |numbers| for
+ * extensions.
  */
 typedef struct gp_reflection_answer {
     const gp_bytes *items;

@@ -20,9 +20,9 @@ enum { GP_STDOUT = 1, GP_STDERR = 2 };
 
 /*
  * Where output goes. |deliver| is called on the process's one delivery thread, in order, with no
- * lock held. As with logs (gp/log.h) it may block, and call any function of the library. That delays
- * the logs and the output of all plugins; once about 1 MiB waits for delivery, the plugin's pipe
- * fills up.
+ * lock held. As with logs (gp/log.h) it may block, and call any function of the library. That
+ * delays the logs and the output of all plugins; once about 1 MiB waits for delivery, the plugin's
+ * pipe fills up.
  */
 typedef struct gp_output_sink {
     /* |channel| is GP_STDOUT or GP_STDERR. NULL: the output is read and discarded. */

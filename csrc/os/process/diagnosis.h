@@ -1,6 +1,6 @@
 /*
- * Layer: os. Sentences on what is wrong with a program's file, for error messages. They say what can
- * be found out; only a lack of memory is a failure. Threads: any.
+ * Layer: os. Sentences on what is wrong with a program's file, for error messages. They say what
+ * can be found out; only a lack of memory is a failure. Threads: any.
  */
 #ifndef GP_OS_PROCESS_DIAGNOSIS_H
 #define GP_OS_PROCESS_DIAGNOSIS_H
@@ -18,8 +18,8 @@ int gp__diagnose_exec(gp__buf *out, const char *path, int errnum);
 int gp__diagnose_file(gp__buf *out, const char *path);
 
 /*
- * Set "cannot start |program|: ", and why executing the file |path| failed with |errnum|. |path| may
- * be NULL (out of memory): then |errnum| alone is the reason. Returns GP_ESTART.
+ * Set "cannot start |program|: ", and why executing the file |path| failed with |errnum|. |path|
+ * may be NULL (out of memory): then |errnum| alone is the reason. Returns GP_ESTART.
  */
 int gp__cannot_start(gp_error *err, const char *program, const char *path, int errnum);
 

@@ -1,6 +1,6 @@
 /*
- * Layer: os. Descriptors that stand for processes. Where the system has none, and under GP_PORTABLE,
- * every function fails with ENOSYS.
+ * Layer: os. Descriptors that stand for processes. Where the system has none, and under
+ * GP_PORTABLE, every function fails with ENOSYS.
  */
 #ifndef GP_OS_PROCESS_PIDFD_H
 #define GP_OS_PROCESS_PIDFD_H

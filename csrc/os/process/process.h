@@ -69,9 +69,9 @@ int gp__process_attach(gp__process **out, int pid, unsigned long long start_time
 bool gp__process_recognise(gp__process *process, int pid);
 
 /*
- * The real uid of the process, or the one that it had when it ended. False if it is not known: while
- * a child runs, for processes elsewhere, and if root's child was reaped by another part of the
- * program.
+ * The real uid of the process, or the one that it had when it ended. False if it is not known:
+ * while a child runs, for processes elsewhere, and if root's child was reaped by another part of
+ * the program.
  */
 bool gp__process_user(const gp__process *process, uid_t *out);
 

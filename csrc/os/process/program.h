@@ -1,6 +1,6 @@
 /*
- * Layer: os. Which file a gp__spawn_spec names. argv[0] is looked up as Python's subprocess does it:
- * without a slash in the PATH of |env|; with one, if relative, from |directory|. Threads: any.
+ * Layer: os. Which file a gp__spawn_spec names. argv[0] is looked up as Python's subprocess does
+ * it: without a slash in the PATH of |env|; with one, if relative, from |directory|. Threads: any.
  */
 #ifndef GP_OS_PROCESS_PROGRAM_H
 #define GP_OS_PROCESS_PROGRAM_H

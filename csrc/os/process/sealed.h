@@ -1,7 +1,7 @@
 /*
  * Layer: os. A copy of an executable that cannot be changed: on Linux sealed, in memory; on other
- * systems a file in a private directory. The bytes that were read while it was copied are those that
- * run, even if the original changes meanwhile.
+ * systems a file in a private directory. The bytes that were read while it was copied are those
+ * that run, even if the original changes meanwhile.
  *
  * Call gp__sealed_open(), then gp__sealed_look() any number of times, then gp__sealed_copy() once.
  */
@@ -36,7 +36,8 @@ typedef struct gp__sealed_reader {
 } gp__sealed_reader;
 
 /*
- * Open the regular file |path|. A file of more than |most| bytes is refused, now or when it is read.
+ * Open the regular file |path|. A file of more than |most| bytes is refused, now or when it is
+ * read.
  *
  * Returns: 0, GP_ESTART (it cannot be read or executed, or is too large) or GP_ENOMEM.
  */
@@ -49,8 +50,8 @@ int gp__sealed_open(gp__sealed *out, const char *path, uint64_t most, gp_error *
 int gp__sealed_look(gp__sealed *sealed, const gp__sealed_reader *reader, gp_error *err);
 
 /*
- * Read the file from its beginning and copy it. Returns as gp__sealed_look(), or GP_EOS: there is no
- * room for a copy.
+ * Read the file from its beginning and copy it. Returns as gp__sealed_look(), or GP_EOS: there is
+ * no room for a copy.
  */
 int gp__sealed_copy(gp__sealed *sealed, const gp__sealed_reader *reader, gp_error *err);
 

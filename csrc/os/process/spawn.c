@@ -98,8 +98,8 @@ close_others_on_exec(const spawn_plan *plan)
 }
 
 /*
- * Give a detached child a session of its own. Otherwise give the child the calling thread's CPUs and
- * priority, since another thread has forked it, and have it die with this process.
+ * Give a detached child a session of its own. Otherwise give the child the calling thread's CPUs
+ * and priority, since another thread has forked it, and have it die with this process.
  */
 static void
 set_up_process(const spawn_plan *plan)
@@ -177,8 +177,8 @@ fork_child(spawn_plan *plan)
 }
 
 /*
- * The highest descriptor that may be open, with a margin for those that other threads open meanwhile
- * (which get the lowest free numbers); -1 if there is close_range().
+ * The highest descriptor that may be open, with a margin for those that other threads open
+ * meanwhile (which get the lowest free numbers); -1 if there is close_range().
  */
 static int
 highest_descriptor(void)
@@ -361,8 +361,9 @@ is_text_busy(int rc, const spawn_report *report)
 }
 
 /*
- * As run_once(), repeated for a while if the file is being written to: that seems so for a file that
- * was just written, while another thread's child is between fork and exec and has the descriptor.
+ * As run_once(), repeated for a while if the file is being written to: that seems so for a file
+ * that was just written, while another thread's child is between fork and exec and has the
+ * descriptor.
  */
 static int
 run_with_retries(spawn_plan *plan, spawn_report *report, gp_error *err)

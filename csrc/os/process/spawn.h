@@ -2,8 +2,8 @@
  * Layer: os. From an argument vector to a running child, without copying the host's memory.
  *
  * The child gets this process's stdin, the two given descriptors as stdout and stderr, and no other
- * descriptor; default signal dispositions and an empty mask; and the caller's process group, so that
- * Ctrl-C in the terminal reaches it as it reaches the host.
+ * descriptor; default signal dispositions and an empty mask; and the caller's process group, so
+ * that Ctrl-C in the terminal reaches it as it reaches the host.
  *
  * On Linux the kernel also kills the child when this process ends, for whatever reason
  * (PR_SET_PDEATHSIG), unless the child runs a program with privileges of its own (set-user-id, file
