@@ -14,11 +14,11 @@
 enum {
     FEWEST_FIELDS = 4,
     MOST_FIELDS = 7, /* more are ignored, as go-plugin does */
-    /* Old plugins left rubbish in the certificate's field; no certificate is as short as that. */
+    /* Old plugins have rubbish in the certificate's field, shorter than any certificate. */
     LONGEST_RUBBISH = 50,
 };
 
-/* A line in parts, for as long as it is being looked at. */
+/* A line and its fields, while it is parsed. */
 typedef struct line {
     gp__text whole;
     gp__text fields[MOST_FIELDS];
@@ -46,12 +46,14 @@ gp__handshake_find(const char *bytes, size_t len, gp_error *err)
     return GP_EHANDSHAKE;
 }
 
-static int malformed(gp_error *err, const line *in, const char *format, ...)
+static int set_malformed(gp_error *err, const line *in, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* "unrecognised handshake line "...": <what is wrong and what to do>" */
+/*
+ * Set "unrecognised handshake line "...": <what is wrong and what to do>". Returns GP_EHANDSHAKE.
+ */
 static int
-malformed(gp_error *err, const line *in, const char *format, ...)
+set_malformed(gp_error *err, const line *in, const char *format, ...)
 {
     char quoted[GP__QUOTED];
     char *what;
@@ -81,8 +83,9 @@ is_binary(gp__text text)
     return false;
 }
 
+/* Split the line into fields without white space at their ends. */
 static void
-split(line *in)
+split_fields(line *in)
 {
     const char *at = in->whole.data;
     const char *end = at + in->whole.len;
@@ -106,7 +109,7 @@ gp__handshake_is_likely(const char *bytes, size_t len)
     line in = {.whole = gp__text_trim((gp__text){bytes, len})};
     int number;
 
-    split(&in);
+    split_fields(&in);
     return in.count >= FEWEST_FIELDS && gp__text_int(in.fields[0], &number) &&
            gp__text_int(in.fields[1], &number) &&
            (gp__text_is(in.fields[2], "unix") || gp__text_is(in.fields[2], "tcp"));
@@ -116,21 +119,23 @@ static int
 check_form(const line *in, gp_error *err)
 {
     if (in->whole.len == 0) {
-        return malformed(err, in,
-                         "it is empty; expected CORE|APP|NETWORK|ADDRESS|PROTOCOL. The plugin must "
-                         "print nothing to stdout before its handshake");
+        return set_malformed(
+            err, in,
+            "it is empty; expected CORE|APP|NETWORK|ADDRESS|PROTOCOL. The plugin must "
+            "print nothing to stdout before its handshake");
     }
     if (is_binary(in->whole)) {
-        return malformed(err, in,
-                         "it holds binary data; expected CORE|APP|NETWORK|ADDRESS|PROTOCOL as "
-                         "text. Is this program a go-plugin plugin?");
+        return set_malformed(err, in,
+                             "it holds binary data; expected CORE|APP|NETWORK|ADDRESS|PROTOCOL as "
+                             "text. Is this program a go-plugin plugin?");
     }
     if (in->count < FEWEST_FIELDS) {
-        return malformed(err, in,
-                         "it has %zu field%s, expected at least %d: "
-                         "CORE|APP|NETWORK|ADDRESS|PROTOCOL. Is this program a go-plugin plugin, "
-                         "and does it print nothing to stdout before its handshake?",
-                         in->count, in->count == 1 ? "" : "s", FEWEST_FIELDS);
+        return set_malformed(
+            err, in,
+            "it has %zu field%s, expected at least %d: "
+            "CORE|APP|NETWORK|ADDRESS|PROTOCOL. Is this program a go-plugin plugin, "
+            "and does it print nothing to stdout before its handshake?",
+            in->count, in->count == 1 ? "" : "s", FEWEST_FIELDS);
     }
     return 0;
 }
@@ -143,20 +148,21 @@ parse_versions(gp__handshake *out, const line *in, const gp__handshake_rules *ru
     int rc;
 
     if (!gp__text_int(in->fields[0], &core)) {
-        return malformed(
+        return set_malformed(
             err, in, "the core protocol version (field 1) is %s, expected the number %d",
             gp__quote(quoted, in->fields[0].data, in->fields[0].len), GP_CORE_PROTOCOL);
     }
     if (core != GP_CORE_PROTOCOL) {
-        return malformed(err, in,
-                         "incompatible core API version: the plugin speaks core version %d, this "
-                         "host speaks %d; rebuild the plugin with a go-plugin library that speaks "
-                         "version %d",
-                         core, GP_CORE_PROTOCOL, GP_CORE_PROTOCOL);
+        return set_malformed(
+            err, in,
+            "incompatible core API version: the plugin speaks core version %d, this "
+            "host speaks %d; rebuild the plugin with a go-plugin library that speaks "
+            "version %d",
+            core, GP_CORE_PROTOCOL, GP_CORE_PROTOCOL);
     }
     if (!gp__text_int(in->fields[1], &out->version)) {
-        return malformed(err, in, "the API version (field 2) is %s, expected an integer",
-                         gp__quote(quoted, in->fields[1].data, in->fields[1].len));
+        return set_malformed(err, in, "the API version (field 2) is %s, expected an integer",
+                             gp__quote(quoted, in->fields[1].data, in->fields[1].len));
     }
     rc = gp__version_accept(out->version, rules->versions, rules->versions_count, err);
     if (rc < 0) {
@@ -165,6 +171,7 @@ parse_versions(gp__handshake *out, const line *in, const gp__handshake_rules *ru
     return rc;
 }
 
+/* What is wrong with an address of TCP; NULL: nothing. */
 static const char *
 tcp_fault(gp__text address)
 {
@@ -187,7 +194,7 @@ tcp_fault(gp__text address)
     }
     address.len = (size_t)(colon - address.data);
     if (address.len == 0) {
-        return NULL; /* this machine, as for Go */
+        return NULL; /* this machine, as in Go */
     }
     if (address.data[0] == '[') {
         return address.len > 2 && address.data[address.len - 1] == ']'
@@ -207,6 +214,7 @@ tcp_fault(gp__text address)
     return NULL;
 }
 
+/* What is wrong with the path of a unix socket; NULL: nothing. */
 static const char *
 unix_fault(gp__text address)
 {
@@ -240,21 +248,21 @@ parse_address(gp__handshake *out, const line *in, gp_error *err)
     } else if (gp__text_is(network, "tcp")) {
         out->network = "tcp";
     } else {
-        return malformed(err, in, "unknown network %s (field 3), expected unix or tcp",
-                         gp__quote(quoted, network.data, network.len));
+        return set_malformed(err, in, "unknown network %s (field 3), expected unix or tcp",
+                             gp__quote(quoted, network.data, network.len));
     }
     out->address = in->fields[3];
     fault = gp__address_fault(out->network, out->address);
     if (fault != NULL) {
-        return malformed(err, in, "the %s address %s (field 4) %s", out->network,
-                         gp__quote(quoted, out->address.data, out->address.len), fault);
+        return set_malformed(err, in, "the %s address %s (field 4) %s", out->network,
+                             gp__quote(quoted, out->address.data, out->address.len), fault);
     }
     return 0;
 }
 
-/* Its line is in order; it is the plugin that is of another kind. */
+/* The line is valid, but the host does not use the plugin's protocol. Returns GP_EHANDSHAKE. */
 static int
-unsupported(const line *in, unsigned protocol, gp_error *err)
+set_unsupported(const line *in, unsigned protocol, gp_error *err)
 {
     char quoted[GP__QUOTED];
 
@@ -289,13 +297,13 @@ parse_protocol(gp__handshake *out, const line *in, const gp__handshake_rules *ru
         out->protocol = "grpc";
         bit = GP_PROTOCOL_GRPC;
     } else {
-        return malformed(err, in, "unknown protocol %s (field 5), expected grpc or netrpc",
-                         gp__quote(quoted, in->fields[4].data, in->fields[4].len));
+        return set_malformed(err, in, "unknown protocol %s (field 5), expected grpc or netrpc",
+                             gp__quote(quoted, in->fields[4].data, in->fields[4].len));
     }
-    return (rules->protocols & bit) != 0 ? 0 : unsupported(in, bit, err);
+    return (rules->protocols & bit) != 0 ? 0 : set_unsupported(in, bit, err);
 }
 
-/* The spellings that Go's strconv.ParseBool takes, which is what writes and reads this field. */
+/* The spellings that Go's strconv.ParseBool accepts, by which go-plugin reads this field. */
 static int
 parse_multiplex(gp__text field)
 {
@@ -322,7 +330,7 @@ gp__handshake_parse(gp__handshake *out, const char *bytes, size_t len,
 
     memset(out, 0, sizeof(*out));
     in.whole = gp__text_trim(in.whole); /* a line from Windows ends in CR LF */
-    split(&in);
+    split_fields(&in);
     if ((rc = check_form(&in, err)) < 0 || (rc = parse_versions(out, &in, rules, err)) < 0 ||
         (rc = parse_address(out, &in, err)) < 0 ||
         (rc = parse_protocol(out, &in, rules, err)) < 0) {

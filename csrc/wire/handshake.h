@@ -3,7 +3,7 @@
  *
  *     CORE | APP | NETWORK | ADDRESS [| PROTOCOL [| SERVER_CERT [| MULTIPLEX]]]
  *
- * Pure functions over bytes: no I/O, nothing kept, any thread.
+ * Pure functions of bytes: no I/O, no state, any thread.
  */
 #ifndef GP_WIRE_HANDSHAKE_H
 #define GP_WIRE_HANDSHAKE_H
@@ -14,7 +14,7 @@
 #include "base/text.h"
 #include "gp/error.h"
 
-/* A first line that is longer is no handshake. */
+/* The greatest length of a handshake line, in bytes. */
 enum { GP__HANDSHAKE_MAX = 64 * 1024 };
 
 /* The seventh field: whether the plugin can multiplex the broker over one connection. */
@@ -32,7 +32,7 @@ typedef struct gp__handshake {
     const char *network;  /* "unix" or "tcp"; static */
     gp__text address;     /* points into the line */
     const char *protocol; /* "grpc" or "netrpc"; static */
-    gp__text cert;        /* points into the line; empty when there is none worth reading */
+    gp__text cert;        /* points into the line; empty if there is none, or only rubbish */
     int multiplex;        /* GP__MUX_* */
 } gp__handshake;
 
@@ -45,8 +45,8 @@ typedef struct gp__handshake {
 ptrdiff_t gp__handshake_find(const char *bytes, size_t len, gp_error *err);
 
 /*
- * Whether a line, with or without its end, is meant to be a handshake, right or wrong: it begins
- * with two numbers and a network.
+ * Whether a line, with or without its end, looks like a handshake, even if it is not a valid one:
+ * it begins with two numbers and a network.
  */
 bool gp__handshake_is_likely(const char *line, size_t len);
 
@@ -62,7 +62,7 @@ int gp__handshake_parse(gp__handshake *out, const char *line, size_t len,
 /*
  * Check an address as it stands in a handshake line or a reattach configuration.
  *
- * Returns: NULL if it can be connected to, or what is wrong with it, as half a sentence.
+ * Returns: NULL if it is valid, or what is wrong with it, as the predicate of a sentence.
  */
 const char *gp__address_fault(const char *network, gp__text address);
 

@@ -10,16 +10,16 @@
 #include "wire/rfc3339.h"
 
 enum {
-    MOST_MEMBERS = 40, /* an entry with more goes to jansson, which has no such limit */
-    FIRST_MEMBERS = 4, /* among which the level is looked for, to skip an entry early */
+    MOST_MEMBERS = 40, /* an entry with more is parsed by jansson, which has no such limit */
+    FIRST_MEMBERS = 4, /* how many are searched for the level, to skip an entry early */
 };
 
-/* What parse_entry found the line to be, besides GP_ENOMEM. */
+/* The results of parse_entry(), besides GP_ENOMEM. */
 enum { NOT_AN_ENTRY, BELOW_THRESHOLD, AN_ENTRY };
 
-/* The level of an hclog entry, or 0 for one that hclog does not know. */
+/* The level that hclog calls |name|; 0: there is none. */
 static int
-level_named(gp__text name)
+level_of_name(gp__text name)
 {
     static const struct {
         const char *name;
@@ -40,8 +40,9 @@ level_named(gp__text name)
 
 /* ---- Lines of text --------------------------------------------------------------------------- */
 
+/* The level of the tag at the beginning of a line, "[INFO]" for instance; 0: there is none. */
 static int
-level_tagged(gp__text line)
+level_of_tag(gp__text line)
 {
     static const struct {
         const char *tag;
@@ -74,6 +75,7 @@ begins_traceback(gp__text line)
            gp__text_starts(line, "Exception Group Traceback (most recent call last):");
 }
 
+/* Whether a line is the one that Python prints between two chained tracebacks. */
 static bool
 links_tracebacks(gp__text line)
 {
@@ -81,6 +83,7 @@ links_tracebacks(gp__text line)
            gp__text_starts(line, "The above exception was the direct cause of the following");
 }
 
+/* The state after an untagged line (the diagram in the header). */
 static gp__hclog_state
 next_state(gp__hclog_state state, gp__text line)
 {
@@ -93,7 +96,7 @@ next_state(gp__hclog_state state, gp__text line)
     }
     switch (state) {
     case GP__HCLOG_TRACEBACK:
-        /* The frames are indented; the first line that is not names the exception. */
+        /* The frames are indented; the first line that is not indented names the exception. */
         return line.len == 0 || line.data[0] == ' ' || line.data[0] == '\t' ? GP__HCLOG_TRACEBACK
                                                                             : GP__HCLOG_RAISED;
     case GP__HCLOG_RAISED:
@@ -111,7 +114,7 @@ next_state(gp__hclog_state state, gp__text line)
 static int
 parse_text(gp__hclog *hclog, gp_log_record *out, gp__text line, int threshold, gp__arena *arena)
 {
-    int level = level_tagged(line);
+    int level = level_of_tag(line);
 
     if (level == 0) {
         hclog->state = next_state(hclog->state, line);
@@ -128,9 +131,9 @@ parse_text(gp__hclog *hclog, gp_log_record *out, gp__text line, int threshold, g
 
 /* ---- hclog entries --------------------------------------------------------------------------- */
 
-/* Decode a string in place, which is why entries are parsed in the arena's copy of the line. */
+/* Decode a string in place: in the arena's copy of the line, which can be written to. */
 static gp__text
-decoded(const gp__json_member *member)
+decode_string(const gp__json_member *member)
 {
     gp__text text = member->string;
 
@@ -140,7 +143,7 @@ decoded(const gp__json_member *member)
     return text;
 }
 
-/* Sort the members into the record. Returns as parse_entry. */
+/* Set the record from the members of an entry. Returns as parse_entry(). */
 static int
 fill_record(gp_log_record *out, const gp__json_member *members, size_t count, gp__arena *arena)
 {
@@ -163,7 +166,7 @@ fill_record(gp_log_record *out, const gp__json_member *members, size_t count, gp
                 continue;
             }
             if (gp__text_is(member->key, "@message")) {
-                gp__text message = decoded(member);
+                gp__text message = decode_string(member);
 
                 if (message.data == NULL) {
                     return NOT_AN_ENTRY;
@@ -173,7 +176,7 @@ fill_record(gp_log_record *out, const gp__json_member *members, size_t count, gp
                 continue;
             }
             if (gp__text_is(member->key, "@module") && member->string.data != NULL) {
-                gp__text module = decoded(member);
+                gp__text module = decode_string(member);
 
                 out->module = module.data;
                 out->module_len = module.len;
@@ -191,7 +194,7 @@ fill_record(gp_log_record *out, const gp__json_member *members, size_t count, gp
             .json_len = member->json.len,
         };
     }
-    out->level = level.data != NULL ? level_named(level) : 0;
+    out->level = level.data != NULL ? level_of_name(level) : 0;
     if (out->message == NULL) {
         out->message = "";
     }
@@ -213,12 +216,12 @@ parse_with_jansson(gp_log_record *out, gp__text line, gp__arena *arena)
 }
 
 /*
- * Loggers put @level among the first keys, so that an entry below the threshold is known after a
- * few bytes: that is looked for before anything is copied. If it is no entry after all, it counts
- * as a plain line, and DEBUG at that.
+ * Whether the level of an entry is below the threshold. Loggers write @level among the first keys,
+ * so this is found out from a few bytes, before the line is copied. A line that turns out to be no
+ * entry would be a plain line with the level DEBUG, and is dropped as well.
  */
 static bool
-plainly_below(gp__text line, int threshold)
+is_below_threshold(gp__text line, int threshold)
 {
     gp__json_scanner scanner;
     gp__json_member member;
@@ -229,7 +232,7 @@ plainly_below(gp__text line, int threshold)
     gp__json_scan(&scanner, line.data, line.len);
     for (int i = 0; i < FIRST_MEMBERS && gp__json_scan_next(&scanner, &member) == 1; i++) {
         if (gp__text_is(member.key, "@level") && member.string.data != NULL) {
-            int level = level_named(member.string);
+            int level = level_of_name(member.string);
 
             return level != 0 && level < threshold;
         }
@@ -237,7 +240,7 @@ plainly_below(gp__text line, int threshold)
     return false;
 }
 
-/* Copy a line to the arena as valid UTF-8, which jansson and JSON text insist on. */
+/* Copy a line to the arena as valid UTF-8, which jansson and JSON text require. */
 static int
 copy_line(gp__text *line, gp__arena *arena)
 {
@@ -269,7 +272,7 @@ parse_entry(gp__hclog *hclog, gp_log_record *out, gp__text line, int threshold, 
     int found = 1;
     int rc;
 
-    if (hclog->state == GP__HCLOG_PLAIN && plainly_below(line, threshold)) {
+    if (hclog->state == GP__HCLOG_PLAIN && is_below_threshold(line, threshold)) {
         return BELOW_THRESHOLD;
     }
     if (copy_line(&line, arena) < 0) {

@@ -1,5 +1,5 @@
 /*
- * Layer: wire. One line of a plugin's stderr becomes a log record; the writer is gp_hclog_format().
+ * Layer: wire. Parses a line of a plugin's stderr into a log record. gp_hclog_format() writes them.
  *
  *                        "panic: " or "fatal error: "
  *      PLAIN --------------------------------------------------> PANIC: untagged lines are ERROR
@@ -28,7 +28,7 @@ typedef enum gp__hclog_state {
     GP__HCLOG_CHAINED,
 } gp__hclog_state;
 
-/* What one plugin's stderr has led to so far. Zero is the start. */
+/* The parser's state between the lines of one plugin's stderr. Initially zero. */
 typedef struct gp__hclog {
     gp__hclog_state state;
 } gp__hclog;
@@ -36,7 +36,8 @@ typedef struct gp__hclog {
 /*
  * Parse one line without its line end. The record's strings are copied to |arena|.
  *
- * Returns: 1 with |out| set, 0 if its level is below |threshold|, or GP_ENOMEM. Any bytes will do.
+ * Returns: 1 with |out| set, 0 if its level is below |threshold|, or GP_ENOMEM. Any bytes are a
+ * valid line.
  */
 int gp__hclog_parse(gp__hclog *hclog, gp_log_record *out, const char *line, size_t len,
                     int threshold, gp__arena *arena);

@@ -7,7 +7,7 @@
 #include "gp/log.h"
 #include "wire/rfc3339.h"
 
-/* Counts all that is put, keeps what fits. */
+/* Writes what fits into |out|; |len| counts all that was put. */
 typedef struct writer {
     char *out; /* borrowed */
     size_t size;
@@ -15,7 +15,7 @@ typedef struct writer {
 } writer;
 
 static void
-put(writer *to, const char *bytes, size_t len)
+put_bytes(writer *to, const char *bytes, size_t len)
 {
     if (to->len < to->size) {
         size_t room = to->size - to->len;
@@ -28,7 +28,7 @@ put(writer *to, const char *bytes, size_t len)
 static void
 put_text(writer *to, const char *text)
 {
-    put(to, text, strlen(text));
+    put_bytes(to, text, strlen(text));
 }
 
 static void
@@ -72,7 +72,7 @@ put_string(writer *to, const char *bytes, size_t len)
         if (c < 0x20 || c == '"' || c == '\\') {
             put_escape(to, c);
         } else if (step > 0) {
-            put(to, bytes + i, step);
+            put_bytes(to, bytes + i, step);
         } else {
             put_text(to, GP__REPLACEMENT);
         }
@@ -81,14 +81,16 @@ put_string(writer *to, const char *bytes, size_t len)
     put_text(to, "\"");
 }
 
-/* JSON as it came, but on one line: a line break can only be white space there. */
+/*
+ * Put JSON text on one line: outside of strings, where it is white space, a line break may occur.
+ */
 static void
 put_json(writer *to, const char *json, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         bool line_break = json[i] == '\n' || json[i] == '\r';
 
-        put(to, line_break ? " " : json + i, 1);
+        put_bytes(to, line_break ? " " : json + i, 1);
     }
 }
 
@@ -102,8 +104,9 @@ level_name(int level)
                                : "trace";
 }
 
+/* Whether hclog itself writes the key of |field|. */
 static bool
-reserved(const gp_log_field *field)
+is_reserved(const gp_log_field *field)
 {
     gp__text key = {field->key, field->key_len};
 
@@ -132,7 +135,7 @@ gp_hclog_format(char *out, size_t size, const gp_hclog_entry *entry)
     for (size_t i = 0; i < entry->fields_count; i++) {
         const gp_log_field *field = &entry->fields[i];
 
-        if (!reserved(field)) {
+        if (!is_reserved(field)) {
             put_text(&to, ",");
             put_string(&to, field->key, field->key_len);
             put_text(&to, ":");

@@ -7,18 +7,18 @@
 #include "gp/error.h"
 
 static int
-append(const char *bytes, size_t len, void *ctx)
+append_to_buf(const char *bytes, size_t len, void *ctx)
 {
     return gp__buf_append(ctx, bytes, len);
 }
 
-/* Copy what outlives jansson's tree: key and string decoded, the value as text again. */
+/* Copy a member from jansson's tree: the decoded key and string, and the value as JSON text. */
 static int
 copy_member(gp__json_member *out, const char *key, size_t key_len, json_t *value, gp__arena *arena)
 {
     const size_t flags = JSON_COMPACT | JSON_ENCODE_ANY;
     gp__buf text = GP__BUF_INIT;
-    int rc = json_dump_callback(value, append, &text, flags) == 0 ? 0 : GP_ENOMEM;
+    int rc = json_dump_callback(value, append_to_buf, &text, flags) == 0 ? 0 : GP_ENOMEM;
 
     *out = (gp__json_member){.key = {NULL, key_len}, .json = {NULL, text.len}};
     if (rc == 0) {
@@ -36,11 +36,11 @@ copy_member(gp__json_member *out, const char *key, size_t key_len, json_t *value
 }
 
 static json_t *
-load(const char *text, size_t len, json_error_t *error)
+load_value(const char *text, size_t len, json_error_t *error)
 {
     json_t *value = json_loadb(text, len, JSON_ALLOW_NUL, error);
 
-    /* An integer that 64 bits can't hold loses digits rather than the whole line. */
+    /* An integer that does not fit 64 bits becomes a real, which loses digits. */
     if (value == NULL && json_error_code(error) == json_error_numeric_overflow) {
         value = json_loadb(text, len, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, error);
     }
@@ -50,8 +50,8 @@ load(const char *text, size_t len, json_error_t *error)
 ptrdiff_t
 gp__json_object(gp__json_member **out, const char *text, size_t len, gp__arena *arena)
 {
-    json_error_t error = {0}; /* jansson leaves it so when it fails to allocate early on */
-    json_t *object = load(text, len, &error);
+    json_error_t error = {0}; /* jansson does not set it if it is out of memory early */
+    json_t *object = load_value(text, len, &error);
     ptrdiff_t count = 0;
 
     if (object == NULL) {

@@ -1,9 +1,9 @@
 /*
- * Layer: wire. The members of a JSON object, which is all that hclog needs of JSON.
+ * Layer: wire. The members of a JSON object, which are all that hclog needs of JSON.
  *
- * Two readers with one result: a scanner for what loggers write (keys without escapes, values that
- * are not nested deeply), which allocates nothing and is several times as fast as building a tree,
- * and jansson for everything else. Pure functions, any thread.
+ * There are two parsers with the same results: a scanner for objects as loggers write them (keys
+ * without escapes, values that are not nested deeply), which allocates no memory and is several
+ * times as fast as building a tree, and jansson for all others. Pure functions, any thread.
  */
 #ifndef GP_WIRE_JSON_H
 #define GP_WIRE_JSON_H
@@ -17,11 +17,11 @@
 typedef struct gp__json_member {
     gp__text key;    /* decoded */
     gp__text json;   /* the value as JSON text */
-    gp__text string; /* what is between the quotes if the value is a string; else data is NULL */
-    bool escaped;    /* |string| is still to be decoded by gp__json_decode() */
+    gp__text string; /* of a string: the text between the quotes; of other values: data is NULL */
+    bool escaped;    /* |string| has escapes, for gp__json_decode() */
 } gp__json_member;
 
-/* Reads one member after the other; strings point into the text. */
+/* Scans one member after the other; strings point into the text. */
 typedef struct gp__json_scanner {
     const char *at;
     const char *end;
@@ -32,8 +32,8 @@ typedef struct gp__json_scanner {
 void gp__json_scan(gp__json_scanner *scanner, const char *text, size_t len);
 
 /*
- * Returns: 1 with |out| set, 0 after the closing brace of a well-formed object, or -1: no object,
- * or one for jansson. What came before is then worth nothing.
+ * Returns: 1 with |out| set, 0 after the closing brace of a well-formed object, or -1: this is not
+ * an object, or one for jansson. The members that were returned before may then be wrong.
  */
 int gp__json_scan_next(gp__json_scanner *scanner, gp__json_member *out);
 
@@ -41,7 +41,7 @@ int gp__json_scan_next(gp__json_scanner *scanner, gp__json_member *out);
 size_t gp__json_decode(char *string, size_t len);
 
 /*
- * Read any object with jansson. |*out| and all that it points to is in |arena|.
+ * Parse any object with jansson. |*out| and all that it points to is in |arena|.
  *
  * Returns: the number of members, GP_EINVAL if |text| is no JSON object, or GP_ENOMEM.
  */

@@ -3,7 +3,7 @@
 #include "base/utf8.h"
 #include "wire/json.h"
 
-/* Values that are nested deeper are jansson's: no line should make us recurse without end. */
+/* Values that are nested more deeply are left to jansson: this bounds our recursion. */
 enum { DEEPEST = 16 };
 
 static void
@@ -15,8 +15,9 @@ skip_space(gp__json_scanner *in)
     }
 }
 
+/* Consume |c|, if it is the next character. */
 static bool
-take(gp__json_scanner *in, char c)
+take_char(gp__json_scanner *in, char c)
 {
     if (in->at == in->end || *in->at != c) {
         return false;
@@ -56,11 +57,11 @@ take_escape(gp__json_scanner *in)
     return true;
 }
 
-/* A string from its opening quote; |out| is what is between the quotes. */
+/* Consume a string; |out| is the text between its quotes. */
 static bool
 take_string(gp__json_scanner *in, gp__text *out, bool *escaped)
 {
-    if (!take(in, '"')) {
+    if (!take_char(in, '"')) {
         return false;
     }
     *escaped = false;
@@ -98,16 +99,16 @@ take_digits(gp__json_scanner *in)
 static bool
 take_number(gp__json_scanner *in)
 {
-    take(in, '-');
-    if (!take(in, '0') && !take_digits(in)) {
+    take_char(in, '-');
+    if (!take_char(in, '0') && !take_digits(in)) {
         return false;
     }
-    if (take(in, '.') && !take_digits(in)) {
+    if (take_char(in, '.') && !take_digits(in)) {
         return false;
     }
-    if (take(in, 'e') || take(in, 'E')) {
-        if (!take(in, '+')) {
-            take(in, '-');
+    if (take_char(in, 'e') || take_char(in, 'E')) {
+        if (!take_char(in, '+')) {
+            take_char(in, '-');
         }
         return take_digits(in);
     }
@@ -128,7 +129,7 @@ take_word(gp__json_scanner *in, const char *word)
 
 static bool skip_value(gp__json_scanner *in, int depth);
 
-/* A key and its colon. */
+/* Consume a key and its colon. */
 static bool
 take_key(gp__json_scanner *in, gp__text *out, bool *escaped)
 {
@@ -136,14 +137,14 @@ take_key(gp__json_scanner *in, gp__text *out, bool *escaped)
         return false;
     }
     skip_space(in);
-    if (!take(in, ':')) {
+    if (!take_char(in, ':')) {
         return false;
     }
     skip_space(in);
     return true;
 }
 
-/* An array or an object with all that is in it, up to its closing bracket. */
+/* Consume an array or an object with all its values, up to its closing bracket. */
 static bool
 skip_nested(gp__json_scanner *in, char closing, int depth)
 {
@@ -152,7 +153,7 @@ skip_nested(gp__json_scanner *in, char closing, int depth)
 
     in->at++;
     skip_space(in);
-    if (take(in, closing)) {
+    if (take_char(in, closing)) {
         return true;
     }
     do {
@@ -161,8 +162,8 @@ skip_nested(gp__json_scanner *in, char closing, int depth)
             return false;
         }
         skip_space(in);
-    } while (take(in, ','));
-    return take(in, closing);
+    } while (take_char(in, ','));
+    return take_char(in, closing);
 }
 
 static bool
@@ -224,16 +225,16 @@ gp__json_scan_next(gp__json_scanner *in, gp__json_member *out)
 
     skip_space(in);
     if (in->first) {
-        if (!take(in, '{')) {
+        if (!take_char(in, '{')) {
             return -1;
         }
         skip_space(in);
     }
-    if (take(in, '}')) {
+    if (take_char(in, '}')) {
         skip_space(in);
         return in->at == in->end ? 0 : -1;
     }
-    if (!in->first && !take(in, ',')) {
+    if (!in->first && !take_char(in, ',')) {
         return -1;
     }
     in->first = false;
@@ -244,8 +245,9 @@ gp__json_scan_next(gp__json_scanner *in, gp__json_member *out)
     return take_value(in, out) ? 1 : -1;
 }
 
+/* The value of four hexadecimal digits. */
 static unsigned long
-four_digits(const char *at)
+parse_four_digits(const char *at)
 {
     unsigned long value = 0;
 
@@ -255,7 +257,7 @@ four_digits(const char *at)
     return value;
 }
 
-/* Decode the escape at |*at|, which stands behind its backslash. Never longer than the escape. */
+/* Decode the escape whose backslash precedes |*at|. Returns the length, at most the escape's. */
 static size_t
 decode_escape(char *out, const char **at, const char *end)
 {
@@ -270,10 +272,10 @@ decode_escape(char *out, const char **at, const char *end)
         *out = control != NULL ? to[control - from] : c;
         return 1;
     }
-    code = four_digits(*at);
+    code = parse_four_digits(*at);
     *at += 4;
     if (code >= 0xd800 && code <= 0xdbff && end - *at >= 6 && (*at)[0] == '\\' && (*at)[1] == 'u') {
-        unsigned long low = four_digits(*at + 2);
+        unsigned long low = parse_four_digits(*at + 2);
 
         if (low >= 0xdc00 && low <= 0xdfff) {
             code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);

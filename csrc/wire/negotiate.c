@@ -9,7 +9,7 @@
 #include "gp/handshake.h"
 
 static bool
-contains(const int *versions, size_t count, int version)
+has_version(const int *versions, size_t count, int version)
 {
     for (size_t i = 0; i < count; i++) {
         if (versions[i] == version) {
@@ -25,7 +25,7 @@ gp__version_accept(int version, const int *ours, size_t count, gp_error *err)
     gp__buf list = GP__BUF_INIT;
     int rc = 0;
 
-    if (contains(ours, count, version)) {
+    if (has_version(ours, count, version)) {
         return 0;
     }
     for (size_t i = 0; i < count && rc == 0; i++) {
@@ -43,7 +43,7 @@ gp__version_accept(int version, const int *ours, size_t count, gp_error *err)
     return GP_EVERSION;
 }
 
-/* Take the next entry off a comma-separated list. */
+/* Remove the next entry from a comma-separated list, and return it. */
 static gp__text
 next_entry(gp__text *list)
 {
@@ -56,6 +56,7 @@ next_entry(gp__text *list)
     return gp__text_trim(entry);
 }
 
+/* Note each entry that is not an integer. */
 static void
 report_invalid(gp__text list, gp_version_note *note, void *ctx)
 {
@@ -73,7 +74,7 @@ report_invalid(gp__text list, gp_version_note *note, void *ctx)
     }
 }
 
-/* The host refuses what is served then, and knows one version of ours: this names all of them. */
+/* Note all versions of ours: the host, which will refuse the plugin, sees only the one served. */
 static void
 report_mismatch(const int *versions, size_t count, gp__text list, int chosen, gp_version_note *note,
                 void *ctx)
@@ -93,8 +94,9 @@ report_mismatch(const int *versions, size_t count, gp__text list, int chosen, gp
     gp__buf_release(&text);
 }
 
+/* Whether |version| is in a comma-separated list. */
 static bool
-lists(gp__text list, int version)
+list_has_version(gp__text list, int version)
 {
     while (list.len > 0) {
         int listed;
@@ -121,9 +123,9 @@ gp_version_choose(int *out, const int *versions, size_t count, const char *liste
     }
     *out = versions[0];
     for (size_t i = 0; i < count; i++) {
-        bool match = lists(list, versions[i]);
+        bool match = list_has_version(list, versions[i]);
 
-        /* A version that the host lists beats any other; then the highest, else the lowest. */
+        /* Versions that the host lists come first: of those the highest, else the lowest of all. */
         if (match ? !found || versions[i] > *out : !found && versions[i] < *out) {
             *out = versions[i];
         }

@@ -38,9 +38,9 @@ date_from_days(int64_t days, int *year, int *month, int *day)
     *year = (int)(year_of_era + era * 400 + (*month <= 2));
 }
 
-/* |count| digits at |*at|, followed by |after| unless that is zero. */
+/* Parse |count| digits at |*at|, followed by |after| unless that is zero. */
 static bool
-number(gp__text text, size_t *at, size_t count, char after, int *out)
+parse_number(gp__text text, size_t *at, size_t count, char after, int *out)
 {
     int value = 0;
 
@@ -59,8 +59,9 @@ number(gp__text text, size_t *at, size_t count, char after, int *out)
     return after == '\0' || text.data[(*at)++] == after;
 }
 
+/* Parse the zone at |at|, which ends |text|: the seconds to subtract to get UTC. */
 static bool
-zone(gp__text text, size_t at, int *offset)
+parse_zone(gp__text text, size_t at, int *offset)
 {
     int sign;
     int hours;
@@ -74,7 +75,7 @@ zone(gp__text text, size_t at, int *offset)
         return false;
     }
     sign = text.data[at++] == '-' ? -1 : 1;
-    if (!number(text, &at, 2, ':', &hours) || !number(text, &at, 2, '\0', &minutes) ||
+    if (!parse_number(text, &at, 2, ':', &hours) || !parse_number(text, &at, 2, '\0', &minutes) ||
         at != text.len || hours > 23 || minutes > 59) {
         return false;
     }
@@ -90,21 +91,21 @@ gp__rfc3339_parse(gp__text text, double *out)
     double fraction = 0;
     double unit = 1;
 
-    if (!number(text, &at, 4, '-', &year) || !number(text, &at, 2, '-', &month) ||
-        !number(text, &at, 2, '\0', &day) || at == text.len ||
+    if (!parse_number(text, &at, 4, '-', &year) || !parse_number(text, &at, 2, '-', &month) ||
+        !parse_number(text, &at, 2, '\0', &day) || at == text.len ||
         (text.data[at] != 'T' && text.data[at] != 't' && text.data[at] != ' ')) {
         return false;
     }
     at++;
-    if (!number(text, &at, 2, ':', &hour) || !number(text, &at, 2, ':', &minute) ||
-        !number(text, &at, 2, '\0', &second) || month < 1 || month > 12 || day < 1 || day > 31 ||
-        hour > 23 || minute > 59 || second > 60) {
+    if (!parse_number(text, &at, 2, ':', &hour) || !parse_number(text, &at, 2, ':', &minute) ||
+        !parse_number(text, &at, 2, '\0', &second) || month < 1 || month > 12 || day < 1 ||
+        day > 31 || hour > 23 || minute > 59 || second > 60) {
         return false;
     }
     if (at < text.len && (text.data[at] == '.' || text.data[at] == ',')) {
         at++;
         while (at < text.len && text.data[at] >= '0' && text.data[at] <= '9') {
-            /* Beyond 15 digits a double learns nothing more. */
+            /* A double has no room for more than 15 digits. */
             if (unit < 1e15) {
                 fraction = fraction * 10 + (text.data[at] - '0');
                 unit *= 10;
@@ -115,7 +116,7 @@ gp__rfc3339_parse(gp__text text, double *out)
             return false;
         }
     }
-    if (!zone(text, at, &offset)) {
+    if (!parse_zone(text, at, &offset)) {
         return false;
     }
     *out = (double)(days_from_date(year, month, day) * 86400 + hour * 3600 + minute * 60 + second -

@@ -9,12 +9,15 @@
 
 #include "base/text.h"
 
-/* Seconds since the epoch. False if |text| is no complete timestamp with date, time and zone. */
+/*
+ * Parse a timestamp into seconds since the epoch. Returns false if |text| is not a complete one,
+ * with date, time and zone.
+ */
 bool gp__rfc3339_parse(gp__text text, double *out);
 
 enum { GP__RFC3339_SIZE = 40 };
 
-/* In UTC, with microseconds. Returns the length without the terminating zero. */
+/* Write a timestamp in UTC with microseconds. Returns the length without the terminating zero. */
 size_t gp__rfc3339_format(char out[GP__RFC3339_SIZE], int64_t microseconds);
 
 #endif

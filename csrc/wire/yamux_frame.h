@@ -1,10 +1,10 @@
 /*
- * Layer: wire. The header of 12 bytes before everything that yamux sends, big-endian:
+ * Layer: wire. The header of a yamux frame: 12 bytes, big-endian.
  *
  *     version u8 | type u8 | flags u16 | stream id u32 | length u32
  *
- * Only frames of data have a body, of |length| bytes; in the others |length| is a number: what a
- * window grows by, a ping's value, why the session ends. Pure functions, any thread.
+ * Only data frames have a body, of |length| bytes. In others |length| is a number: by how much a
+ * window grows, the value of a ping, or why the session ends. Pure functions, any thread.
  */
 #ifndef GP_WIRE_YAMUX_FRAME_H
 #define GP_WIRE_YAMUX_FRAME_H
@@ -15,7 +15,7 @@
 
 enum { GP__YAMUX_HEADER = 12 };
 
-/* What every stream may receive before either side says anything about it. */
+/* The initial window of every stream, in bytes. */
 #define GP__YAMUX_WINDOW UINT32_C(262144)
 
 enum {
@@ -26,8 +26,8 @@ enum {
 };
 
 enum {
-    GP__YAMUX_SYN = 1, /* opens a stream; of a ping, the question */
-    GP__YAMUX_ACK = 2, /* accepts a stream; of a ping, the answer */
+    GP__YAMUX_SYN = 1, /* opens a stream; of a ping: the request */
+    GP__YAMUX_ACK = 2, /* accepts a stream; of a ping: the response */
     GP__YAMUX_FIN = 4, /* the sender sends no more data */
     GP__YAMUX_RST = 8, /* the stream is over in both directions */
 };
@@ -47,8 +47,7 @@ typedef struct gp__yamux_header {
 } gp__yamux_header;
 
 /*
- * Read one header. Whether it fits the state of its stream is the session's business; here it has
- * to be one that can be right at all.
+ * Parse a header, and check what can be checked without the state of its stream.
  *
  * Returns: 0, or GP_EPROTOCOL with what is wrong with it.
  */

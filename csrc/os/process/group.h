@@ -4,7 +4,7 @@
  * The kernel offers no such group: a process group of its own would not get the terminal's Ctrl-C,
  * and a control group needs privileges. So a process is a member of the group if
  *
- * - its environment has the group's mark, which children inherit, whatever their parent is by now;
+ * - its environment has the group's mark, which children inherit and keep when their parent ends;
  * or - its parent is a member, for those that have cleared or overwritten their environment.
  *
  * A process that has PYGO_PLUGIN_DETACHED set and not the mark is no member: it is a plugin of a
