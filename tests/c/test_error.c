@@ -5,7 +5,7 @@
 #include "support.h"
 
 static void
-errno_is_said_in_words(void **state)
+messages_end_with_the_text_of_errno(void **state)
 {
     gp_error err = GP_ERROR_INIT;
     char expected[128] = "cannot open x: ";
@@ -53,7 +53,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(errno_is_said_in_words),
+        cmocka_unit_test(messages_end_with_the_text_of_errno),
         cmocka_unit_test(a_code_without_message_has_its_own_text),
         cmocka_unit_test(a_prefix_keeps_code_and_evidence),
     };

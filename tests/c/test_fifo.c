@@ -44,7 +44,10 @@ reserved_and_committed_in_part(void **state)
     gp__fifo_release(&fifo);
 }
 
-/* A queue that is never empty stays as large as what it holds, however much goes through. */
+/*
+ * The memory of a queue that is never empty depends on what it holds, not on what has passed
+ * through.
+ */
 static void
 memory_follows_the_contents(void **state)
 {

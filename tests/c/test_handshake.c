@@ -29,10 +29,10 @@ assert_text(gp__text text, const char *expected)
     assert_memory_equal(text.data, expected, text.len);
 }
 
-/* The line is refused with |code| and a message that holds each of the words. */
+/* The line is refused with |code|, and with a message that contains each of |words|. */
 static void
-refuse(const char *line, size_t len, const gp__handshake_rules *rules, int code,
-       const char *const *words)
+expect_refusal(const char *line, size_t len, const gp__handshake_rules *rules, int code,
+               const char *const *words)
 {
     gp__handshake out;
     gp_error err = GP_ERROR_INIT;
@@ -48,8 +48,9 @@ refuse(const char *line, size_t len, const gp__handshake_rules *rules, int code,
     gp_error_release(&err);
 }
 
-#define REFUSE(line, ...) \
-    refuse((line), strlen(line), &both, GP_EHANDSHAKE, (const char *const[]){__VA_ARGS__, NULL})
+#define REFUSE(line, ...)                                      \
+    expect_refusal((line), strlen(line), &both, GP_EHANDSHAKE, \
+                   (const char *const[]){__VA_ARGS__, NULL})
 
 static void
 full_line(void **state)
@@ -77,7 +78,7 @@ short_lines(void **state)
     assert_string_equal(parse("1|1|tcp|127.0.0.1:1234|grpc").protocol, "grpc");
     assert_string_equal(parse("1|1|tcp|[::1]:1234|netrpc|").protocol, "netrpc");
     assert_text(parse("1|1|tcp|localhost:65535|grpc").address, "localhost:65535");
-    assert_text(parse("1|1|tcp|:1234|grpc").address, ":1234"); /* this machine, as for Go */
+    assert_text(parse("1|1|tcp|:1234|grpc").address, ":1234"); /* this machine, as in Go */
 }
 
 static void
@@ -178,7 +179,7 @@ binary_lines(void **state)
     static const char *const words[] = {"binary data", "\\x00", NULL};
 
     (void)state;
-    refuse(with_zero, sizeof(with_zero) - 1, &both, GP_EHANDSHAKE, words);
+    expect_refusal(with_zero, sizeof(with_zero) - 1, &both, GP_EHANDSHAKE, words);
     REFUSE("\x7f"
            "ELF\x02\x01\x01",
            "binary data", "\\x7fELF\\x02");
@@ -211,8 +212,8 @@ protocols_that_are_not_allowed(void **state)
     static const char none[] = "1|1|unix|/s";
 
     (void)state;
-    refuse(netrpc, strlen(netrpc), &grpc_only, GP_EHANDSHAKE, words);
-    refuse(none, strlen(none), &grpc_only, GP_EHANDSHAKE, absent);
+    expect_refusal(netrpc, strlen(netrpc), &grpc_only, GP_EHANDSHAKE, words);
+    expect_refusal(none, strlen(none), &grpc_only, GP_EHANDSHAKE, absent);
 }
 
 static void
@@ -223,7 +224,7 @@ versions_that_the_host_does_not_speak(void **state)
     gp_error err = GP_ERROR_INIT;
 
     (void)state;
-    /* Before anything that comes behind it: an old plugin may well have other faults, too. */
+    /* The version is checked before later fields: an old plugin may have faults in those, too. */
     assert_int_equal(gp__handshake_parse(&out, line, strlen(line), &both, &err), GP_EVERSION);
     assert_int_equal(err.number, 7);
     assert_non_null(strstr(gp_error_message(&err), "version 7"));

@@ -7,7 +7,7 @@
 #include "support.h"
 #include "wire/hclog.h"
 
-/* One parser after the other; records live until the next begin(). */
+/* The parser of the present test. Records are valid until the next begin(). */
 static gp__hclog hclog;
 static gp__arena arena;
 
@@ -115,7 +115,7 @@ levels(void **state)
 }
 
 static void
-what_is_no_entry_is_verbatim(void **state)
+lines_that_are_no_entries_are_verbatim(void **state)
 {
     (void)state;
     begin();
@@ -175,7 +175,7 @@ nested_values(void **state)
     record =
         parse("{\"@level\":\"info\",\"@message\":\"m\",\"big\":[123456789012345678901234567890]}");
     assert_int_equal(record.level, GP_INFO);
-    /* Too deep for the scanner, then for jansson as well. */
+    /* Nested too deeply for the scanner, then also for jansson. */
     record = parse(
         "{\"@level\":\"info\",\"@message\":\"m\",\"d\":[[[[[[[[[[[[[[[[[[1, 2]]]]]]]]]]]]]]]]]]}");
     assert_record(&record, GP_INFO, "m");
@@ -248,7 +248,7 @@ invalid_utf8_never_fails(void **state)
 }
 
 static void
-timestamps_that_are_none_stay_fields(void **state)
+invalid_timestamps_stay_fields(void **state)
 {
     gp_log_record record;
 
@@ -405,7 +405,7 @@ thresholds(void **state)
     assert_int_equal(filtered("plain", GP_INFO), 0);
     assert_int_equal(filtered("[WARN] tagged", GP_WARN), 1);
     assert_int_equal(filtered("[WARN] tagged", GP_ERROR), 0);
-    /* What is left out still counts for what comes after it. */
+    /* A line that is left out still changes the state. */
     assert_int_equal(filtered("panic: x", GP_ERROR + 1), 0);
     assert_int_equal(filtered("plain", GP_ERROR), 1);
     assert_int_equal(filtered("{\"@level\":\"info\" broken", GP_ERROR), 1);
@@ -479,7 +479,7 @@ writing_to_a_short_buffer(void **state)
 }
 
 static void
-what_is_written_is_read(void **state)
+written_entries_can_be_read(void **state)
 {
     const gp_log_field field = {"count", 5, "3", 1};
     const gp_hclog_entry entry = {
@@ -534,7 +534,7 @@ every_allocation_fails(void **state)
             json_set_alloc_funcs(gp__malloc, gp__free);
             rc = gp__hclog_parse(&hclog, &record, lines[i], strlen(lines[i]), GP_TRACE, &own);
             failed = alloc_failures() > 0;
-            /* Short of memory a nested line may also be taken for a plain one. */
+            /* Without memory, a nested line may also be taken for a plain one. */
             assert_true(rc == 1 || (failed && rc == GP_ENOMEM));
             gp__arena_release(&own);
             json_set_alloc_funcs(malloc, free);
@@ -557,13 +557,13 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_whole_entry),
         cmocka_unit_test(levels),
-        cmocka_unit_test(what_is_no_entry_is_verbatim),
+        cmocka_unit_test(lines_that_are_no_entries_are_verbatim),
         cmocka_unit_test(an_entry_without_message),
         cmocka_unit_test(nested_values),
         cmocka_unit_test(many_fields),
         cmocka_unit_test(escapes),
         cmocka_unit_test(invalid_utf8_never_fails),
-        cmocka_unit_test(timestamps_that_are_none_stay_fields),
+        cmocka_unit_test(invalid_timestamps_stay_fields),
         cmocka_unit_test(the_last_of_two_keys_counts),
         cmocka_unit_test(tagged_lines),
         cmocka_unit_test(a_panic_never_ends),
@@ -574,7 +574,7 @@ main(void)
         cmocka_unit_test(thresholds),
         cmocka_unit_test(writing),
         cmocka_unit_test(writing_to_a_short_buffer),
-        cmocka_unit_test(what_is_written_is_read),
+        cmocka_unit_test(written_entries_can_be_read),
         cmocka_unit_test(every_allocation_fails),
     };
 

@@ -6,7 +6,7 @@
 /* Where what both readers found lives for the time of one comparison. */
 static gp__arena arena;
 
-/* Numbers and words as they stand, strings decoded: jansson's text may escape them differently. */
+/* Strings are compared decoded, since jansson may escape them differently. */
 static void
 assert_same_member(gp__json_member *scanned, const gp__json_member *read)
 {

@@ -31,7 +31,7 @@ listen_unix(const char *path)
     return fd;
 }
 
-/* On any free port of 127.0.0.1. */
+/* Listens on a free port of 127.0.0.1. */
 static int
 listen_tcp(int *port)
 {
@@ -67,7 +67,7 @@ drop(gp_place *place)
     gp_place_release(place);
 }
 
-/* It would be in that directory. */
+/* The place is in that directory. */
 static void
 expect_in(const char *directory, const char *given)
 {
@@ -122,12 +122,12 @@ directories(void **state)
     expect_in("/tmp", NULL);
     assert_non_null(getcwd(here, sizeof(here)));
     assert_int_equal(chdir(directory), 0);
-    expect_in(directory, "."); /* absolute, since others are told of it */
+    expect_in(directory, "."); /* absolute, since it is announced to other processes */
     assert_int_equal(chdir(here), 0);
 }
 
 static void
-directories_that_will_not_do(void **state)
+directories_that_do_not_exist(void **state)
 {
     gp_error err = GP_ERROR_INIT;
     gp_place *place;
@@ -139,9 +139,9 @@ directories_that_will_not_do(void **state)
     gp_error_release(&err);
 }
 
-/* A directory that no socket fits into, or whose path no handshake line can hold. */
+/* The path would be too long for a socket, or could not be in a handshake line. */
 static void
-another_directory_where_none_fits(void **state)
+another_directory_where_no_path_fits(void **state)
 {
     static const char *const names[] = {"a|b", "a\nb", "\xff"};
     char *paths[4];
@@ -175,7 +175,7 @@ another_directory_where_none_fits(void **state)
     }
 }
 
-/* Where others may write, nobody finds the socket before it has its mode and its group. */
+/* In a directory of other users, the socket appears only once it has its mode and its group. */
 static void
 a_private_place_to_bind_in(void **state)
 {
@@ -196,7 +196,7 @@ a_private_place_to_bind_in(void **state)
         assert_int_equal(strcmp(gp_place_bind(place), gp_place_path(place)) == 0, i == 2);
         fd = listen_unix(gp_place_bind(place));
         assert_int_equal(lstat(gp_place_path(place), &file), i == 2 ? 0 : -1);
-        /* Somebody tries his luck. */
+        /* Another user tries to connect. */
         assert_int_equal(i == 2 ? 0 : symlink("/dev/null", gp_place_path(place)), 0);
         assert_int_equal(gp_place_publish(place, NULL), 0);
         assert_int_equal(lstat(gp_place_path(place), &file), 0);
@@ -212,11 +212,9 @@ a_private_place_to_bind_in(void **state)
     gp__free(shared);
 }
 
-/*
- * Whoever may write to the directory puts a link, or a file of this user's, in the socket's place.
- */
+/* Another user replaces the socket by a link, or by a file of this user. */
 static void
-what_was_swapped_keeps_its_mode(void **state)
+a_file_in_the_place_of_the_socket_keeps_its_mode(void **state)
 {
     const char *secret = make_file("secret", "text", 0600);
     gp_error err = GP_ERROR_INIT;
@@ -255,7 +253,7 @@ groups(void **state)
 }
 
 static void
-memory_runs_out(void **state)
+every_allocation_fails(void **state)
 {
     (void)state;
     for (long failing = 0;; failing++) {
@@ -372,9 +370,9 @@ choose_again_and_again(void *done)
     return NULL;
 }
 
-/* Or a program that is started meanwhile holds the port for as long as it runs. */
+/* A program that inherited the descriptor would hold the port for as long as it runs. */
 static void
-nobody_inherits_a_port_that_is_tried(void **state)
+no_child_inherits_a_port_that_is_tried(void **state)
 {
     atomic_bool done = false;
     pthread_t chooser;
@@ -413,16 +411,16 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_path_of_its_own),
         cmocka_unit_test(directories),
-        cmocka_unit_test(directories_that_will_not_do),
-        cmocka_unit_test(another_directory_where_none_fits),
+        cmocka_unit_test(directories_that_do_not_exist),
+        cmocka_unit_test(another_directory_where_no_path_fits),
         cmocka_unit_test(a_private_place_to_bind_in),
         cmocka_unit_test(groups),
-        cmocka_unit_test(memory_runs_out),
-        cmocka_unit_test(what_was_swapped_keeps_its_mode),
+        cmocka_unit_test(every_allocation_fails),
+        cmocka_unit_test(a_file_in_the_place_of_the_socket_keeps_its_mode),
         cmocka_unit_test(ports),
         cmocka_unit_test(probing),
         cmocka_unit_test(abstract_names),
-        cmocka_unit_test(nobody_inherits_a_port_that_is_tried),
+        cmocka_unit_test(no_child_inherits_a_port_that_is_tried),
     };
 
     return cmocka_run_group_tests(tests, NULL, finish);

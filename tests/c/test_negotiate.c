@@ -52,7 +52,7 @@ the_highest_that_the_host_lists(void **state)
 }
 
 static void
-the_lowest_when_none_matches(void **state)
+the_lowest_version_if_none_matches(void **state)
 {
     (void)state;
     assert_choice("1,2,9", 3, false);
@@ -155,7 +155,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_highest_that_the_host_lists),
-        cmocka_unit_test(the_lowest_when_none_matches),
+        cmocka_unit_test(the_lowest_version_if_none_matches),
         cmocka_unit_test(invalid_entries_are_skipped_and_noted),
         cmocka_unit_test(notes_are_optional),
         cmocka_unit_test(a_plugin_without_versions),

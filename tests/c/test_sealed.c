@@ -47,7 +47,7 @@ copy_of(gp__sealed *out, const char *path, gp_error *err)
     return copy_seen_by(out, path, (gp__sealed_reader){.see = see}, err);
 }
 
-/* Run it with one argument. Returns its exit status; what it printed is in |seen|. */
+/* Run the copy with one argument. Returns its exit status; its output is in |seen|. */
 static int
 run(const gp__sealed *image, const char *name)
 {
@@ -113,7 +113,7 @@ a_binary_runs(void **state)
     gp__sealed_release(&image);
 }
 
-/* Write the original anew in place, and put another file there. */
+/* Overwrite the original, then replace it by another file. */
 static void
 change(void *ctx, const void *bytes, size_t len)
 {
@@ -130,7 +130,7 @@ change(void *ctx, const void *bytes, size_t len)
 }
 
 static void
-changes_come_too_late(void **state)
+later_changes_have_no_effect(void **state)
 {
     const char *path = make_file("changing", "#!/bin/sh\necho the first\n", 0755);
     gp__sealed image;
@@ -151,7 +151,7 @@ changes_come_too_late(void **state)
 }
 
 static void
-the_copy_is_nobody_elses(void **state)
+the_copy_cannot_be_changed_by_others(void **state)
 {
     const char *path = make_file("private", "#!/bin/sh\n", 0755);
     struct stat file;
@@ -160,7 +160,7 @@ the_copy_is_nobody_elses(void **state)
 
     (void)state;
     assert_int_equal(copy_of(&image, path, NULL), 0);
-    if (image.fd < 0) { /* where there is no memory to run from */
+    if (image.fd < 0) { /* a system without files in memory */
         assert_int_equal(stat(image.path, &file), 0);
         assert_int_equal(file.st_mode & 0777, 0500);
         *strrchr(image.path, '/') = '\0';
@@ -196,7 +196,7 @@ expect_refusal(const char *path, const char *words)
 }
 
 static void
-what_cannot_run(void **state)
+files_that_cannot_run_are_refused(void **state)
 {
     char *pipe_path = gp__format("%s/pipe", make_directory());
 
@@ -211,7 +211,7 @@ what_cannot_run(void **state)
 
 /* ---- What ends the reading early ---- */
 
-/* A file that takes up no room on the disk, and much time to read. */
+/* A sparse file, which takes long to read. */
 static const char *
 make_vast_file(void)
 {
@@ -267,7 +267,7 @@ expect_too_large(int rc, const gp_error *err)
 }
 
 static void
-no_more_is_read_than_allowed(void **state)
+a_file_beyond_the_limit_is_refused(void **state)
 {
     const char *path = make_file("growing", "#!/bin/sh\n", 0755);
     uint64_t total = 0;
@@ -288,7 +288,7 @@ no_more_is_read_than_allowed(void **state)
 }
 
 static void
-a_second_look_begins_anew(void **state)
+a_second_look_starts_at_the_beginning(void **state)
 {
     uint64_t total = 0;
     const gp__sealed_reader reader = {count, &total, GP__FOREVER, NULL};
@@ -332,12 +332,12 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_script_runs),
         cmocka_unit_test(a_binary_runs),
-        cmocka_unit_test(changes_come_too_late),
-        cmocka_unit_test(the_copy_is_nobody_elses),
-        cmocka_unit_test(what_cannot_run),
+        cmocka_unit_test(later_changes_have_no_effect),
+        cmocka_unit_test(the_copy_cannot_be_changed_by_others),
+        cmocka_unit_test(files_that_cannot_run_are_refused),
         cmocka_unit_test(reading_can_be_interrupted),
-        cmocka_unit_test(no_more_is_read_than_allowed),
-        cmocka_unit_test(a_second_look_begins_anew),
+        cmocka_unit_test(a_file_beyond_the_limit_is_refused),
+        cmocka_unit_test(a_second_look_starts_at_the_beginning),
         cmocka_unit_test(when_memory_is_short),
     };
 

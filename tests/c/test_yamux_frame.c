@@ -12,7 +12,7 @@ written_and_read(void **state)
         {GP__YAMUX_TYPE_WINDOW, GP__YAMUX_ACK, 0x01020304, 0x05060708},
         {GP__YAMUX_TYPE_PING, GP__YAMUX_SYN, 0, 77},
         {GP__YAMUX_TYPE_GO_AWAY, 0, 0, GP__YAMUX_INTERNAL_ERROR},
-        {GP__YAMUX_TYPE_WINDOW, 0xfff0, 7, 1}, /* flags that nobody knows are let through */
+        {GP__YAMUX_TYPE_WINDOW, 0xfff0, 7, 1}, /* unknown flags are accepted */
     };
 
     (void)state;
