@@ -10,8 +10,8 @@
 #include "rpc/args.h"
 #include "rpc/credentials.h"
 #include "rpc/engine.h"
+#include "rpc/grpc_library.h"
 #include "rpc/metadata_size.h"
-#include "rpc/runtime.h"
 #include "rpc/unpack.h"
 #include "rpc/worker_pool.h"
 
