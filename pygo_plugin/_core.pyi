@@ -174,8 +174,7 @@ class Broker:
 class Client:
     # `reattach` is (network, address, protocol, version, pid, test, start time). `log` returns the
     # lowest level that it wants from now on. `output` gets 1 (stdout) or 2 (stderr), and
-    # what was printed. `start_timeout` is in seconds.
-    # `options` are those that _host/options.py passes on as they are.
+    # what was printed. `options` are those of the table in _host/options.py.
     def __new__(
         cls,
         *,
@@ -186,18 +185,13 @@ class Client:
         cookie_key: str = "",
         cookie_value: str = "",
         versions: Iterable[int] = (),
-        start_timeout: float = 60.0,
         reattach: tuple[str, str, str, int, int, bool, int] | None = None,
         log: Callable[[bytes | None, list[_LogRecord]], int] | None = None,
         log_level: int = 5,
-        log_buffer_size: int = 65536,
         want_raw: bool = False,
         output: Callable[[int, bytes], object] | None = None,
-        tls: TLS | None = None,
         on_exit: Callable[[int | None], Any] | None = None,
         runner: Any = None,
-        secure: tuple[str, bytes, int] | None = None,
-        unix_socket_dir: str | None = None,
         kill_group: str | None = None,
         channel_options: _Options | None = None,
         **options: Any,

@@ -1,7 +1,7 @@
 """The host's side: launch a plugin, use it, end it.
 
-The C core does the work (csrc/include/gp/client.h); policy is here: options, environment, which
-plugin set counts, managed clients, and what happens when nobody kills a plugin.
+The C core does the work (csrc/include/gp/client.h). Policy is here: the options, the environment,
+which plugin set is used, managed clients, and what happens to a plugin that is never killed.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ __all__ = ["Address", "Client", "cleanup_clients"]
 
 PING_TIMEOUT = 10.0  # seconds
 
-# Set by a host for its own plugins alone: a plugin that is a host itself must not hand them down.
-# An inherited PLUGIN_CLIENT_CERT, for one, makes a Go plugin speak TLS to a host that does not.
+# Variables that a host sets for its own plugins. A host that is a plugin itself must not pass them
+# on: an inherited PLUGIN_CLIENT_CERT, for one, makes a Go plugin speak TLS to a host that does not.
 NOT_INHERITED = (
     "PLUGIN_CLIENT_CERT",
     "PLUGIN_MULTIPLEX_GRPC",
@@ -54,11 +54,12 @@ NOT_INHERITED = (
 )
 
 _managed: set[Client] = set()
-_managed_lock = threading.RLock()  # as a client's
+# Reentrant, as a client's lock is: a signal handler may call kill() while its thread holds it.
+_managed_lock = threading.RLock()
 
 
 def _in_forked_child() -> None:
-    """The clients are the parent's, and another thread of the parent may have had the lock."""
+    """Forget the parent's clients, and the lock, which another thread of it may have held."""
     global _managed_lock
     _managed_lock = threading.RLock()
     _managed.clear()
@@ -105,9 +106,9 @@ class Client:
         with Client(["./plugin"], handshake_config=HANDSHAKE, plugins={"kv": KVPlugin()}) as client:
             channel, kv = client.dispense("kv")
 
-    `Client(config)` takes a ClientConfig, `Client(cmd, **options)` what a ClientConfig would be
-    made of; see there for the options. Constructing starts nothing. Leaving the `with` block kills
-    the plugin. Every method may be called from any thread.
+    `Client(config)` takes a ClientConfig, and `Client(cmd, **options)` the options that a
+    ClientConfig takes, which describes them. The constructor starts nothing. Leaving the `with`
+    block kills the plugin. Every method may be called on any thread.
 
     In a forked child of a host whose plugins run, starting and calling raise ForkedError, and
     `kill` does nothing: the plugin is the parent's. A child of a host that has none, or has killed
@@ -153,7 +154,7 @@ class Client:
         server_options: Iterable[tuple[str | bytes, Any]] | None = None,
         skip_output: bool | int | None = None,
     ) -> None:
-        """Raises: ConfigError (a ValueError) when the options cannot be right."""
+        """Raises: ConfigError (a ValueError) if an option has a wrong value."""
         options = given(locals())
         self._core: _core.Client | None = None
         self._killed = False
@@ -169,14 +170,15 @@ class Client:
         else:
             self._config = ClientConfig(cmd=cmd, **options)
             check_target(self._config, self.name)
-        # Guards what is assigned in _open(), and in kill(): a signal handler may come in between.
+        # Guards _core, _killed, _starting, _channel and _broker. Reentrant, since a signal handler
+        # may call kill() while its thread holds the lock.
         self._lock = threading.RLock()
-        self._adapter: Adapter | None = None  # of the runner
-        self._remove_socket_dir: Any = None  # weakref.finalize, with a runner
-        self._endpoint: tuple[str, str, str, str, int] | None = None
-        self._channel: _core.Channel | None = None
+        self._adapter: Adapter | None = None  # between the runner, if there is one, and the core
+        self._remove_socket_dir: Any = None  # a weakref.finalize, if there is a runner
+        self._endpoint: tuple[str, str, str, str, int] | None = None  # what start() has returned
+        self._channel: _core.Channel | None = None  # made at first use, as the broker is
         self._broker: BrokerBase | None = None
-        self._quota: _core.MemoryQuota | None = None  # of all connections
+        self._quota: _core.MemoryQuota | None = None  # for all connections
 
     # Life cycle.
 
@@ -185,8 +187,9 @@ class Client:
 
         Idempotent: later calls, on any thread, wait for the first and share its outcome.
 
-        Raises: ConfigError; StartError and its kinds and TLSError, after which the process is gone;
-        ChecksumError; ReattachError; ClosedError after `kill()`; ForkedError in a forked child.
+        Raises: ConfigError; StartError and its subclasses, and TLSError, after which the process
+        has ended; ChecksumError; ReattachError; ClosedError after `kill()`; ForkedError in a forked
+        child.
         """
         self._refuse_fork()
         if at_exit.ending:
@@ -213,10 +216,10 @@ class Client:
     def kill(self) -> None:
         """End the plugin: ask it to shut down, wait up to `kill_timeout`, then kill it.
 
-        A runner that is about to start it has 5 s to do so; what it starts later is killed then.
-        Everything it logged and printed has been delivered when this returns. Idempotent; a second
-        caller waits for the first. A client that was killed cannot be started any more. A plugin
-        that was reattached to with `test` set goes on running.
+        When this returns, everything that the plugin has logged and printed has been delivered.
+        Idempotent; a second caller waits for the first. A client that was killed cannot be started
+        again. A plugin that was reattached to with `test` set goes on running. A runner that is
+        about to start the plugin gets 5 s to do so; a plugin that it starts later is killed then.
         """
         if _core.forked():
             return
@@ -228,12 +231,12 @@ class Client:
         finally:
             with _managed_lock:
                 _managed.discard(self)
-            # A runner may still be about to start it: then the directory goes at the end of that.
+            # If a runner is still about to start the plugin, start() removes the directory.
             if self._remove_socket_dir is not None and not self._starting:
                 self._remove_socket_dir()
 
     def exited(self) -> bool:
-        """Whether the plugin's process is gone, or `kill()` has been called. Never blocks."""
+        """Whether the plugin's process has ended, or `kill()` has been called. Never blocks."""
         return self._killed or (self._core is not None and self._core.exited())
 
     def __enter__(self) -> Self:
@@ -249,7 +252,8 @@ class Client:
         self.kill()
 
     def __del__(self, _warn: Any = warnings.warn, _forked: Any = _core.forked) -> None:
-        # As subprocess: whoever starts a process is to end it. The core kills it right after.
+        # The program that starts a process has to end it, as with subprocess. The core kills it
+        # right after this.
         core = getattr(self, "_core", None)
         if core is None or self._killed or self._endpoint is None or self._config.detach:
             return
@@ -260,10 +264,10 @@ class Client:
     # Use.
 
     def dispense(self, name: str) -> Any:
-        """What the plugin `name` offers: by default `(channel, stub)`. Starts when needed.
+        """What the plugin `name` offers: by default `(channel, stub)`. Starts the plugin if needed.
 
-        Each call gives a channel of its own, a view on the one connection: closing it cancels its
-        own calls and no others.
+        Each call gives a channel of its own on the one connection. Closing it cancels only the
+        calls of that channel.
 
         Raises: ConfigError (a ValueError) for an unknown name; what `start()` raises.
         """
@@ -272,9 +276,9 @@ class Client:
         return self._plugin(name).client(self._user_client())
 
     def ping(self, timeout: float = PING_TIMEOUT) -> str:
-        """Ask the plugin's health service. Starts when needed.
+        """Ask the plugin's health service. Starts the plugin if needed.
 
-        Returns: "" when it is healthy, otherwise what is wrong: also when it does not answer
+        Returns: "" if it is healthy, otherwise what is wrong, such as that it does not answer
         within `timeout` seconds, cannot be started, or has been killed.
         Raises: ConfigError and ForkedError, which say nothing about the plugin.
         """
@@ -288,9 +292,9 @@ class Client:
         return ""
 
     def new_channel(self) -> _core.Channel:
-        """A `grpc.Channel` on the plugin's connection, for the caller to close. Starts when needed.
+        """A new `grpc.Channel` on the plugin's connection, which the caller has to close.
 
-        Raises: what `start()` raises.
+        Starts the plugin if needed. Raises: what `start()` raises.
         """
         self.start()
         return self._open().channel()
@@ -299,22 +303,20 @@ class Client:
 
     @property
     def channel(self) -> _core.Channel:
-        """The client's own `grpc.Channel`, the same each time.
+        """The client's own `grpc.Channel`, always the same.
 
         Raises: ClosedError before the start and after `kill()`, ForkedError in a forked child.
         """
         self._refuse_fork()
         with self._lock:
-            if self._endpoint is None or self._core is None or self._killed:
-                state = "has been killed" if self._killed else "has not been started"
-                raise ClosedError(f"{self.name}: {state}, so that there is no channel")
+            core, _ = self._started_locked("channel")
             if self._channel is None:
-                self._channel = self._core.channel()
+                self._channel = core.channel()
             return self._channel
 
     @property
     def broker(self) -> Broker:
-        """What makes further connections to the plugin, in either direction; see docs/broker.md.
+        """Makes further connections to the plugin, in either direction; see docs/broker.md.
 
         Raises: ClosedError before the start and after `kill()`, ForkedError in a forked child.
         """
@@ -323,7 +325,7 @@ class Client:
 
     @property
     def name(self) -> str:
-        """The base name of the plugin's executable; of a reattached plugin its address."""
+        """The base name of the plugin's executable, or the address of a reattached plugin."""
         cmd, reattach = self._config.cmd(), self._config.reattach_config()
         if self._config.runner is not None:
             return str(self._config.runner.name)
@@ -333,27 +335,27 @@ class Client:
 
     @property
     def id(self) -> str:
-        """What identifies the running plugin: its process id in digits; "" before the start."""
+        """The process id of the plugin, or what its runner calls it; "" before the start."""
         if self._config.runner is not None:
             return str(self._config.runner.id)
         return str(self.pid) if self.pid >= 0 else ""
 
     @property
     def pid(self) -> int:
-        """The process id; -1 before the start, or when unknown (see ReattachConfig)."""
+        """The process id; -1 before the start, or if it is unknown (see ReattachConfig)."""
         return -1 if self._core is None else self._core.pid
 
     @property
     def exit_status(self) -> int | None:
-        """None while running or never started. Then as `subprocess`: -N for signal N.
+        """None before the process has ended; then its status, -N for signal N as in `subprocess`.
 
-        Also None for a process that was not the host's child, whose status nobody could tell.
+        Always None for a process that is not a child of the host, which cannot know its status.
         """
         return None if self._core is None else self._core.exit_status
 
     @property
     def protocol(self) -> str:
-        """What it speaks: "grpc"; "" before the start."""
+        """The protocol that the plugin speaks, "grpc"; "" before the start."""
         return self._endpoint[3] if self._endpoint else ""
 
     @property
@@ -413,38 +415,42 @@ class Client:
         if not any(name in plugins for plugins in sets.values()):
             raise self._unknown(name, sets)
 
-    # Inside.
+    # Private.
 
     def _make_broker(self) -> Any:
         """The client's one broker, made at first use."""
         make = self._broker_class()
         self._refuse_fork()
         with self._lock:
-            if self._endpoint is None or self._core is None or self._killed:
-                state = "has been killed" if self._killed else "has not been started"
-                raise ClosedError(f"{self.name}: {state}, so that there is no broker")
+            core, endpoint = self._started_locked("broker")
             if self._broker is None:
-                ports = (self._config.min_port, self._config.max_port)
-                core = self._core.broker()
-                group, directory = self._config.unix_socket_group, self._config.unix_socket_dir
-                sockets: dict[str, Any] = {
-                    "directory": os.path.abspath(directory) if directory else None,
-                    "group": group,
-                }
-                if self._adapter is not None:
-                    sockets = {"directory": self._adapter.socket_dir, "group": self._adapter.group}
-                options = checks.grpc_options(
-                    self._config, self._quota, self._config.server_options
-                )
+                config = self._config
+                options = checks.grpc_options(config, self._quota, config.server_options)
+                directory, group = self._sockets()
                 self._broker = make(
-                    core,
+                    core.broker(),
                     self.name,
-                    self._endpoint[0],
-                    ports,
+                    endpoint[0],
+                    (config.min_port, config.max_port),
                     options={"options": options},
-                    **sockets,
+                    directory=directory,
+                    group=group,
                 )
             return self._broker
+
+    def _sockets(self) -> tuple[str | None, str | None]:
+        """Where the host makes its own sockets for the plugin, and which group may use them."""
+        if self._adapter is not None:
+            return self._adapter.socket_dir, self._adapter.group
+        directory = self._config.unix_socket_dir
+        return os.path.abspath(directory) if directory else None, self._config.unix_socket_group
+
+    def _started_locked(self, what: str) -> tuple[_core.Client, tuple[str, str, str, str, int]]:
+        """The core's client, and what its start has returned. Raises: ClosedError."""
+        if self._endpoint is None or self._core is None or self._killed:
+            state = "has been killed" if self._killed else "has not been started"
+            raise ClosedError(f"{self.name}: {state}, so that there is no {what}")
+        return self._core, self._endpoint
 
     def _prepare_runner(self, runner: Runner) -> str:
         """Make the runner's socket directory. Returns: the variable that names it."""
@@ -456,7 +462,7 @@ class Client:
         return f"PLUGIN_UNIX_SOCKET_DIR={path}"
 
     def _refuse_start(self) -> None:
-        """What `kill()` does before it ends the process."""
+        """Have later starts fail, and close the broker, before the process is ended."""
         with self._lock:
             self._killed = True
             broker = self._broker
@@ -464,98 +470,70 @@ class Client:
             broker.close()
 
     def _refuse_fork(self) -> None:
-        if _core.forked():  # before any lock: in a child it may be held for ever
+        """Raises: ForkedError in a forked child."""
+        if _core.forked():  # asked before a lock is taken, which another thread may have held
             try:
                 _core.refuse_forked()
             except ForkedError as error:
                 raise ForkedError(f"{self.name}: {error}") from None
 
     def _plugin(self, name: str) -> Plugin:
-        """The plugin of that name in the set that counts, after the start."""
+        """The plugin of that name in the set of the negotiated version, after the start."""
         sets = plugin_sets(self._config, self.name)
-        # A reattached plugin may serve a version that was never negotiated.
+        # A reattached plugin may serve a version that is in no set.
         plugins = sets.get(self.negotiated_version, self._config.plugins)
         if name not in plugins:
             raise self._unknown(name, {self.negotiated_version: plugins})
         return plugins[name]
 
     def _unknown(self, name: str, sets: Mapping[int, Mapping[str, object]]) -> ConfigError:
+        """The error about a name that is in none of the sets."""
         known = sorted({known for plugins in sets.values() for known in plugins})
         names = ", ".join(map(repr, known)) or "none"
         return ConfigError(f"{self.name}: no plugin named {name!r}; known: {names}")
 
     def _open(self) -> _core.Client:
-        """The core's client, made at first use: until then the config may still change."""
+        """The core's client, made at first use, since the options may change until then."""
         with self._lock:
             if self._killed:
                 raise ClosedError(f"{self.name}: has been killed, and cannot be started again")
             if self._core is None:
                 self._core = self._make_core()
-                return self._open()  # it may have been killed meanwhile
+                return self._open()  # checks again: kill() may have been called meanwhile
             return self._core
 
     def _make_core(self) -> _core.Client:
-        config, name = self._config, self.name
+        """The core's client, from the options as they are now. Raises: ConfigError."""
+        config, name, cmd = self._config, self.name, self._config.cmd()
         check_all(config, name)
-        versions = sorted(plugin_sets(config, name))
         handshake = config.handshake_config
-        cmd, reattach = config.cmd(), config.reattach_config()
-        secure, sockets = config.secure_config, config.unix_socket_dir
-        path = "" if cmd is None else cmd.path
-        owner = weakref.ref(self)  # the core keeps the mirror: no cycle that goes through C
-
-        def pid() -> int:
-            client = owner()
-            return -1 if client is None else client.pid
-
-        def exited(status: int | None) -> None:
-            client = owner()
-            if client is not None:
-                client._call_on_exit(status)
-
-        mirror = LogMirror(plugin_logger(config.logger, name), path or name, pid, config.stderr)
+        versions = sorted(plugin_sets(config, name))
+        argv, env = self._command()
+        pid, exited = _callbacks(self)
+        path = name if cmd is None else cmd.path
+        log = LogMirror(plugin_logger(config.logger, name), path, pid, config.stderr)
         output = None
         if config.sync_stdout is not None or config.sync_stderr is not None:
             output = OutputMirror(config.sync_stdout, config.sync_stderr)
-        where = None
-        if reattach is not None:
-            version = reattach.protocol_version or handshake.protocol_version
-            where = (
-                *(reattach.network, reattach.address, reattach.protocol),
-                *(version, reattach.pid, reattach.test, reattach.start_time),
-            )
-        argv = None if cmd is None else list(cmd.args)
-        # A Python plugin's sys.stderr then leads to sync_stderr, otherwise to the log: see
-        # _serve/stdio.py.
-        env = [] if config.sync_stderr is None else ["PYGO_PLUGIN_SYNC_STDERR=1"]
-        if cmd is not None:
-            env = _environment(cmd, config.skip_host_env, name, env)
-        if config.runner is not None:
-            argv, env = [name], [*env, self._prepare_runner(config.runner)]
         at_exit.register()
         self._quota = checks.memory_quota(config)
         core = _core.Client(
             name=name,
             argv=argv,
             env=env,
-            directory=cmd.dir or None if cmd is not None else None,
+            directory=None if cmd is None else cmd.dir or None,
             cookie_key=handshake.magic_cookie_key,
             cookie_value=handshake.magic_cookie_value,
             versions=versions,
-            start_timeout=config.start_timeout() / 1000,
-            reattach=where,
-            log=mirror,
-            log_level=mirror.lowest_level(),
-            log_buffer_size=min(config.plugin_log_buffer_size, 1 << 31),
+            reattach=_endpoint_to_join(config),
+            log=log,
+            log_level=log.lowest_level(),
             want_raw=config.stderr is not None,
             output=output,
             runner=self._adapter,
             kill_group=_group_name(config),
             channel_options=checks.grpc_options(config, self._quota, config.channel_options),
             on_exit=None if config.on_exit is None else exited,
-            unix_socket_dir=os.path.abspath(sockets) if sockets else None,
-            secure=None if secure is None else secure._for_core(),
-            tls=None if config.tls_config is None else config.tls_config._tls,
             **for_core(config),
         )
         if config.managed:
@@ -563,13 +541,57 @@ class Client:
                 _managed.add(self)
         return core
 
+    def _command(self) -> tuple[list[str] | None, list[str]]:
+        """What is launched: the arguments, None if nothing is, and the environment."""
+        config, cmd = self._config, self._config.cmd()
+        # With it sys.stderr of a Python plugin leads to sync_stderr, without it to the log: see
+        # _serve/stdio.py.
+        env = [] if config.sync_stderr is None else ["PYGO_PLUGIN_SYNC_STDERR=1"]
+        if cmd is not None:
+            return list(cmd.args), _environment(cmd, config.skip_host_env, self.name, env)
+        if config.runner is not None:
+            return [self.name], [*env, self._prepare_runner(config.runner)]
+        return None, env
+
+
+def _callbacks(client: Client) -> tuple[Callable[[], int], Callable[[int | None], None]]:
+    """Functions for the core: the process id, and what is called at the end of the process.
+
+    The core keeps them. They hold the client weakly, since the garbage collector does not find
+    cycles that go through the core.
+    """
+    owner = weakref.ref(client)
+
+    def pid() -> int:
+        client = owner()
+        return -1 if client is None else client.pid
+
+    def exited(status: int | None) -> None:
+        client = owner()
+        if client is not None:
+            client._call_on_exit(status)
+
+    return pid, exited
+
+
+def _endpoint_to_join(config: ClientConfig) -> tuple[str, str, str, int, int, bool, int] | None:
+    """Where the running plugin is, as the core takes it; None if one is launched."""
+    reattach = config.reattach_config()
+    if reattach is None:
+        return None
+    version = reattach.protocol_version or config.handshake_config.protocol_version
+    return (
+        *(reattach.network, reattach.address, reattach.protocol),
+        *(version, reattach.pid, reattach.test, reattach.start_time),
+    )
+
 
 def _group_name(config: ClientConfig) -> str | None:
-    """What the mark of the plugin's group begins with; None without `kill_group`."""
+    """The prefix of the variable that marks the plugin's group; None without `kill_group`."""
     if not config.kill_group:
         return None
     if config.detach:
-        return ""  # nobody watches over what is to outlive the host
+        return ""  # no guard: the group is to outlive the host
     from pygo_plugin._host import guard
 
     return guard.start()
@@ -578,12 +600,12 @@ def _group_name(config: ClientConfig) -> str | None:
 def _environment(cmd: Cmd, skip_host_env: bool, name: str, own: Iterable[str] = ()) -> list[str]:
     """The child's environment: the host's unless skipped, `own`, and the entries of `cmd.env`.
 
-    Later ones replace earlier ones.
+    Later entries replace earlier ones.
     """
     environment = {} if skip_host_env else dict(os.environ)
     for key in NOT_INHERITED:
         environment.pop(key, None)
-    entries: list[Any] = [*own, *cmd.env]  # whatever the user has put in there
+    entries: list[Any] = [*own, *cmd.env]  # the user may have put other things into `cmd.env`
     for entry in entries:
         if not isinstance(entry, str) or entry.find("=") < 1 or "\0" in entry:
             raise ConfigError(f'{name}: Cmd.env must hold "KEY=VALUE" entries only')
@@ -595,7 +617,7 @@ def _environment(cmd: Cmd, skip_host_env: bool, name: str, own: Iterable[str] = 
 def cleanup_clients() -> None:
     """Kill all clients that were made with `managed=True`, in parallel.
 
-    Needed only to do so early: every plugin that still runs is killed when the interpreter exits.
+    Programs need not call it: every plugin that still runs is killed when the interpreter exits.
     """
     if _core.forked():
         return

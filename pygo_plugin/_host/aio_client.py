@@ -1,4 +1,4 @@
-"""The host's side for asyncio: a Client whose waiting is awaiting."""
+"""The host's side for asyncio: a Client whose methods that wait are coroutines."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Client:
         skip_output: bool | int | None = None,
         interceptors: Iterable[Any] | None = None,
     ) -> None:
-        """Raises: ConfigError (a ValueError) when the options cannot be right."""
+        """Raises: ConfigError (a ValueError) if an option has a wrong value."""
         options = locals()
         fill(self, AIO_OPTIONS, options)
         self._client = _BlockingClient(self, cmd, given(options))
@@ -103,7 +103,7 @@ class Client:
     async def start(self) -> _client.Address:
         """Launch the plugin, or connect to the running one, and wait for its handshake.
 
-        Idempotent. A task that is cancelled meanwhile kills the plugin.
+        Idempotent. If the task that awaits it is cancelled, the plugin is killed.
 
         Raises: as `pygo_plugin.Client.start`.
         """
@@ -115,23 +115,23 @@ class Client:
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
-            starting.add_done_callback(_take_exception)  # also if this is cancelled once more
+            starting.add_done_callback(_ignore_exception)  # needed if this is cancelled again
             await self.kill()
-            # Which fails at once now, unless a runner's start() does not return.
+            # The start now fails at once, unless a runner's start() does not return.
             await asyncio.wait((starting,), timeout=1)
             raise
         finally:
-            del starting  # an error's traceback has this frame
+            del starting  # else it and this frame, which the traceback holds, form a cycle
 
     async def kill(self) -> None:
         """End the plugin: ask it to shut down, wait up to `kill_timeout`, then kill it.
 
-        Idempotent. It is killed also if this is cancelled.
+        Idempotent. The plugin is killed even if the task that awaits this is cancelled.
         """
         await in_thread(self._client.kill)
 
     def exited(self) -> bool:
-        """Whether the plugin's process is gone, or `kill()` has been called."""
+        """Whether the plugin's process has ended, or `kill()` has been called."""
         return self._client.exited()
 
     async def __aenter__(self) -> Self:
@@ -147,7 +147,7 @@ class Client:
         await self.kill()
 
     def _belong(self) -> None:
-        """Have `on_exit` run on this loop, if it is the first that starts the plugin."""
+        """Have `on_exit` run on this loop, if no other loop has started the plugin before."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
 
@@ -160,7 +160,7 @@ class Client:
     # Use.
 
     async def dispense(self, name: str) -> Any:
-        """What the plugin `name` offers: by default `(channel, stub)`. Starts when needed.
+        """What the plugin `name` offers: by default `(channel, stub)`. Starts the plugin if needed.
 
         The plugin's `client()` gets this client, whose `new_channel()` gives channels of asyncio.
 
@@ -171,12 +171,12 @@ class Client:
         return self._client.dispense(name)
 
     async def ping(self, timeout: float = _client.PING_TIMEOUT) -> str:
-        """Ask the plugin's health service: "" or what is wrong. Starts when needed."""
+        """Ask the plugin's health service: "" or what is wrong. Starts the plugin if needed."""
         self._belong()
         return await in_thread(self._client.ping, timeout)
 
     def new_channel(self) -> Channel:
-        """A channel on the plugin's connection, for the caller to close.
+        """A new channel on the plugin's connection, which the caller has to close.
 
         Raises: ClosedError before the start and after `kill()`.
         """
@@ -186,7 +186,7 @@ class Client:
 
     @property
     def channel(self) -> Channel:
-        """The client's own channel, the same each time.
+        """The client's own channel, always the same.
 
         Raises: ClosedError before the start and after `kill()`.
         """
@@ -197,7 +197,7 @@ class Client:
 
     @property
     def broker(self) -> Broker:
-        """What makes further connections to the plugin, in either direction; see docs/broker.md.
+        """Makes further connections to the plugin, in either direction; see docs/broker.md.
 
         Raises: ClosedError before the start and after `kill()`.
         """
@@ -208,27 +208,27 @@ class Client:
 
     @property
     def name(self) -> str:
-        """The base name of the plugin's executable; of a reattached plugin its address."""
+        """The base name of the plugin's executable, or the address of a reattached plugin."""
         return self._client.name
 
     @property
     def id(self) -> str:
-        """What identifies the running plugin: its process id in digits; "" before the start."""
+        """The process id of the plugin, or what its runner calls it; "" before the start."""
         return self._client.id
 
     @property
     def pid(self) -> int:
-        """The process id; -1 before the start, or when unknown."""
+        """The process id; -1 before the start, or if it is unknown."""
         return self._client.pid
 
     @property
     def exit_status(self) -> int | None:
-        """None while running or never started. Then as `subprocess`: -N for signal N."""
+        """None before the process has ended; then as in `subprocess`, -N for signal N."""
         return self._client.exit_status
 
     @property
     def protocol(self) -> str:
-        """What it speaks: "grpc"; "" before the start."""
+        """The protocol that the plugin speaks, "grpc"; "" before the start."""
         return self._client.protocol
 
     @property
@@ -271,7 +271,7 @@ class _BlockingClient(_client.Client):
         return Broker
 
 
-def _take_exception(task: asyncio.Future[Any]) -> None:
-    """That a start fails whose plugin has been killed is no news."""
+def _ignore_exception(task: asyncio.Future[Any]) -> None:
+    """Ignore that the start of a plugin that has been killed fails."""
     if not task.cancelled():
         task.exception()

@@ -1,11 +1,14 @@
-"""The table of what a host can say about one plugin: every option of a client is one entry.
+"""The table of the options of clients, and what is checked when a client starts.
 
-`ClientConfig` and the two `Client` classes are made from it, by hand nowhere: attributes, checks,
-defaults, keywords, and the documentation. To add an option, add an entry and run
-scripts/options.py, which writes what is generated; `Client._make_core` passes the value on.
+The attributes, checks, defaults and keywords of `ClientConfig` and of both `Client` classes come
+from the table, and so does their documentation. To add an option, add an entry, and run
+scripts/options.py, which writes the generated parts. If the core needs the value, its table in
+csrc/py/client_options.c needs a line, too.
 """
 
 from __future__ import annotations
+
+from os.path import abspath
 
 from pygo_plugin._base import checks as check
 from pygo_plugin._host.cmd import Cmd
@@ -44,11 +47,12 @@ class ClientOption(check.Option):
 
     targets    the targets with which it means something
     conflicts  the options that it must not be set together with, and what the error says
-    core       the keyword of `_core.Client` that takes its value as it is; empty: `Client` has to
-               make something of it first
+    core       the keyword of `_core.Client` for its value; empty: it has none, or `Client` passes
+               it, because more than this option decides on it
+    convert    makes the value of the keyword from the attribute, where they differ
     """
 
-    __slots__ = ("conflicts", "core", "targets")
+    __slots__ = ("conflicts", "convert", "core", "targets")
 
     def __init__(
         self,
@@ -62,11 +66,13 @@ class ClientOption(check.Option):
         targets: tuple[str, ...] = TARGETS,
         conflicts: Mapping[str, str] | None = None,
         core: str = "",
+        convert: Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__(name, kind, default, doc, page=page, slot=slot)
         self.targets = targets
         self.conflicts = conflicts or {}
         self.core = core
+        self.convert = convert
 
 
 def _port(what: str, value: Any) -> int:
@@ -231,6 +237,8 @@ OPTIONS = (
         "methods `start_timeout()` and `set_start_timeout()` count milliseconds.",
         slot="_start_timeout",
         targets=LAUNCHED,
+        core="start_timeout",
+        convert=lambda milliseconds: milliseconds / 1000,
     ),
     ClientOption(
         "kill_timeout",
@@ -325,6 +333,8 @@ OPTIONS = (
         "The most bytes that a line of the plugin's log may have. Longer lines come in pieces.",
         page="logging.md",
         targets=LAUNCHED,
+        core="log_buffer_size",
+        convert=lambda size: min(size, 1 << 31),
     ),
     ClientOption(
         "skip_host_env",
@@ -354,6 +364,8 @@ OPTIONS = (
         None,
         "A `TLSConfig`, for plugins that serve with TLS of their own.",
         page="security.md",
+        core="tls",
+        convert=lambda config: None if config is None else config._tls,
     ),
     ClientOption(
         "secure_config",
@@ -367,6 +379,8 @@ OPTIONS = (
             "of a plugin that runs already cannot be checked",
             "runner": "secure_config does not go with a runner, which launches what it likes",
         },
+        core="secure",
+        convert=lambda config: None if config is None else config._for_core(),
     ),
     ClientOption(
         "unix_socket_dir",
@@ -377,6 +391,8 @@ OPTIONS = (
         page="security.md",
         targets=SUBPROCESS,
         conflicts=SOCKET_CONFLICTS,
+        core="unix_socket_dir",
+        convert=lambda path: abspath(path) if path else None,
     ),
     ClientOption(
         "unix_socket_group",
@@ -498,8 +514,12 @@ def given(keywords: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def for_core(config: ClientConfig) -> dict[str, Any]:
-    """Keywords for `_core.Client`, of the options whose values it takes as they are."""
-    return {option.core: getattr(config, option.slot) for option in _PASSED_ON}
+    """The keywords of `_core.Client` that have one option each."""
+    keywords = {}
+    for option in _PASSED_ON:
+        value = getattr(config, option.slot)
+        keywords[option.core] = value if option.convert is None else option.convert(value)
+    return keywords
 
 
 def check_target(config: ClientConfig, name: str) -> None:
