@@ -14,7 +14,7 @@ import sys
 from pygo_plugin._base import at_exit
 from pygo_plugin._base.core import _core
 from pygo_plugin._serve import panic
-from pygo_plugin._serve.cleanup import Leaving
+from pygo_plugin._serve.cleanup import Cleanup
 from pygo_plugin._serve.protocol import NoSocketError, Security, port_range, socket_group
 from pygo_plugin._serve.stdio import Stdio, keep_stderr
 from pygo_plugin.config import ServeConfig, plugin_sets
@@ -83,7 +83,7 @@ class PluginServerBase:
         """Why `serve()` or `check_magic_key()` returned False."""
         self._config = cfg
         self._protocol: Protocol | None = None  # once it serves
-        self._leaving: Leaving | None = None  # likewise
+        self._cleanup: Cleanup | None = None  # likewise
         self._reattach: ReattachConfig | None = None  # in test mode, once it listens
         self._stdio = Stdio()
 
@@ -136,7 +136,7 @@ class PluginServerBase:
         """The class of the protocol object for this server."""
         raise NotImplementedError
 
-    def _open(self) -> tuple[Protocol, Leaving, bytes] | None:
+    def _open(self) -> tuple[Protocol, Cleanup, bytes] | None:
         """Make a server that listens.
 
         Returns: its protocol object, what cleans up after it, and its handshake line; None if it
@@ -179,11 +179,11 @@ class PluginServerBase:
             self._fail(f"cannot serve: {error}")
             return None
 
-        leaving = Leaving(protocol, self._stdio)
+        cleanup = Cleanup(protocol, self._stdio)
         at_exit.register()
-        leaving.enter(signals=not test)
+        cleanup.install(signals=not test)
         try:
-            network, address = self._listen(protocol, security, leaving)
+            network, address = self._listen(protocol, security, cleanup)
             protocol.listens(network)
             if test:
                 from pygo_plugin.config import ReattachConfig
@@ -196,21 +196,21 @@ class PluginServerBase:
                 version, network, address, protocol.name, field, multiplexes
             )
         except (OSError, RuntimeError, ValueError) as error:
-            self._abandon(protocol, leaving, error)
+            self._abandon(protocol, cleanup, error)
             return None
-        return protocol, leaving, line
+        return protocol, cleanup, line
 
-    def _announce(self, protocol: Protocol, leaving: Leaving, line: bytes) -> None:
+    def _announce(self, protocol: Protocol, cleanup: Cleanup, line: bytes) -> None:
         """Tell the host that the server has started."""
         if self._config.test is None:
-            self._watch_host(protocol, leaving)
+            self._watch_host(protocol, cleanup)
             protocol.log_to(2)
             _print_handshake(line, self._stdio, self._config.logger)
         elif self._config.test.sync_stdio:
             self._stdio.borrow()
-        self._protocol, self._leaving = protocol, leaving
+        self._protocol, self._cleanup = protocol, cleanup
 
-    def _announce_to_test(self, protocol: Protocol, leaving: Leaving) -> None:
+    def _announce_to_test(self, protocol: Protocol, cleanup: Cleanup) -> None:
         """In test mode, call `ready`. What it raises is passed on."""
         if self._config.test is None:
             return
@@ -223,24 +223,24 @@ class PluginServerBase:
             self._config.test.serving(self.reattach_config(), stop)
         except BaseException as error:
             self._stdio.end()
-            self._abandon(protocol, leaving, error)
+            self._abandon(protocol, cleanup, error)
             raise
 
-    def _abandon(self, protocol: Protocol, leaving: Leaving, error: BaseException) -> bool:
+    def _abandon(self, protocol: Protocol, cleanup: Cleanup, error: BaseException) -> bool:
         """Undo what `_open` has done, because of the error. Returns: False."""
         protocol.stop(None)
         protocol.close()
-        leaving.leave(interrupts=True)
+        cleanup.finish(interrupts=True)
         return self._fail(f"cannot serve: {error}")
 
-    def _watch_host(self, protocol: Protocol, leaving: Leaving) -> None:
+    def _watch_host(self, protocol: Protocol, cleanup: Cleanup) -> None:
         """Stop serving when the host has died, unless the plugin is to outlive it."""
         if self._config.outlive_host or os.environ.get("PYGO_PLUGIN_DETACHED"):
             return
         grace = self._config.shutdown_grace
 
         def gone() -> None:
-            leaving.remove()
+            cleanup.remove_socket()
             protocol.remove_sockets()  # at once: the process is killed if a handler takes long
             protocol.stop(grace)
 
@@ -276,10 +276,10 @@ class PluginServerBase:
         self.error_msg = message
         return False
 
-    def _listen(self, protocol: Protocol, security: Security, leaving: Leaving) -> tuple[str, str]:
+    def _listen(self, protocol: Protocol, security: Security, cleanup: Cleanup) -> tuple[str, str]:
         """Have the server listen. Returns: network and address for the handshake line."""
         own_directory = protocol.prepare_to_listen()
-        leaving.mux = protocol.mux
+        cleanup.mux = protocol.mux
         directory, group = os.environ.get("PLUGIN_UNIX_SOCKET_DIR") or None, socket_group()
         if directory is None and not group:
             directory = own_directory
@@ -287,7 +287,7 @@ class PluginServerBase:
             alone = self._config.test is None
             try:
                 place = _core.SocketPlace(directory, group)
-                leaving.take(place)
+                cleanup.add_socket(place)
                 _listen_unix(protocol, place, alone)
                 return "unix", place.path
             except (OSError, RuntimeError) as error:
@@ -335,13 +335,13 @@ class Server(PluginServerBase):
         opened = self._open()
         if opened is None:
             return False
-        protocol, leaving, line = opened
+        protocol, cleanup, line = opened
         try:
             protocol.start()
-            self._announce(protocol, leaving, line)
+            self._announce(protocol, cleanup, line)
         except (OSError, RuntimeError, ValueError) as error:
-            return self._abandon(protocol, leaving, error)
-        self._announce_to_test(protocol, leaving)
+            return self._abandon(protocol, cleanup, error)
+        self._announce_to_test(protocol, cleanup)
         if wait:
             self._wait()
         return True
@@ -353,7 +353,7 @@ class Server(PluginServerBase):
         unless the host does not read it, and then at most a second. The event is set when no call
         is left and all connections are closed.
         """
-        if self._protocol is None or self._leaving is None:
+        if self._protocol is None or self._cleanup is None:
             from threading import Event
 
             event = Event()
@@ -362,21 +362,21 @@ class Server(PluginServerBase):
         if self._protocol.cuts_output_off(grace):
             self._stdio.end()
         stopped: threading.Event = self._protocol.stop(grace)
-        self._leaving.leave(interrupts=True)
+        self._cleanup.finish(interrupts=True)
         if not self._protocol.has_connections():
             return stopped
         return _close_after(stopped, self._protocol)
 
     def _wait(self) -> None:
         """Wait until serving has ended, and clean up."""
-        if self._protocol is None or self._leaving is None:
+        if self._protocol is None or self._cleanup is None:
             return
         try:
             self._protocol.wait()
         finally:
             self._protocol.close()
             self._stdio.end()
-            self._leaving.leave(interrupts=False)
+            self._cleanup.finish(interrupts=False)
 
 
 def _close_after(stopped: threading.Event, protocol: Protocol) -> threading.Event:
@@ -429,7 +429,7 @@ def _refuse_to_serve(message: str, cfg: ServeConfig) -> NoReturn:
         if not panic.write_to_parents_log(f"[ERROR] plugin: {message}\n"):
             _log("ERROR", message)
     elif panic.is_announced():
-        panic.say(message)
+        panic.write(message)
     else:  # a user has started it by hand
         print(message, file=sys.stderr)
     sys.exit(1)

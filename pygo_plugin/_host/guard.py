@@ -1,8 +1,8 @@
-"""What ends the groups of plugins with `kill_group` whose host has died without a word.
+"""Kills the groups of plugins with `kill_group` when their host has died without ending them.
 
-`start()` runs this very file as another program, one for each host, which imports nothing of the
-package. It waits for the host's end, gives plugins that notice it themselves the time to leave, and
-kills what has the host's mark in its environment after that (csrc/os/process/group.h).
+`start()` runs this file as a program of its own, one for each host, which imports nothing of the
+package. The program waits until the host ends and gives plugins the time to notice that and exit.
+Then it kills all processes with the host's mark in their environment (csrc/os/process/group.h).
 """
 
 from __future__ import annotations
@@ -16,49 +16,52 @@ if TYPE_CHECKING:
     import subprocess
 
 VARIABLE = "PYGO_PLUGIN_GROUP"
-PATIENCE = 6.0  # seconds; a plugin of this package leaves within five
+EXIT_TIME = 6.0  # seconds; a plugin of this package exits within five
 
 # ---- In the host ---------------------------------------------------------------------------------
 
-_name = ""
+_name = ""  # what the marks of this host's groups begin with
 _process: subprocess.Popen[bytes] | None = None
-_owner = 0
+_owner = 0  # the process that has set the two, by its id
 _lock = threading.Lock()
 
 
 def start() -> str:
-    """Have this process watched, unless it is. Returns: what the marks of its groups begin with.
+    """Start the program that watches this process, unless it runs already.
 
-    Without an interpreter to run, as in programs that embed one, nobody watches.
+    A process that embeds Python has no interpreter to run it with, and is not watched.
+
+    Returns: what the marks of this host's groups begin with.
     """
     global _name, _owner, _process
     with _lock:
-        if _owner != os.getpid():  # in a forked child they are the parent's
+        if _owner != os.getpid():  # this is a forked child, and the values are its parent's
             _owner, _name, _process = os.getpid(), os.urandom(10).hex(), None
         if _process is None or _process.poll() is not None:
-            _process = _run(_name)
+            _process = _run_program(_name)
         return _name
 
 
 def stop() -> None:
-    """The host is about to exit, and has left nothing."""
+    """End the program. The host exits and has ended its plugins."""
     global _process
     if _process is None or _owner != os.getpid():
         return
     process, _process = _process, None
     try:
         process.communicate(b"done", timeout=5)
-    except Exception:  # it has been killed, or stopped
+    except Exception:  # it was killed or stopped by a signal
         process.kill()
         process.wait()
 
 
-def _forget_lock() -> None:
+def _replace_lock() -> None:
+    """Make a new lock in a forked child: another thread of the parent may have held the old one."""
     global _lock
-    _lock = threading.Lock()  # another thread of the parent's may have held it
+    _lock = threading.Lock()
 
 
-def _run(name: str) -> subprocess.Popen[bytes] | None:
+def _run_program(name: str) -> subprocess.Popen[bytes] | None:
     import subprocess
 
     interpreter = "python" in os.path.basename(sys.executable or "").lower()
@@ -70,7 +73,7 @@ def _run(name: str) -> subprocess.Popen[bytes] | None:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # no terminal's end or Ctrl-C concerns it
+            start_new_session=True,  # so that the terminal sends it no signals
             cwd="/",
             env={},
         )
@@ -79,46 +82,50 @@ def _run(name: str) -> subprocess.Popen[bytes] | None:
 
 
 if __name__ != "__main__":
-    os.register_at_fork(after_in_child=_forget_lock)
+    os.register_at_fork(after_in_child=_replace_lock)
 
 
 # ---- In the other program ------------------------------------------------------------------------
 
 
 def _watch(name: str, host: int) -> None:
+    """Wait until the process `host` ends, then end its groups unless it has done so itself."""
     import select
     import signal
 
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    ends = select.poll()
-    ends.register(0, select.POLLIN)  # closed by the host's end, and when it runs another program
+    poll = select.poll()
+    poll.register(0, select.POLLIN)  # closed when the host ends, or replaces itself by exec
     try:
-        ends.register(os.pidfd_open(host), select.POLLIN)  # type: ignore[attr-defined,unused-ignore]
+        poll.register(os.pidfd_open(host), select.POLLIN)  # type: ignore[attr-defined,unused-ignore]
     except ProcessLookupError:
         pass
     else:
         if os.getppid() == host:
-            ready = [descriptor for descriptor, _ in ends.poll()]
+            ready = [descriptor for descriptor, _ in poll.poll()]
             if 0 in ready and os.read(0, 1):
                 return
     _end_groups(f"{VARIABLE}={name}.".encode())
 
 
 def _end_groups(mark: bytes) -> None:
+    """Wait until no process has the mark, and kill those that still run after EXIT_TIME."""
     import time
 
-    deadline = time.monotonic() + PATIENCE
-    looks = 0  # in a row that saw nobody; a process between two programs is not seen by one
-    while looks < 3 and time.monotonic() < deadline:
-        looks = 0 if _members(mark) else looks + 1
+    deadline = time.monotonic() + EXIT_TIME
+    # How many checks in a row found no process. One is not enough, since a process in the middle of
+    # exec has no environment to read.
+    empty = 0
+    while empty < 3 and time.monotonic() < deadline:
+        empty = 0 if _members(mark) else empty + 1
         time.sleep(0.05)
-    while looks < 3 and time.monotonic() < deadline + 1:
-        looks = 0 if _kill(mark) else looks + 1
+    while empty < 3 and time.monotonic() < deadline + 1:
+        empty = 0 if _kill_members(mark) else empty + 1
         time.sleep(0.01)
 
 
-def _kill(mark: bytes) -> bool:
+def _kill_members(mark: bytes) -> bool:
     """Kill all members. Returns: whether there were any."""
     import select
     import signal
@@ -130,7 +137,8 @@ def _kill(mark: bytes) -> bool:
         except OSError:
             continue
         try:
-            # Looked at once more: if it lives after that, the descriptor is that of a member.
+            # The process id may have been reused before pidfd_open(). If the process has the mark
+            # and has not ended after that, the descriptor is that of a member.
             if _is_marked(pid, mark) and not select.select([pidfd], [], [], 0)[0]:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # type: ignore[attr-defined,unused-ignore]
         except OSError:
@@ -141,6 +149,7 @@ def _kill(mark: bytes) -> bool:
 
 
 def _members(mark: bytes) -> list[int]:
+    """The ids of all processes with the mark."""
     pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
     return [pid for pid in pids if _is_marked(pid, mark)]
 

@@ -1,7 +1,8 @@
-"""The host's side of what plugins print: to the writers that the user gave.
+"""The host's side of what plugins print: it goes to the writers that the user has given.
 
-Writers are files of either kind, objects with no more than `write`, or descriptors. They are called
-on the core's one thread for that, and may block: the plugin then meets a full pipe.
+Writers are text files, binary files, objects that have only `write`, or descriptors. They are
+called on the core's thread for output, and may block. Then the plugin's pipe fills up, and the
+plugin blocks when it prints.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ STDOUT, STDERR = 1, 2  # as the core numbers them
 
 
 class OutputMirror:
-    """Takes what one plugin prints after its handshake, in order, on the core's thread.
+    """Gets what one plugin prints after its handshake, in order, on the core's thread.
 
-    What one descriptor of the plugin got goes to one writer. A writer that raises is reported to
-    sys.unraisablehook and not called again; its output is discarded from then on.
+    Each of the plugin's two descriptors has one writer. An exception of a writer is reported to
+    sys.unraisablehook. The writer is not called again, and the rest of its output is discarded.
     """
 
     def __init__(self, stdout: Writer | int | None, stderr: Writer | int | None) -> None:
@@ -32,7 +33,7 @@ class OutputMirror:
         if stdout is not None:
             self._writers[STDOUT] = byte_writer(stdout)
         if stderr is not None:
-            same = stderr is stdout  # one decoder, for characters that are written in pieces
+            same = stderr is stdout  # then both share a decoder
             self._writers[STDERR] = self._writers[STDOUT] if same else byte_writer(stderr)
 
     def __call__(self, channel: int, data: bytes) -> None:
@@ -41,19 +42,19 @@ class OutputMirror:
             return
         try:
             write(data)
-        except BaseException as error:  # it would end the core's thread otherwise
+        except BaseException as error:  # must not end the core's thread
             self._writers = {c: w for c, w in self._writers.items() if w is not write}
             _core.unraisable(error, self)
 
 
 def byte_writer(target: Writer | int) -> Callable[[bytes], object]:
-    """A function that writes bytes to `target`, decoded as UTF-8 if it wants text, and flushes."""
+    """A function that writes bytes to `target`, decoded as UTF-8 if it takes text, and flushes."""
     import io
 
     if isinstance(target, int):
         descriptor = target
         return lambda data: _write_all(descriptor, data)
-    if isinstance(target, io.FileIO):  # whose write() may take less than it was given
+    if isinstance(target, io.FileIO):  # its write() may write only a part
         file = target
         return lambda data: _write_all(file.fileno(), data)
     write = target.write
@@ -63,18 +64,18 @@ def byte_writer(target: Writer | int) -> Callable[[bytes], object]:
     def copy(data: bytes) -> None:
         nonlocal decoder
         if decoder is None:
-            if not _wants_text(target):
+            if not _takes_text(target):
                 try:
                     write(data)
                 except TypeError:
-                    pass  # a text file that doesn't look like one
+                    pass  # it takes text, though it does not look like a text file
                 else:
                     if flush is not None:
                         flush()
                     return
             import codecs
 
-            # Incremental, because a chunk may end inside a character.
+            # An incremental decoder, because a chunk may end inside a character.
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
         write(decoder.decode(data))
         if flush is not None:
@@ -83,7 +84,7 @@ def byte_writer(target: Writer | int) -> Callable[[bytes], object]:
     return copy
 
 
-def _wants_text(target: Writer) -> bool:
+def _takes_text(target: Writer) -> bool:
     import io
 
     if isinstance(target, io.IOBase):

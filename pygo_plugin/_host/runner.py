@@ -1,4 +1,4 @@
-"""What stands between a runner (runners.py) and the core, which calls `Adapter` from C threads."""
+"""Connects a runner (runners.py) with the core, which calls an `Adapter` on C threads."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Adapter", "Launch", "make_socket_dir", "remove_socket_dir"]
 
 
 class Launch:
-    """What a runner is to start.
+    """What a runner needs to start a plugin.
 
-    env         the environment that go-plugin's protocol asks for, PLUGIN_UNIX_SOCKET_DIR included;
-                nothing of the host's own
-    socket_dir  a new directory of this machine, for this plugin alone, to make its socket in. It is
-                the one that `env` names; where the plugin sees it under another path, change `env`
+    env         the environment variables of go-plugin's protocol, including PLUGIN_UNIX_SOCKET_DIR,
+                and none of the host's own
+    socket_dir  a new directory on this machine, in which only this plugin makes its socket. `env`
+                names it too: if the plugin sees it under another path, change that in `env`
     """
 
     __slots__ = ("env", "socket_dir")
@@ -34,11 +34,11 @@ class Launch:
 
 
 class Adapter:
-    """A runner with plain values in and out, as C wants them."""
+    """A runner whose arguments and results are plain values, as the core needs them."""
 
     def __init__(self, runner: Runner, socket_dir: str) -> None:
         self.error: BaseException | None = None
-        """What went wrong at the start, for the traceback."""
+        """The exception that the start failed with, for the traceback."""
         self._runner = runner
         self._started = False
         self.socket_dir = socket_dir
@@ -74,7 +74,7 @@ class Adapter:
             if not self._started:
                 self.error = error
             raise
-        self._started = True  # the first one is the handshake's, the others are the broker's
+        self._started = True  # the first call is for the handshake, later ones are for the broker
         return str(network), str(address)
 
     def host_to_plugin(self, network: str, address: str) -> tuple[str, str]:
@@ -83,18 +83,18 @@ class Adapter:
 
     @property
     def group(self) -> str | None:
-        """Who may use the directory, and connect to the host's sockets in it."""
+        """The group that may use the directory and the host's sockets in it."""
         group = getattr(self._runner, "group", None)
         return None if group is None else str(group)
 
 
 def _descriptor(stream: Any) -> int:
-    """A descriptor of the core's own."""
+    """A duplicate of the stream's descriptor, for the core to own."""
     return os.dup(stream if isinstance(stream, int) else stream.fileno())
 
 
 def make_socket_dir(name: str, group: int | None) -> str:
-    """A directory for one plugin: 0700, or 0770 for the group (protocol.md 1)."""
+    """A directory for one plugin, with mode 0700, or 0770 for the group (protocol.md 1)."""
     try:
         return _core.socket_directory(None if group is None else str(group))
     except OSError as error:

@@ -1,1 +1,1 @@
-"""Three ways into and out of `logging`: a plugin's log on the host, a plugin's own, gRPC's."""
+"""Logging: of plugins on their host (host.py), in a plugin (plugin.py), and of gRPC (grpc.py)."""

@@ -1,7 +1,7 @@
 """gRPC's own log lines as records of `logging.getLogger("pygo_plugin.grpc")`.
 
-Imported with the first line, on the core's thread for callbacks. How much gRPC says is up to its
-environment variables GRPC_VERBOSITY and GRPC_TRACE; by default it is errors.
+Imported with the first line, on the core's thread for callbacks. gRPC logs errors, and more if its
+environment variables GRPC_VERBOSITY and GRPC_TRACE say so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ _logger = logging.getLogger("pygo_plugin.grpc")
 
 
 def log_line(level: int, text: str, left_out: int) -> None:
-    """Log one line. `left_out` came faster than they could be logged. Called by the core."""
+    """Log one line. Called by the core.
+
+    `left_out` is the number of lines before it that came faster than they could be logged.
+    """
     if left_out:
         _logger.warning("%d lines of gRPC's log were left out here", left_out)
     _logger.log(level, "%s", text)

@@ -1,16 +1,15 @@
 """The host's side of logging: a plugin's stderr becomes `logging` records.
 
-Records go to the child, named after the base name of the plugin's executable, of the logger that
-the client was given, or of "pygo_plugin.plugin" if it was given none. So handlers, levels and
-`propagate` can be set for one plugin and for all.
+The logger of a plugin is named after the base name of its executable. It is a child of the logger
+that the client was given, by default of "pygo_plugin.plugin". So handlers, levels and `propagate`
+can be set for one plugin and for all of them.
 
-While nobody has configured a handler, `logging` itself writes warnings and worse to stderr, as it
-does for any library. Then, and only then, messages start with the plugin's path, because a bare
-script has no other way to tell who speaks.
+Where no handler is configured, `logging` itself writes warnings and errors to stderr. Only then do
+messages start with the plugin's path, so that a simple script shows which plugin has logged them.
 
-Speed matters here, since a chatty plugin can write faster than `logging` makes records. Records
-are therefore copies of a template per level instead of calls of LogRecord's constructor, which
-spends most of its time on looking up the calling thread and process.
+Plugins can write faster than `logging` makes records. Therefore records are copies of a template
+for each level. LogRecord's constructor is not called, which spends most of its time on looking up
+the calling thread and process.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ TRACE = 5
 LEVELS = (TRACE, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 NOTHING = 1000  # above every level
 
-if logging.getLevelName(TRACE) == f"Level {TRACE}":  # not if the application has a name for it
+if logging.getLevelName(TRACE) == f"Level {TRACE}":  # the application has not named this level
     logging.addLevelName(TRACE, "TRACE")
 
 
@@ -48,15 +47,16 @@ def plugin_logger(parent: logging.Logger | None, name: str) -> logging.Logger:
     ancestor: logging.Logger | None = child
     while ancestor is not None and ancestor is not parent:
         ancestor = ancestor.parent
-    # A Logger made by its constructor is unknown to its manager, and so are its children.
+    # A Logger that was made by its constructor is unknown to its manager. Then the child is a child
+    # of another logger.
     return parent if ancestor is None else child
 
 
 class LogMirror:
-    """Takes batches of one plugin's stderr from the core, in order, on the core's thread.
+    """Gets one plugin's stderr from the core in batches, in order, on the core's thread.
 
-    A call returns the lowest level that is wanted from now on, so that the core need not parse
-    what nobody wants to see. Changed levels, and `logging.disable`, count from the next batch on.
+    A call returns the lowest level that the logger lets through now, so that the core need not
+    parse lines below it. Changed levels, and `logging.disable`, take effect with the next batch.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class LogMirror:
         pid: Callable[[], int],
         stderr: Writer | int | None = None,
     ) -> None:
-        """`pid` may answer -1 as long as the process id is not known."""
+        """`pid` may return -1 as long as the process id is unknown."""
         self._logger = logger
         self._path = path
         self._find_pid = pid
         self._pid = -1
-        # Not made in the core's thread: LogRecord would register that one with `threading`.
+        # Made here and not on the core's thread, which LogRecord would register with `threading`.
         record = logging.LogRecord(logger.name, 0, path, 0, "", (), None)
-        # When `logging` was imported, which a private variable of it holds.
+        # The time when `logging` was imported, which it keeps in a private variable.
         self._epoch = record.created - record.relativeCreated / 1000.0
         self._template = {**record.__dict__, "threadName": "pygo_plugin", "plugin_path": path}
         self._templates: dict[int, dict[str, Any]] = {}  # by level
@@ -90,8 +90,8 @@ class LogMirror:
         if raw and self._copy is not None:
             try:
                 self._copy(raw)
-            except BaseException as error:  # it would end the core's thread otherwise
-                self._copy = None  # one report is enough for a closed file
+            except BaseException as error:  # must not end the core's thread
+                self._copy = None  # so that a closed file is reported once
                 _core.unraisable(error, self)
         lowest = self.lowest_level()
         if records and lowest != NOTHING:
@@ -128,7 +128,7 @@ class LogMirror:
                     self._templates[level] = template
                 if created <= 0.0:
                     created = now
-                # Half a microsecond makes up for 0.123 being 0.12299999 in binary.
+                # Half a microsecond is added because 0.123 is 0.12299999 in binary.
                 msecs = int(created % 1.0 * 1000.0 + 0.0005)
                 varying = {
                     "msg": prefix + message,
@@ -141,12 +141,12 @@ class LogMirror:
                 if plain:
                     record = new(logging.LogRecord)
                     record.__dict__ = {**template, **varying}
-                else:  # the application's own records
+                else:  # the application has its own class of records
                     record = factory(
                         logger.name, level, self._path, 0, varying["msg"], (), None, None, None
                     )
                     record.__dict__.update(template)
                     record.__dict__.update(varying)
                 handle(record)
-            except BaseException as error:  # the user's filters and handlers run in there
+            except BaseException as error:  # of the user's filters and handlers
                 _core.unraisable(error, self)

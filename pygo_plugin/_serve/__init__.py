@@ -1,1 +1,1 @@
-"""The plugin's side, below `pygo_plugin.server`: stdio, panics, clean-up, grpcio's servers."""
+"""The plugin's side, below `pygo_plugin.server`: protocols, stdio, panics, clean-up."""

@@ -64,13 +64,13 @@ class Server(_plugin_server.PluginServerBase):
         opened = self._open()
         if opened is None:
             return False
-        protocol, leaving, line = opened
+        protocol, cleanup, line = opened
         try:
             await protocol.start()
-            self._announce(protocol, leaving, line)
+            self._announce(protocol, cleanup, line)
         except (OSError, RuntimeError, ValueError) as error:
-            return self._abandon(protocol, leaving, error)
-        self._announce_to_test(protocol, leaving)
+            return self._abandon(protocol, cleanup, error)
+        self._announce_to_test(protocol, cleanup)
         if wait:
             await self._wait()
         return True
@@ -80,26 +80,26 @@ class Server(_plugin_server.PluginServerBase):
 
         None cancels them at once. Returns when no call is left and all connections are closed.
         """
-        if self._protocol is not None and self._leaving is not None:
+        if self._protocol is not None and self._cleanup is not None:
             if self._protocol.cuts_output_off(grace):
                 await in_thread(self._stdio.end)
             self._protocol.stop(grace)
             await self._protocol.wait()
             self._protocol.close()
-            self._leaving.leave(interrupts=True)
+            self._cleanup.finish(interrupts=True)
         else:
             await checkpoint()
 
     async def _wait(self) -> None:
         """Wait until serving has ended, and clean up."""
-        if self._protocol is None or self._leaving is None:
+        if self._protocol is None or self._cleanup is None:
             return
         try:
             await self._protocol.wait()
         finally:
             self._protocol.close()
             self._stdio.end()
-            self._leaving.leave(interrupts=False)
+            self._cleanup.finish(interrupts=False)
 
 
 async def serve(cfg: ServeConfig) -> None:

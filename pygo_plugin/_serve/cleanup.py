@@ -1,8 +1,8 @@
-"""How a plugin's process behaves towards signals, and what it tidies up on its way out."""
+"""What a plugin's process does about signals, and what it removes and closes when it ends."""
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # signal itself costs an import of enum
+import _signal  # type: ignore[import-not-found]  # the module signal would import enum
 import atexit
 import os
 
@@ -12,64 +12,64 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Leaving"]
+__all__ = ["Cleanup"]
 
-# Those that end a process by default and that people send on purpose.
+# Signals that end a process by default and that users send on purpose.
 FATAL = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT)
 
 
-class Leaving:
-    """Removes the plugin's socket on every way out that lets a process do anything.
+class Cleanup:
+    """Removes the plugin's socket, and sends the host the rest of what was printed, at the end.
 
-    It also sees to it that the host gets the rest of what was printed. A normal end and sys.exit
-    come by atexit, signals by handlers, which then let the signal do what it would have done, so
-    that the exit status is the right one. SIGINT is swallowed: the terminal's Ctrl-C reaches host
-    and plugins alike, and it is the host who decides when plugins end. Handlers of the author's are
-    left alone, and so are ignored signals (nohup). Off the main thread, where Python sets no
-    handlers, the core's remove the socket and do no more.
+    At a normal end and at sys.exit() atexit does it, after a signal a handler, which then sends the
+    signal again, so that the exit status is the signal's. SIGINT is ignored: the terminal's Ctrl-C
+    reaches the host and its plugins, and the host decides when plugins end. Handlers that the
+    author has set stay, and signals that are ignored (by nohup) stay ignored. Python sets handlers
+    only on the main thread. On other threads the core's handlers remove the socket, and nothing
+    else is done.
     """
 
     def __init__(self, protocol: Any, stdio: Any) -> None:
-        self._socket: Any = None  # the SocketPlace, once there is one
-        self._place = -1  # of its path among those that the core's handlers remove
+        self._socket: Any = None  # a SocketPlace
+        self._entry = -1  # that of its path in the core's list of sockets to remove
         self._protocol = protocol
         self._stdio = stdio
         self.mux: Any = None
-        """What has a directory of its own, if there is one."""
+        """The Mux, which has a directory of its own, if there is one."""
         self._pid = os.getpid()
-        self._replaced: dict[int, Any] = {}
-        self._null = -1
+        self._replaced: dict[int, Any] = {}  # (our handler, the one before) by signal
+        self._null = -1  # a descriptor of /dev/null while faulthandler handles SIGINT
 
-    def enter(self, signals: bool = True) -> None:
-        """Take over the interpreter's exit and, unless the process is not ours alone, signals."""
+    def install(self, signals: bool = True) -> None:
+        """Register with atexit and, with `signals`, set the handlers."""
         atexit.register(self._exit)
         if not signals:
             return
         try:
-            # Handlers rather than SIG_IGN, which the plugin's own child processes would inherit.
-            if _nobodys(_signal.getsignal(_signal.SIGINT)):
-                self._replace(_signal.SIGINT, _swallow)
+            # A handler instead of SIG_IGN, which the plugin's child processes would inherit.
+            if _is_default(_signal.getsignal(_signal.SIGINT)):
+                self._set_handler(_signal.SIGINT, _ignore)
             for number in FATAL:
                 if _signal.getsignal(number) == _signal.SIG_DFL:
-                    self._replace(number, self._die)
-        except ValueError:  # not the main thread
-            self._swallow_elsewhere()
+                    self._set_handler(number, self._end_by_signal)
+        except ValueError:  # this is not the main thread
+            self._ignore_sigint_by_faulthandler()
 
-    def take(self, place: _core.SocketPlace) -> None:
-        """Remove this socket in the end. Before there is one, so that nothing gets forgotten."""
+    def add_socket(self, place: _core.SocketPlace) -> None:
+        """Remove this socket at the end. Called before the socket is made."""
         self._socket = place
-        # After enter(): it finds what that has left to it.
-        self._place = _core.socket_cleanup_add(place.path, place.directory)
+        # Called after install(): the core sets handlers for the signals that still have none.
+        self._entry = _core.socket_cleanup_add(place.path, place.directory)
 
-    def leave(self, interrupts: bool) -> None:
-        """Remove the socket and give the signals back, SIGINT only with `interrupts`. Idempotent.
+    def finish(self, interrupts: bool) -> None:
+        """Remove the socket and restore the handlers, that of SIGINT only with `interrupts`.
 
-        A process that the host has shut down is about to end, and a late Ctrl-C should not make it
-        end with a traceback.
+        Idempotent. A process that the host has shut down is about to end, and a Ctrl-C then must
+        not make it end with a traceback.
         """
-        self.remove()
+        self.remove_socket()
         atexit.unregister(self._exit)
-        if self.mux is not None:  # calls that still run need it until they end, or the process does
+        if self.mux is not None:  # calls that still run need it
             atexit.register(self._close_mux)
         try:
             for number, (ours, before) in list(self._replaced.items()):
@@ -79,7 +79,7 @@ class Leaving:
                     _signal.signal(number, before)
                 del self._replaced[number]
         except ValueError:
-            pass  # not the main thread: the handlers stay, and do no harm
+            pass  # this is not the main thread; the handlers may stay
         if self._null >= 0 and interrupts:
             import faulthandler
 
@@ -87,14 +87,14 @@ class Leaving:
             os.close(self._null)
             self._null = -1
 
-    def _replace(self, number: int, handler: Any) -> None:
+    def _set_handler(self, number: int, handler: Any) -> None:
         self._replaced[number] = (handler, _signal.signal(number, handler))
 
-    def _swallow_elsewhere(self) -> None:
-        """Swallow SIGINT although only the main thread may set Python handlers.
+    def _ignore_sigint_by_faulthandler(self) -> None:
+        """Ignore SIGINT, on a thread that cannot set Python handlers.
 
-        The main thread would get a KeyboardInterrupt. faulthandler may set a handler anywhere, is
-        part of the interpreter, and its handler does nothing but write to the file it was given.
+        Otherwise the main thread would get a KeyboardInterrupt. faulthandler's handler can be set
+        on any thread, and does nothing but write to the file that it is given.
         """
         if _signal.getsignal(_signal.SIGINT) is not _signal.default_int_handler:
             return
@@ -103,45 +103,45 @@ class Leaving:
         self._null = os.open(os.devnull, os.O_WRONLY)
         faulthandler.register(_signal.SIGINT, file=self._null, all_threads=False, chain=False)
 
-    def remove(self) -> None:
-        """Remove the socket. Idempotent, on any thread."""
-        # A fork of this process has neither made the socket nor does it serve.
+    def remove_socket(self) -> None:
+        """Remove the socket. Idempotent. May be called on any thread."""
+        # In a forked child it is the parent's socket.
         if self._socket is not None and os.getpid() == self._pid:
             self._socket.remove()
-            if self._place >= 0:
-                _core.socket_cleanup_drop(self._place)
-                self._place = -1
+            if self._entry >= 0:
+                _core.socket_cleanup_drop(self._entry)
+                self._entry = -1
 
     def _close_mux(self) -> None:
         if self.mux is not None and os.getpid() == self._pid:
             self.mux.close()
 
-    def _die(self, number: int, frame: object) -> None:
-        self.remove()
+    def _end_by_signal(self, number: int, frame: object) -> None:
+        self.remove_socket()
         self._close_mux()
         self._stdio.end()
         _signal.signal(number, _signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
     def _exit(self) -> None:
-        self.remove()
+        self.remove_socket()
         self._stdio.end()
         if os.getpid() == self._pid:
-            # Ends the threads that run handlers before the interpreter goes away below them.
+            # Ends the threads that run handlers before the interpreter is finalized.
             try:
                 self._protocol.stop(None)
             except RuntimeError:
-                pass  # newer Pythons start no threads at exit, which stop() does after stopping
+                pass  # raised after the stop: newer Pythons do not start stop()'s thread at exit
         self._close_mux()
 
 
-def _nobodys(handler: Any) -> bool:
-    """Whether SIGINT is as Python, or asyncio.run(), sets it up, and not the author."""
+def _is_default(handler: Any) -> bool:
+    """Whether Python or asyncio.run() has set this handler of SIGINT, and not the author."""
     if handler in (_signal.SIG_DFL, _signal.default_int_handler):
         return True
     # functools.partial(Runner._on_sigint, ...)
     return getattr(getattr(handler, "func", None), "__module__", "") == "asyncio.runners"
 
 
-def _swallow(number: int, frame: object) -> None:
+def _ignore(number: int, frame: object) -> None:
     pass

@@ -1,8 +1,8 @@
-"""The broker of a plugin whose server is grpcio's own.
+"""The broker of a plugin that serves with a server of grpcio.
 
-The broker service is the C core's. So there is a server of the core's with nothing else, behind a
-socket of this process's, and grpcio's passes each host's stream on to that, message by message.
-Brokered connections themselves are the core's on either side, as ever.
+Only the C core implements the broker service. Therefore a server of the core with this one service
+listens on a socket inside this process, and grpcio's server forwards the stream of each host to it,
+message by message. Brokered connections are always made by the core.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ TIMEOUT = 10.0  # seconds, for a connection inside this process
 
 
 class Bridge:
-    """Adds the broker service to a server of grpcio's, before its start."""
+    """Adds the broker service to a server of grpcio, before its start."""
 
     core: _core.Broker
-    """What makes brokered connections."""
+    """The core's broker, which makes the connections."""
 
     def __init__(self, server: Any, tls: _core.TLS | None, options: Any = ()) -> None:
-        """`tls`, and gRPC's `options`, are for brokered connections. Raises: OSError."""
+        """`tls` and gRPC's `options` are those of brokered connections. Raises: OSError."""
         self._server = _server.Server(max_workers=1)
         self.core = self._server.add_broker(tls, None, options)
         place = _core.SocketPlace(None, None)
@@ -38,33 +38,33 @@ class Bridge:
         place.publish()
         self._server.start()
         self._channel = rpc.insecure_channel(place.target)
-        channel: Any = self._channel  # a grpc.Channel, which type checkers cannot know
+        channel: Any = self._channel  # type checkers cannot know that it is a grpc.Channel
         try:
             grpc.channel_ready_future(channel).result(TIMEOUT)
         except BaseException:
             self.close()
             raise
         finally:
-            place.remove()  # nobody else is to connect, nor to find it when this process is killed
+            place.remove()  # so that no other process connects, and nothing is left after a kill
         self._stream = self._channel.stream_stream(f"/{SERVICE}/{METHOD}")
-        handler: Any = grpc.stream_stream_rpc_method_handler(self._pass_on)
+        handler: Any = grpc.stream_stream_rpc_method_handler(self._forward)
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
         )
 
-    def _pass_on(self, messages: Iterator[bytes], context: Any) -> Any:
+    def _forward(self, messages: Iterator[bytes], context: Any) -> Any:
         call = self._stream(messages)
         if not context.add_callback(call.cancel):
             call.cancel()
         try:
             yield from call
         except grpc.RpcError:
-            pass  # cancelled, as either side has gone
+            pass  # cancelled, since one of the two sides has ended
 
-    # As that of output: each host has one as long as it is there.
-    _pass_on.experimental_thread_pool = OwnThread("pygo-broker")  # type: ignore[attr-defined]
+    # The stream lasts as long as the host, and must not occupy one of the author's threads.
+    _forward.experimental_thread_pool = OwnThread("pygo-broker")  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """End every host's stream. Idempotent."""
+        """End the streams of all hosts. Idempotent."""
         self._channel.close()
         self._server.stop(None)

@@ -1,7 +1,7 @@
-"""The services that the protocol asks of a plugin, for a server that is grpcio's own.
+"""The services that every plugin has, for a server of grpcio.
 
-Their messages are so small that they are encoded by hand: no generated code, and no dependency on
-grpcio-health-checking. Ours (`_grpc.server.Server`) has them built in.
+Their messages are small, and are encoded by hand: that takes no generated code, and no
+grpcio-health-checking. The core's servers (`_grpc.server.Server`) have these services built in.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ EMPTY = b""
 
 
 def add_plugin_services(server: Any, service_name: str, stdio: Stdio, grace: float) -> None:
-    """Add grpc.health.v1.Health, which knows `service_name` and "", the controller, and stdio.
+    """Add grpc.health.v1.Health for the services `service_name` and "", the controller, and stdio.
 
-    The controller's Shutdown stops the server as `stop(grace)` does.
-    Health's Watch is left out: clients take its absence as "no news" (gRPC's health protocol).
+    The controller's Shutdown stops the server as `stop(grace)` does. Health has no Watch, which
+    gRPC's health protocol leaves optional.
     """
 
     def check(request: bytes, context: Any) -> bytes:
@@ -46,8 +46,8 @@ def add_plugin_services(server: Any, service_name: str, stdio: Stdio, grace: flo
         return b"".join(b"\x0a" + bytes([len(entry)]) + entry for entry in entries)
 
     def shutdown(request: bytes, context: Any) -> bytes:
-        stdio.finish()  # or its stream would use up the grace that is meant for calls with an end
-        server.stop(grace)  # returns at once: this very call has to be answered
+        stdio.finish()  # otherwise its stream would last until `grace` is over
+        server.stop(grace)  # returns at once, so that this call can be answered
         return EMPTY
 
     def stream_stdio(request: bytes, context: Any) -> Iterator[bytes]:
@@ -56,7 +56,7 @@ def add_plugin_services(server: Any, service_name: str, stdio: Stdio, grace: flo
             reader.close()
         return reader
 
-    # It lasts as long as the server, and must not occupy one of the author's threads for that time.
+    # The stream lasts as long as the server, and must not occupy one of the author's threads.
     stream_stdio.experimental_thread_pool = OwnThread("pygo-stdio")  # type: ignore[attr-defined]
 
     services: dict[str, dict[str, Any]] = {
@@ -76,7 +76,7 @@ def add_plugin_services(server: Any, service_name: str, stdio: Stdio, grace: flo
 
 
 class OwnThread(futures.ThreadPoolExecutor):
-    """Runs each call on a daemon thread of its own, which does not hold up an exit."""
+    """Runs each call on a new daemon thread, for which the interpreter's exit does not wait."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class OwnThread(futures.ThreadPoolExecutor):
 
 
 def health_request_service(message: bytes) -> str:
-    """HealthCheckRequest.service: field 1, a string. Unknown fields are skipped."""
+    """Decode HealthCheckRequest.service, a string with field number 1. Skips other fields."""
     service = b""
     position = 0
     while position < len(message):

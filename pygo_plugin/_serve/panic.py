@@ -1,9 +1,9 @@
-"""Announces that a plugin ends because of a failure: a line "panic: ..." on stderr.
+"""Writes a line "panic: ..." to stderr when a plugin ends because of a failure.
 
-Hosts made with go-plugin recognise a crash by this line, and log it and the lines after it as
-errors. Terraform shows them to its user, and nothing else that a plugin writes. Therefore the line
-precedes the traceback of an uncaught exception, and what faulthandler says of a fatal signal.
-This is done only in a process that a host has launched.
+Hosts made with go-plugin recognize a crash by this line, and log it and the lines after it as
+errors. Terraform shows these lines to its user, and no others of the plugin. Therefore the line is
+written before the traceback of an uncaught exception, and before faulthandler's report of a fatal
+signal. This is done only in a process that a host has launched.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-__all__ = ["announce", "is_announced", "log_to", "say", "write_to_parents_log"]
+__all__ = ["announce", "is_announced", "log_to", "write", "write_to_parents_log"]
 
 STDERR = 2  # the descriptor
-LONGEST = 4096  # characters of a summary: the traceback has the rest
+LONGEST = 4096  # characters of a summary; the traceback has the rest
 
-_pid = 0  # of the process that announces its end; 0: none does
-_descriptor = STDERR  # the original one, wherever it is by now
-_hook: Callable[..., Any] | None = None  # the latest of ours
-_told: BaseException | None = None  # the exception whose line has been written
+_pid = 0  # the process that announces failures, by its id; 0: none does
+_descriptor = STDERR  # that of the original standard error
+_hook: Callable[..., Any] | None = None  # the hook that announce() has set last
+_announced: BaseException | None = None  # the exception whose line has been written
 
 
 def announce() -> None:
     """From now on, announce failures that end this process. Idempotent.
 
-    A `sys.excepthook` of the author's stays in use, and prints the traceback.
+    If the author has set a `sys.excepthook`, it still prints the traceback.
     """
     global _pid, _hook
     if sys.excepthook is not _hook:
@@ -45,18 +45,18 @@ def announce() -> None:
 
         _core.fatal_report_enable()
         if not faulthandler.is_enabled():
-            # The crashing thread alone: Terraform shows no more than a hundred lines.
+            # Only the thread that crashes: Terraform shows at most a hundred lines.
             faulthandler.enable(STDERR, all_threads=False)
-            _core.fatal_report_enable()  # again, so that the line comes before the report
+            _core.fatal_report_enable()  # again, so that it writes its line before faulthandler
 
 
 def is_announced() -> bool:
-    """Whether this process was launched by a host, as far as is known by now."""
+    """Whether announce() was called in this process, which a host then has launched."""
     return _pid == os.getpid()
 
 
 def log_to(descriptor: int) -> None:
-    """Where the original standard error is, now that descriptor 2 is replaced."""
+    """Write to `descriptor`, the original standard error, after descriptor 2 was replaced."""
     global _descriptor
     _descriptor = descriptor
     if sys.platform == "linux":
@@ -64,17 +64,17 @@ def log_to(descriptor: int) -> None:
 
 
 def write_to_parents_log(line: str) -> bool:
-    """Write a line to the log of the plugin whose child this process is, if that is possible.
+    """Write a line to the log of the plugin whose child process this is. Returns: whether it could.
 
-    Descriptor 2 of such a child leads to the host's sync_stderr, which few hosts look at.
+    Descriptor 2 of such a child leads to the host's sync_stderr, which few hosts show.
     """
     try:
-        # Neither this nor the write waits for a host that does not read, or has gone.
+        # Neither this nor the write waits for a host that does not read or has ended.
         log = os.open(os.environ["PYGO_PLUGIN_LOG"], os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (KeyError, OSError, ValueError):
         return False
     try:
-        if not stat.S_ISFIFO(os.fstat(log).st_mode):  # not what the variable says, any more
+        if not stat.S_ISFIFO(os.fstat(log).st_mode):  # the variable is outdated
             return False
         os.write(log, line.encode())
     except OSError:
@@ -84,18 +84,18 @@ def write_to_parents_log(line: str) -> bool:
     return True
 
 
-def say(message: str) -> None:
-    """Write the line: "panic: " and the message."""
+def write(message: str) -> None:
+    """Write the line "panic: " with the message."""
     try:
         sys.stderr.flush()
     except (AttributeError, OSError, ValueError):
-        pass  # none at all, or closed
+        pass  # there is no stderr, or it is closed
     line = memoryview(f"panic: {message}\n".encode("utf-8", "backslashreplace"))
     try:
         while line:
             line = line[os.write(_descriptor, line) :]
     except OSError:
-        pass  # the host has gone, or there never was a standard error
+        pass  # the host has ended, or the process was started without a standard error
 
 
 def _announcing(hook: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,26 +104,26 @@ def _announcing(hook: Callable[..., Any]) -> Callable[..., Any]:
     def uncaught(
         kind: type[BaseException], error: BaseException, traceback: TracebackType | None
     ) -> None:
-        global _told
-        # Not in a forked child, which is not the plugin; not for Ctrl-C, which is no failure; and
-        # once, because the given hook may in turn call another one of these.
-        if is_announced() and _told is not error and not issubclass(kind, KeyboardInterrupt):
-            _told = error
-            say(_summary(kind, error))
+        global _announced
+        # Not in a forked child, which is not the plugin. Not for Ctrl-C, which is no failure. Only
+        # once, because the given hook may call another hook of this kind.
+        if is_announced() and _announced is not error and not issubclass(kind, KeyboardInterrupt):
+            _announced = error
+            write(_summary(kind, error))
         current = sys.stderr
         if hook is sys.__excepthook__ and sys.__stderr__ is not None:
-            sys.stderr = sys.__stderr__  # where the line is, too (see _serve/stdio.py)
+            sys.stderr = sys.__stderr__  # which leads where the line is written: see stdio.py
         try:
             hook(kind, error, traceback)
         finally:
             sys.stderr = current
-            _told = None
+            _announced = None
 
     return uncaught
 
 
 def _summary(kind: type[BaseException], error: BaseException) -> str:
-    """What the last line of a traceback says, cut to one line."""
+    """The first line of what the end of a traceback says, as far as LONGEST."""
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "__main__"):
         name = f"{kind.__module__}.{name}"

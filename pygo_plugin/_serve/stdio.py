@@ -1,4 +1,4 @@
-"""The plugin's side of what it prints: descriptors 1 and 2 on their way to the host."""
+"""The plugin's side of what it prints: sends what descriptors 1 and 2 get to the host."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ if TYPE_CHECKING:
 
 __all__ = ["Stdio", "keep_stderr"]
 
-PATIENCE = 1.0  # seconds, at the end, for a host that reads slowly or not at all
+END_TIMEOUT = 1.0  # seconds that the end waits for a host that reads slowly or not at all
 
 STDERR = 2  # the descriptor
 
 
 class Stdio:
-    """Standard output and standard error of this process, as the service StreamStdio gives them.
+    """Standard output and standard error of this process, which StreamStdio sends to the host.
 
     From `open()` to `end()` the descriptors are pipes, which one host at a time reads. Before and
-    after they are what the process was started with.
+    after that they are those that the process was started with.
     """
 
     def __init__(self) -> None:
         self.core = _core.Stdio()
         self._pid = os.getpid()
-        self._buffering: list[tuple[Any, bool]] = []  # of borrowed streams, to put back
+        self._buffering: list[tuple[Any, bool]] = []  # of borrowed streams, to restore it
 
     def open(self, line: bytes) -> None:
-        """Replace the descriptors, then write the line to what standard output was.
+        """Replace the descriptors, then write the line to the original standard output.
 
-        In that order, because the host that has read the line may have something printed at once.
-        Python's own streams write each line when it is complete from now on.
+        The descriptors come first, because a host that has read the line may call a handler that
+        prints. From now on Python's streams are line-buffered.
 
-        Raises: OSError, or ConfigError (a ValueError) if they have been replaced already. Nothing
-        has happened then.
+        Raises: OSError, or ConfigError (a ValueError) if they have been replaced already. Then
+        nothing has been changed.
         """
         self.core.open(line)
         _each_stream("reconfigure", line_buffering=True)
 
     def borrow(self) -> None:
-        """The same in a process that is not the plugin's alone: `end()` leaves no trace of it.
+        """Replace the descriptors in a process that does more than serve, until `end()`.
 
-        What was printed before stays where it was meant for.
+        What was printed before goes to the original descriptors. `end()` restores the buffering.
 
         Raises: as `open`.
         """
@@ -57,19 +57,22 @@ class Stdio:
         self._buffering = buffering
 
     def finish(self) -> None:
-        """Give the descriptors back; the host gets what was written before. Never blocks."""
+        """Restore the descriptors. The host gets what was written before. Never blocks."""
         if os.getpid() == self._pid:
             _each_stream("flush")
-            self.core.finish(PATIENCE)
+            self.core.finish(END_TIMEOUT)
 
     def end(self) -> None:
-        """The same, and wait until the host has it, at most a second. Idempotent."""
+        """Restore the descriptors, and wait at most a second until the host has got everything.
+
+        Idempotent.
+        """
         if os.getpid() == self._pid:
             _each_stream("flush")
             buffering, self._buffering = self._buffering, []
             for stream, by_line in buffering:
                 _call(stream, "reconfigure", line_buffering=by_line)
-            self.core.end(PATIENCE)
+            self.core.end(END_TIMEOUT)
 
 
 def keep_stderr(log: int, sync: bool) -> None:
@@ -78,8 +81,9 @@ def keep_stderr(log: int, sync: bool) -> None:
     The stream object stays the same and gets another descriptor, because handlers of `logging` and
     sinks of other libraries may hold a reference to it.
 
-    log   duplicate of the original standard error, open for as long as the process lives
-    sync  the host wants what is written to `sys.stderr`, which becomes a new stream on descriptor 2
+    log   a duplicate of the original standard error, which stays open until the process ends
+    sync  whether the host wants what is written to `sys.stderr`, which then becomes a new stream on
+          descriptor 2
     """
     current: Any = sys.stderr
     streams: list[Any] = [sys.__stderr__]
@@ -89,9 +93,9 @@ def keep_stderr(log: int, sync: bool) -> None:
     for stream in streams:
         file = _file_on_stderr(stream)
         if file is None:
-            continue  # none at all, the author's own kind, or closed
+            continue  # no stream, not one of Python's, or closed
         name = file.name
-        file.__init__(log, "wb", closefd=False)  # type: ignore[misc]  # keeps the object
+        file.__init__(log, "wb", closefd=False)  # type: ignore[misc]  # the same object
         file.name = name
         _call(stream, "reconfigure", encoding="utf-8", errors="backslashreplace")  # as hosts read
         replaced = replaced or stream is current
@@ -106,7 +110,7 @@ def keep_stderr(log: int, sync: bool) -> None:
 def _file_on_stderr(stream: Any) -> FileIO | None:
     """The file below a stream of Python's, if it writes to descriptor 2 and does not own it."""
     file = getattr(stream, "buffer", None)
-    file = getattr(file, "raw", file)  # without a buffer, the file itself: python -u
+    file = getattr(file, "raw", file)  # with python -u there is no buffer around it
     if not isinstance(file, FileIO) or file.closed or file.closefd:
         return None
     return file if file.fileno() == STDERR else None
@@ -121,4 +125,4 @@ def _call(stream: Any, method: str, **arguments: Any) -> None:
     try:
         getattr(stream, method)(**arguments)
     except (AttributeError, OSError, RuntimeError, ValueError):
-        pass  # none at all, the author's own kind, closed, or in the middle of a write
+        pass  # no stream, not one of Python's, closed, or in the middle of a write
