@@ -23,7 +23,7 @@
 #include "rpc/metadata_size.h"
 #include "rpc/worker_pool.h"
 
-/* How long its connections may take to close once their calls have been cancelled. */
+/* How long a server's connections may take to close once their calls have been cancelled. */
 static const int64_t closing_ms = 1000;
 
 static void reset_after_fork(void);
@@ -90,10 +90,7 @@ free_server(gp__task *task) GP_NO_THREAD_SAFETY_ANALYSIS /* no reference is left
     gp__free(server);
 }
 
-/*
- * The polling thread may have dropped the last reference, and must not wait for the handler's
- * owner.
- */
+/* The polling thread may have dropped the last reference; it must not wait for |release|. */
 static void
 defer_free(gp__call_owner *owner)
 {
@@ -310,7 +307,8 @@ shutdown_complete(gp__event *event, bool ok)
 }
 
 /*
- * On the reactor's thread, which holds no reference: shutdown_complete() removes the timer first.
+ * Called on the reactor's thread, without a reference: shutdown_complete() removes the timer before
+ * it drops its own.
  */
 static void
 closing_took_too_long(void *server)
@@ -319,16 +317,16 @@ closing_took_too_long(void *server)
 }
 
 /*
- * All calls have been cancelled, and the connections are told to close. gRPC does not close one
- * while it writes to it, which takes for ever when the other side does not read: the server stops
- * without those. They are freed when the other side reads on or goes away.
+ * After all calls have been cancelled: limit the time that the connections have to close. gRPC does
+ * not close one while it writes to it, which takes for ever when the client does not read. The
+ * server stops without such connections, which are freed when the client reads on or goes away.
  */
 static void
 limit_closing(gp_server *server)
 {
     gp_mutex_lock(&gp__engine_lock);
     if (server->started && !server->dispatch.stopped && server->close_timer == NULL) {
-        /* The reactor's lock comes after this one, under which shutdown_complete() takes it. */
+        /* With the lock held, so that shutdown_complete() finds the timer. */
         gp__reactor_every(&server->close_timer, closing_ms, closing_took_too_long, server, NULL);
     }
     gp_mutex_unlock(&gp__engine_lock);
@@ -373,7 +371,7 @@ ensure_grace_thread_locked(gp_server *server) GP_REQUIRES(&gp__engine_lock)
     return true;
 }
 
-/* Have gRPC take no more calls, and say when none is left. */
+/* Have gRPC take no more calls, and complete |shutdown| when none is left. */
 static void
 begin_shutdown(gp_server *server)
 {

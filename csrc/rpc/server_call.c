@@ -41,7 +41,7 @@ gp__call_owner_batch_started(gp__call_owner *owner)
 void
 gp__call_owner_batch_ended(gp__call_owner *owner)
 {
-    /* Until the server is stopped there are always those that ask for calls. */
+    /* Until the server is stopped, batches that ask for calls are on the queue. */
     if (atomic_fetch_sub(&owner->batches, 1) == 1) {
         owner->events->idle(owner);
     }
@@ -164,7 +164,7 @@ receive_complete(gp__event *event, bool ok)
     char why[GP__UNPACK_WHY];
     grpc_status_code code = gp__unpack(&call->inbox.incoming, call->owner->unpack_limit, why);
 
-    (void)ok; /* if not, the end of the requests is there */
+    (void)ok; /* if it is false, the end of the requests has come instead of a message */
     if (code != GRPC_STATUS_OK) {
         gp_server_call_cancel(call, (int)code, why);
     }
@@ -192,7 +192,7 @@ finish_complete(gp__event *event, bool ok)
 
 /* ---- The beginning ---- */
 
-/* NULL: memory is short. */
+/* Returns NULL if memory is short. */
 static gp_server_call *
 new_call(gp__call_owner *owner)
 {
@@ -245,7 +245,7 @@ gp__server_call_begin(gp_server_call *call)
                          : deadline.tv_sec * INT64_C(1000000000) + deadline.tv_nsec;
     call->metadata_count = gp__metadata_view(&call->metadata_view, &call->received_metadata).count;
     start_batch(call, &op, 1, &call->close);
-    /* Every call has a first message, or the end in its place: it costs nothing to ask at once. */
+    /* Each call has a first message, or the end in its place: to receive at once costs nothing. */
     gp__inbox_start(&call->inbox);
 }
 
@@ -324,7 +324,8 @@ gp_server_call_skip_compression(gp_server_call *call)
 }
 
 /*
- * Add what sends |items| (with room for one more) as initial metadata, unless they have gone out.
+ * Add the operation that sends |items| (with room for one more) as initial metadata, unless they
+ * have been sent. Returns the number of operations.
  */
 static size_t
 add_initial_metadata(gp_server_call *call, grpc_op *ops, grpc_metadata *items, size_t count)
@@ -346,7 +347,7 @@ add_initial_metadata(gp_server_call *call, grpc_op *ops, grpc_metadata *items, s
     return needed;
 }
 
-/* How the next message is to be sent. */
+/* The flags of the next message. */
 static uint32_t
 next_flags(gp_server_call *call)
 {
@@ -577,7 +578,7 @@ gp_server_call_over(const gp_server_call *call)
 bool
 gp_server_call_cancelled(const gp_server_call *call)
 {
-    /* The end of the requests may be known before the end of the call. */
+    /* gRPC may know of the cancellation before the call is over. */
     return atomic_load(&call->cancelled) || grpc_call_failed_before_recv_message(call->call);
 }
 

@@ -33,7 +33,10 @@ typedef struct gp_server_handler {
      * -1 to end the call as UNIMPLEMENTED.
      */
     int (*begin)(void *ctx, gp_server_call *call, void **data);
-    /* Answer the call: end it by gp_server_call_finish() or _reply() before the return. */
+    /*
+     * Answer the call: end it by gp_server_call_finish() or gp_server_call_reply(), before the
+     * return unless gp_server_call_keep() has been called.
+     */
     void (*run)(void *ctx, gp_server_call *call, void *data);
     /* The server is gone: none of these functions will be called any more. */
     void (*release)(void *ctx);
@@ -68,6 +71,7 @@ typedef struct gp_server_options {
 /* Have |then| called by each worker when it ends. At most once, before any server is made. */
 void gp_server_on_thread_exit(void (*then)(void));
 
+/* Returns: 0, GP_ENOMEM, GP_EFORKED in a forked child, or GP_EOS. */
 int gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err);
 
 /*
@@ -120,7 +124,7 @@ gp_bytes gp_server_call_method(const gp_server_call *call);
 gp_bytes gp_server_call_host(const gp_server_call *call);
 gp_metadata gp_server_call_metadata(const gp_server_call *call);
 
-/* Seconds left until the deadline, never negative; negative if there is none. */
+/* Seconds left until the deadline, 0 when it has passed; negative if there is none. */
 double gp_server_call_time_remaining(const gp_server_call *call);
 
 /* The client's address, "unix:..." or "ipv4:..."; may be NULL. Free with the second one. */
