@@ -35,14 +35,15 @@ report_full(gp__task_queue *queue)
 
 void
 gp__dispatch_init(gp__dispatch *self, const gp_server_options *options, gp__poller *poller,
-                  grpc_server *grpc)
+                  grpc_server *grpc, void (*unreferenced)(gp__call_owner *owner))
 {
     *self = (gp__dispatch){
         .owner = {.poller = poller,
                   .unpack_limit = gp__unpack_limit(options->args, options->args_count,
                                                    options->general ? GP__MESSAGE_LENGTH : INT_MAX),
                   .client_metadata = clients_metadata(options),
-                  .events = &events},
+                  .events = &events,
+                  .unreferenced = unreferenced},
         .grpc = grpc,
         .handler = options->handler,
         .handler_ctx = options->handler_ctx,

@@ -44,9 +44,12 @@ typedef struct gp__dispatch {
     gp_cond changed; /* broadcast when the stop makes progress */
 } gp__dispatch;
 
-/* |poller| and |grpc| are borrowed; |options|' handler_ctx is owned from here on. */
+/*
+ * |poller| and |grpc| are borrowed; |options|' handler_ctx is owned from here on. |unreferenced| is
+ * gp__call_owner's.
+ */
 void gp__dispatch_init(gp__dispatch *dispatch, const gp_server_options *options, gp__poller *poller,
-                       grpc_server *grpc);
+                       grpc_server *grpc, void (*unreferenced)(gp__call_owner *owner));
 void gp__dispatch_release(gp__dispatch *dispatch);
 
 /* As gp__server_add_methods(). */

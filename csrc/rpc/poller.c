@@ -330,6 +330,18 @@ gp__poller_urgent_drop(gp__poller *poller)
 }
 
 void
+gp__poller_add_server_locked(gp__poller *poller)
+{
+    poller->servers++;
+}
+
+void
+gp__poller_remove_server_locked(gp__poller *poller)
+{
+    poller->servers--;
+}
+
+void
 gp__poller_wake_backup_locked(gp__poller *poller)
 {
     poller->backup_parked = false;

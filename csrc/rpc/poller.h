@@ -61,7 +61,7 @@ typedef struct gp__poller {
     gp__gate *awaited GP_GUARDED_BY(&gp__engine_lock);
     /* Operations under way that no thread waits for, and that must be polled for at once. */
     unsigned urgent GP_GUARDED_BY(&gp__engine_lock);
-    /* Servers that run: their calls come at any time, whether a thread polls or not. */
+    /* Servers that take calls. */
     int servers GP_GUARDED_BY(&gp__engine_lock);
     /* A thread has the poller role. */
     bool polled GP_GUARDED_BY(&gp__engine_lock);
@@ -134,6 +134,10 @@ void gp__poller_urgent_drop(gp__poller *poller) GP_EXCLUDES(&gp__engine_lock);
 
 /* The same if a thread polls now; otherwise nothing is counted. Returns which. */
 bool gp__poller_urgent_if_polled(gp__poller *poller) GP_EXCLUDES(&gp__engine_lock);
+
+/* A server begins, or ends, to take calls: they come at any time, whether a thread polls or not. */
+void gp__poller_add_server_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
+void gp__poller_remove_server_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 
 /* Give the polling thread an event without meaning, so that it looks for tasks. Any thread. */
 void gp__poller_interrupt(gp__poller *poller);

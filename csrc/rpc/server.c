@@ -122,8 +122,7 @@ static void
 init_server(gp_server *server, const gp_server_options *options,
             gp__poller *poller) GP_NO_THREAD_SAFETY_ANALYSIS
 {
-    gp__dispatch_init(&server->dispatch, options, poller, server->grpc);
-    server->dispatch.owner.unreferenced = defer_free;
+    gp__dispatch_init(&server->dispatch, options, poller, server->grpc, defer_free);
     server->deferred_free.run = free_server;
     server->general = options->general;
     server->shutdown.complete = shutdown_complete;
@@ -264,8 +263,10 @@ gp_server_start(gp_server *server, gp_error *err)
     }
     gp_mutex_lock(&gp__engine_lock);
     server->started = rc == 0;
-    server->serving = rc == 0 && !dispatch->stopped;
-    dispatch->owner.poller->servers += server->serving;
+    if (rc == 0 && !dispatch->stopped) {
+        server->serving = true;
+        gp__poller_add_server_locked(dispatch->owner.poller);
+    }
     gp_mutex_unlock(&gp__engine_lock);
     return rc;
 }
@@ -278,8 +279,10 @@ set_stopped(gp_server *server)
     int watched;
 
     gp_mutex_lock(&gp__engine_lock);
-    server->dispatch.owner.poller->servers -= server->serving;
-    server->serving = false;
+    if (server->serving) {
+        server->serving = false;
+        gp__poller_remove_server_locked(server->dispatch.owner.poller);
+    }
     first = gp__dispatch_set_stopped_locked(&server->dispatch);
     watched = server->stop_pipe[1];
     gp_mutex_unlock(&gp__engine_lock);
@@ -363,7 +366,7 @@ ensure_grace_thread_locked(gp_server *server) GP_REQUIRES(&gp__engine_lock)
     }
     server_ref(server); /* the thread's */
     if (gp__thread_start(&thread, "gp-grace", run_grace, server, NULL) < 0) {
-        atomic_fetch_sub(&server->dispatch.owner.refs, 1); /* which is not the last one */
+        server_unref(server); /* which is not the last reference */
         return false;
     }
     pthread_detach(thread);

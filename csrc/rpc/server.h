@@ -41,7 +41,7 @@ struct gp_server {
     /* The application has dropped its reference. */
     bool released GP_GUARDED_BY(&gp__engine_lock);
     bool started GP_GUARDED_BY(&gp__engine_lock);
-    /* It is counted in the poller's |servers|. */
+    /* The poller knows that it takes calls. */
     bool serving GP_GUARDED_BY(&gp__engine_lock);
     bool has_grace_thread GP_GUARDED_BY(&gp__engine_lock);
     /* When the grace of running calls ends. */
