@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gp/grpc.h"
 #include "py/callbacks.h"
 #include "py/gil.h"
 #include "py/metadata.h"
@@ -303,6 +304,6 @@ pygo_dispatcher_setup(PyObject *module, pygo_state *state)
     if (state->handler_details_type == NULL) {
         return -1;
     }
-    gp_server_on_thread_exit(pygo_gil_thread_exit);
+    gp_grpc_on_worker_exit(pygo_gil_thread_exit);
     return pygo_servicer_setup();
 }

@@ -1,7 +1,7 @@
 #include "rpc/worker_pool.h"
 
 #include "base/thread.h"
-#include "gp/server.h"
+#include "gp/grpc.h"
 
 /* For how long a worker is idle before it ends. */
 static const int64_t idle_ns = 10000 * GP__MS;
@@ -26,7 +26,7 @@ static struct {
     bool has_backup GP_GUARDED_BY(&gp__engine_lock); /* one of them is the backup poller */
     bool suspended GP_GUARDED_BY(&gp__engine_lock);  /* the process is about to fork */
     bool ended GP_GUARDED_BY(&gp__engine_lock);      /* the process is about to end */
-    void (*on_thread_exit)(void);                    /* set once, before the first worker */
+    void (*on_worker_exit)(void);                    /* set once, before the first worker */
 } pool;
 
 /* This worker polls, and looks for tasks as soon as it has handled the event. */
@@ -51,9 +51,9 @@ gp__pool_init(gp__poller *poller)
 }
 
 void
-gp_server_on_thread_exit(void (*then)(void))
+gp_grpc_on_worker_exit(void (*then)(void))
 {
-    pool.on_thread_exit = then;
+    pool.on_worker_exit = then;
 }
 
 /* ---- Which worker does what ---- */
@@ -326,8 +326,8 @@ run_worker(void *arg)
     }
     gp_mutex_unlock(&gp__engine_lock);
     gp_cond_release(&me.woken);
-    if (pool.on_thread_exit != NULL) {
-        pool.on_thread_exit();
+    if (pool.on_worker_exit != NULL) {
+        pool.on_worker_exit();
     }
     gp_mutex_lock(&gp__engine_lock);
     pool.workers--;

@@ -370,6 +370,6 @@ main(void)
         cmocka_unit_test(the_workers_end),
     };
 
-    gp_server_on_thread_exit(count_ended_worker);
+    gp_grpc_on_worker_exit(count_ended_worker);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,7 +18,13 @@ const char *gp_grpc_version(void);
 void gp_grpc_set_log(void (*line)(int level, const char *text));
 
 /*
- * End the workers, which poll and run handlers, for the end of the process. Idempotent.
+ * Have |then| called by each worker, the threads that poll and run handlers, when it ends. At most
+ * once, before any server is made.
+ */
+void gp_grpc_on_worker_exit(void (*then)(void));
+
+/*
+ * End the workers, for the end of the process. Idempotent.
  *
  * Returns: whether they have ended within |timeout_ms|. Those that run a handler may not have.
  */

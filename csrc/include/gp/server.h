@@ -68,9 +68,6 @@ typedef struct gp_server_options {
     bool general;
 } gp_server_options;
 
-/* Have |then| called by each worker when it ends. At most once, before any server is made. */
-void gp_server_on_thread_exit(void (*then)(void));
-
 /* Returns: 0, GP_ENOMEM, GP_EFORKED in a forked child, or GP_EOS. */
 int gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err);
 
