@@ -1,11 +1,11 @@
 """What hosts and plugins are configured with.
 
-Plain mutable classes. Each assignment checks the type, misspelt attributes are refused, equality
-compares the fields, and `repr` hides what may be secret. `client.py` and `server.py` check what
-depends on several fields when they start.
+The classes are plain and mutable. Each assignment checks the value, misspelt attributes are
+refused, equality compares the fields, and `repr` hides values that may be secret. What depends on
+several fields is checked when a client or a server starts.
 
-Here is what a plugin needs of it, since the host waits for its imports. The rest is in modules of
-its own, which are loaded when one of their names is asked for here.
+This module holds the classes that plugins need, since a host waits for its plugins' imports. The
+other classes are in modules of their own, which are loaded when their names are first used.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _HOMES = {
     "ReattachConfig": "_host.reattach",
 }
 
-if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
+if not TYPE_CHECKING:  # if mypy saw __getattr__, it would accept misspelt names
 
     def __getattr__(name):
         home = _HOMES.get(name)
@@ -72,8 +72,8 @@ if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
 class HandshakeConfig(check.Config):
     """What a host and its plugins agree on beforehand.
 
-    The cookie is no secret and no protection: it tells a plugin that a host started it, so that
-    one started by hand can say so instead of waiting for a host.
+    The cookie is not a secret and protects nothing. It tells a plugin that a host has started it,
+    so that a plugin that a user starts by hand can say so instead of waiting for a host.
     """
 
     __slots__ = ("magic_cookie_key", "magic_cookie_value", "protocol_version")
@@ -120,7 +120,7 @@ def _workers(what: str, value: Any) -> int | None:
 
 
 def _event(what: str, value: Any) -> Any:
-    # Not isinstance: a plugin must not pay for the import of threading.
+    # Not by isinstance, since a plugin must not pay for the import of threading.
     if value is not None and not (callable(getattr(value, "wait", None)) and hasattr(value, "set")):
         raise check.refuse(what, "a threading.Event", value)
     return value
@@ -143,15 +143,16 @@ def _provider(what: str, value: Any) -> Any:
 
 
 class ServeTestConfig(check.Config):
-    """Test mode: serve in this process, without a host. For ServeConfig.test.
+    """Test mode: serve in this process, without a host. The value of ServeConfig.test.
 
-    No cookie is checked, no handshake printed, stdin, stdout, stderr, logging and signals are left
-    alone, and the highest version is served. Any number of servers may do so at the same time.
+    The cookie is not checked, and no handshake line is printed. stdin, stdout, stderr, logging and
+    signals are left alone. The highest version is served. Several servers may run at the same time.
 
-    ready       called with the ReattachConfig, whose `test` is set, once it serves
-    stop        threading.Event: setting it stops the server
-    sync_stdio  send what this process writes to descriptors 1 and 2 to the host that reattaches,
-                until the server stops (False). One server at a time can
+    ready       A function that is called once the plugin serves, with the ReattachConfig for a
+                client. Its `test` is set.
+    stop        A threading.Event. The server stops when it is set.
+    sync_stdio  Until the server stops, send what this process writes to descriptors 1 and 2 to the
+                host that reattaches. Only one server at a time can do so. Default: False.
     """
 
     __slots__ = ("ready", "stop", "sync_stdio")
@@ -177,7 +178,7 @@ class ServeTestConfig(check.Config):
         self.sync_stdio = sync_stdio
 
     def serving(self, config: ReattachConfig, stop: Callable[[], object]) -> None:
-        """For servers: tell who asked, and have `stop()` called after the event."""
+        """Call `ready`, and have `stop()` called when the event is set. For servers."""
         if self.stop is not None:
             import threading
 
@@ -425,11 +426,11 @@ class ServeConfig(check.Config):
 
 
 def plugin_sets(config: ClientConfig | ServeConfig, owner: str) -> dict[int, PluginSet]:
-    """The checked plugin sets by application protocol version.
+    """The plugin sets by application protocol version, after a check.
 
-    `plugins` counts as the handshake's version, as go-plugin has it.
+    `plugins` is the set of the handshake config's version, as in go-plugin.
 
-    Raises: ConfigError, its message starting with `owner`.
+    Raises: ConfigError, whose message starts with `owner`.
     """
     sets: dict[int, PluginSet] = {}
     for version, plugins in config.versioned_plugins.items():

@@ -1,8 +1,8 @@
 """What configuration classes are made of: checked fields, and tables of options.
 
-A class with many fields has one table, a tuple of `Option`. Its slots, its checks, its constructor
-and, by scripts/options.py, its signature and its documentation are made from that table. Messages
-never quote a value that may be secret.
+A class with many fields has a table, a tuple of `Option`. The slots, the checks and the constructor
+of the class come from the table; scripts/options.py writes its signature and its documentation.
+Error messages never quote a value that may be secret.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, ClassVar
 
-    # Gets the name of a field, for messages, and a value. Returns the value that is stored.
+    # Takes the name of a field, for messages, and a value. Returns the value that is stored.
     Check = Callable[[str, Any], Any]
     Checks = dict[str, Check]
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class Kind:
     """The values that an option takes.
 
-    check    accepts a value, converts it, or raises a ConfigError
-    takes    the type that the keyword has in signatures, without None
-    holds    the type of the attribute, where that is another one
+    check    accepts or converts a value, or raises a ConfigError
+    takes    the keyword's type in signatures, without None
+    holds    the attribute's type, if it differs
     """
 
     __slots__ = ("check", "holds", "takes")
@@ -40,13 +40,13 @@ class Kind:
 class Option:
     """One option of a configuration class.
 
-    name        of the keyword and, unless `slot` says otherwise, of the attribute
-    kind        what it takes
-    default     the value it has when the keyword is left out; a class is called to make one
-    doc         what it means, for the documentation
+    name        the name of the keyword and of the attribute
+    kind        the values that it takes
+    default     its value if the keyword is left out; a class is called, which makes a new value
+    doc         what it means, in sentences for the documentation
     page        the page of docs/ that says more
-    slot        the attribute, if it is private because methods read and set it
-    takes_none  whether None, too, stands for the default
+    slot        the name of the attribute, if it is private because methods read and set it
+    takes_none  whether None means the default, too
     """
 
     __slots__ = ("default", "doc", "kind", "name", "page", "slot", "takes_none")
@@ -88,13 +88,13 @@ def fill(target: object, options: Iterable[Option], given: Mapping[str, Any]) ->
 
 
 class Config:
-    """Its fields are the slots; `_checks` has the function that checks new values of each."""
+    """A class whose fields are its slots; `_checks` has the check of each."""
 
     __slots__ = ()
     _checks: ClassVar[Checks] = {}
     _secrets: ClassVar[tuple[str, ...]] = ()
 
-    if not TYPE_CHECKING:  # with a visible __setattr__, mypy would let misspelt attributes pass
+    if not TYPE_CHECKING:  # if mypy saw __setattr__, it would accept misspelt attributes
 
         def __setattr__(self, name: str, value: Any) -> None:
             check = self._checks.get(name)
@@ -121,6 +121,7 @@ class Config:
 
 
 def refuse(what: str, expected: str, value: object, hint: str = "") -> ConfigTypeError:
+    """The error about a value of the wrong type."""
     found = "a class" if isinstance(value, type) else type(value).__name__
     message = f"{what} must be {expected}, not {found}"
     return ConfigTypeError(f"{message}: {hint}" if hint else message)
@@ -153,7 +154,7 @@ def natural(what: str, value: Any) -> int:
 
 
 def version(what: str, value: Any) -> int:
-    """An application protocol version, as it stands in handshake lines."""
+    """An application protocol version, which has to fit into a handshake line."""
     if natural(what, value) >= 1 << 31:
         raise ConfigError(f"{what} must be less than 2**31, but is {value}")
     return int(value)
@@ -183,14 +184,14 @@ def mapping(what: str, value: Any) -> dict[Any, Any]:
     if value is None:
         return {}
     if isinstance(value, dict):
-        return value  # the very same one, so that later additions count
+        return value  # not a copy, so that the user may add to it later
     if not hasattr(value, "keys"):
         raise refuse(what, "a dict", value, 'as in {"kv": KVPlugin()}')
     return dict(value)
 
 
 def logger(what: str, value: Any) -> Any:
-    # Not isinstance: a plugin must not pay for the import of logging.
+    # Not by isinstance, since a plugin must not pay for the import of logging.
     if value is not None and not (hasattr(value, "getChild") and hasattr(value, "handle")):
         raise refuse(what, "a logging.Logger", value, 'as logging.getLogger("myapp") gives')
     return value
@@ -203,8 +204,8 @@ def callback(what: str, value: Any) -> Any:
 
 
 LONGEST_TIME = 10**6  # seconds
-LONGEST_MESSAGE = 2**31 - 1  # bytes, of what gRPC can send
-MOST_METADATA = 1 << 24  # bytes, of what gRPC can announce
+LONGEST_MESSAGE = 2**31 - 1  # bytes; gRPC can send no more
+MOST_METADATA = 1 << 24  # bytes; gRPC can announce no more
 
 
 def _at_most(limit: int, least: int) -> Callable[[str, Any], int | None]:
@@ -252,7 +253,7 @@ def _core_objects() -> tuple[type, ...]:
 
 
 def grpc_options(config: Any, quota: Any, given: Any) -> tuple[tuple[Any, Any], ...]:
-    """The channel arguments for the limits of a configuration, and `given`, which win over them."""
+    """The channel arguments for a configuration's limits, then `given`, which take precedence."""
     limits = (
         ("grpc.max_receive_message_length", config.max_receive_message_length),
         ("grpc.max_send_message_length", config.max_send_message_length),
@@ -263,7 +264,7 @@ def grpc_options(config: Any, quota: Any, given: Any) -> tuple[tuple[Any, Any], 
 
 
 def memory_quota(config: Any) -> Any:
-    """What all connections of a configuration share, None if it sets no limit."""
+    """The memory quota that all connections of a configuration share; None: no limit."""
     if config.memory_quota is None:
         return None
     from pygo_plugin._base.core import _core

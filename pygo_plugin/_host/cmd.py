@@ -39,10 +39,11 @@ def _environment(what: str, value: Any) -> list[str]:
 class Cmd(check.Config):
     """How to launch a plugin: `Cmd(args, env=..., dir=...)`. All three are attributes as well.
 
-    `args`: the program and its arguments; a str is a program alone and never split as a shell
-    would. `path` is `args[0]`. A relative path is looked up as `subprocess` does: without a slash
-    along PATH, otherwise from `dir` if that is set. `env`: "KEY=VALUE" entries that win over the
-    host's environment. `dir`: the working directory, "" for the host's.
+    args    The program and its arguments. A str is a program without arguments, and is never split
+            as a shell would split it. A relative path is looked up as by `subprocess`: along PATH
+            if it has no slash, otherwise from `dir` if that is set.
+    env     "KEY=VALUE" entries, which take precedence over the host's environment.
+    dir     The working directory; "" for the host's.
     """
 
     __slots__ = ("args", "dir", "env")
@@ -65,7 +66,7 @@ class Cmd(check.Config):
 
     @property
     def path(self) -> str:
-        """The program, "" if there is none yet."""
+        """The program, which is `args[0]`; "" if there is none."""
         return self.args[0] if self.args else ""
 
     @path.setter
@@ -78,6 +79,6 @@ class Cmd(check.Config):
         return bool(self.path)
 
     def __repr__(self) -> str:
-        # Values of the environment are where passwords live.
+        # Values of the environment may be passwords.
         env = [str(entry).split("=", 1)[0] + "=..." for entry in self.env]
         return f"Cmd({self.args!r}, env={env!r}, dir={self.dir!r})"

@@ -181,7 +181,7 @@ class ClientConfig(check.Config):
         check.fill(self, OPTIONS, locals())
 
     def cmd(self) -> Cmd | None:
-        """What to launch, None if nothing has been set."""
+        """What to launch; None if it has not been set."""
         return self._cmd
 
     def set_cmd(self, cmd: Cmd | StrPath | Sequence[StrPath] | None) -> None:
@@ -189,7 +189,7 @@ class ClientConfig(check.Config):
         self._cmd = cmd  # type: ignore[assignment]  # converted on the way
 
     def reattach_config(self) -> ReattachConfig | None:
-        """The running plugin to connect to, None if one is to be launched."""
+        """The running plugin to connect to; None if it has not been set."""
         return self._reattach_config
 
     def set_reattach_config(self, cfg: ReattachConfig | None) -> None:

@@ -45,11 +45,11 @@ SUBPROCESS = ("cmd",)
 class ClientOption(check.Option):
     """An option of a client.
 
-    targets    the targets with which it means something
-    conflicts  the options that it must not be set together with, and what the error says
-    core       the keyword of `_core.Client` for its value; empty: it has none, or `Client` passes
-               it, because more than this option decides on it
-    convert    makes the value of the keyword from the attribute, where they differ
+    targets    the targets that it has a meaning for
+    conflicts  the options that cannot be set together with it, and the error's message
+    core       the keyword of `_core.Client` that takes its value; empty if there is none, or if
+               `Client` passes the value because it depends on other options, too
+    convert    makes the keyword's value from the attribute's, if they differ
     """
 
     __slots__ = ("conflicts", "convert", "core", "targets")
@@ -122,7 +122,7 @@ def _lines(what: str, value: Any) -> int:
 
 
 def _of_security(kind: str) -> Callable[[str, Any], Any]:
-    """As check.optional, of a class that is loaded only when there is something to check."""
+    """As check.optional, for a class that is imported only when there is a value to check."""
 
     def checked(what: str, value: Any) -> Any:
         if value is not None:
@@ -139,7 +139,7 @@ def _cmd(what: str, value: Any) -> Cmd | None:
 
 
 def _start_timeout(what: str, value: Any) -> int:
-    """Milliseconds, of seconds."""
+    """Convert seconds to milliseconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise check.refuse(what, "a number of seconds", value)
     return milliseconds(what, value * 1000)
@@ -490,7 +490,7 @@ OPTIONS = (
     ),
 )
 
-# What only the client for asyncio takes, in addition.
+# The options that only the client for asyncio takes.
 AIO_OPTIONS = (
     ClientOption(
         "interceptors",
@@ -523,7 +523,7 @@ def for_core(config: ClientConfig) -> dict[str, Any]:
 
 
 def check_target(config: ClientConfig, name: str) -> None:
-    """Raises: ConfigError unless the config has exactly one target, and that is complete."""
+    """Raises: ConfigError unless the config has exactly one target, which has to be complete."""
     found = [target for target in TARGETS if _is_set(config, target)]
     if len(found) != 1:
         state = f"{' and '.join(found)} are set" if found else "none is set"
@@ -538,9 +538,9 @@ def check_target(config: ClientConfig, name: str) -> None:
 
 
 def check_all(config: ClientConfig, name: str) -> None:
-    """Check what depends on several options, or on what this version can do.
+    """Check what depends on several options, or on what this version supports.
 
-    Raises: ConfigError, its message starting with `name`.
+    Raises: ConfigError, whose message starts with `name`.
     """
     check_target(config, name)
     _check_conflicts(config, name)

@@ -21,13 +21,15 @@ def _pid(what: str, value: Any) -> int:
 
 
 class ReattachConfig(check.Config):
-    """Where a running plugin is: what `Client.reattach_config()` gives and a new client takes.
+    """Where a running plugin is: `Client.reattach_config()` returns it, and a new client takes it.
 
-    `network` and `address`: "unix" and a socket's path, or "tcp" and "host:port". `pid`: -1 if
-    unknown. `test`: kill leaves the process alone. `protocol_version`: the application protocol
-    version it serves, 0 for the one of the handshake config. `start_time`: when the process
-    started, in the system's own terms, which tells it from a later one with the same pid; 0 if
-    unknown.
+    network, address    "unix" and a socket's path, or "tcp" and "host:port".
+    pid                 The process id; -1 if it is unknown.
+    test                Whether `kill()` leaves the process alone.
+    protocol_version    The application protocol version that the plugin serves; 0 for the version
+                        of the handshake config.
+    start_time          When the process started, in units of the system, which tells it from a
+                        later process with the same id; 0 if it is unknown.
     """
 
     __slots__ = (
@@ -81,9 +83,9 @@ class ReattachConfig(check.Config):
         return bool(self.protocol and self.network and self.address)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields in the shape of go-plugin's users, that of Terraform's TF_REATTACH_PROVIDERS.
+        """The fields as Terraform's TF_REATTACH_PROVIDERS, and other hosts in Go, have them.
 
-        `json.dumps({name: config.as_dict()})` is what `from_env` reads.
+        `from_env` reads `json.dumps({name: config.as_dict()})`.
         """
         return {
             "Protocol": self.protocol,
@@ -91,7 +93,7 @@ class ReattachConfig(check.Config):
             "Pid": self.pid,
             "Test": self.test,
             "Addr": {"Network": self.network, "String": self.address},
-            "PidStartTime": self.start_time,  # ours; others skip it
+            "PidStartTime": self.start_time,  # of this package; other programs ignore it
         }
 
     def to_json(self) -> str:
@@ -102,22 +104,22 @@ class ReattachConfig(check.Config):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ReattachConfig:
-        """The config behind a JSON object as `to_json()` or a program of go-plugin's writes it.
+        """The config of a JSON object, as `to_json()` and plugins in Go write it.
 
-        Fields left out have their default; unknown ones are skipped.
+        Fields that are left out have their defaults. Unknown fields are ignored.
 
-        Raises: ConfigError when it is no such object.
+        Raises: ConfigError if the text is something else.
         """
         return _reattach(_parse("ReattachConfig.from_json()", text), "the JSON")
 
     @classmethod
     def from_env(cls, variable: str, name: str) -> ReattachConfig | None:
-        """The config for the plugin `name` in an environment variable; None if there is none.
+        """The config of the plugin `name` in an environment variable; None if there is none.
 
-        The variable holds a JSON object of names and configs. A host that finds None launches the
-        plugin as always.
+        The variable holds a JSON object of names and configs. If a host gets None, it launches the
+        plugin.
 
-        Raises: ConfigError when the variable holds something else.
+        Raises: ConfigError if the variable holds something else.
         """
         text = os.environ.get(variable)
         if not text:
@@ -138,15 +140,15 @@ def _parse(what: str, text: str | bytes) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ConfigError(f"{what} is no JSON: {error}") from None
+        raise ConfigError(f"{what} is not valid JSON: {error}") from None
 
 
 def _reattach(found: Any, what: str) -> ReattachConfig:
-    """A ReattachConfig of parsed JSON."""
+    """A ReattachConfig from parsed JSON. `what` it is, for messages."""
     address = found.get("Addr", {}) if isinstance(found, dict) else None
     if not isinstance(address, dict):
         raise ConfigError(
-            f"{what} must be an object as "
+            f"{what} must be an object such as "
             '{"Protocol": "grpc", "Pid": 1, "Addr": {"Network": "unix", "String": "/path"}}'
         )
     fields = (
@@ -159,5 +161,5 @@ def _reattach(found: Any, what: str) -> ReattachConfig:
     except ConfigError as error:
         raise type(error)(f"{what}: {error}") from None
     if config.pid == 0:
-        config.pid = -1  # how Go writes a pid that nobody has set
+        config.pid = -1  # a program in Go that knows no pid writes 0
     return config

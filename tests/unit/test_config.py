@@ -161,7 +161,7 @@ def test_reattach_from_what_go_writes() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "no JSON"),
+        ("{", "not valid JSON"),
         ("[]", "must be an object"),
         ('{"Addr": 7}', "must be an object"),
         ('{"Protocol": 7}', "protocol must be a str"),
