@@ -69,15 +69,14 @@ static void
 make_process_quota(void)
 {
     /*
-     * Of what is left at the first connection, threads that start later take their stacks and
-     * malloc's arenas; and a message is in memory more than once on its way to the user.
+     * The memory that is left at the first connection also has to hold the stacks and malloc arenas
+     * of threads that start later, and more than one copy of each message on its way to the user.
      */
     enum { RESERVE = 256 << 20, SHARE = 8, LEAST = 1 << 20 };
     size_t left = gp__memory_left();
     size_t size = left > RESERVE ? (left - RESERVE) / SHARE : 0;
 
     size = size > LEAST ? size : LEAST;
-
     if (left != SIZE_MAX && gp_memory_quota_new(&process_quota, size, NULL) < 0) {
         process_quota = NULL;
     }
@@ -146,7 +145,7 @@ free_args(gp_channel_args *args)
     gp__free(args);
 }
 
-/* What fails leaves NULL where there should be a copy. */
+/* Returns false when memory is short: |out| is complete, with NULL in place of a copy. */
 static bool
 copy_arg(gp_channel_arg *out, const gp_channel_arg *from)
 {
@@ -200,10 +199,11 @@ gp__channel_args_items(const gp_channel_args *args, size_t *count)
     return args != NULL ? args->items : NULL;
 }
 
-/* ---- For gRPC ---- */
+/* ---- Looking arguments up ---- */
 
+/* The last argument called |key|; NULL if there is none. */
 static const gp_channel_arg *
-find(const gp_channel_arg *args, size_t count, const char *key)
+find_arg(const gp_channel_arg *args, size_t count, const char *key)
 {
     for (size_t i = count; i > 0; i--) {
         if (strcmp(args[i - 1].key, key) == 0) {
@@ -222,7 +222,7 @@ is_integer(const gp_channel_arg *arg)
 int
 gp__arg_integer(const gp_channel_arg *args, size_t count, const char *key, int otherwise)
 {
-    const gp_channel_arg *found = find(args, count, key);
+    const gp_channel_arg *found = find_arg(args, count, key);
 
     return found != NULL && is_integer(found) ? found->integer : otherwise;
 }
@@ -230,12 +230,12 @@ gp__arg_integer(const gp_channel_arg *args, size_t count, const char *key, int o
 size_t
 gp__unpack_limit(const gp_channel_arg *args, size_t count, int otherwise)
 {
-    const gp_channel_arg *given = find(args, count, "grpc.resource_quota");
+    const gp_channel_arg *given = find_arg(args, count, "grpc.resource_quota");
     const gp_arg_object *quota = given != NULL ? given->object : gp__process_quota();
     int most = gp__arg_integer(args, count, "grpc.max_receive_message_length", otherwise);
     size_t limit = most >= 0 ? (size_t)most : SIZE_MAX;
 
-    if (find(args, count, "grpc.per_message_decompression") != NULL) {
+    if (find_arg(args, count, "grpc.per_message_decompression") != NULL) {
         return 0;
     }
     if (quota != NULL && quota->size > 0 && quota->size < limit) {
@@ -247,10 +247,12 @@ gp__unpack_limit(const gp_channel_arg *args, size_t count, int otherwise)
 const char *
 gp__arg_string(const gp_channel_arg *args, size_t count, const char *key)
 {
-    const gp_channel_arg *found = find(args, count, key);
+    const gp_channel_arg *found = find_arg(args, count, key);
 
     return found != NULL ? found->string : NULL;
 }
+
+/* ---- Converting to gRPC's ---- */
 
 static void *
 copy_address(void *address)
@@ -271,11 +273,11 @@ compare_addresses(void *first, void *second)
 }
 
 static grpc_arg
-convert(const gp_channel_arg *arg)
+convert_arg(const gp_channel_arg *arg)
 {
     static const grpc_arg_pointer_vtable addresses = {copy_address, destroy_address,
                                                       compare_addresses};
-    /* gRPC's struct is not const, but it does not write to the strings. */
+    /* gRPC does not write to the strings, although its struct is not const. */
     grpc_arg made = {.key = (char *)(uintptr_t)arg->key};
 
     if (arg->string != NULL) {
@@ -304,15 +306,15 @@ gp__args_merge(grpc_channel_args *out, const gp_channel_arg *own, size_t own_cou
     if (out->args == NULL) {
         return GP_ENOMEM;
     }
-    /* Which of two arguments with one key counts depends on gRPC's version. */
+    /* Each key once: which of two arguments with one key counts depends on gRPC's version. */
     for (size_t i = 0; i < own_count; i++) {
-        if (find(more, more_count, own[i].key) == NULL) {
-            out->args[out->num_args++] = convert(&own[i]);
+        if (find_arg(more, more_count, own[i].key) == NULL) {
+            out->args[out->num_args++] = convert_arg(&own[i]);
         }
     }
     for (size_t i = 0; i < more_count; i++) {
-        if (find(more, more_count, more[i].key) == &more[i]) {
-            out->args[out->num_args++] = convert(&more[i]);
+        if (find_arg(more, more_count, more[i].key) == &more[i]) {
+            out->args[out->num_args++] = convert_arg(&more[i]);
         }
     }
     return 0;

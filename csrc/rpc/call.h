@@ -43,8 +43,8 @@ struct gp_call {
     gp__gate done;     /* open when the status is there */
     bool early;        /* the initial metadata have a batch of their own, not the status's */
     bool one_reply;    /* the one reply shares the status's batch */
-    gp__inbox inbox;   /* of a stream of replies; or where the status batch puts the one reply */
-    gp__outbox outbox; /* of a stream of requests; or what the first batch sends */
+    gp__inbox inbox;   /* for a stream of replies, or for the one reply of the status batch */
+    gp__outbox outbox; /* for a stream of requests, or for the one request of the first batch */
 
     grpc_metadata_array initial_metadata;
     grpc_metadata_array trailing_metadata;

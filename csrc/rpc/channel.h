@@ -1,5 +1,5 @@
 /*
- * Layer: rpc. What calls need of a channel.
+ * Layer: rpc. Channels as calls, the broker and sessions see them.
  */
 #ifndef GP_RPC_CHANNEL_H
 #define GP_RPC_CHANNEL_H

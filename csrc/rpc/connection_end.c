@@ -40,7 +40,7 @@ gp__channel_add_reason(const gp_channel *channel, grpc_slice *details)
 {
     const gp__connection *shared = channel->connection;
     gp_error why = GP_ERROR_INIT;
-    char fate[96];
+    char end[96];
     char text[128];
 
     if (shared->carrier.ctx != NULL) {
@@ -54,9 +54,8 @@ gp__channel_add_reason(const gp_channel *channel, grpc_slice *details)
         append_reason(details, gp_error_message(&why));
     }
     if (shared->process != NULL && gp__process_gone(shared->process)) {
-        snprintf(
-            text, sizeof(text), "the plugin %s",
-            gp__process_describe_exit(gp__process_status(shared->process), fate, sizeof(fate)));
+        snprintf(text, sizeof(text), "the plugin %s",
+                 gp__process_describe_exit(gp__process_status(shared->process), end, sizeof(end)));
         append_reason(details, text);
     }
     gp_error_release(&why);

@@ -6,6 +6,29 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "gp/grpc_status.h"
+
+/* gp/grpc_status.h has the same codes as gRPC's own header, which rpc/ uses. */
+#define ASSERT_STATUS(name) \
+    _Static_assert((int)GP_GRPC_##name == (int)GRPC_STATUS_##name, "status code of " #name)
+
+ASSERT_STATUS(OK);
+ASSERT_STATUS(CANCELLED);
+ASSERT_STATUS(UNKNOWN);
+ASSERT_STATUS(INVALID_ARGUMENT);
+ASSERT_STATUS(DEADLINE_EXCEEDED);
+ASSERT_STATUS(NOT_FOUND);
+ASSERT_STATUS(ALREADY_EXISTS);
+ASSERT_STATUS(PERMISSION_DENIED);
+ASSERT_STATUS(RESOURCE_EXHAUSTED);
+ASSERT_STATUS(FAILED_PRECONDITION);
+ASSERT_STATUS(ABORTED);
+ASSERT_STATUS(OUT_OF_RANGE);
+ASSERT_STATUS(UNIMPLEMENTED);
+ASSERT_STATUS(INTERNAL);
+ASSERT_STATUS(UNAVAILABLE);
+ASSERT_STATUS(DATA_LOSS);
+ASSERT_STATUS(UNAUTHENTICATED);
 
 gpr_timespec
 gp__timespec_from_deadline(int64_t deadline)
@@ -115,7 +138,7 @@ gp_message_size(const gp_message *message)
     if (!grpc_byte_buffer_reader_init(&reader, buffer)) {
         return 0;
     }
-    /* The reader's own output is the decompressed message where it was compressed. */
+    /* The reader's output is decompressed if the message was compressed. */
     size = grpc_byte_buffer_length(reader.buffer_out);
     grpc_byte_buffer_reader_destroy(&reader);
     return size;

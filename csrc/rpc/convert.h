@@ -12,7 +12,7 @@
 #include "gp/error.h"
 #include "gp/message.h"
 
-/* A deadline on CLOCK_MONOTONIC in nanoseconds (GP__FOREVER: never) as gRPC wants it. */
+/* |deadline| is on CLOCK_MONOTONIC, in nanoseconds; GP__FOREVER: never. */
 gpr_timespec gp__timespec_from_deadline(int64_t deadline);
 
 grpc_slice gp__slice_from_bytes(gp_bytes bytes);
@@ -22,23 +22,25 @@ gp_bytes gp__bytes_from_slice(const grpc_slice *slice);
 grpc_byte_buffer *gp__byte_buffer_from_bytes(gp_bytes bytes);
 
 /*
- * Copy |metadata| and |extra| more zeroed places into a new array. *out is NULL if there is
- * nothing.
- * Returns: 0 or GP_ENOMEM. Release with gp__metadata_free().
+ * Copy |metadata| into a new array that has |extra| more zeroed items at its end. |*out| is NULL if
+ * there are none. Release it with gp__metadata_free(). Returns: 0 or GP_ENOMEM.
  */
 int gp__metadata_to_grpc(grpc_metadata **out, gp_metadata metadata, size_t extra);
-/* What tells gRPC, among the initial metadata, how to compress a call's messages. Never sent. */
-grpc_metadata gp__compression_metadata(int algorithm);
-
 void gp__metadata_free(grpc_metadata *items, size_t count);
 
 /*
- * A view of what gRPC received, its places allocated once and kept in |*items|.
- * Empty when memory is short.
+ * The item among the initial metadata that says how gRPC compresses a call's messages. gRPC does not
+ * send it.
+ */
+grpc_metadata gp__compression_metadata(int algorithm);
+
+/*
+ * A view of the metadata that gRPC received. Its items are allocated by the first call and kept in
+ * |*items|. Empty when memory is short.
  */
 gp_metadata gp__metadata_view(gp_metadatum **items, const grpc_metadata_array *received);
 
-/* gRPC hands received messages over as byte buffers; to everyone above they are gp_message. */
+/* A received message is one of gRPC's byte buffers; the layers above see a gp_message. */
 static inline gp_message *
 gp__message_from_buffer(grpc_byte_buffer *buffer)
 {

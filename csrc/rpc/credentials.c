@@ -41,9 +41,12 @@ gp__call_credentials(const gp_call_credentials *credentials)
     return credentials->grpc;
 }
 
-/* Room for one of the structs above, all of one pointer, with gRPC running. */
+/*
+ * Allocate one of the structs above, all of which are one pointer, and start gRPC. Returns: 0,
+ * GP_ENOMEM, GP_EOS or GP_EFORKED.
+ */
 static int
-make(void **out, gp_error *err)
+new_credentials(void **out, gp_error *err)
 {
     int rc;
 
@@ -61,15 +64,15 @@ make(void **out, gp_error *err)
     return 0;
 }
 
-/* What make() has made, without what gRPC made for it. */
+/* Free what new_credentials() has made. The object of gRPC inside has been released. */
 static void
-unmake(void *made)
+free_credentials(void *made)
 {
     gp__free(made);
     gp__grpc_drop(GP__FORK_CREDENTIALS);
 }
 
-/* ---- Of channels ---- */
+/* ---- Credentials of channels ---- */
 
 static int
 check_pair(const gp_key_pair *pair, const char *whose, gp_error *err)
@@ -82,13 +85,14 @@ check_pair(const gp_key_pair *pair, const char *whose, gp_error *err)
     return gp__pem_check_pair(pair->private_key, pair->certificate_chain, whose, err);
 }
 
-/* Of texts that have been checked. */
+/* The texts have been checked. */
 static int
-make_ssl(gp_channel_credentials **out, const char *roots, const gp_key_pair *pair, gp_error *err)
+make_channel_ssl(gp_channel_credentials **out, const char *roots, const gp_key_pair *pair,
+                 gp_error *err)
 {
     grpc_ssl_pem_key_cert_pair grpc_pair;
     void *made;
-    int rc = make(&made, err);
+    int rc = new_credentials(&made, err);
 
     if (rc < 0) {
         return rc;
@@ -113,10 +117,10 @@ gp_channel_credentials_ssl(gp_channel_credentials **out, const char *roots, cons
         (pair != NULL && (rc = check_pair(pair, "the client's", err)) < 0)) {
         return rc;
     }
-    return make_ssl(out, roots, pair, err);
+    return make_channel_ssl(out, roots, pair, err);
 }
 
-/* Without roots of its own an automatic one would trust all those of the system. */
+/* AutoMTLS without a certificate to trust would trust all authorities of the system. */
 static int
 check_trust(const gp_tls *tls, gp_error *err)
 {
@@ -132,7 +136,8 @@ gp_channel_credentials_tls(gp_channel_credentials **out, const gp_tls *tls, gp_e
     int rc = check_trust(tls, err);
 
     return rc < 0 ? rc
-                  : make_ssl(out, gp_tls_roots(tls), pair.private_key != NULL ? &pair : NULL, err);
+                  : make_channel_ssl(out, gp_tls_roots(tls),
+                                     pair.private_key != NULL ? &pair : NULL, err);
 }
 
 int
@@ -140,7 +145,7 @@ gp_channel_credentials_compose(gp_channel_credentials **out, const gp_channel_cr
                                const gp_call_credentials *call, gp_error *err)
 {
     void *made;
-    int rc = make(&made, err);
+    int rc = new_credentials(&made, err);
 
     if (rc == 0) {
         *out = made;
@@ -154,27 +159,27 @@ gp_channel_credentials_free(gp_channel_credentials *credentials)
 {
     if (credentials != NULL && !gp_runtime_forked()) {
         grpc_channel_credentials_release(credentials->grpc);
-        unmake(credentials);
+        free_credentials(credentials);
     }
 }
 
-/* ---- Of servers ---- */
+/* ---- Credentials of servers ---- */
 
-/* Of texts that have been checked. */
+/* The texts have been checked. */
 static int
 make_server_ssl(gp_server_credentials **out, const gp_key_pair *pairs, size_t count,
                 const char *roots, bool require_client, gp_error *err)
 {
     grpc_ssl_pem_key_cert_pair *grpc_pairs;
     void *made;
-    int rc = make(&made, err);
+    int rc = new_credentials(&made, err);
 
     if (rc < 0) {
         return rc;
     }
     grpc_pairs = gp__calloc(count, sizeof(*grpc_pairs));
     if (grpc_pairs == NULL) {
-        unmake(made);
+        free_credentials(made);
         return gp_error_set(err, GP_ENOMEM, "credentials");
     }
     for (size_t i = 0; i < count; i++) {
@@ -234,11 +239,11 @@ gp_server_credentials_free(gp_server_credentials *credentials)
 {
     if (credentials != NULL && !gp_runtime_forked()) {
         grpc_server_credentials_release(credentials->grpc);
-        unmake(credentials);
+        free_credentials(credentials);
     }
 }
 
-/* ---- Of calls ---- */
+/* ---- Credentials of calls ---- */
 
 int
 gp_call_credentials_token(gp_call_credentials **out, const char *token, gp_error *err)
@@ -249,7 +254,7 @@ gp_call_credentials_token(gp_call_credentials **out, const char *token, gp_error
     if (!gp_metadata_value_valid((gp_bytes){token, strlen(token)})) {
         return gp_error_set(err, GP_EINVAL, "an access token must be printable ASCII");
     }
-    if ((rc = make(&made, err)) == 0) {
+    if ((rc = new_credentials(&made, err)) == 0) {
         *out = made;
         (*out)->grpc = grpc_access_token_credentials_create(token, NULL);
     }
@@ -261,7 +266,7 @@ gp_call_credentials_compose(gp_call_credentials **out, const gp_call_credentials
                             const gp_call_credentials *second, gp_error *err)
 {
     void *made;
-    int rc = make(&made, err);
+    int rc = new_credentials(&made, err);
 
     if (rc == 0) {
         *out = made;
@@ -275,11 +280,11 @@ gp_call_credentials_free(gp_call_credentials *credentials)
 {
     if (credentials != NULL && !gp_runtime_forked()) {
         grpc_call_credentials_release(credentials->grpc);
-        unmake(credentials);
+        free_credentials(credentials);
     }
 }
 
-/* ---- Plugins ---- */
+/* ---- Credentials by a plugin ---- */
 
 struct gp_auth_request {
     grpc_auth_metadata_context context; /* owned */
@@ -335,14 +340,14 @@ gp_call_credentials_plugin(gp_call_credentials **out, const gp_auth_plugin *plug
 {
     gp_auth_plugin *copy;
     void *made;
-    int rc = make(&made, err);
+    int rc = new_credentials(&made, err);
 
     if (rc < 0) {
         return rc;
     }
     copy = gp__malloc(sizeof(*copy));
     if (copy == NULL) {
-        unmake(made);
+        free_credentials(made);
         return gp_error_set(err, GP_ENOMEM, "credentials");
     }
     *copy = *plugin;
@@ -393,7 +398,7 @@ gp_auth_request_answer(gp_auth_request *request, gp_metadata metadata, const cha
     gp__free(request);
 }
 
-/* ---- Who the other side is ---- */
+/* ---- Authentication contexts ---- */
 
 static gp_bytes
 copy_bytes(const char *bytes, size_t len)

@@ -1,5 +1,5 @@
 /*
- * Layer: rpc. What channels, servers and calls take out of gp/credentials.h.
+ * Layer: rpc. The objects of gRPC inside those of gp/credentials.h.
  */
 #ifndef GP_RPC_CREDENTIALS_H
 #define GP_RPC_CREDENTIALS_H
@@ -18,7 +18,7 @@ grpc_channel_credentials *gp__channel_credentials(const gp_channel_credentials *
 grpc_server_credentials *gp__server_credentials(const gp_server_credentials *credentials);
 grpc_call_credentials *gp__call_credentials(const gp_call_credentials *credentials);
 
-/* Who is at the other end of |call|. NULL when memory is short. */
+/* The peer of |call|. The caller owns it. NULL when memory is short. */
 gp_auth_context *gp__auth_context(grpc_call *call);
 
 #endif

@@ -15,7 +15,7 @@
 #include "gp/lock.h"
 #include "gp/log.h"
 #include "gp/runtime.h"
-#include "rpc/polling.h"
+#include "rpc/grpc_leftovers.h"
 
 /* gRPC's gpr_log_func_args, which newer versions do not have: see listen_to_grpc(). */
 typedef struct log_args {
@@ -160,7 +160,7 @@ start_grpc_locked(gp_error *err) GP_REQUIRES(&process.lock)
     }
     gp_runtime_on_fork(&part);
     if (process.inherited) {
-        gp__polling_renew();
+        gp__grpc_renew_epoll_set();
         process.inherited = false;
     }
     gp__fork_hold();
@@ -214,7 +214,7 @@ gp__grpc_drop(gp__fork_use use)
 
 /*
  * Channels keep gRPC running until they are destroyed, which may be later than our last reference
- * is dropped. After that gRPC has ended its threads and dropped its timers; gp__polling_renew()
+ * is dropped. After that gRPC has ended its threads and dropped its timers; gp__grpc_renew_epoll_set()
  * sees to what it leaves behind.
  */
 static bool
@@ -224,7 +224,7 @@ shut_down_locked(int64_t deadline) GP_REQUIRES(&process.lock)
 
     gp__fork_hold();
     grpc_shutdown();
-    while (!(stopped = !grpc_is_initialized() && !gp__polling_threads()) && gp__now() < deadline) {
+    while (!(stopped = !grpc_is_initialized() && !gp__grpc_has_threads()) && gp__now() < deadline) {
         usleep(500);
     }
     if (stopped) {

@@ -11,7 +11,8 @@
 #define MARK "pygo-plugin (max_metadata_size="
 
 /*
- * HTTP/2's for each entry, and what gRPC sends besides: its status, the content type and the like.
+ * Bytes: HTTP/2's for each entry; and those of what gRPC sends besides, such as the status and the
+ * content type.
  */
 enum { ENTRY = 32, OTHERS = 512 };
 
@@ -22,8 +23,9 @@ gp__user_agent(const char *given, const char *name, int size)
                       name, gp_grpc_version(), size);
 }
 
+/* Where |what| begins in |in|; NULL: nowhere. */
 static const char *
-find(gp_bytes in, const char *what)
+find_text(gp_bytes in, const char *what)
 {
     size_t len = strlen(what);
     const char *at = in.data;
@@ -40,11 +42,11 @@ size_t
 gp__metadata_size_of(gp_bytes user_agent, size_t otherwise)
 {
     const char *end = (const char *)user_agent.data + user_agent.len;
-    const char *at = find(user_agent, MARK);
+    const char *at = find_text(user_agent, MARK);
     size_t size = 0;
 
     if (at == NULL) {
-        return find(user_agent, "grpc-go/") != NULL ? GP__METADATA_SIZE_GO : otherwise;
+        return find_text(user_agent, "grpc-go/") != NULL ? GP__METADATA_SIZE_GO : otherwise;
     }
     for (at += strlen(MARK); at < end && *at >= '0' && *at <= '9' && size < (1u << 30); at++) {
         size = size * 10 + (size_t)(*at - '0');
@@ -52,14 +54,14 @@ gp__metadata_size_of(gp_bytes user_agent, size_t otherwise)
     return size;
 }
 
-/* What gRPC sends for this byte: itself, or a percent sign and two digits. */
+/* How many bytes gRPC sends for this one: itself, or a percent sign and two digits. */
 static size_t
 sent_size(unsigned char byte)
 {
     return byte >= 0x20 && byte <= 0x7e && byte != '%' ? 1 : 3;
 }
 
-/* How many of the bytes are sent as at most |room|: all, or up to the start of a character. */
+/* The length of the longest prefix that is sent as at most |room| bytes, in whole characters. */
 static size_t
 prefix_within(gp_bytes text, size_t room)
 {
@@ -71,7 +73,8 @@ prefix_within(gp_bytes text, size_t room)
         sent += sent_size(bytes[len++]);
     }
     if (len < text.len) {
-        while (len > 0 && (bytes[len] & 0xc0) == 0x80) { /* in the middle of one of UTF-8 */
+        while (len > 0 &&
+               (bytes[len] & 0xc0) == 0x80) { /* not the first byte of a UTF-8 character */
             len--;
         }
     }
@@ -79,7 +82,7 @@ prefix_within(gp_bytes text, size_t room)
 }
 
 static size_t
-size_of(gp_metadata metadata)
+size_of_metadata(gp_metadata metadata)
 {
     size_t size = 0;
 
@@ -93,7 +96,7 @@ size_of(gp_metadata metadata)
 gp_bytes
 gp__details_within(gp_bytes details, gp_metadata trailing, size_t size, char **cut)
 {
-    size_t others = OTHERS + size_of(trailing);
+    size_t others = OTHERS + size_of_metadata(trailing);
     size_t room = size > others ? size - others : 0;
     char *note;
     size_t note_len;

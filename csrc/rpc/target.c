@@ -11,9 +11,9 @@
 #include "os/path.h"
 #include "os/socket.h"
 
-/* |prefix| and the escaped |path|. Owned; NULL: out of memory. */
+/* |prefix| and |path|, escaped for a URI. The caller owns it; NULL: out of memory. */
 static char *
-escaped(const char *prefix, const char *path)
+escape_path(const char *prefix, const char *path)
 {
     char *rest = gp__path_escape(path);
     char *text = rest != NULL ? gp__format("%s%s", prefix, rest) : NULL;
@@ -22,8 +22,9 @@ escaped(const char *prefix, const char *path)
     return text;
 }
 
+/* Whether |path| can be written in a target. */
 static bool
-can_be_said(const char *path)
+fits_target(const char *path)
 {
     return strchr(path, ',') == NULL &&
            strlen(path) < sizeof(((struct sockaddr_un *)NULL)->sun_path);
@@ -37,15 +38,12 @@ gp__target_init(gp__target *out, const char *network, const char *address, gp_er
 
     *out = (gp__target)GP__TARGET_INIT;
     if (strcmp(network, "unix") != 0) {
-        /* As with Go, no host is this machine. */
+        /* As in Go, an address without a host is on this machine. */
         out->text = gp__format("%s%s", address[0] == ':' ? "127.0.0.1" : "", address);
-    } else if (can_be_said(address)) {
-        /*
-         * Go prints a socket in Linux's abstract namespace with an at sign for the leading zero
-         * byte.
-         */
-        out->text =
-            address[0] == '@' ? escaped("unix-abstract:", address + 1) : escaped("unix:", address);
+    } else if (fits_target(address)) {
+        /* Go writes the leading zero byte of an abstract name as an at sign. */
+        out->text = address[0] == '@' ? escape_path("unix-abstract:", address + 1)
+                                      : escape_path("unix:", address);
     } else if (address[0] == '@') {
         return gp_error_set(err, GP_EINVAL,
                             "gRPC cannot connect to the abstract socket %s: its name holds a comma",

@@ -1,5 +1,5 @@
 /*
- * Layer: rpc. From the address of a listener to what gRPC's channels can connect to.
+ * Layer: rpc. Addresses of listeners as targets of gRPC's channels.
  */
 #ifndef GP_RPC_TARGET_H
 #define GP_RPC_TARGET_H
@@ -7,9 +7,9 @@
 #include "gp/error.h"
 
 /*
- * gRPC takes the target of a channel for a URI, which it decodes, and splits at commas, and it
- * connects to no path that is longer than a sockaddr_un has room for. What cannot be said in one is
- * reached through a descriptor, which has to be kept for as long as the channel may connect.
+ * gRPC decodes a channel's target as a URI, splits it at commas, and cannot connect to a path that
+ * is longer than a sockaddr_un has room for. A path with a comma, or a longer one, is reached
+ * through a descriptor, which has to be kept for as long as the channel may connect.
  */
 typedef struct gp__target {
     char *text; /* owned: "unix:...", "unix-abstract:..." or host:port */

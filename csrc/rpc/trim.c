@@ -13,7 +13,7 @@
 
 #include <malloc.h>
 
-enum { BURST = 32 << 20, QUIET_MS = 1000 };
+enum { BURST = 32 << 20 /* bytes */, QUIET_MS = 1000 };
 
 /*
  *             BURST counted                quiet for a second              trimmed
@@ -22,8 +22,8 @@ enum { BURST = 32 << 20, QUIET_MS = 1000 };
 static struct {
     atomic_size_t counted;
     atomic_bool busy; /* not idle */
-    size_t before;    /* the count of a second ago; the reactor's thread has it */
-    gp__watch *timer; /* owned; the reactor's thread has it */
+    size_t before;    /* the count of a second ago. Used by the reactor's thread only */
+    gp__watch *timer; /* owned. Used by the reactor's thread only */
     gp__task queued;  /* in the worker pool */
 } trim;
 
@@ -37,7 +37,7 @@ trim_arenas(gp__task *task)
 
 /* On the reactor's thread, once a second. */
 static void
-look(void *ctx)
+check_quiet(void *ctx)
 {
     size_t counted = atomic_load(&trim.counted);
 
@@ -63,7 +63,7 @@ gp__trim_count(size_t bytes)
         return;
     }
     if (gp__engine_start(&poller, NULL) < 0 ||
-        gp__reactor_every(&trim.timer, QUIET_MS, look, NULL, NULL) < 0) {
+        gp__reactor_every(&trim.timer, QUIET_MS, check_quiet, NULL, NULL) < 0) {
         atomic_store(&trim.busy, false);
     }
 }

@@ -9,18 +9,18 @@
 
 #include "base/alloc.h"
 
-/* What has come out so far. */
+/* The unpacked message so far. */
 typedef struct output {
-    grpc_slice *slices; /* owned, as are they */
+    grpc_slice *slices; /* owned, each with a reference */
     size_t count;
     size_t room;
-    size_t total; /* bytes, without what is left of the last slice */
+    size_t total; /* bytes, without the unused end of the last slice */
 } output;
 
 enum { FIRST_PIECE = 16 << 10, LARGEST_PIECE = 1 << 20 };
 
 static void
-release(output *out)
+release_output(output *out)
 {
     for (size_t i = 0; i < out->count; i++) {
         grpc_slice_unref(out->slices[i]);
@@ -29,7 +29,7 @@ release(output *out)
 }
 
 /*
- * One more slice for |stream| to write to, twice as long as the last one. False when memory is
+ * Add a slice for |stream| to write to, twice as long as the last one. Returns false when memory is
  * short.
  */
 static bool
@@ -56,8 +56,8 @@ add_piece(output *out, z_stream *stream)
 }
 
 /*
- * Unpack what |stream| has for input. Z_OK: it wants more, Z_STREAM_END, Z_MEM_ERROR, Z_BUF_ERROR:
- * too large.
+ * Unpack the input that |stream| has. Returns: Z_OK: it needs more, Z_STREAM_END, Z_BUF_ERROR: more
+ * than |most| bytes have come out, or another of zlib's errors.
  */
 static int
 unpack_piece(output *out, z_stream *stream, size_t most)
@@ -83,6 +83,7 @@ unpack_piece(output *out, z_stream *stream, size_t most)
     return rc;
 }
 
+/* Whether bytes follow. */
 static bool
 has_more(grpc_byte_buffer_reader *reader)
 {
@@ -96,8 +97,9 @@ has_more(grpc_byte_buffer_reader *reader)
     return false;
 }
 
+/* Unpack |buffer|. Returns: Z_STREAM_END, or an error as unpack_piece(). */
 static int
-unpack(output *out, grpc_byte_buffer *buffer, bool gzip, size_t most)
+unpack_buffer(output *out, grpc_byte_buffer *buffer, bool gzip, size_t most)
 {
     enum { GZIP = 16 };
     z_stream stream = {.zalloc = NULL};
@@ -114,7 +116,7 @@ unpack(output *out, grpc_byte_buffer *buffer, bool gzip, size_t most)
         stream.avail_in = (uInt)GRPC_SLICE_LENGTH(*slice);
         rc = unpack_piece(out, &stream, most);
     }
-    /* As gRPC has it, and grpcio: a message is one stream, with nothing behind it. */
+    /* As with gRPC and grpcio, a message is one compressed stream and nothing follows it. */
     if (rc == Z_STREAM_END && (stream.avail_in > 0 || has_more(&reader))) {
         rc = Z_DATA_ERROR;
     }
@@ -144,7 +146,7 @@ gp__unpack(grpc_byte_buffer **buffer, size_t most, char why[GP__UNPACK_WHY])
         return GRPC_STATUS_OK;
     }
     algorithm = packed->data.raw.compression;
-    rc = unpack(&out, packed, algorithm == GRPC_COMPRESS_GZIP, most);
+    rc = unpack_buffer(&out, packed, algorithm == GRPC_COMPRESS_GZIP, most);
     grpc_byte_buffer_destroy(packed);
     *buffer = NULL;
     if (rc == Z_STREAM_END) {
@@ -161,6 +163,6 @@ gp__unpack(grpc_byte_buffer **buffer, size_t most, char why[GP__UNPACK_WHY])
         snprintf(why, GP__UNPACK_WHY, "Unexpected error decompressing data for algorithm %s",
                  algorithm == GRPC_COMPRESS_GZIP ? "gzip" : "deflate");
     }
-    release(&out);
+    release_output(&out);
     return code;
 }

@@ -1,8 +1,8 @@
 /*
- * Layer: rpc. Compressed messages that arrive.
+ * Layer: rpc. Unpacking compressed messages that arrive.
  *
- * gRPC's core would unpack them itself, whole, whatever comes out, and compare with the limit
- * afterwards: a megabyte becomes a gigabyte. So it is told not to, and hands them over as they are.
+ * gRPC's core would unpack a message as a whole and compare its size with the limit afterwards: a
+ * megabyte may become a gigabyte. So channels and servers have gRPC leave messages packed.
  */
 #ifndef GP_RPC_UNPACK_H
 #define GP_RPC_UNPACK_H
@@ -10,14 +10,15 @@
 #include <grpc/grpc.h>
 #include <stddef.h>
 
+/* Room for the details of a failure. */
 enum { GP__UNPACK_WHY = 128 };
 
 /*
- * Unpack |*buffer| (which may be NULL) if it is compressed, unless more than |most| bytes come out;
- * with a |most| of 0 it stays as it is.
+ * Unpack |*buffer|, which may be NULL, if it is compressed and |most| is not 0. More than |most|
+ * bytes are an error.
  *
- * Returns: 0, or the status to end the call with, with the details in |why|; |*buffer| is NULL
- * then.
+ * Returns: GRPC_STATUS_OK; or the status that the call has to end with, with details in |why| and
+ * NULL in |*buffer|.
  */
 grpc_status_code gp__unpack(grpc_byte_buffer **buffer, size_t most, char why[GP__UNPACK_WHY]);
 

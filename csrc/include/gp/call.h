@@ -1,9 +1,11 @@
 /*
  * Layer: public. The client's side of one RPC.
  *
- * A call is shared: the user of an iterator, the thread that feeds its requests and the poller each
- * hold a reference. Any thread may use it, one at a time on the sending side and one at a time on
- * the receiving side; cancel and the getters may come from anywhere at any time.
+ * A call is shared by reference: the user of an iterator, the thread that sends its requests and
+ * each operation under way hold one.
+ *
+ * Threads: any. One thread at a time may send, and one at a time receive. gp_call_cancel() and the
+ * getters may be called by any number of threads at any time.
  */
 #ifndef GP_CALL_H
 #define GP_CALL_H
@@ -21,7 +23,7 @@ typedef struct gp_call gp_call;
 
 enum {
     GP_CALL_WAIT_FOR_READY = 1 << 0,    /* wait for a connection instead of failing */
-    GP_CALL_NO_WAIT_FOR_READY = 1 << 1, /* the explicit opposite, over the channel's own default */
+    GP_CALL_NO_WAIT_FOR_READY = 1 << 1, /* the opposite, whatever the channel's default is */
     GP_CALL_EARLY_METADATA = 1 << 2, /* unary: initial metadata may be asked for before the reply */
     GP_CALL_ONE_REPLY = 1 << 3,      /* stream: there is one reply, for gp_call_take_reply() */
 };
@@ -66,8 +68,8 @@ gp_call *gp_call_ref(gp_call *call);
 void gp_call_unref(gp_call *call);
 
 /*
- * A reference that keeps the memory but not the call: for whoever sends requests in the background,
- * so that the call still ends when everybody who wants its reply has gone.
+ * Take a reference that keeps the memory but does not keep the call running. A thread that sends
+ * requests in the background has one: the call is cancelled when all others have been given back.
  */
 gp_call *gp_call_hold(gp_call *call);
 void gp_call_release(gp_call *call);
@@ -79,13 +81,13 @@ void gp_call_release(gp_call *call);
  */
 int gp_call_wait(gp_call *call, int64_t timeout_ns, const gp_interrupt *interrupt);
 
-/* The one reply of a call that is done; NULL when there is none or it was taken before. */
+/* Take the one reply of a call that is done; NULL: there is none, or it was taken before. */
 gp_message *gp_call_take_reply(gp_call *call);
 
 /*
  * Send one message of a stream; blocks while the previous one waits for flow control.
  *
- * Returns: 0, GP_ECLOSED when the call is over (its status says why), or GP_EUSER.
+ * Returns: 0, GP_ECLOSED when the call has ended (its status says why), or GP_EUSER.
  */
 int gp_call_send(gp_call *call, gp_bytes message, const gp_interrupt *interrupt);
 
@@ -100,25 +102,26 @@ int gp_call_send_close(gp_call *call, const gp_interrupt *interrupt);
 int gp_call_receive(gp_call *call, gp_message **out, const gp_interrupt *interrupt);
 
 /*
- * The same without waiting. Whether the call is served meanwhile is up to gp_call_attend().
+ * The same without waiting. The call needs gp_call_attend() if no thread polls meanwhile.
  *
  * Returns: 1 with |out| set (NULL: the end) when that is known at once, 0: |then| will be called.
  */
 int gp_call_receive_then(gp_call *call, gp_message **out, gp_received *then, void *ctx);
 
 /*
- * Send |message|, or that none follows if it is NULL; |then| is called when the next one may be
- * sent.
+ * Send |message|, or the end of the messages if it is NULL. |then| is called when the next one may
+ * be sent.
  *
- * Returns: 0; GP_ECLOSED when the call is over, GP_EINVAL while a send is under way: no |then|.
+ * Returns: 0. Otherwise |then| is not called: GP_ECLOSED when the call has ended, GP_EINVAL while a
+ * send is under way.
  */
 int gp_call_send_then(gp_call *call, const gp_bytes *message, gp_sent *then, void *ctx);
 
 /*
- * The same for who sends many: up to 64 KiB wait in the call to be sent.
+ * The same for many messages: the call queues up to 64 KiB of them.
  *
- * Returns: 1: the next one may be sent at once, 0: when |then| is called; GP_ECLOSED when the call
- * is over, GP_EINVAL when |then| has not been called yet.
+ * Returns: 1: the next one may be sent at once; 0: when |then| is called; GP_ECLOSED when the call
+ * has ended; GP_EINVAL when |then| has not been called yet.
  */
 int gp_call_post(gp_call *call, const gp_bytes *message, gp_sent *then, void *ctx);
 
@@ -145,15 +148,15 @@ char *gp_call_peer(gp_call *call);
 void gp_call_free_peer(char *peer);
 
 /*
- * Keep the call served although nobody waits for it, until it ends. (Calls with a callback, and
- * unary ones that nobody waits for, are futures: they need it. A stream that is read does not.)
+ * Until the call ends, have the backup poller poll for it whenever no other thread polls. Calls
+ * with callbacks and unary calls that no thread waits for need this; a stream that is read does not.
  */
 void gp_call_attend(gp_call *call);
 
 /*
- * Have |done| called once when the status is there, on whatever thread finds out, with no lock
- * held; at once if it is there already. It must not block. One callback per call; it implies
- * gp_call_attend.
+ * Have |done| called once when the status is there, on the polling thread and with no lock held; or
+ * on this thread if the status is there already. It must not block. A call has one callback.
+ * Implies gp_call_attend().
  */
 void gp_call_on_done(gp_call *call, void (*done)(void *ctx), void *ctx);
 

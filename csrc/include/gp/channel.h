@@ -14,35 +14,38 @@
 
 typedef struct gp_channel gp_channel;
 
-/* What a channel argument points to: an object of gRPC's. Shared by reference. */
+/* An object of gRPC's that a channel argument may point to. Shared by reference. */
 typedef struct gp_arg_object gp_arg_object;
 
 /*
- * For "grpc.resource_quota": how much memory the connections that have it may take together for
- * what they receive, in bytes. Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
+ * Make a "grpc.resource_quota": the connections that share it may together use |bytes| of memory
+ * for what they receive. Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
  */
 int gp_memory_quota_new(gp_arg_object **out, size_t bytes, gp_error *err);
 
 /*
- * For "grpc.ssl_session_cache": TLS sessions to be resumed, by server, at most |capacity| of them.
- * Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
+ * Make a "grpc.ssl_session_cache": at most |capacity| TLS sessions, which connections to the same
+ * server resume. Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
  */
 int gp_session_cache_new(gp_arg_object **out, size_t capacity, gp_error *err);
 
 gp_arg_object *gp_arg_object_ref(gp_arg_object *object);
 void gp_arg_object_unref(gp_arg_object *object);
 
-/* One gRPC channel argument. Exactly one of the values is used. All is borrowed. */
+/*
+ * One gRPC channel argument. Its value is |string| if that is not NULL, otherwise |object| if that
+ * is not NULL, otherwise |address| if |is_address|, otherwise |integer|. All are borrowed.
+ */
 typedef struct gp_channel_arg {
     const char *key;
-    const char *string;    /* NULL: one of the others counts */
-    int integer;           /* unless there is one of the next two */
-    gp_arg_object *object; /* a pointer, to one of ours; or NULL */
-    void *address;         /* a pointer of the user's, which has to outlive the channel */
-    bool is_address;       /* ... is what counts */
+    const char *string;
+    int integer;
+    gp_arg_object *object;
+    void *address; /* the user's, who has to keep it valid for longer than the channel exists */
+    bool is_address;
 } gp_channel_arg;
 
-/* Copies of channel arguments, which never change. Shared by reference. */
+/* Immutable copies of channel arguments. Shared by reference. */
 typedef struct gp_channel_args gp_channel_args;
 
 /* Returns: 0 or GP_ENOMEM. */
@@ -52,13 +55,13 @@ gp_channel_args *gp_channel_args_ref(gp_channel_args *args);
 void gp_channel_args_unref(gp_channel_args *args);
 
 typedef struct gp_channel_options {
-    const gp_channel_arg *args; /* added to ours, and winning over them */
+    const gp_channel_arg *args; /* these win over ours */
     size_t args_count;
-    const char *agent; /* how the user agent begins, before gRPC's version; NULL: "grpc-python" */
+    const char *agent; /* the user agent up to gRPC's version; NULL: "grpc-python" */
     const gp_channel_credentials *credentials; /* borrowed; NULL: no TLS */
     /*
-     * Begin with gRPC's own arguments, for servers that are no plugins: retries, proxies, shared
-     * connections and its limit on the size of messages.
+     * The server is not a plugin: use gRPC's defaults for retries, proxies, shared connections and
+     * the size of messages.
      */
     bool general;
 } gp_channel_options;
@@ -76,14 +79,14 @@ int gp_channel_open(gp_channel **out, const char *target, const gp_channel_optio
                     gp_error *err);
 
 /*
- * The same as |tls| says; NULL: no TLS. |args| may be NULL, too. Returns also GP_ETLS, as
+ * The same with TLS as |tls| says; NULL: without TLS. |args| may be NULL. Also returns GP_ETLS, as
  * gp_channel_credentials_tls().
  */
 int gp_channel_open_tls(gp_channel **out, const char *target, const gp_tls *tls,
                         const gp_channel_args *args, gp_error *err);
 
 /*
- * A second view of the same connection: closing either ends its own calls only.
+ * Make another view of the same connection: closing either ends its own calls only.
  * Returns: 0 or GP_ENOMEM.
  */
 int gp_channel_view(gp_channel **out, gp_channel *channel, gp_error *err);
@@ -91,7 +94,7 @@ int gp_channel_view(gp_channel **out, gp_channel *channel, gp_error *err);
 gp_channel *gp_channel_ref(gp_channel *channel);
 void gp_channel_unref(gp_channel *channel);
 
-/* Whether it has credentials, so that calls may have theirs. */
+/* Whether the channel has credentials, so that calls may have credentials too. */
 bool gp_channel_secure(const gp_channel *channel);
 
 /* Cancel every call and refuse new ones. Idempotent. Threads: any. */
@@ -100,20 +103,20 @@ void gp_channel_close(gp_channel *channel);
 /* Cancel the calls of the connection's other views, which stay open. Threads: any. */
 void gp_channel_cancel_others(gp_channel *channel);
 
-/* The connectivity state now; |connect| leaves GP_IDLE. */
+/* The connectivity state. |connect|: begin to connect if it is GP_IDLE. */
 int gp_channel_state(gp_channel *channel, bool connect);
 
 /*
- * Wait until the state is another than |last|, which is then returned.
+ * Wait until the state is not |last|, and return it. Blocks.
  *
- * Returns: a state, or GP_ETIMEOUT, GP_EUSER, GP_ECLOSED. Blocks.
+ * Returns: a state, or GP_ETIMEOUT, GP_EUSER or GP_ENOMEM.
  */
 int gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
                           const gp_interrupt *interrupt);
 
 /*
- * Have |then| called once, on a thread of the library's or on this one, when the state is or may be
- * another than |last|: at a change, when the connection goes, or after |timeout_ms|. It must not
+ * Have |then| called once: when the state is not |last| or has changed, when the connection is
+ * freed, or after |timeout_ms|. It runs on a thread of the library's or on this one, and must not
  * block.
  *
  * Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.

@@ -1,9 +1,9 @@
 /*
  * Layer: public. TLS for channels and servers, credentials of single calls, and who the peer is.
  *
- * Keys and certificates are PEM texts, copied. Each object is owned by whoever made it and may be
- * freed as soon as it has been handed to a channel, server or call, which keeps what it needs.
- * Functions may be called from any thread. In a forked child nothing is made, and nothing freed.
+ * Keys and certificates are PEM texts, which are copied. Credentials are owned by the caller, who
+ * may free them as soon as they have been handed to a channel, server or call: these keep what they
+ * need. Threads: any. In a forked child nothing is made, and nothing is freed.
  */
 #ifndef GP_CREDENTIALS_H
 #define GP_CREDENTIALS_H
@@ -19,17 +19,18 @@ typedef struct gp_channel_credentials gp_channel_credentials;
 typedef struct gp_server_credentials gp_server_credentials;
 typedef struct gp_call_credentials gp_call_credentials;
 
-/* A private key, and the certificate that goes with it, followed by those that vouch for it. */
+/* A private key, and its certificate followed by the intermediate certificates. */
 typedef struct gp_key_pair {
     const char *private_key;
     const char *certificate_chain;
 } gp_key_pair;
 
-/* ---- Of channels ---- */
+/* ---- Credentials of channels ---- */
 
 /*
- * TLS. |roots| are the certificates that may vouch for the server; NULL: those of the system, or of
- * the file that GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names. |pair| is the client's own; NULL: none.
+ * TLS. |roots| are the authorities that may have issued the server's certificate; NULL: those of
+ * the system, or of the file that GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names. |pair| is the client's
+ * own; NULL: none.
  *
  * The server's certificate must be valid for the target's host name, or for what the channel
  * argument "grpc.ssl_target_name_override" says instead.
@@ -40,8 +41,8 @@ int gp_channel_credentials_ssl(gp_channel_credentials **out, const char *roots,
                                const gp_key_pair *pair, gp_error *err);
 
 /*
- * What |tls| says; the name has to go into the channel argument. Returns: 0, GP_ETLS (an automatic
- * one has not been told whom to trust), GP_ENOMEM or GP_EFORKED.
+ * TLS as |tls| says, but for the server's name, which goes into the channel argument. Returns: 0,
+ * GP_ETLS (the peer's certificate of AutoMTLS is not known yet), GP_ENOMEM or GP_EFORKED.
  */
 int gp_channel_credentials_tls(gp_channel_credentials **out, const gp_tls *tls, gp_error *err);
 
@@ -52,12 +53,12 @@ int gp_channel_credentials_compose(gp_channel_credentials **out,
 
 void gp_channel_credentials_free(gp_channel_credentials *credentials);
 
-/* ---- Of servers ---- */
+/* ---- Credentials of servers ---- */
 
 /*
- * TLS with |count| pairs, at least one. With |require_client| only clients whose certificate one of
- * |roots| vouches for may connect; without it |roots| (may be NULL) is checked, and none is asked
- * for.
+ * TLS with |count| pairs, at least one. With |require_client|, clients need a certificate that one
+ * of |roots| has issued. Without it, they are not asked for a certificate, and |roots|, which may be
+ * NULL, is only checked.
  *
  * Returns: 0, GP_EINVAL, GP_ENOMEM or GP_EFORKED.
  */
@@ -65,15 +66,15 @@ int gp_server_credentials_ssl(gp_server_credentials **out, const gp_key_pair *pa
                               const char *roots, bool require_client, gp_error *err);
 
 /*
- * What |tls| says, which has to have a certificate. With roots, clients have to show a certificate
- * that one of them vouches for; without, none is asked for.
+ * TLS as |tls| says, which has to have a certificate. With roots, clients need a certificate that
+ * one of them has issued; without, they are not asked for one.
  * Returns: 0, GP_EINVAL (no certificate), GP_ETLS (as above), GP_ENOMEM or GP_EFORKED.
  */
 int gp_server_credentials_tls(gp_server_credentials **out, const gp_tls *tls, gp_error *err);
 
 void gp_server_credentials_free(gp_server_credentials *credentials);
 
-/* ---- Of calls: metadata that is sent over TLS only ---- */
+/* ---- Credentials of calls: metadata that are sent over TLS only ---- */
 
 /*
  * "authorization: Bearer |token|". Returns: 0, GP_EINVAL (no text for a header), GP_ENOMEM,
@@ -85,22 +86,22 @@ int gp_call_credentials_token(gp_call_credentials **out, const char *token, gp_e
 int gp_call_credentials_compose(gp_call_credentials **out, const gp_call_credentials *first,
                                 const gp_call_credentials *second, gp_error *err);
 
-/* One call that wants metadata. Whoever has it owes it an answer. */
+/* A call that waits for its metadata. gp_auth_request_answer() has to be called once for it. */
 typedef struct gp_auth_request gp_auth_request;
 
 typedef struct gp_auth_plugin {
     /*
-     * A call wants metadata: have gp_auth_request_answer() called, on another thread or later.
-     * On gRPC's threads; must not block. Returns false if that cannot be: the call then fails.
+     * A call needs metadata: have gp_auth_request_answer() called, on another thread or later.
+     * Runs on gRPC's threads, and must not block. If it returns false, the call fails.
      */
     bool (*ask)(void *ctx, gp_auth_request *request);
-    /* No more requests follow. Any thread, with any locks held: must not block. */
+    /* No more requests follow. Runs on any thread, with any locks held; must not block. */
     void (*release)(void *ctx);
     void *ctx;
 } gp_auth_plugin;
 
 /*
- * Metadata by |plugin|, of which ctx is owned once this has succeeded.
+ * The metadata that |plugin| answers with. Owns |plugin->ctx| once it has succeeded.
  * Returns: 0, GP_ENOMEM or GP_EFORKED.
  */
 int gp_call_credentials_plugin(gp_call_credentials **out, const gp_auth_plugin *plugin,
@@ -111,16 +112,16 @@ const char *gp_auth_request_service_url(const gp_auth_request *request);
 const char *gp_auth_request_method(const gp_auth_request *request);
 
 /*
- * Let the call go on with |metadata|, or fail with |failure| as its reason if that is not NULL.
- * Frees |request|. Not from within |ask|.
+ * Continue the call with |metadata|; or have it fail for the reason |failure|, if that is not NULL.
+ * Frees |request|. Must not be called from within |ask|.
  */
 void gp_auth_request_answer(gp_auth_request *request, gp_metadata metadata, const char *failure);
 
 void gp_call_credentials_free(gp_call_credentials *credentials);
 
-/* ---- Who the other side is ---- */
+/* ---- Authentication contexts ---- */
 
-/* The properties of a connection. Owned, and copied: lives as long as its owner likes. */
+/* Copies of the properties of a connection. */
 typedef struct gp_auth_context {
     gp_metadata properties;   /* in gRPC's order; keys may repeat, values may be any bytes */
     const char *identity_key; /* the key of those that identify the peer; NULL: not authenticated */

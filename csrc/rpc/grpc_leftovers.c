@@ -1,4 +1,4 @@
-#include "rpc/polling.h"
+#include "rpc/grpc_leftovers.h"
 
 #if defined(__linux__)
 
@@ -16,14 +16,15 @@
 
 enum { MOST_WATCHED = 16 };
 
+/* A descriptor in an epoll set. */
 typedef struct watched {
     int fd;
     struct epoll_event event;
 } watched;
 
-/* Whether |address| is one of a variable of the library that gRPC's functions are in. */
+/* Whether |address| is that of a variable in the library that gRPC's functions are in. */
 static bool
-of_grpc(uint64_t address)
+is_grpc_address(uint64_t address)
 {
     Dl_info core;
     Dl_info found;
@@ -34,7 +35,7 @@ of_grpc(uint64_t address)
            core.dli_fbase == found.dli_fbase;
 }
 
-/* What the epoll descriptor |fd| looks at; 0 if it is none of gRPC's. */
+/* Read what is in the epoll set |fd|. Returns how many; 0 if the set is not gRPC's. */
 static int
 read_watched(int fd, watched *all)
 {
@@ -53,7 +54,7 @@ read_watched(int fd, watched *all)
         if (sscanf(line, "tfd: %d events: %x data: %llx", &target, &events, &data) == 3) {
             all[count++] = (watched){
                 target, {.events = events & ~(unsigned)(EPOLLERR | EPOLLHUP), .data.u64 = data}};
-            ours = ours || of_grpc(data);
+            ours = ours || is_grpc_address(data);
         }
     }
     if (info != NULL) {
@@ -62,9 +63,9 @@ read_watched(int fd, watched *all)
     return ours ? count : 0;
 }
 
-/* Have |fd| be another name of |made|, which is closed. Whether that was possible. */
+/* Make |fd| refer to what |made| refers to, which is closed. Returns whether that was possible. */
 static bool
-replace(int fd, int made)
+replace_fd(int fd, int made)
 {
     bool done = made >= 0 && dup3(made, fd, O_CLOEXEC) == fd;
 
@@ -74,24 +75,25 @@ replace(int fd, int made)
     return done;
 }
 
+/* Replace |fd| and the eventfds in it, if it is gRPC's epoll set. */
 static void
-renew(int fd)
+renew_epoll_set(int fd)
 {
     watched all[MOST_WATCHED];
     int count = read_watched(fd, all);
 
-    if (count == 0 || !replace(fd, epoll_create1(EPOLL_CLOEXEC))) {
+    if (count == 0 || !replace_fd(fd, epoll_create1(EPOLL_CLOEXEC))) {
         return;
     }
     for (int i = 0; i < count; i++) {
-        if (replace(all[i].fd, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))) {
+        if (replace_fd(all[i].fd, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))) {
             epoll_ctl(fd, EPOLL_CTL_ADD, all[i].fd, &all[i].event);
         }
     }
 }
 
 static bool
-is_epoll(int directory, const char *name)
+is_epoll_set(int directory, const char *name)
 {
     static const char kind[] = "anon_inode:[eventpoll]";
     char target[sizeof(kind)];
@@ -101,14 +103,14 @@ is_epoll(int directory, const char *name)
 }
 
 void
-gp__polling_renew(void)
+gp__grpc_renew_epoll_set(void)
 {
     DIR *all = opendir("/proc/self/fd");
-    struct dirent *one;
+    struct dirent *entry;
 
-    while (all != NULL && (one = readdir(all)) != NULL) {
-        if (is_epoll(dirfd(all), one->d_name)) {
-            renew(atoi(one->d_name));
+    while (all != NULL && (entry = readdir(all)) != NULL) {
+        if (is_epoll_set(dirfd(all), entry->d_name)) {
+            renew_epoll_set(atoi(entry->d_name));
         }
     }
     if (all != NULL) {
@@ -116,8 +118,9 @@ gp__polling_renew(void)
     }
 }
 
+/* Whether a thread has the name of one of gRPC's. */
 static bool
-is_grpcs(const char *task)
+is_grpc_thread(const char *task)
 {
     static const char *const names[] = {"default-executo", "resolver-execut", "grpc_global_tim",
                                         "event_engine",    "timer_manager",   "grpc_shutdown"};
@@ -141,14 +144,14 @@ is_grpcs(const char *task)
 }
 
 bool
-gp__polling_threads(void)
+gp__grpc_has_threads(void)
 {
     DIR *all = opendir("/proc/self/task");
-    struct dirent *one;
+    struct dirent *entry;
     bool found = false;
 
-    while (all != NULL && !found && (one = readdir(all)) != NULL) {
-        found = is_grpcs(one->d_name);
+    while (all != NULL && !found && (entry = readdir(all)) != NULL) {
+        found = is_grpc_thread(entry->d_name);
     }
     if (all != NULL) {
         closedir(all);
@@ -159,12 +162,12 @@ gp__polling_threads(void)
 #else
 
 void
-gp__polling_renew(void)
+gp__grpc_renew_epoll_set(void)
 {
 }
 
 bool
-gp__polling_threads(void)
+gp__grpc_has_threads(void)
 {
     return false;
 }
