@@ -11,13 +11,13 @@
 #include "base/utf8.h"
 #include "os/fd.h"
 #include "os/path.h"
-#include "os/process/diagnosis.h"
 #include "os/process/group.h"
 #include "os/process/program.h"
 #include "os/reactor.h"
 #include "os/socket.h"
 #include "os/tmpdir.h"
 #include "plugin/environment.h"
+#include "plugin/launch_report.h"
 #include "plugin/sockets.h"
 #include "plugin/verify.h"
 #include "wire/handshake.h"
@@ -36,6 +36,14 @@ kill_and_reap(const gp__launch *launch)
 {
     gp__process_kill(launch->process);
     gp__process_wait(launch->process, gp_deadline_in(dying_ms), NULL);
+}
+
+/* Kill the process and take over what it left in its pipes. */
+static void
+kill_and_finish(gp__launch *launch)
+{
+    kill_and_reap(launch);
+    gp__launch_finish(launch);
 }
 
 static int
@@ -209,53 +217,7 @@ await_line(gp__launch *launch, const gp_interrupt *interrupt, gp_error *err)
     }
 }
 
-/* ---- What went wrong ------------------------------------------------------------------------- */
-
-/* The tail of stderr as text, for a message: "" if there is none. NULL: out of memory. */
-static char *
-last_words(const gp__launch *launch)
-{
-    size_t len;
-    const char *tail = gp__mirror_tail(launch->mirror, &len);
-    gp__text text = gp__text_trim((gp__text){tail, len});
-    char *copy = gp__memdup(text.data, text.len);
-
-    for (size_t i = 0; copy != NULL && i < text.len; i++) {
-        copy[i] = copy[i] == '\0' ? ' ' : copy[i];
-    }
-    return copy;
-}
-
-/* Finish the pipes, then complete the message with the end of stderr, and make that the detail. */
-static void
-add_last_words(gp__launch *launch, gp_error *err)
-{
-    char *words;
-    char *message;
-
-    gp__launch_finish(launch);
-    if (err == NULL || (words = last_words(launch)) == NULL) {
-        return;
-    }
-    message = words[0] != '\0'
-                  ? gp__format("%s; its stderr ends with:\n%s", gp_error_message(err), words)
-                  : gp__format("%s; it wrote nothing to stderr", gp_error_message(err));
-    if (message != NULL) {
-        gp__free(err->message);
-        err->message = message;
-    }
-    gp_error_set_detail(err, words, strlen(words));
-    gp__free(words);
-}
-
-/* Without the newline and what may have come behind it. */
-static size_t
-line_length(const gp__launch *launch)
-{
-    const char *newline = memchr(launch->line.data, '\n', launch->line.len);
-
-    return newline != NULL ? (size_t)(newline - launch->line.data) : launch->line.len;
-}
+/* ---- After the line -------------------------------------------------------------------------- */
 
 /*
  * Where the line says that the plugin serves, whatever else is wrong with it. Owned; NULL: nowhere.
@@ -266,17 +228,18 @@ announced_path(const gp__launch *launch)
     gp__handshake_rules rules = {.versions = launch->options->versions,
                                  .versions_count = launch->options->versions_count,
                                  .protocols = GP_PROTOCOL_GRPC | GP_PROTOCOL_NETRPC};
+    gp__text line = gp__preamble_first_line(&launch->line);
     gp_error err = GP_ERROR_INIT;
     gp__handshake handshake;
     int version;
     int rc;
 
-    rc = gp__handshake_parse(&handshake, launch->line.data, line_length(launch), &rules, &err);
+    rc = gp__handshake_parse(&handshake, line.data, line.len, &rules, &err);
     if (rc == GP_EVERSION) {
         version = err.number;
         rules.versions = &version;
         rules.versions_count = 1;
-        rc = gp__handshake_parse(&handshake, launch->line.data, line_length(launch), &rules, NULL);
+        rc = gp__handshake_parse(&handshake, line.data, line.len, &rules, NULL);
     }
     gp_error_release(&err);
     return rc == 0 && strcmp(handshake.network, "unix") == 0
@@ -303,146 +266,6 @@ remove_sockets(const gp__launch *launch)
     gp__free(path);
 }
 
-/*
- * A handshake line tells of one of the plugin's versions. Of the others plugins made with this
- * library tell on stderr, when the host speaks none of them.
- */
-static void
-add_versions(gp__launch *launch, gp_error *err)
-{
-    char *words;
-    char *message;
-
-    kill_and_reap(launch);
-    gp__launch_finish(launch);
-    if (err == NULL || (words = last_words(launch)) == NULL) {
-        return;
-    }
-    if (words[0] != '\0' && (message = gp__format("%s; its stderr ends with:\n%s",
-                                                  gp_error_message(err), words)) != NULL) {
-        gp__free(err->message);
-        err->message = message;
-    }
-    gp__free(words);
-}
-
-/* ": why" behind the message. */
-static void
-append(gp_error *err, const char *note, size_t len)
-{
-    const char *so_far = gp_error_message(err);
-    size_t end = strlen(so_far);
-    bool sentence = end > 0 && strchr(".?", so_far[end - 1]) != NULL;
-    char *message = gp__format("%s%s %.*s", so_far, sentence ? "" : ".", (int)len, note);
-
-    if (message != NULL) {
-        gp__free(err->message);
-        err->message = message;
-    }
-}
-
-/* A runner knows best why what it runs is no plugin. */
-static void
-add_runners_diagnosis(const gp_runner *runner, gp_error *err)
-{
-    char note[1024] = "";
-
-    runner->diagnose(runner->ctx, note, sizeof(note));
-    if (err != NULL && note[0] != '\0') {
-        append(err, note, strlen(note));
-    }
-}
-
-/* Something about the file may explain why it is no plugin, or not one for us. */
-static void
-add_diagnosis(const gp__launch *launch, gp_error *err)
-{
-    const gp__spawn_spec spec = {
-        .argv = launch->options->argv,
-        .env = launch->options->env,
-        .directory = launch->options->directory,
-    };
-    static const char *const no_env[] = {NULL};
-    gp__spawn_spec found = spec;
-    const gp_runner *runner = gp__process_runner(launch->process);
-    gp__buf note = GP__BUF_INIT;
-    char *path;
-
-    if (runner != NULL) {
-        add_runners_diagnosis(runner, err);
-        return;
-    }
-    found.env = spec.env != NULL ? spec.env : no_env;
-    path = err != NULL ? gp__program_find(&found) : NULL;
-    if (path != NULL && gp__diagnose_file(&note, path) == 0) {
-        append(err, note.data, note.len);
-    }
-    gp__buf_release(&note);
-    gp__free(path);
-}
-
-/* What was skipped may be the reason why there is no handshake. */
-static void
-add_skipped(const gp__launch *launch, gp_error *err)
-{
-    char *lines = gp__preamble_describe(&launch->skipped);
-    char *message =
-        lines != NULL ? gp__format("%s; it printed %s", gp_error_message(err), lines) : NULL;
-
-    if (err != NULL && message != NULL) {
-        gp__free(err->message);
-        err->message = message;
-    } else {
-        gp__free(message);
-    }
-    gp__free(lines);
-}
-
-/* Whether there is a handshake behind the first line. */
-static bool
-handshake_follows(gp__launch *launch)
-{
-    size_t at = line_length(launch) + 1;
-    char chunk[4096];
-    ssize_t got = gp__fd_read(launch->out_fd, chunk, sizeof(chunk));
-
-    if (got > 0 && gp__buf_append(&launch->line, chunk, (size_t)got) < 0) {
-        return false;
-    }
-    while (at < launch->line.len) {
-        const char *line = launch->line.data + at;
-        const char *newline = memchr(line, '\n', launch->line.len - at);
-        size_t len = newline != NULL ? (size_t)(newline - line) : launch->line.len - at;
-
-        if (gp__handshake_is_likely(line, len)) {
-            return true;
-        }
-        at += len + 1;
-    }
-    return false;
-}
-
-/* The first line is none: there is an option for that. */
-static void
-add_hint(gp__launch *launch, gp_error *err)
-{
-    static const char follows[] = "A handshake follows it: skip_output=True has the host skip what "
-                                  "comes before.";
-    static const char may_follow[] =
-        "If a handshake follows it, skip_output=True has the host skip "
-        "what comes before.";
-
-    if (err == NULL || launch->skipped.most > 0 ||
-        gp__handshake_is_likely(launch->line.data, line_length(launch))) {
-        return;
-    }
-    if (handshake_follows(launch)) {
-        append(err, follows, strlen(follows));
-    } else {
-        append(err, may_follow, strlen(may_follow));
-    }
-}
-
 static void
 log_skipped(void *ctx)
 {
@@ -456,46 +279,6 @@ log_skipped(void *ctx)
     }
     gp__free(message);
     gp__free(lines);
-}
-
-static int
-report_early_exit(gp__launch *launch, gp_error *err)
-{
-    int status = gp__process_status(launch->process);
-    char fate[96];
-
-    gp_error_set(err, GP_EEXITED, "the plugin %s before its handshake",
-                 gp__process_describe_exit(status, fate, sizeof(fate)));
-    add_skipped(launch, err);
-    add_last_words(launch, err);
-    if (err != NULL) {
-        err->number = status;
-    }
-    return GP_EEXITED;
-}
-
-static int
-report_timeout(gp__launch *launch, gp_error *err)
-{
-    kill_and_reap(launch);
-    gp_error_set(err, GP_ESTARTTIMEOUT,
-                 "timed out: the plugin printed no handshake within %g s and was killed",
-                 (double)launch->options->start_timeout_ms / 1000);
-    add_skipped(launch, err);
-    add_last_words(launch, err);
-    return GP_ESTARTTIMEOUT;
-}
-
-static int
-report_closed_output(gp__launch *launch, gp_error *err)
-{
-    kill_and_reap(launch);
-    gp_error_set(err, GP_EHANDSHAKE,
-                 "the plugin closed its stdout without printing a handshake, and was killed");
-    add_skipped(launch, err);
-    add_last_words(launch, err);
-    add_diagnosis(launch, err);
-    return GP_EHANDSHAKE;
 }
 
 /*
@@ -512,6 +295,18 @@ is_exiting(const gp__launch *launch)
         gp__process_wait(launch->process, gp_deadline_in(dying_ms), NULL);
     }
     return gp__process_gone(launch->process);
+}
+
+/* stdout has ended, and not one line came. */
+static int
+report_no_line(gp__launch *launch, gp_error *err)
+{
+    if (is_exiting(launch)) {
+        gp__launch_finish(launch);
+        return gp__launch_report_exit(launch, err);
+    }
+    kill_and_finish(launch);
+    return gp__launch_report_closed_output(launch, err);
 }
 
 /*
@@ -570,6 +365,7 @@ init_translated(const gp__launch *launch, gp__endpoint *out, const gp__handshake
 static int
 check_path(const gp__launch *launch, const gp__endpoint *at, gp_error *err)
 {
+    gp__text line = gp__preamble_first_line(&launch->line);
     const char *path = at->address;
     char quoted[GP__QUOTED];
 
@@ -582,7 +378,7 @@ check_path(const gp__launch *launch, const gp__endpoint *at, gp_error *err)
         "the unix address %s of the plugin's handshake (field 4) is not UTF-8, and there is no "
         "socket of that name: the line is garbled, or the plugin cannot create its socket",
         gp__quote(quoted, path, strlen(path)));
-    gp_error_set_detail(err, launch->line.data, line_length(launch));
+    gp_error_set_detail(err, line.data, line.len);
     return GP_EHANDSHAKE;
 }
 
@@ -595,9 +391,9 @@ parse_line(gp__launch *launch, gp__endpoint *out, gp_error *err)
         .versions_count = options->versions_count,
         .protocols = options->protocols,
     };
-    size_t len = line_length(launch);
+    gp__text line = gp__preamble_first_line(&launch->line);
     gp__handshake handshake;
-    int rc = gp__handshake_parse(&handshake, launch->line.data, len, &rules, err);
+    int rc = gp__handshake_parse(&handshake, line.data, line.len, &rules, err);
 
     if (rc < 0) {
         return rc;
@@ -607,7 +403,7 @@ parse_line(gp__launch *launch, gp__endpoint *out, gp_error *err)
                           "the plugin cannot multiplex: everything over one connection was asked "
                           "for, and its handshake does not end with \"|true\". It needs a newer "
                           "library, or its host to do without broker_multiplex");
-        gp_error_set_detail(err, launch->line.data, len);
+        gp_error_set_detail(err, line.data, line.len);
         return rc;
     }
     if (gp__process_runner(launch->process) != NULL) {
@@ -617,7 +413,7 @@ parse_line(gp__launch *launch, gp__endpoint *out, gp_error *err)
                                handshake.protocol, handshake.version, err);
     }
     if (rc == GP_EHANDSHAKE) {
-        gp_error_set_detail(err, launch->line.data, len);
+        gp_error_set_detail(err, line.data, line.len);
     }
     if (rc < 0) {
         return rc;
@@ -647,14 +443,14 @@ shake_hands(gp__launch *launch, gp__endpoint *out, const gp_interrupt *interrupt
     int rc = await_line(launch, interrupt, err);
 
     if (rc == GP_ESTARTTIMEOUT) {
-        return report_timeout(launch, err);
+        kill_and_finish(launch);
+        return gp__launch_report_timeout(launch, err);
     }
     if (rc == GP_EUSER) {
         return gp_error_set(err, rc, "the start was interrupted");
     }
     if (rc == END_OF_OUTPUT && launch->line.len == 0) {
-        return is_exiting(launch) ? report_early_exit(launch, err)
-                                  : report_closed_output(launch, err);
+        return report_no_line(launch, err);
     }
     if (launch->skipped.lines > 0) {
         gp__reactor_call(log_skipped, launch, NULL); /* which is the mirror's */
@@ -667,10 +463,10 @@ shake_hands(gp__launch *launch, gp__endpoint *out, const gp_interrupt *interrupt
         }
     }
     if (rc == GP_EHANDSHAKE) {
-        add_hint(launch, err);
-        add_diagnosis(launch, err);
+        gp__launch_explain_handshake(launch, err);
     } else if (rc == GP_EVERSION) {
-        add_versions(launch, err);
+        kill_and_finish(launch);
+        gp__launch_explain_version(launch, err);
     }
     return rc;
 }

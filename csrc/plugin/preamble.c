@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/text.h"
 #include "gp/handshake.h"
 #include "wire/handshake.h"
 
@@ -94,6 +93,15 @@ gp__preamble_skip(gp__preamble *self, gp__buf *output, gp_error *err)
             return 0;
         }
     }
+}
+
+gp__text
+gp__preamble_first_line(const gp__buf *output)
+{
+    const char *newline = output->len > 0 ? memchr(output->data, '\n', output->len) : NULL;
+
+    return (gp__text){output->data,
+                      newline != NULL ? (size_t)(newline - output->data) : output->len};
 }
 
 char *

@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 #include "base/buf.h"
+#include "base/text.h"
 #include "gp/error.h"
 
 typedef struct gp__preamble {
@@ -28,6 +29,12 @@ void gp__preamble_release(gp__preamble *preamble);
  * GP_EHANDSHAKE (there were too many, or the line is too long) or GP_ENOMEM.
  */
 int gp__preamble_skip(gp__preamble *preamble, gp__buf *output, gp_error *err);
+
+/*
+ * The first line of |output|, without its newline: everything if there is no newline. Borrowed from
+ * |output|.
+ */
+gp__text gp__preamble_first_line(const gp__buf *output);
 
 /*
  * '2 lines on its stdout: "one", "two"'. Owned by the caller; NULL: nothing was skipped, or no
