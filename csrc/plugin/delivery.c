@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <stddef.h>
-#include <string.h>
 
 #include "base/thread.h"
 #include "gp/lock.h"
@@ -11,22 +10,18 @@
 
 static void reset(void);
 
+static gp_fork_part part = {.reset = reset};
+
 static struct {
     gp_mutex lock;
-    gp_cond changed; /* something to do, or the thread has ended */
-    pthread_t thread;
-    bool made; /* the condition variable is */
-    bool running;
-    bool stopping;
-    unsigned finished;        /* items; goes round */
-    gp__delivery_item *first; /* borrowed: items live until they have run */
-    gp__delivery_item **last; /* where the next one is linked */
-    gp_fork_part part;
-} delivery = {
-    .lock = GP_MUTEX_INIT,
-    .last = &delivery.first,
-    .part = {.reset = reset},
-};
+    gp_cond changed;                /* there is something to do, or a bool below is another */
+    bool made GP_GUARDED_BY(&lock); /* the condition variable is */
+    bool running GP_GUARDED_BY(&lock);
+    bool stopping GP_GUARDED_BY(&lock);
+    pthread_t thread GP_GUARDED_BY(&lock);  /* while |running| */
+    unsigned finished GP_GUARDED_BY(&lock); /* how many items have run; goes round */
+    gp_list items GP_GUARDED_BY(&lock);     /* borrowed: they live until they have run */
+} delivery = {.lock = GP_MUTEX_INIT, .items = GP_LIST_INIT(delivery.items)};
 
 /* How long one delivery may take once the process ends. */
 static const int64_t patience_ms = 5000;
@@ -34,45 +29,34 @@ static const int64_t patience_ms = 5000;
 /* Set on the delivery thread itself. */
 static _Thread_local bool is_delivery;
 
-static gp__delivery_item *
-pop(void)
-{
-    gp__delivery_item *item = delivery.first;
-
-    delivery.first = item->next;
-    if (delivery.first == NULL) {
-        delivery.last = &delivery.first;
-    }
-    item->next = NULL;
-    item->queued = false;
-    return item;
-}
-
 static void *
-run(void *unused)
+deliver_items(void *unused)
 {
     (void)unused;
     is_delivery = true;
     gp_mutex_lock(&delivery.lock);
     for (;;) {
-        gp__delivery_item *item;
+        gp_link *link;
 
-        while (delivery.first == NULL && !delivery.stopping) {
+        while (gp_list_is_empty(&delivery.items) && !delivery.stopping) {
             gp_cond_wait(&delivery.changed, &delivery.lock);
         }
-        if (delivery.first == NULL) {
+        link = gp_list_pop(&delivery.items);
+        if (link != NULL) {
+            gp__delivery_item *item = gp_container_of(link, gp__delivery_item, link);
+
+            gp_mutex_unlock(&delivery.lock);
+            item->run(item);
+            gp_mutex_lock(&delivery.lock);
+            delivery.finished++;
+            if (delivery.stopping) {
+                gp_cond_broadcast(&delivery.changed);
+            }
+        } else {
             break;
         }
-        item = pop();
-        gp_mutex_unlock(&delivery.lock);
-        item->run(item);
-        gp_mutex_lock(&delivery.lock);
-        delivery.finished++;
-        if (delivery.stopping) {
-            gp_cond_broadcast(&delivery.changed);
-        }
     }
-    /* In the same breath as the last look at the queue, so that nothing is posted in between. */
+    /* Without releasing the lock after the last look at the queue: nothing is posted in between. */
     delivery.running = false;
     gp_cond_broadcast(&delivery.changed);
     gp_mutex_unlock(&delivery.lock);
@@ -88,7 +72,7 @@ gp__delivery_start(gp_error *err)
         return gp_runtime_refuse_fork(err);
     }
     gp_mutex_lock(&delivery.lock);
-    gp_runtime_on_fork(&delivery.part);
+    gp_runtime_on_fork(&part);
     if (!delivery.made) {
         gp_cond_init(&delivery.changed);
         delivery.made = true;
@@ -97,7 +81,7 @@ gp__delivery_start(gp_error *err)
         gp_cond_wait(&delivery.changed, &delivery.lock);
     }
     if (!delivery.running) {
-        rc = gp_user_thread_start(&delivery.thread, "gp-logs", run, NULL, err);
+        rc = gp_user_thread_start(&delivery.thread, "gp-logs", deliver_items, NULL, err);
         delivery.running = rc == 0;
     }
     gp_mutex_unlock(&delivery.lock);
@@ -111,15 +95,13 @@ gp__delivery_post(gp__delivery_item *item)
 
     gp_mutex_lock(&delivery.lock);
     /*
-     * At the end there is only what is queued: whoever prints without end would put it off for
-     * ever.
+     * While the thread is stopping only what is queued already runs: a plugin that prints without
+     * end would put the end off for ever.
      */
-    if (delivery.running && (!delivery.stopping || item->queued)) {
+    if (delivery.running && (!delivery.stopping || gp_link_is_linked(&item->link))) {
         rc = 0;
-        if (!item->queued) {
-            item->queued = true;
-            *delivery.last = item;
-            delivery.last = &item->next;
+        if (!gp_link_is_linked(&item->link)) {
+            gp_list_append(&delivery.items, &item->link);
             gp_cond_broadcast(&delivery.changed);
             rc = 1;
         }
@@ -134,12 +116,14 @@ gp__delivery_current(void)
     return is_delivery;
 }
 
+static bool await_end_locked(void) GP_REQUIRES(&delivery.lock);
+
 /*
- * Lock held. Whether the thread has ended, which it does not while a callback of the user's is
- * stuck; one that has much to deliver, and does, may take its time.
+ * Whether the thread has ended. It does not while a callback of the user's hangs; as long as one
+ * item after the other is delivered, it may take its time.
  */
 static bool
-await_end(void)
+await_end_locked(void)
 {
     int rc = 0;
 
@@ -157,8 +141,6 @@ await_end(void)
 void
 gp__delivery_stop(void)
 {
-    bool ended;
-
     if (gp_runtime_forked() || is_delivery) {
         return;
     }
@@ -169,27 +151,29 @@ gp__delivery_stop(void)
     }
     delivery.stopping = true;
     gp_cond_broadcast(&delivery.changed);
-    ended = await_end();
-    if (ended) {
+    if (await_end_locked()) {
+        pthread_t thread = delivery.thread; /* no other one is started while this one is stopping */
+
         gp_mutex_unlock(&delivery.lock);
-        pthread_join(delivery.thread, NULL); /* nobody starts another one while we are stopping */
+        pthread_join(thread, NULL);
         gp_mutex_lock(&delivery.lock);
     }
-    delivery.stopping = false; /* one that is stuck goes on if it ever comes back */
+    delivery.stopping = false; /* a thread that hangs goes on if its callback ever returns */
     gp_cond_broadcast(&delivery.changed);
     gp_mutex_unlock(&delivery.lock);
 }
 
-/* In a forked child, which has not the thread. What is queued is the parent's. */
+/* In a forked child, which has not got the thread. What is queued is the parent's. */
 static void
 reset(void)
 {
-    gp_fork_part part = delivery.part;
-
-    memset(&delivery, 0, sizeof(delivery));
     gp_mutex_init(&delivery.lock);
-    delivery.last = &delivery.first;
-    delivery.part = part;
+    gp_mutex_lock(&delivery.lock);
+    delivery.made = false;
+    delivery.running = false;
+    delivery.stopping = false;
+    gp_list_init(&delivery.items); /* which may have been left half changed */
+    gp_mutex_unlock(&delivery.lock);
     is_delivery = false;
 }
 

@@ -1,5 +1,5 @@
 /*
- * Layer: plugin. The one thread per process that hands log batches to their sinks.
+ * Layer: plugin. The one thread per process that hands log batches and output to their sinks.
  *
  * It starts with gp__delivery_start() and ends with gp__delivery_stop(). Items run on it one after
  * the other, in the order in which they were posted, with no lock held. The lock in here is a leaf.
@@ -10,12 +10,12 @@
 #include <stdbool.h>
 
 #include "gp/error.h"
+#include "gp/list.h"
 
-/* Work for the delivery thread, embedded in whoever wants it done. */
+/* Work for the delivery thread, embedded in the object that it is about. Zeros: not posted. */
 typedef struct gp__delivery_item {
+    gp_link link; /* in the queue */
     void (*run)(struct gp__delivery_item *item);
-    struct gp__delivery_item *next;
-    bool queued;
 } gp__delivery_item;
 
 /* Start the thread unless it runs. Returns 0, GP_EFORKED or GP_EOS. */
@@ -32,8 +32,8 @@ int gp__delivery_post(gp__delivery_item *item);
 bool gp__delivery_current(void);
 
 /*
- * Run what is queued, end the thread and wait for it, but not for an item that takes more than 5 s:
- * then the thread is left to itself. Does nothing on the delivery thread.
+ * Run what is queued, end the thread and wait for it. An item that takes more than 5 s is not
+ * waited for: then the thread goes on by itself. Does nothing on the delivery thread.
  */
 void gp__delivery_stop(void);
 

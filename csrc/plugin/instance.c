@@ -45,6 +45,7 @@ gp__instance_release(gp__instance *instance)
         gp__options_hand_over(instance->options, GP__OPTIONS_EXIT);
     }
     gp__session_free(instance->session);
+    gp__output_unref(instance->output);
     gp__endpoint_release(&instance->endpoint);
     gp__free(instance->socket_dir);
     gp_tls_unref(instance->tls);
@@ -141,12 +142,24 @@ log_end_of_connection(void *ctx, const char *why)
 }
 
 static int
+open_output(gp__instance *instance, gp_error *err)
+{
+    int rc = gp__output_new(&instance->output, &instance->options->view.output, err);
+
+    if (rc == 0) {
+        gp__options_hand_over(instance->options, GP__OPTIONS_OUTPUT);
+    }
+    return rc;
+}
+
+static int
 open_session(gp__instance *instance, const gp_interrupt *interrupt, gp_error *err)
 {
     bool launched = gp__instance_is_launched(instance);
     const gp__session_spec spec = {
-        .options = instance->options,
+        .options = &instance->options->view,
         .endpoint = &instance->endpoint.view,
+        .output = instance->output,
         .process = instance->process,
         .tls = instance->tls,
         .deadline = launched ? instance->launch.deadline : gp_deadline_in(joined_ms),
@@ -198,7 +211,8 @@ gp__instance_connect(gp__instance *instance, const gp_interrupt *interrupt, gp_e
             return rc;
         }
     }
-    rc = open_session(instance, interrupt, err);
+    rc = open_output(instance, err);
+    rc = rc == 0 ? open_session(instance, interrupt, err) : rc;
     rc = rc == 0 ? watch_exit(instance, err) : rc;
     if (rc < 0 && gp__instance_is_launched(instance)) {
         gp__instance_end(instance, 0, NULL);
@@ -241,8 +255,8 @@ flush_sinks(gp__instance *instance, const gp_interrupt *interrupt)
     if (instance->launch.mirror != NULL) {
         rc = gp__mirror_flush(instance->launch.mirror, deadline, interrupt);
     }
-    if (rc != GP_EUSER) {
-        rc = gp__session_flush_output(instance->session, deadline, interrupt);
+    if (instance->output != NULL && rc != GP_EUSER) {
+        rc = gp__output_flush(instance->output, deadline, interrupt);
     }
     return rc == GP_EUSER ? rc : 0;
 }
@@ -334,6 +348,8 @@ gp__instance_end(gp__instance *instance, int64_t patience_ms, const gp_interrupt
         rc = flush_sinks(instance, interrupt);
     }
     gp__launch_close_log(&instance->launch);
+    gp__output_unref(instance->output);
+    instance->output = NULL;
     if (process != NULL && (gp__process_gone(process) || !gp__instance_is_launched(instance))) {
         gp__process_unwatch(process); /* a child that hangs in the kernel is left to the reactor */
     }

@@ -18,6 +18,7 @@
 #include "plugin/endpoint.h"
 #include "plugin/launch.h"
 #include "plugin/options.h"
+#include "plugin/output.h"
 #include "plugin/session.h"
 
 typedef struct gp__instance {
@@ -28,6 +29,7 @@ typedef struct gp__instance {
     gp__process *process;         /* shared: ref; NULL before find, or unknown */
     gp__endpoint endpoint;        /* owned; where it listens, from connect on */
     gp__socket_found found;       /* who answered there, if it was joined */
+    gp__output *output;           /* shared: ref; what it prints. NULL before connect */
     gp__session *session;         /* owned; NULL before connect */
     atomic_bool ending;           /* that its connection ends is no news any more */
     atomic_bool exit_is_reported; /* its end, to the options' sink for it, which is gone then */

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "gp/list.h"
 #include "gp/lock.h"
 #include "os/fd.h"
 #include "os/reactor.h"
@@ -16,7 +17,7 @@
 #include "plugin/lines.h"
 
 enum {
-    CHUNK = 16 * 1024,              /* one read; on the stack, which may be a small one */
+    CHUNK = 16 * 1024,              /* one read; on the stack, which may be small */
     MOST_WAITING = 1024 * 1024,     /* more that is undelivered stops the reading */
     MOST_LEFT_BEHIND = 1024 * 1024, /* no pipe holds more, by default 64 KiB */
 };
@@ -27,7 +28,7 @@ struct gp__mirror {
     gp_log_sink sink; /* owned: released with the last reference */
     atomic_int level; /* the lowest that the sink wants */
 
-    /* Of the reader alone: the reactor's callback, or the owner once the watch is gone. */
+    /* Used by the reader alone: the reactor's callback, or the owner once the watch is gone. */
     int fd; /* owned */
     gp__lines lines;
     char tail[GP__MIRROR_TAIL];
@@ -35,20 +36,18 @@ struct gp__mirror {
 
     gp_mutex lock;
     gp_cond delivered;
-    gp__watch *watch;   /* owned */
-    gp__batch *pending; /* owned; NULL while the reader adds to it, too */
-    size_t waiting;     /* size of what was read and not delivered */
-    bool delivering;
-    bool paused;
-    bool ended; /* the pipe is at its end */
+    gp__watch *watch GP_GUARDED_BY(&lock);   /* owned; NULL: nobody reads on the reactor's thread */
+    gp__batch *pending GP_GUARDED_BY(&lock); /* owned; NULL also while the reader adds to it */
+    size_t waiting GP_GUARDED_BY(&lock);     /* size of what was read and not delivered */
+    bool delivering GP_GUARDED_BY(&lock);    /* some of that is being delivered */
+    bool paused GP_GUARDED_BY(&lock);        /* the pipe is left alone until it has been */
+    bool ended GP_GUARDED_BY(&lock);         /* the pipe is at its end */
 };
 
+/* With the last reference, so that no other thread uses it. */
 static void
-unref(gp__mirror *mirror)
+destroy(gp__mirror *mirror) GP_NO_THREAD_SAFETY_ANALYSIS
 {
-    if (atomic_fetch_sub(&mirror->refs, 1) != 1) {
-        return;
-    }
     if (mirror->sink.release != NULL) {
         mirror->sink.release(mirror->sink.ctx);
     }
@@ -58,6 +57,14 @@ unref(gp__mirror *mirror)
     gp_cond_release(&mirror->delivered);
     gp_mutex_release(&mirror->lock);
     gp__free(mirror);
+}
+
+static void
+unref(gp__mirror *mirror)
+{
+    if (atomic_fetch_sub(&mirror->refs, 1) == 1) {
+        destroy(mirror);
+    }
 }
 
 /* ---- Delivery -------------------------------------------------------------------------------- */
@@ -76,9 +83,10 @@ deliver(gp__mirror *mirror, const gp__batch *batch)
     atomic_store(&mirror->level, mirror->sink.deliver(mirror->sink.ctx, &view));
 }
 
-/* With the lock held. */
+static void resume_reading_locked(gp__mirror *mirror) GP_REQUIRES(&mirror->lock);
+
 static void
-resume_reading(gp__mirror *mirror)
+resume_reading_locked(gp__mirror *mirror)
 {
     if (mirror->paused && !mirror->ended && mirror->watch != NULL) {
         gp__reactor_enable(mirror->watch, true);
@@ -90,7 +98,7 @@ resume_reading(gp__mirror *mirror)
 static void
 run_delivery(gp__delivery_item *item)
 {
-    gp__mirror *mirror = (gp__mirror *)item; /* its first member */
+    gp__mirror *mirror = gp_container_of(item, gp__mirror, item);
     gp__batch *batch;
     size_t size = 0;
 
@@ -107,7 +115,7 @@ run_delivery(gp__delivery_item *item)
     gp_mutex_lock(&mirror->lock);
     mirror->delivering = false;
     mirror->waiting -= size;
-    resume_reading(mirror);
+    resume_reading_locked(mirror);
     gp_cond_broadcast(&mirror->delivered);
     gp_mutex_unlock(&mirror->lock);
     unref(mirror);
@@ -173,12 +181,12 @@ put_pending(gp__mirror *mirror, gp__batch *batch)
         }
     }
     if (queued < 0) {
-        gp__batch_free(batch); /* nothing in it, or nobody to deliver it any more */
+        gp__batch_free(batch); /* it is empty, or there is no thread to deliver it any more */
     }
 }
 
 static void
-take_in(gp__mirror *mirror, const char *bytes, size_t len)
+take_bytes(gp__mirror *mirror, const char *bytes, size_t len)
 {
     gp__batch *batch;
 
@@ -203,7 +211,7 @@ read_once(gp__mirror *mirror)
     ssize_t got = gp__fd_read(mirror->fd, chunk, sizeof(chunk));
 
     if (got > 0) {
-        take_in(mirror, chunk, (size_t)got);
+        take_bytes(mirror, chunk, (size_t)got);
     }
     return got;
 }
@@ -219,7 +227,7 @@ end_lines(gp__mirror *mirror)
     }
 }
 
-/* On the reactor's thread. One read a turn, so that a noisy plugin starves nobody. */
+/* On the reactor's thread. One read each time, so that a noisy plugin starves no other. */
 static void
 readable(void *ctx)
 {
@@ -286,7 +294,7 @@ gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t buffer
     return 0;
 }
 
-/* Stop the reactor's callback, which takes the lock. */
+/* Stop the reactor's callback. It takes the lock, so this waits for it without. */
 static void
 stop_watching(gp__mirror *mirror)
 {
@@ -304,20 +312,30 @@ gp__mirror_finish(gp__mirror *mirror)
 {
     size_t total = 0;
     ssize_t got = 0;
+    bool ended;
 
     stop_watching(mirror);
     if (mirror->fd < 0) {
         return;
     }
+    gp_mutex_lock(&mirror->lock);
+    ended = mirror->ended;
+    mirror->ended = true; /* no reader but this one is left */
+    gp_mutex_unlock(&mirror->lock);
     /* A grandchild may go on writing, which is why there is a limit. */
-    while (!mirror->ended && total < MOST_LEFT_BEHIND && (got = read_once(mirror)) > 0) {
+    while (!ended && total < MOST_LEFT_BEHIND && (got = read_once(mirror)) > 0) {
         total += (size_t)got;
     }
     end_lines(mirror);
-    gp_mutex_lock(&mirror->lock);
-    mirror->ended = true;
-    gp_mutex_unlock(&mirror->lock);
     gp__fd_close(&mirror->fd);
+}
+
+static bool is_undelivered_locked(const gp__mirror *mirror) GP_REQUIRES(&mirror->lock);
+
+static bool
+is_undelivered_locked(const gp__mirror *mirror)
+{
+    return mirror->pending != NULL || mirror->delivering;
 }
 
 int
@@ -329,12 +347,10 @@ gp__mirror_flush(gp__mirror *mirror, int64_t deadline, const gp_interrupt *inter
         return 0;
     }
     gp_mutex_lock(&mirror->lock);
-    while (rc == 0 && (mirror->pending != NULL || mirror->delivering)) {
+    while (rc == 0 && is_undelivered_locked(mirror)) {
         rc = gp__cond_wait_interruptible(&mirror->delivered, &mirror->lock, deadline, interrupt);
     }
-    if (mirror->pending == NULL && !mirror->delivering) {
-        rc = 0;
-    }
+    rc = is_undelivered_locked(mirror) ? rc : 0;
     gp_mutex_unlock(&mirror->lock);
     return rc;
 }

@@ -1,46 +1,56 @@
 /*
- * Layer: plugin. What a plugin prints after its handshake: from its one stream (protocol: "Stdio
- * sync") to the host's sink.
+ * Layer: plugin. What a plugin prints after its handshake, on its way to the host's sink.
  *
- * The polling thread takes messages in and never waits; the delivery thread hands them on. While
- * more than about 1 MiB waits for the sink the stream is left alone: flow control then stops the
- * plugin, and nobody else.
+ *      session --add--> pending pieces --swap--> sink
+ *         (any thread, which never waits)   (the delivery thread)
  *
- * The owner uses it from one thread at a time. |lock| guards what polling and delivery share; it is
- * taken before that of the delivery queue, and never held during a callback.
+ * When more than about 1 MiB waits for the sink, the source is to stop reading the plugin's output:
+ * flow control then stops the plugin, and no other one. It is told when to go on.
+ *
+ * Shared by reference. |lock| is taken before that of the delivery queue, and never held during a
+ * callback.
  */
 #ifndef GP_PLUGIN_OUTPUT_H
 #define GP_PLUGIN_OUTPUT_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-#include "gp/channel.h"
 #include "gp/runtime.h"
 #include "gp/stdio.h"
 
 typedef struct gp__output gp__output;
 
+/* On success the sink belongs to the output. Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED. */
+int gp__output_new(gp__output **out, const gp_output_sink *sink, gp_error *err);
+
+gp__output *gp__output_ref(gp__output *output);
+
+/* What was added is still delivered; then the sink is released. NULL is fine. */
+void gp__output_unref(gp__output *output);
+
 /*
- * Open the plugin's stream and read it for ever. On success the sink belongs to the output.
+ * Have |resume| called on the delivery thread, with no lock held, whenever there is room again
+ * after gp__output_add() has returned false. |ctx| lives until then. Once, before the first add.
+ */
+void gp__output_set_source(gp__output *output, void (*resume)(void *ctx), void *ctx);
+
+/* Whether the sink goes anywhere. If not, nothing need be added. */
+bool gp__output_is_wanted(const gp__output *output);
+
+/*
+ * Add a piece that the plugin has printed to |channel|, GP_STDOUT or GP_STDERR. It is left out if
+ * memory is short, or the delivery thread has ended. One thread at a time. Never blocks.
  *
- * Returns: 0, GP_ENOMEM, GP_EOS, GP_ECLOSED, GP_EFORKED. Never blocks.
+ * Returns whether there is room for more; if not, |resume| follows.
  */
-int gp__output_open(gp__output **out, gp_channel *channel, const gp_output_sink *sink,
-                    gp_error *err);
+bool gp__output_add(gp__output *output, int channel, const char *bytes, size_t len);
 
 /*
- * Wait until the plugin has said all that it had to say. At once if the sink goes nowhere, or on
- * the delivery thread. Returns: 0, GP_ETIMEOUT or GP_EUSER.
+ * Wait until everything added so far has been delivered. On the delivery thread, which can't wait
+ * for itself, it returns at once. Returns: 0, GP_ETIMEOUT or GP_EUSER.
  */
-int gp__output_await_end(gp__output *output, int64_t deadline, const gp_interrupt *interrupt);
-
-/* Wait until everything read so far has been delivered; not on the delivery thread. As above. */
 int gp__output_flush(gp__output *output, int64_t deadline, const gp_interrupt *interrupt);
-
-/*
- * End the stream and let go. What was read is still delivered; then the sink is released. NULL is
- * fine.
- */
-void gp__output_close(gp__output *output);
 
 #endif

@@ -131,12 +131,6 @@ gp__session_disconnect(gp__session *session)
     }
 }
 
-int
-gp__session_flush_output(gp__session *session, int64_t deadline, const gp_interrupt *interrupt)
-{
-    return session != NULL ? session->protocol->flush_output(session, deadline, interrupt) : 0;
-}
-
 void
 gp__session_close(gp__session *session, const gp__leftover *left)
 {

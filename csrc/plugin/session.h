@@ -22,12 +22,13 @@
 #include "gp/runtime.h"
 #include "os/leftover.h"
 #include "os/process/process.h"
-#include "plugin/options.h"
+#include "plugin/output.h"
 
 /* What a session is opened with. Everything is borrowed and outlives the session. */
 typedef struct gp__session_spec {
-    gp__options *options;        /* its output sink is the session's once that is open */
+    const gp_client_options *options;
     const gp_endpoint *endpoint; /* where the plugin listens */
+    gp__output *output;          /* what the plugin prints goes there */
     gp__process *process;        /* NULL: unknown */
     gp_tls *tls;                 /* NULL: none */
     int64_t deadline;            /* for the first connection */
@@ -60,7 +61,6 @@ typedef struct gp__protocol {
     int (*shutdown)(gp__session *session, int64_t timeout_ms, const gp_interrupt *interrupt);
     int (*await_output)(gp__session *session, int64_t deadline, const gp_interrupt *interrupt);
     void (*disconnect)(gp__session *session);
-    int (*flush_output)(gp__session *session, int64_t deadline, const gp_interrupt *interrupt);
     void (*close)(gp__session *session, const gp__leftover *left);
     void (*release)(gp__session *session);
 } gp__protocol;
@@ -113,18 +113,12 @@ int gp__session_shutdown(gp__session *session, int64_t timeout_ms, const gp_inte
 
 /*
  * Wait until the plugin has said that it prints nothing more. At once for NULL, and if there is
- * nobody to read it. Returns: 0, GP_ETIMEOUT or GP_EUSER.
+ * no sink for it. Returns: 0, GP_ETIMEOUT or GP_EUSER.
  */
 int gp__session_await_output(gp__session *session, int64_t deadline, const gp_interrupt *interrupt);
 
 /* Cancel all calls and refuse new ones, brokered connections included. NULL is fine. */
 void gp__session_disconnect(gp__session *session);
-
-/*
- * Wait until everything that the plugin printed has been delivered; not on the delivery thread. At
- * once for NULL. Returns: 0, GP_ETIMEOUT or GP_EUSER.
- */
-int gp__session_flush_output(gp__session *session, int64_t deadline, const gp_interrupt *interrupt);
 
 /*
  * Close the connection and remove what this process has made for it. |left|, unless it is NULL,

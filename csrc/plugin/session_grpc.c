@@ -4,8 +4,8 @@
 
 #include "gp/grpc_status.h"
 #include "gp/handshake.h"
-#include "plugin/output.h"
 #include "plugin/secure.h"
+#include "plugin/stdio_stream.h"
 #include "rpc/channel.h"
 #include "services/broker.h"
 #include "services/controller.h"
@@ -20,10 +20,10 @@ static const char service_name[] = "plugin";
 
 typedef struct grpc_session {
     gp__session base;
-    gp_grpc_mux *mux;    /* shared: ref; NULL: connections are separate */
-    gp_channel *channel; /* shared: ref */
-    gp__output *output;  /* owned: what the plugin prints; NULL once closed */
-    gp_broker *broker;   /* shared: ref */
+    gp_grpc_mux *mux;        /* shared: ref; NULL: connections are separate */
+    gp_channel *channel;     /* shared: ref */
+    gp__stdio_stream *stdio; /* owned: what the plugin prints; NULL once closed */
+    gp_broker *broker;       /* shared: ref */
 } grpc_session;
 
 static grpc_session *
@@ -49,7 +49,7 @@ static int
 open_mux(grpc_session *session, const gp__session_spec *spec, const gp_interrupt *interrupt,
          gp_error *err)
 {
-    const gp_client_options *options = &spec->options->view;
+    const gp_client_options *options = spec->options;
     int rc;
 
     remove_dead_hosts_directories(options);
@@ -68,8 +68,8 @@ open_channel(grpc_session *session, const gp__session_spec *spec, const gp_inter
 {
     const char *target =
         session->mux != NULL ? gp_grpc_mux_target(session->mux) : spec->endpoint->target;
-    int rc = gp_channel_open_tls(&session->channel, target, spec->tls,
-                                 spec->options->view.channel_args, err);
+    int rc =
+        gp_channel_open_tls(&session->channel, target, spec->tls, spec->options->channel_args, err);
 
     if (rc < 0) {
         return rc;
@@ -96,20 +96,9 @@ open_channel(grpc_session *session, const gp__session_spec *spec, const gp_inter
 }
 
 static int
-open_output(grpc_session *session, gp__options *options, gp_error *err)
-{
-    int rc = gp__output_open(&session->output, session->channel, &options->view.output, err);
-
-    if (rc == 0) {
-        gp__options_hand_over(options, GP__OPTIONS_OUTPUT);
-    }
-    return rc;
-}
-
-static int
 open_broker(grpc_session *session, const gp__session_spec *spec, gp_error *err)
 {
-    const gp_client_options *options = &spec->options->view;
+    const gp_client_options *options = spec->options;
     int rc = gp__broker_open(&session->broker, session->channel, spec->tls, session->mux,
                              spec->process, options->directory, err);
 
@@ -124,10 +113,12 @@ open_session(gp__session *self, const gp__session_spec *spec, const gp_interrupt
              gp_error *err)
 {
     grpc_session *session = grpc(self);
-    int rc = spec->options->view.multiplex ? open_mux(session, spec, interrupt, err) : 0;
+    int rc = spec->options->multiplex ? open_mux(session, spec, interrupt, err) : 0;
 
     rc = rc == 0 ? open_channel(session, spec, interrupt, err) : rc;
-    rc = rc == 0 ? open_output(session, spec->options, err) : rc;
+    if (rc == 0) {
+        rc = gp__stdio_stream_open(&session->stdio, session->channel, spec->output, err);
+    }
     return rc == 0 ? open_broker(session, spec, err) : rc;
 }
 
@@ -187,9 +178,9 @@ shut_down(gp__session *self, int64_t timeout_ms, const gp_interrupt *interrupt)
 static int
 await_output(gp__session *self, int64_t deadline, const gp_interrupt *interrupt)
 {
-    gp__output *output = grpc(self)->output;
+    gp__stdio_stream *stream = grpc(self)->stdio;
 
-    return output != NULL ? gp__output_await_end(output, deadline, interrupt) : 0;
+    return stream != NULL ? gp__stdio_stream_await_end(stream, deadline, interrupt) : 0;
 }
 
 static void
@@ -209,21 +200,13 @@ disconnect(gp__session *self)
     }
 }
 
-static int
-flush_output(gp__session *self, int64_t deadline, const gp_interrupt *interrupt)
-{
-    gp__output *output = grpc(self)->output;
-
-    return output != NULL ? gp__output_flush(output, deadline, interrupt) : 0;
-}
-
 static void
 close_session(gp__session *self, const gp__leftover *left)
 {
     grpc_session *session = grpc(self);
 
-    gp__output_close(session->output);
-    session->output = NULL;
+    gp__stdio_stream_close(session->stdio);
+    session->stdio = NULL;
     gp_grpc_mux_close(session->mux);
     if (left != NULL && session->broker != NULL) {
         gp__broker_remove_sockets(session->broker, left);
@@ -237,7 +220,7 @@ release(gp__session *self)
 
     gp_broker_unref(session->broker);
     gp_grpc_mux_unref(session->mux);
-    gp__output_close(session->output);
+    gp__stdio_stream_close(session->stdio);
     gp_channel_unref(session->channel);
 }
 
@@ -254,7 +237,6 @@ const gp__protocol gp__protocol_grpc = {
     .shutdown = shut_down,
     .await_output = await_output,
     .disconnect = disconnect,
-    .flush_output = flush_output,
     .close = close_session,
     .release = release,
 };

@@ -11,6 +11,7 @@
 #include "gp/stdio.h"
 #include "os/fd.h"
 #include "plugin/output.h"
+#include "plugin/stdio_stream.h"
 #include "support.h"
 
 /* ---- A plugin and a host in one process ---- */
@@ -38,6 +39,7 @@ typedef struct peers {
     gp_stdio *stdio;
     gp_channel *channel;
     gp__output *output;
+    gp__stdio_stream *stream;
     collected got;
     char target[64];
 } peers;
@@ -92,7 +94,8 @@ connect_host(peers *it)
     const gp_output_sink sink = {collect, on_release, &it->got};
 
     assert_int_equal(gp_channel_open(&it->channel, it->target, NULL, NULL), 0);
-    assert_int_equal(gp__output_open(&it->output, it->channel, &sink, NULL), 0);
+    assert_int_equal(gp__output_new(&it->output, &sink, NULL), 0);
+    assert_int_equal(gp__stdio_stream_open(&it->stream, it->channel, it->output, NULL), 0);
 }
 
 static void
@@ -101,7 +104,8 @@ disconnect_host(peers *it)
     int before = it->got.released;
 
     gp_channel_close(it->channel);
-    gp__output_close(it->output);
+    gp__stdio_stream_close(it->stream);
+    gp__output_unref(it->output);
     gp_channel_unref(it->channel);
     gp_mutex_lock(&it->got.lock);
     while (it->got.released == before) {
@@ -218,7 +222,7 @@ output_reaches_the_host(void **state)
     assert_int_equal(gp_stdio_end(it.stdio, PATIENCE_MS, NULL), 0);
     put(2, "later");
     restore_original(&before);
-    assert_int_equal(gp__output_await_end(it.output, patience(), NULL), 0);
+    assert_int_equal(gp__stdio_stream_await_end(it.stream, patience(), NULL), 0);
     assert_int_equal(gp__output_flush(it.output, patience(), NULL), 0);
     assert_got(&it, GP_STDOUT, "output");
     assert_got(&it, GP_STDERR, "err");
@@ -246,7 +250,7 @@ the_end_of_the_server_ends_the_output(void **state)
     assert_int_equal(gp_server_wait(it.server, PATIENCE_MS, NULL), 0);
     put(1, "later");
     restore_original(&before);
-    assert_int_equal(gp__output_await_end(it.output, patience(), NULL), 0);
+    assert_int_equal(gp__stdio_stream_await_end(it.stream, patience(), NULL), 0);
     assert_int_equal(gp__output_flush(it.output, patience(), NULL), 0);
     assert_got(&it, GP_STDOUT, "out");
     assert_original(&before, 0, "line\nlater");

@@ -1,4 +1,4 @@
-#include "rpc/grpc_library.h"
+#include "rpc/runtime.h"
 
 #include <dlfcn.h>
 #include <errno.h>
