@@ -1,5 +1,6 @@
 /*
- * Layer: plugin. Output of one plugin between its arrival and its delivery. One owner at a time.
+ * Layer: plugin. Log records of one plugin between their arrival and their delivery. A batch has
+ * one owner at a time.
  */
 #ifndef GP_PLUGIN_BATCH_H
 #define GP_PLUGIN_BATCH_H
@@ -9,22 +10,22 @@
 #include "gp/log.h"
 
 typedef struct gp__batch {
-    gp__arena arena;        /* what the records point to */
+    gp__arena arena;        /* owned; what the records point to */
     gp_log_record *records; /* owned */
     size_t count;
     size_t cap;
-    gp__buf raw;
-    bool skipped;
+    gp__buf raw;  /* owned; the output itself, if the sink wants it */
+    bool skipped; /* lines were left out because of their level */
 } gp__batch;
 
 /* NULL when memory is short. */
 gp__batch *gp__batch_new(void);
 void gp__batch_free(gp__batch *batch);
 
-/* A place for one more record, which counts once |batch->count| is raised. NULL: out of memory. */
+/* Room for one more record. It counts once |batch->count| is raised. NULL: out of memory. */
 gp_log_record *gp__batch_slot(gp__batch *batch);
 
-/* How much memory the contents take, the measure for limits. */
+/* How much memory the contents take, in bytes. */
 size_t gp__batch_size(const gp__batch *batch);
 
 #endif

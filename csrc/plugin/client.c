@@ -10,7 +10,7 @@
 #include "plugin/instance.h"
 #include "plugin/registry.h"
 
-/* How long a runner may take to start what is to be killed; what it starts later is killed then. */
+/* How long to wait for a runner that is starting what is to be killed. */
 static const int64_t runner_ms = 5000;
 
 /*
@@ -25,25 +25,26 @@ struct gp_client {
     unsigned generation;      /* of the process that made it; useless in that one's children */
     char *name;               /* owned: begins every message */
     gp__options options;      /* owned */
-    gp__registry_entry entry; /* registered from its start to its end */
+    gp__registry_entry entry; /* registered from the start until the plugin has ended */
 
     /*
-     * Without the lock, and by one thread: |worker| while STARTING or KILLING, and otherwise the
-     * one with the last reference. From RUNNING on any thread may use its session.
+     * Owned. Used without the lock, but by one thread at a time: by |worker| while STARTING or
+     * KILLING, and by the thread with the last reference. From RUNNING on any thread may use its
+     * session.
      */
-    gp__instance instance; /* owned */
+    gp__instance instance;
 
     /*
-     * Not held while the worker is at work, nor during callbacks, nor together with the registry's
-     * lock.
+     * Guards what follows. It is not held while the worker starts or kills, during callbacks, or
+     * together with the registry's lock.
      */
     gp_mutex lock;
-    gp_cond changed; /* |state| is another */
+    gp_cond changed; /* signalled when |state| changes */
     client_state state GP_GUARDED_BY(&lock);
-    pthread_t worker GP_GUARDED_BY(&lock);     /* starts or kills it, while STARTING or KILLING */
+    pthread_t worker GP_GUARDED_BY(&lock);     /* the thread that is STARTING or KILLING it */
     bool kill_wanted GP_GUARDED_BY(&lock);     /* gp_client_kill() was called */
-    bool kill_is_due GP_GUARDED_BY(&lock);     /* ... by the worker, in the middle of the start */
-    gp__process *process GP_GUARDED_BY(&lock); /* shared: ref; NULL: there is none, or unknown */
+    bool kill_is_due GP_GUARDED_BY(&lock);     /* the worker has called that during the start */
+    gp__process *process GP_GUARDED_BY(&lock); /* shared: ref; NULL: none, or unknown */
     gp_error failure GP_GUARDED_BY(&lock);     /* why the start failed, once FAILED */
 };
 
@@ -202,7 +203,7 @@ gp_client_free(gp_client *client)
 typedef struct start_interrupt {
     gp_client *client;
     const gp_interrupt *callers; /* NULL: none */
-    bool killed;                 /* it was the former */
+    bool killed;                 /* the last check found that the client is to be killed */
 } start_interrupt;
 
 static int
@@ -216,7 +217,7 @@ check_start(void *ctx)
     return self->killed ? 1 : gp__interrupted(self->callers);
 }
 
-/* Make the process known to those that kill the client; if one has come before, kill it now. */
+/* Let threads that kill the client find the process. If one has been too early, kill it now. */
 static void
 publish_process(gp_client *client)
 {
@@ -375,7 +376,7 @@ gp_client_start(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
 
 static bool runner_is_starting_locked(const gp_client *client) GP_REQUIRES(&client->lock);
 
-/* There is no process to kill then, and the runner may take for ever. */
+/* Then there is no process to kill, and the runner may take for ever. */
 static bool
 runner_is_starting_locked(const gp_client *client)
 {
@@ -400,8 +401,8 @@ static int wait_while_locked(gp_client *client, client_state state, const gp_int
     GP_REQUIRES(&client->lock);
 
 /*
- * Wait while the state is |state|; if that is because a runner starts the process, for a limited
- * time. Returns 0 or GP_EUSER; it may still be that state.
+ * Wait while the state is |state|, but for a limited time while a runner is starting the process:
+ * then it may still be |state|. Returns 0 or GP_EUSER.
  */
 static int
 wait_while_locked(gp_client *client, client_state state, const gp_interrupt *interrupt)
@@ -439,8 +440,8 @@ static int await_worker_locked(gp_client *client, client_state state, const gp_i
     GP_REQUIRES(&client->lock);
 
 /*
- * Wait until another thread has brought the client out of |state|; on an interrupt kill at once
- * what that thread may be waiting for. Returns 0 or GP_EUSER.
+ * Wait until the worker, another thread, has left |state|. On an interrupt kill the process at
+ * once, since the worker may be waiting for its end. Returns 0 or GP_EUSER.
  */
 static int
 await_worker_locked(gp_client *client, client_state state, const gp_interrupt *interrupt)
@@ -480,8 +481,9 @@ static int interrupt_start_locked(gp_client *client, const gp_interrupt *interru
     GP_REQUIRES(&client->lock);
 
 /*
- * While STARTING: have the start fail, and wait until it has, or has succeeded all the same. Its
- * thread finds the process dead, or is interrupted because of |kill_wanted|. Returns 0 or GP_EUSER.
+ * While STARTING: make the start fail, and wait for its end. The worker finds the process dead, or
+ * its waits are interrupted because of |kill_wanted|; it may also just have succeeded. Returns 0 or
+ * GP_EUSER.
  */
 static int
 interrupt_start_locked(gp_client *client, const gp_interrupt *interrupt)
@@ -521,7 +523,7 @@ gp_client_kill(gp_client *client, const gp_interrupt *interrupt)
         ended = end_client(client, rc == 0 ? client->options.view.kill_timeout_ms : 0, interrupt);
         return rc == 0 ? ended : rc;
     }
-    /* (The worker may be waiting for the delivery thread, which must not wait for the worker.) */
+    /* The worker may be waiting for the delivery thread, which must not wait for the worker. */
     if (client->state == KILLING && !gp__delivery_current() && !is_at_work_locked(client)) {
         rc = await_worker_locked(client, KILLING, interrupt);
     }
@@ -605,7 +607,7 @@ add_exit(gp_client *client, gp_error *err)
 
     if (err != NULL && process != NULL && gp_client_exited(client)) {
         gp__process_describe_exit(gp__process_status(process), fate, sizeof(fate));
-        /* A call that was refused for want of a connection says so by itself. */
+        /* The message of a call that was refused for want of a connection has it already. */
         if (strstr(gp_error_message(err), fate) == NULL) {
             gp_error_prefix(err, "the plugin %s", fate);
         }

@@ -19,8 +19,9 @@ bool gp__client_is_killed_with_all(const gp_client *client, bool managed_only);
 void gp__client_cancel_calls(gp_client *client);
 
 /*
- * Whether this very thread is starting or killing it, and is here again by way of an interrupt (a
- * signal handler of the host's, say) or of a runner. It would wait for itself for ever.
+ * Whether this very thread is starting or killing it, further down its stack: it is here because of
+ * an interrupt (a signal handler of the host's, for instance) or a runner, and would wait for
+ * itself for ever.
  */
 bool gp__client_is_at_work(gp_client *client);
 

@@ -14,7 +14,7 @@ struct gp__drain {
 
 /* On the reactor's thread. */
 static void
-readable(void *ctx)
+discard_output(void *ctx)
 {
     gp__drain *drain = ctx;
     char chunk[16 * 1024];
@@ -35,7 +35,7 @@ gp__drain_open(gp__drain **out, int fd, gp_error *err)
         return gp_error_set(err, GP_ENOMEM, "out of memory for a plugin's stdout");
     }
     drain->fd = fd;
-    rc = gp__reactor_add(&drain->watch, fd, readable, drain, err);
+    rc = gp__reactor_add(&drain->watch, fd, discard_output, drain, err);
     if (rc < 0) {
         gp__free(drain);
         return rc;

@@ -1,6 +1,7 @@
 /*
- * Layer: plugin. Reading a plugin's stdout for ever: it says nothing after the handshake, but if it
- * does all the same it must not block on a full pipe. The owner uses it from one thread at a time.
+ * Layer: plugin. Reads a plugin's stdout after the handshake and discards what comes. A plugin is
+ * not supposed to print there any more; if it does, it must not block on a full pipe. The owner
+ * uses this from one thread at a time.
  */
 #ifndef GP_PLUGIN_DRAIN_H
 #define GP_PLUGIN_DRAIN_H

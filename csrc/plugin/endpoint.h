@@ -9,7 +9,7 @@
 #include "rpc/target.h"
 
 typedef struct gp__endpoint {
-    gp_endpoint view;  /* what users see; points to the strings below and to literals */
+    gp_endpoint view;  /* for users; it points to the strings below and to literals */
     char *address;     /* owned; a path is absolute */
     gp__target target; /* owned */
 } gp__endpoint;

@@ -7,12 +7,13 @@
 #include "base/buf.h"
 #include "os/process/group.h"
 
-/* The most that add_protocol() adds. */
+/* How many entries add_protocol() adds at most. */
 enum { PROTOCOL_VARIABLES = 10 };
 
 /*
- * Set for a host that is itself a plugin, by its own host. A child that saw them would present a
- * certificate to somebody who asked for none, or multiplex where nobody listens for it.
+ * Variables that a host which is itself a plugin has from its own host. A plugin that inherited
+ * them would present a certificate that this host did not ask for, or multiplex when this host does
+ * not.
  */
 static const char *const not_inherited[] = {
     "PLUGIN_CLIENT_CERT",
@@ -46,9 +47,9 @@ is_inherited(const char *entry)
     return true;
 }
 
-/* Append |entry| (owned; NULL: out of memory), which takes the place of one with its key. */
+/* Append |entry| (owned; NULL: out of memory) and remove an earlier one with the same key. */
 static int
-add(char **env, size_t *count, char *entry)
+add_entry(char **env, size_t *count, char *entry)
 {
     size_t at = 0;
 
@@ -89,35 +90,36 @@ add_protocol(char **env, size_t *count, const gp_client_options *options, const 
     int rc = 0;
 
     if (options->cookie_key != NULL && options->cookie_key[0] != '\0') {
-        rc = add(env, count,
-                 gp__format("%s=%s", options->cookie_key,
-                            options->cookie_value != NULL ? options->cookie_value : ""));
+        rc = add_entry(env, count,
+                       gp__format("%s=%s", options->cookie_key,
+                                  options->cookie_value != NULL ? options->cookie_value : ""));
     }
     if (rc == 0) {
-        rc = add(env, count, gp__format("PLUGIN_MIN_PORT=%d", options->min_port));
+        rc = add_entry(env, count, gp__format("PLUGIN_MIN_PORT=%d", options->min_port));
     }
     if (rc == 0) {
-        rc = add(env, count, gp__format("PLUGIN_MAX_PORT=%d", options->max_port));
+        rc = add_entry(env, count, gp__format("PLUGIN_MAX_PORT=%d", options->max_port));
     }
     if (rc == 0 && options->detach) {
-        rc = add(env, count, gp__strdup("PYGO_PLUGIN_DETACHED=1"));
+        rc = add_entry(env, count, gp__strdup("PYGO_PLUGIN_DETACHED=1"));
     }
     if (rc == 0 && group != NULL) {
-        rc = add(env, count, gp__strdup(group));
+        rc = add_entry(env, count, gp__strdup(group));
     }
     if (rc == 0 && socket_dir != NULL) {
-        rc = add(env, count, gp__format("PLUGIN_UNIX_SOCKET_DIR=%s", socket_dir));
+        rc = add_entry(env, count, gp__format("PLUGIN_UNIX_SOCKET_DIR=%s", socket_dir));
     }
     if (rc == 0 && options->unix_socket_group != NULL) {
-        rc = add(env, count, gp__format("PLUGIN_UNIX_SOCKET_GROUP=%s", options->unix_socket_group));
+        rc = add_entry(env, count,
+                       gp__format("PLUGIN_UNIX_SOCKET_GROUP=%s", options->unix_socket_group));
     }
     if (rc == 0 && options->multiplex) {
-        rc = add(env, count, gp__strdup("PLUGIN_MULTIPLEX_GRPC=true"));
+        rc = add_entry(env, count, gp__strdup("PLUGIN_MULTIPLEX_GRPC=true"));
     }
     if (rc == 0 && tls != NULL && gp_tls_field(tls) != NULL) {
-        rc = add(env, count, gp__format("PLUGIN_CLIENT_CERT=%s", gp_tls_certificate(tls)));
+        rc = add_entry(env, count, gp__format("PLUGIN_CLIENT_CERT=%s", gp_tls_certificate(tls)));
     }
-    return rc < 0 ? rc : add(env, count, list_versions(options));
+    return rc < 0 ? rc : add_entry(env, count, list_versions(options));
 }
 
 char **
@@ -138,7 +140,7 @@ gp__environment_make(const gp_client_options *options, const gp_tls *tls, const 
     }
     for (size_t i = 0; i < given && rc == 0; i++) {
         if (is_inherited(options->env[i])) {
-            rc = add(env, &count, gp__strdup(options->env[i]));
+            rc = add_entry(env, &count, gp__strdup(options->env[i]));
         }
     }
     if (rc == 0) {

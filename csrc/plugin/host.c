@@ -21,25 +21,27 @@
 enum { ANCESTORS = 16, OUTPUTS = 2 };
 
 /*
- * How long a process may be dying: it closes its descriptors first, and leaves its children last.
+ * How long a process may take to exit: it closes its descriptors first, and its children get
+ * another parent last.
  */
 static const int64_t dying_ms = 10000;
-/* How often to look, where nothing tells. */
+/* How often to look, where the system reports no event. */
 static const int64_t look_ms = 50;
 
-/* The one watch of the process; it stays. All of it belongs to the reactor's thread. */
+/* The one watch of this process, which stays for good. Used on the reactor's thread alone. */
 static struct {
     void (*gone)(void *ctx);
     void *ctx;
     int64_t patience_ms;
-    gp__process *parent;         /* shared: ref; NULL: it is not to be seen from here */
+    gp__process *parent;         /* shared: ref; NULL: it is invisible from this process */
     pid_t parent_pid;            /* |parent|'s, for where there are no pidfds */
     pid_t ancestors[ANCESTORS];  /* from the parent upwards, zeros behind the last one known */
     int outputs[OUTPUTS];        /* owned: stdout and stderr if both are pipes, else -1 */
     gp__watch *watches[OUTPUTS]; /* owned */
-    gp__watch *clock;            /* owned */
-    int64_t suspicion;           /* once nobody reads the outputs: how long to look who has ended */
-    int64_t deadline;            /* once the host is gone: the end of the patience */
+    gp__watch *clock;            /* owned; NULL: nothing has to be looked at regularly */
+    int64_t suspicion;           /* until when to look whether an ancestor has ended; 0: the outputs
+                                    are still being read */
+    int64_t deadline;            /* when this process is ended; 0: the host is there */
 } host = {.outputs = {-1, -1}};
 
 static atomic_flag watched = ATOMIC_FLAG_INIT;
@@ -47,7 +49,7 @@ static atomic_flag watched = ATOMIC_FLAG_INIT;
 /* ---- The end --------------------------------------------------------------------------------- */
 
 static void
-tick(void *unused)
+exit_after_deadline(void *unused)
 {
     (void)unused;
     if (gp__now() >= host.deadline) {
@@ -55,8 +57,9 @@ tick(void *unused)
     }
 }
 
+/* The host has ended: report that, and limit the time that this process has left. */
 static void
-leave(void)
+report_host_gone(void)
 {
     if (host.deadline != 0) {
         return;
@@ -67,7 +70,7 @@ leave(void)
         host.watches[i] = NULL;
     }
     gp__reactor_remove(host.clock);
-    gp__reactor_every(&host.clock, look_ms, tick, NULL, NULL);
+    gp__reactor_every(&host.clock, look_ms, exit_after_deadline, NULL, NULL);
     host.gone(host.ctx);
 }
 
@@ -75,7 +78,7 @@ static void
 parent_ended(void *unused)
 {
     (void)unused;
-    leave();
+    report_host_gone();
 }
 
 static void
@@ -91,7 +94,8 @@ list_ancestors(pid_t out[ANCESTORS])
 }
 
 /*
- * Whether one of those above us has ended. Where only the parent is known, whoever asks is right.
+ * Whether an ancestor of this process has ended. Where only the parent is known, it is taken to
+ * have ended: this is only asked when the outputs have been closed.
  */
 static bool
 ancestors_changed(void)
@@ -106,32 +110,35 @@ ancestors_changed(void)
     return changed;
 }
 
-/* Where nothing tells of the parent's end: whoever has lost it gets another one. */
+/* Where the system does not report the parent's end: the process gets another parent then. */
 static void
 look_for_parent(void *unused)
 {
     (void)unused;
     if (getppid() != host.parent_pid || (host.suspicion != 0 && ancestors_changed())) {
-        leave();
+        report_host_gone();
     }
 }
 
-/* Nobody reads the outputs any more. A host that only closed them is still there in the end. */
+/*
+ * The outputs are not read any more. If the host has only closed them, no ancestor ends, and the
+ * looking is given up after a while.
+ */
 static void
 look_for_ancestors(void *unused)
 {
     (void)unused;
     if (ancestors_changed()) {
-        leave();
+        report_host_gone();
     } else if (gp__now() >= host.suspicion) {
         gp__reactor_remove(host.clock);
         host.clock = NULL;
     }
 }
 
-/* The other end of an output has been closed; or it was a false alarm. */
+/* The other end of an output has been closed, or it was a false alarm. */
 static void
-output_closed(void *unused)
+check_outputs(void *unused)
 {
     struct pollfd outputs[OUTPUTS];
     bool closed = true;
@@ -151,7 +158,7 @@ output_closed(void *unused)
     }
     if (closed && host.suspicion == 0) {
         host.suspicion = gp_deadline_in(dying_ms);
-        if (host.clock == NULL) { /* else it looks after the parent already */
+        if (host.clock == NULL) { /* else it looks for the parent already, and for ancestors now */
             gp__reactor_every(&host.clock, look_ms, look_for_ancestors, NULL, NULL);
         }
     }
@@ -160,11 +167,11 @@ output_closed(void *unused)
 /* ---- Setting it up --------------------------------------------------------------------------- */
 
 /*
- * A host reads both through pipes. What else there may be (a terminal, a file) hangs up for no
- * host.
+ * A host reads both outputs through pipes. Anything else (a terminal, a file) is not closed by the
+ * end of a host.
  */
 static void
-keep_outputs(void)
+duplicate_outputs(void)
 {
     struct stat file;
 
@@ -183,9 +190,9 @@ watch_outputs(gp_error *err)
 {
     int rc = 0;
 
-    keep_outputs();
+    duplicate_outputs();
     for (int i = 0; i < OUTPUTS && host.outputs[0] >= 0 && host.outputs[1] >= 0 && rc == 0; i++) {
-        rc = gp__reactor_add(&host.watches[i], host.outputs[i], output_closed, NULL, err);
+        rc = gp__reactor_add(&host.watches[i], host.outputs[i], check_outputs, NULL, err);
     }
     return rc;
 }
@@ -204,13 +211,14 @@ watch_parent(gp_error *err)
         return gp__reactor_every(&host.clock, look_ms, look_for_parent, NULL, err);
     }
     rc = gp__process_watch(host.parent, parent_ended, NULL, err);
-    /* The number was its parent's before and after: so the descriptor is, too. */
+    /* If the pid is the parent's before and after, the pidfd is the parent's, too. */
     if (rc == 0 && getppid() != host.parent_pid) {
         return gp__reactor_every(&host.clock, look_ms, look_for_parent, NULL, err);
     }
     return rc;
 }
 
+/* The arguments and the result of gp_host_watch(). */
 typedef struct request {
     void (*gone)(void *ctx);
     void *ctx;
@@ -219,8 +227,9 @@ typedef struct request {
     int rc;
 } request;
 
+/* On the reactor's thread. */
 static void
-set_up(void *ctx)
+set_up_watch(void *ctx)
 {
     request *wanted = ctx;
 
@@ -246,11 +255,11 @@ gp_host_watch(void (*gone)(void *ctx), void *ctx, int64_t patience_ms, gp_error 
     if (atomic_flag_test_and_set(&watched)) {
         return 0;
     }
-    rc = gp__reactor_call(set_up, &wanted, err);
+    rc = gp__reactor_call(set_up_watch, &wanted, err);
     rc = rc == 0 ? wanted.rc : rc;
 #if defined(__linux__) && !defined(GP_PORTABLE)
     if (rc == 0) {
-        prctl(PR_SET_PDEATHSIG, 0); /* the main thread's, if this is it */
+        prctl(PR_SET_PDEATHSIG, 0); /* which is a setting of the main thread, if this is it */
     }
 #endif
     return rc;

@@ -18,12 +18,12 @@ static const int64_t killed_ms = 10000;
 static const int64_t flush_ms = 5000;
 /* How long a process that has begun to exit may take until it counts as alive all the same. */
 static const int64_t exiting_ms = 1000;
-/* The same for a process of which it is unknown whether it has. */
+/* The same where it is unknown whether the process has begun to exit. */
 static const int64_t unknown_ms = 50;
 /* How long to look whether anything listens, where only the address is known. */
 static const int64_t probe_ms = 50;
 
-/* What the name of a plugin's socket takes after the directory that its own one is made in. */
+/* The length of what follows the base directory in the path of a plugin's socket. */
 enum { ROOM = sizeof("plugin-dirXXXXXX/plugin") - 1 + GP__RANDOM_NAME };
 
 void
@@ -66,8 +66,8 @@ gp__instance_is_to_be_killed(const gp__instance *instance)
 /* ---- Launching ------------------------------------------------------------------------------- */
 
 /*
- * The plugin is given a directory for its sockets if the user asks for that, or if none would fit
- * into the one that it would take by itself: plugins in Go, say, do not know what to do then.
+ * The plugin is given a directory for its sockets if the user asks for one, or if the paths would
+ * be too long in the directory that it would choose: plugins in Go, for instance, fail then.
  */
 static int
 make_socket_dir(gp__instance *instance, gp_error *err)
@@ -188,7 +188,7 @@ process_ended(void *ctx)
     gp__instance_report_exit(ctx);
 }
 
-/* From now on the end of the process is news. If it has ended already, that is reported at once. */
+/* Have the end of the process reported; at once if it has ended already. */
 static int
 watch_exit(gp__instance *instance, gp_error *err)
 {
@@ -226,10 +226,10 @@ gp__instance_connect(gp__instance *instance, const gp_interrupt *interrupt, gp_e
 /* ---- Ending ---------------------------------------------------------------------------------- */
 
 /*
- * Wait for the rest of what the plugin prints: its stream ends with its server. Half of the
- * patience, so that a plugin whose server waits for us to disconnect still has time to end, and no
- * longer than until |deadline|: a suspended plugin has used up its patience when it was asked. 0 or
- * GP_EUSER.
+ * Wait for the rest of what the plugin prints: its stream ends with its server. This takes at most
+ * half of the patience, so that a plugin whose server waits for us to disconnect still has time to
+ * exit; and it ends at |deadline|, because a suspended plugin has used up its time when it was
+ * asked to exit. Returns 0 or GP_EUSER.
  */
 static int
 await_output(gp__instance *instance, int64_t patience_ms, int64_t deadline,
@@ -245,7 +245,7 @@ await_output(gp__instance *instance, int64_t patience_ms, int64_t deadline,
     return rc == GP_EUSER ? rc : 0;
 }
 
-/* Have what the plugin wrote last delivered. 0 or GP_EUSER. */
+/* Wait until what the plugin wrote last has been delivered. Returns 0 or GP_EUSER. */
 static int
 flush_sinks(gp__instance *instance, const gp_interrupt *interrupt)
 {
@@ -261,7 +261,7 @@ flush_sinks(gp__instance *instance, const gp_interrupt *interrupt)
     return rc == GP_EUSER ? rc : 0;
 }
 
-/* Make sure that the process is gone, by |deadline| if |gracefully|, else now. 0 or GP_EUSER. */
+/* Wait for the process until |deadline| if |gracefully|, then kill it. Returns 0 or GP_EUSER. */
 static int
 end_process(gp__process *process, bool gracefully, int64_t deadline, const gp_interrupt *interrupt)
 {
@@ -274,7 +274,7 @@ end_process(gp__process *process, bool gracefully, int64_t deadline, const gp_in
     return rc == GP_EUSER ? rc : 0;
 }
 
-/* On the reactor's thread: its time is up, whatever the thread that ends it is waiting for. */
+/* On the reactor's thread, whatever the thread that ends the plugin is waiting for. */
 static void
 kill_when_time_is_up(void *process)
 {
@@ -284,9 +284,9 @@ kill_when_time_is_up(void *process)
 }
 
 /*
- * Close the session, and remove what the plugin has left of its sockets if it is dead. A
- * multiplexed one that was killed leaves a private directory behind, whose name it does not
- * announce if it listens on TCP.
+ * Close the session and, if the plugin is dead, remove what it left of its sockets. A multiplexed
+ * plugin that was killed leaves a private directory behind, whose name is unknown if it listens on
+ * TCP.
  */
 static void
 close_session(gp__instance *instance)
@@ -324,7 +324,7 @@ gp__instance_end(gp__instance *instance, int64_t patience_ms, const gp_interrupt
         gp__process_remember_group(process);
     }
     if (to_kill && process != NULL) {
-        /* What follows asks things of gRPC, which has to come to an end when the process does. */
+        /* The waits below depend on gRPC. All of them end when the process does. */
         gp__reactor_every(&limit, patience_ms > 0 ? patience_ms : 1, kill_when_time_is_up, process,
                           NULL);
     }
@@ -351,7 +351,8 @@ gp__instance_end(gp__instance *instance, int64_t patience_ms, const gp_interrupt
     gp__output_unref(instance->output);
     instance->output = NULL;
     if (process != NULL && (gp__process_gone(process) || !gp__instance_is_launched(instance))) {
-        gp__process_unwatch(process); /* a child that hangs in the kernel is left to the reactor */
+        gp__process_unwatch(
+            process); /* if a child hangs in the kernel, the reactor reaps it later */
     }
     close_session(instance);
     return rc == GP_EUSER ? rc : 0;
@@ -375,9 +376,9 @@ gp__instance_abandon(gp__instance *instance)
 /* ---- Looking --------------------------------------------------------------------------------- */
 
 /*
- * A dying process closes its connections some moments before it can be waited for, and a call that
- * failed in between makes callers ask. One that has begun to exit gets the time to finish. Where
- * that is unknown, so does one whose connection is not known to be good, but less of it.
+ * An exiting process closes its connections some moments before it can be waited for, and callers
+ * ask when a call has failed in between. So this waits for a process that has begun to exit; and,
+ * for a shorter time, where that is unknown and the connection is not known to be good.
  */
 bool
 gp__instance_is_gone(gp__instance *instance, gp__process *process, bool is_open)
@@ -399,7 +400,7 @@ bool
 gp__instance_is_deserted(const gp__instance *instance)
 {
     const gp_endpoint *endpoint = &instance->endpoint.view;
-    /* What was connected to: a name may take longer to look up, or be another host's by now. */
+    /* The address of a name may have changed since, and another look-up may be slow. */
     const char *address =
         instance->found.peer[0] != '\0' ? instance->found.peer : endpoint->address;
 

@@ -1,11 +1,10 @@
 /*
- * Layer: plugin. One plugin of a client's: launched or joined, connected to, and ended.
+ * Layer: plugin. The plugin of a client: launched or joined, connected to, and ended.
  *
  *      init --> find --> connect --> end or abandon --> release
  *
- * It has no lock and knows no states: its client sees to it that only one thread at a time is in
- * one of these functions. What has been written before connect has succeeded may then be read by
- * any thread.
+ * It has no lock and no state: its client calls these functions from one thread at a time. Once
+ * connect has succeeded, any thread may read what was written before, and use the session.
  */
 #ifndef GP_PLUGIN_INSTANCE_H
 #define GP_PLUGIN_INSTANCE_H
@@ -31,25 +30,25 @@ typedef struct gp__instance {
     gp__socket_found found;       /* who answered there, if it was joined */
     gp__output *output;           /* shared: ref; what it prints. NULL before connect */
     gp__session *session;         /* owned; NULL before connect */
-    atomic_bool ending;           /* that its connection ends is no news any more */
-    atomic_bool exit_is_reported; /* its end, to the options' sink for it, which is gone then */
+    atomic_bool ending;           /* the end of its connection is not to be logged any more */
+    atomic_bool exit_is_reported; /* to the options' sink, which must not be used after that */
 } gp__instance;
 
 void gp__instance_init(gp__instance *instance, gp__options *options);
 
-/* Let go of everything. A process that still runs stays, and its outputs are closed. */
+/* Release everything. A process that still runs goes on, with its outputs closed. */
 void gp__instance_release(gp__instance *instance);
 
 /* Whether the process is one of ours, as against one that was joined. */
 bool gp__instance_is_launched(const gp__instance *instance);
 
-/* Whether ending it includes the process: not that of a plugin that was joined for a test. */
+/* Whether its end includes that of the process. Not if it was joined for a test. */
 bool gp__instance_is_to_be_killed(const gp__instance *instance);
 
 /*
- * Start the process, or look for the one that runs. Then |process| is known, and killing it makes
- * connect fail. On failure nothing is left running. Returns: 0, or as gp__launch_spawn() or
- * gp__reattach().
+ * Start the process, or look for the one that runs. After this |process| is set (NULL: unknown),
+ * and killing it makes connect fail. On failure nothing is left running. Returns: 0, or as
+ * gp__launch_spawn() or gp__reattach().
  */
 int gp__instance_find(gp__instance *instance, const gp_interrupt *interrupt, gp_error *err);
 
@@ -63,12 +62,12 @@ int gp__instance_connect(gp__instance *instance, const gp_interrupt *interrupt, 
 void gp__instance_report_exit(gp__instance *instance);
 
 /*
- * End it, with |patience_ms| for a graceful exit; 0: it is not asked. Then have what it printed
- * last delivered. Returns: 0 or GP_EUSER.
+ * End it. It gets |patience_ms| to exit by itself; 0: it is not asked to. Then wait until what it
+ * printed last has been delivered. Returns: 0 or GP_EUSER.
  */
 int gp__instance_end(gp__instance *instance, int64_t patience_ms, const gp_interrupt *interrupt);
 
-/* End it without patience if it was launched; let go of it if it was joined or detached. */
+/* End it at once if it was launched; only disconnect if it was joined or detached. */
 void gp__instance_abandon(gp__instance *instance);
 
 /*

@@ -1,11 +1,11 @@
+#include <stdatomic.h>
+
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "gp/list.h"
 #include "gp/lock.h"
 #include "plugin/client.h"
 #include "plugin/registry.h"
-
-#include <stdatomic.h>
 
 /* The clients that one gp_client_kill_all() kills at the same time. */
 typedef struct group {
@@ -14,7 +14,7 @@ typedef struct group {
     gp_mutex lock;
     gp_cond done;
     size_t unfinished GP_GUARDED_BY(&lock);
-    atomic_bool hurry; /* nobody is left who has patience */
+    atomic_bool hurry; /* an interrupt: plugins get no more time to exit by themselves */
 } group;
 
 /* One client, to be killed by a thread of its own. */

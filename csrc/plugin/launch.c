@@ -22,14 +22,14 @@
 #include "plugin/verify.h"
 #include "wire/handshake.h"
 
-/* How long something that is bound to happen may take. */
+/* How long a process may take to end once it was killed or has begun to exit. */
 static const int64_t dying_ms = 10000;
-/* How often to look whether the process lives, where no descriptor tells. */
+/* How often to look whether the process lives, where no descriptor reports its end. */
 static const int64_t look_ns = 20 * GP__MS;
-/* How long what a detached plugin wrote last may be under way. */
+/* How long the relays of a detached plugin may take to pass on what it wrote last. */
 static const int64_t relay_ms = 1000;
-/* How long a failed start waits for the plugin's last words to reach the log. */
-static const int64_t last_words_ms = 1000;
+/* How long a failed start waits until the rest of the plugin's stderr has reached the log. */
+static const int64_t flush_ms = 1000;
 
 static void
 kill_and_reap(const gp__launch *launch)
@@ -78,7 +78,7 @@ spawn(gp__launch *launch, const char *const *env, const char *group, int *err_fd
     return rc;
 }
 
-/* The mark of this launch's group: what the options give, and what no other launch has. */
+/* The mark of this launch's group: what the options give, and a random name. NULL: none. */
 static char *
 make_group(const gp_client_options *options)
 {
@@ -131,10 +131,10 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *t
 
 enum { MORE_TO_COME, WHOLE_LINE, END_OF_OUTPUT, MORE_TO_READ };
 
-/* How much is read at once: a process may print faster than we read. */
+/* How often to read before looking at the clock: a process may print faster than we read. */
 enum { MOST_READS = 64 };
 
-/* Read what there is, or a lot of it. Returns one of the above or a GP_E* code. */
+/* Read all that there is now, or as much as allowed. Returns one of the above or a GP_E* code. */
 static int
 read_output(gp__launch *launch, gp_error *err)
 {
@@ -220,7 +220,8 @@ await_line(gp__launch *launch, const gp_interrupt *interrupt, gp_error *err)
 /* ---- After the line -------------------------------------------------------------------------- */
 
 /*
- * Where the line says that the plugin serves, whatever else is wrong with it. Owned; NULL: nowhere.
+ * The path at which the plugin listens according to the line, whatever else is wrong with that.
+ * Owned; NULL: none.
  */
 static char *
 announced_path(const gp__launch *launch)
@@ -248,7 +249,7 @@ announced_path(const gp__launch *launch)
                : NULL;
 }
 
-/* Remove the sockets of a plugin that is dead, and that nobody has connected to. */
+/* Remove the sockets of a plugin that has died before the host could connect to it. */
 static void
 remove_sockets(const gp__launch *launch)
 {
@@ -266,6 +267,7 @@ remove_sockets(const gp__launch *launch)
     gp__free(path);
 }
 
+/* On the reactor's thread. */
 static void
 log_skipped(void *ctx)
 {
@@ -310,11 +312,10 @@ report_no_line(gp__launch *launch, gp_error *err)
 }
 
 /*
- * With AutoMTLS the plugin's certificate is in its line (protocol.md 2), and nobody else is
- * trusted.
+ * With AutoMTLS the plugin's certificate is in its line (protocol.md 2), and no other is trusted.
  */
 static int
-trust(const gp__launch *launch, const gp__handshake *handshake, gp_error *err)
+trust_certificate(const gp__launch *launch, const gp__handshake *handshake, gp_error *err)
 {
     if (launch->tls == NULL || gp_tls_field(launch->tls) == NULL) {
         return 0;
@@ -330,7 +331,7 @@ trust(const gp__launch *launch, const gp__handshake *handshake, gp_error *err)
     return gp_tls_trust_field(launch->tls, handshake->cert.data, handshake->cert.len, err);
 }
 
-/* The plugin says where it listens in its own terms, which a runner puts into the host's. */
+/* Have the runner translate the plugin's address into one that the host can use. */
 static int
 init_translated(const gp__launch *launch, gp__endpoint *out, const gp__handshake *handshake,
                 gp_error *err)
@@ -359,8 +360,8 @@ init_translated(const gp__launch *launch, gp__endpoint *out, const gp__handshake
 }
 
 /*
- * Paths may hold any bytes; but what is no text is more likely to be garbled, which is worth a
- * look.
+ * Paths may hold any bytes. But one that is no text is probably garbled, which is worth a look for
+ * the socket.
  */
 static int
 check_path(const gp__launch *launch, const gp__endpoint *at, gp_error *err)
@@ -418,7 +419,8 @@ parse_line(gp__launch *launch, gp__endpoint *out, gp_error *err)
     if (rc < 0) {
         return rc;
     }
-    if ((rc = check_path(launch, out, err)) < 0 || (rc = trust(launch, &handshake, err)) < 0) {
+    if ((rc = check_path(launch, out, err)) < 0 ||
+        (rc = trust_certificate(launch, &handshake, err)) < 0) {
         gp__endpoint_release(out);
     }
     return rc;
@@ -437,6 +439,7 @@ drain_output(gp__launch *launch, gp_error *err)
     return rc;
 }
 
+/* As gp__launch_handshake(), but the process may still run on failure. */
 static int
 shake_hands(gp__launch *launch, gp__endpoint *out, const gp_interrupt *interrupt, gp_error *err)
 {
@@ -482,7 +485,7 @@ gp__launch_handshake(gp__launch *launch, gp__endpoint *out, const gp_interrupt *
         kill_and_reap(launch);
         remove_sockets(launch);
         gp__launch_finish(launch);
-        gp__mirror_flush(launch->mirror, gp_deadline_in(last_words_ms), NULL);
+        gp__mirror_flush(launch->mirror, gp_deadline_in(flush_ms), NULL);
         gp__launch_close_log(launch);
     }
     return rc;

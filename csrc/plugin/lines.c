@@ -5,7 +5,7 @@
 
 enum {
     DEFAULT_LIMIT = 64 * 1024,
-    KEPT = 4096, /* how much memory for unfinished lines an idle plugin may hold */
+    KEPT = 4096, /* the most memory that is kept for unfinished lines while there is none */
 };
 
 void
@@ -32,7 +32,7 @@ count_record(gp__lines *lines, gp__batch *batch, int rc)
     }
 }
 
-/* A record whose message is |text| as it is. */
+/* Add a record whose message is |text| as it is. Returns 1, or GP_ENOMEM. */
 static int
 put_record(gp__batch *batch, int level, const char *text, size_t len)
 {
@@ -46,7 +46,7 @@ put_record(gp__batch *batch, int level, const char *text, size_t len)
     return record->message != NULL ? 1 : GP_ENOMEM;
 }
 
-/* Say how many lines there was no memory for, now that there is some again. */
+/* Report how many lines were dropped, now that there is memory again. */
 static void
 report_lost(gp__lines *lines, gp__batch *batch, int level)
 {
@@ -91,7 +91,7 @@ add_line(gp__lines *lines, gp__batch *batch, const char *line, size_t len, int l
                      : gp__hclog_parse(&lines->hclog, record, line, len, level, &batch->arena));
 }
 
-/* Part of a line that is too long to be looked into. */
+/* Add a piece of a line that is too long to be parsed. */
 static void
 add_piece(gp__lines *lines, gp__batch *batch, const char *piece, size_t len, int level)
 {
@@ -112,10 +112,10 @@ empty_carry(gp__lines *lines)
 }
 
 static void
-carry_on(gp__lines *lines, const char *bytes, size_t len)
+extend_carry(gp__lines *lines, const char *bytes, size_t len)
 {
     if (gp__buf_append(&lines->carry, bytes, len) < 0) {
-        /* What is left of the line makes no sense to a parser any more. */
+        /* The rest of the line makes no sense to a parser any more. */
         lines->lost++;
         lines->continuing = true;
         empty_carry(lines);
@@ -154,7 +154,7 @@ gp__lines_feed(gp__lines *lines, gp__batch *batch, const char *bytes, size_t len
         while (lines->carry.len + part > lines->limit) {
             size_t fits = lines->limit - lines->carry.len;
 
-            carry_on(lines, bytes, fits);
+            extend_carry(lines, bytes, fits);
             if (lines->carry.len > 0) {
                 add_piece(lines, batch, lines->carry.data, lines->carry.len, level);
             }
@@ -163,7 +163,7 @@ gp__lines_feed(gp__lines *lines, gp__batch *batch, const char *bytes, size_t len
             bytes += fits;
             part -= fits;
         }
-        carry_on(lines, bytes, part);
+        extend_carry(lines, bytes, part);
         bytes += part;
         if (newline != NULL) {
             end_line(lines, batch, level);

@@ -1,7 +1,7 @@
 /*
- * Layer: plugin. Output in chunks of any size becomes log records: a line each, or pieces of a line
- * that is longer than the limit. How the output is cut into chunks makes no difference. One thread
- * at a time; no I/O.
+ * Layer: plugin. Turns output in chunks of any size into log records: one for each line, or several
+ * for a line that is longer than the limit. How the output is cut into chunks makes no difference.
+ * One thread at a time; no I/O.
  */
 #ifndef GP_PLUGIN_LINES_H
 #define GP_PLUGIN_LINES_H
@@ -12,10 +12,10 @@
 
 typedef struct gp__lines {
     size_t limit;    /* a longer line is passed on in pieces of this size, at DEBUG */
-    gp__buf carry;   /* the beginning of a line whose end has not come yet */
+    gp__buf carry;   /* owned; the beginning of a line whose end has not come yet */
     bool continuing; /* pieces of this line have been passed on already */
     gp__hclog hclog; /* what earlier lines mean for later ones */
-    size_t lost;     /* lines that there was no memory for, not reported yet */
+    size_t lost;     /* how many lines were dropped for want of memory, and not reported yet */
 } gp__lines;
 
 /* |limit| 0 means 64 KiB. */
@@ -24,7 +24,8 @@ void gp__lines_release(gp__lines *lines);
 
 /*
  * Take the next chunk. Records of at least |level| are added to |batch|; with a level beyond
- * GP_ERROR nothing is parsed. Out of memory, lines are left out and their number is reported later.
+ * GP_ERROR nothing is parsed. When memory is short, lines are dropped, and their number is reported
+ * later.
  */
 void gp__lines_feed(gp__lines *lines, gp__batch *batch, const char *bytes, size_t len, int level);
 

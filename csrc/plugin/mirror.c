@@ -19,7 +19,7 @@
 enum {
     CHUNK = 16 * 1024,              /* one read; on the stack, which may be small */
     MOST_WAITING = 1024 * 1024,     /* more that is undelivered stops the reading */
-    MOST_LEFT_BEHIND = 1024 * 1024, /* no pipe holds more, by default 64 KiB */
+    MOST_LEFT_BEHIND = 1024 * 1024, /* how much a pipe can hold at most; usually 64 KiB */
 };
 
 struct gp__mirror {
@@ -36,12 +36,12 @@ struct gp__mirror {
 
     gp_mutex lock;
     gp_cond delivered;
-    gp__watch *watch GP_GUARDED_BY(&lock);   /* owned; NULL: nobody reads on the reactor's thread */
-    gp__batch *pending GP_GUARDED_BY(&lock); /* owned; NULL also while the reader adds to it */
+    gp__watch *watch GP_GUARDED_BY(&lock);   /* owned; NULL once it is finished or closed */
+    gp__batch *pending GP_GUARDED_BY(&lock); /* owned; NULL while the reader adds to it */
     size_t waiting GP_GUARDED_BY(&lock);     /* size of what was read and not delivered */
     bool delivering GP_GUARDED_BY(&lock);    /* some of that is being delivered */
-    bool paused GP_GUARDED_BY(&lock);        /* the pipe is left alone until it has been */
-    bool ended GP_GUARDED_BY(&lock);         /* the pipe is at its end */
+    bool paused GP_GUARDED_BY(&lock); /* the pipe is not read until that has been delivered */
+    bool ended GP_GUARDED_BY(&lock);  /* the pipe is at its end */
 };
 
 /* With the last reference, so that no other thread uses it. */
@@ -141,7 +141,8 @@ keep_tail(gp__mirror *mirror, const char *bytes, size_t len)
 }
 
 /*
- * The batch to add to; NULL when memory is short. Its size counts as waiting until it is put back.
+ * Take the pending batch, or a new one, to add to it. Until it is put back, its size is not part of
+ * |waiting|. NULL: out of memory.
  */
 static gp__batch *
 take_pending(gp__mirror *mirror)
@@ -229,7 +230,7 @@ end_lines(gp__mirror *mirror)
 
 /* On the reactor's thread. One read each time, so that a noisy plugin starves no other. */
 static void
-readable(void *ctx)
+read_pipe(void *ctx)
 {
     gp__mirror *mirror = ctx;
     ssize_t got = read_once(mirror);
@@ -282,7 +283,7 @@ gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t buffer
     mirror->sink = *sink;
     gp__lines_init(&mirror->lines, buffer_size);
     gp_mutex_lock(&mirror->lock);
-    rc = gp__reactor_add(&mirror->watch, fd, readable, mirror, err);
+    rc = gp__reactor_add(&mirror->watch, fd, read_pipe, mirror, err);
     gp_mutex_unlock(&mirror->lock);
     if (rc < 0) {
         mirror->fd = -1; /* still the caller's, as is the sink */

@@ -169,7 +169,7 @@ own_versions(gp__arena *memory, gp_client_options *options)
 }
 
 static int
-check(const gp_client_options *options, gp_error *err)
+check_options(const gp_client_options *options, gp_error *err)
 {
     int rc = options->reattach_network != NULL ? check_reattach(options, err)
                                                : check_launch(options, err);
@@ -181,7 +181,7 @@ check(const gp_client_options *options, gp_error *err)
 }
 
 static int
-copy(gp__options *options, const gp_client_options *from)
+copy_options(gp__options *options, const gp_client_options *from)
 {
     gp_client_options *own = &options->view;
     gp__arena *memory = &options->memory;
@@ -208,9 +208,9 @@ copy(gp__options *options, const gp_client_options *from)
 int
 gp__options_init(gp__options *options, const gp_client_options *from, gp_error *err)
 {
-    int rc = check(from, err);
+    int rc = check_options(from, err);
 
-    if (rc == 0 && (rc = copy(options, from)) < 0) {
+    if (rc == 0 && (rc = copy_options(options, from)) < 0) {
         gp_error_set(err, rc, "out of memory for a plugin's options");
     }
     if (rc < 0) {

@@ -7,7 +7,7 @@
 #include "base/arena.h"
 #include "gp/client.h"
 
-/* What options hold that has to be released once. */
+/* Members of the options that have to be released exactly once. */
 enum {
     GP__OPTIONS_LOG = 1 << 0,
     GP__OPTIONS_OUTPUT = 1 << 1,
@@ -31,7 +31,7 @@ void gp__options_release(gp__options *options);
 /* Release the sinks and the runner of |options|, which gp__options_init() has not seen. */
 void gp__options_discard(const gp_client_options *options);
 
-/* |which|, one of GP__OPTIONS_*, is for another object to release from now on. */
+/* Another object releases |which|, one of GP__OPTIONS_*, from now on. */
 void gp__options_hand_over(gp__options *options, unsigned which);
 
 #endif

@@ -5,7 +5,7 @@
  *         (any thread, which never waits)   (the delivery thread)
  *
  * When more than about 1 MiB waits for the sink, the source is to stop reading the plugin's output:
- * flow control then stops the plugin, and no other one. It is told when to go on.
+ * flow control then stops that plugin alone. A callback resumes the reading.
  *
  * Shared by reference. |lock| is taken before that of the delivery queue, and never held during a
  * callback.

@@ -16,7 +16,7 @@ gp__preamble_release(gp__preamble *preamble)
 }
 
 static int
-quote(gp__preamble *self, gp__text line)
+quote_line(gp__preamble *self, gp__text line)
 {
     char quoted[GP__QUOTED];
 
@@ -28,7 +28,7 @@ quote(gp__preamble *self, gp__text line)
                           gp__quote(quoted, line.data, line.len));
 }
 
-/* Where a handshake begins in a line that something else begins, or 0. */
+/* Where a handshake begins in a line that begins with something else; 0: nowhere. */
 static size_t
 handshake_within(gp__text line)
 {
@@ -42,7 +42,7 @@ handshake_within(gp__text line)
 }
 
 static int
-too_many(const gp__preamble *self, gp__text line, gp_error *err)
+report_too_many(const gp__preamble *self, gp__text line, gp_error *err)
 {
     char *before = gp__preamble_describe(self);
     char quoted[GP__QUOTED];
@@ -77,12 +77,12 @@ gp__preamble_skip(gp__preamble *self, gp__buf *output, gp_error *err)
         } else if (newline == NULL && len < GP__HANDSHAKE_MAX) {
             return 0;
         } else if (self->lines == self->most) {
-            return too_many(self, line, err);
+            return report_too_many(self, line, err);
         } else {
             size_t within = newline != NULL ? handshake_within(line) : 0;
 
             line.len = within > 0 ? within : line.len;
-            if (quote(self, line) < 0) {
+            if (quote_line(self, line) < 0) {
                 return gp_error_set(err, GP_ENOMEM, "out of memory for the plugin's output");
             }
             self->lines++;

@@ -1,6 +1,6 @@
 /*
  * Layer: plugin. Lines that a plugin prints to its stdout before its handshake, and that its host
- * has said it will skip.
+ * is configured to skip.
  */
 #ifndef GP_PLUGIN_PREAMBLE_H
 #define GP_PLUGIN_PREAMBLE_H
@@ -14,19 +14,19 @@
 
 typedef struct gp__preamble {
     size_t most;     /* how many lines may be skipped */
-    size_t lines;    /* how many have been */
-    bool discarding; /* one that is too long is being skipped: the rest of it goes as well */
-    gp__buf quoted;  /* owned; the first few of them, each in quotes */
+    size_t lines;    /* how many have been skipped */
+    bool discarding; /* the rest of a line that is too long is being skipped */
+    gp__buf quoted;  /* owned; the first few skipped lines, each in quotes */
 } gp__preamble;
 
 void gp__preamble_release(gp__preamble *preamble);
 
 /*
- * Take lines that are no handshake off the beginning of |output|, as many as may be skipped; and
- * what is in front of one in the same line, which counts as a line.
+ * Remove lines that are no handshake from the beginning of |output|, as many as may be skipped.
+ * Text in front of a handshake in the same line is removed, too, and counts as a line.
  *
- * Returns: 1 (|output| begins with a whole line that is to be a handshake), 0 (more has to come),
- * GP_EHANDSHAKE (there were too many, or the line is too long) or GP_ENOMEM.
+ * Returns: 1 (|output| begins with a whole line that is to be a handshake), 0 (more output is
+ * needed), GP_EHANDSHAKE (there were too many lines, or the line is too long) or GP_ENOMEM.
  */
 int gp__preamble_skip(gp__preamble *preamble, gp__buf *output, gp_error *err);
 

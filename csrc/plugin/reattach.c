@@ -5,7 +5,7 @@
 
 #include "base/thread.h"
 
-/* A local listener answers at once; a remote one may be behind a firewall that swallows packets. */
+/* A local listener answers at once; a remote one may be behind a firewall that drops packets. */
 static const int64_t connect_ms = 5000;
 
 /*

@@ -5,9 +5,9 @@
  *
  *      new --> open --> (ping, channel, broker, ...) --> shutdown --> disconnect --> close --> free
  *
- * A session is free to leave out any of the later steps but the last one, and one that could not be
- * opened is ended in the same way. Threads: ping, channel, broker, cancel_calls and is_connected
- * may be called from any thread while the session is open; everything else from one at a time.
+ * Every step but the last one may be left out, and a session that could not be opened is ended in
+ * the same way. Threads: ping, channel, broker, cancel_calls and is_connected may be called from
+ * any thread once the session is open; everything else from one thread at a time.
  */
 #ifndef GP_PLUGIN_SESSION_H
 #define GP_PLUGIN_SESSION_H
@@ -35,8 +35,8 @@ typedef struct gp__session_spec {
 
     /*
      * Called once at most, on the reactor's thread, when the connection has ended for a reason that
-     * is worth a line in the log. It must not block, nor call the session. Never called once
-     * gp__session_disconnect() has returned.
+     * is worth a line in the log; NULL: not at all. It must not block or call the session, and is
+     * never called after gp__session_disconnect() has returned.
      */
     void (*ended)(void *ctx, const char *why);
     void *ctx;

@@ -7,10 +7,10 @@
 #include "os/tmpdir.h"
 #include "plugin/environment.h"
 
-/* What the name of a plugin's socket takes. */
+/* The length of the name of a plugin's socket. */
 enum { ROOM = sizeof("plugin") - 1 + GP__RANDOM_NAME };
 
-/* NULL: there is no such variable, or it is empty. */
+/* Its value for the plugin; NULL: there is no such variable, or it is empty. */
 static const char *
 variable(const gp_client_options *options, const char *key)
 {
@@ -36,8 +36,9 @@ gp__sockets_fit(const gp_client_options *options)
     return fit;
 }
 
+/* Add the directory that the variable |key| names, if there is one. */
 static void
-add(gp__leftover *out, const gp_client_options *options, const char *key)
+add_variable(gp__leftover *out, const gp_client_options *options, const char *key)
 {
     const char *value = variable(options, key);
 
@@ -51,8 +52,8 @@ gp__sockets_left(gp__leftover *out, const gp_client_options *options, gp__proces
 {
     gp__leftover_init(out, process);
     if (options->reattach_network == NULL) {
-        add(out, options, "PLUGIN_UNIX_SOCKET_DIR");
-        add(out, options, "TMPDIR");
+        add_variable(out, options, "PLUGIN_UNIX_SOCKET_DIR");
+        add_variable(out, options, "TMPDIR");
     } else {
         if (strcmp(options->reattach_network, "unix") == 0) {
             char *parent = gp__path_parent(options->reattach_address);

@@ -7,12 +7,15 @@
 #include "gp/client.h"
 #include "os/leftover.h"
 
-/* Whether sockets fit into the directory that a plugin launched with |options| takes by itself. */
+/*
+ * Whether the names of sockets fit into the directory that a plugin launched with |options| chooses
+ * by itself.
+ */
 bool gp__sockets_fit(const gp_client_options *options);
 
 /*
- * What may be removed after |process|, which is dead, was launched or joined with |options|, and is
- * borrowed. To be released.
+ * Fill |out| with what may be removed of the sockets of |process|, which was launched or joined
+ * with |options|, is dead, and is borrowed. To be released.
  */
 void gp__sockets_left(gp__leftover *out, const gp_client_options *options, gp__process *process);
 

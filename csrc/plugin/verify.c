@@ -10,9 +10,9 @@ enum { HEX_MAX = 2 * GP__CHECKSUM_MAX + 1 };
 
 /*
  * A larger file is read twice: its checksum has to be right before memory is spent on a copy.
- * Reading smaller ones twice would only take its time.
+ * Smaller files are copied while they are checked, since that takes less time.
  */
-static const uint64_t copied_unseen = 32 << 20;
+static const uint64_t copied_unchecked = 32 << 20;
 
 static const char *
 hex(char out[HEX_MAX], const unsigned char *bytes, size_t len)
@@ -28,12 +28,12 @@ hex(char out[HEX_MAX], const unsigned char *bytes, size_t len)
 }
 
 static int
-compare(const gp_client_options *options, const char *path, const unsigned char *found,
-        gp_error *err)
+compare_checksum(const gp_client_options *options, const char *path, const unsigned char *found,
+                 gp_error *err)
 {
     char expected_hex[HEX_MAX];
     char found_hex[HEX_MAX];
-    const size_t len = options->checksum_len; /* which is right for the hash: options.c */
+    const size_t len = options->checksum_len; /* options.c has checked it */
     char *detail;
 
     if (gp__checksum_equal(options->checksum, found, len)) {
@@ -53,11 +53,11 @@ compare(const gp_client_options *options, const char *path, const unsigned char 
     return GP_ECHECKSUM;
 }
 
-/* Read the file in one of two ways, and compare its checksum. */
+/* Read the file by |pass|, which may copy it, and compare its checksum. */
 static int
-check(gp__sealed *file,
-      int (*pass)(gp__sealed *file, const gp__sealed_reader *reader, gp_error *err),
-      const gp_client_options *options, gp__sealed_reader reader, gp_error *err)
+check_file(gp__sealed *file,
+           int (*pass)(gp__sealed *file, const gp__sealed_reader *reader, gp_error *err),
+           const gp_client_options *options, gp__sealed_reader reader, gp_error *err)
 {
     unsigned char found[GP__CHECKSUM_MAX];
     gp__checksum *sum;
@@ -73,15 +73,15 @@ check(gp__sealed *file,
         rc = gp__checksum_end(sum, found, err);
     }
     if (rc >= 0) {
-        rc = compare(options, file->origin, found, err);
+        rc = compare_checksum(options, file->origin, found, err);
     }
     gp__checksum_free(sum);
     return rc;
 }
 
-/* What comes back of a file that could not be read to its end, in a start's terms. */
+/* The error of a start whose file could not be read to its end with |rc|. */
 static int
-explain(int rc, const gp_client_options *options, const char *path, gp_error *err)
+explain_failure(int rc, const gp_client_options *options, const char *path, gp_error *err)
 {
     if (rc == GP_ETIMEOUT) {
         return gp_error_set(err, GP_ESTARTTIMEOUT,
@@ -107,15 +107,15 @@ gp__verify(gp__sealed *out, const gp_client_options *options, const char *const 
         return gp__program_not_found(&spec, err);
     }
     rc = gp__sealed_open(out, path, most, err);
-    if (rc == 0 && out->size > copied_unseen) {
-        rc = check(out, gp__sealed_look, options, reader, err);
+    if (rc == 0 && out->size > copied_unchecked) {
+        rc = check_file(out, gp__sealed_look, options, reader, err);
     }
     if (rc == 0) {
-        rc = check(out, gp__sealed_copy, options, reader, err);
+        rc = check_file(out, gp__sealed_copy, options, reader, err);
     }
     if (rc < 0) {
         gp__sealed_release(out);
-        rc = explain(rc, options, path, err);
+        rc = explain_failure(rc, options, path, err);
     }
     gp__free(path);
     return rc;
