@@ -66,7 +66,6 @@ gp__socket_directory(char **out, bool *made, const char *directory, const char *
     char *absolute = gp__path_absolute(base, strlen(base), NULL);
     char quoted[GP__QUOTED];
     const char *misfit;
-    gp_error why = GP_ERROR_INIT;
     int rc;
 
     *made = false;
@@ -78,13 +77,12 @@ gp__socket_directory(char **out, bool *made, const char *directory, const char *
         *out = absolute;
         return 0;
     }
-    rc = gp__socket_dir_make(out, GP__SHORT_TMPDIR, group, &why);
+    rc = gp__socket_dir_make(out, GP__SHORT_TMPDIR, group, err);
     *made = rc == 0;
     if (rc < 0) {
-        gp_error_set(err, rc, "no unix socket can be created in %s: %s; and %s",
-                     gp__quote(quoted, absolute, strlen(absolute)), misfit, gp_error_message(&why));
+        gp_error_prefix(err, "no unix socket can be created in %s (%s)",
+                        gp__quote(quoted, absolute, strlen(absolute)), misfit);
     }
-    gp_error_release(&why);
     gp__free(absolute);
     return rc;
 }

@@ -12,10 +12,10 @@ is_network(const char *network)
     return strcmp(network, "unix") == 0 || strcmp(network, "tcp") == 0;
 }
 
-/* Returns 0 or a GP_E* code, of any kind. */
+/* Translate an address. Returns 0 or any GP_E* code. */
 static int
-ask(const gp_runner *runner, bool to_host, const char *network, const char *address,
-    gp_runner_address *out, gp_error *err)
+ask_runner(const gp_runner *runner, bool to_host, const char *network, const char *address,
+           gp_runner_address *out, gp_error *err)
 {
     int rc;
 
@@ -36,16 +36,16 @@ int
 gp__translate(const gp__process *process, bool to_host, uint32_t id, const char *network,
               const char *address, gp_runner_address *out, gp_error *err)
 {
-    gp_error why = GP_ERROR_INIT;
-    int rc = ask(gp__process_runner(process), to_host, network, address, out, &why);
+    int rc = ask_runner(gp__process_runner(process), to_host, network, address, out, err);
 
     if (rc < 0) {
-        rc = gp_error_set(err, rc == GP_ECLOSED ? rc : GP_EBROKER,
-                          "connection %u is at %s, which cannot be put into the %s's terms: %s",
-                          (unsigned)id, address, to_host ? "host" : "plugin",
-                          gp_error_message(&why));
+        rc = rc == GP_ECLOSED ? rc : GP_EBROKER;
+        gp_error_prefix(err, "connection %u is at %s, which cannot be put into the %s's terms",
+                        (unsigned)id, address, to_host ? "host" : "plugin");
+        if (err != NULL) {
+            err->code = rc;
+        }
     }
-    gp_error_release(&why);
     return rc;
 }
 

@@ -1,6 +1,6 @@
 /*
- * Layer: services. The addresses of brokered connections, between the terms of a host and those of
- * a plugin that a runner has launched.
+ * Layer: services. Translates the addresses of brokered connections between a host and a plugin
+ * that a runner has launched, which may see the same place under different addresses.
  */
 #ifndef GP_SERVICES_TRANSLATE_H
 #define GP_SERVICES_TRANSLATE_H
@@ -13,18 +13,18 @@
 #include "os/process/process.h"
 
 /*
- * Ask the runner of |process| what the address of connection |id| is for the host (|to_host|), or
- * for the plugin. May block: with no lock held.
+ * Ask the runner of |process| for the address of connection |id| that the host can use (|to_host|),
+ * or the one that the plugin can use. May block; to be called with no lock held.
  *
- * Returns: 0, GP_EBROKER (it cannot tell), or GP_ECLOSED (it is not to be asked any more).
+ * Returns: 0, GP_EBROKER (it cannot translate it), or GP_ECLOSED (it must not be asked any more).
  */
 int gp__translate(const gp__process *process, bool to_host, uint32_t id, const char *network,
                   const char *address, gp_runner_address *out, gp_error *err);
 
 /*
- * Where connection |id| is, announced at |*address|: the runner of |process|, if there is one,
- * translates it into |translated|, where |*network| and |*address| point then. Returns: as
- * gp__translate().
+ * The address to dial for connection |id|, which was announced at |*address|. If |process| is not
+ * NULL, its runner translates the address into |translated|, to which |*network| and |*address|
+ * point then. Returns: as gp__translate().
  */
 int gp__dial_place(const gp__process *process, uint32_t id, const char **network,
                    const char **address, gp_runner_address *translated, gp_error *err);

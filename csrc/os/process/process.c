@@ -84,7 +84,7 @@ gp__process_recognise(gp__process *process, int pid)
         pid = (int)at.parent;
         found = pid == (int)process->pid;
     }
-    /* It must have been there all along, or a successor of the same pid was looked at. */
+    /* If it still runs, the ancestor with its pid was the process, and not a successor. */
     if (found && !gp__process_gone(process)) {
         gp_mutex_lock(&process->lock);
         process->recognised = true;
