@@ -17,7 +17,7 @@ gp__set_allocator(const gp__allocator *replacement)
 }
 
 static const gp__allocator *
-allocator(void)
+current_allocator(void)
 {
     return atomic_load_explicit(&current, memory_order_acquire);
 }
@@ -25,7 +25,7 @@ allocator(void)
 void *
 gp__malloc(size_t size)
 {
-    return allocator()->realloc(NULL, size > 0 ? size : 1);
+    return current_allocator()->realloc(NULL, size > 0 ? size : 1);
 }
 
 void *
@@ -46,14 +46,14 @@ gp__calloc(size_t count, size_t size)
 void *
 gp__realloc(void *ptr, size_t size)
 {
-    return allocator()->realloc(ptr, size > 0 ? size : 1);
+    return current_allocator()->realloc(ptr, size > 0 ? size : 1);
 }
 
 void
 gp__free(void *ptr)
 {
     if (ptr != NULL) {
-        allocator()->free(ptr);
+        current_allocator()->free(ptr);
     }
 }
 

@@ -92,7 +92,7 @@ gp__errno_text(int errnum, char *out, size_t size)
 
 /* The length of the printable UTF-8 character at |bytes|, or 0 when it has to be escaped. */
 static size_t
-printable(const unsigned char *bytes, size_t len)
+printable_length(const unsigned char *bytes, size_t len)
 {
     size_t need = bytes[0] < 0x80 ? 1 : bytes[0] >= 0xf0 ? 4 : bytes[0] >= 0xe0 ? 3 : 2;
 
@@ -111,7 +111,7 @@ printable(const unsigned char *bytes, size_t len)
 }
 
 static size_t
-escape(char *out, unsigned char c)
+write_escape(char *out, unsigned char c)
 {
     switch (c) {
     case '\n':
@@ -145,14 +145,14 @@ gp__quote(char out[GP__QUOTED], const void *bytes, size_t len)
 
     out[at++] = '"';
     while (i < len && at + 4 < GP__QUOTED - TRAILER) {
-        size_t whole = printable(in + i, len - i);
+        size_t whole = printable_length(in + i, len - i);
 
         if (whole > 0) {
             memcpy(out + at, in + i, whole);
             at += whole;
             i += whole;
         } else {
-            at += escape(out + at, in[i++]);
+            at += write_escape(out + at, in[i++]);
         }
     }
     out[at++] = '"';

@@ -1,5 +1,5 @@
 /*
- * Layer: public. From a member to the struct that it is part of.
+ * Layer: public. From a field to the struct that contains it.
  */
 #ifndef GP_CONTAINER_H
 #define GP_CONTAINER_H

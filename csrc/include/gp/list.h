@@ -1,10 +1,10 @@
 /*
- * Layer: public. A doubly linked list whose links are members of what it lists: putting something in
- * or taking it out allocates nothing and takes constant time.
+ * Layer: public. A doubly linked list whose links are fields of the objects in it: adding and
+ * removing an object allocates no memory and takes constant time.
  *
- * Invariant: a link is either in one list or has no neighbours (as memory of zeros has none). The
- * list's own link closes the circle. A list does not own its members, and must stay where it is
- * while it has any.
+ * Invariant: a link is either in one list or has no neighbours (both pointers are NULL, as in
+ * zeroed memory). The links of a list form a circle with the list's own link. A list does not own
+ * its members, and must not be moved while it has any.
  */
 #ifndef GP_LIST_H
 #define GP_LIST_H

@@ -26,10 +26,13 @@
 
 /* A type whose objects can be held. */
 #define GP_CAPABILITY(name) GP__ANNOTATE(capability(name))
-/* For fields and static variables: the field itself, or what a pointer leads to. */
+/* For fields and static variables: the lock guards the variable, or what it points to. */
 #define GP_GUARDED_BY(lock) GP__ANNOTATE(guarded_by(lock))
 #define GP_PT_GUARDED_BY(lock) GP__ANNOTATE(pt_guarded_by(lock))
-/* For functions: the caller holds it; must not hold it; gets it; gives it back. */
+/*
+ * For functions: the caller holds the lock; must not hold it; holds it after the call; holds it
+ * until then.
+ */
 #define GP_REQUIRES(...) GP__ANNOTATE(requires_capability(__VA_ARGS__))
 #define GP_EXCLUDES(...) GP__ANNOTATE(locks_excluded(__VA_ARGS__))
 #define GP_ACQUIRE(...) GP__ANNOTATE(acquire_capability(__VA_ARGS__))
@@ -47,12 +50,12 @@ typedef struct gp_cond {
     pthread_cond_t os;
 } gp_cond;
 
-/* For those that are waited for without a deadline. */
+/* For condition variables that are waited for without a deadline. */
 #define GP_COND_INIT {PTHREAD_COND_INITIALIZER}
 
 /*
- * Neither can fail: the systems that we run on need no memory for them. One that does all the same
- * ends the process, with a message.
+ * Neither fails: the systems that we run on need no memory for them. If one fails nevertheless, it
+ * ends the process with a message.
  */
 void gp_mutex_init(gp_mutex *mutex);
 void gp_cond_init(gp_cond *cond);

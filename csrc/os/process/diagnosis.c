@@ -35,7 +35,7 @@ read_head(const char *path, char *head)
 
 /* The interpreter of a script's first line, without its arguments; empty if it is no script. */
 static gp__text
-interpreter(const char *head, size_t len)
+find_interpreter(const char *head, size_t len)
 {
     gp__text line = {head + 2, 0};
     size_t end = 0;
@@ -143,7 +143,7 @@ explain_not_found(gp__buf *out, const char *path)
     char head[HEAD];
     char quoted[GP__QUOTED];
     size_t len = read_head(path, head);
-    gp__text program = interpreter(head, len);
+    gp__text program = find_interpreter(head, len);
 
     if (program.len > 0) {
         bool windows = program.data[program.len - 1] == '\r';
@@ -194,7 +194,7 @@ explain_denied(gp__buf *out, const char *path, const struct stat *file)
     if (access(path, X_OK) == 0) {
         char head[HEAD];
         char quoted[GP__QUOTED];
-        gp__text program = interpreter(head, read_head(path, head));
+        gp__text program = find_interpreter(head, read_head(path, head));
 
         if (program.len > 0) {
             return gp__buf_printf(out,

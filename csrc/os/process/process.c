@@ -211,7 +211,7 @@ gp__process_gone(gp__process *process)
     return atomic_load(&process->gone);
 }
 
-gp__process_state
+gp__process_phase
 gp__process_inspect(gp__process *process)
 {
     gp__procstat now;

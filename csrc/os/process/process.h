@@ -108,14 +108,14 @@ bool gp__process_gone(gp__process *process);
  * What can be said of a process. One that is dying has begun to exit; Linux says so from before the
  * first of its descriptors is closed. It is unknown where there is no /proc.
  */
-typedef enum gp__process_state {
+typedef enum gp__process_phase {
     GP__PROCESS_RUNNING,
     GP__PROCESS_DYING,
     GP__PROCESS_GONE,
     GP__PROCESS_UNKNOWN,
-} gp__process_state;
+} gp__process_phase;
 
-gp__process_state gp__process_inspect(gp__process *process);
+gp__process_phase gp__process_inspect(gp__process *process);
 
 /* Wait until it has ended. Returns: 0, GP_ETIMEOUT or GP_EUSER. */
 int gp__process_wait(gp__process *process, int64_t deadline, const gp_interrupt *interrupt);
