@@ -61,7 +61,9 @@ static atomic_size_t recent_len;
 static _Atomic(int64_t) recent_time;
 static const int64_t recent_ns = 1000 * GP__MS;
 
-/* Whether a thread is reading from the pipe, and whether a handler needs the bytes to stay in it. */
+/*
+ * Whether a thread is reading from the pipe, and whether a handler needs the bytes to stay in it.
+ */
 static atomic_bool reading;
 static atomic_bool dying;
 
