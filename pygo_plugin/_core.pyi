@@ -16,7 +16,7 @@ GRPC_VERSION: str
 # the plugin's own time stamp in seconds since the epoch (0.0 if it sent none), structured fields.
 _LogRecord: TypeAlias = tuple[int, str, str | None, float, dict[str, Any] | None]
 
-# How a call ended: code, details, trailing metadata, gRPC's own account.
+# How a call ended: code, details, trailing metadata, gRPC's debug text.
 _CallStatus: TypeAlias = tuple[int, str, tuple[Metadatum, ...], str | None]
 
 _Pairs: TypeAlias = Iterable[tuple[str, str | bytes]]
@@ -53,7 +53,7 @@ def handshake_line(
 def watch_host(gone: Callable[[], Any], patience: float, /) -> None: ...
 def negotiate(own: Iterable[int], offered: str | None, /) -> tuple[int, list[str]]: ...
 def socket_cleanup_add(path: str, directory: str | None, /) -> int: ...
-def socket_cleanup_drop(place: int, /) -> None: ...
+def socket_cleanup_drop(number: int, /) -> None: ...
 def fatal_report_enable() -> None: ...
 def socket_directory(group: str | None, /) -> str: ...
 def listen_port(min_port: int, max_port: int, /) -> int: ...
@@ -73,7 +73,7 @@ def compose_channel_credentials(
     channel_credentials: ChannelCredentials, call_credentials: CallCredentials, /
 ) -> ChannelCredentials: ...
 
-# `pairs` are of private key and certificate chain.
+# Each of `pairs` is a private key and a certificate chain.
 def ssl_server_credentials(
     pairs: tuple[tuple[bytes, ...], ...],
     root_certificates: bytes | None,
@@ -114,7 +114,8 @@ class HandlerCallDetails(tuple[Any, ...]):
     if sys.version_info >= (3, 13):
         def __replace__(self, **changes: Any) -> Self: ...
 
-# All PEM. `automatic` makes the pair of AutoMTLS, which trusts nobody but `peer`.
+# All arguments but the last two are PEM. `automatic` makes the key and certificate of AutoMTLS,
+# which trusts only `peer`.
 @final
 class TLS:
     def __new__(
@@ -173,8 +174,8 @@ class Broker:
 @final
 class Client:
     # `reattach` is (network, address, protocol, version, pid, test, start time). `log` returns the
-    # lowest level that it wants from now on. `output` gets 1 (stdout) or 2 (stderr), and
-    # what was printed. `options` are those of the table in _host/options.py.
+    # lowest level that it wants from now on. `output` gets 1 (stdout) or 2 (stderr), and the bytes.
+    # `options` are those of the table in _host/options.py.
     def __new__(
         cls,
         *,
@@ -210,7 +211,7 @@ class Client:
     @property
     def start_time(self) -> int: ...
 
-# A child that dies with this process; both tuples are of bytes. Collecting it kills it.
+# A child that dies with this process. The garbage collector kills it with its object.
 @final
 class Process:
     def __new__(cls, argv: tuple[bytes, ...], env: tuple[bytes, ...], /) -> Self: ...
@@ -430,13 +431,14 @@ class StreamStreamMultiCallable:
         compression: int | None = None,
     ) -> Any: ...
 
-# What the core has finished for one event loop, and the descriptor that tells.
+# The completions that the core has posted for one event loop. The descriptor is readable while there
+# are any.
 @final
 class LoopQueue:
     def fileno(self) -> int: ...
     def drain(self) -> None: ...
 
-# An asyncio.Future, but for the reader of a LoopQueue, which lets the task go on that awaits it.
+# Like an asyncio.Future, but LoopQueue.drain() resumes the task that awaits it.
 @final
 class LoopFuture:
     _asyncio_future_blocking: bool
@@ -469,7 +471,7 @@ class Call(CallBase):
     def _on_done(self, callback: Callable[[], Any], /) -> None: ...
     def initial_metadata(self) -> tuple[Metadatum, ...]: ...
 
-# Futures are asyncio's, of the loop whose queue the call was begun with.
+# `future` is a LoopFuture, or an asyncio.Future, of the loop that the call was begun with.
 @disjoint_base
 class AsyncCall(CallBase):
     _loop: AbstractEventLoop  # all of them read-only
@@ -486,7 +488,7 @@ class AsyncCall(CallBase):
 class SenderBase:
     def fail(self, code: int, details: str, /) -> None: ...
 
-# False: the call is over, and the future is left alone.
+# False: the call is over, and the future is not resolved.
 @final
 class AsyncSender(SenderBase):
     def send(self, message: Any, future: Any, /) -> bool: ...
@@ -569,7 +571,7 @@ class Server:
     def add_stdio(self, stdio: Stdio, /) -> None: ...
     def on_stopped(self, queue: LoopQueue, future: Any, /) -> None: ...
     def start(self, queue: LoopQueue | None = None, /) -> None: ...
-    # In grpcio's words: None cancels what runs at once.
+    # As with grpcio, None cancels running calls at once.
     def stop(self, grace: float | None, /) -> None: ...
     def wait(self, timeout: float | None, /) -> bool: ...
     def join(self, timeout: float | None, /) -> bool: ...
@@ -579,7 +581,7 @@ class Server:
 class Stdio:
     def __new__(cls) -> Self: ...
     def open(self, line: bytes, /) -> None: ...
-    # `patience` is in seconds. finish() does not wait.
+    # `patience` is in seconds; finish() does not wait.
     def end(self, patience: float, /) -> None: ...
     def finish(self, patience: float, /) -> None: ...
     def reader(self) -> StdioReader: ...

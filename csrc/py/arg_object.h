@@ -1,5 +1,5 @@
 /*
- * Layer: py. Channel arguments that are objects of gRPC's.
+ * Layer: py. Objects of gRPC's as values of channel options: MemoryQuota, SSLSessionCacheLRU.
  */
 #ifndef PYGO_ARG_OBJECT_H
 #define PYGO_ARG_OBJECT_H
@@ -7,7 +7,7 @@
 #include "gp/channel.h"
 #include "py/state.h"
 
-/* The one that |object| holds, borrowed from it; NULL if it is something else. No exception. */
+/* The object of gRPC's in |object|, borrowed; NULL without an exception if it has none. */
 gp_arg_object *pygo_arg_object(PyObject *object);
 
 #endif

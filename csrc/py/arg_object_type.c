@@ -17,7 +17,8 @@ pygo_arg_object(PyObject *object)
 }
 
 static PyObject *
-wrap(PyTypeObject *type, int (*make)(gp_arg_object **out, size_t size, gp_error *err), size_t size)
+new_arg_object(PyTypeObject *type, int (*make)(gp_arg_object **out, size_t size, gp_error *err),
+               size_t size)
 {
     gp_error err = GP_ERROR_INIT;
     ArgObject *self = (ArgObject *)type->tp_alloc(type, 0);
@@ -37,7 +38,7 @@ wrap(PyTypeObject *type, int (*make)(gp_arg_object **out, size_t size, gp_error 
     return (PyObject *)self;
 }
 
-/* A number greater than zero. 0, or -1 with an exception. */
+/* Parse the one argument, a number greater than 0. Returns 0, or -1 with an exception. */
 static int
 parse_size(Py_ssize_t *out, PyObject *args, PyObject *kwargs, const char *format, char **names)
 {
@@ -59,7 +60,7 @@ quota_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
     return parse_size(&size, args, kwargs, "n:MemoryQuota", names) < 0
                ? NULL
-               : wrap(type, gp_memory_quota_new, (size_t)size);
+               : new_arg_object(type, gp_memory_quota_new, (size_t)size);
 }
 
 static PyObject *
@@ -70,11 +71,11 @@ cache_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
     return parse_size(&capacity, args, kwargs, "n:SSLSessionCacheLRU", names) < 0
                ? NULL
-               : wrap(type, gp_session_cache_new, (size_t)capacity);
+               : new_arg_object(type, gp_session_cache_new, (size_t)capacity);
 }
 
 static void
-dealloc(ArgObject *self)
+arg_object_dealloc(ArgObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
@@ -86,12 +87,12 @@ dealloc(ArgObject *self)
 }
 
 /*
- * Neither has an __int__ that gives its address, as objects of grpcio's have: grpcio would take it
- * for one of the core inside grpcio.
+ * Unlike the objects of grpcio's, these have no __int__ that gives their address: grpcio would use
+ * it, though the object belongs to another gRPC core.
  */
 static PyType_Slot quota_slots[] = {
     {Py_tp_new, quota_new},
-    {Py_tp_dealloc, dealloc},
+    {Py_tp_dealloc, arg_object_dealloc},
     {Py_tp_doc, "MemoryQuota(size)\n--\n\nFor the option grpc.resource_quota: how many bytes the "
                 "channels and servers that have it may take together for what they receive."},
     {0, NULL},
@@ -106,7 +107,7 @@ static PyType_Spec quota_spec = {
 
 static PyType_Slot cache_slots[] = {
     {Py_tp_new, cache_new},
-    {Py_tp_dealloc, dealloc},
+    {Py_tp_dealloc, arg_object_dealloc},
     {Py_tp_doc, "SSLSessionCacheLRU(capacity)\n--\n\nFor the option grpc.ssl_session_cache: TLS "
                 "sessions to be resumed, those of the servers that were connected to last."},
     {0, NULL},

@@ -27,7 +27,7 @@ struct pygo_arrivals {
     PyObject *loop_queue; /* borrowed: the LoopQueue of |queue|; valid while it drains */
     pygo_loop_member member;
     PyObject *arrived;      /* owned; NULL once the loop or the server is gone */
-    PyTypeObject *contexts; /* owned: _grpc.aio_context.ServicerContext */
+    PyTypeObject *contexts; /* owned: a subclass of AsyncServerCall */
     PyObject *registered;   /* owned dict: method -> handler */
 };
 
@@ -46,7 +46,7 @@ typedef struct AsyncServerCallObject {
     gp_queue *queue; /* shared: ref */
     pygo_loop_member member;
     pygo_arrivals *arrivals; /* borrowed: lives as long as the server, which the call keeps */
-    /* Owned until the core has posted it: calls what _on_cancel() was given. NULL: nothing. */
+    /* Owned until the core has posted it: calls the callback of _on_cancel(). NULL: there is none. */
     pygo_operation *cancellation;
     gp_message *first; /* owned: the first message, unless it has been taken */
     bool with_first;   /* |first| is to be taken before others, or there are no messages */
@@ -76,7 +76,7 @@ refuse_call(gp_server_call *call, int code, const char *details)
     gp_server_call_hand_back(call);
 }
 
-/* What _on_cancel() was given is not called any more. */
+/* Drop the callback of _on_cancel(), if there is one. */
 static void
 drop_cancellation(AsyncServerCallObject *self)
 {
@@ -205,7 +205,7 @@ pygo_arrivals_new(PyObject *arrived, PyObject *contexts, PyObject *registered)
 
 /*
  * The loop is gone: nothing will arrive any more. |arrived| keeps the tasks of this server's calls,
- * which keep the calls, which keep the server. Dropping it breaks that circle.
+ * which keep the calls, which keep the server. Dropping it breaks that cycle.
  */
 static void
 drop_orphaned_arrivals(pygo_loop_member *member)
@@ -537,7 +537,7 @@ call_delegate(AsyncServerCallObject *self, PyObject *args)
             self->first = NULL;
             self->with_first = false;
         }
-        Py_INCREF(handler); /* the worker's */
+        Py_INCREF(handler); /* the worker owns it */
         Py_BEGIN_ALLOW_THREADS
         gp_server_call_delegate(self->base.call, handler, wants_message != 0);
         Py_END_ALLOW_THREADS

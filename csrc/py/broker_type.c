@@ -128,7 +128,7 @@ broker_server_credentials(BrokerObject *self, PyObject *Py_UNUSED(ignored))
 
 /* ---- The end of the other side ---- */
 
-/* What on_gone() was given. The broker has a reference, and each callback that is queued. */
+/* The callback of on_gone(). The broker has a reference, and each call of it that is queued. */
 typedef struct watcher {
     atomic_int refs;
     PyObject *callable; /* owned */

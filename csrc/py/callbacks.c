@@ -40,7 +40,7 @@ init_queue(callback_queue *queue, const char *name)
     gp_list_init(&queue->waiting);
 }
 
-/* Also in a forked child, which has not the threads. What is queued there is the parent's. */
+/* Also called in a forked child, which has no such threads. What was queued belongs to the parent. */
 static void
 init_queues(void)
 {
@@ -53,7 +53,7 @@ static gp_fork_part part = {.reset = init_queues};
 void
 pygo_callbacks_setup(void)
 {
-    if (!part.known) { /* or threads may be using them */
+    if (!part.known) { /* otherwise threads may be using the queues */
         init_queues();
         gp_runtime_on_fork(&part);
     }
@@ -108,7 +108,7 @@ run_callbacks(void *arg)
     return NULL;
 }
 
-/* Start the thread unless it runs or is to run no more. Whether that did not fail. */
+/* Start the thread unless it runs or the interpreter is ending. False: that has failed. */
 static bool
 start_thread_locked(callback_queue *queue)
 {

@@ -1,5 +1,5 @@
 /*
- * Layer: py. What newer CPythons have and 3.9 does not.
+ * Layer: py. Functions and flags of newer CPythons that 3.9 does not have.
  */
 #ifndef PYGO_COMPAT_H
 #define PYGO_COMPAT_H
@@ -20,7 +20,7 @@ Py_XNewRef(PyObject *object)
 }
 #endif
 
-/* From 3.10 on a type can say that it is not to be made by calling it. Before, it has no tp_new. */
+/* For types that cannot be called to make objects. Before 3.10 they just have no tp_new. */
 #ifdef Py_TPFLAGS_DISALLOW_INSTANTIATION
 #define PYGO_DISALLOW_INSTANTIATION Py_TPFLAGS_DISALLOW_INSTANTIATION
 #else

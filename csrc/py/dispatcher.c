@@ -13,7 +13,7 @@
 typedef struct dispatcher {
     PyObject *find;       /* owned: find(details) -> grpc.RpcMethodHandler or None; NULL: cleared */
     PyObject *registered; /* owned dict: method -> handler; asked first; NULL: cleared */
-    PyTypeObject *contexts;  /* owned: _grpc.server.ServicerContext */
+    PyTypeObject *contexts;  /* owned: a subclass of ServerCall */
     pygo_arrivals *arrivals; /* owned: where an event loop takes the calls; otherwise NULL */
 } dispatcher;
 

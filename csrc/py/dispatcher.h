@@ -12,10 +12,10 @@
 /*
  * Fill |handler|. Returns its context, which handler->release frees. NULL with an exception.
  *
- * |find|(details) gives a grpc.RpcMethodHandler or None; the dict |registered| is asked first.
- * |contexts| is _grpc.server.ServicerContext. |arrivals| are taken over, also on failure; NULL: no
- * loop.
- * |reports_full|: _grpc.server.workers_full is told when calls wait because too many handlers run.
+ * The handler of a method is taken from |registered|, a dict; without one, |find|(details) returns a
+ * grpc.RpcMethodHandler or None. |contexts| is a subclass of ServerCall. |arrivals| are taken over,
+ * also on failure; NULL: no event loop. |reports_full|: workers_full() of the package is called when
+ * calls wait because too many handlers run.
  */
 void *pygo_dispatcher_new(gp_server_handler *handler, PyObject *find, PyObject *registered,
                           PyObject *contexts, pygo_arrivals *arrivals, bool reports_full);

@@ -1,6 +1,6 @@
 /*
- * Layer: py. The module's functions that belong to no type, by subject. Each table ends with a
- * zero.
+ * Layer: py. The module's functions that belong to no type, by subject. Each table ends with a zeroed
+ * entry.
  */
 #ifndef PYGO_FUNCTIONS_H
 #define PYGO_FUNCTIONS_H

@@ -7,7 +7,8 @@
 #include "py/callbacks.h"
 #include "py/gil.h"
 
-enum { MOST_WAITING = 256, LONGEST = 4096 };
+/* Lines that may wait for the callback thread, and bytes of one line. */
+enum { MAX_WAITING = 256, MAX_LINE = 4096 };
 
 typedef struct grpc_line {
     pygo_callback callback;
@@ -17,7 +18,7 @@ typedef struct grpc_line {
 } grpc_line;
 
 static atomic_int waiting;
-static atomic_int left_out;
+static atomic_int left_out; /* since the last line that was logged */
 
 static void
 run_line(pygo_callback *callback)
@@ -48,14 +49,14 @@ run_line(pygo_callback *callback)
 void
 pygo_grpc_log(int level, const char *text)
 {
-    const char *end = memchr(text, '\0', LONGEST);
-    size_t len = end != NULL ? (size_t)(end - text) : LONGEST;
+    const char *end = memchr(text, '\0', MAX_LINE);
+    size_t len = end != NULL ? (size_t)(end - text) : MAX_LINE;
     grpc_line *made;
 
     if (gp_runtime_forked() || !pygo_gil_is_open()) {
         return;
     }
-    if (atomic_fetch_add(&waiting, 1) >= MOST_WAITING ||
+    if (atomic_fetch_add(&waiting, 1) >= MAX_WAITING ||
         (made = PyMem_RawCalloc(1, sizeof(*made) + len)) == NULL) {
         atomic_fetch_sub(&waiting, 1);
         atomic_fetch_add(&left_out, 1);

@@ -5,8 +5,8 @@
 #define PYGO_GRPC_LOG_H
 
 /*
- * Take one line, for gp_grpc_set_log(): on the callback thread it goes to _log.grpc.line. No GIL
- * needed. Never blocks; while many lines wait already, it is left out and counted.
+ * For gp_grpc_set_log(): log_line() of the package gets the line on the thread for callbacks. No GIL
+ * needed. Never blocks. While many lines are waiting already, it is left out and counted.
  */
 void pygo_grpc_log(int level, const char *text);
 

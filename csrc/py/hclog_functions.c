@@ -2,7 +2,10 @@
 
 #include "gp/log.h"
 
-/* The fields' keys and JSON values, borrowed from |owner|, a list of alternating bytes objects. */
+/*
+ * The keys of |fields| and their values as JSON. They borrow from strings that are appended to
+ * |owner|, a list. NULL with an exception.
+ */
 static gp_log_field *
 make_fields(PyObject *fields, PyObject *owner, size_t *count)
 {
@@ -25,7 +28,7 @@ make_fields(PyObject *fields, PyObject *owner, size_t *count)
 
         Py_XDECREF(single);
         if (text == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
-            /* What JSON cannot hold (a cycle, odd keys) is shown as Python shows it. */
+            /* A value that JSON cannot represent (a cycle, odd keys) is replaced by its repr(). */
             PyObject *shown;
 
             PyErr_Clear();
@@ -92,7 +95,7 @@ hclog_line(PyObject *Py_UNUSED(module), PyObject *args)
                      Py_TYPE(extra)->tp_name);
         return NULL;
     }
-    /* Lone surrogates, as os.listdir() yields them, must not cost the line. */
+    /* Lone surrogates, which os.listdir() may return, must not lose the line. */
     message_bytes = PyUnicode_AsEncodedString(message, "utf-8", "surrogateescape");
     if (message_bytes == NULL) {
         PyErr_Clear();

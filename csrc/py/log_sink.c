@@ -2,8 +2,9 @@
 
 #include "py/gil.h"
 
+/* A str, or None. */
 static PyObject *
-text(const char *bytes, size_t len)
+text_or_none(const char *bytes, size_t len)
 {
     if (bytes == NULL) {
         return Py_NewRef(Py_None);
@@ -21,7 +22,7 @@ json_value(const gp_log_field *field)
 
     if (field->json_len >= 2 && field->json[0] == '"' &&
         memchr(field->json, '\\', field->json_len) == NULL) {
-        return text(field->json + 1, field->json_len - 2);
+        return text_or_none(field->json + 1, field->json_len - 2);
     }
     if (state->json_loads == NULL) {
         PyObject *json = PyImport_ImportModule("json");
@@ -29,14 +30,12 @@ json_value(const gp_log_field *field)
         state->json_loads = json != NULL ? PyObject_GetAttrString(json, "loads") : NULL;
         Py_XDECREF(json);
     }
-    source = state->json_loads != NULL ? text(field->json, field->json_len) : NULL;
+    source = state->json_loads != NULL ? text_or_none(field->json, field->json_len) : NULL;
     value = source != NULL ? PyObject_CallOneArg(state->json_loads, source) : NULL;
     if (value == NULL && source != NULL &&
         (PyErr_ExceptionMatches(PyExc_ValueError) ||
          PyErr_ExceptionMatches(PyExc_RecursionError))) {
-        /*
-         * What Python's parser refuses (a million digits or a thousand levels) stays what it was.
-         */
+        /* The value stays a string if Python's parser refuses it (a million digits or levels). */
         PyErr_Clear();
         return source;
     }
@@ -54,7 +53,7 @@ fields_dict(const gp_log_record *record)
     }
     fields = PyDict_New();
     for (size_t i = 0; fields != NULL && i < record->fields_count; i++) {
-        PyObject *key = text(record->fields[i].key, record->fields[i].key_len);
+        PyObject *key = text_or_none(record->fields[i].key, record->fields[i].key_len);
         PyObject *value = key != NULL ? json_value(&record->fields[i]) : NULL;
 
         if (value == NULL || PyDict_SetItem(fields, key, value) < 0) {
@@ -69,13 +68,13 @@ fields_dict(const gp_log_record *record)
 static PyObject *
 record_tuple(const gp_log_record *record)
 {
-    return Py_BuildValue("iNNdN", record->level, text(record->message, record->message_len),
-                         text(record->module, record->module_len), record->created,
+    return Py_BuildValue("iNNdN", record->level, text_or_none(record->message, record->message_len),
+                         text_or_none(record->module, record->module_len), record->created,
                          fields_dict(record));
 }
 
 static PyObject *
-call_back(PyObject *callback, const gp_log_batch *batch)
+call_with_batch(PyObject *callback, const gp_log_batch *batch)
 {
     PyObject *raw = batch->raw != NULL
                         ? PyBytes_FromStringAndSize(batch->raw, (Py_ssize_t)batch->raw_len)
@@ -100,8 +99,9 @@ call_back(PyObject *callback, const gp_log_batch *batch)
     return result;
 }
 
+/* For gp_log_sink.deliver. Returns the lowest level that is wanted from now on. */
 static int
-deliver(void *ctx, const gp_log_batch *batch)
+deliver_batch(void *ctx, const gp_log_batch *batch)
 {
     PyObject *callback = ctx;
     PyObject *result;
@@ -110,13 +110,13 @@ deliver(void *ctx, const gp_log_batch *batch)
     if (!pygo_gil_enter("pygo-logs")) {
         return GP_ERROR + 1;
     }
-    result = call_back(callback, batch);
+    result = call_with_batch(callback, batch);
     if (result != NULL) {
         level = PyLong_AsLong(result);
         Py_DECREF(result);
     }
     if (PyErr_Occurred()) {
-        /* A record that could not be made or handled costs that batch, not the mirroring. */
+        /* The batch is lost, but later ones are delivered. */
         PyErr_WriteUnraisable(callback);
         level = GP_TRACE;
     }
@@ -130,7 +130,7 @@ pygo_log_sink(PyObject *callback, int level, bool want_raw)
     if (callback == NULL || callback == Py_None) {
         return (gp_log_sink){.level = GP_ERROR + 1};
     }
-    return (gp_log_sink){.deliver = deliver,
+    return (gp_log_sink){.deliver = deliver_batch,
                          .release = pygo_gil_release,
                          .ctx = Py_NewRef(callback),
                          .want_raw = want_raw,

@@ -125,7 +125,7 @@ free_orphans(pygo_callback *Py_UNUSED(self))
 
 /* ---- Futures ---- */
 
-/* Whether |future| needs no result any more. If it cannot tell, that is reported: true. */
+/* Whether |future| needs no result any more. An exception of done() is reported and means yes. */
 static bool
 is_done(PyObject *future)
 {

@@ -21,7 +21,8 @@ static PyObject *
 kill_all(PyObject *Py_UNUSED(module), PyObject *managed_only)
 {
     int managed = PyObject_IsTrue(managed_only);
-    const gp_interrupt *interrupt = managed > 0 ? pygo_interrupt() : NULL; /* at exit: nothing */
+    /* All plugins are killed at exit, which signals do not interrupt. */
+    const gp_interrupt *interrupt = managed > 0 ? pygo_interrupt() : NULL;
     int rc = 0;
 
     if (managed < 0) {
@@ -74,7 +75,7 @@ before_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* Python forks by os.fork(), which calls this first. Returns 0, or -1 with an exception. */
+/* Have os.fork() call before_fork() first. Returns 0, or -1 with an exception. */
 static int
 register_before_fork(PyObject *module)
 {
@@ -94,7 +95,6 @@ register_before_fork(PyObject *module)
     return result != NULL ? 0 : -1;
 }
 
-/* An exception that has nobody to go to. */
 static PyObject *
 unraisable(PyObject *Py_UNUSED(module), PyObject *args)
 {
@@ -153,19 +153,19 @@ static PyMethodDef own_functions[] = {
      "set_provider($module, provide, /)\n--\n\nprovide(name) returns a class or function of the "
      "package, once for each name."},
     {"call_blocking", (PyCFunction)(void (*)(void))call_blocking, METH_FASTCALL,
-     "call_blocking($module, function, /, *args)\n--\n\nWhat function(*args) returns, which may "
-     "block."},
+     "call_blocking($module, function, /, *args)\n--\n\nReturn function(*args), which may block, "
+     "without blocking other green threads."},
     {"share_threads", share_threads, METH_VARARGS,
-     "share_threads($module, get_hub, get_current, wait, elsewhere, visit, /)\n--\n\nHave waits of "
-     "calls let other code run: see _green. Once."},
+     "share_threads($module, get_hub, get_current, wait, elsewhere, visit, /)\n--\n\nHave waits "
+     "for calls let other green threads run. Once per process."},
     {"unraisable", unraisable, METH_VARARGS,
      "unraisable($module, error, where, /)\n--\n\nHand an exception to sys.unraisablehook."},
     {"forked", forked, METH_NOARGS,
-     "forked($module)\n--\n\nWhether this process is a fork of one in which gRPC was running."},
+     "forked($module)\n--\n\nWhether this process was forked while gRPC was in use."},
     {"refuse_forked", refuse_forked, METH_NOARGS,
      "refuse_forked($module)\n--\n\nRaise ForkedError, with the reason, if that is so."},
     {"before_fork", before_fork, METH_NOARGS,
-     "before_fork($module)\n--\n\nShut gRPC down if nothing uses it, so that a child may."},
+     "before_fork($module)\n--\n\nShut gRPC down if nothing uses it, so that a child can use it."},
     {"kill_all", kill_all, METH_O,
      "kill_all($module, managed_only, /)\n--\n\n"
      "Kill every running plugin of this process, or the managed ones, in parallel."},
@@ -174,7 +174,7 @@ static PyMethodDef own_functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* Threads of gRPC and of the reactor enter the interpreter that loaded the module first. */
+/* Threads of the C library enter the interpreter that has loaded the module first. */
 static int
 refuse_subinterpreters(void)
 {
@@ -193,11 +193,36 @@ refuse_subinterpreters(void)
     return 0;
 }
 
+/* In this order: the type of a subclass is made after that of its base. */
+static int (*const setups[])(PyObject *module, pygo_state *state) = {
+    pygo_metadata_setup,
+    pygo_client_setup,
+    pygo_credentials_setup,
+    pygo_auth_plugin_setup,
+    pygo_tls_setup,
+    pygo_broker_setup,
+    pygo_mux_setup,
+    pygo_place_setup,
+    pygo_arg_object_setup,
+    pygo_channel_setup,
+    pygo_multicallable_setup,
+    pygo_call_setup,
+    pygo_sender_setup,
+    pygo_loop_setup,
+    pygo_loop_future_setup,
+    pygo_async_call_setup,
+    pygo_server_call_setup,
+    pygo_send_response_setup,
+    pygo_async_server_call_setup,
+    pygo_dispatcher_setup,
+    pygo_server_setup,
+    pygo_stdio_setup,
+    pygo_runner_setup,
+};
+
 static int
 module_exec(PyObject *module)
 {
-    pygo_state *state = pygo_module_state;
-
     if (refuse_subinterpreters() < 0) {
         return -1;
     }
@@ -206,35 +231,21 @@ module_exec(PyObject *module)
         return -1;
     }
     pygo_callbacks_setup();
-    if (pygo_metadata_setup(module, state) < 0 || pygo_client_setup(module, state) < 0 ||
-        pygo_credentials_setup(module, state) < 0 || pygo_auth_plugin_setup(module, state) < 0 ||
-        pygo_tls_setup(module, state) < 0 || pygo_broker_setup(module, state) < 0 ||
-        pygo_mux_setup(module, state) < 0 || pygo_place_setup(module, state) < 0 ||
-        pygo_arg_object_setup(module, state) < 0 || pygo_channel_setup(module, state) < 0 ||
-        pygo_multicallable_setup(module, state) < 0 || pygo_call_setup(module, state) < 0 ||
-        pygo_sender_setup(module, state) < 0 || pygo_loop_setup(module, state) < 0 ||
-        pygo_loop_future_setup(module, state) < 0 || pygo_async_call_setup(module, state) < 0 ||
-        pygo_server_call_setup(module, state) < 0 || pygo_send_response_setup(module, state) < 0 ||
-        pygo_async_server_call_setup(module, state) < 0 ||
-        pygo_dispatcher_setup(module, state) < 0 || pygo_server_setup(module, state) < 0 ||
-        pygo_stdio_setup(module, state) < 0 || pygo_runner_setup(module) < 0) {
-        return -1;
+    for (size_t i = 0; i < sizeof(setups) / sizeof(setups[0]); i++) {
+        if (setups[i](module, pygo_module_state) < 0) {
+            return -1;
+        }
     }
     if (PyModule_AddFunctions(module, own_functions) < 0 ||
         PyModule_AddFunctions(module, pygo_launch_functions) < 0 ||
         PyModule_AddFunctions(module, pygo_hclog_functions) < 0 ||
-        PyModule_AddFunctions(module, pygo_reflection_functions) < 0) {
-        return -1;
-    }
-    gp_grpc_set_log(pygo_grpc_log);
-    if (register_before_fork(module) < 0) {
-        return -1;
-    }
-    if (PyModule_AddStringConstant(module, "__version__", PYGO_VERSION) < 0 ||
+        PyModule_AddFunctions(module, pygo_reflection_functions) < 0 ||
+        PyModule_AddStringConstant(module, "__version__", PYGO_VERSION) < 0 ||
         PyModule_AddStringConstant(module, "GRPC_VERSION", gp_grpc_version()) < 0) {
         return -1;
     }
-    return 0;
+    gp_grpc_set_log(pygo_grpc_log);
+    return register_before_fork(module);
 }
 
 static PyModuleDef_Slot slots[] = {

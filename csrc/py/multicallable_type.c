@@ -86,7 +86,7 @@ parse_args(call_args *out, PyObject *const *args, size_t nargsf, PyObject *kwnam
 }
 
 static bool
-given(PyObject *arg)
+is_given(PyObject *arg)
 {
     return arg != NULL && arg != Py_None;
 }
@@ -106,7 +106,7 @@ make_options(gp_call_options *out, pygo_metadata *metadata, const MultiCallableO
     if (pygo_check_forked() < 0 || pygo_timeout_ns(&out->timeout_ns, args->timeout) < 0) {
         return -1;
     }
-    if (given(args->credentials)) {
+    if (is_given(args->credentials)) {
         if (!gp_channel_secure(self->connection)) {
             PyErr_SetString(PyExc_ValueError,
                             "call credentials need a connection with TLS, and this channel has "
@@ -117,7 +117,7 @@ make_options(gp_call_options *out, pygo_metadata *metadata, const MultiCallableO
             return -1;
         }
     }
-    if (given(args->wait_for_ready)) {
+    if (is_given(args->wait_for_ready)) {
         int truth = PyObject_IsTrue(args->wait_for_ready);
 
         if (truth < 0) {
@@ -125,10 +125,10 @@ make_options(gp_call_options *out, pygo_metadata *metadata, const MultiCallableO
         }
         out->flags = truth ? GP_CALL_WAIT_FOR_READY : GP_CALL_NO_WAIT_FOR_READY;
     }
-    if (given(args->compression) && pygo_compression(&out->compression, args->compression) < 0) {
+    if (is_given(args->compression) && pygo_compression(&out->compression, args->compression) < 0) {
         return -1;
     }
-    if (given(args->metadata)) {
+    if (is_given(args->metadata)) {
         if (pygo_metadata_from_python(metadata, args->metadata) < 0) {
             return -1;
         }
@@ -267,7 +267,7 @@ with_call(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs, Py
         return NULL;
     }
     wrapped = pygo_call_wrap(PYGO_CALL, kept, self->deserializer);
-    /* The core has it no more, but the call's result() needs it. */
+    /* It has been taken out of the core, but the call's result() has to return it, too. */
     if (wrapped != NULL && PyObject_SetAttrString(wrapped, "_reply", reply) < 0) {
         Py_CLEAR(wrapped);
     }
@@ -416,7 +416,7 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-/* isinstance() with grpcio's abstract classes asks for it: see _grpc/abstract.py. */
+/* isinstance() with grpcio's abstract classes gets it: see class_of() of the package. */
 static PyObject *
 multicallable_class(PyObject *self, void *Py_UNUSED(closure))
 {

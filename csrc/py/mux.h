@@ -1,5 +1,5 @@
 /*
- * Layer: py. What a Mux object holds.
+ * Layer: py. Mux objects.
  */
 #ifndef PYGO_MUX_H
 #define PYGO_MUX_H
@@ -7,7 +7,7 @@
 #include "gp/grpc_mux.h"
 #include "py/state.h"
 
-/* What |object| holds, borrowed from it; NULL for None. Returns 0, or -1 with a TypeError. */
+/* The gp_mux in |object|, borrowed; NULL for None. Returns 0, or -1 with a TypeError. */
 int pygo_mux(gp_grpc_mux **out, PyObject *object);
 
 #endif

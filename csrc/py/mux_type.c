@@ -119,21 +119,21 @@ mux_directory(MuxObject *self, void *Py_UNUSED(closure))
 
 static PyMethodDef methods[] = {
     {"listen", (PyCFunction)mux_listen, METH_VARARGS,
-     "listen($self, network, address, /)\n--\n\nTake the host's one connection there: the port."},
+     "listen($self, network, address, /)\n--\n\nAccept the host's one connection there: the port."},
     {"close", (PyCFunction)mux_close, METH_NOARGS,
-     "close($self)\n--\n\nEnd the connection, and remove its files. Idempotent."},
+     "close($self)\n--\n\nEnd the connection and remove its files. Idempotent."},
     {"remove", (PyCFunction)mux_remove, METH_NOARGS,
-     "remove($self)\n--\n\nRemove its files already, and let the connection go on."},
+     "remove($self)\n--\n\nRemove its files now; the connection goes on."},
     {"log_to", (PyCFunction)mux_log_to, METH_O,
-     "log_to($self, descriptor, /)\n--\n\nWrite there, in the host's terms, why the connection "
-     "ended, unless the host closed it."},
+     "log_to($self, descriptor, /)\n--\n\nWrite a log line to the descriptor if the connection "
+     "ends before the host closes it."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef getters[] = {
-    {"target", (getter)mux_target, NULL, "Where the plugin's server has to listen, for gRPC.",
-     NULL},
-    {"directory", (getter)mux_directory, NULL, "For all its sockets, private.", NULL},
+    {"target", (getter)mux_target, NULL,
+     "The address for gRPC at which the plugin's server has to listen.", NULL},
+    {"directory", (getter)mux_directory, NULL, "The private directory of its sockets.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -142,7 +142,7 @@ static PyType_Slot slots[] = {
     {Py_tp_dealloc, mux_dealloc},
     {Py_tp_methods, methods},
     {Py_tp_getset, getters},
-    {Py_tp_doc, "Everything between a host and this plugin over one connection."},
+    {Py_tp_doc, "All connections between a host and this plugin, multiplexed over one."},
     {0, NULL},
 };
 

@@ -2,8 +2,9 @@
 
 #include "py/gil.h"
 
+/* For gp_output_sink.deliver. */
 static void
-deliver(void *ctx, int channel, const char *bytes, size_t len)
+deliver_output(void *ctx, int channel, const char *bytes, size_t len)
 {
     PyObject *callback = ctx;
     PyObject *args[2];
@@ -33,5 +34,5 @@ pygo_output_sink(PyObject *callback)
         return (gp_output_sink){.deliver = NULL};
     }
     return (gp_output_sink){
-        .deliver = deliver, .release = pygo_gil_release, .ctx = Py_NewRef(callback)};
+        .deliver = deliver_output, .release = pygo_gil_release, .ctx = Py_NewRef(callback)};
 }

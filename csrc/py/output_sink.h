@@ -1,5 +1,5 @@
 /*
- * Layer: py. From what a plugin prints to a Python callback.
+ * Layer: py. From the output of a plugin to a Python callback.
  */
 #ifndef PYGO_OUTPUT_SINK_H
 #define PYGO_OUTPUT_SINK_H
@@ -8,8 +8,8 @@
 #include "py/state.h"
 
 /*
- * A sink that calls |callback|(channel, bytes); None makes one that goes nowhere. Keeps a reference
- * until its release.
+ * A sink that calls |callback|(channel, bytes), of which it keeps a reference until its release.
+ * None: it drops everything.
  */
 gp_output_sink pygo_output_sink(PyObject *callback);
 

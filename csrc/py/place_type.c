@@ -35,7 +35,7 @@ place_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)self;
 }
 
-/* The socket stays: a fork of its process has a copy of this object. */
+/* The socket is not removed: a forked child has a copy of this object, too. */
 static void
 place_dealloc(PlaceObject *self)
 {
@@ -94,18 +94,19 @@ place_directory(PlaceObject *self, void *Py_UNUSED(closure))
 
 static PyMethodDef methods[] = {
     {"publish", (PyCFunction)place_publish, METH_NOARGS,
-     "publish($self)\n--\n\nAfter binding: give the socket its mode, its group and its path."},
+     "publish($self)\n--\n\nGive the bound socket its mode, its group and its path."},
     {"remove", (PyCFunction)place_remove, METH_NOARGS,
-     "remove($self)\n--\n\nRemove the socket, and what was made for it. Idempotent."},
+     "remove($self)\n--\n\nRemove the socket and its private directory. Idempotent."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef getters[] = {
-    {"path", (getter)place_path, NULL, "Where the socket is once it is published.", NULL},
-    {"bind", (getter)place_bind, NULL, "Where to bind it.", NULL},
-    {"target", (getter)place_target, NULL, "The same for gRPC: unix:..., escaped.", NULL},
+    {"path", (getter)place_path, NULL, "The path of the published socket.", NULL},
+    {"bind", (getter)place_bind, NULL, "The path to bind the socket to.", NULL},
+    {"target", (getter)place_target, NULL, "The same as an address for gRPC: unix:..., escaped.",
+     NULL},
     {"directory", (getter)place_directory, NULL,
-     "The private directory that had to be made for it, or None.", NULL},
+     "The private directory that was made for it, or None.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -114,8 +115,9 @@ static PyType_Slot slots[] = {
     {Py_tp_dealloc, place_dealloc},
     {Py_tp_methods, methods},
     {Py_tp_getset, getters},
-    {Py_tp_doc, "SocketPlace(directory, group, /)\n--\n\n"
-                "Where a unix socket of this process's is to be, from the choice of its path on."},
+    {Py_tp_doc,
+     "SocketPlace(directory, group, /)\n--\n\n"
+     "The place of a unix socket of this process, from the choice of its path to its removal."},
     {0, NULL},
 };
 
@@ -127,8 +129,10 @@ static PyType_Spec spec = {
 };
 
 int
-pygo_place_setup(PyObject *module, pygo_state *state)
+pygo_place_setup(PyObject *module, pygo_state *Py_UNUSED(state))
 {
-    (void)state;
-    return pygo_add_type(module, &spec) != NULL ? 0 : -1;
+    PyTypeObject *type = pygo_add_type(module, &spec);
+
+    Py_XDECREF(type); /* the module keeps it */
+    return type != NULL ? 0 : -1;
 }

@@ -3,7 +3,7 @@
 #include "gp/services.h"
 #include "py/message.h"
 
-/* What a lookup of _grpc/reflection.py found, as the C library wants it, borrowed from |found|. */
+/* Convert |found|, the list that a lookup returned, from which |answer| borrows. */
 static int
 fill_answer(gp_reflection_answer *answer, gp_bytes *items, int32_t *numbers, PyObject *found)
 {
@@ -29,7 +29,7 @@ fill_answer(gp_reflection_answer *answer, gp_bytes *items, int32_t *numbers, PyO
 }
 
 static PyObject *
-respond(const gp_reflection_query *query, PyObject *found)
+make_reply(const gp_reflection_query *query, PyObject *found)
 {
     gp_reflection_answer answer = {0};
     gp_bytes *items = NULL;
@@ -89,7 +89,7 @@ reflection_reply(PyObject *Py_UNUSED(module), PyObject *args)
     }
     found = PyObject_CallFunction(lookup, "ssi", kinds[query.kind], query.name, query.number);
     if (found != NULL) {
-        reply = respond(&query, found);
+        reply = make_reply(&query, found);
         Py_DECREF(found);
     }
     gp_reflection_release(&query);

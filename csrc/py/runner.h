@@ -10,7 +10,4 @@
 /* A runner that calls |adapter|'s methods; NULL makes one without a start. Keeps a reference. */
 gp_runner pygo_runner(PyObject *adapter);
 
-/* Add _core.Process. */
-int pygo_runner_setup(PyObject *module);
-
 #endif

@@ -11,32 +11,27 @@
 #include "py/errors.h"
 #include "py/gil.h"
 
-/* ---- A Python runner ----
+/* ---- A runner in Python ----
  *
- * The context is a pygo_plugin._host.runner.Adapter, which has converted what users may give.
+ * The context is the adapter of pygo_runner(), which checks and converts what users' runners return.
  */
 
-/* With the GIL: the exception that is set, as the reason of |code|. The adapter has kept it. */
+/*
+ * Turn the exception that is set into an error with |code|. The adapter keeps the exception itself.
+ * With the GIL. Returns |code|.
+ */
 static int
-fail(int code, gp_error *err)
+set_error(int code, gp_error *err)
 {
-    PyObject *type;
-    PyObject *exception;
-    PyObject *traceback;
-    PyObject *text;
-    const char *why = NULL;
+    PyObject *exception = pygo_take_exception();
+    PyObject *text = PyObject_Str(exception);
+    const char *why = text != NULL ? PyUnicode_AsUTF8(text) : NULL;
 
-    PyErr_Fetch(&type, &exception, &traceback);
-    PyErr_NormalizeException(&type, &exception, &traceback);
-    text = exception != NULL ? PyObject_Str(exception) : NULL;
-    why = text != NULL ? PyUnicode_AsUTF8(text) : NULL;
-    gp_error_set(err, code, "the runner failed: %s: %s",
-                 type != NULL ? ((PyTypeObject *)type)->tp_name : "?", why != NULL ? why : "?");
+    gp_error_set(err, code, "the runner failed: %s: %s", Py_TYPE(exception)->tp_name,
+                 why != NULL ? why : "?");
     PyErr_Clear();
     Py_XDECREF(text);
-    Py_XDECREF(type);
-    Py_XDECREF(exception);
-    Py_XDECREF(traceback);
+    Py_DECREF(exception);
     return code;
 }
 
@@ -57,13 +52,15 @@ list_of(const char *const *strings)
 }
 
 static int
-closing(gp_error *err)
+refuse_at_exit(gp_error *err)
 {
     return gp_error_set(err, GP_ECLOSED, "the interpreter is ending");
 }
 
+/* ---- For gp_runner ---- */
+
 static int
-start(void *ctx, const char *const *env, int *out_fd, int *err_fd, gp_error *err)
+runner_start(void *ctx, const char *const *env, int *out_fd, int *err_fd, gp_error *err)
 {
     PyObject *list;
     PyObject *fds = NULL;
@@ -71,13 +68,13 @@ start(void *ctx, const char *const *env, int *out_fd, int *err_fd, gp_error *err
     int rc = 0;
 
     if (!pygo_gil_is_open()) {
-        return closing(err);
+        return refuse_at_exit(err);
     }
     gil = PyGILState_Ensure();
     list = list_of(env);
     fds = list != NULL ? PyObject_CallMethod(ctx, "start", "(O)", list) : NULL;
     if (fds == NULL || !PyArg_ParseTuple(fds, "ii", out_fd, err_fd)) {
-        rc = fail(GP_ESTART, err);
+        rc = set_error(GP_ESTART, err);
     }
     Py_XDECREF(list);
     Py_XDECREF(fds);
@@ -85,9 +82,9 @@ start(void *ctx, const char *const *env, int *out_fd, int *err_fd, gp_error *err
     return rc;
 }
 
-/* On a thread that ends afterwards, as kill_it(). */
+/* Called on a thread that ends afterwards, as runner_kill() is. */
 static int
-wait_for(void *ctx)
+runner_wait(void *ctx)
 {
     PyObject *result;
     int status = GP_STATUS_UNKNOWN;
@@ -112,7 +109,7 @@ wait_for(void *ctx)
 }
 
 static void
-kill_it(void *ctx)
+runner_kill(void *ctx)
 {
     PyObject *result;
 
@@ -129,7 +126,7 @@ kill_it(void *ctx)
 }
 
 static void
-diagnose(void *ctx, char *out, size_t size)
+runner_diagnose(void *ctx, char *out, size_t size)
 {
     PyObject *text;
     PyGILState_STATE gil;
@@ -151,7 +148,7 @@ diagnose(void *ctx, char *out, size_t size)
 }
 
 static int
-translate(PyObject *adapter, const char *method, gp_runner_address *address, gp_error *err)
+translate_address(PyObject *adapter, const char *method, gp_runner_address *address, gp_error *err)
 {
     PyObject *given;
     PyObject *result;
@@ -161,7 +158,7 @@ translate(PyObject *adapter, const char *method, gp_runner_address *address, gp_
     int rc = 0;
 
     if (!pygo_gil_is_open()) {
-        return closing(err);
+        return refuse_at_exit(err);
     }
     gil = PyGILState_Ensure();
     given = PyUnicode_DecodeFSDefault(address->address);
@@ -169,7 +166,7 @@ translate(PyObject *adapter, const char *method, gp_runner_address *address, gp_
                            : NULL;
     if (result == NULL ||
         !PyArg_ParseTuple(result, "sO&", &network, PyUnicode_FSConverter, &where)) {
-        rc = fail(GP_EHANDSHAKE, err);
+        rc = set_error(GP_EHANDSHAKE, err);
     } else if (strlen(network) >= sizeof(address->network) ||
                strlen(PyBytes_AS_STRING(where)) >= sizeof(address->address)) {
         rc = gp_error_set(err, GP_EHANDSHAKE, "the runner gave an address that is too long");
@@ -185,15 +182,15 @@ translate(PyObject *adapter, const char *method, gp_runner_address *address, gp_
 }
 
 static int
-plugin_to_host(void *ctx, gp_runner_address *address, gp_error *err)
+runner_plugin_to_host(void *ctx, gp_runner_address *address, gp_error *err)
 {
-    return translate(ctx, "plugin_to_host", address, err);
+    return translate_address(ctx, "plugin_to_host", address, err);
 }
 
 static int
-host_to_plugin(void *ctx, gp_runner_address *address, gp_error *err)
+runner_host_to_plugin(void *ctx, gp_runner_address *address, gp_error *err)
 {
-    return translate(ctx, "host_to_plugin", address, err);
+    return translate_address(ctx, "host_to_plugin", address, err);
 }
 
 gp_runner
@@ -202,17 +199,17 @@ pygo_runner(PyObject *adapter)
     if (adapter == NULL) {
         return (gp_runner){.start = NULL};
     }
-    return (gp_runner){.start = start,
-                       .wait = wait_for,
-                       .kill = kill_it,
-                       .diagnose = diagnose,
-                       .plugin_to_host = plugin_to_host,
-                       .host_to_plugin = host_to_plugin,
+    return (gp_runner){.start = runner_start,
+                       .wait = runner_wait,
+                       .kill = runner_kill,
+                       .diagnose = runner_diagnose,
+                       .plugin_to_host = runner_plugin_to_host,
+                       .host_to_plugin = runner_host_to_plugin,
                        .release = pygo_gil_release,
                        .ctx = Py_NewRef(adapter)};
 }
 
-/* ---- A process ---- */
+/* ---- Process ---- */
 
 typedef struct ProcessObject {
     PyObject_HEAD
@@ -221,9 +218,7 @@ typedef struct ProcessObject {
     int err;             /* owned */
 } ProcessObject;
 
-/*
- * A NULL-terminated array of the bytes in |tuple|, which it borrows from. NULL with an exception.
- */
+/* A NULL-terminated array that borrows from the bytes in |tuple|. NULL with an exception. */
 static const char **
 array_of(PyObject *tuple)
 {
@@ -342,10 +337,10 @@ process_err(ProcessObject *self, void *Py_UNUSED(closure))
 
 static PyMethodDef methods[] = {
     {"wait", (PyCFunction)process_wait, METH_O,
-     "wait($self, timeout, /)\n--\n\nThe exit status, -N for signal N; None if unknown or not "
-     "over."},
+     "wait($self, timeout, /)\n--\n\nWait up to timeout seconds for its end: the exit status, -N "
+     "for signal N. None: it still runs, or the status is not known."},
     {"kill", (PyCFunction)process_kill, METH_NOARGS,
-     "kill($self)\n--\n\nSIGKILL, unless it has ended."},
+     "kill($self)\n--\n\nSend SIGKILL, unless it has ended."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -373,7 +368,7 @@ static PyType_Spec spec = {
 };
 
 int
-pygo_runner_setup(PyObject *module)
+pygo_runner_setup(PyObject *module, pygo_state *Py_UNUSED(state))
 {
     PyTypeObject *type = pygo_add_type(module, &spec);
 

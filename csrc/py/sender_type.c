@@ -31,7 +31,7 @@ pygo_sender_dealloc(SenderObject *self)
 }
 
 static PyObject *
-base_fail(SenderObject *self, PyObject *args)
+sender_fail(SenderObject *self, PyObject *args)
 {
     int code;
     const char *details;
@@ -46,7 +46,7 @@ base_fail(SenderObject *self, PyObject *args)
 }
 
 static PyMethodDef base_methods[] = {
-    {"fail", (PyCFunction)base_fail, METH_VARARGS,
+    {"fail", (PyCFunction)sender_fail, METH_VARARGS,
      "fail($self, code, details, /)\n--\n\nEnd the call with this status."},
     {NULL, NULL, 0, NULL},
 };

@@ -232,7 +232,7 @@ context_skip_compression(ServerCallObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* On a worker, which has the only reference. */
+/* Called on a worker. |ctx| is a reference to the callback. */
 static void
 run_callback(void *ctx)
 {

@@ -415,7 +415,7 @@ static PyType_Slot slots[] = {
     {Py_tp_members, members},
     {Py_tp_doc, "Server(find, registered, contexts, *, max_workers=1, max_concurrent=0, "
                 "options=(), general=False, arrived=None, async_contexts=None, "
-                "reports_full=False)\n--\n\nA gRPC server. See _grpc.server.Server."},
+                "reports_full=False)\n--\n\nA gRPC server."},
     {0, NULL},
 };
 

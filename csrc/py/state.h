@@ -121,6 +121,7 @@ int pygo_send_response_setup(PyObject *module, pygo_state *state);
 int pygo_async_server_call_setup(PyObject *module, pygo_state *state);
 int pygo_stdio_setup(PyObject *module, pygo_state *state);
 int pygo_metadata_setup(PyObject *module, pygo_state *state);
+int pygo_runner_setup(PyObject *module, pygo_state *state);
 
 /* Make a type from |spec|; public if |module| is not NULL. A new reference. */
 PyTypeObject *pygo_add_type(PyObject *module, PyType_Spec *spec);

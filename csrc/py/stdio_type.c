@@ -133,15 +133,15 @@ stdio_reader(StdioObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef stdio_methods[] = {
     {"open", (PyCFunction)stdio_open, METH_O,
-     "open($self, line, /)\n--\n\nReplace descriptors 1 and 2, then write the line to what 1 was. "
+     "open($self, line, /)\n--\n\nReplace descriptors 1 and 2, and write the line to the former 1. "
      "Raises OSError or ValueError."},
     {"end", (PyCFunction)stdio_end, METH_O,
-     "end($self, patience, /)\n--\n\nGive them back; wait until what was written has been taken, "
-     "up to patience seconds. Idempotent."},
+     "end($self, patience, /)\n--\n\nRestore the descriptors, and wait up to patience seconds "
+     "until hosts have read the output. Idempotent."},
     {"finish", (PyCFunction)stdio_finish, METH_O,
-     "finish($self, patience, /)\n--\n\nThe same without the waiting."},
+     "finish($self, patience, /)\n--\n\nThe same without waiting."},
     {"reader", (PyCFunction)stdio_reader, METH_NOARGS,
-     "reader($self)\n--\n\nA new last in line for the output."},
+     "reader($self)\n--\n\nA reader that gets the output once all earlier readers have ended."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -201,7 +201,7 @@ reader_close(StdioReaderObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef reader_methods[] = {
     {"close", (PyCFunction)reader_close, METH_NOARGS,
-     "close($self)\n--\n\nLeave the line: whoever iterates comes to the end."},
+     "close($self)\n--\n\nEnd the iteration, also in another thread."},
     {NULL, NULL, 0, NULL},
 };
 

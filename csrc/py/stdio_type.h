@@ -1,5 +1,5 @@
 /*
- * Layer: py. What this process prints, on its way to hosts.
+ * Layer: py. The output of this process, which hosts read.
  */
 #ifndef PYGO_STDIO_TYPE_H
 #define PYGO_STDIO_TYPE_H
@@ -7,7 +7,7 @@
 #include "gp/stdio.h"
 #include "py/state.h"
 
-/* What a Stdio holds, borrowed. NULL with TypeError for another object. */
+/* The gp_stdio in |object|, borrowed. NULL with TypeError unless it is a Stdio. */
 gp_stdio *pygo_stdio_of(PyObject *object);
 
 #endif

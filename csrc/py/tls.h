@@ -1,5 +1,5 @@
 /*
- * Layer: py. What a TLS object holds.
+ * Layer: py. TLS objects.
  */
 #ifndef PYGO_TLS_H
 #define PYGO_TLS_H
@@ -7,7 +7,7 @@
 #include "gp/tls.h"
 #include "py/state.h"
 
-/* What |object| holds, borrowed from it; NULL for None. Returns 0, or -1 with a TypeError. */
+/* The gp_tls in |object|, borrowed; NULL for None. Returns 0, or -1 with a TypeError. */
 int pygo_tls(gp_tls **out, PyObject *object);
 
 #endif

@@ -4,7 +4,7 @@
 #include "py/credentials.h"
 #include "py/errors.h"
 
-/* No attributes and no repr of its own: keys never show. */
+/* It has neither attributes nor a repr of its own, so that keys never show. */
 typedef struct TLSObject {
     PyObject_HEAD
     gp_tls *tls; /* shared: ref */
@@ -26,9 +26,9 @@ pygo_tls(gp_tls **out, PyObject *object)
     return 0;
 }
 
-/* Takes the reference over, also on failure. */
+/* An object around |tls|, whose reference is taken over, also on failure. */
 static PyObject *
-wrap(PyTypeObject *type, gp_tls *tls)
+wrap_tls(PyTypeObject *type, gp_tls *tls)
 {
     TLSObject *self = (TLSObject *)type->tp_alloc(type, 0);
 
@@ -62,7 +62,7 @@ tls_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     Py_BEGIN_ALLOW_THREADS
     rc = gp_tls_new(&tls, &options, &err);
     Py_END_ALLOW_THREADS
-    return rc < 0 ? pygo_raise(&err, NULL) : wrap(type, tls);
+    return rc < 0 ? pygo_raise(&err, NULL) : wrap_tls(type, tls);
 }
 
 static PyObject *
@@ -79,7 +79,7 @@ tls_automatic(PyObject *type, PyObject *peer)
     Py_BEGIN_ALLOW_THREADS
     rc = gp_tls_new_automatic(&tls, text, &err);
     Py_END_ALLOW_THREADS
-    return rc < 0 ? pygo_raise(&err, NULL) : wrap((PyTypeObject *)type, tls);
+    return rc < 0 ? pygo_raise(&err, NULL) : wrap_tls((PyTypeObject *)type, tls);
 }
 
 static void
@@ -113,11 +113,11 @@ tls_server_credentials(TLSObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef methods[] = {
     {"automatic", tls_automatic, METH_O | METH_CLASS,
-     "automatic($type, peer, /)\n--\n\nAutoMTLS: a new pair that trusts nobody but peer."},
+     "automatic($type, peer, /)\n--\n\nAutoMTLS: a new key and certificate; trusts only peer."},
     {"field", (PyCFunction)tls_field, METH_NOARGS,
      "field($self)\n--\n\nThe certificate for the handshake line; None unless automatic."},
     {"server_credentials", (PyCFunction)tls_server_credentials, METH_NOARGS,
-     "server_credentials($self)\n--\n\nFor a server; with roots, clients need a certificate."},
+     "server_credentials($self)\n--\n\nFor a server. With roots, clients need a certificate."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -125,7 +125,7 @@ static PyType_Slot slots[] = {
     {Py_tp_new, tls_new},
     {Py_tp_dealloc, tls_dealloc},
     {Py_tp_methods, methods},
-    {Py_tp_doc, "How one side of a connection shows who it is, and whom it believes."},
+    {Py_tp_doc, "The certificate of one side of a connection, and the ones that it trusts."},
     {0, NULL},
 };
 
