@@ -486,8 +486,7 @@ static PyType_Spec spec = {
 };
 
 int
-pygo_channel_setup(PyObject *module, pygo_state *state)
+pygo_channel_setup(PyObject *module, pygo_state *Py_UNUSED(state))
 {
-    state->channel_type = pygo_add_type(module, &spec);
-    return state->channel_type != NULL ? 0 : -1;
+    return pygo_export_type(module, &spec);
 }

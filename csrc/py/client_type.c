@@ -268,8 +268,7 @@ static PyType_Spec spec = {
 };
 
 int
-pygo_client_setup(PyObject *module, pygo_state *state)
+pygo_client_setup(PyObject *module, pygo_state *Py_UNUSED(state))
 {
-    state->client_type = pygo_add_type(module, &spec);
-    return state->client_type != NULL ? 0 : -1;
+    return pygo_export_type(module, &spec);
 }

@@ -131,8 +131,5 @@ static PyType_Spec spec = {
 int
 pygo_place_setup(PyObject *module, pygo_state *Py_UNUSED(state))
 {
-    PyTypeObject *type = pygo_add_type(module, &spec);
-
-    Py_XDECREF(type); /* the module keeps it */
-    return type != NULL ? 0 : -1;
+    return pygo_export_type(module, &spec);
 }

@@ -427,8 +427,7 @@ static PyType_Spec spec = {
 };
 
 int
-pygo_server_setup(PyObject *module, pygo_state *state)
+pygo_server_setup(PyObject *module, pygo_state *Py_UNUSED(state))
 {
-    state->server_type = pygo_add_type(module, &spec);
-    return state->server_type != NULL ? 0 : -1;
+    return pygo_export_type(module, &spec);
 }

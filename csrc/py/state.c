@@ -72,6 +72,15 @@ pygo_provided(pygo_name name)
 
 /* ---- Types ---- */
 
+int
+pygo_export_type(PyObject *module, PyType_Spec *spec)
+{
+    PyTypeObject *type = pygo_add_type(module, spec);
+
+    Py_XDECREF(type); /* the module keeps it */
+    return type != NULL ? 0 : -1;
+}
+
 PyTypeObject *
 pygo_add_type(PyObject *module, PyType_Spec *spec)
 {
@@ -86,7 +95,7 @@ pygo_add_subtype(PyObject *module, PyType_Spec *spec, PyTypeObject *base)
         bases != NULL ? (PyTypeObject *)PyType_FromSpecWithBases(spec, bases) : NULL;
 
     Py_XDECREF(bases);
-    if (type != NULL && module != NULL && PyModule_AddType(module, type) < 0) {
+    if (type != NULL && PyModule_AddType(module, type) < 0) {
         Py_CLEAR(type);
     }
     return type;

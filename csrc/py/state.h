@@ -50,8 +50,6 @@ typedef enum pygo_name {
 } pygo_name;
 
 typedef struct pygo_state {
-    PyTypeObject *client_type;
-    PyTypeObject *channel_type;
     PyTypeObject *multicallable_types[4];
     PyTypeObject *call_base_type;
     PyTypeObject *call_type;
@@ -61,7 +59,6 @@ typedef struct pygo_state {
     PyTypeObject *loop_future_type;
     PyTypeObject *sender_base_type;
     PyTypeObject *sender_type;
-    PyTypeObject *server_type;
     PyTypeObject *server_call_type;
     PyTypeObject *async_server_call_type;
     PyTypeObject *request_iterator_type;
@@ -96,8 +93,8 @@ void pygo_set_provider(PyObject *provide);
 PyObject *pygo_provided(pygo_name name);
 
 /*
- * Make the types of one file and put them into |state|, and into |module| if they are public.
- * Each returns 0, or -1 with an exception.
+ * Make the types of one file and put them into |module|, and into |state| those that C code refers
+ * to. Each returns 0, or -1 with an exception.
  */
 int pygo_client_setup(PyObject *module, pygo_state *state);
 int pygo_credentials_setup(PyObject *module, pygo_state *state);
@@ -123,11 +120,14 @@ int pygo_stdio_setup(PyObject *module, pygo_state *state);
 int pygo_metadata_setup(PyObject *module, pygo_state *state);
 int pygo_runner_setup(PyObject *module, pygo_state *state);
 
-/* Make a type from |spec|; public if |module| is not NULL. A new reference. */
+/* Make a public type from |spec| that the C code does not refer to. 0, or -1 with an exception. */
+int pygo_export_type(PyObject *module, PyType_Spec *spec);
+
+/* The same for types that it refers to: a new reference, or NULL with an exception. */
 PyTypeObject *pygo_add_type(PyObject *module, PyType_Spec *spec);
 PyTypeObject *pygo_add_subtype(PyObject *module, PyType_Spec *spec, PyTypeObject *base);
 
-/* Make a public type of named tuples. A new reference. */
+/* The same for a type of named tuples. */
 PyTypeObject *pygo_add_struct(PyObject *module, PyStructSequence_Desc *description);
 
 /* 0, or -1 with TypeError unless |type| is |base| or a subclass of it. */
