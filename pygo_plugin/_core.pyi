@@ -431,8 +431,8 @@ class StreamStreamMultiCallable:
         compression: int | None = None,
     ) -> Any: ...
 
-# The completions that the core has posted for one event loop. The descriptor is readable while there
-# are any.
+# The completions that the core has posted for one event loop. The descriptor is readable while
+# there are any.
 @final
 class LoopQueue:
     def fileno(self) -> int: ...

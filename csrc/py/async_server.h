@@ -1,6 +1,6 @@
 /*
- * Layer: py. From a server to the event loop that answers its calls: what server_type.c and
- * async_server_call_type.c share.
+ * Layer: py. From a server to the event loop that answers its calls (arrivals.c), and the calls there
+ * (async_server_call_type.c).
  */
 #ifndef PYGO_ASYNC_SERVER_H
 #define PYGO_ASYNC_SERVER_H
@@ -30,5 +30,21 @@ void pygo_arrivals_free(pygo_arrivals *arrivals);
 
 /* For gp_server_handler.take. */
 void pygo_arrivals_take(pygo_arrivals *arrivals, gp_server_call *call);
+
+/*
+ * Remember that the method takes one request. If there is no room or no memory, its calls are
+ * announced as those of other methods. With the GIL.
+ */
+void pygo_arrivals_expect_one(pygo_arrivals *arrivals, gp_bytes path);
+
+/*
+ * A context of |type|, a subclass of AsyncServerCall, which answers |call| on the loop of
+ * |loop_queue|. It will hand the call back. NULL with an exception.
+ */
+PyObject *pygo_async_server_call_new(PyTypeObject *type, gp_server_call *call,
+                                     pygo_arrivals *arrivals, PyObject *loop_queue);
+
+/* Give it its first message, which is taken over; NULL: the call has none. */
+void pygo_async_server_call_put_first(PyObject *call, gp_message *message);
 
 #endif
