@@ -133,18 +133,18 @@ gp__yamux_go_away(gp__yamux *session, uint32_t reason)
 
 /* ---- Time ---- */
 
+/* Reset the streams that the other side has not closed in time. */
 static void
-end_lingering(gp__yamux *session)
+reset_lingering(gp__yamux *session)
 {
-    gp__yamux_stream *stream = session->all.all_next;
+    gp__yamux_stream *next;
 
-    while (stream != &session->all) {
-        gp__yamux_stream *next = stream->all_next;
-
+    for (gp__yamux_stream *stream = gp_list_first_entry(&session->all, gp__yamux_stream, link);
+         stream != NULL; stream = next) {
+        next = gp_list_next_entry(&session->all, stream, gp__yamux_stream, link);
         if (stream->released && session->now - stream->released_at >= session->options.linger) {
-            gp__yamux_stream_kill(stream);
+            gp__yamux_stream_reset(stream);
         }
-        stream = next;
     }
 }
 
@@ -154,7 +154,7 @@ gp__yamux_tick(gp__yamux *session, int64_t now, gp_error *err)
     const gp__yamux_options *options = &session->options;
 
     session->now = now;
-    end_lingering(session);
+    reset_lingering(session);
     if (options->keepalive > 0 && session->ping_out &&
         now - session->pinged_at >= options->timeout) {
         gp__yamux_fail(session, GP_ETIMEOUT, "the other side has not answered a ping for %.3g s",
@@ -275,8 +275,8 @@ take_data(gp__yamux *session, gp__yamux_stream *stream, uint32_t len)
     }
     stream->recv_window -= len;
     if (len > 0 && stream->released) {
-        /* Nobody reads it any more, and the sender had better know. */
-        gp__yamux_stream_kill(stream);
+        /* It is not read any more, which the sender is to know. */
+        gp__yamux_stream_reset(stream);
         session->due = 0;
     } else if (len > 0 && !stream->got_fin) {
         session->due |= 1u << GP__YAMUX_DATA;
@@ -360,22 +360,23 @@ take_frame(gp__yamux *session, const gp__yamux_header *header)
 
 /* ---- Receiving ---- */
 
+/* Returns 1. */
 static int
-give(gp__yamux_event *event, gp__yamux_kind kind, gp__yamux_stream *stream)
+set_event(gp__yamux_event *event, gp__yamux_kind kind, gp__yamux_stream *stream)
 {
     *event = (gp__yamux_event){.kind = kind, .stream = stream};
     return 1;
 }
 
-/* As much of the frame's body as is there. */
+/* Pass on as much of the frame's body as is there. Returns 1 with an event, or 0. */
 static int
-give_data(gp__yamux *session, const unsigned char **bytes, size_t *len, gp__yamux_event *event)
+take_body(gp__yamux *session, const unsigned char **bytes, size_t *len, gp__yamux_event *event)
 {
     size_t part = *len < session->body_left ? *len : session->body_left;
     bool wanted = session->current != NULL && session->due & 1u << GP__YAMUX_DATA;
 
     if (wanted) {
-        give(event, GP__YAMUX_DATA, session->current);
+        set_event(event, GP__YAMUX_DATA, session->current);
         event->data = *bytes;
         event->len = part;
     }
@@ -389,18 +390,18 @@ give_data(gp__yamux *session, const unsigned char **bytes, size_t *len, gp__yamu
 }
 
 /*
- * What the last frame means, in the order of the enum: data goes before the end that came with it.
+ * The next event that is due, in the order of the enum: data goes before the end that came with it.
  * Returns 1 with an event, or 0.
  */
 static int
-give_due(gp__yamux *session, const unsigned char **bytes, size_t *len, gp__yamux_event *event)
+take_due(gp__yamux *session, const unsigned char **bytes, size_t *len, gp__yamux_event *event)
 {
-    gp__yamux_stream *advanced;
+    gp__yamux_stream *unblocked;
 
-    while ((advanced = gp__yamux_stream_take_advanced(session)) != NULL) {
-        if (advanced->blocked) {
-            advanced->blocked = false;
-            return give(event, GP__YAMUX_WRITABLE, advanced);
+    while ((unblocked = gp__yamux_take_unblocked(session)) != NULL) {
+        if (unblocked->blocked) {
+            unblocked->blocked = false;
+            return set_event(event, GP__YAMUX_WRITABLE, unblocked);
         }
     }
     for (int kind = GP__YAMUX_OPENED; kind <= GP__YAMUX_GO_AWAY; kind++) {
@@ -408,7 +409,7 @@ give_due(gp__yamux *session, const unsigned char **bytes, size_t *len, gp__yamux
             if (*len == 0) {
                 return 0;
             }
-            if (give_data(session, bytes, len, event) > 0) {
+            if (take_body(session, bytes, len, event) > 0) {
                 return 1;
             }
             if (session->body_left > 0) {
@@ -416,7 +417,7 @@ give_due(gp__yamux *session, const unsigned char **bytes, size_t *len, gp__yamux
             }
         } else if (session->due & 1u << kind) {
             session->due &= ~(1u << kind);
-            return give(event, (gp__yamux_kind)kind, session->current);
+            return set_event(event, (gp__yamux_kind)kind, session->current);
         }
     }
     return 0;
@@ -442,8 +443,9 @@ gather_header(gp__yamux *session, const unsigned char **bytes, size_t *len)
     return true;
 }
 
+/* Return why the session is over, and append the reason to the output. */
 static int
-over(gp__yamux *session, gp_error *err)
+report_failure(gp__yamux *session, gp_error *err)
 {
     int code = session->failure.code;
 
@@ -471,11 +473,11 @@ gp__yamux_receive(gp__yamux *session, const unsigned char **bytes, size_t *len,
         session->ping_out = false;
     }
     while (session->failure.code == 0) {
-        if (give_due(session, bytes, len, event) > 0) {
+        if (take_due(session, bytes, len, event) > 0) {
             return 1;
         }
         if (session->body_left > 0 || !gather_header(session, bytes, len)) {
-            return session->failure.code == 0 ? 0 : over(session, err);
+            return session->failure.code == 0 ? 0 : report_failure(session, err);
         }
         if (gp__yamux_header_read(&header, session->header, &wrong) < 0) {
             gp__yamux_fail(session, GP_EPROTOCOL, "%s", gp_error_message(&wrong));
@@ -484,5 +486,5 @@ gp__yamux_receive(gp__yamux *session, const unsigned char **bytes, size_t *len,
             take_frame(session, &header);
         }
     }
-    return over(session, err);
+    return report_failure(session, err);
 }

@@ -28,17 +28,17 @@ typedef struct gp__yamux gp__yamux;
 typedef struct gp__yamux_stream gp__yamux_stream;
 
 enum {
-    GP__YAMUX_OUTPUT_FULL = 512 * 1024, /* streams have to wait while so much is to go out */
-    GP__YAMUX_FRAME_MOST = 128 * 1024,  /* the longest body that we send: others want a turn */
+    GP__YAMUX_OUTPUT_FULL = 512 * 1024, /* streams have to wait while so much is to be sent */
+    GP__YAMUX_FRAME_MOST = 128 * 1024,  /* the longest body that we send, for other streams' sake */
 };
 
 typedef struct gp__yamux_options {
     bool client;          /* the side that connected: its streams have odd ids */
     uint32_t window;      /* what a stream may receive unread, at least (and by default) 256 KiB */
-    uint32_t max_streams; /* that the other side may have at one time; 0: 1024 */
-    uint32_t backlog;     /* of ours that wait for an answer; further ones queue. 0: 256 */
+    uint32_t max_streams; /* how many the other side may have at one time; 0: 1024 */
+    uint32_t backlog;     /* how many of ours may wait for an answer; others queue. 0: 256 */
     int64_t keepalive;    /* nanoseconds from ping to ping; 0: none */
-    int64_t timeout;      /* nanoseconds for whatever sign of life to come after a ping */
+    int64_t timeout;      /* nanoseconds for anything at all to come after a ping */
     int64_t linger;       /* nanoseconds for the other side to close a stream too; 0: 5 minutes */
 } gp__yamux_options;
 

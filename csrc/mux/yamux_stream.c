@@ -13,25 +13,25 @@ gp__yamux_table_init(gp__yamux *session)
 {
     session->slots = gp__calloc(SLOTS, sizeof(gp__yamux_stream *));
     session->slots_count = SLOTS;
-    session->all.all_next = session->all.all_prev = &session->all;
-    session->line_end = &session->line;
-    session->advanced_end = &session->advanced;
+    gp_list_init(&session->all);
+    gp_list_init(&session->queue);
+    gp_list_init(&session->unblocked);
     return session->slots != NULL ? 0 : GP_ENOMEM;
 }
 
 void
 gp__yamux_table_release(gp__yamux *session)
 {
-    while (session->all.all_next != &session->all) {
-        gp__yamux_stream *stream = session->all.all_next;
+    gp__yamux_stream *stream;
 
-        session->all.all_next = stream->all_next;
+    while ((stream = gp_list_first_entry(&session->all, gp__yamux_stream, link)) != NULL) {
+        gp_link_remove(&stream->link);
         gp__free(stream);
     }
     gp__free(session->slots);
 }
 
-/* Ids of one side are odd or even, so that the last bit says nothing. */
+/* The ids of a side are all odd or all even, so that the last bit does not tell them apart. */
 static gp__yamux_stream **
 slot_of(const gp__yamux *session, uint32_t id)
 {
@@ -49,9 +49,9 @@ gp__yamux_find(const gp__yamux *session, uint32_t id)
     return stream;
 }
 
-/* A table that cannot grow is slower, and nothing worse. */
+/* If memory is short the table stays as it is, and gets slower. */
 static void
-grow(gp__yamux *session)
+grow_table(gp__yamux *session)
 {
     gp__yamux_stream **slots = gp__calloc(session->slots_count * 2, sizeof(gp__yamux_stream *));
 
@@ -61,8 +61,9 @@ grow(gp__yamux *session)
     gp__free(session->slots);
     session->slots = slots;
     session->slots_count *= 2;
-    for (gp__yamux_stream *stream = session->all.all_next; stream != &session->all;
-         stream = stream->all_next) {
+    for (gp__yamux_stream *stream = gp_list_first_entry(&session->all, gp__yamux_stream, link);
+         stream != NULL;
+         stream = gp_list_next_entry(&session->all, stream, gp__yamux_stream, link)) {
         if (stream->listed) {
             gp__yamux_stream **slot = slot_of(session, stream->id);
 
@@ -88,7 +89,7 @@ add_stream(gp__yamux *session, uint32_t id, gp__yamux_state state)
         return NULL;
     }
     if (session->count >= session->slots_count) {
-        grow(session);
+        grow_table(session);
     }
     slot = slot_of(session, id);
     stream->session = session;
@@ -99,43 +100,20 @@ add_stream(gp__yamux *session, uint32_t id, gp__yamux_state state)
     stream->chained = *slot;
     *slot = stream;
     stream->listed = true;
-    stream->all_next = &session->all;
-    stream->all_prev = session->all.all_prev;
-    stream->all_prev->all_next = stream;
-    session->all.all_prev = stream;
+    gp_list_append(&session->all, &stream->link);
     session->count++;
     session->peers += is_ours(session, id) ? 0 : 1;
     return stream;
 }
 
-/* Nobody is to be told any more that it has left the line. */
-static void
-forget_advanced(gp__yamux_stream *stream)
-{
-    gp__yamux *session = stream->session;
-    gp__yamux_stream **at = &session->advanced;
-
-    if (!stream->advanced) {
-        return;
-    }
-    while (*at != stream) {
-        at = &(*at)->line_next;
-    }
-    *at = stream->line_next;
-    if (stream->line_next == NULL) {
-        session->advanced_end = at;
-    }
-    stream->line_next = NULL;
-    stream->advanced = false;
-}
-
 gp__yamux_stream *
-gp__yamux_stream_take_advanced(gp__yamux *session)
+gp__yamux_take_unblocked(gp__yamux *session)
 {
-    gp__yamux_stream *first = session->advanced;
+    gp__yamux_stream *first =
+        gp_list_first_entry(&session->unblocked, gp__yamux_stream, queue_link);
 
     if (first != NULL) {
-        forget_advanced(first);
+        gp_link_remove(&first->queue_link);
     }
     return first;
 }
@@ -149,31 +127,17 @@ free_stream(gp__yamux_stream *stream)
         session->current = NULL;
         session->due = 0;
     }
-    forget_advanced(stream);
-    stream->all_prev->all_next = stream->all_next;
-    stream->all_next->all_prev = stream->all_prev;
+    gp_link_remove(&stream->queue_link);
+    gp_link_remove(&stream->link);
     gp__free(stream);
 }
 
+/* Take a QUEUED stream out of the queue. */
 static void
-leave_line(gp__yamux_stream *stream)
+dequeue(gp__yamux_stream *stream)
 {
-    gp__yamux *session = stream->session;
-    gp__yamux_stream **at = &session->line;
-
-    if (!stream->queued) {
-        return;
-    }
-    while (*at != stream) {
-        at = &(*at)->line_next;
-    }
-    *at = stream->line_next;
-    if (stream->line_next == NULL) {
-        session->line_end = at;
-    }
-    stream->line_next = NULL;
-    stream->queued = false;
-    session->unsent--;
+    gp_link_remove(&stream->queue_link);
+    stream->session->unsent--;
 }
 
 void
@@ -191,8 +155,9 @@ gp__yamux_stream_unlist(gp__yamux_stream *stream)
         stream->listed = false;
         session->count--;
         session->peers -= is_ours(session, stream->id) ? 0 : 1;
-        leave_line(stream);
-        if (stream->state == GP__YAMUX_STATE_OFFERED) {
+        if (stream->state == GP__YAMUX_STATE_QUEUED) {
+            dequeue(stream);
+        } else if (stream->state == GP__YAMUX_STATE_OFFERED) {
             gp__yamux_stream_answered(stream);
         }
     }
@@ -203,9 +168,9 @@ gp__yamux_stream_unlist(gp__yamux_stream *stream)
 
 /* ---- Opening ---- */
 
-/* SYN and ACK say how much more than the protocol's initial window we take. */
+/* By how much our window is larger than the protocol's initial one, which SYN and ACK tell. */
 static uint32_t
-introduce(gp__yamux_stream *stream)
+extend_window(gp__yamux_stream *stream)
 {
     uint32_t more = stream->session->options.window - GP__YAMUX_WINDOW;
 
@@ -219,8 +184,8 @@ send_syn(gp__yamux_stream *stream)
     stream->state = GP__YAMUX_STATE_OFFERED;
     stream->session->offered++;
     gp__yamux_put(stream->session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_SYN, stream->id,
-                  introduce(stream));
-    if (stream->sent_fin) { /* it was shut down while it waited */
+                  extend_window(stream));
+    if (stream->sent_fin) { /* it was shut down while it was queued */
         gp__yamux_put(stream->session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_FIN, stream->id, 0);
     }
 }
@@ -251,10 +216,8 @@ gp__yamux_open(gp__yamux_stream **out, gp__yamux *session, void *ctx, gp_error *
     if (session->offered < backlog) {
         send_syn(stream);
     } else {
-        stream->queued = true;
         session->unsent++;
-        *session->line_end = stream;
-        session->line_end = &stream->line_next;
+        gp_list_append(&session->queue, &stream->queue_link);
     }
     *out = stream;
     return 0;
@@ -264,17 +227,15 @@ void
 gp__yamux_stream_answered(gp__yamux_stream *stream)
 {
     gp__yamux *session = stream->session;
-    gp__yamux_stream *next = session->line;
+    gp__yamux_stream *next = gp_list_first_entry(&session->queue, gp__yamux_stream, queue_link);
 
     stream->state = GP__YAMUX_STATE_ACCEPTED;
     session->offered--;
     if (next != NULL) {
-        leave_line(next);
+        dequeue(next);
         send_syn(next);
         if (next->blocked && !next->released) {
-            next->advanced = true;
-            *session->advanced_end = next;
-            session->advanced_end = &next->line_next;
+            gp_list_append(&session->unblocked, &next->queue_link);
         }
     }
 }
@@ -293,7 +254,7 @@ gp__yamux_stream_accept(gp__yamux_stream *stream, void *ctx)
         stream->state = GP__YAMUX_STATE_ACCEPTED;
         if (stream->listed) {
             gp__yamux_put(stream->session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_ACK, stream->id,
-                          introduce(stream));
+                          extend_window(stream));
         }
     }
 }
@@ -383,7 +344,7 @@ gp__yamux_stream_shutdown(gp__yamux_stream *stream)
 }
 
 void
-gp__yamux_stream_kill(gp__yamux_stream *stream)
+gp__yamux_stream_reset(gp__yamux_stream *stream)
 {
     if (!stream->dead) {
         stream->dead = true;
@@ -402,12 +363,14 @@ gp__yamux_stream_release(gp__yamux_stream *stream)
     stream->released = true;
     stream->released_at = session->now;
     stream->ctx = NULL;
-    forget_advanced(stream);
+    if (stream->state != GP__YAMUX_STATE_QUEUED) {
+        gp_link_remove(&stream->queue_link); /* its user is not to be told any more */
+    }
     if (!stream->listed) {
         free_stream(stream);
     } else if (!stream->sent_fin) {
-        gp__yamux_stream_kill(stream);
+        gp__yamux_stream_reset(stream);
     } else if (session->current == stream) {
-        session->due = 0; /* and what is left of the frame being read is nobody's */
+        session->due = 0; /* what is left of the frame that is read is skipped */
     }
 }

@@ -57,7 +57,7 @@ open_mux(grpc_session *session, const gp__session_spec *spec, const gp_interrupt
     if (rc < 0) {
         return rc;
     }
-    gp__grpc_mux_on_why(session->mux, spec->ended, spec->ctx);
+    gp__grpc_mux_on_failure(session->mux, spec->ended, spec->ctx);
     return gp_grpc_mux_connect(session->mux, spec->endpoint->network, spec->endpoint->address,
                                connect_ms, interrupt, err);
 }
@@ -189,7 +189,7 @@ disconnect(gp__session *self)
     grpc_session *session = grpc(self);
 
     if (session->mux != NULL) {
-        gp__grpc_mux_on_why(session->mux, NULL, NULL);
+        gp__grpc_mux_on_failure(session->mux, NULL, NULL);
     }
     if (session->broker != NULL) {
         gp_broker_close(session->broker);

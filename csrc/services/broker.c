@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
+#include "gp/grpc_status.h"
 #include "rpc/engine.h"
 #include "services/grpc_mux.h"
 
@@ -13,13 +14,13 @@ gp__broker_other_side(const gp_broker *broker)
 }
 
 static void
-keep(void *broker)
+ref_sender(void *broker)
 {
     gp_broker_ref(broker);
 }
 
 static void
-let_go(void *broker)
+unref_sender(void *broker)
 {
     gp_broker_unref(broker);
 }
@@ -35,17 +36,21 @@ gp__broker_new(gp_tls *tls, gp_grpc_mux *mux)
     }
     gp_mutex_init(&broker->lock);
     atomic_init(&broker->refs, 1);
-    broker->notes_end = &broker->notes;
+    gp_mutex_lock(&broker->lock);
+    gp_list_init(&broker->diallers);
+    gp_list_init(&broker->announcements);
+    gp_list_init(&broker->messages);
+    gp_mutex_unlock(&broker->lock);
     broker->tls = tls != NULL ? gp_tls_ref(tls) : NULL;
     if (mux != NULL) {
-        const gp__grpc_mux_post post = {.knock = gp__broker_post_knock,
-                                        .answer = gp__broker_post_answer,
-                                        .ref = keep,
-                                        .unref = let_go,
-                                        .ctx = broker};
+        const gp__grpc_mux_sender sender = {.send_request = gp__broker_send_request,
+                                            .send_answer = gp__broker_send_answer,
+                                            .ref = ref_sender,
+                                            .unref = unref_sender,
+                                            .ctx = broker};
 
         broker->mux = gp_grpc_mux_ref(mux);
-        gp__grpc_mux_set_post(mux, &post);
+        gp__grpc_mux_set_sender(mux, &sender);
     }
     return broker;
 }
@@ -57,18 +62,15 @@ gp_broker_ref(gp_broker *broker)
     return broker;
 }
 
-void
-gp_broker_unref(gp_broker *broker)
+/* The last reference is gone: nothing else uses it any more. */
+static void free_broker(gp_broker *broker) GP_NO_THREAD_SAFETY_ANALYSIS;
+
+static void
+free_broker(gp_broker *broker)
 {
-    if (broker == NULL || gp_runtime_forked() || atomic_fetch_sub(&broker->refs, 1) != 1) {
-        return;
-    }
-    if (broker->mux != NULL) {
-        gp__grpc_mux_set_post(broker->mux, NULL);
-    }
-    gp__broker_drop_places(broker);
-    gp__broker_drop_sockets(broker->sockets);
-    gp__broker_drop_notes(broker);
+    gp__broker_drop_announcements_locked(broker);
+    gp__broker_free_sockets(broker->sockets);
+    gp__broker_drop_messages_locked(broker);
     if (broker->release_gone != NULL) {
         broker->release_gone(broker->gone_ctx);
     }
@@ -81,6 +83,18 @@ gp_broker_unref(gp_broker *broker)
     gp_grpc_mux_unref(broker->mux);
     gp_mutex_release(&broker->lock);
     gp__free(broker);
+}
+
+void
+gp_broker_unref(gp_broker *broker)
+{
+    if (broker == NULL || gp_runtime_forked() || atomic_fetch_sub(&broker->refs, 1) != 1) {
+        return;
+    }
+    if (broker->mux != NULL) {
+        gp__grpc_mux_set_sender(broker->mux, NULL);
+    }
+    free_broker(broker);
 }
 
 uint32_t
@@ -132,11 +146,11 @@ gp_broker_on_gone(gp_broker *broker, gp_then *then, gp_then *release, void *ctx)
 }
 
 void
-gp__broker_set_gone(gp_broker *broker, const char *format, const char *what)
+gp__broker_set_gone_locked(gp_broker *broker, const char *format, const char *what)
 {
     if (broker->gone[0] == '\0') {
         snprintf(broker->gone, sizeof(broker->gone), format, what);
-        gp__broker_drop_notes(broker);
+        gp__broker_drop_messages_locked(broker);
     }
 }
 
@@ -149,31 +163,33 @@ gp_broker_close(gp_broker *broker)
         return;
     }
     if (broker->mux != NULL) {
-        gp__grpc_mux_set_post(broker->mux, NULL);
+        gp__grpc_mux_set_sender(broker->mux, NULL);
     }
     gp_mutex_lock(&broker->lock);
     broker->closed = true;
-    gp__broker_set_gone(broker, "the connection to %s has been closed",
-                        gp__broker_other_side(broker));
-    gp__broker_call_diallers(broker, 0);
+    gp__broker_set_gone_locked(broker, "the connection to %s has been closed",
+                               gp__broker_other_side(broker));
+    gp__broker_wake_diallers_locked(broker, 0);
     call = broker->call != NULL ? gp_call_ref(broker->call) : NULL;
     gp_mutex_unlock(&broker->lock);
     if (call != NULL) {
-        gp_call_cancel(call, 1, "the broker is closed");
+        gp_call_cancel(call, GP_GRPC_CANCELLED, "the broker is closed");
         gp_call_unref(call);
     }
 }
 
 void
-gp__broker_tell_gone(gp_broker *broker)
+gp__broker_report_gone(gp_broker *broker)
 {
     gp_then *then;
+    void *ctx;
 
     gp_mutex_lock(&broker->lock);
     then = broker->closed ? NULL : broker->on_gone;
-    gp__broker_call_diallers(broker, 0);
+    ctx = broker->gone_ctx;
+    gp__broker_wake_diallers_locked(broker, 0);
     gp_mutex_unlock(&broker->lock);
     if (then != NULL) {
-        then(broker->gone_ctx);
+        then(ctx);
     }
 }

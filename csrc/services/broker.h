@@ -9,8 +9,8 @@
 #include "os/process/process.h"
 
 /*
- * Open the plugin's stream. A plugin without the service ends it at once, which is only told to
- * whoever uses the broker. Shared references are taken of |tls|, of |mux|, and of |process|, whose
+ * Open the plugin's stream. A plugin without the service ends it at once, of which only users of
+ * the broker learn. Shared references are taken of |tls|, of |mux|, and of |process|, whose
  * runner, if it has one, translates addresses. Paths that the plugin announces are relative to
  * |directory|, of which a copy is made. All may be NULL. Returns: 0, GP_ENOMEM, GP_ECLOSED or
  * GP_EFORKED. Never blocks.

@@ -10,9 +10,9 @@
 #include "services/grpc_mux.h"
 #include "services/translate.h"
 
-/* |rc| and |why| say why not. Returns what gp_broker_dial() does. */
+/* The connection cannot be dialled, because of |rc| and |why|. Returns as gp_broker_dial(). */
 static int
-refuse(const gp_broker *broker, uint32_t id, int rc, const gp_error *why, gp_error *err)
+set_dial_error(const gp_broker *broker, uint32_t id, int rc, const gp_error *why, gp_error *err)
 {
     bool ours = rc == GP_EOS || rc == GP_EINVAL || rc == GP_ETIMEOUT;
 
@@ -22,45 +22,46 @@ refuse(const gp_broker *broker, uint32_t id, int rc, const gp_error *why, gp_err
 
 /* ---- Over one connection --------------------------------------------------------------------- */
 
-/* With TLS, gRPC connects to a path of ours, which becomes a stream, after a knock. */
+/* With TLS: gRPC connects to a path of ours, and that becomes a stream once it is accepted. */
 static int
-start_secure(gp_broker *broker, uint32_t id, gp__grpc_mux_local **local, gp_channel **out,
-             gp_error *err)
+start_secure(gp_broker *broker, uint32_t id, gp__grpc_dial **dial, gp_channel **out, gp_error *err)
 {
     gp__target target;
-    int rc = gp__grpc_mux_dial(broker->mux, id, local, err);
+    int rc = gp__grpc_dial_start(broker->mux, id, dial, err);
 
     if (rc < 0) {
         return rc;
     }
-    rc = gp__target_init(&target, "unix", gp__grpc_mux_local_path(*local), err);
+    rc = gp__target_init(&target, "unix", gp__grpc_dial_path(*dial), err);
     if (rc == 0) {
         rc = gp_channel_open_tls(out, target.text, broker->tls, broker->args, err);
         gp__target_release(&target);
     }
     if (rc < 0) {
-        gp__grpc_mux_await(*local, gp__broker_other_side(broker), 0, NULL, NULL);
+        gp__grpc_dial_await(*dial, gp__broker_other_side(broker), 0, NULL, NULL);
         return rc;
     }
     gp_channel_state(*out, true);
     return 0;
 }
 
-/* Without, it is given one end of what does. The channel is made while the knock is on its way. */
+/*
+ * Without TLS: gRPC gets one end of a pair of sockets, whose other end becomes the stream. The
+ * channel is made while the request is on its way.
+ */
 static int
-start_plain(gp_broker *broker, uint32_t id, gp__grpc_mux_local **local, gp_channel **out,
-            gp_error *err)
+start_plain(gp_broker *broker, uint32_t id, gp__grpc_dial **dial, gp_channel **out, gp_error *err)
 {
     char name[sizeof("mux:4294967295")];
     int fd;
-    int rc = gp__grpc_mux_dial_pair(broker->mux, id, local, &fd, err);
+    int rc = gp__grpc_dial_start_pair(broker->mux, id, dial, &fd, err);
 
     if (rc < 0) {
         return rc;
     }
     snprintf(name, sizeof(name), "mux:%u", (unsigned)id);
     if ((rc = gp__channel_open_over(out, fd, name, "localhost", broker->args, err)) < 0) {
-        gp__grpc_mux_await(*local, gp__broker_other_side(broker), 0, NULL, NULL);
+        gp__grpc_dial_await(*dial, gp__broker_other_side(broker), 0, NULL, NULL);
     }
     return rc;
 }
@@ -71,17 +72,17 @@ dial_stream(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interru
 {
     gp_channel *channel = NULL;
     gp_error why = GP_ERROR_INIT;
-    gp__grpc_mux_local *local;
-    int rc = (broker->tls != NULL ? start_secure : start_plain)(broker, id, &local, &channel, &why);
+    gp__grpc_dial *dial;
+    int rc = (broker->tls != NULL ? start_secure : start_plain)(broker, id, &dial, &channel, &why);
 
     if (rc < 0) {
-        rc = refuse(broker, id, rc, &why, err);
+        rc = set_dial_error(broker, id, rc, &why, err);
         gp_error_release(&why);
         return rc;
     }
     gp__grpc_mux_explain(broker->mux, channel, broker->process);
     gp__poller_urgent_add(broker->poller);
-    rc = gp__grpc_mux_await(local, gp__broker_other_side(broker), timeout_ms, interrupt, err);
+    rc = gp__grpc_dial_await(dial, gp__broker_other_side(broker), timeout_ms, interrupt, err);
     gp__poller_urgent_drop(broker->poller);
     if (rc < 0) {
         gp_channel_close(channel);
@@ -127,7 +128,7 @@ dial_socket(gp_broker *broker, uint32_t id, const char *network, const char *add
                                    broker->args, &why);
     }
     if (rc < 0) {
-        rc = refuse(broker, id, rc, &why, err);
+        rc = set_dial_error(broker, id, rc, &why, err);
     }
     gp_error_release(&why);
     gp__free(peer);
@@ -147,7 +148,7 @@ dial_secure(gp_broker *broker, uint32_t id, const char *network, const char *add
         gp__channel_keep(*out, &target.fd);
     }
     if (rc < 0) {
-        rc = refuse(broker, id, rc, &why, err);
+        rc = set_dial_error(broker, id, rc, &why, err);
     }
     gp_error_release(&why);
     gp__target_release(&target);
@@ -158,7 +159,7 @@ int
 gp_broker_dial(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interrupt *interrupt,
                gp_channel **out, gp_error *err)
 {
-    gp__listener where = {NULL, NULL};
+    gp__broker_address where = {NULL, NULL};
     gp_runner_address translated;
     const char *network;
     const char *address;
@@ -170,7 +171,7 @@ gp_broker_dial(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_inte
     if (broker->mux != NULL) {
         return dial_stream(broker, id, timeout_ms, interrupt, out, err);
     }
-    rc = gp__broker_find(broker, id, timeout_ms, interrupt, &where, err);
+    rc = gp__broker_claim(broker, id, timeout_ms, interrupt, &where, err);
     if (rc < 0) {
         return rc;
     }
@@ -186,7 +187,7 @@ gp_broker_dial(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_inte
     if (rc == 0) {
         gp__channel_explain(*out, NULL, broker->process);
     }
-    gp__broker_release_listener(&where);
+    gp__broker_address_release(&where);
     gp__broker_prune_sockets(broker);
     return rc;
 }

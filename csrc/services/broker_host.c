@@ -2,46 +2,58 @@
 
 #include "base/alloc.h"
 #include "gp/call.h"
+#include "gp/grpc_status.h"
 #include "rpc/channel.h"
 #include "services/broker_state.h"
 
-enum { UNIMPLEMENTED = 12 }; /* gRPC's code */
+/* The stream, which is not over. */
+static gp_call *
+call_of(gp_broker *broker)
+{
+    gp_call *call;
 
-/* The stream's status is there. */
+    gp_mutex_lock(&broker->lock);
+    call = broker->call;
+    gp_mutex_unlock(&broker->lock);
+    return call;
+}
+
+/* On the polling thread: the status of the stream has come. */
 static void
-host_ended(void *ctx)
+stream_ended(void *ctx)
 {
     gp_broker *broker = ctx;
-    gp_call *call = broker->call;
-    bool unimplemented = gp_call_get_status(call)->code == UNIMPLEMENTED;
+    gp_call *call = call_of(broker);
+    bool unimplemented = gp_call_get_status(call)->code == GP_GRPC_UNIMPLEMENTED;
 
     gp_mutex_lock(&broker->lock);
     broker->call = NULL;
     if (unimplemented) {
-        gp__broker_set_gone(broker, "%s has no broker service (plugin.GRPCBroker)",
-                            gp__broker_other_side(broker));
+        gp__broker_set_gone_locked(broker, "%s has no broker service (plugin.GRPCBroker)",
+                                   gp__broker_other_side(broker));
     } else {
-        gp__broker_set_gone(broker, "%s has gone", gp__broker_other_side(broker));
+        gp__broker_set_gone_locked(broker, "%s has gone", gp__broker_other_side(broker));
     }
     gp_mutex_unlock(&broker->lock);
-    gp__broker_tell_gone(broker);
+    gp__broker_report_gone(broker);
     gp_call_unref(call);
     gp_broker_unref(broker); /* the stream's */
 }
 
-/* On the polling thread. */
+/* On the polling thread. NULL: no more messages will come. */
 static void
-host_received(void *ctx, gp_message *message)
+message_received(void *ctx, gp_message *message)
 {
     gp_broker *broker = ctx;
+    gp_call *call = call_of(broker);
 
     while (message != NULL) {
-        gp__broker_take_in(broker, message);
-        if (gp_call_receive_then(broker->call, &message, host_received, broker) == 0) {
+        gp__broker_handle_message(broker, message);
+        if (gp_call_receive_then(call, &message, message_received, broker) == 0) {
             return;
         }
     }
-    gp_call_on_done(broker->call, host_ended, broker);
+    gp_call_on_done(call, stream_ended, broker);
 }
 
 int
@@ -53,6 +65,7 @@ gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_grpc_mux *
                                      .compression = GP_COMPRESS_DEFAULT};
     gp_broker *broker = gp__broker_new(tls, mux);
     gp_message *message;
+    gp_call *call;
     int rc;
 
     if (broker == NULL) {
@@ -64,13 +77,15 @@ gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_grpc_mux *
         gp_broker_unref(broker);
         return gp_error_set(err, GP_ENOMEM, "out of memory for a plugin's broker");
     }
-    rc = gp_call_start_stream(&broker->call, channel, &options, NULL, err);
+    rc = gp_call_start_stream(&call, channel, &options, NULL, err);
     if (rc < 0) {
-        broker->call = NULL;
         gp_broker_close(broker);
         gp_broker_unref(broker);
         return rc;
     }
+    gp_mutex_lock(&broker->lock);
+    broker->call = call;
+    gp_mutex_unlock(&broker->lock);
     if (process != NULL) {
         broker->process = gp__process_ref(process);
     }
@@ -78,8 +93,8 @@ gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_grpc_mux *
         broker->elsewhere = gp__process_ref(process);
     }
     gp_broker_ref(broker); /* the stream's */
-    if (gp_call_receive_then(broker->call, &message, host_received, broker) == 1) {
-        host_received(broker, message);
+    if (gp_call_receive_then(call, &message, message_received, broker) == 1) {
+        message_received(broker, message);
     }
     *out = broker;
     return 0;

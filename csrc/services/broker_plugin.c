@@ -1,25 +1,27 @@
 #include "base/alloc.h"
+#include "gp/grpc_status.h"
 #include "rpc/method.h"
 #include "services/broker_state.h"
 
 void
-gp__broker_finish_hosted(gp__hosted *it)
+gp__host_stream_finish(gp__host_stream *ended)
 {
-    gp_server_call_finish(it->call, 0, (gp_bytes){"", 0}, (gp_metadata){NULL, 0});
-    gp_server_call_unref(it->call);
-    gp_broker_unref(it->broker);
-    gp__free(it);
+    gp_server_call_finish(ended->call, GP_GRPC_OK, (gp_bytes){"", 0}, (gp_metadata){NULL, 0});
+    gp_server_call_unref(ended->call);
+    gp_broker_unref(ended->broker);
+    gp__free(ended);
 }
 
 /*
- * The host has ended its stream. The end of ours would wait for what is being sent, on the polling
- * thread, which is the one to see that through: so it is left to |sent|.
+ * The host has ended its stream. Finishing the call here would wait for the message that is being
+ * sent on it; but this is the polling thread, which has to complete that. So the call is finished
+ * when the message is sent.
  */
 static void
-hosted_ended(gp__hosted *it)
+stream_ended(gp__host_stream *stream)
 {
-    gp_broker *broker = gp_broker_ref(it->broker);
-    gp_server_call *call = it->call;
+    gp_broker *broker = gp_broker_ref(stream->broker);
+    gp_server_call *call = stream->call;
     bool current;
     bool later;
 
@@ -30,55 +32,56 @@ hosted_ended(gp__hosted *it)
     }
     later = broker->sending_on == call;
     if (later) {
-        broker->ended = it;
+        broker->ended = stream;
     }
     gp_mutex_unlock(&broker->lock);
     if (!later) {
-        gp__broker_finish_hosted(it);
+        gp__host_stream_finish(stream);
     }
     if (current) {
         gp_server_call_unref(call);
-        gp__broker_tell_gone(broker);
+        gp__broker_report_gone(broker);
     }
     gp_broker_unref(broker);
 }
 
-/* On the polling thread. */
+/* On the polling thread. NULL: no more messages will come. */
 static void
-hosted_received(void *ctx, gp_message *message)
+message_received(void *ctx, gp_message *message)
 {
-    gp__hosted *it = ctx;
+    gp__host_stream *stream = ctx;
 
     while (message != NULL) {
-        gp__broker_take_in(it->broker, message);
-        if (gp_server_call_receive_then(it->call, &message, hosted_received, it) == 0) {
+        gp__broker_handle_message(stream->broker, message);
+        if (gp_server_call_receive_then(stream->call, &message, message_received, stream) == 0) {
             return;
         }
     }
-    hosted_ended(it);
+    stream_ended(stream);
 }
 
 static void
 answer_stream(void *ctx, gp_server_call *call, const gp_message *request)
 {
     gp_broker *broker = ctx;
-    gp__hosted *it = gp__malloc(sizeof(*it));
+    gp__host_stream *stream = gp__malloc(sizeof(*stream));
     gp_server_call *before;
     gp_message *message;
 
     (void)request;
-    if (it == NULL) {
-        gp_server_call_finish(call, 8, (gp_bytes){"out of memory", 13}, (gp_metadata){NULL, 0});
+    if (stream == NULL) {
+        gp_server_call_finish(call, GP_GRPC_RESOURCE_EXHAUSTED, (gp_bytes){"out of memory", 13},
+                              (gp_metadata){NULL, 0});
         return;
     }
-    *it = (gp__hosted){gp_broker_ref(broker), gp_server_call_ref(call)};
+    *stream = (gp__host_stream){gp_broker_ref(broker), gp_server_call_ref(call)};
     gp_mutex_lock(&broker->lock);
     before = broker->stream;
     broker->stream = gp_server_call_ref(call);
     gp_mutex_unlock(&broker->lock);
     gp_server_call_unref(before);
-    if (gp_server_call_receive_then(call, &message, hosted_received, it) == 1) {
-        hosted_received(it, message);
+    if (gp_server_call_receive_then(call, &message, message_received, stream) == 1) {
+        message_received(stream, message);
     }
     gp__broker_send_next(broker);
 }

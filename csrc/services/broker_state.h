@@ -2,14 +2,15 @@
  * Layer: services. What the broker's files share: what it knows, and how its parts reach each
  * other.
  *
- *   broker.c         making, ids, the end
- *   broker_host.c    the stream of a host, to its plugin: messages come in, and go out by broker_talk.c
- *   broker_plugin.c  the streams of a plugin's hosts, likewise
- *   broker_talk.c    what the two sides say to each other
- *   broker_places.c  what the other side has announced, until it is asked for
- *   broker_dial.c    connections to there
+ *   broker.c                making, ids, the end
+ *   broker_host.c           a host's stream to its plugin: what comes in
+ *   broker_plugin.c         the streams of a plugin's hosts: what comes in
+ *   broker_messages.c       messages from and to the other side
+ *   broker_announcements.c  what the other side has announced, until it is dialled
+ *   broker_dial.c           connections to what was announced
  *
- * Threads: any, but for what a function says. The broker's lock comes before the poller's alone.
+ * Threads: any, but for what a function says. While the broker's lock is held, no other lock is
+ * taken but the poller's.
  */
 #ifndef GP_SERVICES_BROKER_STATE_H
 #define GP_SERVICES_BROKER_STATE_H
@@ -20,55 +21,56 @@
 #include "gen/grpc_broker.pb-c.h"
 #include "gp/broker.h"
 #include "gp/call.h"
+#include "gp/list.h"
 #include "gp/lock.h"
 #include "os/process/process.h"
 #include "rpc/poller.h"
 
 #define GP__BROKER_STREAM "/plugin.GRPCBroker/StartStream"
 
-/* Where the other side listens under some id. */
-typedef struct gp__listener {
+/* Where a side listens. */
+typedef struct gp__broker_address {
     char *network; /* owned: "unix" or "tcp" */
     char *address; /* owned */
-} gp__listener;
+} gp__broker_address;
 
-/* Something that the other side announced, until it is asked for. */
-typedef struct gp__place {
-    struct gp__place *next;
+/* The other side listens for a connection with some id, which has not been dialled yet. */
+typedef struct gp__announcement {
+    gp_link link; /* in the broker's |announcements| */
     uint32_t id;
-    gp__listener where; /* owned */
+    gp__broker_address where; /* owned */
     int64_t expires;
-} gp__place;
+} gp__announcement;
 
-/* A thread that waits for such an announcement. */
-typedef struct gp__dialler {
-    struct gp__dialler *next;
+/* A thread that waits for an announcement. */
+typedef struct gp__broker_dialler {
+    gp_link link; /* in the broker's |diallers| */
     uint32_t id;
-    gp__gate called; /* open when it is there, or never will be */
-} gp__dialler;
+    gp__gate announced; /* open when the announcement is there, or will never come */
+} gp__broker_dialler;
 
-/* Something to tell the other side, packed. */
-typedef struct gp__note {
-    struct gp__note *next;
+/* A message to the other side, packed. */
+typedef struct gp__broker_message {
+    gp_link link; /* in the broker's |messages| */
     size_t len;
     unsigned char bytes[];
-} gp__note;
+} gp__broker_message;
 
 /* A path that the plugin announced: its socket may be left behind. */
-typedef struct gp__socket_path {
-    struct gp__socket_path *next;
+typedef struct gp__announced_socket {
+    struct gp__announced_socket *next;
     char path[];
-} gp__socket_path;
+} gp__announced_socket;
 
-/* One host's stream. */
-typedef struct gp__hosted {
+/* The stream of one of a plugin's hosts. */
+typedef struct gp__host_stream {
     gp_broker *broker;    /* shared: ref */
     gp_server_call *call; /* shared: ref */
-} gp__hosted;
+} gp__host_stream;
 
 /*
- * The stream is a call of the host's. On the plugin's side another one may take its place, of a
- * host that has reattached: the newest counts.
+ * The messages go over a stream, which is a call of the host's. On the plugin's side the stream of
+ * a host that has reattached takes the place of the one before: the newest counts.
  */
 struct gp_broker {
     atomic_int refs; /* the user's, the server's, one for each receive and send under way */
@@ -77,91 +79,90 @@ struct gp_broker {
     gp_channel_args *args; /* shared: ref; of what is dialled; NULL: none */
     gp_grpc_mux *mux;      /* shared: ref; NULL: each connection has a socket of its own */
     bool of_host;
-    gp__process *process; /* shared: ref; of a host, at the other end. NULL: nobody knows */
-    gp__process
-        *elsewhere;  /* shared: ref; of a host whose plugin a runner has launched, else NULL */
+    gp__process *process;   /* shared: ref; of a host: its plugin's. NULL: it is not known */
+    gp__process *elsewhere; /* shared: ref; |process| if a runner has launched it, else NULL */
     char *directory; /* owned; what the other side's paths are relative to; NULL: this process's */
     gp__poller *poller; /* borrowed: lives as long as the process */
 
-    gp_mutex lock;          /* guards what follows; nothing but the poller is called with it held */
-    gp__dialler *diallers;  /* each lives on its own stack */
-    gp_call *call;          /* shared: ref; of a host, NULL when it is over */
-    gp_server_call *stream; /* shared: ref; of a plugin, NULL while there is none */
-    gp__place *places;      /* owned, newest first */
-    size_t places_count;
-    gp__note *notes; /* owned, oldest first */
-    gp__note **notes_end;
-    size_t notes_count;
-    bool sending;
-    const gp_server_call *sending_on; /* borrowed, to be compared only; of a plugin */
-    gp__hosted *ended; /* owned: its stream, to be finished once that send is through */
-    bool closed;
-    char gone[80];            /* why nothing will come any more, "" while something may */
-    gp__socket_path *sockets; /* owned, newest first */
-    size_t sockets_count;
-    size_t prune_at; /* so many are worth a look at which of them are gone */
-    gp_then *on_gone;
-    gp_then *release_gone;
-    void *gone_ctx;
+    gp_mutex lock;
+    gp_list diallers GP_GUARDED_BY(&lock); /* of gp__broker_dialler, each on its stack */
+    gp_call *call GP_GUARDED_BY(&lock);    /* shared: ref; a host's stream; NULL: it is over */
+    gp_server_call *stream GP_GUARDED_BY(&lock); /* shared: ref; a plugin's; NULL: there is none */
+    gp_list announcements GP_GUARDED_BY(&lock);  /* owned; of gp__announcement, newest first */
+    gp_list messages GP_GUARDED_BY(&lock);       /* owned; of gp__broker_message, oldest first */
+    size_t messages_count GP_GUARDED_BY(&lock);
+    bool sending GP_GUARDED_BY(&lock);                     /* a message is being sent */
+    const gp_server_call *sending_on GP_GUARDED_BY(&lock); /* borrowed, to be compared only: a
+                                                              plugin's stream that it is sent on */
+    gp__host_stream *ended GP_GUARDED_BY(&lock); /* owned: that stream, if it has ended meanwhile */
+    bool closed GP_GUARDED_BY(&lock);
+    char gone[80] GP_GUARDED_BY(&lock); /* why nothing more will come; "" while it may */
+    gp__announced_socket *sockets GP_GUARDED_BY(&lock); /* owned, newest first */
+    size_t sockets_count GP_GUARDED_BY(&lock);
+    size_t prune_at GP_GUARDED_BY(&lock); /* at so many, find out which of them are gone */
+    gp_then *on_gone GP_GUARDED_BY(&lock);
+    gp_then *release_gone GP_GUARDED_BY(&lock);
+    void *gone_ctx GP_GUARDED_BY(&lock);
 };
 
-/* ---- Making, and the end ---- */
+/* ---- broker.c ---- */
 
-/* Shared references are taken of |tls| and |mux|. NULL when memory is short. */
+/* References are taken of |tls| and |mux|. NULL when memory is short. */
 gp_broker *gp__broker_new(gp_tls *tls, gp_grpc_mux *mux);
 
 /* "the plugin" or "the host". */
 const char *gp__broker_other_side(const gp_broker *broker);
 
-/* With the lock held: nothing will come any more, for the first reason that is given. */
-void gp__broker_set_gone(gp_broker *broker, const char *format, const char *what);
+/* Nothing more will come, for the first reason that is given. */
+void gp__broker_set_gone_locked(gp_broker *broker, const char *format, const char *what)
+    GP_REQUIRES(&broker->lock);
 
-/* Wake the diallers of |id|, or with 0 all. With the lock held. */
-void gp__broker_call_diallers(gp_broker *broker, uint32_t id);
+/* Tell threads that wait, and the user, that nothing more will come. */
+void gp__broker_report_gone(gp_broker *broker) GP_EXCLUDES(&broker->lock);
 
-/* Tell those who wait, and who asked to be told. Without the lock. */
-void gp__broker_tell_gone(gp_broker *broker);
+/* ---- broker_messages.c ---- */
 
-/* ---- What is said ---- */
+/* A message has come. It is consumed; one that means nothing is ignored. */
+void gp__broker_handle_message(gp_broker *broker, gp_message *message) GP_EXCLUDES(&broker->lock);
 
-/* The other side says something. Consumes the message; what means nothing is left out. */
-void gp__broker_take_in(gp_broker *broker, gp_message *message);
+/* Send the next message, unless one is being sent or there is no stream yet. */
+void gp__broker_send_next(gp_broker *broker) GP_EXCLUDES(&broker->lock);
 
-/* Send what is to be said, unless something is under way or there is no stream yet. */
-void gp__broker_send_next(gp_broker *broker);
+void gp__broker_drop_messages_locked(gp_broker *broker) GP_REQUIRES(&broker->lock);
 
-/* With the lock held: it need not be said any more. */
-void gp__broker_drop_notes(gp_broker *broker);
+/* The mux's gp__grpc_mux_sender. */
+int gp__broker_send_request(void *ctx, uint32_t id, uint32_t serial);
+int gp__broker_send_answer(void *ctx, uint32_t id, uint32_t serial, const char *error);
 
-/* For the mux, as gp__grpc_mux_post has them. */
-int gp__broker_post_knock(void *ctx, uint32_t id, uint32_t mark);
-int gp__broker_post_answer(void *ctx, uint32_t id, uint32_t mark, const char *error);
+/* ---- broker_announcements.c ---- */
 
-/* ---- Where things are ---- */
-
-/* The other side has announced something. Memory that is short costs the announcement. */
-void gp__broker_take_place(gp_broker *broker, const Plugin__ConnInfo *info);
-
-/* Wait for the announcement of |id|. |*out| is then the caller's. Returns as gp_broker_dial(). */
-int gp__broker_find(gp_broker *broker, uint32_t id, int64_t timeout_ms,
-                    const gp_interrupt *interrupt, gp__listener *out, gp_error *err);
-
-void gp__broker_release_listener(gp__listener *where);
-
-/* With the lock held: nobody will ask for anything any more. */
-void gp__broker_drop_places(gp_broker *broker);
-
-void gp__broker_drop_sockets(gp__socket_path *sockets);
+/* The other side has announced a listener. If memory is short the announcement is lost. */
+void gp__broker_add_announcement(gp_broker *broker, const Plugin__ConnInfo *info)
+    GP_EXCLUDES(&broker->lock);
 
 /*
- * Forget the sockets that are gone, if there are many. Without the lock: it looks at the file
- * system, for a second at most.
+ * Wait for the announcement of |id|, which can be claimed once. |*out| is then the caller's. Returns
+ * as gp_broker_dial().
  */
-void gp__broker_prune_sockets(gp_broker *broker);
+int gp__broker_claim(gp_broker *broker, uint32_t id, int64_t timeout_ms,
+                     const gp_interrupt *interrupt, gp__broker_address *out, gp_error *err)
+    GP_EXCLUDES(&broker->lock);
 
-/* ---- The plugin's stream ---- */
+void gp__broker_address_release(gp__broker_address *where);
 
-/* A host's stream has ended, and nothing is being sent on it. Consumes |it|. */
-void gp__broker_finish_hosted(gp__hosted *it);
+/* Wake the threads that wait for |id|, or with 0 all. */
+void gp__broker_wake_diallers_locked(gp_broker *broker, uint32_t id) GP_REQUIRES(&broker->lock);
+
+void gp__broker_drop_announcements_locked(gp_broker *broker) GP_REQUIRES(&broker->lock);
+
+void gp__broker_free_sockets(gp__announced_socket *sockets);
+
+/* Forget the sockets that are gone, if there are many. Asks the file system, for a second at most. */
+void gp__broker_prune_sockets(gp_broker *broker) GP_EXCLUDES(&broker->lock);
+
+/* ---- broker_plugin.c ---- */
+
+/* A host's stream has ended, and nothing is being sent on it. Consumes |ended|. */
+void gp__host_stream_finish(gp__host_stream *ended);
 
 #endif

@@ -20,15 +20,15 @@ enum {
     TICK_MS = 1000,
     KEEPALIVE_MS = 30000,
     TIMEOUT_MS = 10000,
-    LINGER_MS = 1000,  /* for what a plugin has said last */
+    LINGER_MS = 1000,  /* for what a plugin has sent last */
     LONGEST_NAME = 40, /* of a socket after the base: "plugin-dirXXXXXX/plugin", and 16 more */
 };
 
 /* ---- Making and freeing ---------------------------------------------------------------------- */
 
 /*
- * Where private directories are made: in |base| (NULL: the usual one) unless sockets there would be
- * at paths that are too long, or with a comma, which gRPC takes for the end of one. Owned; NULL:
+ * Where private directories are made: in |base| (NULL: the usual one) unless sockets there would
+ * have paths that are too long, or that contain a comma, which ends a path for gRPC. Owned; NULL:
  * out of memory.
  */
 static char *
@@ -104,9 +104,13 @@ gp_grpc_mux_new(gp_grpc_mux **out, const char *base, gp_error *err)
     gp_mutex_init(&mux->lock);
     gp_cond_init(&mux->changed);
     atomic_init(&mux->refs, 1);
+    gp_mutex_lock(&mux->lock);
     mux->listener = -1;
     mux->log = -1;
-    mux->queue_end = &mux->queue;
+    gp_list_init(&mux->dials);
+    gp_list_init(&mux->queue);
+    gp_list_init(&mux->targets);
+    gp_mutex_unlock(&mux->lock);
     *out = mux;
     return 0;
 
@@ -115,7 +119,6 @@ fail_path:
     gp__fd_close(&mux->claim);
     gp__free(mux->directory);
 fail_directory:
-    gp_cond_release(&mux->changed);
     gp__free(mux);
     return rc;
 }
@@ -127,13 +130,12 @@ gp_grpc_mux_ref(gp_grpc_mux *mux)
     return mux;
 }
 
-void
-gp_grpc_mux_unref(gp_grpc_mux *mux)
+/* The last reference is gone: nothing else uses it any more. */
+static void free_mux(gp_grpc_mux *mux) GP_NO_THREAD_SAFETY_ANALYSIS;
+
+static void
+free_mux(gp_grpc_mux *mux)
 {
-    if (mux == NULL || gp_runtime_forked() || atomic_fetch_sub(&mux->refs, 1) != 1) {
-        return;
-    }
-    gp_grpc_mux_close(mux);
     gp_cond_release(&mux->changed);
     gp_mutex_release(&mux->lock);
     gp_error_release(&mux->why);
@@ -142,6 +144,15 @@ gp_grpc_mux_unref(gp_grpc_mux *mux)
     gp__free(mux->directory);
     gp__free(mux->target);
     gp__free(mux);
+}
+
+void
+gp_grpc_mux_unref(gp_grpc_mux *mux)
+{
+    if (mux != NULL && !gp_runtime_forked() && atomic_fetch_sub(&mux->refs, 1) == 1) {
+        gp_grpc_mux_close(mux);
+        free_mux(mux);
+    }
 }
 
 const char *
@@ -162,91 +173,100 @@ gp_grpc_mux_directory(const gp_grpc_mux *mux)
     return mux->directory;
 }
 
-/* ---- Saying ---------------------------------------------------------------------------------- */
+/* ---- Messages -------------------------------------------------------------------------------- */
+
+static const gp__grpc_mux_sender no_sender;
+
+static void send_queued_locked(gp_grpc_mux *mux, const gp__grpc_mux_sender *sender)
+    GP_REQUIRES(&mux->lock);
 
 void
-gp__grpc_mux_set_post(gp_grpc_mux *mux, const gp__grpc_mux_post *post)
+gp__grpc_mux_set_sender(gp_grpc_mux *mux, const gp__grpc_mux_sender *sender)
 {
     gp_mutex_lock(&mux->lock);
-    mux->post = post != NULL ? *post : (gp__grpc_mux_post){NULL, NULL, NULL, NULL, NULL};
+    mux->sender = sender != NULL ? *sender : no_sender;
     gp_mutex_unlock(&mux->lock);
 }
 
 bool
-gp__grpc_mux_write(gp_grpc_mux *mux, gp__grpc_mux_letter letter)
+gp__grpc_mux_queue_message_locked(gp_grpc_mux *mux, gp__grpc_mux_message message)
 {
-    if (mux->letters_count == GP__GRPC_MUX_LETTERS) {
+    if (mux->messages_count == GP__GRPC_MUX_MESSAGES) {
         return false;
     }
-    mux->letters[(mux->letters_at + mux->letters_count++) % GP__GRPC_MUX_LETTERS] = letter;
+    mux->messages[(mux->messages_at + mux->messages_count++) % GP__GRPC_MUX_MESSAGES] = message;
     return true;
 }
 
-/* |post| is empty once the broker is closed. */
+/* |sender| is empty once the broker is closed. */
 static int
-say_one(const gp__grpc_mux_post *post, gp__grpc_mux_letter letter)
+send_message(const gp__grpc_mux_sender *sender, gp__grpc_mux_message message)
 {
-    if (post->ref == NULL) {
+    const gp__accept_request *request = &message.request;
+
+    if (sender->ref == NULL) {
         return GP_EBROKER;
     }
-    return letter.answer == NULL
-               ? post->knock(post->ctx, letter.knock.id, letter.knock.mark)
-               : post->answer(post->ctx, letter.knock.id, letter.knock.mark, letter.answer);
+    return message.answer == NULL
+               ? sender->send_request(sender->ctx, request->id, request->serial)
+               : sender->send_answer(sender->ctx, request->id, request->serial, message.answer);
 }
 
-/* With the lock held, which is released while something is said. */
+/* Releases and re-acquires the lock while each message is sent. */
 static void
-say_all(gp_grpc_mux *mux, const gp__grpc_mux_post *post)
+send_queued_locked(gp_grpc_mux *mux, const gp__grpc_mux_sender *sender)
 {
-    while (mux->letters_count > 0) {
-        const gp__grpc_mux_letter letter = mux->letters[mux->letters_at];
+    while (mux->messages_count > 0) {
+        const gp__grpc_mux_message message = mux->messages[mux->messages_at];
         int rc;
 
-        mux->letters_at = (mux->letters_at + 1) % GP__GRPC_MUX_LETTERS;
-        mux->letters_count--;
+        mux->messages_at = (mux->messages_at + 1) % GP__GRPC_MUX_MESSAGES;
+        mux->messages_count--;
         gp_mutex_unlock(&mux->lock);
-        rc = say_one(post, letter);
+        rc = send_message(sender, message);
         gp_mutex_lock(&mux->lock);
-        if (rc != 0 && letter.answer == NULL) {
-            gp__grpc_mux_unsaid(mux, letter.knock);
+        if (rc != 0 && message.answer == NULL) {
+            gp__grpc_mux_request_unsent_locked(mux, message.request);
         } else if (rc != 0) {
-            gp__grpc_mux_unanswered(mux, letter.knock);
+            gp__grpc_mux_answer_unsent_locked(mux, message.request);
         }
     }
 }
 
 void
-gp__grpc_mux_say(gp_grpc_mux *mux)
+gp__grpc_mux_send_messages(gp_grpc_mux *mux)
 {
-    gp__grpc_mux_post post;
+    gp__grpc_mux_sender sender;
 
     gp_mutex_lock(&mux->lock);
-    if (mux->saying || mux->letters_count == 0) {
-        /* Whoever is at it says that, too: it is to keep its place. */
+    if (mux->sending || mux->messages_count == 0) {
+        /* The thread that is sending sends ours too, which keeps them in order. */
         gp_mutex_unlock(&mux->lock);
         return;
     }
-    mux->saying = true;
-    /* While there is a post, there is a broker, which has a reference to us: until it lets go. */
-    post = mux->post;
-    if (post.ref != NULL) {
-        post.ref(post.ctx);
+    mux->sending = true;
+    /* While there is a sender, there is a broker, which has a reference to us: until it drops it. */
+    sender = mux->sender;
+    if (sender.ref != NULL) {
+        sender.ref(sender.ctx);
         gp_grpc_mux_ref(mux);
     }
-    say_all(mux, &post);
-    mux->saying = false;
+    send_queued_locked(mux, &sender);
+    mux->sending = false;
     gp_mutex_unlock(&mux->lock);
-    if (post.ref != NULL) {
-        post.unref(post.ctx);
+    if (sender.ref != NULL) {
+        sender.unref(sender.ctx);
         gp_grpc_mux_unref(mux);
     }
 }
 
 /* ---- The connection -------------------------------------------------------------------------- */
 
-/* With the lock held: a line for the host's log, which may not read it. */
+/* Write a line for the host's log, unless the host does not read it. */
+static void log_failure_locked(gp_grpc_mux *mux, const char *why) GP_REQUIRES(&mux->lock);
+
 static void
-log_why(gp_grpc_mux *mux, const char *why)
+log_failure_locked(gp_grpc_mux *mux, const char *why)
 {
     struct pollfd ready = {.fd = mux->log, .events = POLLOUT};
     char line[GP__GRPC_MUX_REASON];
@@ -256,23 +276,24 @@ log_why(gp_grpc_mux *mux, const char *why)
     /* A pipe that can be written to takes that much. */
     if (len > 0 && len < (int)sizeof(line) && poll(&ready, 1, 0) == 1 &&
         write(mux->log, line, (size_t)len) < 0) {
-        return; /* nobody to complain to */
+        return; /* there is no other place to report that */
     }
 }
 
+/* The pump's |over|. */
 static void
-over(void *ctx, const gp_error *why)
+session_over(void *ctx, const gp_error *why)
 {
     gp_grpc_mux *mux = ctx;
 
     gp_mutex_lock(&mux->lock);
     mux->over = true;
     if (mux->pump != NULL && gp__pump_why(mux->pump, &mux->why) < 0) {
-        if (mux->tell != NULL) {
-            mux->tell(mux->tell_ctx, gp_error_message(why));
+        if (mux->report != NULL) {
+            mux->report(mux->report_ctx, gp_error_message(why));
         }
         if (mux->log >= 0) {
-            log_why(mux, gp_error_message(why));
+            log_failure_locked(mux, gp_error_message(why));
         }
     }
     gp_cond_broadcast(&mux->changed);
@@ -288,7 +309,7 @@ gp_grpc_mux_why(gp_grpc_mux *mux, gp_error *why)
     if (mux->why.code < 0) {
         code = gp_error_set(why, mux->why.code, "%s", gp_error_message(&mux->why));
     } else if (mux->pump != NULL) {
-        code = gp__pump_why(mux->pump, why); /* before over() has been called */
+        code = gp__pump_why(mux->pump, why); /* before session_over() has been called */
     }
     gp_mutex_unlock(&mux->lock);
     return code;
@@ -319,7 +340,7 @@ gp__grpc_mux_explain(gp_grpc_mux *mux, gp_channel *channel, gp__process *process
 }
 
 const char *
-gp__grpc_mux_reason(const gp_grpc_mux *mux, char out[GP__GRPC_MUX_REASON])
+gp__grpc_mux_reason_locked(const gp_grpc_mux *mux, char out[GP__GRPC_MUX_REASON])
 {
     out[0] = '\0';
     if (mux->why.code < 0) {
@@ -344,11 +365,11 @@ gp_grpc_mux_log_to(gp_grpc_mux *mux, int fd, gp_error *err)
 }
 
 void
-gp__grpc_mux_on_why(gp_grpc_mux *mux, void (*tell)(void *ctx, const char *why), void *ctx)
+gp__grpc_mux_on_failure(gp_grpc_mux *mux, void (*report)(void *ctx, const char *why), void *ctx)
 {
     gp_mutex_lock(&mux->lock);
-    mux->tell = tell;
-    mux->tell_ctx = ctx;
+    mux->report = report;
+    mux->report_ctx = ctx;
     gp_mutex_unlock(&mux->lock);
 }
 
@@ -358,38 +379,38 @@ gp__grpc_mux_tick(void *ctx)
     gp_grpc_mux *mux = ctx;
 
     gp_mutex_lock(&mux->lock);
-    if (mux->resting && mux->knocker != NULL) {
-        mux->resting = false;
-        gp__reactor_enable(mux->knocker, true);
+    if (mux->paused && mux->listener_watch != NULL) {
+        mux->paused = false;
+        gp__reactor_enable(mux->listener_watch, true);
     }
-    gp__grpc_mux_dial_tick(mux);
+    gp__grpc_mux_dial_tick_locked(mux);
     gp_mutex_unlock(&mux->lock);
-    gp__grpc_mux_say(mux);
+    gp__grpc_mux_send_messages(mux);
 }
 
-/* On the reactor's thread: the next knock may have waited for that. */
+/* The pump's |answered|: the next request may have waited for that. */
 static void
-answered(void *ctx)
+streams_answered(void *ctx)
 {
     gp_grpc_mux *mux = ctx;
 
     gp_mutex_lock(&mux->lock);
-    gp__grpc_mux_advance(mux);
+    gp__grpc_mux_advance_locked(mux);
     gp_mutex_unlock(&mux->lock);
-    gp__grpc_mux_say(mux);
+    gp__grpc_mux_send_messages(mux);
 }
 
-/* Takes |fd| over. */
+/* Start the session over |fd|, which is taken over. */
 static int
-attach(gp_grpc_mux *mux, int fd, bool client, gp_error *err)
+start_session(gp_grpc_mux *mux, int fd, bool client, gp_error *err)
 {
     const gp__pump_options options = {
         .session = {.client = client,
                     .keepalive = KEEPALIVE_MS * GP__MS,
                     .timeout = TIMEOUT_MS * GP__MS},
-        .accept = gp__grpc_mux_opened,
-        .answered = answered,
-        .over = over,
+        .accept = gp__grpc_mux_accept_stream,
+        .answered = streams_answered,
+        .over = session_over,
         .ctx = mux,
     };
     gp__stream *stream = NULL;
@@ -408,10 +429,10 @@ attach(gp_grpc_mux *mux, int fd, bool client, gp_error *err)
     if (rc < 0) {
         gp__stream_close(stream);
     } else if ((rc = gp__pump_open(&mux->pump, stream, &options, err)) == 0) {
-        gp__grpc_mux_advance(mux);
+        gp__grpc_mux_advance_locked(mux);
     }
     gp_mutex_unlock(&mux->lock);
-    gp__grpc_mux_say(mux);
+    gp__grpc_mux_send_messages(mux);
     return rc;
 }
 
@@ -425,28 +446,33 @@ gp_grpc_mux_connect(gp_grpc_mux *mux, const char *network, const char *address, 
     if (rc == 0 && fd < 0) {
         rc = gp_error_set(err, GP_EOS, "%s %s takes no connections", network, address);
     }
-    if (rc < 0 || (rc = attach(mux, fd, true, err)) < 0) {
+    if (rc < 0 || (rc = start_session(mux, fd, true, err)) < 0) {
         return rc;
     }
-    return gp__grpc_mux_add_main(mux, err);
+    return gp__grpc_mux_listen_main(mux, err);
 }
 
-/* On the reactor's thread: the host. */
+/* On the reactor's thread: the host connects. */
 static void
-host_ready(void *ctx)
+listener_ready(void *ctx)
 {
     gp_grpc_mux *mux = ctx;
-    int fd = accept(mux->listener, NULL, NULL);
+    int listener;
+    int fd;
 
+    gp_mutex_lock(&mux->lock);
+    listener = mux->listener; /* open until this callback has ended, see gp_grpc_mux_close() */
+    gp_mutex_unlock(&mux->lock);
+    fd = accept(listener, NULL, NULL);
     if (fd >= 0) {
         gp__fd_prepare(fd);
-        /* Whoever comes later is not the host, and finds nobody. */
-        attach(mux, fd, false, NULL);
+        /* Who connects later is not the host, and is refused. */
+        start_session(mux, fd, false, NULL);
     } else if (gp__grpc_mux_exhausted(errno)) {
         gp_mutex_lock(&mux->lock);
-        if (mux->knocker != NULL) {
-            mux->resting = true;
-            gp__reactor_enable(mux->knocker, false);
+        if (mux->listener_watch != NULL) {
+            mux->paused = true;
+            gp__reactor_enable(mux->listener_watch, false);
         }
         gp_mutex_unlock(&mux->lock);
     }
@@ -456,19 +482,21 @@ int
 gp_grpc_mux_listen(gp_grpc_mux *mux, const char *network, const char *address, int *port,
                    gp_error *err)
 {
-    int rc = gp__socket_listen(&mux->listener, network, address, port, err);
+    int listener;
+    int rc = gp__socket_listen(&listener, network, address, port, err);
 
     if (rc < 0) {
         return rc;
     }
     gp_mutex_lock(&mux->lock);
+    mux->listener = listener;
     if (mux->closed) {
         rc = gp_error_set(err, GP_ECLOSED, "the connection is closed");
     } else if (mux->ticks == NULL) {
         rc = gp__reactor_every(&mux->ticks, TICK_MS, gp__grpc_mux_tick, mux, err);
     }
     if (rc == 0) {
-        rc = gp__reactor_add(&mux->knocker, mux->listener, host_ready, mux, err);
+        rc = gp__reactor_add(&mux->listener_watch, listener, listener_ready, mux, err);
     }
     if (rc < 0) {
         gp__fd_close(&mux->listener);
@@ -488,7 +516,7 @@ gp_grpc_mux_remove(gp_grpc_mux *mux)
 void
 gp_grpc_mux_close(gp_grpc_mux *mux)
 {
-    gp__watch *knocker;
+    gp__watch *listener_watch;
     gp__watch *ticks;
     gp__pump *pump;
     bool client;
@@ -498,16 +526,16 @@ gp_grpc_mux_close(gp_grpc_mux *mux)
     }
     gp_mutex_lock(&mux->lock);
     mux->closed = true;
-    mux->post = (gp__grpc_mux_post){NULL, NULL, NULL, NULL, NULL};
-    knocker = mux->knocker;
+    mux->sender = no_sender;
+    listener_watch = mux->listener_watch;
     ticks = mux->ticks;
-    mux->knocker = NULL;
+    mux->listener_watch = NULL;
     mux->ticks = NULL;
-    mux->resting = false;
+    mux->paused = false;
     gp_cond_broadcast(&mux->changed);
     gp_mutex_unlock(&mux->lock);
     /* The reactor's callbacks see that it is closed, and start nothing new. */
-    gp__reactor_remove(knocker);
+    gp__reactor_remove(listener_watch);
     gp__reactor_remove(ticks);
     gp_mutex_lock(&mux->lock);
     gp__fd_close(&mux->listener);

@@ -7,14 +7,22 @@
 #include "services/grpc_mux_state.h"
 
 /*
- * How long a knock that comes early waits for its accept. Less than what its dialler waits: an
- * answer that crosses with its giving up would open a door that nobody walks through.
+ * How long a request that comes early waits for its id to be accepted. It is less than what its
+ * dialler waits: an answer that crosses with the dialler's giving up would make this side expect a
+ * stream that never comes.
  */
 static const int64_t early_ms = 4500;
 
-/* With the lock held. */
+/* ---- Expected streams ------------------------------------------------------------------------ */
+
+static void drop_expected_locked(gp_grpc_mux *mux, size_t index) GP_REQUIRES(&mux->lock);
+static void expect_stream_locked(gp_grpc_mux *mux, gp__accept_request request,
+                                 const gp__grpc_target *target) GP_REQUIRES(&mux->lock);
+static gp__grpc_target *find_target_locked(gp_grpc_mux *mux, uint32_t id) GP_REQUIRES(&mux->lock);
+static uint32_t *find_forgotten_locked(gp_grpc_mux *mux, uint32_t id) GP_REQUIRES(&mux->lock);
+
 static void
-drop_expected(gp_grpc_mux *mux, size_t index)
+drop_expected_locked(gp_grpc_mux *mux, size_t index)
 {
     mux->expected_count--;
     memmove(&mux->expected[index], &mux->expected[index + 1],
@@ -22,55 +30,86 @@ drop_expected(gp_grpc_mux *mux, size_t index)
 }
 
 /*
- * With the lock held: say yes to that knock, and give its stream to |one|.
+ * Answer that request with yes, and connect its stream to |target|.
  *
- * A knock with a mark gets its stream in any case, in its turn. Without one the last knock counts:
- * the dialler (go-plugin's) opens its stream before it knocks again, unless it has given up.
+ * A request with a serial number gets its stream in any case, in its turn. Without them the last
+ * request counts: the dialler (go-plugin's) opens its stream before it sends the next request,
+ * unless it has given up.
  */
 static void
-expect(gp_grpc_mux *mux, gp__grpc_mux_knock knock, const gp__grpc_mux_server *one)
+expect_stream_locked(gp_grpc_mux *mux, gp__accept_request request, const gp__grpc_target *target)
 {
-    gp__grpc_mux_expected *last;
+    gp__expected_stream *last;
 
-    if (!gp__grpc_mux_write(mux, (gp__grpc_mux_letter){knock, ""})) {
+    if (!gp__grpc_mux_queue_message_locked(mux, (gp__grpc_mux_message){request, ""})) {
         return;
     }
-    if (knock.mark == 0) {
+    if (request.serial == 0) {
         mux->expected_count = 0;
     } else if (mux->expected_count == GP__GRPC_MUX_EXPECTED) {
-        drop_expected(mux, 0);
+        drop_expected_locked(mux, 0);
     }
     last = &mux->expected[mux->expected_count++];
-    last->knock = knock;
-    last->until = gp_deadline_in(gp__knock_ms);
-    memcpy(last->path, one->path, sizeof(last->path));
+    last->request = request;
+    last->until = gp_deadline_in(gp__grpc_mux_answer_ms);
+    memcpy(last->path, target->path, sizeof(last->path));
 }
 
 void
-gp__grpc_mux_unanswered(gp_grpc_mux *mux, gp__grpc_mux_knock knock)
+gp__grpc_mux_answer_unsent_locked(gp_grpc_mux *mux, gp__accept_request request)
 {
     for (size_t i = 0; i < mux->expected_count; i++) {
-        if (mux->expected[i].knock.id == knock.id && mux->expected[i].knock.mark == knock.mark) {
-            drop_expected(mux, i);
+        if (mux->expected[i].request.id == request.id &&
+            mux->expected[i].request.serial == request.serial) {
+            drop_expected_locked(mux, i);
             break;
         }
     }
 }
 
-static gp__grpc_mux_server *
-find_server(gp_grpc_mux *mux, uint32_t id)
+/* A stream that no request was for is a main connection of the host's. */
+int
+gp__grpc_mux_accept_stream(void *ctx)
 {
-    gp__grpc_mux_server *one = mux->servers;
+    gp_grpc_mux *mux = ctx;
+    char path[GP__GRPC_MUX_PATH] = "";
+    int fd = -1;
 
-    while (one != NULL && one->id != id) {
-        one = one->next;
+    gp_mutex_lock(&mux->lock);
+    if (mux->expected_count > 0 && mux->expected[0].request.serial == 0 &&
+        gp__now() >= mux->expected[0].until) {
+        drop_expected_locked(mux, 0); /* its dialler has given up */
     }
-    return one;
+    if (mux->expected_count > 0) {
+        memcpy(path, mux->expected[0].path, sizeof(path));
+        drop_expected_locked(mux, 0);
+    } else if (!mux->client) {
+        memcpy(path, mux->main_path, sizeof(path));
+    }
+    gp_mutex_unlock(&mux->lock);
+    /* Connecting to a unix socket does not wait: it succeeds at once or not at all. */
+    if (path[0] != '\0') {
+        gp__socket_connect(&fd, "unix", path, gp__now(), NULL, NULL);
+    }
+    return fd;
 }
 
-/* With the lock held. Where |id| is among those that are not accepted any more; NULL: nowhere. */
+/* ---- Ids ------------------------------------------------------------------------------------- */
+
+static gp__grpc_target *
+find_target_locked(gp_grpc_mux *mux, uint32_t id)
+{
+    gp__grpc_target *target = gp_list_first_entry(&mux->targets, gp__grpc_target, link);
+
+    while (target != NULL && target->id != id) {
+        target = gp_list_next_entry(&mux->targets, target, gp__grpc_target, link);
+    }
+    return target;
+}
+
+/* Where |id| is among those that are not accepted any more; NULL: nowhere. */
 static uint32_t *
-find_forgotten(gp_grpc_mux *mux, uint32_t id)
+find_forgotten_locked(gp_grpc_mux *mux, uint32_t id)
 {
     for (size_t i = 0; id != 0 && i < GP__GRPC_MUX_FORGOTTEN; i++) {
         if (mux->forgotten[i] == id) {
@@ -81,121 +120,92 @@ find_forgotten(gp_grpc_mux *mux, uint32_t id)
 }
 
 void
-gp__grpc_mux_knocked(gp_grpc_mux *mux, uint32_t id, uint32_t mark)
+gp__grpc_mux_requested(gp_grpc_mux *mux, uint32_t id, uint32_t serial)
 {
-    const gp__grpc_mux_knock knock = {id, mark};
-    gp__grpc_mux_server *server;
+    const gp__accept_request request = {id, serial};
+    gp__grpc_target *target;
 
     gp_mutex_lock(&mux->lock);
-    server = find_server(mux, id);
-    mux->early_until = 0; /* who knocks again has given up what he had knocked for */
-    if (server != NULL) {
-        expect(mux, knock, server);
-    } else if (find_forgotten(mux, id) != NULL) {
-        /* Silence would have it wait, and all who dial after it. */
-        gp__grpc_mux_write(mux, (gp__grpc_mux_letter){knock, "it is not accepted any more"});
+    target = find_target_locked(mux, id);
+    mux->early_until = 0; /* by another request, the other side has given up the one before */
+    if (target != NULL) {
+        expect_stream_locked(mux, request, target);
+    } else if (find_forgotten_locked(mux, id) != NULL) {
+        /* Without an answer it would wait, and so would all that it dials after this. */
+        gp__grpc_mux_queue_message_locked(
+            mux, (gp__grpc_mux_message){request, "it is not accepted any more"});
     } else {
-        mux->early = knock;
+        mux->early_request = request;
         mux->early_until = gp_deadline_in(early_ms);
     }
     gp_mutex_unlock(&mux->lock);
-    gp__grpc_mux_say(mux);
+    gp__grpc_mux_send_messages(mux);
 }
 
 int
 gp__grpc_mux_accept(gp_grpc_mux *mux, uint32_t id, const char *path, gp_error *err)
 {
-    gp__grpc_mux_server *one = gp__calloc(1, sizeof(*one));
+    gp__grpc_target *target = gp__calloc(1, sizeof(*target));
     char reason[GP__GRPC_MUX_REASON];
     bool ended;
 
-    if (one == NULL) {
+    if (target == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for connection %u", (unsigned)id);
     }
-    one->id = id;
-    snprintf(one->path, sizeof(one->path), "%s", path);
+    target->id = id;
+    snprintf(target->path, sizeof(target->path), "%s", path);
     gp_mutex_lock(&mux->lock);
     ended = mux->closed || mux->over;
-    gp__grpc_mux_reason(mux, reason);
+    gp__grpc_mux_reason_locked(mux, reason);
     if (!ended) {
-        uint32_t *before = find_forgotten(mux, id);
+        uint32_t *before = find_forgotten_locked(mux, id);
 
         if (before != NULL) {
             *before = 0;
         }
-        one->next = mux->servers;
-        mux->servers = one;
-        if (mux->early.id == id && gp__now() < mux->early_until) {
+        gp_list_prepend(&mux->targets, &target->link);
+        if (mux->early_request.id == id && gp__now() < mux->early_until) {
             mux->early_until = 0;
-            expect(mux, mux->early, one);
+            expect_stream_locked(mux, mux->early_request, target);
         }
     }
     gp_mutex_unlock(&mux->lock);
     if (ended) {
-        gp__free(one);
+        gp__free(target);
         return gp_error_set(err, GP_EBROKER,
                             "connection %u cannot be accepted: the connection has ended%s",
                             (unsigned)id, reason);
     }
-    gp__grpc_mux_say(mux);
+    gp__grpc_mux_send_messages(mux);
     return 0;
 }
 
-/* A stream that it was promised is still its own, and will find nobody. */
+/* A stream that is expected for |id| still takes its turn: nothing listens where it connects. */
 void
 gp__grpc_mux_forget(gp_grpc_mux *mux, uint32_t id)
 {
-    gp_mutex_lock(&mux->lock);
-    for (gp__grpc_mux_server **at = &mux->servers; *at != NULL; at = &(*at)->next) {
-        if ((*at)->id == id) {
-            gp__grpc_mux_server *one = *at;
-
-            *at = one->next;
-            gp__free(one);
-            mux->forgotten[mux->forgotten_at] = id;
-            mux->forgotten_at = (mux->forgotten_at + 1) % GP__GRPC_MUX_FORGOTTEN;
-            break;
-        }
-    }
-    gp_mutex_unlock(&mux->lock);
-}
-
-/* What nobody has knocked for is a host's connection of the start. */
-int
-gp__grpc_mux_opened(void *ctx)
-{
-    gp_grpc_mux *mux = ctx;
-    char path[GP__GRPC_MUX_PATH] = "";
-    int fd = -1;
+    gp__grpc_target *target;
 
     gp_mutex_lock(&mux->lock);
-    if (mux->expected_count > 0 && mux->expected[0].knock.mark == 0 &&
-        gp__now() >= mux->expected[0].until) {
-        drop_expected(mux, 0); /* its dialler has given up */
-    }
-    if (mux->expected_count > 0) {
-        memcpy(path, mux->expected[0].path, sizeof(path));
-        drop_expected(mux, 0);
-    } else if (!mux->client) {
-        memcpy(path, mux->main_path, sizeof(path));
+    target = find_target_locked(mux, id);
+    if (target != NULL) {
+        gp_link_remove(&target->link);
+        gp__free(target);
+        mux->forgotten[mux->forgotten_at] = id;
+        mux->forgotten_at = (mux->forgotten_at + 1) % GP__GRPC_MUX_FORGOTTEN;
     }
     gp_mutex_unlock(&mux->lock);
-    /* To a unix socket there is nothing to wait for: it connects at once or not at all. */
-    if (path[0] != '\0') {
-        gp__socket_connect(&fd, "unix", path, gp__now(), NULL, NULL);
-    }
-    return fd;
 }
 
 void
 gp__grpc_mux_accept_close(gp_grpc_mux *mux)
 {
-    gp_mutex_lock(&mux->lock);
-    while (mux->servers != NULL) {
-        gp__grpc_mux_server *next = mux->servers->next;
+    gp__grpc_target *target;
 
-        gp__free(mux->servers);
-        mux->servers = next;
+    gp_mutex_lock(&mux->lock);
+    while ((target = gp_list_first_entry(&mux->targets, gp__grpc_target, link)) != NULL) {
+        gp_link_remove(&target->link);
+        gp__free(target);
     }
     gp_mutex_unlock(&mux->lock);
 }

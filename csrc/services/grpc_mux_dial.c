@@ -11,71 +11,81 @@
 #include "services/grpc_mux_state.h"
 
 /*
- * A connection that is to become a stream, by way of its local:
+ * A connection that is to become a stream, by way of its dial:
  *
- *     queued --turn--> knocking --answer--> stream, or refused
+ *     queued --turn--> asking --answer--> stream, or refused
  *                        |   '--5 s, and its dialler waits on--> queued
- *                        '------5 s, and its dialler has given up--> overdue
+ *                        '------5 s, and its dialler has given up--> unanswered
  *
- * Whoever was knocked at may hold a door open for us (go-plugin's does so for ever), and give it
- * the next stream that comes, whosever that is. So a knock keeps its place, and the answer gets its
- * stream, whether there is somebody to use it or not.
+ * The side that was asked may connect the next stream that comes to the id of the request, whatever
+ * that stream is for (go-plugin's waits for it without end). So a request keeps its place, and its
+ * answer gets a stream, whether the dialler still waits for it or not.
  *
- * And it gets it before the next knock. A host of go-plugin has each of its listeners wait for the
- * next stream once it is knocked for, and if two do, either may get it: so the next knock waits
- * until the stream is accepted, for as long as an answer would be waited for.
+ * The stream also comes before the next request. In a host of go-plugin's each listener waits for
+ * the next stream once it was asked, and if two do, either may get it. So the next request is sent
+ * when the stream was accepted, or when that takes longer than an answer may.
  */
 
-enum { EARLY_MOST = 8 };
+enum { REFUSALS_MOST = 8 };
 
+/* ---- Dials and their connections ------------------------------------------------------------- */
+
+static gp__grpc_dial *find_dial_locked(gp_grpc_mux *mux, unsigned number) GP_REQUIRES(&mux->lock);
+static void set_outcome_locked(gp_grpc_mux *mux, unsigned number, int outcome, const char *refusal)
+    GP_REQUIRES(&mux->lock);
+static int open_stream_locked(gp_grpc_mux *mux, int fd, gp_error *err) GP_REQUIRES(&mux->lock);
+static void open_pending_locked(gp_grpc_mux *mux, gp__grpc_pending *pending)
+    GP_REQUIRES(&mux->lock);
+static int open_expected_locked(gp_grpc_mux *mux, gp_error *err) GP_REQUIRES(&mux->lock);
+
+/* It is in the queue no more, or never was. */
 static void
-free_pending(gp__grpc_mux_pending *one)
+free_pending(gp__grpc_pending *pending)
 {
-    gp__fd_close(&one->fd);
-    gp__free(one);
+    gp__fd_close(&pending->fd);
+    gp__free(pending);
 }
 
-/* Without the lock: a callback that runs is waited for. */
+/* To be called without the lock, since a callback that runs is waited for. */
 static void
-free_local(gp__grpc_mux_local *one)
+free_dial(gp__grpc_dial *dial)
 {
-    gp__reactor_remove(one->watch);
-    gp__fd_close(&one->fd);
-    if (one->path[0] != '\0') {
-        unlink(one->path);
+    gp__reactor_remove(dial->watch);
+    gp__fd_close(&dial->fd);
+    if (dial->path[0] != '\0') {
+        unlink(dial->path);
     }
-    gp__free(one->refusal);
-    gp__free(one);
+    gp__free(dial->refusal);
+    gp__free(dial);
 }
 
-/* With the lock held. NULL: its dialler has given up. */
-static gp__grpc_mux_local *
-find_local(gp_grpc_mux *mux, unsigned number)
+/* NULL: its dialler has given up. */
+static gp__grpc_dial *
+find_dial_locked(gp_grpc_mux *mux, unsigned number)
 {
-    gp__grpc_mux_local *one = mux->locals;
+    gp__grpc_dial *dial = gp_list_first_entry(&mux->dials, gp__grpc_dial, link);
 
-    while (one != NULL && one->number != number) {
-        one = one->next;
+    while (dial != NULL && dial->number != number) {
+        dial = gp_list_next_entry(&mux->dials, dial, gp__grpc_dial, link);
     }
-    return one;
+    return dial;
 }
 
-/* With the lock held. */
 static void
-settle(gp_grpc_mux *mux, unsigned number, int outcome, const char *refusal)
+set_outcome_locked(gp_grpc_mux *mux, unsigned number, int outcome, const char *refusal)
 {
-    gp__grpc_mux_local *one = find_local(mux, number);
+    gp__grpc_dial *dial = find_dial_locked(mux, number);
 
-    if (one != NULL && one->outcome == 0) {
-        one->outcome = outcome;
-        one->refusal = refusal != NULL ? gp__strdup(refusal) : NULL;
+    if (dial != NULL && dial->outcome == 0) {
+        dial->outcome = outcome;
+        dial->refusal = refusal != NULL ? gp__strdup(refusal) : NULL;
         gp_cond_broadcast(&mux->changed);
     }
 }
 
-/* With the lock held. Takes |fd| over. Returns 0 or a GP_E* code: then the stream is owed. */
+/* Takes |fd| over. Returns 0 or a GP_E* code. */
 static int
-open_stream(gp_grpc_mux *mux, int fd, gp_error *err)
+open_stream_locked(gp_grpc_mux *mux, int fd, gp_error *err)
 {
     int rc;
 
@@ -85,281 +95,293 @@ open_stream(gp_grpc_mux *mux, int fd, gp_error *err)
     } else {
         rc = gp__pump_open_stream(mux->pump, fd, err);
     }
-    mux->opened_until = gp_deadline_in(gp__knock_ms);
+    mux->accept_until = gp_deadline_in(gp__grpc_mux_answer_ms);
     return rc;
 }
 
-/* With the lock held: the answer has come. Takes the connection over. */
+/* The other side expects this connection. Takes it over. */
 static void
-enter(gp_grpc_mux *mux, gp__grpc_mux_pending *one)
+open_pending_locked(gp_grpc_mux *mux, gp__grpc_pending *pending)
 {
     gp_error err = GP_ERROR_INIT;
-    int fd = one->fd;
+    int fd = pending->fd;
     int rc;
 
-    one->fd = -1;
-    rc = open_stream(mux, fd, &err);
-    if (rc < 0 && one->id != GP__GRPC_MUX_MAIN) {
-        mux->owed++;
+    pending->fd = -1;
+    rc = open_stream_locked(mux, fd, &err);
+    if (rc < 0 && pending->id != GP__GRPC_MUX_MAIN) {
+        mux->unopened++;
     }
-    settle(mux, one->number, rc < 0 ? rc : 1, rc < 0 ? gp_error_message(&err) : NULL);
+    set_outcome_locked(mux, pending->number, rc < 0 ? rc : 1,
+                       rc < 0 ? gp_error_message(&err) : NULL);
     gp_error_release(&err);
-    free_pending(one);
+    free_pending(pending);
 }
 
 /*
- * With the lock held: open what is owed, streams that end at once, for doors that were opened too
- * late or to no use. Returns 0 or a GP_E* code.
+ * Open the streams that the other side expects and that nothing will use: they end at once. Returns
+ * 0 or a GP_E* code.
  */
 static int
-walk_through(gp_grpc_mux *mux, gp_error *err)
+open_expected_locked(gp_grpc_mux *mux, gp_error *err)
 {
     int ends[2];
     int rc = 0;
 
-    while (rc == 0 && mux->owed > 0 && (rc = gp__fd_socketpair(ends, err)) == 0) {
+    while (rc == 0 && mux->unopened > 0 && (rc = gp__fd_socketpair(ends, err)) == 0) {
         gp__fd_close(&ends[1]);
-        rc = open_stream(mux, ends[0], err);
-        mux->owed -= rc == 0 ? 1 : 0;
+        rc = open_stream_locked(mux, ends[0], err);
+        mux->unopened -= rc == 0 ? 1 : 0;
     }
     return rc;
 }
 
-/* ---- Turns ----------------------------------------------------------------------------------- */
+/* ---- Requests, one at a time ----------------------------------------------------------------- */
 
+static gp__grpc_pending *first_pending_locked(gp_grpc_mux *mux) GP_REQUIRES(&mux->lock);
+static gp__grpc_pending *take_first_locked(gp_grpc_mux *mux) GP_REQUIRES(&mux->lock);
+static void refuse_locked(gp_grpc_mux *mux, gp__grpc_pending *pending, const char *why)
+    GP_REQUIRES(&mux->lock);
+static bool all_accepted_locked(gp_grpc_mux *mux) GP_REQUIRES(&mux->lock);
+static void ask_for_first_locked(gp_grpc_mux *mux, gp__grpc_dial *dial) GP_REQUIRES(&mux->lock);
+static bool take_unanswered_locked(gp_grpc_mux *mux, uint32_t id, uint32_t serial)
+    GP_REQUIRES(&mux->lock);
+static void add_unanswered_locked(gp_grpc_mux *mux, const gp__grpc_pending *late)
+    GP_REQUIRES(&mux->lock);
+static bool asked_too_early_locked(gp_grpc_mux *mux, const gp__grpc_pending *pending,
+                                   const char *error) GP_REQUIRES(&mux->lock);
+static void end_request_locked(gp_grpc_mux *mux) GP_REQUIRES(&mux->lock);
+static void end_accept_wait_locked(gp_grpc_mux *mux) GP_REQUIRES(&mux->lock);
+
+/* The connection whose turn is next; NULL: there is none. */
+static gp__grpc_pending *
+first_pending_locked(gp_grpc_mux *mux)
+{
+    return gp_list_first_entry(&mux->queue, gp__grpc_pending, link);
+}
+
+/* Take it out of the queue. There is one. */
+static gp__grpc_pending *
+take_first_locked(gp_grpc_mux *mux)
+{
+    gp__grpc_pending *first = first_pending_locked(mux);
+
+    gp_link_remove(&first->link);
+    return first;
+}
+
+/* Takes |pending| over, which is in the queue. */
 static void
-enqueue(gp_grpc_mux *mux, gp__grpc_mux_pending *one)
+refuse_locked(gp_grpc_mux *mux, gp__grpc_pending *pending, const char *why)
 {
-    one->next = NULL;
-    *mux->queue_end = one;
-    mux->queue_end = &one->next;
+    gp_link_remove(&pending->link);
+    set_outcome_locked(mux, pending->number, GP_EBROKER, why);
+    free_pending(pending);
 }
 
-/* With the lock held. Take out what waits for its turn at |*at|. */
-static gp__grpc_mux_pending *
-dequeue(gp_grpc_mux *mux, gp__grpc_mux_pending **at)
-{
-    gp__grpc_mux_pending *one = *at;
-
-    *at = one->next;
-    if (one->next == NULL) {
-        mux->queue_end = at;
-    }
-    return one;
-}
-
-/* With the lock held: the first in the queue cannot be. */
-static void
-refuse_first(gp_grpc_mux *mux, const char *why)
-{
-    gp__grpc_mux_pending *first = dequeue(mux, &mux->queue);
-
-    settle(mux, first->number, GP_EBROKER, why);
-    free_pending(first);
-}
-
-/* With the lock held: the other side has taken the streams that are open, or is not going to. */
+/* Whether the other side has accepted the streams that are open, or is not going to. */
 static bool
-taken(gp_grpc_mux *mux)
+all_accepted_locked(gp_grpc_mux *mux)
 {
     size_t unsent;
     size_t waiting = mux->pump != NULL ? gp__pump_waiting(mux->pump, &unsent) : 0;
 
-    if (waiting < mux->written_off) {
-        mux->written_off = waiting;
+    if (waiting < mux->given_up) {
+        mux->given_up = waiting;
     }
-    return waiting == mux->written_off;
+    return waiting == mux->given_up;
 }
 
-/* With the lock held: knock for the first in the queue, whose dialler is |local|. */
+/* Ask the other side to accept the first connection in the queue, which belongs to |dial|. */
 static void
-knock(gp_grpc_mux *mux, gp__grpc_mux_local *local)
+ask_for_first_locked(gp_grpc_mux *mux, gp__grpc_dial *dial)
 {
-    const gp__grpc_mux_knock one = {mux->queue->id, mux->last_mark % INT32_MAX + 1};
+    gp__grpc_pending *first = first_pending_locked(mux);
+    const gp__accept_request request = {first->id, mux->last_serial % INT32_MAX + 1};
 
-    if (!gp__grpc_mux_write(mux, (gp__grpc_mux_letter){one, NULL})) {
-        refuse_first(mux, "it could not be told");
+    if (!gp__grpc_mux_queue_message_locked(mux, (gp__grpc_mux_message){request, NULL})) {
+        refuse_locked(mux, first, "it could not be told");
         return;
     }
-    local->queued = false;
-    if (local->turn == 0) {
-        local->turn = gp__now();
+    dial->queued = false;
+    if (dial->asked_at == 0) {
+        dial->asked_at = gp__now();
         gp_cond_broadcast(&mux->changed);
     }
-    mux->knocking = dequeue(mux, &mux->queue);
-    mux->knocking->mark = mux->last_mark = one.mark;
-    mux->knocked_until = gp_deadline_in(gp__knock_ms);
+    mux->asking = take_first_locked(mux);
+    mux->asking->serial = mux->last_serial = request.serial;
+    mux->answer_until = gp_deadline_in(gp__grpc_mux_answer_ms);
 }
 
-/* One knock at a time, or the other side would mix the streams up. */
+/* One request at a time, or the other side would mix the streams up. */
 void
-gp__grpc_mux_advance(gp_grpc_mux *mux)
+gp__grpc_mux_advance_locked(gp_grpc_mux *mux)
 {
-    while (mux->knocking == NULL && mux->queue != NULL && !mux->closed) {
-        gp__grpc_mux_local *local = find_local(mux, mux->queue->number);
+    gp__grpc_pending *first;
+
+    while (mux->asking == NULL && !mux->closed && (first = first_pending_locked(mux)) != NULL) {
+        gp__grpc_dial *dial = find_dial_locked(mux, first->number);
         gp_error err = GP_ERROR_INIT;
 
-        if (mux->queue->id == GP__GRPC_MUX_MAIN) {
-            enter(mux, dequeue(mux, &mux->queue));
-        } else if (local == NULL) {
-            free_pending(dequeue(mux, &mux->queue));
-        } else if (mux->post.knock == NULL) {
-            refuse_first(mux, "the broker is closed");
-        } else if (walk_through(mux, &err) < 0) {
-            refuse_first(mux, gp_error_message(&err));
-        } else if (taken(mux)) {
-            knock(mux, local);
+        if (first->id == GP__GRPC_MUX_MAIN) {
+            open_pending_locked(mux, take_first_locked(mux));
+        } else if (dial == NULL) {
+            free_pending(take_first_locked(mux));
+        } else if (mux->sender.send_request == NULL) {
+            refuse_locked(mux, first, "the broker is closed");
+        } else if (open_expected_locked(mux, &err) < 0) {
+            refuse_locked(mux, first, gp_error_message(&err));
+        } else if (all_accepted_locked(mux)) {
+            ask_for_first_locked(mux, dial);
         } else {
-            break; /* until it has, or it has had its time */
+            break; /* until they are, or the time for that is over */
         }
         gp_error_release(&err);
     }
 }
 
 void
-gp__grpc_mux_unsaid(gp_grpc_mux *mux, gp__grpc_mux_knock knock)
+gp__grpc_mux_request_unsent_locked(gp_grpc_mux *mux, gp__accept_request request)
 {
-    if (mux->knocking != NULL && mux->knocking->mark == knock.mark) {
-        settle(mux, mux->knocking->number, GP_EBROKER, "it could not be told");
-        free_pending(mux->knocking);
-        mux->knocking = NULL;
+    if (mux->asking != NULL && mux->asking->serial == request.serial) {
+        set_outcome_locked(mux, mux->asking->number, GP_EBROKER, "it could not be told");
+        free_pending(mux->asking);
+        mux->asking = NULL;
     }
-    gp__grpc_mux_advance(mux);
+    gp__grpc_mux_advance_locked(mux);
 }
 
-/* An answer without a mark is to any knock for that id. */
+/* An answer without a serial number is to any request for that id. */
 static bool
-is_answer(gp__grpc_mux_knock knock, uint32_t id, uint32_t mark)
+is_answer(gp__accept_request request, uint32_t id, uint32_t serial)
 {
-    return knock.id == id && (mark == 0 || knock.mark == mark);
+    return request.id == id && (serial == 0 || request.serial == serial);
 }
 
-/* With the lock held. Whether such an answer is still due, which it is no more. */
+/* Whether a request that such an answer is to is among the unanswered ones, which it leaves. */
 static bool
-take_overdue(gp_grpc_mux *mux, uint32_t id, uint32_t mark)
+take_unanswered_locked(gp_grpc_mux *mux, uint32_t id, uint32_t serial)
 {
-    for (size_t i = 0; i < mux->overdue_count; i++) {
-        if (is_answer(mux->overdue[i], id, mark)) {
-            mux->overdue_count--;
-            memmove(&mux->overdue[i], &mux->overdue[i + 1],
-                    (mux->overdue_count - i) * sizeof(mux->overdue[0]));
+    for (size_t i = 0; i < mux->unanswered_count; i++) {
+        if (is_answer(mux->unanswered[i], id, serial)) {
+            mux->unanswered_count--;
+            memmove(&mux->unanswered[i], &mux->unanswered[i + 1],
+                    (mux->unanswered_count - i) * sizeof(mux->unanswered[0]));
             return true;
         }
     }
     return false;
 }
 
-/* With the lock held. */
 static void
-add_overdue(gp_grpc_mux *mux, const gp__grpc_mux_pending *late)
+add_unanswered_locked(gp_grpc_mux *mux, const gp__grpc_pending *late)
 {
-    if (mux->overdue_count == GP__GRPC_MUX_OVERDUE) {
-        take_overdue(mux, mux->overdue[0].id, mux->overdue[0].mark);
+    if (mux->unanswered_count == GP__GRPC_MUX_UNANSWERED) {
+        take_unanswered_locked(mux, mux->unanswered[0].id, mux->unanswered[0].serial);
     }
-    mux->overdue[mux->overdue_count++] = (gp__grpc_mux_knock){late->id, late->mark};
+    mux->unanswered[mux->unanswered_count++] = (gp__accept_request){late->id, late->serial};
 }
 
 /*
- * With the lock held. Hosts of go-plugin's commonly accept an id in a goroutine of its own and tell
- * it meanwhile: a knock that is there first is refused. A few more take the millisecond that this
- * needs.
+ * Hosts of go-plugin's commonly accept an id in a goroutine of its own and tell the plugin of it
+ * meanwhile: a request that is there first is refused. A few more requests take the millisecond that
+ * the goroutine needs.
  */
 static bool
-comes_early(gp_grpc_mux *mux, const gp__grpc_mux_pending *one, const char *error)
+asked_too_early_locked(gp_grpc_mux *mux, const gp__grpc_pending *pending, const char *error)
 {
     static const char refusal[] = "no listener for id";
-    gp__grpc_mux_local *local = find_local(mux, one->number);
+    gp__grpc_dial *dial = find_dial_locked(mux, pending->number);
 
-    return local != NULL && strncmp(error, refusal, sizeof(refusal) - 1) == 0 &&
-           local->early++ < EARLY_MOST;
+    return dial != NULL && strncmp(error, refusal, sizeof(refusal) - 1) == 0 &&
+           dial->refusals++ < REFUSALS_MOST;
 }
 
 void
-gp__grpc_mux_answered(gp_grpc_mux *mux, uint32_t id, uint32_t mark, const char *error)
+gp__grpc_mux_answered(gp_grpc_mux *mux, uint32_t id, uint32_t serial, const char *error)
 {
-    gp__grpc_mux_pending *one;
+    gp__grpc_pending *asking;
 
     gp_mutex_lock(&mux->lock);
-    one = mux->knocking;
-    if (one != NULL && is_answer((gp__grpc_mux_knock){one->id, one->mark}, id, mark)) {
-        mux->knocking = NULL;
+    asking = mux->asking;
+    if (asking != NULL && is_answer((gp__accept_request){asking->id, asking->serial}, id, serial)) {
+        mux->asking = NULL;
         if (error[0] == '\0') {
-            enter(mux, one);
-        } else if (comes_early(mux, one, error)) {
-            enqueue(mux, one);
+            open_pending_locked(mux, asking);
+        } else if (asked_too_early_locked(mux, asking, error)) {
+            gp_list_append(&mux->queue, &asking->link);
         } else {
-            settle(mux, one->number, GP_EBROKER, error);
-            free_pending(one);
+            set_outcome_locked(mux, asking->number, GP_EBROKER, error);
+            free_pending(asking);
         }
-        gp__grpc_mux_advance(mux);
-    } else if (take_overdue(mux, id, mark) && error[0] == '\0') {
-        mux->owed++;
-        walk_through(mux, NULL);
+        gp__grpc_mux_advance_locked(mux);
+    } else if (take_unanswered_locked(mux, id, serial) && error[0] == '\0') {
+        mux->unopened++;
+        open_expected_locked(mux, NULL);
     }
     gp_mutex_unlock(&mux->lock);
-    gp__grpc_mux_say(mux);
+    gp__grpc_mux_send_messages(mux);
 }
 
-/* With the lock held: a knock has gone without an answer for too long. */
+/* The request has gone without an answer for too long. */
 static void
-end_knock(gp_grpc_mux *mux)
+end_request_locked(gp_grpc_mux *mux)
 {
-    gp__grpc_mux_pending *late = mux->knocking;
+    gp__grpc_pending *late = mux->asking;
 
-    mux->knocking = NULL;
-    add_overdue(mux, late);
-    if (find_local(mux, late->number) != NULL) {
-        enqueue(mux, late);
+    mux->asking = NULL;
+    add_unanswered_locked(mux, late);
+    if (find_dial_locked(mux, late->number) != NULL) {
+        gp_list_append(&mux->queue, &late->link);
     } else {
         free_pending(late);
     }
 }
 
-/* With the lock held: the other side has not taken a stream for too long. */
+/* The other side has not accepted a stream for too long. */
 static void
-end_waiting(gp_grpc_mux *mux)
+end_accept_wait_locked(gp_grpc_mux *mux)
 {
     size_t unsent = 0;
     size_t waiting = mux->pump != NULL ? gp__pump_waiting(mux->pump, &unsent) : 0;
+    gp__grpc_pending *pending;
+    gp__grpc_pending *next;
 
     if (unsent == 0) {
-        mux->written_off = waiting;
+        mux->given_up = waiting;
         return;
     }
-    /* A knock would get there before the stream of the one before. */
-    for (gp__grpc_mux_pending **at = &mux->queue; *at != NULL;) {
-        if ((*at)->id == GP__GRPC_MUX_MAIN) {
-            at = &(*at)->next;
-        } else {
-            gp__grpc_mux_pending *one = dequeue(mux, at);
-
-            settle(mux, one->number, GP_EBROKER, "it does not take the connections that it has");
-            free_pending(one);
+    /* A request would arrive before the stream of the request before. */
+    for (pending = first_pending_locked(mux); pending != NULL; pending = next) {
+        next = gp_list_next_entry(&mux->queue, pending, gp__grpc_pending, link);
+        if (pending->id != GP__GRPC_MUX_MAIN) {
+            refuse_locked(mux, pending, "it does not take the connections that it has");
         }
     }
 }
 
 void
-gp__grpc_mux_dial_tick(gp_grpc_mux *mux)
+gp__grpc_mux_dial_tick_locked(gp_grpc_mux *mux)
 {
-    for (gp__grpc_mux_local *one = mux->locals; one != NULL; one = one->next) {
-        if (one->resting) {
-            one->resting = false;
-            gp__reactor_enable(one->watch, true);
+    for (gp__grpc_dial *dial = gp_list_first_entry(&mux->dials, gp__grpc_dial, link); dial != NULL;
+         dial = gp_list_next_entry(&mux->dials, dial, gp__grpc_dial, link)) {
+        if (dial->paused) {
+            dial->paused = false;
+            gp__reactor_enable(dial->watch, true);
         }
     }
-    walk_through(mux, NULL);
-    if (mux->knocking != NULL && gp__now() >= mux->knocked_until) {
-        end_knock(mux);
+    open_expected_locked(mux, NULL);
+    if (mux->asking != NULL && gp__now() >= mux->answer_until) {
+        end_request_locked(mux);
     }
-    if (mux->knocking == NULL && mux->queue != NULL && !taken(mux) &&
-        gp__now() >= mux->opened_until) {
-        end_waiting(mux);
+    if (mux->asking == NULL && !gp_list_is_empty(&mux->queue) && !all_accepted_locked(mux) &&
+        gp__now() >= mux->accept_until) {
+        end_accept_wait_locked(mux);
     }
-    gp__grpc_mux_advance(mux);
+    gp__grpc_mux_advance_locked(mux);
 }
 
-/* ---- Locals ---------------------------------------------------------------------------------- */
+/* ---- Starting to dial ------------------------------------------------------------------------ */
 
 bool
 gp__grpc_mux_exhausted(int errnum)
@@ -367,228 +389,227 @@ gp__grpc_mux_exhausted(int errnum)
     return errnum == EMFILE || errnum == ENFILE || errnum == ENOBUFS || errnum == ENOMEM;
 }
 
-/* On the reactor's thread: something of this process's has connected. */
+/* On the reactor's thread: this process's gRPC has connected. */
 static void
-local_ready(void *ctx)
+dial_ready(void *ctx)
 {
-    gp__grpc_mux_local *one = ctx;
-    gp_grpc_mux *mux = one->mux;
-    gp__grpc_mux_pending *made;
-    int fd = accept(one->fd, NULL, NULL);
+    gp__grpc_dial *dial = ctx;
+    gp_grpc_mux *mux = dial->mux;
+    gp__grpc_pending *pending;
+    int fd = accept(dial->fd, NULL, NULL);
     bool exhausted = fd < 0 && gp__grpc_mux_exhausted(errno);
 
-    made = fd >= 0 ? gp__calloc(1, sizeof(*made)) : NULL;
+    pending = fd >= 0 ? gp__calloc(1, sizeof(*pending)) : NULL;
     gp_mutex_lock(&mux->lock);
-    if (made != NULL && !mux->closed) {
+    if (pending != NULL && !mux->closed) {
         gp__fd_prepare(fd);
-        *made = (gp__grpc_mux_pending){NULL, one->number, one->id, 0, fd};
-        enqueue(mux, made);
-        if (one->id != GP__GRPC_MUX_MAIN) {
-            one->queued = true;
-            gp__reactor_enable(one->watch, false);
+        *pending = (gp__grpc_pending){.number = dial->number, .id = dial->id, .fd = fd};
+        gp_list_append(&mux->queue, &pending->link);
+        if (dial->id != GP__GRPC_MUX_MAIN) {
+            dial->queued = true;
+            gp__reactor_enable(dial->watch, false);
         }
-        gp__grpc_mux_advance(mux);
+        gp__grpc_mux_advance_locked(mux);
     } else {
-        /* gRPC connects again by itself. What is left in the backlog would call us without end. */
+        /* gRPC connects again by itself. What stays in the backlog would call us without end. */
         gp__fd_close(&fd);
-        gp__free(made);
+        gp__free(pending);
         if (exhausted || mux->closed) {
-            one->resting = !mux->closed;
-            gp__reactor_enable(one->watch, false);
+            dial->paused = !mux->closed;
+            gp__reactor_enable(dial->watch, false);
         }
     }
     gp_mutex_unlock(&mux->lock);
-    gp__grpc_mux_say(mux);
+    gp__grpc_mux_send_messages(mux);
 }
 
 /* NULL when memory is short. */
-static gp__grpc_mux_local *
-make_local(gp_grpc_mux *mux, uint32_t id)
+static gp__grpc_dial *
+new_dial(gp_grpc_mux *mux, uint32_t id)
 {
     static atomic_uint number;
-    gp__grpc_mux_local *one = gp__calloc(1, sizeof(*one));
+    gp__grpc_dial *dial = gp__calloc(1, sizeof(*dial));
 
-    if (one != NULL) {
-        one->mux = mux;
-        one->id = id;
-        one->number = atomic_fetch_add(&number, 1);
-        one->fd = -1;
+    if (dial != NULL) {
+        dial->mux = mux;
+        dial->id = id;
+        dial->number = atomic_fetch_add(&number, 1);
+        dial->fd = -1;
     }
-    return one;
+    return dial;
 }
 
+/* Dial by listening at |path|; NULL: at one of its own. */
 static int
-add_local(gp__grpc_mux_local **out, gp_grpc_mux *mux, uint32_t id, const char *path, gp_error *err)
+start_listening(gp__grpc_dial **out, gp_grpc_mux *mux, uint32_t id, const char *path, gp_error *err)
 {
-    gp__grpc_mux_local *one = make_local(mux, id);
+    gp__grpc_dial *dial = new_dial(mux, id);
     int rc;
 
-    if (one == NULL) {
+    if (dial == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for a stream");
     }
     if (path != NULL) {
-        snprintf(one->path, sizeof(one->path), "%s", path);
+        snprintf(dial->path, sizeof(dial->path), "%s", path);
     } else {
-        snprintf(one->path, sizeof(one->path), "%s/%u-%u", mux->directory, (unsigned)id,
-                 one->number);
+        snprintf(dial->path, sizeof(dial->path), "%s/%u-%u", mux->directory, (unsigned)id,
+                 dial->number);
     }
-    if ((rc = gp__socket_listen(&one->fd, "unix", one->path, NULL, err)) < 0) {
-        gp__free(one);
+    if ((rc = gp__socket_listen(&dial->fd, "unix", dial->path, NULL, err)) < 0) {
+        gp__free(dial);
         return rc;
     }
     gp_mutex_lock(&mux->lock);
     rc = mux->closed ? gp_error_set(err, GP_ECLOSED, "the connection is closed")
-                     : gp__reactor_add(&one->watch, one->fd, local_ready, one, err);
+                     : gp__reactor_add(&dial->watch, dial->fd, dial_ready, dial, err);
     if (rc == 0) {
-        one->next = mux->locals;
-        mux->locals = one;
+        gp_list_prepend(&mux->dials, &dial->link);
     }
     gp_mutex_unlock(&mux->lock);
     if (rc < 0) {
-        free_local(one);
+        free_dial(dial);
         return rc;
     }
-    *out = one;
+    *out = dial;
     return 0;
 }
 
 int
-gp__grpc_mux_add_main(gp_grpc_mux *mux, gp_error *err)
+gp__grpc_mux_listen_main(gp_grpc_mux *mux, gp_error *err)
 {
-    gp__grpc_mux_local *one;
+    gp__grpc_dial *dial;
 
-    return add_local(&one, mux, GP__GRPC_MUX_MAIN, mux->main_path, err);
+    return start_listening(&dial, mux, GP__GRPC_MUX_MAIN, mux->main_path, err);
 }
 
 int
-gp__grpc_mux_dial(gp_grpc_mux *mux, uint32_t id, gp__grpc_mux_local **out, gp_error *err)
+gp__grpc_dial_start(gp_grpc_mux *mux, uint32_t id, gp__grpc_dial **out, gp_error *err)
 {
-    return add_local(out, mux, id, NULL, err);
+    return start_listening(out, mux, id, NULL, err);
 }
 
 int
-gp__grpc_mux_dial_pair(gp_grpc_mux *mux, uint32_t id, gp__grpc_mux_local **out, int *fd,
-                       gp_error *err)
+gp__grpc_dial_start_pair(gp_grpc_mux *mux, uint32_t id, gp__grpc_dial **out, int *fd, gp_error *err)
 {
-    gp__grpc_mux_local *one = make_local(mux, id);
-    gp__grpc_mux_pending *made = gp__calloc(1, sizeof(*made));
+    gp__grpc_dial *dial = new_dial(mux, id);
+    gp__grpc_pending *pending = gp__calloc(1, sizeof(*pending));
     int ends[2] = {-1, -1};
     int rc;
 
-    if (one == NULL || made == NULL) {
+    if (dial == NULL || pending == NULL) {
         rc = gp_error_set(err, GP_ENOMEM, "out of memory for a stream");
         goto fail;
     }
     if ((rc = gp__fd_socketpair(ends, err)) < 0) {
         goto fail;
     }
-    *made = (gp__grpc_mux_pending){NULL, one->number, id, 0, ends[0]};
+    *pending = (gp__grpc_pending){.number = dial->number, .id = id, .fd = ends[0]};
     gp_mutex_lock(&mux->lock);
     if (mux->closed) {
         rc = gp_error_set(err, GP_ECLOSED, "the connection is closed");
     } else {
-        one->queued = true;
-        one->next = mux->locals;
-        mux->locals = one;
-        enqueue(mux, made);
-        gp__grpc_mux_advance(mux);
+        dial->queued = true;
+        gp_list_prepend(&mux->dials, &dial->link);
+        gp_list_append(&mux->queue, &pending->link);
+        gp__grpc_mux_advance_locked(mux);
     }
     gp_mutex_unlock(&mux->lock);
     if (rc < 0) {
         goto fail;
     }
-    gp__grpc_mux_say(mux);
-    *out = one;
+    gp__grpc_mux_send_messages(mux);
+    *out = dial;
     *fd = ends[1];
     return 0;
 
 fail:
     gp__fd_close(&ends[0]);
     gp__fd_close(&ends[1]);
-    gp__free(made);
-    gp__free(one);
+    gp__free(pending);
+    gp__free(dial);
     return rc;
 }
 
 const char *
-gp__grpc_mux_local_path(const gp__grpc_mux_local *local)
+gp__grpc_dial_path(const gp__grpc_dial *dial)
 {
-    return local->path;
+    return dial->path;
 }
 
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
+static int wait_for_outcome_locked(gp_grpc_mux *mux, gp__grpc_dial *dial, int64_t timeout_ms,
+                                   const gp_interrupt *interrupt) GP_REQUIRES(&mux->lock);
+
 /*
- * With the lock held. What the dialler's patience is for is the other side: it begins anew when the
- * turn comes, and is not used up by those before it, each of which takes a few seconds at most.
+ * The dialler's patience is for the other side: its time begins anew when the request is sent, and
+ * is not used up by the dials before, each of which takes a few seconds at most. Releases and
+ * re-acquires the lock while it waits.
  */
 static int
-wait_for(gp__grpc_mux_local *one, int64_t timeout_ms, const gp_interrupt *interrupt)
+wait_for_outcome_locked(gp_grpc_mux *mux, gp__grpc_dial *dial, int64_t timeout_ms,
+                        const gp_interrupt *interrupt)
 {
-    gp_grpc_mux *mux = one->mux;
     int64_t deadline = gp_deadline_in(timeout_ms);
-    bool turned = false;
+    bool asked = false;
     int rc = 0;
 
-    while (one->outcome == 0 && !mux->over && !mux->closed && rc == 0) {
-        if (one->turn != 0 && !turned) {
-            turned = true;
+    while (dial->outcome == 0 && !mux->over && !mux->closed && rc == 0) {
+        if (dial->asked_at != 0 && !asked) {
+            asked = true;
             deadline = gp_deadline_in(timeout_ms);
         }
         rc = gp__cond_wait_interruptible(&mux->changed, &mux->lock, deadline, interrupt);
-        if (rc == GP_ETIMEOUT && !turned && (one->queued || one->turn != 0)) {
-            deadline = gp_deadline_in(gp__knock_ms);
+        if (rc == GP_ETIMEOUT && !asked && (dial->queued || dial->asked_at != 0)) {
+            deadline = gp_deadline_in(gp__grpc_mux_answer_ms);
             rc = 0;
         }
     }
     return rc;
 }
 
-/* Nobody waits for it any more. A knock on its way keeps its place, see above. */
+/* The dialler waits no more. A request on its way keeps its place, see the head of this file. */
 static void
-leave(gp__grpc_mux_local *one)
+end_dial(gp_grpc_mux *mux, gp__grpc_dial *dial)
 {
-    gp_grpc_mux *mux = one->mux;
-    gp__grpc_mux_local **at = &mux->locals;
+    gp__grpc_pending *pending;
+    gp__grpc_pending *next;
 
     gp_mutex_lock(&mux->lock);
-    while (*at != one) {
-        at = &(*at)->next;
-    }
-    *at = one->next;
-    for (gp__grpc_mux_pending **first = &mux->queue; *first != NULL;) {
-        if ((*first)->number == one->number) {
-            free_pending(dequeue(mux, first));
-        } else {
-            first = &(*first)->next;
+    gp_link_remove(&dial->link);
+    for (pending = first_pending_locked(mux); pending != NULL; pending = next) {
+        next = gp_list_next_entry(&mux->queue, pending, gp__grpc_pending, link);
+        if (pending->number == dial->number) {
+            gp_link_remove(&pending->link);
+            free_pending(pending);
         }
     }
     gp_mutex_unlock(&mux->lock);
-    free_local(one);
+    free_dial(dial);
 }
 
 int
-gp__grpc_mux_await(gp__grpc_mux_local *one, const char *who, int64_t timeout_ms,
-                   const gp_interrupt *interrupt, gp_error *err)
+gp__grpc_dial_await(gp__grpc_dial *dial, const char *who, int64_t timeout_ms,
+                    const gp_interrupt *interrupt, gp_error *err)
 {
-    gp_grpc_mux *mux = one->mux;
+    gp_grpc_mux *mux = dial->mux;
     char reason[GP__GRPC_MUX_REASON];
-    unsigned id = one->id;
+    unsigned id = dial->id;
     bool closed;
     bool over;
     int rc;
 
     gp_mutex_lock(&mux->lock);
-    rc = wait_for(one, timeout_ms, interrupt);
+    rc = wait_for_outcome_locked(mux, dial, timeout_ms, interrupt);
     closed = mux->closed;
     over = mux->over;
-    gp__grpc_mux_reason(mux, reason);
+    gp__grpc_mux_reason_locked(mux, reason);
     gp_mutex_unlock(&mux->lock);
-    if (one->outcome == 1) {
+    if (dial->outcome == 1) {
         rc = 0;
-    } else if (one->outcome < 0 && !over) {
+    } else if (dial->outcome < 0 && !over) {
         rc = gp_error_set(err, GP_EBROKER, "connection %u was dialled, and refused by %s: %s", id,
-                          who, one->refusal != NULL ? one->refusal : "no reason");
+                          who, dial->refusal != NULL ? dial->refusal : "no reason");
     } else if (rc == GP_EUSER) {
         gp_error_set(err, rc, "interrupted while waiting for connection %u", id);
     } else if (closed) {
@@ -603,34 +624,34 @@ gp__grpc_mux_await(gp__grpc_mux_local *one, const char *who, int64_t timeout_ms,
         rc = gp_error_set(err, GP_EBROKER, "connection %u cannot be dialled: %s has gone%s", id,
                           who, reason);
     }
-    leave(one);
+    end_dial(mux, dial);
     return rc;
 }
 
 void
 gp__grpc_mux_dial_close(gp_grpc_mux *mux)
 {
-    gp__grpc_mux_local *start = NULL;
+    gp__grpc_dial *dial;
 
     gp_mutex_lock(&mux->lock);
-    for (gp__grpc_mux_local **at = &mux->locals; *at != NULL; at = &(*at)->next) {
-        if ((*at)->id == GP__GRPC_MUX_MAIN) {
-            start = *at;
-            *at = start->next;
-            break;
-        }
+    dial = gp_list_first_entry(&mux->dials, gp__grpc_dial, link);
+    while (dial != NULL && dial->id != GP__GRPC_MUX_MAIN) {
+        dial = gp_list_next_entry(&mux->dials, dial, gp__grpc_dial, link);
+    }
+    if (dial != NULL) {
+        gp_link_remove(&dial->link);
     }
     gp_mutex_unlock(&mux->lock);
-    if (start != NULL) {
-        free_local(start);
+    if (dial != NULL) {
+        free_dial(dial);
     }
     gp_mutex_lock(&mux->lock);
-    while (mux->queue != NULL) {
-        free_pending(dequeue(mux, &mux->queue));
+    while (!gp_list_is_empty(&mux->queue)) {
+        free_pending(take_first_locked(mux));
     }
-    if (mux->knocking != NULL) {
-        free_pending(mux->knocking);
-        mux->knocking = NULL;
+    if (mux->asking != NULL) {
+        free_pending(mux->asking);
+        mux->asking = NULL;
     }
     gp_mutex_unlock(&mux->lock);
 }

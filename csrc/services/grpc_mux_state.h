@@ -1,13 +1,13 @@
 /*
  * Layer: services. What the files of a multiplexed connection share.
  *
- *   grpc_mux.c         making, the connection itself, the end
- *   grpc_mux_dial.c    out: connections of this process's gRPC become streams, one knock at a time
+ *   grpc_mux.c         making, the connection itself, outgoing messages, the end
+ *   grpc_mux_dial.c    out: connections of this process's gRPC become streams, one request at a time
  *   grpc_mux_accept.c  in: streams of the other side become connections to this process's servers
  *
- * Locks: the mux's is taken before the pump's and the reactor's, and never held while something is
- * said to the other side: that goes through the broker and gRPC. What is to be said is a letter,
- * written with the lock and sent without it, in the same order.
+ * Locks: the mux's is taken before the pump's and the reactor's. It is not held while a message is
+ * sent to the other side, since that goes through the broker and gRPC: messages are queued with the
+ * lock, and sent without it in the same order.
  */
 #ifndef GP_SERVICES_GRPC_MUX_STATE_H
 #define GP_SERVICES_GRPC_MUX_STATE_H
@@ -15,171 +15,182 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "gp/list.h"
 #include "gp/lock.h"
 #include "mux/pump.h"
 #include "os/reactor.h"
 #include "services/grpc_mux.h"
 
 enum {
-    GP__GRPC_MUX_MAIN = 0, /* stands for the connection of the start among ids */
-    GP__GRPC_MUX_OVERDUE = 64,
+    GP__GRPC_MUX_MAIN = 0, /* stands for the main connection, which needs no request, among ids */
+    GP__GRPC_MUX_UNANSWERED = 64,
     GP__GRPC_MUX_FORGOTTEN = 256,
     GP__GRPC_MUX_EXPECTED = 16,
-    GP__GRPC_MUX_LETTERS = 32,
+    GP__GRPC_MUX_MESSAGES = 32,
 };
 
-/* As with go-plugin: how long a knock waits for its answer. */
-static const int64_t gp__knock_ms = 5000;
+/* As with go-plugin: how long a request waits for its answer. */
+static const int64_t gp__grpc_mux_answer_ms = 5000;
 
-/* A dialler: where this process's gRPC connects to, or has one end of a pair of sockets. */
-struct gp__grpc_mux_local {
-    gp__grpc_mux_local *next;
+/*
+ * A stream that is being dialled, or the main connection. This process's gRPC connects to its path,
+ * or has one end of a pair of sockets. Guarded by the mux's lock, but for what never changes.
+ */
+struct gp__grpc_dial {
+    gp_link link;     /* in the mux's |dials| */
     gp_grpc_mux *mux; /* borrowed: outlives us */
     unsigned number;  /* since several may be for the same id */
     uint32_t id;
-    int fd;           /* owned; -1 with a pair */
-    gp__watch *watch; /* owned; likewise NULL */
-    bool resting;     /* there was no descriptor for a connection: the next tick tries again */
-    bool queued;      /* its connection is there, and its turn to knock has not come */
-    int64_t turn;     /* when it came; 0 before */
-    unsigned early;   /* times that go-plugin knew of no listener yet */
-    int outcome;      /* 0 while nobody knows, 1: the stream is open, or a GP_E* code */
-    char *refusal;    /* owned: what the other side said */
+    int fd;            /* owned: listens at |path|; -1 with a pair */
+    gp__watch *watch;  /* owned: of |fd|; NULL with a pair */
+    bool paused;       /* there was no descriptor for a connection: the next tick tries again */
+    bool queued;       /* its connection is there, and waits for its turn to ask */
+    int64_t asked_at;  /* when the other side was asked first; 0: not yet */
+    unsigned refusals; /* times that go-plugin knew of no listener yet */
+    int outcome;       /* 0: not known yet, 1: the stream is open, or a GP_E* code */
+    char *refusal;     /* owned: what the other side said; may be NULL */
     char path[GP__GRPC_MUX_PATH]; /* "" with a pair */
 };
 
-/* A connection of ours that is to become a stream. */
-typedef struct gp__grpc_mux_pending {
-    struct gp__grpc_mux_pending *next;
-    unsigned number; /* its local's */
+/* A connection of gRPC's that is to become a stream. */
+typedef struct gp__grpc_pending {
+    gp_link link;    /* in the mux's |queue| */
+    unsigned number; /* of its dial */
     uint32_t id;
-    uint32_t mark; /* of the knock for it */
-    int fd;        /* owned */
-} gp__grpc_mux_pending;
+    uint32_t serial; /* of the request for it */
+    int fd;          /* owned */
+} gp__grpc_pending;
 
 /* A server of this process that streams are connected to. */
-typedef struct gp__grpc_mux_server {
-    struct gp__grpc_mux_server *next;
+typedef struct gp__grpc_target {
+    gp_link link; /* in the mux's |targets| */
     uint32_t id;
     char path[GP__GRPC_MUX_PATH];
-} gp__grpc_mux_server;
+} gp__grpc_target;
 
-/* A knock: what for, and which one. */
-typedef struct gp__grpc_mux_knock {
+/* A request to accept a stream. */
+typedef struct gp__accept_request {
     uint32_t id;
-    uint32_t mark; /* 0: none */
-} gp__grpc_mux_knock;
+    uint32_t serial; /* 0: it has none */
+} gp__accept_request;
 
-/* A knock that was answered: a stream is to come. */
-typedef struct gp__grpc_mux_expected {
-    gp__grpc_mux_knock knock;
-    char path[GP__GRPC_MUX_PATH];
-    int64_t until; /* of one without a mark */
-} gp__grpc_mux_expected;
+/* A request that was answered with yes: the other side is to open a stream. */
+typedef struct gp__expected_stream {
+    gp__accept_request request;
+    char path[GP__GRPC_MUX_PATH]; /* what to connect it to */
+    int64_t until;                /* if the request has no serial number */
+} gp__expected_stream;
 
-/* Something to say to the other side. */
-typedef struct gp__grpc_mux_letter {
-    gp__grpc_mux_knock knock;
-    const char *answer; /* static; "" is yes, NULL: it is a knock */
-} gp__grpc_mux_letter;
+/* A message to the other side. */
+typedef struct gp__grpc_mux_message {
+    gp__accept_request request;
+    const char *answer; /* static; "" is yes. NULL: the message is the request */
+} gp__grpc_mux_message;
 
 struct gp_grpc_mux {
     atomic_int refs;
     char *directory; /* owned */
-    int claim;       /* owned: keeps others from removing it; -1 */
-    char *target;    /* owned; for gRPC, of the next */
+    int claim;       /* owned: keeps other processes from removing the directory; -1 */
+    char *target;    /* owned; |main_path| for gRPC */
     char main_path[GP__GRPC_MUX_PATH];
 
-    gp_mutex lock; /* guards what follows */
+    gp_mutex lock;
     gp_cond changed;
-    gp__pump *pump;   /* owned; NULL before there is a connection */
-    gp__watch *ticks; /* owned; since it listens or connects */
-    bool client;
-    bool closed;
-    bool over;    /* the session has ended... */
-    gp_error why; /* for this reason; none if the other side has hung up */
-    void (*tell)(void *ctx, const char *why);
-    void *tell_ctx;     /* borrowed: until it is taken back */
-    int log;            /* owned: likewise, of a plugin; -1 */
-    int listener;       /* owned: a plugin's, for its host; -1 */
-    gp__watch *knocker; /* owned: watches it */
-    bool resting;       /* as with locals */
-    gp__grpc_mux_post post;
-    gp__grpc_mux_letter letters[GP__GRPC_MUX_LETTERS]; /* a ring */
-    size_t letters_at;
-    size_t letters_count;
-    bool saying; /* somebody is at it */
+    gp__pump *pump GP_GUARDED_BY(&lock);   /* owned; NULL before there is a connection */
+    gp__watch *ticks GP_GUARDED_BY(&lock); /* owned; from when it listens or connects */
+    bool client GP_GUARDED_BY(&lock);
+    bool closed GP_GUARDED_BY(&lock);
+    bool over GP_GUARDED_BY(&lock);    /* the session has ended */
+    gp_error why GP_GUARDED_BY(&lock); /* why; code 0 if the other side has just hung up */
+    void (*report)(void *ctx, const char *why) GP_GUARDED_BY(&lock);
+    void *report_ctx GP_GUARDED_BY(&lock);          /* borrowed: until it is taken back */
+    int log GP_GUARDED_BY(&lock);                   /* owned: a plugin's, for its host; -1 */
+    int listener GP_GUARDED_BY(&lock);              /* owned: a plugin's, for its host; -1 */
+    gp__watch *listener_watch GP_GUARDED_BY(&lock); /* owned */
+    bool paused GP_GUARDED_BY(&lock);               /* the listener, as a dial's */
+
+    /* Messages. */
+    gp__grpc_mux_sender sender GP_GUARDED_BY(&lock); /* no |ref|: there is none */
+    gp__grpc_mux_message messages[GP__GRPC_MUX_MESSAGES] GP_GUARDED_BY(&lock); /* a ring */
+    size_t messages_at GP_GUARDED_BY(&lock);
+    size_t messages_count GP_GUARDED_BY(&lock);
+    bool sending GP_GUARDED_BY(&lock); /* a thread sends them */
 
     /* Out. */
-    gp__grpc_mux_local *locals;  /* the one of the start is owned, others are their diallers' */
-    gp__grpc_mux_pending *queue; /* owned, oldest first */
-    gp__grpc_mux_pending **queue_end;
-    gp__grpc_mux_pending *knocking; /* owned: whose answer is awaited */
-    int64_t knocked_until;
-    uint32_t last_mark;
-    gp__grpc_mux_knock
-        overdue[GP__GRPC_MUX_OVERDUE]; /* whose answers did not come in time, oldest first */
-    size_t overdue_count;
-    size_t owed; /* streams that the other side was promised, and that could not be opened */
-    int64_t opened_until; /* the other side is to take those that are open by then... */
-    size_t written_off;   /* but for so many, which it has not */
+    gp_list dials GP_GUARDED_BY(&lock); /* the main one is owned, others are their users' */
+    gp_list queue GP_GUARDED_BY(&lock); /* owned; of gp__grpc_pending, oldest first */
+    gp__grpc_pending *asking GP_GUARDED_BY(&lock); /* owned: whose answer is awaited, or NULL */
+    int64_t answer_until GP_GUARDED_BY(&lock);     /* for so long */
+    uint32_t last_serial GP_GUARDED_BY(&lock);
+    /* Requests whose answers did not come in time, oldest first. */
+    gp__accept_request unanswered[GP__GRPC_MUX_UNANSWERED] GP_GUARDED_BY(&lock);
+    size_t unanswered_count GP_GUARDED_BY(&lock);
+    size_t unopened GP_GUARDED_BY(&lock); /* streams that the other side expects, and that could not
+                                             be opened yet */
+    int64_t accept_until GP_GUARDED_BY(&lock); /* for how long the other side may take to accept the
+                                                  streams that are open */
+    size_t given_up GP_GUARDED_BY(&lock); /* streams that it has not accepted in that time, and that
+                                             are not waited for any more */
 
     /* In. */
-    gp__grpc_mux_server *servers; /* owned */
-    gp__grpc_mux_knock early;     /* for an id that nobody has accepted yet... */
-    int64_t early_until;          /* 0: there is none */
-    uint32_t
-        forgotten[GP__GRPC_MUX_FORGOTTEN]; /* a ring of what is not accepted any more; 0: none */
-    size_t forgotten_at;
-    gp__grpc_mux_expected expected[GP__GRPC_MUX_EXPECTED]; /* oldest first */
-    size_t expected_count;
+    gp_list targets GP_GUARDED_BY(&lock);                  /* owned; newest first */
+    gp__accept_request early_request GP_GUARDED_BY(&lock); /* for an id that is not accepted yet */
+    int64_t early_until GP_GUARDED_BY(&lock);              /* 0: there is none */
+    uint32_t forgotten[GP__GRPC_MUX_FORGOTTEN] GP_GUARDED_BY(&lock); /* a ring of ids that are not
+                                                                        accepted any more; 0: none */
+    size_t forgotten_at GP_GUARDED_BY(&lock);
+    gp__expected_stream expected[GP__GRPC_MUX_EXPECTED] GP_GUARDED_BY(&lock); /* oldest first */
+    size_t expected_count GP_GUARDED_BY(&lock);
 };
 
-/* With the lock held: have that said, after what was written before. False: there is too much. */
-bool gp__grpc_mux_write(gp_grpc_mux *mux, gp__grpc_mux_letter letter);
+/* ---- grpc_mux.c ---- */
 
-/*
- * Say what is written. Without the lock; afterwards the mux may be gone, unless the caller has a
- * ref.
- */
-void gp__grpc_mux_say(gp_grpc_mux *mux);
+/* Queue a message for gp__grpc_mux_send_messages(). False: there are too many. */
+bool gp__grpc_mux_queue_message_locked(gp_grpc_mux *mux, gp__grpc_mux_message message)
+    GP_REQUIRES(&mux->lock);
 
-/* About once a second, on the reactor's thread: what took too long. |mux| is a gp_grpc_mux. */
+/* Send what is queued. Afterwards the mux may be gone, unless the caller has a reference. */
+void gp__grpc_mux_send_messages(gp_grpc_mux *mux) GP_EXCLUDES(&mux->lock);
+
+/* About once a second, on the reactor's thread: end what took too long. |mux| is a gp_grpc_mux. */
 void gp__grpc_mux_tick(void *mux);
+
+/* ": " and why the session has ended, or "". Into |out|, which is returned. */
+enum { GP__GRPC_MUX_REASON = 300 };
+const char *gp__grpc_mux_reason_locked(const gp_grpc_mux *mux, char out[GP__GRPC_MUX_REASON])
+    GP_REQUIRES(&mux->lock);
+
+/* Whether accept() failed for want of something that may be available later. */
+bool gp__grpc_mux_exhausted(int errnum);
 
 /* ---- grpc_mux_dial.c ---- */
 
-/* Listen for the connection of the start. Returns as gp__grpc_mux_dial(). */
-int gp__grpc_mux_add_main(gp_grpc_mux *mux, gp_error *err);
+/* Listen for the main connection. Returns as gp__grpc_dial_start(). */
+int gp__grpc_mux_listen_main(gp_grpc_mux *mux, gp_error *err) GP_EXCLUDES(&mux->lock);
 
-/* With the lock held: knock for whose turn it is. */
-void gp__grpc_mux_advance(gp_grpc_mux *mux);
+/* Ask the other side to accept the connection whose turn it is. */
+void gp__grpc_mux_advance_locked(gp_grpc_mux *mux) GP_REQUIRES(&mux->lock);
 
-/* With the lock held: that knock was not sent. */
-void gp__grpc_mux_unsaid(gp_grpc_mux *mux, gp__grpc_mux_knock knock);
+/* That request was not sent. */
+void gp__grpc_mux_request_unsent_locked(gp_grpc_mux *mux, gp__accept_request request)
+    GP_REQUIRES(&mux->lock);
 
-/* With the lock held: what took too long. */
-void gp__grpc_mux_dial_tick(gp_grpc_mux *mux);
+/* End what took too long. */
+void gp__grpc_mux_dial_tick_locked(gp_grpc_mux *mux) GP_REQUIRES(&mux->lock);
 
-/* Without the lock, once the mux is closed: wait for callbacks that run, and free it all. */
-void gp__grpc_mux_dial_close(gp_grpc_mux *mux);
+/* Once the mux is closed: wait for callbacks that run, and free all of it. */
+void gp__grpc_mux_dial_close(gp_grpc_mux *mux) GP_EXCLUDES(&mux->lock);
 
 /* ---- grpc_mux_accept.c ---- */
 
-/* On the reactor's thread: the local end for a new stream of the other side, or -1. */
-int gp__grpc_mux_opened(void *mux);
+/* The pump's |accept|: the local end for a new stream of the other side, or -1. */
+int gp__grpc_mux_accept_stream(void *mux);
 
-/* With the lock held: the answer to that knock was not sent. */
-void gp__grpc_mux_unanswered(gp_grpc_mux *mux, gp__grpc_mux_knock knock);
+/* The answer to that request was not sent. */
+void gp__grpc_mux_answer_unsent_locked(gp_grpc_mux *mux, gp__accept_request request)
+    GP_REQUIRES(&mux->lock);
 
 /* Once the mux is closed. */
-void gp__grpc_mux_accept_close(gp_grpc_mux *mux);
-
-/* With the lock held: ": " and why the session has ended, or "". Into |out|, which is returned. */
-enum { GP__GRPC_MUX_REASON = 300 };
-const char *gp__grpc_mux_reason(const gp_grpc_mux *mux, char out[GP__GRPC_MUX_REASON]);
-
-/* Whether accept() failed for want of something that others may give back. */
-bool gp__grpc_mux_exhausted(int errnum);
+void gp__grpc_mux_accept_close(gp_grpc_mux *mux) GP_EXCLUDES(&mux->lock);
 
 #endif

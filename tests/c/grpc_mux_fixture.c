@@ -3,7 +3,7 @@
 int main_listener;
 
 static int
-add_message(mux_end *it, uint32_t id, uint32_t mark, bool ack, const char *error)
+add_message(mux_end *it, uint32_t id, uint32_t serial, bool ack, const char *error)
 {
     assert_true(atomic_load(&it->uses) > 0);
     gp_mutex_lock(&it->lock);
@@ -11,25 +11,25 @@ add_message(mux_end *it, uint32_t id, uint32_t mark, bool ack, const char *error
         gp_mutex_unlock(&it->lock);
         return GP_ENOMEM;
     }
-    assert_true(it->posted < 64);
-    it->messages[it->posted] =
-        (knock_message){.id = id, .mark = it->unmarked ? 0 : mark, .ack = ack};
-    snprintf(it->messages[it->posted++].error, sizeof(it->messages[0].error), "%s", error);
+    assert_true(it->sent < 64);
+    it->messages[it->sent] =
+        (mux_message){.id = id, .serial = it->without_serials ? 0 : serial, .ack = ack};
+    snprintf(it->messages[it->sent++].error, sizeof(it->messages[0].error), "%s", error);
     gp_cond_broadcast(&it->changed);
     gp_mutex_unlock(&it->lock);
     return 0;
 }
 
 int
-post_knock(void *ctx, uint32_t id, uint32_t mark)
+send_request(void *ctx, uint32_t id, uint32_t serial)
 {
-    return add_message(ctx, id, mark, false, "");
+    return add_message(ctx, id, serial, false, "");
 }
 
 int
-post_answer(void *ctx, uint32_t id, uint32_t mark, const char *error)
+send_answer(void *ctx, uint32_t id, uint32_t serial, const char *error)
 {
-    return add_message(ctx, id, mark, true, error);
+    return add_message(ctx, id, serial, true, error);
 }
 
 void
@@ -84,8 +84,8 @@ send_messages(void *arg)
 
     gp_mutex_lock(&it->lock);
     while (!it->stop) {
-        if (it->delivered < it->posted && !it->held_back) {
-            const knock_message one = it->messages[it->delivered++];
+        if (it->delivered < it->sent && !it->held_back) {
+            const mux_message one = it->messages[it->delivered++];
 
             gp_mutex_unlock(&it->lock);
             send(it->wire, &one, sizeof(one), MSG_NOSIGNAL);
@@ -103,15 +103,15 @@ receive_messages(void *arg)
 {
     struct pollfd ready = {.events = POLLIN};
     mux_end *it = arg;
-    knock_message one;
+    mux_message one;
 
     ready.fd = it->wire;
     while (poll(&ready, 1, -1) >= 0 &&
            recv(it->wire, &one, sizeof(one), MSG_WAITALL) == (ssize_t)sizeof(one)) {
         if (one.ack) {
-            gp__grpc_mux_answered(it->mux, one.id, one.mark, one.error);
+            gp__grpc_mux_answered(it->mux, one.id, one.serial, one.error);
         } else {
-            gp__grpc_mux_knocked(it->mux, one.id, one.mark);
+            gp__grpc_mux_requested(it->mux, one.id, one.serial);
         }
     }
     return NULL;
@@ -124,12 +124,13 @@ mux_pair_open(mux_end ends[2])
 
     memset(ends, 0, 2 * sizeof(*ends));
     for (int i = 0; i < 2; i++) {
-        const gp__grpc_mux_post how = {post_knock, post_answer, count_ref, count_unref, &ends[i]};
+        const gp__grpc_mux_sender how = {send_request, send_answer, count_ref, count_unref,
+                                         &ends[i]};
 
         assert_int_equal(gp_grpc_mux_new(&ends[i].mux, NULL, NULL), 0);
         gp_mutex_init(&ends[i].lock);
         gp_cond_init(&ends[i].changed);
-        gp__grpc_mux_set_post(ends[i].mux, &how);
+        gp__grpc_mux_set_sender(ends[i].mux, &how);
     }
     assert_int_equal(
         gp__socket_listen(&main_listener, "unix", gp_grpc_mux_path(ends[1].mux), NULL, NULL), 0);
@@ -183,17 +184,17 @@ mux_pair_close(mux_end ends[2])
 }
 
 int
-dial_either_way(mux_end *it, uint32_t id, gp__grpc_mux_local **local)
+dial_either_way(mux_end *it, uint32_t id, gp__grpc_dial **dial)
 {
     static atomic_uint dialled;
     int fd;
 
     if (atomic_fetch_add(&dialled, 1) % 2 == 0) {
-        assert_int_equal(gp__grpc_mux_dial_pair(it->mux, id, local, &fd, NULL), 0);
+        assert_int_equal(gp__grpc_dial_start_pair(it->mux, id, dial, &fd, NULL), 0);
         return fd;
     }
-    assert_int_equal(gp__grpc_mux_dial(it->mux, id, local, NULL), 0);
-    return connect_to(gp__grpc_mux_local_path(*local));
+    assert_int_equal(gp__grpc_dial_start(it->mux, id, dial, NULL), 0);
+    return connect_to(gp__grpc_dial_path(*dial));
 }
 
 int
@@ -230,13 +231,13 @@ server_pair_close(server_pair *it)
 }
 
 void
-await_posted(mux_end *it, size_t count)
+await_sent(mux_end *it, size_t count)
 {
     gp_mutex_lock(&it->lock);
-    while (it->posted < count) {
+    while (it->sent < count) {
         assert_int_equal(gp_cond_wait_until(&it->changed, &it->lock, patience()), 0);
     }
-    assert_int_equal(it->posted, count);
+    assert_int_equal(it->sent, count);
     gp_mutex_unlock(&it->lock);
 }
 
@@ -250,19 +251,19 @@ hold_messages_back(mux_end *it, bool held_back)
 }
 
 void
-expire_knock(mux_end *it)
+expire_request(mux_end *it)
 {
     gp_mutex_lock(&it->mux->lock);
-    assert_non_null(it->mux->knocking);
-    it->mux->knocked_until = 0;
+    assert_non_null(it->mux->asking);
+    it->mux->answer_until = 0;
     gp_mutex_unlock(&it->mux->lock);
     gp__grpc_mux_tick(it->mux);
 }
 
 void
-await_dialled(gp__grpc_mux_local *local)
+await_dialled(gp__grpc_dial *dial)
 {
-    assert_int_equal(gp__grpc_mux_await(local, "the other side", PATIENCE_MS, NULL, NULL), 0);
+    assert_int_equal(gp__grpc_dial_await(dial, "the other side", PATIENCE_MS, NULL, NULL), 0);
 }
 
 void
@@ -278,24 +279,24 @@ expect_hello(int here, int listener)
 void
 dial_and_give_up(mux_end *it, uint32_t id)
 {
-    size_t sent = it->posted;
-    gp__grpc_mux_local *local;
-    int fd = dial_either_way(it, id, &local);
+    size_t sent = it->sent;
+    gp__grpc_dial *dial;
+    int fd = dial_either_way(it, id, &dial);
 
-    await_posted(it, sent + 1);
-    assert_int_equal(gp__grpc_mux_await(local, "the plugin", PATIENCE_MS, &interrupt_now, NULL),
+    await_sent(it, sent + 1);
+    assert_int_equal(gp__grpc_dial_await(dial, "the plugin", PATIENCE_MS, &interrupt_now, NULL),
                      GP_EUSER);
     close(fd);
 }
 
 void
-await_queued(mux_end *it, const gp__grpc_mux_local *local)
+await_queued(mux_end *it, const gp__grpc_dial *dial)
 {
     bool queued = false;
 
     while (!queued) {
         gp_mutex_lock(&it->mux->lock);
-        queued = local->queued;
+        queued = dial->queued;
         gp_mutex_unlock(&it->mux->lock);
         sched_yield();
     }
@@ -316,10 +317,10 @@ void
 expect_dial_failure(mux_end *it, int64_t timeout_ms, const char *reason)
 {
     gp_error err = GP_ERROR_INIT;
-    gp__grpc_mux_local *local;
-    int fd = dial_either_way(it, 7, &local);
+    gp__grpc_dial *dial;
+    int fd = dial_either_way(it, 7, &dial);
 
-    assert_int_equal(gp__grpc_mux_await(local, "the plugin", timeout_ms, NULL, &err), GP_EBROKER);
+    assert_int_equal(gp__grpc_dial_await(dial, "the plugin", timeout_ms, NULL, &err), GP_EBROKER);
     if (strstr(gp_error_message(&err), reason) == NULL) {
         fail_msg("%s", gp_error_message(&err));
     }

@@ -22,16 +22,16 @@
 #include "services/grpc_mux_state.h"
 #include "support.h"
 
-/* A knock, or the answer to one. */
-typedef struct knock_message {
+/* A request, or the answer to one. */
+typedef struct mux_message {
     uint32_t id;
-    uint32_t mark;
+    uint32_t serial;
     bool ack;
     char error[100];
-} knock_message;
+} mux_message;
 
 /*
- * One of the two ends. Their knocks and answers go through the first stream, as with a broker, so
+ * One of the two ends. Their requests and answers go through the first stream, as with a broker, so
  * that they keep their order among the streams.
  */
 typedef struct mux_end {
@@ -39,14 +39,14 @@ typedef struct mux_end {
     int wire;      /* owned: the first stream */
     gp_mutex lock; /* guards what follows, up to |failing| */
     gp_cond changed;
-    knock_message messages[64];
-    size_t posted;    /* messages by the mux */
+    mux_message messages[64];
+    size_t sent;      /* messages by the mux */
     size_t delivered; /* messages that went into the stream */
     bool stop;
-    bool held_back;  /* messages are posted and not delivered */
-    bool failing;    /* messages cannot be posted */
-    bool unmarked;   /* post messages without marks, as go-plugin does */
-    atomic_int uses; /* references that the mux has to the context of its messages */
+    bool held_back;       /* messages are sent and not delivered */
+    bool failing;         /* messages cannot be sent */
+    bool without_serials; /* post messages without serials, as go-plugin does */
+    atomic_int uses;      /* references that the mux has to the context of its messages */
     pthread_t sender;
     pthread_t receiver;
 } mux_end;
@@ -61,36 +61,36 @@ void mux_pair_close(mux_end ends[2]);
 /* The part of mux_pair_close() before the muxes are closed. */
 void mux_pair_stop_messages(mux_end ends[2]);
 
-/* Callbacks of a gp__grpc_mux_post whose context is a mux_end. */
-int post_knock(void *ctx, uint32_t id, uint32_t mark);
-int post_answer(void *ctx, uint32_t id, uint32_t mark, const char *error);
+/* Callbacks of a gp__grpc_mux_sender whose context is a mux_end. */
+int send_request(void *ctx, uint32_t id, uint32_t serial);
+int send_answer(void *ctx, uint32_t id, uint32_t serial, const char *error);
 void count_ref(void *ctx);
 void count_unref(void *ctx);
 
-/* Wait until this end has posted |count| messages in all. */
-void await_posted(mux_end *it, size_t count);
+/* Wait until this end has sent |count| messages in all. */
+void await_sent(mux_end *it, size_t count);
 
 void hold_messages_back(mux_end *it, bool held_back);
 
 /* ---- Dialling ---- */
 
 /* Returns the application's end of a dial: alternately one of a pair, and one that connects. */
-int dial_either_way(mux_end *it, uint32_t id, gp__grpc_mux_local **local);
+int dial_either_way(mux_end *it, uint32_t id, gp__grpc_dial **dial);
 
-/* Dial, and give up after the knock has been posted. */
+/* Dial, and give up after the request has been sent. */
 void dial_and_give_up(mux_end *it, uint32_t id);
 
 /* Wait until the other side has accepted. */
-void await_dialled(gp__grpc_mux_local *local);
+void await_dialled(gp__grpc_dial *dial);
 
-/* Wait until the connection of |local| is queued behind another one. */
-void await_queued(mux_end *it, const gp__grpc_mux_local *local);
+/* Wait until the connection of |dial| is queued behind another one. */
+void await_queued(mux_end *it, const gp__grpc_dial *dial);
 
 /* Dial connection 7, which has to fail with |reason|. */
 void expect_dial_failure(mux_end *it, int64_t timeout_ms, const char *reason);
 
-/* Behave as if the five seconds of the current knock were over. */
-void expire_knock(mux_end *it);
+/* Behave as if the five seconds of the current request were over. */
+void expire_request(mux_end *it);
 
 /* ---- Sockets ---- */
 

@@ -127,9 +127,22 @@ what_cannot_be_dialled(void **state)
     end(&it);
 }
 
-/* What |broker| has been told and nobody has asked for; waits until it has been told once more. */
+/* With the broker's lock held: how many announcements have not been dialled. */
+static size_t
+count_announcements(const gp_broker *broker)
+{
+    size_t count = 0;
+
+    for (const gp_link *at = gp_list_first(&broker->announcements); at != NULL;
+         at = gp_list_next(&broker->announcements, at)) {
+        count++;
+    }
+    return count;
+}
+
+/* Wait until |count| announcements have not been dialled. */
 static void
-await_places(gp_broker *broker, size_t count)
+await_announcements(gp_broker *broker, size_t count)
 {
     int64_t deadline = patience();
     bool there = false;
@@ -138,7 +151,7 @@ await_places(gp_broker *broker, size_t count)
         assert_true(gp__now() < deadline);
         usleep(1000);
         gp_mutex_lock(&broker->lock);
-        there = broker->places_count == count;
+        there = count_announcements(broker) == count;
         gp_mutex_unlock(&broker->lock);
     }
 }
@@ -150,13 +163,16 @@ what_nobody_dials_is_dropped(void **state)
     gp_channel *channel;
     gp_error err = GP_ERROR_INIT;
 
+    gp__announcement *announced;
+
     (void)state;
     begin(&it);
     assert_int_equal(gp_broker_announce(it.plugin, 5, "unix", it.rpc.target + 5, NULL), 0);
-    await_places(it.host, 1);
+    await_announcements(it.host, 1);
     gp_mutex_lock(&it.host->lock);
-    assert_in_range(it.host->places->expires - gp__now(), 1, 5000 * GP__MS);
-    it.host->places->expires = gp__now(); /* the five seconds are over */
+    announced = gp_list_first_entry(&it.host->announcements, gp__announcement, link);
+    assert_in_range(announced->expires - gp__now(), 1, 5000 * GP__MS);
+    announced->expires = gp__now(); /* the five seconds are over */
     gp_mutex_unlock(&it.host->lock);
     expect_failure(gp_broker_dial(it.host, 5, 0, NULL, &channel, &err), &err,
                    "one that nobody dials is dropped after 5 s");
@@ -164,7 +180,7 @@ what_nobody_dials_is_dropped(void **state)
     assert_int_equal(gp_broker_dial(it.host, 6, LONG, NULL, &channel, NULL), 0);
     gp_channel_close(channel);
     gp_channel_unref(channel);
-    await_places(it.host, 0);
+    await_announcements(it.host, 0);
     end(&it);
 }
 
@@ -187,7 +203,9 @@ announcements_without_end(void **state)
     assert_int_equal(gp_broker_dial(it.host, MOST + 9, LONG, NULL, &channel, NULL), 0);
     gp_channel_close(channel);
     gp_channel_unref(channel);
-    assert_true(it.host->places_count < MOST);
+    gp_mutex_lock(&it.host->lock);
+    assert_true(count_announcements(it.host) < MOST);
+    gp_mutex_unlock(&it.host->lock);
     assert_int_equal(gp_broker_dial(it.host, 1, 0, NULL, &channel, NULL), GP_EBROKER);
     gp__free(endless);
     end(&it);
@@ -318,7 +336,7 @@ closed_while_somebody_waits(void **state)
     while (!dials) {
         usleep(1000);
         gp_mutex_lock(&it.host->lock);
-        dials = it.host->diallers != NULL;
+        dials = !gp_list_is_empty(&it.host->diallers);
         gp_mutex_unlock(&it.host->lock);
     }
     gp_broker_close(it.host);

@@ -42,7 +42,7 @@ a_plugins_broker(void)
     if (rc == 0) {
         rc = gp_broker_announce(broker, 1, "unix", "/nowhere", &err);
         assert_true(rc == 0 || rc == GP_ENOMEM);
-        gp__broker_post_answer(broker, 2, 3, "");
+        gp__broker_send_answer(broker, 2, 3, "");
         assert_int_equal(gp_broker_dial(broker, 4, 0, NULL, &channel, NULL), GP_EBROKER);
         gp_broker_close(broker);
         gp_broker_unref(broker);
@@ -82,7 +82,7 @@ a_hosts_broker(void)
         info.service_id = 7;
         info.network = (char *)(uintptr_t)"unix";
         info.address = (char *)(uintptr_t)"/nonexistent/other";
-        gp__broker_take_in(broker, message_of(&info));
+        gp__broker_handle_message(broker, message_of(&info));
         rc = gp_broker_dial(broker, 7, 0, NULL, &dialled, &err);
         assert_true(rc == 0 || rc == GP_ENOMEM || rc == GP_EBROKER);
         if (rc == 0) {
@@ -91,7 +91,7 @@ a_hosts_broker(void)
         }
         knock.knock = true;
         info.knock = &knock;
-        gp__broker_take_in(broker, message_of(&info)); /* which means nothing here */
+        gp__broker_handle_message(broker, message_of(&info)); /* which means nothing here */
         gp_broker_close(broker);
         gp_broker_unref(broker);
         rc = 0;
@@ -138,7 +138,7 @@ an_announcement_is_lost(void **state)
 {
     Plugin__ConnInfo info = PLUGIN__CONN_INFO__INIT;
     gp_broker *broker = gp__broker_new(NULL, NULL);
-    gp__listener where;
+    gp__broker_address where;
 
     (void)state;
     info.network = (char *)(uintptr_t)"unix";
@@ -146,24 +146,24 @@ an_announcement_is_lost(void **state)
     for (long failing = 0; failing < 3; failing++) {
         info.service_id = (uint32_t)failing;
         alloc_begin(failing);
-        gp__broker_take_place(broker, &info);
+        gp__broker_add_announcement(broker, &info);
         assert_int_equal(alloc_failures(), 1);
         alloc_end();
     }
     info.service_id = 3;
-    gp__broker_take_place(broker, &info);
+    gp__broker_add_announcement(broker, &info);
     for (uint32_t id = 0; id < 4; id++) {
-        assert_int_equal(gp__broker_find(broker, id, 0, NULL, &where, NULL),
+        assert_int_equal(gp__broker_claim(broker, id, 0, NULL, &where, NULL),
                          id == 3 ? 0 : GP_EBROKER);
     }
     assert_string_equal(where.address, "/there");
-    gp__broker_release_listener(&where);
+    gp__broker_address_release(&where);
     gp_broker_unref(broker);
 }
 
 /* ---- Answers that nobody takes ---- */
 
-/* A peer that knocks without end and reads no answers gets so many; announcements still go out. */
+/* A peer that requests without end and reads no answers gets so many; announcements still go out. */
 static void
 answers_without_end(void **state)
 {
@@ -175,17 +175,17 @@ answers_without_end(void **state)
     (void)state;
     fixture_start(&rpc, 2, 0);
     for (uint32_t id = 0; id < MOST; id++) { /* there is no stream to send them on yet */
-        assert_int_equal(gp__broker_post_answer(rpc.broker, id, id, "not now"), 0);
+        assert_int_equal(gp__broker_send_answer(rpc.broker, id, id, "not now"), 0);
     }
-    assert_int_equal(gp__broker_post_answer(rpc.broker, MOST, MOST, ""), GP_EBROKER);
-    assert_int_equal(gp__broker_post_knock(rpc.broker, MOST, MOST), GP_EBROKER);
-    assert_int_equal(rpc.broker->notes_count, MOST);
+    assert_int_equal(gp__broker_send_answer(rpc.broker, MOST, MOST, ""), GP_EBROKER);
+    assert_int_equal(gp__broker_send_request(rpc.broker, MOST, MOST), GP_EBROKER);
+    assert_int_equal(rpc.broker->messages_count, MOST);
     assert_int_equal(gp_broker_announce(rpc.broker, 7, "unix", rpc.target + 5, NULL), 0);
     assert_int_equal(gp__broker_open(&host, rpc.channel, NULL, NULL, NULL, NULL, NULL), 0);
     assert_int_equal(gp_broker_dial(host, 7, PATIENCE_MS, NULL, &dialled, NULL), 0);
     gp_channel_close(dialled);
     gp_channel_unref(dialled);
-    assert_int_equal(gp__broker_post_answer(rpc.broker, MOST, MOST, ""), 0);
+    assert_int_equal(gp__broker_send_answer(rpc.broker, MOST, MOST, ""), 0);
     gp_broker_close(host);
     gp_broker_unref(host);
     fixture_stop(&rpc);

@@ -37,20 +37,20 @@ each_stream_finds_its_server(void **state)
     for (int from = 0; from < 2; from++) {
         for (uint32_t id = 1; id <= 6; id++) {
             int which = (int)(id % 2);
-            gp__grpc_mux_local *local;
+            gp__grpc_dial *dial;
             int here;
             int there;
 
-            if (id > 3) { /* others are knocked for before they are accepted */
+            if (id > 3) { /* others are asked for before they are accepted */
                 assert_int_equal(gp__grpc_mux_accept(ends[1 - from].mux, id, paths[which], NULL),
                                  0);
             }
-            here = dial_either_way(&ends[from], id, &local);
+            here = dial_either_way(&ends[from], id, &dial);
             if (id <= 3) {
                 assert_int_equal(gp__grpc_mux_accept(ends[1 - from].mux, id, paths[which], NULL),
                                  0);
             }
-            await_dialled(local);
+            await_dialled(dial);
             there = await_connection(listeners[which]);
             expect_text(here, there, "question");
             expect_text(there, here, "answer");
@@ -75,16 +75,16 @@ what_cannot_be_dialled(void **state)
     mux_pair_close(ends);
 
     mux_pair_open(ends);
-    ends[0].held_back = true; /* its knock does not arrive, but an answer does */
+    ends[0].held_back = true; /* its request does not arrive, but an answer does */
     {
         gp_error err = GP_ERROR_INIT;
-        gp__grpc_mux_local *local;
-        int fd = dial_either_way(&ends[0], 7, &local);
+        gp__grpc_dial *dial;
+        int fd = dial_either_way(&ends[0], 7, &dial);
 
-        await_posted(&ends[0], 1);
+        await_sent(&ends[0], 1);
         gp__grpc_mux_answered(ends[0].mux, 8, 0, "not that one");
         gp__grpc_mux_answered(ends[0].mux, 7, 0, "no such thing");
-        assert_int_equal(gp__grpc_mux_await(local, "the plugin", PATIENCE_MS, NULL, &err),
+        assert_int_equal(gp__grpc_dial_await(dial, "the plugin", PATIENCE_MS, NULL, &err),
                          GP_EBROKER);
         assert_non_null(strstr(gp_error_message(&err), "refused by the plugin: no such thing"));
         gp_error_release(&err);
@@ -116,7 +116,7 @@ static void
 nothing_after_the_end(void **state)
 {
     gp_error err = GP_ERROR_INIT;
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     gp_grpc_mux *mux;
     int fd;
 
@@ -127,9 +127,9 @@ nothing_after_the_end(void **state)
     assert_int_equal(gp__grpc_mux_accept(mux, 1, "/nowhere", &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "the connection has ended"));
     gp_error_release(&err);
-    assert_true(gp__grpc_mux_dial(mux, 1, &local, NULL) < 0);
-    assert_int_equal(gp__grpc_mux_dial_pair(mux, 1, &local, &fd, NULL), GP_ECLOSED);
-    gp__grpc_mux_knocked(mux, 1, 0);
+    assert_true(gp__grpc_dial_start(mux, 1, &dial, NULL) < 0);
+    assert_int_equal(gp__grpc_dial_start_pair(mux, 1, &dial, &fd, NULL), GP_ECLOSED);
+    gp__grpc_mux_requested(mux, 1, 0);
     gp__grpc_mux_answered(mux, 1, 0, "");
     gp_grpc_mux_unref(mux);
     remove_directory();
@@ -168,7 +168,7 @@ connect_told(gp_grpc_mux **mux, told *it)
     gp_mutex_init(&it->lock);
     gp_cond_init(&it->changed);
     assert_int_equal(gp_grpc_mux_new(mux, make_directory(), NULL), 0);
-    gp__grpc_mux_on_why(*mux, tell, it);
+    gp__grpc_mux_on_failure(*mux, tell, it);
     snprintf(address, sizeof(address), "%s/plugin", make_directory());
     assert_int_equal(gp__socket_listen(&listener, "unix", address, NULL, NULL), 0);
     assert_int_equal(gp_grpc_mux_connect(*mux, "unix", address, PATIENCE_MS, NULL, NULL), 0);
@@ -205,7 +205,7 @@ a_fault_of_the_other_side(void **state)
 {
     static const char rubbish[] = "what is this, then?";
     gp_error err = GP_ERROR_INIT;
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     gp_grpc_mux *mux;
     told it;
     int fd;
@@ -225,8 +225,8 @@ a_fault_of_the_other_side(void **state)
     assert_int_equal(gp__grpc_mux_accept(mux, 1, "/nowhere", &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "has ended: "));
     assert_non_null(strstr(gp_error_message(&err), it.why));
-    assert_int_equal(gp__grpc_mux_dial(mux, 7, &local, NULL), 0);
-    assert_int_equal(gp__grpc_mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
+    assert_int_equal(gp__grpc_dial_start(mux, 7, &dial, NULL), 0);
+    assert_int_equal(gp__grpc_dial_await(dial, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "the plugin has gone: "));
     assert_non_null(strstr(gp_error_message(&err), it.why));
     gp_error_release(&err);
@@ -339,22 +339,22 @@ use(void)
 {
     char path[GP__GRPC_MUX_PATH] = "/nowhere";
     gp_error err = GP_ERROR_INIT;
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     gp_grpc_mux *mux;
     int fd;
 
     if (gp_grpc_mux_new(&mux, make_directory(), &err) == 0) {
-        gp__grpc_mux_knocked(mux, 1, 0);
+        gp__grpc_mux_requested(mux, 1, 0);
         gp__grpc_mux_accept(mux, 1, path, NULL);
         gp__grpc_mux_accept(mux, 2, path, NULL);
-        gp__grpc_mux_knocked(mux, 2, 0);
+        gp__grpc_mux_requested(mux, 2, 0);
         gp__grpc_mux_forget(mux, 2);
-        if (gp__grpc_mux_dial(mux, 3, &local, NULL) == 0) {
-            gp__grpc_mux_await(local, "nobody", 0, NULL, NULL);
+        if (gp__grpc_dial_start(mux, 3, &dial, NULL) == 0) {
+            gp__grpc_dial_await(dial, "nobody", 0, NULL, NULL);
         }
-        if (gp__grpc_mux_dial_pair(mux, 4, &local, &fd, NULL) == 0) {
+        if (gp__grpc_dial_start_pair(mux, 4, &dial, &fd, NULL) == 0) {
             close(fd);
-            gp__grpc_mux_await(local, "nobody", 0, NULL, NULL);
+            gp__grpc_dial_await(dial, "nobody", 0, NULL, NULL);
         }
         gp_grpc_mux_close(mux);
         gp_grpc_mux_unref(mux);
@@ -389,20 +389,20 @@ static void
 no_memory_for_a_connection(void **state)
 {
     gp_error err = GP_ERROR_INIT;
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     gp_grpc_mux *mux;
     int fd;
 
     (void)state;
     /* Nothing else is connected, so that nobody else needs memory meanwhile. */
     assert_int_equal(gp_grpc_mux_new(&mux, make_directory(), NULL), 0);
-    assert_int_equal(gp__grpc_mux_dial(mux, 7, &local, NULL), 0);
+    assert_int_equal(gp__grpc_dial_start(mux, 7, &dial, NULL), 0);
     alloc_begin(0);
-    expect_hang_up(connect_to(gp__grpc_mux_local_path(local)));
+    expect_hang_up(connect_to(gp__grpc_dial_path(dial)));
     assert_int_equal(alloc_failures(), 1);
     alloc_end();
-    fd = connect_to(gp__grpc_mux_local_path(local));
-    assert_int_equal(gp__grpc_mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
+    fd = connect_to(gp__grpc_dial_path(dial));
+    assert_int_equal(gp__grpc_dial_await(dial, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "the broker is closed"));
     gp_error_release(&err);
     close(fd);

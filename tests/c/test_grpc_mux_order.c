@@ -1,15 +1,15 @@
-/* Answers that cross with knocks: which stream belongs to which, and what is said when. */
+/* Answers that cross with requests: which stream belongs to which, and what is said when. */
 #include "grpc_mux_fixture.h"
 
 /*
- * An answer on its way when the next one knocks: each stream goes to the server that it was meant
+ * An answer on its way when the next one requests: each stream goes to the server that it was meant
  * for.
  */
 static void
 a_late_answer_crosses_with_a_knock(void **state)
 {
     server_pair to;
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     mux_end ends[2];
     int here;
 
@@ -25,12 +25,12 @@ a_late_answer_crosses_with_a_knock(void **state)
         }
         hold_messages_back(server, true);
         dial_and_give_up(dialler, 7);
-        await_posted(server, 1);
-        expire_knock(dialler);
-        here = dial_either_way(dialler, 8, &local);
-        await_posted(server, 2);
+        await_sent(server, 1);
+        expire_request(dialler);
+        here = dial_either_way(dialler, 8, &dial);
+        await_sent(server, 2);
         hold_messages_back(server, false);
-        await_dialled(local);
+        await_dialled(dial);
         expect_hang_up(await_connection(to.listeners[0]));
         expect_hello(here, to.listeners[1]);
         assert_int_equal(server->mux->expected_count, 0);
@@ -44,7 +44,7 @@ static void
 a_late_answer_crosses_with_a_knock_for_the_same(void **state)
 {
     server_pair to;
-    gp__grpc_mux_local *locals[2];
+    gp__grpc_dial *dials[2];
     mux_end ends[2];
     int here[2];
 
@@ -56,15 +56,15 @@ a_late_answer_crosses_with_a_knock_for_the_same(void **state)
     }
     hold_messages_back(&ends[1], true);
     dial_and_give_up(&ends[0], 7);
-    await_posted(&ends[1], 1);
-    expire_knock(&ends[0]);
+    await_sent(&ends[1], 1);
+    expire_request(&ends[0]);
     for (int i = 0; i < 2; i++) {
-        here[i] = dial_either_way(&ends[0], (uint32_t)(7 + i), &locals[i]);
-        await_posted(&ends[1], 2);
+        here[i] = dial_either_way(&ends[0], (uint32_t)(7 + i), &dials[i]);
+        await_sent(&ends[1], 2);
     }
     hold_messages_back(&ends[1], false);
     for (int i = 0; i < 2; i++) {
-        await_dialled(locals[i]);
+        await_dialled(dials[i]);
     }
     expect_hang_up(await_connection(to.listeners[0]));
     for (int i = 0; i < 2; i++) {
@@ -74,28 +74,28 @@ a_late_answer_crosses_with_a_knock_for_the_same(void **state)
     mux_pair_close(ends);
 }
 
-/* go-plugin's answers have no marks: those that are late get their streams, too. */
+/* go-plugin's answers have no serials: those that are late get their streams, too. */
 static void
 answers_without_marks(void **state)
 {
     char path[GP__GRPC_MUX_PATH];
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     int listener;
     mux_end ends[2];
     int here;
 
     (void)state;
     mux_pair_open(ends);
-    ends[0].unmarked = ends[1].unmarked = true;
-    listener = listen_at(path, "unmarked");
+    ends[0].without_serials = ends[1].without_serials = true;
+    listener = listen_at(path, "without_serials");
     dial_and_give_up(&ends[0], 7);
-    expire_knock(&ends[0]);
+    expire_request(&ends[0]);
     assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 7, path, NULL), 0);
     expect_hang_up(await_connection(listener));
-    here = dial_either_way(&ends[0], 7, &local);
-    await_dialled(local);
+    here = dial_either_way(&ends[0], 7, &dial);
+    await_dialled(dial);
     expect_hello(here, listener);
-    assert_int_equal(ends[0].mux->overdue_count, 0);
+    assert_int_equal(ends[0].mux->unanswered_count, 0);
     close_listener(listener, path);
     mux_pair_close(ends);
 }
@@ -111,12 +111,12 @@ answers_whose_streams_never_come(void **state)
     mux_pair_open(ends);
     mux = ends[1].mux;
     assert_int_equal(gp__grpc_mux_accept(mux, 7, "/nowhere", NULL), 0);
-    for (uint32_t mark = 1; mark <= 60; mark++) {
-        gp__grpc_mux_knocked(mux, 7, mark);
+    for (uint32_t serial = 1; serial <= 60; serial++) {
+        gp__grpc_mux_requested(mux, 7, serial);
     }
     gp_mutex_lock(&mux->lock);
     assert_int_equal(mux->expected_count, GP__GRPC_MUX_EXPECTED);
-    assert_int_equal(mux->expected[0].knock.mark, 60 - GP__GRPC_MUX_EXPECTED + 1);
+    assert_int_equal(mux->expected[0].request.serial, 60 - GP__GRPC_MUX_EXPECTED + 1);
     mux->expected_count = 0;
     gp_mutex_unlock(&mux->lock);
     mux_pair_close(ends);
@@ -133,17 +133,17 @@ messages_keep_their_order(void **state)
     mux_pair_open(ends);
     mux = ends[1].mux;
     assert_int_equal(gp__grpc_mux_accept(mux, 7, "/nowhere", NULL), 0);
-    mux->saying = true;
-    for (uint32_t mark = 1; mark <= 2 * GP__GRPC_MUX_LETTERS; mark++) {
-        gp__grpc_mux_knocked(mux, 7, mark);
+    mux->sending = true;
+    for (uint32_t serial = 1; serial <= 2 * GP__GRPC_MUX_MESSAGES; serial++) {
+        gp__grpc_mux_requested(mux, 7, serial);
     }
-    assert_int_equal(ends[1].posted, 0);
-    assert_int_equal(mux->expected[mux->expected_count - 1].knock.mark, GP__GRPC_MUX_LETTERS);
-    mux->saying = false;
-    gp__grpc_mux_say(mux);
-    assert_int_equal(ends[1].posted, GP__GRPC_MUX_LETTERS);
-    for (uint32_t i = 0; i < GP__GRPC_MUX_LETTERS; i++) {
-        assert_int_equal(ends[1].messages[i].mark, i + 1);
+    assert_int_equal(ends[1].sent, 0);
+    assert_int_equal(mux->expected[mux->expected_count - 1].request.serial, GP__GRPC_MUX_MESSAGES);
+    mux->sending = false;
+    gp__grpc_mux_send_messages(mux);
+    assert_int_equal(ends[1].sent, GP__GRPC_MUX_MESSAGES);
+    for (uint32_t i = 0; i < GP__GRPC_MUX_MESSAGES; i++) {
+        assert_int_equal(ends[1].messages[i].serial, i + 1);
     }
     mux->expected_count = 0;
     mux_pair_close(ends);

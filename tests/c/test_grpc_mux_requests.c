@@ -2,12 +2,12 @@
 
 /* ---- Diallers that give up ---- */
 
-/* Its knock may be answered yet: the next one waits, and the door that opens is walked through. */
+/* Its request may be answered yet: the next one waits, and the door that opens is walked through. */
 static void
 a_knock_keeps_its_place(void **state)
 {
     server_pair to;
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     mux_end ends[2];
     int here;
 
@@ -17,11 +17,11 @@ a_knock_keeps_its_place(void **state)
         server_pair_open(&to);
         assert_int_equal(gp__grpc_mux_accept(ends[1 - from].mux, 8, to.paths[1], NULL), 0);
         dial_and_give_up(&ends[from], 7);
-        here = dial_either_way(&ends[from], 8, &local);
-        await_posted(&ends[from], 1);
+        here = dial_either_way(&ends[from], 8, &dial);
+        await_sent(&ends[from], 1);
         assert_int_equal(gp__grpc_mux_accept(ends[1 - from].mux, 7, to.paths[0], NULL), 0);
         expect_hang_up(await_connection(to.listeners[0]));
-        await_dialled(local);
+        await_dialled(dial);
         expect_hello(here, to.listeners[1]);
         server_pair_close(&to);
         mux_pair_close(ends);
@@ -32,21 +32,21 @@ a_knock_keeps_its_place(void **state)
 static void
 given_up_before_its_turn(void **state)
 {
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     mux_end ends[2];
     int fd;
 
     (void)state;
     mux_pair_open(ends);
     dial_and_give_up(&ends[0], 7);
-    fd = dial_either_way(&ends[0], 8, &local);
-    await_queued(&ends[0], local);
-    assert_int_equal(gp__grpc_mux_await(local, "the plugin", PATIENCE_MS, &interrupt_now, NULL),
+    fd = dial_either_way(&ends[0], 8, &dial);
+    await_queued(&ends[0], dial);
+    assert_int_equal(gp__grpc_dial_await(dial, "the plugin", PATIENCE_MS, &interrupt_now, NULL),
                      GP_EUSER);
     close(fd);
-    expire_knock(&ends[0]);
-    await_posted(&ends[0], 1);
-    assert_null(ends[0].mux->queue);
+    expire_request(&ends[0]);
+    await_sent(&ends[0], 1);
+    assert_true(gp_list_is_empty(&ends[0].mux->queue));
     mux_pair_close(ends);
 }
 
@@ -55,7 +55,7 @@ static void
 an_answer_that_is_overdue(void **state)
 {
     server_pair to;
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     mux_end ends[2];
     int here;
 
@@ -63,36 +63,36 @@ an_answer_that_is_overdue(void **state)
     mux_pair_open(ends);
     server_pair_open(&to);
     dial_and_give_up(&ends[0], 7);
-    expire_knock(&ends[0]);
-    gp__grpc_mux_answered(ends[0].mux, 99, 0, ""); /* nobody has knocked for that */
+    expire_request(&ends[0]);
+    gp__grpc_mux_answered(ends[0].mux, 99, 0, ""); /* nobody has asked for that */
     assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 7, to.paths[0], NULL), 0);
     expect_hang_up(await_connection(to.listeners[0]));
-    assert_int_equal(ends[0].mux->overdue_count, 0);
+    assert_int_equal(ends[0].mux->unanswered_count, 0);
     gp__grpc_mux_answered(ends[0].mux, 7, 0, ""); /* a second time: it was not asked twice */
     assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 8, to.paths[1], NULL), 0);
-    here = dial_either_way(&ends[0], 8, &local);
-    await_dialled(local);
+    here = dial_either_way(&ends[0], 8, &dial);
+    await_dialled(dial);
     expect_hello(here, to.listeners[1]);
     /* Those that are never answered don't pile up. */
     hold_messages_back(&ends[0], true);
-    for (uint32_t id = 100; id < 100 + 2 * GP__GRPC_MUX_OVERDUE; id++) {
+    for (uint32_t id = 100; id < 100 + 2 * GP__GRPC_MUX_UNANSWERED; id++) {
         gp_mutex_lock(&ends[0].lock);
-        ends[0].posted = ends[0].delivered = 0;
+        ends[0].sent = ends[0].delivered = 0;
         gp_mutex_unlock(&ends[0].lock);
         dial_and_give_up(&ends[0], id);
-        expire_knock(&ends[0]);
+        expire_request(&ends[0]);
     }
-    assert_int_equal(ends[0].mux->overdue_count, GP__GRPC_MUX_OVERDUE);
-    assert_int_equal(ends[0].mux->overdue[0].id, 100 + GP__GRPC_MUX_OVERDUE);
+    assert_int_equal(ends[0].mux->unanswered_count, GP__GRPC_MUX_UNANSWERED);
+    assert_int_equal(ends[0].mux->unanswered[0].id, 100 + GP__GRPC_MUX_UNANSWERED);
     server_pair_close(&to);
     mux_pair_close(ends);
 }
 
-/* Who waits on knocks again, when others have had their turns. */
+/* Who waits on requests again, when others have had their turns. */
 static void
 patience_beyond_one_knock(void **state)
 {
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     char path[GP__GRPC_MUX_PATH];
     int listener;
     mux_end ends[2];
@@ -102,23 +102,23 @@ patience_beyond_one_knock(void **state)
     mux_pair_open(ends);
     listener = listen_at(path, "late");
     hold_messages_back(&ends[0], true);
-    here = dial_either_way(&ends[0], 7, &local);
-    await_posted(&ends[0], 1);
-    expire_knock(&ends[0]);
-    await_posted(&ends[0], 2);
+    here = dial_either_way(&ends[0], 7, &dial);
+    await_sent(&ends[0], 1);
+    expire_request(&ends[0]);
+    await_sent(&ends[0], 2);
     assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 7, path, NULL), 0);
     hold_messages_back(&ends[0], false);
-    await_dialled(local);
-    expect_hang_up(await_connection(listener)); /* the first knock gets an answer, too */
+    await_dialled(dial);
+    expect_hang_up(await_connection(listener)); /* the first request gets an answer, too */
     expect_hello(here, listener);
     close_listener(listener, path);
     mux_pair_close(ends);
 }
 
 static void *
-await_for_a_moment(void *local)
+await_for_a_moment(void *dial)
 {
-    assert_int_equal(gp__grpc_mux_await(local, "the plugin", 1, NULL, NULL), GP_EBROKER);
+    assert_int_equal(gp__grpc_dial_await(dial, "the plugin", 1, NULL, NULL), GP_EBROKER);
     return NULL;
 }
 
@@ -128,7 +128,7 @@ await_for_a_moment(void *local)
 static void
 patience_begins_with_the_turn(void **state)
 {
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     pthread_t thread;
     mux_end ends[2];
     int fd;
@@ -136,12 +136,12 @@ patience_begins_with_the_turn(void **state)
     (void)state;
     mux_pair_open(ends);
     dial_and_give_up(&ends[0], 7);
-    fd = dial_either_way(&ends[0], 8, &local);
-    await_queued(&ends[0], local);
-    assert_int_equal(pthread_create(&thread, NULL, await_for_a_moment, local), 0);
-    expire_knock(&ends[0]);
+    fd = dial_either_way(&ends[0], 8, &dial);
+    await_queued(&ends[0], dial);
+    assert_int_equal(pthread_create(&thread, NULL, await_for_a_moment, dial), 0);
+    expire_request(&ends[0]);
     pthread_join(thread, NULL);
-    await_posted(&ends[0], 2);
+    await_sent(&ends[0], 2);
     close(fd);
     mux_pair_close(ends);
 }
@@ -150,7 +150,7 @@ patience_begins_with_the_turn(void **state)
 static void
 two_diallers_of_one_id(void **state)
 {
-    gp__grpc_mux_local *locals[2];
+    gp__grpc_dial *dials[2];
     char path[GP__GRPC_MUX_PATH];
     int listener;
     mux_end ends[2];
@@ -160,11 +160,11 @@ two_diallers_of_one_id(void **state)
     mux_pair_open(ends);
     listener = listen_at(path, "popular");
     for (int i = 0; i < 2; i++) {
-        here[i] = dial_either_way(&ends[0], 7, &locals[i]);
+        here[i] = dial_either_way(&ends[0], 7, &dials[i]);
     }
     assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 7, path, NULL), 0);
     for (int i = 1; i >= 0; i--) {
-        await_dialled(locals[i]);
+        await_dialled(dials[i]);
     }
     for (int i = 0; i < 2; i++) {
         close(await_connection(listener));
@@ -188,7 +188,7 @@ a_knock_that_cannot_be_sent(void **state)
 
 /* ---- Doors that open in vain ---- */
 
-/* An unmodified dialler that gave up knocks for another one: the last knock counts. */
+/* An unmodified dialler that gave up requests for another one: the last request counts. */
 static void
 two_knocks_and_one_stream(void **state)
 {
@@ -205,9 +205,9 @@ two_knocks_and_one_stream(void **state)
     for (uint32_t id = 1; id <= 2; id++) {
         assert_int_equal(gp__grpc_mux_accept(ends[1].mux, id, paths[id - 1], NULL), 0);
     }
-    gp__grpc_mux_knocked(ends[1].mux, 1, 0);
-    gp__grpc_mux_knocked(ends[1].mux, 2, 0);
-    await_posted(&ends[1], 2);
+    gp__grpc_mux_requested(ends[1].mux, 1, 0);
+    gp__grpc_mux_requested(ends[1].mux, 2, 0);
+    await_sent(&ends[1], 2);
     for (int i = 1; i <= 2; i++) { /* the second one is the connection of the start's again */
         here = connect_to(gp_grpc_mux_path(ends[0].mux));
         expect_hello(here, listeners[i]);
@@ -218,7 +218,7 @@ two_knocks_and_one_stream(void **state)
     mux_pair_close(ends);
 }
 
-/* A stream that was knocked for and does not come leaves the next one alone, after a while. */
+/* A stream that was asked for and does not come leaves the next one alone, after a while. */
 static void
 a_stream_that_never_comes(void **state)
 {
@@ -231,17 +231,17 @@ a_stream_that_never_comes(void **state)
     mux_pair_open(ends);
     listener = listen_at(path, "expecting");
     assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 1, path, NULL), 0);
-    gp__grpc_mux_knocked(ends[1].mux, 1, 0);
+    gp__grpc_mux_requested(ends[1].mux, 1, 0);
     gp_mutex_lock(&ends[1].mux->lock);
     assert_int_equal(ends[1].mux->expected_count, 1);
-    assert_true(ends[1].mux->expected[0].until <= gp_deadline_in(gp__knock_ms));
+    assert_true(ends[1].mux->expected[0].until <= gp_deadline_in(gp__grpc_mux_answer_ms));
     ends[1].mux->expected[0].until = 0;
     gp_mutex_unlock(&ends[1].mux->lock);
     here = connect_to(gp_grpc_mux_path(ends[0].mux));
     expect_hello(here, main_listener);
     /* The same, if the answer could not be sent. */
     ends[1].failing = true;
-    gp__grpc_mux_knocked(ends[1].mux, 1, 0);
+    gp__grpc_mux_requested(ends[1].mux, 1, 0);
     assert_int_equal(ends[1].mux->expected_count, 0);
     close_listener(listener, path);
     mux_pair_close(ends);
@@ -260,7 +260,7 @@ knocks_for_what_is_closed(void **state)
     for (uint32_t id = 6; id <= 7; id++) {
         assert_int_equal(gp__grpc_mux_accept(ends[1].mux, id, path, NULL), 0);
     }
-    gp__grpc_mux_knocked(ends[1].mux, 6, 0);
+    gp__grpc_mux_requested(ends[1].mux, 6, 0);
     gp__grpc_mux_forget(ends[1].mux, 6);
     gp__grpc_mux_forget(ends[1].mux, 7);
     close_listener(listener, path);
@@ -274,19 +274,19 @@ knocks_for_what_is_closed(void **state)
         assert_int_equal(gp__grpc_mux_accept(ends[1].mux, id, path, NULL), 0);
         gp__grpc_mux_forget(ends[1].mux, id);
     }
-    gp__grpc_mux_knocked(ends[1].mux, 7, 0);
+    gp__grpc_mux_requested(ends[1].mux, 7, 0);
     assert_true(ends[1].mux->early_until > 0);
-    assert_int_equal(ends[1].mux->early.id, 7);
+    assert_int_equal(ends[1].mux->early_request.id, 7);
     mux_pair_close(ends);
 }
 
-/* A host of go-plugin's refuses a knock that comes before its accept: the next one may not. */
+/* A host of go-plugin's refuses a request that comes before its accept: the next one may not. */
 static void
 refused_for_coming_early(void **state)
 {
     gp_error err = GP_ERROR_INIT;
     char path[GP__GRPC_MUX_PATH];
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     int listener;
     mux_end ends[2];
     int fd;
@@ -294,31 +294,31 @@ refused_for_coming_early(void **state)
     (void)state;
     mux_pair_open(ends);
     listener = listen_at(path, "late");
-    fd = dial_either_way(&ends[0], 7, &local);
-    await_posted(&ends[0], 1);
+    fd = dial_either_way(&ends[0], 7, &dial);
+    await_sent(&ends[0], 1);
     gp__grpc_mux_answered(ends[0].mux, 7, 0, "no listener for id 7");
-    await_posted(&ends[0], 2);
+    await_sent(&ends[0], 2);
     assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 7, path, NULL), 0);
-    await_dialled(local);
+    await_dialled(dial);
     expect_hello(fd, listener);
     close_listener(listener, path);
     /* Not for ever. */
     hold_messages_back(&ends[0], true);
-    fd = dial_either_way(&ends[0], 8, &local);
+    fd = dial_either_way(&ends[0], 8, &dial);
     for (size_t i = 3; i < 12; i++) {
-        await_posted(&ends[0], i);
+        await_sent(&ends[0], i);
         gp__grpc_mux_answered(ends[0].mux, 8, 0, "no listener for id 8");
     }
-    assert_int_equal(gp__grpc_mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
+    assert_int_equal(gp__grpc_dial_await(dial, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "refused by the plugin: no listener for id 8"));
     gp_error_release(&err);
     close(fd);
     mux_pair_close(ends);
 }
 
-/* ---- Floods, and early knocks ---- */
+/* ---- Floods, and early requests ---- */
 
-/* Who knocks again has given up what he had knocked for before: the last one counts. */
+/* Who requests again has given up what he had asked for before: the last one counts. */
 static void
 early_knocks(void **state)
 {
@@ -330,24 +330,24 @@ early_knocks(void **state)
     mux_pair_open(ends);
     mux = ends[1].mux;
     for (uint32_t id = 1; id < 10000; id++) {
-        gp__grpc_mux_knocked(mux, id, id);
-        gp__grpc_mux_knocked(mux, id, id + 1);
+        gp__grpc_mux_requested(mux, id, id);
+        gp__grpc_mux_requested(mux, id, id + 1);
     }
     assert_int_equal(gp__grpc_mux_accept(mux, 9998, path, NULL), 0);
-    assert_int_equal(ends[1].posted, 0);
+    assert_int_equal(ends[1].sent, 0);
     /* It is dropped before its dialler gives up. */
     gp_mutex_lock(&mux->lock);
-    assert_true(mux->early_until < gp_deadline_in(gp__knock_ms));
+    assert_true(mux->early_until < gp_deadline_in(gp__grpc_mux_answer_ms));
     gp_mutex_unlock(&mux->lock);
     assert_int_equal(gp__grpc_mux_accept(mux, 9999, path, NULL), 0);
-    assert_int_equal(ends[1].posted, 1);
-    assert_int_equal(ends[1].messages[0].mark, 10000);
-    gp__grpc_mux_knocked(mux, 10001, 1);
+    assert_int_equal(ends[1].sent, 1);
+    assert_int_equal(ends[1].messages[0].serial, 10000);
+    gp__grpc_mux_requested(mux, 10001, 1);
     gp_mutex_lock(&mux->lock);
     mux->early_until = 1;
     gp_mutex_unlock(&mux->lock);
     assert_int_equal(gp__grpc_mux_accept(mux, 10001, path, NULL), 0);
-    assert_int_equal(ends[1].posted, 1);
+    assert_int_equal(ends[1].sent, 1);
     mux_pair_close(ends);
 }
 

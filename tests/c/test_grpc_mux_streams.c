@@ -1,4 +1,4 @@
-/* Streams that the other side does not take, and the knocks behind them. */
+/* Streams that the other side does not take, and the requests behind them. */
 #include "grpc_mux_fixture.h"
 
 /*
@@ -16,7 +16,7 @@ typedef struct slow_end {
 static void
 begin_slow(slow_end *slow)
 {
-    const gp__grpc_mux_post how = {post_knock, post_answer, count_ref, count_unref, &slow->it};
+    const gp__grpc_mux_sender how = {send_request, send_answer, count_ref, count_unref, &slow->it};
     const gp__yamux_options options = {.client = false};
     char address[200];
     int listener;
@@ -25,7 +25,7 @@ begin_slow(slow_end *slow)
     assert_int_equal(gp_grpc_mux_new(&slow->it.mux, NULL, NULL), 0);
     gp_mutex_init(&slow->it.lock);
     gp_cond_init(&slow->it.changed);
-    gp__grpc_mux_set_post(slow->it.mux, &how);
+    gp__grpc_mux_set_sender(slow->it.mux, &how);
     snprintf(address, sizeof(address), "%s/slow", make_directory());
     assert_int_equal(gp__socket_listen(&listener, "unix", address, NULL, NULL), 0);
     assert_int_equal(gp_grpc_mux_connect(slow->it.mux, "unix", address, PATIENCE_MS, NULL, NULL),
@@ -92,13 +92,13 @@ accept_stream(slow_end *slow, size_t index)
 static int
 dial_and_answer(slow_end *slow, uint32_t id)
 {
-    size_t before = slow->it.posted;
-    gp__grpc_mux_local *local;
-    int fd = dial_either_way(&slow->it, id, &local);
+    size_t before = slow->it.sent;
+    gp__grpc_dial *dial;
+    int fd = dial_either_way(&slow->it, id, &dial);
 
-    await_posted(&slow->it, before + 1);
+    await_sent(&slow->it, before + 1);
     gp__grpc_mux_answered(slow->it.mux, id, 0, "");
-    await_dialled(local);
+    await_dialled(dial);
     return fd;
 }
 
@@ -106,7 +106,7 @@ dial_and_answer(slow_end *slow, uint32_t id)
 static void
 a_knock_waits_until_the_stream_before_is_taken(void **state)
 {
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     slow_end slow;
     int fds[2];
 
@@ -114,14 +114,14 @@ a_knock_waits_until_the_stream_before_is_taken(void **state)
     begin_slow(&slow);
     fds[0] = dial_and_answer(&slow, 7);
     await_streams(&slow, 1);
-    fds[1] = dial_either_way(&slow.it, 8, &local);
-    await_queued(&slow.it, local);
+    fds[1] = dial_either_way(&slow.it, 8, &dial);
+    await_queued(&slow.it, dial);
     gp__grpc_mux_tick(slow.it.mux);
-    assert_int_equal(slow.it.posted, 1);
+    assert_int_equal(slow.it.sent, 1);
     accept_stream(&slow, 0);
-    await_posted(&slow.it, 2);
+    await_sent(&slow.it, 2);
     gp__grpc_mux_answered(slow.it.mux, 8, 0, "");
-    await_dialled(local);
+    await_dialled(dial);
     await_streams(&slow, 2);
     close(fds[0]);
     close(fds[1]);
@@ -132,23 +132,23 @@ a_knock_waits_until_the_stream_before_is_taken(void **state)
 static void
 a_stream_that_is_never_taken(void **state)
 {
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     slow_end slow;
     int fds[3];
 
     (void)state;
     begin_slow(&slow);
     fds[0] = dial_and_answer(&slow, 7);
-    fds[1] = dial_either_way(&slow.it, 8, &local);
-    await_queued(&slow.it, local);
+    fds[1] = dial_either_way(&slow.it, 8, &dial);
+    await_queued(&slow.it, dial);
     gp_mutex_lock(&slow.it.mux->lock);
-    assert_true(slow.it.mux->opened_until <= gp_deadline_in(gp__knock_ms));
-    slow.it.mux->opened_until = 0;
+    assert_true(slow.it.mux->accept_until <= gp_deadline_in(gp__grpc_mux_answer_ms));
+    slow.it.mux->accept_until = 0;
     gp_mutex_unlock(&slow.it.mux->lock);
     gp__grpc_mux_tick(slow.it.mux);
-    await_posted(&slow.it, 2);
+    await_sent(&slow.it, 2);
     gp__grpc_mux_answered(slow.it.mux, 8, 0, "");
-    await_dialled(local);
+    await_dialled(dial);
     /* And holds up nobody else. */
     await_streams(&slow, 2);
     accept_stream(&slow, 1);
@@ -159,13 +159,13 @@ a_stream_that_is_never_taken(void **state)
     finish_slow(&slow);
 }
 
-/* So many wait that the other side cannot be told of the next one, which a knock would overtake. */
+/* So many wait that the other side cannot be told of the next one, which a request would overtake. */
 static void
 more_streams_than_may_wait(void **state)
 {
     enum { BACKLOG = 256 };
     gp_error err = GP_ERROR_INIT;
-    gp__grpc_mux_local *local;
+    gp__grpc_dial *dial;
     slow_end slow;
     int fds[BACKLOG + 2];
 
@@ -175,16 +175,16 @@ more_streams_than_may_wait(void **state)
         fds[i] = connect_to(gp_grpc_mux_path(slow.it.mux));
     }
     await_streams(&slow, BACKLOG);
-    slow.it.mux->written_off = BACKLOG;
+    slow.it.mux->given_up = BACKLOG;
     fds[BACKLOG] = dial_and_answer(&slow, 7);
-    fds[BACKLOG + 1] = dial_either_way(&slow.it, 8, &local);
-    await_queued(&slow.it, local);
+    fds[BACKLOG + 1] = dial_either_way(&slow.it, 8, &dial);
+    await_queued(&slow.it, dial);
     gp_mutex_lock(&slow.it.mux->lock);
-    slow.it.mux->opened_until = 0;
+    slow.it.mux->accept_until = 0;
     gp_mutex_unlock(&slow.it.mux->lock);
     gp__grpc_mux_tick(slow.it.mux);
-    assert_int_equal(slow.it.posted, 1);
-    assert_int_equal(gp__grpc_mux_await(local, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
+    assert_int_equal(slow.it.sent, 1);
+    assert_int_equal(gp__grpc_dial_await(dial, "the plugin", PATIENCE_MS, NULL, &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "does not take the connections that it has"));
     gp_error_release(&err);
     close(fds[BACKLOG + 1]);

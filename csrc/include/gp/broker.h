@@ -1,7 +1,7 @@
 /*
- * Layer: public. How host and plugin tell each other about further connections, by numbers
- * (protocol: "Broker"). Either side listens somewhere and announces it under an id; the other one,
- * which has learnt the id from some call, dials it. What listens is the caller's.
+ * Layer: public. How host and plugin make further connections, which have numbers (protocol:
+ * "Broker"). Either side listens somewhere and announces it under an id; the other side, which has
+ * received the id in some call, dials it. The server that listens is the caller's.
  *
  * Shared by reference. Threads: any, but for what a function says.
  */
@@ -28,8 +28,8 @@ int gp_server_add_broker(gp_server *server, gp_tls *tls, gp_grpc_mux *mux, gp_br
                          gp_error *err);
 
 /*
- * What its channels have for arguments; NULL: none. A reference is taken. Once, before anybody
- * dials.
+ * The arguments of its channels; NULL: none. A reference is taken. To be called once at most, before
+ * anything is dialled.
  */
 void gp_broker_use_args(gp_broker *broker, gp_channel_args *args);
 
@@ -41,9 +41,9 @@ void gp_broker_unref(gp_broker *broker);
 uint32_t gp_broker_next_id(gp_broker *broker);
 
 /*
- * Tell the other side that |id| is listened for at |address|, which the plugin's runner, if it has
- * one, puts into the plugin's terms. Nothing else blocks: before the host has opened its stream,
- * that waits for it.
+ * Tell the other side that a server for |id| listens at |address|, which the plugin's runner, if it
+ * has one, translates into the plugin's terms. Only the runner may block: until the host has opened
+ * its stream, the message is stored.
  *
  * Returns: 0, GP_EBROKER (the other side has gone or has no broker, or the runner has failed),
  * GP_ENOMEM, GP_EFORKED.
@@ -51,26 +51,27 @@ uint32_t gp_broker_next_id(gp_broker *broker);
 int gp_broker_announce(gp_broker *broker, uint32_t id, const char *network, const char *address,
                        gp_error *err);
 
-/* What was announced under |id| listens no more. */
+/* The server that was announced under |id| does not listen any more. */
 void gp_broker_forget(gp_broker *broker, uint32_t id);
 
-/* Whether all goes over one connection, so that only unix sockets may be announced. */
+/* Whether all connections share one, so that only unix sockets may be announced. */
 bool gp_broker_multiplexed(const gp_broker *broker);
 
-/* The private directory that those are to be in, then. Borrowed; NULL if it is not multiplexed. */
+/* The directory that these sockets have to be in. Borrowed; NULL if it is not multiplexed. */
 const char *gp_broker_directory(const gp_broker *broker);
 
 /*
- * Wait until the other side has announced |id|, and make a channel to there. It can be dialled
- * once.
+ * Wait until the other side has announced |id|, and make a channel to what it has announced. Each
+ * announcement can be dialled once.
  *
- * Returns: 0, GP_EBROKER (it did not within |timeout_ms|, has gone, or has no broker, or the runner
- * cannot tell where that is), GP_EUSER, GP_ENOMEM, GP_EFORKED. Blocks.
+ * Returns: 0, GP_EBROKER (there was no announcement within |timeout_ms|, the other side has gone, or
+ * has no broker, or the runner cannot translate the address), GP_EUSER, GP_ENOMEM, GP_EFORKED.
+ * Blocks.
  */
 int gp_broker_dial(gp_broker *broker, uint32_t id, int64_t timeout_ms,
                    const gp_interrupt *interrupt, gp_channel **out, gp_error *err);
 
-/* How its connections are secured, for whatever listens: borrowed; NULL: not at all. */
+/* How its connections are secured, for the servers that listen. Borrowed; NULL: not at all. */
 gp_tls *gp_broker_tls(const gp_broker *broker);
 
 /*
@@ -80,7 +81,7 @@ gp_tls *gp_broker_tls(const gp_broker *broker);
  */
 bool gp_broker_on_gone(gp_broker *broker, gp_then *then, gp_then *release, void *ctx);
 
-/* End it: waiting callers are told so, and no further message is taken in. Idempotent. */
+/* End it: threads that wait return with an error, and messages are ignored. Idempotent. */
 void gp_broker_close(gp_broker *broker);
 
 #endif

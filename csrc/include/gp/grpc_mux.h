@@ -1,14 +1,15 @@
 /*
- * Layer: public. Everything between a host and its plugin over one connection (protocol: "Broker
- * multiplexing"): the gRPC connection of the start, and each brokered one, is a stream of a yamux
+ * Layer: public. Everything that a host and its plugin send by gRPC over one connection (protocol:
+ * "Broker multiplexing"): the main gRPC connection, and each brokered one, is a stream of a yamux
  * session.
  *
- * gRPC connects and listens as ever, with TLS or without, but at unix sockets in a private
- * directory of this process: what connects there becomes a stream, and a stream becomes a
- * connection to there.
+ * gRPC connects and listens as always, with TLS or without, but at unix sockets in a private
+ * directory of this process: a connection to one of them becomes a stream, and a stream of the other
+ * side becomes a connection to one of them.
  *
- * Before a side opens a brokered stream it knocks, and waits for the answer: the next stream then
- * belongs to the id that was knocked for. The broker carries knocks and answers.
+ * Before a side opens a brokered stream it asks the other side to accept it, and waits for the
+ * answer: the next stream then belongs to the id that it has asked for. The broker carries these
+ * requests and answers.
  *
  * Shared by reference. Threads: any.
  */
@@ -33,8 +34,8 @@ gp_grpc_mux *gp_grpc_mux_ref(gp_grpc_mux *mux);
 void gp_grpc_mux_unref(gp_grpc_mux *mux);
 
 /*
- * The path that stands for the connection of the start: a plugin's server listens there, and after
- * gp_grpc_mux_connect() a host's channel connects to there. Borrowed.
+ * The path of the main connection: a plugin's server listens there, and after gp_grpc_mux_connect()
+ * a host's channel connects to it. Borrowed.
  */
 const char *gp_grpc_mux_path(const gp_grpc_mux *mux);
 
@@ -45,11 +46,11 @@ const char *gp_grpc_mux_target(const gp_grpc_mux *mux);
 int gp_grpc_mux_connect(gp_grpc_mux *mux, const char *network, const char *address,
                         int64_t timeout_ms, const gp_interrupt *interrupt, gp_error *err);
 
-/* The private directory (0700), for whatever else listens behind this connection. Borrowed. */
+/* The private directory (0700), for servers of brokered connections too. Borrowed. */
 const char *gp_grpc_mux_directory(const gp_grpc_mux *mux);
 
 /*
- * On the plugin: listen at the address that the host will be told, for one connection. |port| (may
+ * On the plugin: listen for one connection, at the address that the handshake is to announce. |port| (may
  * be NULL) is the port for "host:0". Who may connect is up to the umask, as with gp_place_bind().
  */
 int gp_grpc_mux_listen(gp_grpc_mux *mux, const char *network, const char *address, int *port,

@@ -1,9 +1,11 @@
 /*
- * Layer: public. How one side of a connection shows who it is, and whom it believes: the same
- * object makes the credentials of channels and of servers, since brokered connections go both ways.
+ * Layer: public. How one side of a connection proves its identity, and which identities of the other
+ * side it trusts. The same object makes the credentials of channels and of servers, since brokered
+ * connections go both ways.
  *
- * Shared by reference. Immutable but for gp_tls_trust_field(), which comes before it is shared;
- * then any thread may use it. Nothing of it ever leaves memory, and its key is wiped at the end.
+ * Shared by reference. Threads: any. It does not change, but for gp_tls_trust_field(), which has to
+ * be called before it is shared. It is stored nowhere but in memory, and its key is wiped at the
+ * end.
  */
 #ifndef GP_TLS_H
 #define GP_TLS_H
@@ -30,9 +32,9 @@ typedef struct gp_tls gp_tls;
 
 /* All PEM, all copied. */
 typedef struct gp_tls_options {
-    const char *roots;       /* those that may vouch for the other side; NULL: the system's */
-    const char *certificate; /* our own, followed by those that vouch for it; NULL: none */
-    const char *private_key; /* goes with it */
+    const char *roots;       /* authorities that sign the other side's; NULL: the system's */
+    const char *certificate; /* our own, followed by intermediate ones; NULL: none */
+    const char *private_key; /* of that certificate */
     const char *password;    /* if that is encrypted, else NULL */
     const char *server_name; /* what a server's certificate has to be valid for; NULL: localhost */
 } gp_tls_options;
@@ -51,14 +53,14 @@ int gp_tls_new_automatic(gp_tls **out, const char *peer, gp_error *err);
 
 /*
  * Trust the certificate in field 6 of a plugin's handshake line, base64 of its DER without padding,
- * and nobody else. Returns: 0, GP_ETLS or GP_ENOMEM.
+ * and no other. Returns: 0, GP_ETLS or GP_ENOMEM.
  */
 int gp_tls_trust_field(gp_tls *tls, const char *field, size_t len, gp_error *err);
 
 gp_tls *gp_tls_ref(gp_tls *tls);
 void gp_tls_unref(gp_tls *tls);
 
-/* Borrowed, as long as |tls| lives; NULL for what it has not. */
+/* Borrowed, as long as |tls| lives; NULL for what was not given. */
 const char *gp_tls_roots(const gp_tls *tls);
 const char *gp_tls_certificate(const gp_tls *tls);
 const char *gp_tls_private_key(const gp_tls *tls);

@@ -7,26 +7,26 @@
 #include "services/grpc_mux.h"
 #include "services/translate.h"
 
-/* What a peer that knocks, and does not read the answers, may make us store. */
-enum { MOST_NOTES = 1024 };
+/* What a peer that sends requests, and does not read the answers, may make us store. */
+enum { MESSAGES_MOST = 1024 };
+
+/* ---- From the other side --------------------------------------------------------------------- */
 
 /*
- * The mark of a knock, in a field that means nothing in knocks to go-plugin: it answers without. 0
- * is none.
+ * The serial number of a request (ConnInfo.Knock). It is in the address, which means nothing to
+ * go-plugin there: its answers have none. 0 is none.
  */
 static uint32_t
-read_mark(const char *address)
+read_serial(const char *address)
 {
     const gp__text text = {address, strlen(address)};
-    int mark;
+    int serial;
 
-    return gp__text_int(text, &mark) && mark > 0 ? (uint32_t)mark : 0;
+    return gp__text_int(text, &serial) && serial > 0 ? (uint32_t)serial : 0;
 }
 
-/* ---- What the other side says ---------------------------------------------------------------- */
-
 void
-gp__broker_take_in(gp_broker *broker, gp_message *message)
+gp__broker_handle_message(gp_broker *broker, gp_message *message)
 {
     size_t len = gp_message_size(message);
     unsigned char *bytes = gp__malloc(len);
@@ -39,27 +39,28 @@ gp__broker_take_in(gp_broker *broker, gp_message *message)
     }
     gp_message_free(message);
     if (info != NULL && info->knock == NULL) {
-        gp__broker_take_place(broker, info);
+        gp__broker_add_announcement(broker, info);
     } else if (info != NULL && broker->mux != NULL && info->knock->ack) {
-        gp__grpc_mux_answered(broker->mux, info->service_id, read_mark(info->address),
+        gp__grpc_mux_answered(broker->mux, info->service_id, read_serial(info->address),
                               info->knock->error);
     } else if (info != NULL && broker->mux != NULL && info->knock->knock) {
-        gp__grpc_mux_knocked(broker->mux, info->service_id, read_mark(info->address));
+        gp__grpc_mux_requested(broker->mux, info->service_id, read_serial(info->address));
     }
     if (info != NULL) {
         plugin__conn_info__free_unpacked(info, NULL);
     }
 }
 
-/* ---- What this side says --------------------------------------------------------------------- */
+/* ---- To the other side ----------------------------------------------------------------------- */
 
+/* On the polling thread, or the sender's. */
 static void
-sent(void *ctx, bool ok)
+message_sent(void *ctx, bool ok)
 {
     gp_broker *broker = ctx;
-    gp__hosted *ended;
+    gp__host_stream *ended;
 
-    (void)ok; /* if it was not, the stream is over, which the receiving side notices */
+    (void)ok; /* if it was not sent, the stream is over, which shows when it is received from */
     gp_mutex_lock(&broker->lock);
     broker->sending = false;
     broker->sending_on = NULL;
@@ -67,7 +68,7 @@ sent(void *ctx, bool ok)
     broker->ended = NULL;
     gp_mutex_unlock(&broker->lock);
     if (ended != NULL) {
-        gp__broker_finish_hosted(ended);
+        gp__host_stream_finish(ended);
     }
     gp__broker_send_next(broker);
     gp_broker_unref(broker);
@@ -78,20 +79,17 @@ gp__broker_send_next(gp_broker *broker)
 {
     gp_server_call *stream = NULL;
     gp_call *call = NULL;
-    gp__note *first = NULL;
+    gp__broker_message *first = NULL;
     gp_bytes bytes;
     int rc;
 
     gp_mutex_lock(&broker->lock);
     if (!broker->sending && (broker->call != NULL || broker->stream != NULL)) {
-        first = broker->notes;
+        first = gp_list_first_entry(&broker->messages, gp__broker_message, link);
     }
     if (first != NULL) {
-        broker->notes = first->next;
-        broker->notes_count--;
-        if (broker->notes == NULL) {
-            broker->notes_end = &broker->notes;
-        }
+        gp_link_remove(&first->link);
+        broker->messages_count--;
         broker->sending = true;
         stream = broker->stream != NULL ? gp_server_call_ref(broker->stream) : NULL;
         call = stream == NULL ? gp_call_hold(broker->call) : NULL;
@@ -101,44 +99,45 @@ gp__broker_send_next(gp_broker *broker)
     if (first == NULL) {
         return;
     }
-    gp_broker_ref(broker); /* for |sent| */
+    gp_broker_ref(broker); /* message_sent()'s */
     bytes = (gp_bytes){first->bytes, first->len};
-    rc = stream != NULL ? gp_server_call_send_then(stream, bytes, sent, broker)
-                        : gp_call_send_then(call, &bytes, sent, broker);
+    rc = stream != NULL ? gp_server_call_send_then(stream, bytes, message_sent, broker)
+                        : gp_call_send_then(call, &bytes, message_sent, broker);
     gp__free(first);
     gp_server_call_unref(stream);
     if (call != NULL) {
         gp_call_release(call);
     }
     if (rc < 0) {
-        sent(broker, false);
+        message_sent(broker, false);
     }
 }
 
+/* Queue a message and send it in its turn. Returns 0, GP_EBROKER or GP_ENOMEM. */
 static int
-post(gp_broker *broker, const Plugin__ConnInfo *info, gp_error *err)
+send_message(gp_broker *broker, const Plugin__ConnInfo *info, gp_error *err)
 {
-    gp__note *packed = gp__malloc(sizeof(*packed) + plugin__conn_info__get_packed_size(info));
+    gp__broker_message *packed =
+        gp__malloc(sizeof(*packed) + plugin__conn_info__get_packed_size(info));
     int rc = 0;
 
     if (packed == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory to announce a connection");
     }
-    packed->next = NULL;
+    packed->link = (gp_link){NULL, NULL};
     packed->len = plugin__conn_info__pack(info, packed->bytes);
     gp_mutex_lock(&broker->lock);
     if (broker->gone[0] != '\0') {
         rc = gp_error_set(err, GP_EBROKER, "%s cannot be told of connection %u: %s",
                           gp__broker_other_side(broker), (unsigned)info->service_id, broker->gone);
         gp__free(packed);
-    } else if (info->knock != NULL && broker->notes_count >= MOST_NOTES) {
+    } else if (info->knock != NULL && broker->messages_count >= MESSAGES_MOST) {
         rc = gp_error_set(err, GP_EBROKER, "%s asks without end, and takes no answers",
                           gp__broker_other_side(broker));
         gp__free(packed);
     } else {
-        *broker->notes_end = packed;
-        broker->notes_end = &packed->next;
-        broker->notes_count++;
+        gp_list_append(&broker->messages, &packed->link);
+        broker->messages_count++;
     }
     gp_mutex_unlock(&broker->lock);
     if (rc == 0) {
@@ -147,8 +146,9 @@ post(gp_broker *broker, const Plugin__ConnInfo *info, gp_error *err)
     return rc;
 }
 
+/* Send a ConnInfo.Knock: a request to accept a stream, or the answer to one. */
 static int
-post_knocking(gp_broker *broker, uint32_t id, uint32_t mark, bool ack, const char *error)
+send_knock(gp_broker *broker, uint32_t id, uint32_t serial, bool ack, const char *error)
 {
     char address[12];
     Plugin__ConnInfo info = PLUGIN__CONN_INFO__INIT;
@@ -159,23 +159,23 @@ post_knocking(gp_broker *broker, uint32_t id, uint32_t mark, bool ack, const cha
     knock.error = (char *)(uintptr_t)error;
     info.service_id = id;
     info.knock = &knock;
-    if (mark != 0) {
-        snprintf(address, sizeof(address), "%u", (unsigned)mark);
+    if (serial != 0) {
+        snprintf(address, sizeof(address), "%u", (unsigned)serial);
         info.address = address;
     }
-    return post(broker, &info, NULL);
+    return send_message(broker, &info, NULL);
 }
 
 int
-gp__broker_post_knock(void *ctx, uint32_t id, uint32_t mark)
+gp__broker_send_request(void *ctx, uint32_t id, uint32_t serial)
 {
-    return post_knocking(ctx, id, mark, false, "");
+    return send_knock(ctx, id, serial, false, "");
 }
 
 int
-gp__broker_post_answer(void *ctx, uint32_t id, uint32_t mark, const char *error)
+gp__broker_send_answer(void *ctx, uint32_t id, uint32_t serial, const char *error)
 {
-    return post_knocking(ctx, id, mark, true, error);
+    return send_knock(ctx, id, serial, true, error);
 }
 
 int
@@ -203,7 +203,7 @@ gp_broker_announce(gp_broker *broker, uint32_t id, const char *network, const ch
     info.service_id = id;
     info.network = (char *)(uintptr_t)network;
     info.address = (char *)(uintptr_t)address;
-    return post(broker, &info, err);
+    return send_message(broker, &info, err);
 }
 
 void
@@ -215,14 +215,13 @@ gp_broker_forget(gp_broker *broker, uint32_t id)
 }
 
 void
-gp__broker_drop_notes(gp_broker *broker)
+gp__broker_drop_messages_locked(gp_broker *broker)
 {
-    while (broker->notes != NULL) {
-        gp__note *next = broker->notes->next;
+    gp__broker_message *message;
 
-        gp__free(broker->notes);
-        broker->notes = next;
+    while ((message = gp_list_first_entry(&broker->messages, gp__broker_message, link)) != NULL) {
+        gp_link_remove(&message->link);
+        gp__free(message);
     }
-    broker->notes_end = &broker->notes;
-    broker->notes_count = 0;
+    broker->messages_count = 0;
 }
