@@ -67,8 +67,8 @@ def descriptors_of(pid: int | str) -> collections.Counter[str]:
     return found
 
 
-# The core's threads that poll and hang up: two stay, others rest for ten seconds before they go.
-CREW = 5
+# Threads of the worker pool: two stay, others end when they have been idle for ten seconds.
+IDLE_WORKERS = 5
 
 
 def own_threads() -> collections.Counter[str]:
@@ -78,7 +78,7 @@ def own_threads() -> collections.Counter[str]:
             name = path.read_text().strip()
             if not name.startswith(GRPC_THREADS):
                 found[name] += 1
-    found["gp-worker"] = max(found["gp-worker"] - CREW, 0)
+    found["gp-worker"] = max(found["gp-worker"] - IDLE_WORKERS, 0)
     return +found
 
 
