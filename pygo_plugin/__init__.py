@@ -3,7 +3,8 @@
 A host launches plugins with `Client`, a plugin serves with `serve`; either may be written in Go
 with go-plugin instead. See README.md and docs/.
 
-Names are imported at first use: a plugin does not load the host's side, nor a host the plugin's.
+Names are imported at first use, so that a plugin does not load the host's side, and a host does
+not load the plugin's.
 """
 
 TYPE_CHECKING = False
@@ -164,7 +165,7 @@ _MODULES = (
 )
 
 
-if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
+if not TYPE_CHECKING:  # with a visible __getattr__, mypy would let misspelt names pass
 
     def __getattr__(name):
         from sys import modules
@@ -183,7 +184,7 @@ if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
     def _import(name):
         try:
             __import__(name)
-        except OSError as error:  # at the limit of descriptors
+        except OSError as error:  # for instance at the limit of descriptors
             from sys import modules
 
             errors = modules.get(f"{__name__}.errors")
@@ -195,15 +196,16 @@ if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
         return sorted({*globals(), *__all__})
 
 
-def _announce_the_end() -> None:
-    """Have a plugin's host told why the plugin has ended: see _serve/panic.py."""
+def _announce_failures() -> None:
+    """In a plugin, announce failures to the host: see _serve/panic.py."""
     from os import environ
 
-    # Hosts set the first one, and plugins that serve the other one, for their children.
+    # Hosts set the first one for their plugins. Plugins that serve set the second one, which their
+    # children inherit.
     if "PLUGIN_PROTOCOL_VERSIONS" in environ and "PYGO_PLUGIN_LOG" not in environ:
         from pygo_plugin._serve.panic import announce
 
         announce()
 
 
-_announce_the_end()
+_announce_failures()

@@ -1,6 +1,7 @@
 """Fixtures for pytest, which finds them by the package's entry point. See docs/testing.md.
 
-Every pytest run on the machine imports this module: nothing else before a fixture is used.
+Where the package is installed, every run of pytest imports this module. Therefore it imports
+nothing else of the package before a fixture is used.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ __all__ = ["pygo_aio_stub", "pygo_client", "pygo_stub"]
 def pygo_client() -> Iterator[Callable[..., Client]]:
     """`pygo_client(plugins, **options)`: a started client of plugins served in this process.
 
-    Takes what `pygo_plugin.testing.client` takes, any number of times.
+    Takes what `pygo_plugin.testing.client` takes. May be called any number of times.
     """
     from contextlib import ExitStack
 
@@ -35,7 +36,7 @@ def pygo_client() -> Iterator[Callable[..., Client]]:
 def pygo_stub() -> Iterator[Callable[..., Any]]:
     """`pygo_stub(plugin)` or `pygo_stub(plugins, name)`: a stub of a plugin served in this process.
 
-    Takes what `pygo_plugin.testing.stub` takes, any number of times.
+    Takes what `pygo_plugin.testing.stub` takes. May be called any number of times.
     """
     from contextlib import ExitStack
 
@@ -47,9 +48,9 @@ def pygo_stub() -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def pygo_aio_stub() -> Iterator[Callable[..., Awaitable[Any]]]:
-    """`await pygo_aio_stub(plugin)`: the same for asyncio, on whatever loop the test runs.
+    """`await pygo_aio_stub(plugin)`: a stub for asyncio, on the loop that runs the test.
 
-    The plugin's methods may be coroutines; they run on another loop, on a thread of its own.
+    The plugin's methods may be coroutines. They run on another loop on another thread.
     """
     from contextlib import ExitStack
 

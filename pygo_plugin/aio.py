@@ -1,7 +1,7 @@
 """Plugins and gRPC for asyncio, with the interfaces of grpc.aio. See docs/asyncio.md.
 
-What is not here (Metadata, UnaryUnaryClientInterceptor, ...) is grpc.aio's own, imported when it is
-first asked for.
+All other names of grpc.aio (Metadata, UnaryUnaryClientInterceptor, ...) are available here too.
+grpc.aio is imported when the first of them is used.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def secure_channel(
     compression: int | None = None,
     interceptors: Sequence[Any] | None = None,
 ) -> Channel:
-    """As insecure_channel, over TLS with credentials of pygo_plugin.rpc."""
+    """A channel to the server at `target` over TLS, with credentials of `pygo_plugin.rpc`."""
     with _importing("pygo_plugin.rpc"):
         from pygo_plugin import rpc
 
@@ -94,10 +94,10 @@ def server(
     *,
     max_workers: int | None = None,
 ) -> RpcServer:
-    """A server, to be given handlers and ports and then started on a loop.
+    """A server. Add handlers and ports to it, then start it on a loop.
 
-    Methods that are no coroutines run on threads of the core, at most `max_workers` at once; of an
-    executor only that number is taken, as `pygo_plugin.rpc.server` does.
+    Methods that are not coroutines run on threads of the core, at most `max_workers` at once. Of an
+    executor only that number is used, as in `pygo_plugin.rpc.server`.
     """
     with _importing("pygo_plugin.rpc"):
         from pygo_plugin import rpc
@@ -106,12 +106,12 @@ def server(
 
     if migration_thread_pool is not None:
         if max_workers is not None:
-            raise TypeError("give max_workers or a thread pool, which stands for its own number")
+            raise TypeError("give either max_workers or a thread pool, whose number is used")
         max_workers = rpc._workers_of(migration_thread_pool)
     made = RpcServer(
         max_workers=max_workers,
         interceptors=interceptors or (),
-        options=rpc._with(options, compression),
+        options=rpc._with_compression(options, compression),
         maximum_concurrent_rpcs=maximum_concurrent_rpcs,
         general=True,
     )
@@ -120,7 +120,7 @@ def server(
     return made
 
 
-if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
+if not TYPE_CHECKING:  # with a visible __getattr__, mypy would let misspelt names pass
 
     def __getattr__(name):
         if name.startswith("_"):
@@ -131,7 +131,7 @@ if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
 
             try:
                 value = getattr(import_module(f"pygo_plugin.{home}"), name)
-            except OSError as error:  # at the limit of descriptors
+            except OSError as error:  # for instance at the limit of descriptors
                 with _importing("pygo_plugin.errors"):
                     from pygo_plugin.errors import _not_imported
 

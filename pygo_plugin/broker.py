@@ -1,7 +1,7 @@
 """Further connections between host and plugin, in either direction: callbacks, streams, objects.
 
-One side accepts connections under an id and gives the id to the other, as a field of some request;
-the other side dials it. See docs/broker.md.
+One side accepts connections under an id, and sends the id to the other side in a request or reply.
+The other side dials the id. See docs/broker.md.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["BrokerServer", "Broker", "Serving"]
 
 DIAL_TIMEOUT = 5.0  # seconds, as with go-plugin
-PORT_ATTEMPTS = 20  # a free port can be gone when it is listened on
+PORT_ATTEMPTS = 20  # another process may take a port after it was found free
 
 
 class BrokerServer(Server):
-    """A server that the other side reaches under `id`, with the interface of `grpc.Server`.
+    """A server for the id `id`, with the interface of `grpc.Server`.
 
-    It is kept until it is stopped, or the connection between host and plugin ends.
+    The broker keeps it until it is stopped, or the connection between host and plugin ends.
     """
 
     id: int
@@ -43,12 +43,12 @@ class BrokerServer(Server):
     _place: _core.SocketPlace | None = None
 
     def stop(self, grace: float | None = None) -> threading.Event:
-        """As Server.stop(); the socket is gone when this returns."""
-        return _stop(self, super().stop, grace)
+        """As Server.stop(). The socket has been removed when this returns."""
+        return stop_server(self, super().stop, grace)
 
 
 class BrokerBase:
-    """What the brokers of threads and of asyncio have in common: all but dialling and serving."""
+    """The base class of the blocking broker and of asyncio's: all except dialling and serving."""
 
     def __init__(
         self,
@@ -60,8 +60,8 @@ class BrokerBase:
         options: dict[str, Any] | None = None,
         directory: str | None = None,
     ) -> None:
-        """`ports` (0: any) are for TCP, `group` and `directory` for unix sockets: who may use them
-        besides this user, and where they are instead of the usual directory."""
+        """`ports`, the lowest and the highest (0: any), are for TCP. For unix sockets, `group` may
+        use them, and `directory` replaces the usual one."""
         self._core = core
         self._name = name
         self._network = network
@@ -76,46 +76,46 @@ class BrokerBase:
         self._accepted: set[int] = set()
         self._closed = False
         at_exit.register()
-        this = weakref.ref(self)  # the core keeps what it calls
+        this = weakref.ref(self)  # weak, because the core keeps the function
 
-        def gone() -> None:
+        def disconnected() -> None:
             broker = this()
             if broker is not None:
-                broker._drop_all()
+                broker._close_all()
 
-        core.on_gone(gone)
+        core.on_gone(disconnected)
 
     def use(self, network: str, ports: tuple[int, int]) -> None:
-        """Listen on this kind of address from now on."""
+        """Listen on this kind of address from now on: "unix" or "tcp"."""
         self._network, self._ports = network, ports
 
     def next_id(self) -> int:
-        """An id to accept connections under, different each time."""
+        """An id to accept a connection under, a new one each time."""
         return self._core.next_id()
 
     def close(self) -> None:
-        """Stop every server, close every channel. Later uses raise ClosedError. Idempotent.
+        """Stop all servers and close all channels. Later uses raise ClosedError. Idempotent.
 
-        The host's client does so when it is killed.
+        The host's client calls it when it is killed.
         """
         self._closed = True
-        self._drop_all()
+        self._close_all()
 
-    def _drop_all(self) -> None:
-        """The other side has gone: what was for it is of no use to anybody."""
+    def _close_all(self) -> None:
+        """Stop all servers and close all channels. No other side is left to use them."""
         with self._lock:
             servers = list(self._servers.values())
             self._servers.clear()
             channels = list(self._channels)
         for server in servers:
             server._core.stop(None)
-            _remove(server)
+            _remove_socket(server)
         for channel in channels:
             channel.close()
 
-    def _check(self) -> None:
+    def _check_usable(self) -> None:
         if _core.forked():
-            self._core.dial(0, 0)  # which raises
+            self._core.dial(0, 0)  # raises ForkedError
         if self._closed:
             raise ClosedError(self._named("the broker is closed, as its client has been killed"))
 
@@ -124,7 +124,7 @@ class BrokerBase:
             raise BrokerError(self._named(f"{service_id!r} is no id; {hint}"))
 
     def _check_dial(self, service_id: Any) -> None:
-        self._check()
+        self._check_usable()
         self._check_id(service_id, "dial one that the other side has given")
 
     def _named(self, message: str) -> str:
@@ -132,7 +132,7 @@ class BrokerBase:
 
     def _listen(self, server: Any, service_id: int) -> None:
         """Have the server listen, and tell the other side where."""
-        self._check()
+        self._check_usable()
         self._check_id(service_id, "take one from next_id()")
         with self._lock:
             if service_id in self._accepted:
@@ -145,14 +145,14 @@ class BrokerBase:
         try:
             network, address = self._bind(server)
         except OSError as error:
-            _remove(server)
+            _remove_socket(server)
             raise BrokerError(
                 self._named(f"connection {service_id} cannot be accepted: {error}")
             ) from error
         with self._lock:
             self._servers[service_id] = server
         try:
-            self._check()  # close() may not have seen this one
+            self._check_usable()  # again: close() may have run before the server was added
             self._core.announce(service_id, network, address)
         except BaseException:
             self._forget(server)
@@ -160,12 +160,14 @@ class BrokerBase:
             raise
 
     def _forget(self, server: Any) -> None:
+        """Remove a server that has been stopped."""
         with self._lock:
             self._servers.pop(server.id, None)
         self._core.forget(server.id)
-        _remove(server)
+        _remove_socket(server)
 
     def _bind(self, server: Any) -> tuple[str, str]:
+        """Have the server listen. Returns: network and address. Raises: OSError."""
         if self._credentials is None:
             self._credentials = self._core.server_credentials()
         credentials = self._credentials
@@ -189,13 +191,14 @@ class BrokerBase:
         raise AssertionError("unreachable")
 
     def _server_options(self, options: dict[str, Any]) -> dict[str, Any]:
-        """What a server is made with: the user's options, those of gRPC's after the broker's."""
+        """The keywords for a server. The user's channel arguments come after the broker's."""
         made = {**self._options, **options}
         if options.get("options"):
             made["options"] = (*self._options.get("options", ()), *options["options"])
         return made
 
     def _opened(self, channel: Any) -> Any:
+        """Add a channel to those that close() closes."""
         with self._lock:
             self._channels.add(channel)
         if self._closed:
@@ -210,28 +213,28 @@ class BrokerBase:
 class Broker(BrokerBase):
     """Makes further connections to the other side.
 
-    A host has it as `client.broker`; plugins get it in `Plugin.grpc_server(broker, server)` and
-    `Plugin.grpc_client(broker, channel)`. Any thread may use it. Everything that it has made ends
-    with the connection between host and plugin.
+    A host has it as `client.broker`. Plugins get it in `Plugin.grpc_server(broker, server)` and
+    `Plugin.grpc_client(broker, channel)`. Any thread may use it. Its servers and channels end when
+    the connection between host and plugin ends.
     """
 
     def accept(self, service_id: int, **options: Any) -> BrokerServer:
-        """A server for what the other side dials by `service_id`: add servicers, then start it.
+        """A server that the other side reaches by dialling `service_id`.
 
-        `options` are those of `rpc.server`: `max_workers`, `interceptors` and so on. Each id can be
-        accepted once.
+        Add servicers to it, then start it. `options` are those of `rpc.server`: `max_workers`,
+        `interceptors` and so on. Each id can be accepted once.
 
-        Raises: BrokerError; ClosedError after the client's kill.
+        Raises: BrokerError; ClosedError after the client's `kill()`.
         """
         server = BrokerServer(**self._server_options(options))
         self._listen(server, service_id)
         return server
 
     def accept_and_serve(self, service_id: int, register: Any, **options: Any) -> BrokerServer:
-        """Serve what the other side dials by `service_id`, and return at once.
+        """Start a server that the other side reaches by dialling `service_id`.
 
-        `register` is a servicer, several in a list, or a function that is called with the server to
-        add servicers to. The server is kept until its `stop()`.
+        `register` is a servicer, a list of servicers, or a function that is called with the server
+        and adds servicers to it. The broker keeps the server until its `stop()`.
         """
         server = BrokerServer(**self._server_options(options))
         register_all(server, register)
@@ -240,11 +243,11 @@ class Broker(BrokerBase):
         return server
 
     def dial(self, service_id: int, timeout: float = DIAL_TIMEOUT) -> Channel:
-        """A channel to what the other side accepts under `service_id`, within `timeout` seconds.
+        """Connect to what the other side accepts under `service_id`, within `timeout` seconds.
 
-        Each accepted id can be dialled once; the channel carries any number of calls.
+        Each id can be dialled once. The channel carries any number of calls.
 
-        Raises: BrokerError, which says what the other side has failed to do.
+        Raises: BrokerError if the connection cannot be made, with the reason.
         """
         self._check_dial(service_id)
         opened = _core.call_blocking(self._core.dial, service_id, timeout)
@@ -254,7 +257,7 @@ class Broker(BrokerBase):
     # Objects instead of connections.
 
     def serve(self, *servicers: Any, **options: Any) -> Serving:
-        """Serve servicers while a `with` block runs, whose variable is the id to give away.
+        """Serve servicers while a `with` block runs. Its variable is the id to pass on.
 
         with broker.serve(AddHelper()) as id:
             counter.Put(PutRequest(add_server=id))
@@ -262,14 +265,14 @@ class Broker(BrokerBase):
         return Serving(self.accept_and_serve(self.next_id(), list(servicers), **options))
 
     def stub(self, service_id: int, stub: Callable[[Any], T], timeout: float = DIAL_TIMEOUT) -> T:
-        """What the stub class makes of a new channel to what the other side serves."""
+        """Dial `service_id`, and make a stub of the channel."""
         factory = getattr(stub, "Stub", stub)  # of a pygo_plugin.Service
         return factory(self.dial(service_id, timeout))
 
     def serve_io(self, file: Any, **options: Any) -> Serving:
         """Let the other side read from, or write to, a binary file object of this side.
 
-        As `serve()`. The file is flushed, and not closed, when the other side closes its end.
+        Used as `serve()`. When the other side closes its end, the file is flushed, not closed.
         """
         with _importing("pygo_plugin._grpc.broker_files"):
             from pygo_plugin._grpc.broker_files import FileServicer
@@ -279,9 +282,10 @@ class Broker(BrokerBase):
     def open_io(
         self, service_id: int, mode: str = "rb", timeout: float = DIAL_TIMEOUT
     ) -> RemoteFile:
-        """The file that the other side serves under `service_id`: "rb" to read, "wb" to write.
+        """Open the file that the other side serves under `service_id`, with mode "rb" or "wb".
 
-        Returns: a binary file object, buffered. Closing it sends what is left, and hangs up.
+        Returns: a buffered binary file object. Closing it sends what its buffer holds, and closes
+        the connection.
         """
         with _importing("pygo_plugin._grpc.broker_files"):
             from pygo_plugin._grpc.broker_files import open_file
@@ -290,7 +294,7 @@ class Broker(BrokerBase):
 
 
 class Serving:
-    """A server that ends with a `with` block; entering gives its id."""
+    """A server that runs while a `with` block does. Entering the block returns its id."""
 
     def __init__(self, server: BrokerServer) -> None:
         self.server = server
@@ -308,11 +312,12 @@ class Serving:
         self.stop()
 
     def stop(self) -> None:
-        """Stop serving; calls that are still running are cancelled."""
+        """Stop serving. Calls that still run are cancelled."""
         self.server.stop(None)
 
 
-def _stop(server: Any, stop: Callable[[float | None], T], grace: float | None) -> T:
+def stop_server(server: Any, stop: Callable[[float | None], T], grace: float | None) -> T:
+    """Stop a BrokerServer by the method of its base class, and have its broker forget it."""
     stopped = stop(grace)
     owner = server._owner and server._owner()
     if owner:
@@ -320,32 +325,35 @@ def _stop(server: Any, stop: Callable[[float | None], T], grace: float | None) -
     return stopped
 
 
-def _remove(server: Any) -> None:
-    """gRPC removes its socket as well, but at a time of its own."""
+def _remove_socket(server: Any) -> None:
+    """Remove the server's socket. gRPC would do so too, but later."""
     if server._place is not None:
         server._place.remove()
 
 
 def register_all(server: Any, register: Any) -> None:
     """Add what accept_and_serve() takes: a servicer, a list of them, or a function."""
-    for one in register if isinstance(register, (list, tuple)) else (register,):
-        adder = _adder(one)
+    for servicer in register if isinstance(register, (list, tuple)) else (register,):
+        adder = _adder(servicer)
         if adder is not None:
-            adder(one, server)
-        elif callable(one):
-            one(server)
+            adder(servicer, server)
+        elif callable(servicer):
+            servicer(server)
         else:
             raise ConfigTypeError(
-                f"{type(one).__name__} derives from no servicer class that grpcio or "
+                f"{type(servicer).__name__} derives from no servicer class that grpcio or "
                 f"pygo_plugin.service has made; pass a function that adds it to the server instead"
             )
 
 
 def _adder(servicer: Any) -> Callable[[Any, Any], Any] | None:
-    """What adds it to a server: its service, or the function next to its generated base class."""
+    """The function that adds a servicer to a server, or None.
+
+    It is a method of its service, or the function in the module of its generated base class.
+    """
     add_plugin = getattr(servicer, "_add_to_server", None)
     if add_plugin is not None:
-        return lambda one, server: one._add_to_server(server)
+        return lambda _, server: add_plugin(server)
     service = getattr(type(servicer), "_service", None)
     if service is not None and hasattr(service, "add_to_server"):
         adder: Callable[[Any, Any], Any] = service.add_to_server

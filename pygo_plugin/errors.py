@@ -9,10 +9,10 @@
     │   ├── HandshakeError               ... its first line was not a handshake
     │   └── VersionError                 ... it speaks other versions than the host
     ├── ChecksumError                    the executable is not the expected one; nothing was started
-    ├── TLSError                         no secure connection to the plugin comes about
-    ├── ReattachError                    nothing answers where a running plugin should be
+    ├── TLSError                         no secure connection to the plugin could be made
+    ├── ReattachError                    no running plugin answers at the given address
     ├── BrokerError                      a brokered connection could not be made
-    ├── ClosedError (ValueError)         used before its start, or after it was killed
+    ├── ClosedError (ValueError)         used before the start, or after the end
     ├── SystemCallError (OSError)        the system refused something: descriptors, threads
     ├── ForkedError                      used in a child that was forked while gRPC was running
     └── RpcError                         a call failed; also a grpc.RpcError
@@ -55,7 +55,7 @@ class PluginError(Exception):
 
 
 class ConfigError(PluginError, ValueError):
-    """The configuration is wrong, contradictory, or asks for what this version cannot do."""
+    """The configuration is wrong or contradictory, or this version does not support it."""
 
 
 class ConfigTypeError(ConfigError, TypeError):
@@ -63,7 +63,7 @@ class ConfigTypeError(ConfigError, TypeError):
 
 
 class StartError(PluginError):
-    """The plugin could not be started. Its process, if there was one, is gone and reaped."""
+    """The plugin could not be started. Its process, if there was one, has ended and been reaped."""
 
 
 class ExitedEarlyError(StartError):
@@ -84,14 +84,14 @@ class StartTimeoutError(StartError, TimeoutError):
 
 
 class HandshakeError(StartError):
-    """The plugin's first line of stdout is not a handshake that the host can accept."""
+    """The plugin's first line of stdout is not a handshake line that the host accepts."""
 
     line: bytes = b""
-    """The line as it was read, perhaps cut short."""
+    """The line as it was read, perhaps truncated."""
 
 
 class VersionError(StartError):
-    """The plugin speaks none of the host's protocol versions. The message names those of both."""
+    """Host and plugin have no protocol version in common. The message names those of both."""
 
     plugin_version: int = 0
     """The application protocol version that the plugin chose."""
@@ -101,26 +101,30 @@ class VersionError(StartError):
 
 
 class ChecksumError(PluginError):
-    """The plugin's executable has not the checksum of its SecureConfig. Nothing was started."""
+    """The plugin's executable does not have the checksum of its SecureConfig.
+
+    Nothing was started.
+    """
 
     hash: str = ""
     """The name of the hash."""
 
     expected: str = ""
-    """The checksum that it should have, in hexadecimal digits."""
+    """The checksum that the executable should have, in hexadecimal digits."""
 
     found: str = ""
-    """The one that it has."""
+    """The checksum that it has."""
 
 
 class TLSError(PluginError):
-    """No secure connection to the plugin comes about. One that was launched has been killed."""
+    """No secure connection to the plugin could be made. If it was launched, it has been killed."""
 
     reason: str = ""
-    """What is wrong: "expired", "not yet valid", "unknown authority", "name mismatch" or "invalid
-    certificate", all of the plugin's certificate; "no certificate", "plaintext" or "protocol", all
-    of the plugin; "refused" or "closed" by the plugin, maybe because of the host's certificate;
-    "configuration", settings of either side that gRPC or OpenSSL does not accept; or "timeout"."""
+    """What is wrong. About the plugin's certificate: "expired", "not yet valid", "unknown
+    authority", "name mismatch" or "invalid certificate". About the plugin: "no certificate",
+    "plaintext" or "protocol". "refused" or "closed": by the plugin, perhaps because of the host's
+    certificate. "configuration": gRPC or OpenSSL does not accept the settings of one side.
+    "timeout": the plugin did not answer."""
 
 
 class ReattachError(PluginError):
@@ -128,11 +132,11 @@ class ReattachError(PluginError):
 
 
 class BrokerError(PluginError):
-    """A further connection between host and plugin could not be made: see `pygo_plugin.broker`."""
+    """A further connection between host and plugin could not be made. See `pygo_plugin.broker`."""
 
 
 class ClosedError(PluginError, ValueError):
-    """The client has not been started, or it has been killed, or its channel has been closed."""
+    """The client has not been started or has been killed, or its channel has been closed."""
 
 
 class SystemCallError(PluginError, OSError):
@@ -143,22 +147,22 @@ class SystemCallError(PluginError, OSError):
 
 
 class ForkedError(PluginError):
-    """This process is a fork of one in which gRPC was running, or the object is the parent's.
+    """This process was forked while gRPC was running, or the object belongs to the parent.
 
-    Connections and threads of gRPC do not survive a fork. Fork before anything of this package is
-    started, or after everything is killed, stopped and closed; or start processes with the methods
-    "spawn" or "forkserver" of `multiprocessing`. See docs/lifecycle.md.
+    Connections and threads of gRPC do not survive a fork. Fork before anything of this package has
+    been started, or after all of it has been killed, stopped and closed. Or start processes with
+    the methods "spawn" or "forkserver" of `multiprocessing`. See docs/lifecycle.md.
     """
 
 
 class RpcError(PluginError):
     """A call to the plugin failed.
 
-    What calls raise is a subclass that is a `grpc.RpcError` and a `grpc.Call` as well, so that
-    `except grpc.RpcError` and `error.code() == grpc.StatusCode.NOT_FOUND` work.
+    Calls raise a subclass that is a `grpc.RpcError` and a `grpc.Call` too, so that `except
+    grpc.RpcError` and `error.code() == grpc.StatusCode.NOT_FOUND` work.
     """
 
-    if TYPE_CHECKING:  # that subclass is made when it is known whether there is a grpcio
+    if TYPE_CHECKING:  # the subclass is made at run time, where grpcio may be installed
 
         def code(self) -> StatusCode:
             raise NotImplementedError
@@ -177,14 +181,14 @@ class RpcError(PluginError):
 
 
 def _not_imported(name: str, error: OSError) -> SystemCallError:
-    """What use of a module raises that is imported late, and for which there is no descriptor."""
+    """The exception for a module that cannot be imported, for instance without descriptors."""
     made = SystemCallError(f"{name} cannot be imported now: {error}")
     made.errno = error.errno
     return made
 
 
 class _importing:
-    """Around an import that happens late: at the limit of descriptors it fails with one of ours."""
+    """Has a late import that fails at the limit of descriptors raise a SystemCallError."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -1,4 +1,4 @@
-"""What authors of plugins subclass: one class for how to serve a service and how to use it."""
+"""The base class of plugins: how a service is served, and how it is used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Plugin"]
 
 
-class Plugin(ABC):  # noqa: B024  # each side overrides another half of the methods
+class Plugin(ABC):  # noqa: B024  # no method is abstract, since each side needs other methods
     """A named service that a plugin serves and a host uses.
 
         class KVPlugin(Plugin):
@@ -25,15 +25,14 @@ class Plugin(ABC):  # noqa: B024  # each side overrides another half of the meth
             def server_register(self, server):
                 kv_pb2_grpc.add_KVServicer_to_server(KVServicer(), server)
 
-    The host needs `client_class()` (or its own `grpc_client()` or `client()`), the plugin
-    `server_register()` (or `grpc_server()`).
-    Subclasses need not call `super().__init__()`.
+    The host needs `client_class()`, or an override of `grpc_client()` or `client()`. The plugin
+    needs `server_register()` or `grpc_server()`. Subclasses need not call `super().__init__()`.
     """
 
     def client_class(self) -> Callable[[Any], Any] | None:
-        """What the host makes of a channel, usually the generated stub class.
+        """The stub class: what is called with a channel and returns a stub.
 
-        None, the default, gives hosts the bare channel: `dispense` returns `(channel, None)`.
+        With None, the default, `dispense` returns `(channel, None)`.
         """
         return None
 
@@ -43,30 +42,30 @@ class Plugin(ABC):  # noqa: B024  # each side overrides another half of the meth
         Called once in the plugin's process, before the server starts.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} has no server_register(server), which serving it takes"
+            f"{type(self).__name__} has no server_register(server), which is needed to serve it"
         )
 
     def grpc_server(self, broker: Broker, server: Any) -> None:
-        """As `server_register`, for plugins that need the broker: override one of the two.
+        """As `server_register`, for plugins that need the broker. Override one of the two.
 
-        `broker` makes further connections to the host, see `pygo_plugin.broker`; in asyncio
-        programs it is that of `pygo_plugin.aio`.
+        `broker` makes further connections to the host, see `pygo_plugin.broker`. In asyncio
+        programs it is a `pygo_plugin.aio.Broker`.
         """
         self.server_register(server)
 
     def grpc_client(self, broker: Broker, channel: Any) -> Any:
-        """As `client`, for plugins that need the broker: what `Client.dispense` returns."""
+        """As `client`, for plugins that need the broker. Override one of the two."""
         factory = self.client_class()
         return channel, None if factory is None else factory(channel)
 
     def client(self, client_conn: Client) -> Any:
         """What `Client.dispense` returns on the host: `(channel, stub)` unless overridden.
 
-        `client_conn` is the started Client. Overrides build on `client_conn.new_channel()`, a
-        `grpc.Channel` of their own on the plugin's one connection, or connect to
+        `client_conn` is the started Client. Overrides use `client_conn.new_channel()`, which
+        returns a new `grpc.Channel` on the plugin's connection, or connect to
         `client_conn.conn_endpoint()` with another gRPC library.
         """
-        broker: Any = None  # not made for those that do not use it
+        broker: Any = None  # made only for plugins that use it
         if type(self).grpc_client is not Plugin.grpc_client:
             broker = client_conn.broker
         return self.grpc_client(broker, client_conn.new_channel())

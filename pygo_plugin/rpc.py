@@ -4,8 +4,8 @@ Programs written for grpcio change one import::
 
     from pygo_plugin import rpc as grpc
 
-What is not here (StatusCode, RpcError, intercept_channel, unary_unary_rpc_method_handler, ...) is
-grpcio's own, imported when it is first asked for. See docs/rpc.md.
+All other names of grpcio (StatusCode, RpcError, intercept_channel, ...) are available here too.
+grpcio is imported when the first of them is used. See docs/rpc.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
     from typing import Any
 
-    # For type checkers; at run time __getattr__ finds them.
+    # These names are for type checkers. At run time __getattr__ finds them.
     # fmt: off
     from grpc import (  # isort: skip
         AuthMetadataContext as AuthMetadataContext, AuthMetadataPlugin as AuthMetadataPlugin,
@@ -93,9 +93,9 @@ def insecure_channel(
 ) -> _channel.Channel:
     """A channel to the server at `target`: `host:port`, `unix:/path`, `dns:///host:port`.
 
-    `options` are gRPC's channel arguments: names are str or bytes, values int, str, bytes, or a
-    MemoryQuota or an SSLSessionCacheLRU of this module. `compression` is the grpc.Compression of
-    all calls that ask for no other.
+    `options` are gRPC's channel arguments as (name, value) pairs. Names are str or bytes; values
+    are int, str, bytes, or a MemoryQuota or an SSLSessionCacheLRU of this module. `compression` is
+    the grpc.Compression of all calls that do not set their own.
     """
     return _open(target, None, options, compression)
 
@@ -106,7 +106,7 @@ def secure_channel(
     options: _Options | None = None,
     compression: int | None = None,
 ) -> _channel.Channel:
-    """As insecure_channel, over TLS with `credentials` from ssl_channel_credentials()."""
+    """A channel to the server at `target` over TLS, with credentials of this module."""
     if credentials is None:
         raise TypeError("secure_channel needs credentials; without TLS it is insecure_channel")
     return _open(target, credentials, options, compression)
@@ -121,12 +121,12 @@ def _open(
 ) -> _channel.Channel:
     at_exit.register()
     return _channel.Channel(
-        target, _with(options, compression), credentials, general=True, agent=agent
+        target, _with_compression(options, compression), credentials, general=True, agent=agent
     )
 
 
-def _with(options: _Options | None, compression: int | None) -> _Options:
-    """The options with the default compression among them. Options of the caller's own win."""
+def _with_compression(options: _Options | None, compression: int | None) -> _Options:
+    """Add the default compression to the options, which win over it."""
     given = tuple(options or ())
     if compression is None:
         return given
@@ -148,23 +148,23 @@ def server(
     *,
     max_workers: int | None = None,
 ) -> _server.Server:
-    """A server, to be given handlers and ports and then started.
+    """A server. Add handlers and ports to it, then start it.
 
-    Handlers run on threads of the core, at most `max_workers` at once. From a ThreadPoolExecutor,
-    as grpcio wants it, only that number is taken; no handler is submitted to it. With neither,
-    there are as many threads as handlers run, up to 1,000. `compression` is the grpc.Compression of
-    all replies unless a handler asks for another.
+    Handlers run on threads of the core, at most `max_workers` at once, by default 1,000. Of a
+    ThreadPoolExecutor, which grpcio needs, only the number of its threads is used as `max_workers`;
+    no handler is submitted to it. `compression` is the grpc.Compression of all replies unless a
+    handler sets another.
 
-    Raises: TypeError for an executor that cannot be replaced so, or when both are given.
+    Raises: TypeError for an executor with more than a number of threads, or if both are given.
     """
     if thread_pool is not None:
         if max_workers is not None:
-            raise TypeError("give max_workers or a thread_pool, which stands for its own number")
+            raise TypeError("give either max_workers or a thread_pool, whose number is used")
         max_workers = _workers_of(thread_pool)
     made = _server.Server(
         max_workers=max_workers,
         interceptors=interceptors or (),
-        options=_with(options, compression),
+        options=_with_compression(options, compression),
         maximum_concurrent_rpcs=maximum_concurrent_rpcs,
         general=True,
     )
@@ -174,7 +174,7 @@ def server(
 
 
 def _workers_of(pool: Any) -> int:
-    """How many threads a ThreadPoolExecutor has, if it does nothing else that would be missed."""
+    """How many threads a ThreadPoolExecutor has. Raises: TypeError if it does anything else."""
     from concurrent.futures import ThreadPoolExecutor
 
     what = "thread_pool must be a concurrent.futures.ThreadPoolExecutor"
@@ -203,12 +203,13 @@ def ssl_channel_credentials(
     private_key: bytes | None = None,
     certificate_chain: bytes | None = None,
 ) -> ChannelCredentials:
-    """TLS for a channel; all arguments are PEM.
+    """TLS for a channel. All arguments are PEM.
 
-    `root_certificates` vouch for the server, None: those of the system. `private_key` and
-    `certificate_chain` identify the client to servers that want to know.
+    The server's certificate must be signed by one of `root_certificates`, by default those of the
+    system. `private_key` and `certificate_chain` identify the client to servers that ask for it.
 
-    Raises: ValueError (a ConfigError) when something is not PEM or does not match.
+    Raises: ValueError (a ConfigError) when an argument is not PEM, or key and certificate do not
+    match.
     """
     return _core.ssl_channel_credentials(root_certificates, private_key, certificate_chain)
 
@@ -218,12 +219,13 @@ def ssl_server_credentials(
     root_certificates: bytes | None = None,
     require_client_auth: bool = False,
 ) -> ServerCredentials:
-    """TLS for a server; all texts are PEM.
+    """TLS for a server. All keys and certificates are PEM.
 
-    With `require_client_auth` only clients for whose certificate `root_certificates` vouch are let
-    in; without it, clients are not asked for one.
+    With `require_client_auth`, clients need a certificate that is signed by one of
+    `root_certificates`. Otherwise they are not asked for a certificate.
 
-    Raises: ValueError (a ConfigError) when something is not PEM or does not match.
+    Raises: ValueError (a ConfigError) when an argument is not PEM, or a key and its certificate do
+    not match.
     """
     return _core.ssl_server_credentials(
         tuple(tuple(pair) for pair in private_key_certificate_chain_pairs),
@@ -235,11 +237,11 @@ def ssl_server_credentials(
 def metadata_call_credentials(
     metadata_plugin: Callable[[Any, Any], Any], name: str | None = None
 ) -> CallCredentials:
-    """Credentials by a grpc.AuthMetadataPlugin: `metadata_plugin(context, callback)`.
+    """Credentials of a grpc.AuthMetadataPlugin, called as `metadata_plugin(context, callback)`.
 
-    It is called for each call, on a thread of its own, and calls `callback(metadata, error)` once.
-    It sees the context variables of whoever makes the credentials. What it raises fails the call
-    and is logged, under `name` if that is given.
+    It is called for each call, on a new thread, and must call `callback(metadata, error)` once. It
+    runs in the context variables of the caller of this function. If it raises, the call fails, and
+    the exception is logged, with `name` if that is given.
     """
     if not callable(metadata_plugin):
         raise TypeError(f"a credentials plugin must be callable, which {metadata_plugin!r} is not")
@@ -255,7 +257,7 @@ def access_token_call_credentials(access_token: str) -> CallCredentials:
 
 
 def composite_call_credentials(*call_credentials: CallCredentials) -> CallCredentials:
-    """The metadata of all of them, two or more."""
+    """Credentials that send the metadata of all given ones, which must be two or more."""
     if len(call_credentials) < 2:
         raise ValueError("at least two call credentials are needed to compose them")
     composed, *others = call_credentials
@@ -267,17 +269,18 @@ def composite_call_credentials(*call_credentials: CallCredentials) -> CallCreden
 def composite_channel_credentials(
     channel_credentials: ChannelCredentials, *call_credentials: CallCredentials
 ) -> ChannelCredentials:
-    """`channel_credentials`, with all `call_credentials`, at least one, for each call."""
+    """`channel_credentials` that add one or more `call_credentials` to each call."""
     if not call_credentials:
         raise ValueError("at least one of call_credentials is needed")
-    for one in call_credentials:
-        channel_credentials = _core.compose_channel_credentials(channel_credentials, one)
+    for credentials in call_credentials:
+        channel_credentials = _core.compose_channel_credentials(channel_credentials, credentials)
     return channel_credentials
 
 
-# ---- All else ------------------------------------------------------------------------------------
+# ---- Other names ---------------------------------------------------------------------------------
 
-# What makes objects of grpcio's own core, which are of no use with channels and servers of ours.
+# Functions that make objects of grpcio's own core, which this package's channels and servers cannot
+# use.
 _FOREIGN = frozenset({
     "alts_channel_credentials",
     "alts_server_credentials",
@@ -292,7 +295,7 @@ _FOREIGN = frozenset({
 })  # fmt: skip
 
 
-if not TYPE_CHECKING:  # a visible __getattr__ would let misspelt names pass
+if not TYPE_CHECKING:  # with a visible __getattr__, mypy would let misspelt names pass
 
     def __getattr__(name):
         if name.startswith("_"):

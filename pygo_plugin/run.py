@@ -1,8 +1,8 @@
 """Runs a plugin's program: `python -m pygo_plugin.run PROGRAM [ARGUMENT...]`.
 
-It does what `python PROGRAM` does. But what fails before the program imports pygo_plugin, a syntax
-error of its own included, has a line "panic: ..." before its traceback as well, which go-plugin's
-hosts look for (see docs/serving.md). A program that is executable itself may begin with
+It does the same as `python PROGRAM`. In addition, the line "panic: ...", by which go-plugin's hosts
+recognize a crash, is written for failures before the program imports pygo_plugin too, including its
+syntax errors (see docs/serving.md). An executable program may begin with
 
     #!/usr/bin/env -S python3 -m pygo_plugin.run
 """
@@ -17,13 +17,14 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the program that the command line names, as `__main__`."""
+    """Run the program of the command line as `__main__`."""
     if len(sys.argv) < 2:
         sys.exit("usage: python -m pygo_plugin.run PROGRAM [ARGUMENT...]")
     del sys.argv[0]
     program = sys.argv[0]
     if not getattr(sys.flags, "safe_path", False):  # Python 3.11 and newer
-        sys.path[0] = os.path.dirname(os.path.realpath(program))  # where -m has put this directory
+        # With -m it is the working directory. `python PROGRAM` has the program's directory.
+        sys.path[0] = os.path.dirname(os.path.realpath(program))
     runpy.run_path(program, run_name="__main__")
 
 

@@ -1,4 +1,4 @@
-"""Launching plugins elsewhere than in a plain subprocess: containers, sandboxes, your own.
+"""Runners, which launch plugins in other ways than as subprocesses: containers, sandboxes.
 
 See docs/runners.md.
 """
@@ -29,13 +29,13 @@ __all__ = ["BubblewrapRunner", "ContainerRunner", "Launch", "Runner"]
 class Runner(Protocol):
     """A way to run one plugin once, for the option `runner` of Client.
 
-    Any object with these members. `wait` and `kill` are called from threads of the package's, at
-    the same time as others; all may block.
+    It is any object with these members. `wait` and `kill` are called on the core's threads, while
+    other methods may run. All methods may block.
     """
 
     @property
     def name(self) -> str:
-        """For messages and the plugin's logger."""
+        """The plugin's name, for messages and its logger."""
 
     @property
     def id(self) -> str:
@@ -43,17 +43,17 @@ class Runner(Protocol):
 
     @property
     def stdout(self) -> Any:
-        """Where the handshake is read from: a descriptor, or an object with `fileno()`.
+        """What the handshake is read from: a descriptor, or an object with `fileno()`.
 
-        Asked for after the start. The package duplicates it; closing the original is the runner's.
+        Read after the start. The descriptor is duplicated, and the runner closes the original.
         """
 
     @property
     def stderr(self) -> Any:
-        """The same for the plugin's log."""
+        """What the plugin's log is read from, as `stdout`."""
 
     def start(self, launch: Launch) -> None:
-        """Start the plugin. What it raises becomes the cause of a StartError."""
+        """Start the plugin. An exception becomes the cause of a StartError."""
 
     def wait(self) -> int | None:
         """Block until the plugin has ended. Returns: its exit status, None if unknown."""
@@ -62,24 +62,25 @@ class Runner(Protocol):
         """End it by force, so that `wait` returns. Called at most once."""
 
     def diagnose(self) -> str:
-        """What may explain that a start failed, for the error's message; "" for nothing."""
+        """What may explain why a start has failed, for the error's message; "" if unknown."""
 
     def plugin_to_host(self, network: str, address: str) -> tuple[str, str]:
-        """The host's (network, address) of a listener whose plugin calls it so.
+        """Translate the address of one of the plugin's listeners for the host.
 
-        For the handshake, then for brokered connections. What it raises becomes the cause of a
-        HandshakeError, or is named by a BrokerError.
+        Called for the handshake, then for brokered connections. An exception becomes the cause of a
+        HandshakeError, or part of the message of a BrokerError. Returns: network and address.
         """
 
     def host_to_plugin(self, network: str, address: str) -> tuple[str, str]:
-        """The plugin's (network, address) of a listener that the host calls so.
+        """Translate the address of one of the host's listeners for the plugin.
 
-        For brokered connections that the host accepts, on the thread that does.
+        Called for brokered connections that the host accepts, on the thread that accepts. Returns:
+        network and address.
         """
 
 
 class _CommandRunner:
-    """A runner that is a command of this machine, which takes the plugin with it when it dies."""
+    """A runner that runs a local command. The plugin ends when the command does."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -95,14 +96,14 @@ class _CommandRunner:
 
     @property
     def stdout(self) -> int:
-        return self._started().stdout
+        return self._running_process().stdout
 
     @property
     def stderr(self) -> int:
-        return self._started().stderr
+        return self._running_process().stderr
 
     def start(self, launch: Launch) -> None:
-        self._refuse_again()
+        self._refuse_second_start()
         environment = {**self._environment(), **launch.env}
         self._process = _core.Process(
             tuple(map(os.fsencode, self._command(launch))),
@@ -110,10 +111,10 @@ class _CommandRunner:
         )
 
     def wait(self) -> int | None:
-        return self._started().wait(None)
+        return self._running_process().wait(None)
 
     def kill(self) -> None:
-        self._started().kill()
+        self._running_process().kill()
 
     def diagnose(self) -> str:
         return ""
@@ -124,17 +125,17 @@ class _CommandRunner:
     def host_to_plugin(self, network: str, address: str) -> tuple[str, str]:
         return network, address
 
-    def _refuse_again(self) -> None:
+    def _refuse_second_start(self) -> None:
         if self._process is not None:
             raise ConfigError(f"{self.name}: a runner runs once; make another one")
 
-    def _started(self) -> _core.Process:
+    def _running_process(self) -> _core.Process:
         if self._process is None:
             raise ConfigError(f"{self.name}: the runner has not been started")
         return self._process
 
     def _environment(self) -> dict[str, str]:
-        """What the command itself needs."""
+        """The environment variables of the command itself."""
         return {}
 
     def _command(self, launch: Launch) -> list[str]:
@@ -142,18 +143,18 @@ class _CommandRunner:
 
 
 class BubblewrapRunner(_CommandRunner):
-    """Runs a plugin in a sandbox of bubblewrap's (`bwrap`), without a daemon.
+    """Runs a plugin in a bubblewrap sandbox (`bwrap`), without a daemon.
 
-    It has namespaces of its own: no other processes, no network, an empty /tmp. Of the file system
-    it sees what it is given, read-only unless said otherwise, and its socket directory.
+    The sandbox has its own namespaces: no other processes, no network, an empty /tmp. Of the file
+    system it contains the given paths and the plugin's socket directory.
 
-    cmd       the program and its arguments, as seen inside
-    read_only paths to show under the same name; those that are not there are left out
-    writable  the same, to write to
-    env       variables besides those of the protocol; nothing of the host's is passed on
-    network   whether it has the host's network
-    options   further options of bwrap
-    bwrap     the program
+    cmd        the program and its arguments, with paths inside the sandbox
+    read_only  paths that the sandbox contains read-only; those that do not exist are left out
+    writable   paths that the sandbox contains writable
+    env        environment variables besides the protocol's; the host's own are not passed on
+    network    whether the sandbox uses the host's network
+    options    further options of bwrap
+    bwrap      the program
     """
 
     SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc")
@@ -180,10 +181,10 @@ class BubblewrapRunner(_CommandRunner):
 
     def diagnose(self) -> str:
         missing = [path for path in self._writable if not os.path.exists(path)]
-        return f"not there to be written to: {', '.join(missing)}" if missing else ""
+        return f"writable paths do not exist: {', '.join(missing)}" if missing else ""
 
     def _environment(self) -> dict[str, str]:
-        # Not on the command line, where anybody could read it.
+        # Not on the command line, which every user can read.
         return {"PATH": os.defpath, **self._env}
 
     def _command(self, launch: Launch) -> list[str]:
@@ -193,7 +194,7 @@ class BubblewrapRunner(_CommandRunner):
         command = [program, "--die-with-parent", "--unshare-all", "--new-session"]
         if self._network:
             command += ["--share-net"]
-        # What is mounted later lies above: shown parts of /tmp above the empty one.
+        # A later mount covers an earlier one, so that paths below /tmp come after the empty /tmp.
         temporary = [path for path in self._read_only if path.startswith("/tmp/")]
         for path in self._read_only:
             if path not in temporary:
@@ -207,25 +208,25 @@ class BubblewrapRunner(_CommandRunner):
 
 
 class ContainerRunner(_CommandRunner):
-    """Runs a plugin in a container, with the command line of podman or docker.
+    """Runs a plugin in a container, by the command line of podman or docker.
 
-    The image's entry point is the plugin. A private directory for its socket is mounted into it,
-    and nothing else; it has no network unless one is named.
+    The image's entry point is the plugin. Only a private directory for its socket is mounted into
+    the container, which has no network unless one is named.
 
-    image      what to run
+    image      the image to run
     command    arguments for the entry point
-    engine     "podman" or "docker", or a path; by default the first that is there
-    group      id of the group that shares the socket, for images whose user is not that of the host
-    memory     limit as the engine takes it: "256m"
-    cpus       how many CPUs it may use
-    network    the engine's name of a network; "none"
-    env        variables besides those of the protocol
+    engine     "podman" or "docker", or a path; by default the first of the two that is installed
+    group      id of the group that shares the socket, for images that run as another user
+    memory     the memory limit in the engine's notation, such as "256m"
+    cpus       how many CPUs the container may use
+    network    the engine's name for a network, by default "none"
+    env        environment variables besides the protocol's
     options    further options of the engine's run command
     engine_options  options of the engine itself
     """
 
-    SOCKET_DIR = "/run/pygo-plugin"  # inside
-    PATIENCE = 20.0  # seconds for the engine to remove the container, which podman stops first
+    SOCKET_DIR = "/run/pygo-plugin"  # inside the container
+    PATIENCE = 20.0  # seconds for the engine to remove the container; podman stops it first
 
     def __init__(
         self,
@@ -265,14 +266,15 @@ class ContainerRunner(_CommandRunner):
         return "" if self._process is None else self._container
 
     def start(self, launch: Launch) -> None:
-        self._refuse_again()  # before anything of the first one's is touched
+        self._refuse_second_start()  # before anything of the first start is changed
         self._socket_dir = launch.socket_dir
         launch.env["PLUGIN_UNIX_SOCKET_DIR"] = self.SOCKET_DIR
         if self.group is not None:
             launch.env["PLUGIN_UNIX_SOCKET_GROUP"] = str(self.group)
         launch.env.update(self._env)
-        # The container is not below this process but below the engine's: nothing ends it with us.
-        remove = [*self._call(), "rm", "--force", self._container]
+        # The container is a child of the engine and does not end with this process. Therefore a
+        # shell waits for a line of this process, and removes the container if it ends without one.
+        remove = [*self._engine_command(), "rm", "--force", self._container]
         self._guard = subprocess.Popen(
             ["/bin/sh", "-c", 'read -r done && exit; exec "$@" >/dev/null 2>&1', "sh", *remove],
             stdin=subprocess.PIPE,
@@ -283,19 +285,19 @@ class ContainerRunner(_CommandRunner):
         try:
             super().start(launch)
         except BaseException:
-            self._dismiss_guard()
+            self._end_guard()
             raise
 
     def wait(self) -> int | None:
         status = super().wait()
-        self._dismiss_guard()
+        self._end_guard()
         return status
 
     def kill(self) -> None:
         removed = self._remove()
-        if removed is None:  # the engine hangs: the guard goes on trying, without us
+        if removed is None:  # the engine hangs, and the guard waits for it instead of this thread
             self._let_guard_remove()
-        # A container that was only about to be made would be there after its removal.
+        # If the engine was still making the container, it exists now, after the first removal.
         super().kill()
         if removed is False:
             self._remove()
@@ -307,8 +309,8 @@ class ContainerRunner(_CommandRunner):
         return network, _moved(address, self._socket_dir, self.SOCKET_DIR)
 
     def _remove(self) -> bool | None:
-        """Remove the container. Returns: whether that succeeded, None if it took too long."""
-        remove = [*self._call(), "rm", "--force", self._container]
+        """Remove the container. Returns: whether that succeeded, None after PATIENCE."""
+        remove = [*self._engine_command(), "rm", "--force", self._container]
         try:
             done = subprocess.run(
                 remove,
@@ -322,13 +324,14 @@ class ContainerRunner(_CommandRunner):
         return done.returncode == 0
 
     def _let_guard_remove(self) -> None:
+        """Have the guard remove the container, as if this process had ended."""
         with self._lock:
             guard, self._guard = self._guard, None
         if guard is not None and guard.stdin is not None:
-            guard.stdin.close()  # as if this process had ended
+            guard.stdin.close()
             threading.Thread(target=guard.wait, name="pygo-guard", daemon=True).start()
 
-    def _dismiss_guard(self) -> None:
+    def _end_guard(self) -> None:
         with self._lock:
             guard, self._guard = self._guard, None
         if guard is not None and guard.stdin is not None:
@@ -338,22 +341,28 @@ class ContainerRunner(_CommandRunner):
             guard.stdin.close()
             guard.wait()
 
-    def _call(self) -> list[str]:
-        """The engine, before its command."""
+    def _engine_command(self) -> list[str]:
+        """The command line of the engine, to which its command is added."""
         engine = self._engine or shutil.which("podman") or shutil.which("docker")
         if engine is None:
             raise FileNotFoundError("there is neither podman nor docker to run containers with")
         return [engine, *self._engine_options]
 
     def _environment(self) -> dict[str, str]:
-        return dict(os.environ)  # the engine's own; see below for what the plugin gets
+        return dict(os.environ)  # for the engine; _command() names those that the plugin gets
 
     def _command(self, launch: Launch) -> list[str]:
-        command = [*self._call(), "run", "--rm", f"--name={self._container}", *self._limits]
+        command = [
+            *self._engine_command(),
+            "run",
+            "--rm",
+            f"--name={self._container}",
+            *self._limits,
+        ]
         command += [f"--volume={launch.socket_dir}:{self.SOCKET_DIR}"]
         if self.group is not None:
             command += [f"--group-add={self.group}"]
-        for variable in launch.env:  # by name: the values come with the environment
+        for variable in launch.env:  # only the names; the engine takes values from its environment
             command += ["--env", variable]
         return [*command, *self._options, self._image, *self._arguments]
 
@@ -367,7 +376,7 @@ def _argv(cmd: StrPath | Sequence[StrPath]) -> list[str]:
     return argv
 
 
-def _moved(address: str, above: str, below: str) -> str:
-    """The path of a file in the directory `above`, as seen from `below`."""
+def _moved(address: str, source: str, target: str) -> str:
+    """The path of a file with its directory `source` replaced by `target`. Others are kept."""
     folder, name = os.path.split(address)
-    return os.path.join(below, name) if folder == above else address
+    return os.path.join(target, name) if folder == source else address

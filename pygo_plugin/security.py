@@ -1,6 +1,6 @@
-"""Whom a host and a plugin believe: TLS of one's own instead of AutoMTLS, and checksums.
+"""Configurations of security: TLS with certificates of your own, and checksums of executables.
 
-Loaded by those that use it alone: a plugin without it does not pay for the import.
+Imported only where it is used, so that it does not slow the start of other plugins.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ DEFAULT_MAX_SIZE = 1 << 30  # bytes
 
 
 class TLSConfig:
-    """Who one side is, and whom it believes. Immutable; files are read by the constructor.
+    """The certificates of one side, and those that it trusts. Immutable.
 
         TLSConfig("ca.pem")                                                 # a host
         TLSConfig(certificate="plugin.pem", key="plugin.key")               # its plugin
         TLSConfig("ca.pem", certificate="both.pem", key="both.key")         # mutual, on either side
 
-    roots         certificates that may vouch for the other side. On a host None stands for those of
-                  the system. A plugin with roots lets only hosts in that have a certificate by one
-                  of them; without, it asks for none
-    certificate   this side's own, followed by intermediate ones; a plugin needs one
-    key           its private key; None: it is in `certificate`
-    server_name   what a host expects the plugin's certificate to be for; None: "localhost", since
-                  the address of a plugin, a socket or a port, is no name
-    password      for an encrypted key
+    roots         the certificates that must have signed that of the other side. On a host, None
+                  means those of the system. A plugin with roots accepts only hosts with such a
+                  certificate; without roots it does not ask for one
+    certificate   the certificate of this side, followed by intermediate ones; plugins need one
+    key           its private key; None: `certificate` contains it
+    server_name   the name that a host expects in the plugin's certificate; None: "localhost", since
+                  a plugin's address is a socket or a port
+    password      the password of an encrypted key
 
-    Each of the first three is a path, or PEM as bytes or str. Connections are of TLS 1.2 or later.
+    Each of the first three is a path, or PEM as bytes or str. The constructor reads the files.
+    Connections use TLS 1.2 or later.
     """
 
     __slots__ = ("_key", "_tls", "certificate", "roots", "server_name")
@@ -109,7 +110,7 @@ class TLSConfig:
         return self
 
     def _grpcio_server_credentials(self) -> Any:
-        """The same for a server of grpcio's own."""
+        """The credentials for a server of grpcio."""
         import grpc
 
         pairs: list[Any] = [(self._key, self.certificate)]
@@ -117,16 +118,16 @@ class TLSConfig:
 
 
 class SecureConfig:
-    """The checksum that a plugin's executable has to have, or it is not run. Immutable.
+    """The checksum that a plugin's executable must have to be run. Immutable.
 
         SecureConfig("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")
         SecureConfig.from_file("SHA512SUMS", "kv-plugin")
 
     checksum   bytes, or their hexadecimal digits
     hash       "sha256", "sha384", "sha512" or another digest by OpenSSL's name
-    max_size   how many bytes the executable may have (1 GiB); a larger one is refused unread
+    max_size   how many bytes the executable may have (1 GiB); larger files are not read
 
-    What is hashed is a copy, and it is the copy that runs: no change of the file comes in between.
+    A copy of the executable is made, checked and run, so that it cannot be changed in between.
     """
 
     __slots__ = ("checksum", "hash", "max_size")
@@ -142,7 +143,7 @@ class SecureConfig:
         *,
         max_size: int = DEFAULT_MAX_SIZE,
     ) -> None:
-        """Raises: ConfigError: no checksum, no hash, an unknown one, or not that hash's length."""
+        """Raises: ConfigError if the checksum or the hash is missing, unknown or does not match."""
         digest = _checksum(checksum)
         if not isinstance(hash, str):
             raise ConfigTypeError(
@@ -173,13 +174,13 @@ class SecureConfig:
         *,
         max_size: int = DEFAULT_MAX_SIZE,
     ) -> Self:
-        """The checksum of `name` in a file as `sha256sum` and its kin write them.
+        """The checksum of `name` in a file written by `sha256sum` or a similar command.
 
-        Lines are "CHECKSUM  NAME", or "SHA256 (NAME) = CHECKSUM" as --tag has it. Without `hash`,
-        the length of a checksum tells which it is of md5, sha1, sha256, sha384 and sha512.
+        Its lines are "CHECKSUM  NAME", or "SHA256 (NAME) = CHECKSUM" with `--tag`. Without `hash`,
+        the length of the checksum chooses between md5, sha1, sha256, sha384 and sha512.
 
-        Raises: ConfigError when the file cannot be read, has no line for `name`, or several that
-        differ.
+        Raises: ConfigError if the file cannot be read, has no line for `name`, or has lines for it
+        with different checksums.
         """
         try:
             with open(path, encoding="utf-8", errors="surrogateescape") as file:
@@ -188,11 +189,11 @@ class SecureConfig:
             raise ConfigError(
                 f"SecureConfig: {os.fspath(path)} cannot be read: {error.strerror}"
             ) from None
-        wanted = _plain(name)
+        wanted = _without_dot(name)
         found = {
             (checksum.lower(), tag)
             for checksum, entry, tag in map(_entry, lines)
-            if checksum and _plain(entry) == wanted
+            if checksum and _without_dot(entry) == wanted
         }
         if len(found) != 1:
             problem = "several checksums" if found else "no checksum"
@@ -250,11 +251,11 @@ def _checksum(value: Any) -> bytes:
 
 
 def _entry(line: str) -> tuple[str, str, str]:
-    """(checksum, name, hash if it is said) of a line; empty strings for anything else."""
+    """Checksum, name and hash of a line; the hash may be empty. All are empty in other lines."""
     escaped = line.startswith("\\")
     line = line[escaped:]
     checksum, _, name = line.partition(" ")
-    found = (checksum, name[1:], "")  # a space for text, an asterisk for binary
+    found = (checksum, name[1:], "")  # before the name is a space (text) or an asterisk (binary)
     if not _is_hex(checksum):
         tag, _, rest = line.partition(" (")
         name, _, checksum = rest.rpartition(") = ")
@@ -271,12 +272,12 @@ def _is_hex(text: str) -> bool:
     return bool(text) and all(digit in "0123456789abcdefABCDEF" for digit in text)
 
 
-def _plain(name: str) -> str:
+def _without_dot(name: str) -> str:
     return name[2:] if name.startswith("./") else name
 
 
 def _pem(what: str, value: Any) -> bytes | None:
-    """PEM as bytes, from a file unless `value` is PEM itself."""
+    """PEM as bytes. `value` is PEM, or the path of a file with PEM."""
     if value is None or (isinstance(value, bytes) and b"-----BEGIN " in value):
         return value
     if isinstance(value, str) and "-----BEGIN " in value:

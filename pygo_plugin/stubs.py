@@ -1,4 +1,4 @@
-"""Types to describe a service to type checkers and editors. Nothing here is needed at run time.
+"""Types that describe a service to type checkers and editors. Not needed at run time.
 
     class KVStub(Protocol):
         Get: UnaryUnary[kv_pb2.GetRequest, kv_pb2.GetResponse]
@@ -6,8 +6,8 @@
 
     KV: Service[KVStub] = service(kv_pb2, "KV")
 
-Then `KV.Stub(channel).Get(...)` completes and is checked. The classes with `Async` are for channels
-of asyncio.
+Then editors complete `KV.Stub(channel).Get(...)`, and type checkers check it. The classes with
+`Async` are for channels of asyncio.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Metadata = Iterable[tuple[str, Union[str, bytes]]]
 
 
 class _Call(Protocol):
-    """What every call in flight has, as grpc.Call."""
+    """What every running call has, as grpc.Call."""
 
     def code(self) -> Any: ...
     def details(self) -> str: ...
@@ -50,7 +50,7 @@ class _Call(Protocol):
 
 
 class ReplyFuture(_Call, Protocol[Reply]):
-    """A call whose one reply comes later: grpc.Call and grpc.Future."""
+    """A call with one reply to wait for: grpc.Call and grpc.Future."""
 
     def result(self, timeout: float | None = None) -> Reply: ...
     def exception(self, timeout: float | None = None) -> BaseException | None: ...

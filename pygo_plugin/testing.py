@@ -1,7 +1,7 @@
-"""Plugins served in the process of their test: no launch, and breakpoints work on both sides.
+"""Serves plugins in the process of a test, so that breakpoints work on both sides.
 
-A test gets the real thing but for the process: a server, a socket, a client that reattaches.
-For pytest there are fixtures; see docs/testing.md and _pytest.py.
+Nothing is launched. Everything else is as with real plugins: a server, a socket, a client that
+reattaches. For pytest there are fixtures: see docs/testing.md and _pytest.py.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def serve(
 ) -> Iterator[ReattachConfig]:
     """Serve plugins in this process while the block runs.
 
-    Gives the ReattachConfig for a client, or for a host in another process: its `test` is set, so
-    that killing such a client leaves this process alone.
+    The block's variable is the ReattachConfig for a client, or for a host in another process. Its
+    `test` is set, so that killing such a client does not end this process.
 
-    asyncio     serve on an event loop, on a thread of its own: for methods that are coroutines
-    sync_stdio  as ServeTestConfig has it
-    options     of ServeConfig
+    asyncio     serve on an event loop on another thread, for methods that are coroutines
+    sync_stdio  that of ServeTestConfig
+    options     those of ServeConfig
 
-    Raises: StartError when it cannot serve; what `server_register` raises; at the end of the block,
+    Raises: StartError if it cannot serve; what `server_register` raises; at the end of the block,
     what serving has failed with.
     """
     ready = _Ready()
@@ -58,7 +58,7 @@ def serve(
 
 
 class _Ready:
-    """Where the serving thread leaves its outcome: where it serves, or why it does not."""
+    """What the serving thread reports: where it serves, or why it does not."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
@@ -80,7 +80,7 @@ class _Ready:
         return self._config
 
     def check(self) -> None:
-        """Raise what serving has failed with, once."""
+        """Raise the exception that serving has failed with, once."""
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -109,7 +109,7 @@ def client(
     asyncio: bool = False,
     **options: Any,
 ) -> Iterator[Client]:
-    """The same, with a started client of it. Raises: as `serve`."""
+    """Serve plugins as `serve`. The block's variable is a started client. Raises: as `serve`."""
     with serve(plugins, asyncio=asyncio, **options) as reattach:
         kinds = ("versioned_plugins", "handshake_config")
         shared = {name: options[name] for name in kinds if name in options}
@@ -129,9 +129,10 @@ def stub(
     asyncio: bool = False,
     **options: Any,
 ) -> Iterator[Any]:
-    """The same, with the stub of the plugin `name`, or all else that its `client()` returns.
+    """Serve plugins as `serve`. The block's variable is the stub of the plugin `name`.
 
-    `plugin` is a plugin set, or one plugin, which then needs no name.
+    If the plugin overrides `client()`, it is what that returns. `plugin` is a plugin set, or a
+    single plugin, which needs no name.
 
     Raises: as `serve`; ConfigError for an unknown name.
     """
@@ -143,15 +144,15 @@ def stub(
 def named(
     plugin: Plugin | Mapping[str, Plugin], name: str | None
 ) -> tuple[Mapping[str, Plugin], str]:
-    """A plugin set, and the name of the one that is meant."""
+    """A plugin set, and the name of the plugin in it that `stub()` is for."""
     plugins = {name or "plugin": plugin} if isinstance(plugin, Plugin) else plugin
     if name is None:
         if len(plugins) != 1:
-            raise ConfigError(f"which plugin is it to be? There are {', '.join(sorted(plugins))}")
+            raise ConfigError(f"name one of the plugins: {', '.join(sorted(plugins))}")
         (name,) = plugins
     return plugins, name
 
 
 def stub_of(dispensed: Any) -> Any:
-    """The stub of the (channel, stub) that plugins dispense by default."""
+    """The stub, if the plugin dispenses (channel, stub), as plugins do by default."""
     return dispensed[1] if isinstance(dispensed, tuple) and len(dispensed) == 2 else dispensed

@@ -15,11 +15,11 @@ __all__ = ["discover", "env_to_list", "find_free_port"]
 
 
 def find_free_port(min_port: int = 1024, max_port: int = 65535) -> int:
-    """A TCP port of 127.0.0.1, within the limits, that nobody listens on.
+    """A TCP port of 127.0.0.1 within the limits that is free.
 
-    Nothing reserves it: listen on it at once, and be ready to ask again.
+    It is not reserved. Listen on it at once, and try another port if that fails.
 
-    Raises: OSError when every port is taken, ValueError when the limits make no sense.
+    Raises: OSError if every port is in use; ValueError if the limits are wrong.
     """
     if not 0 < min_port <= max_port <= 65535:
         raise ValueError(f"no ports from {min_port} to {max_port}: need 1 <= min <= max <= 65535")
@@ -29,17 +29,19 @@ def find_free_port(min_port: int = 1024, max_port: int = 65535) -> int:
 
 
 def env_to_list(env: Mapping[str, str]) -> list[str]:
-    """The "KEY=VALUE" list of a mapping, for `Cmd.env`."""
+    """Make a mapping a list of "KEY=VALUE", for `Cmd.env`."""
     return [f"{key}={value}" for key, value in env.items()]
 
 
 def discover(glob: str, directory: StrPath) -> list[str]:
-    """The executables in `directory` that match a pattern such as "myapp-plugin-*".
+    """Find the executables in `directory` that match a pattern such as "myapp-plugin-*".
 
-    Returns: sorted absolute paths. Files that the user may not execute, and directories, are left
-    out. `**` matches any depth; names starting with a dot need a pattern that starts with one.
+    Directories, and files that the user may not execute, are left out. `**` matches any depth.
+    Names that start with a dot need a pattern that starts with a dot.
+
+    Returns: sorted absolute paths.
     """
-    import glob as pattern  # hosts discover, plugins don't: not for them to import
+    import glob as pattern  # here, because plugins do not need it
 
     base = pattern.escape(os.path.abspath(os.fspath(directory)))
     found = pattern.glob(os.path.join(base, glob), recursive=True)

@@ -33,7 +33,7 @@ class BrokerServer(Server):
 
     async def stop(self, grace: float | None = None) -> None:
         """As Server.stop(). The socket has been removed when this returns."""
-        await broker._stop(self, super().stop, grace)
+        await broker.stop_server(self, super().stop, grace)
 
 
 class Broker(broker.BrokerBase):

@@ -1,8 +1,8 @@
-"""gRPC's status codes without the price of grpcio's import.
+"""gRPC's status codes, without importing grpcio before it is needed.
 
-`error.code() is grpc.StatusCode.NOT_FOUND` is to work wherever grpcio is installed, so there the
-codes are grpcio's own. But an `import` at the top of a plugin is not the moment to load 70 ms of
-grpcio: the class below does it when a code is first asked for.
+Where grpcio is installed the codes are its own, so that `error.code() is grpc.StatusCode.NOT_FOUND`
+works. Importing grpcio takes 70 ms, which must not slow a plugin's start. Therefore the class below
+imports it when a code is first used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
 
     class _Lazy(type):
-        """Passes everything on to the enumeration."""
+        """Forwards everything to the enumeration."""
 
         def __getattr__(cls, name):
             if name.startswith("_"):
