@@ -603,13 +603,13 @@ static void
 add_exit(gp_client *client, gp_error *err)
 {
     gp__process *process = process_of(client);
-    char fate[96];
+    char how[96];
 
     if (err != NULL && process != NULL && gp_client_exited(client)) {
-        gp__process_describe_exit(gp__process_status(process), fate, sizeof(fate));
+        gp__process_describe_exit(gp__process_status(process), how, sizeof(how));
         /* The message of a call that was refused for want of a connection has it already. */
-        if (strstr(gp_error_message(err), fate) == NULL) {
-            gp_error_prefix(err, "the plugin %s", fate);
+        if (strstr(gp_error_message(err), how) == NULL) {
+            gp_error_prefix(err, "the plugin %s", how);
         }
     }
     gp__process_unref(process);

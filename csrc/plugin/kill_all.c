@@ -14,7 +14,7 @@ typedef struct group {
     gp_mutex lock;
     gp_cond done;
     size_t unfinished GP_GUARDED_BY(&lock);
-    atomic_bool hurry; /* an interrupt: plugins get no more time to exit by themselves */
+    atomic_bool interrupted; /* plugins get no more time to exit by themselves */
 } group;
 
 /* One client, to be killed by a thread of its own. */
@@ -59,11 +59,11 @@ next_job(const group *jobs, job *one)
 }
 
 static int
-is_in_a_hurry(void *ctx)
+is_interrupted(void *ctx)
 {
     const group *jobs = ctx;
 
-    return atomic_load(&jobs->hurry) ? 1 : 0;
+    return atomic_load(&jobs->interrupted) ? 1 : 0;
 }
 
 /*
@@ -83,7 +83,7 @@ run_job(void *arg)
 {
     job *one = arg;
     group *jobs = one->group;
-    const gp_interrupt interrupt = {.check = is_in_a_hurry, .ctx = jobs};
+    const gp_interrupt interrupt = {.check = is_interrupted, .ctx = jobs};
 
     gp_client_kill(one->client, &interrupt);
     gp__client_forget_if_runner_starts(one->client);
@@ -133,7 +133,7 @@ await_jobs(group *jobs, const gp_interrupt *interrupt)
         if (rc == 0) {
             rc = gp__cond_wait_interruptible(&jobs->done, &jobs->lock, GP__FOREVER, interrupt);
         } else {
-            atomic_store(&jobs->hurry, true);
+            atomic_store(&jobs->interrupted, true);
             gp_cond_wait_until(&jobs->done, &jobs->lock, GP__FOREVER);
         }
     }
@@ -170,7 +170,7 @@ gp_client_kill_all(bool managed_only, const gp_interrupt *interrupt)
     gp_mutex_init(&jobs.lock);
     gp_cond_init(&jobs.done);
     gp_list_init(&jobs.jobs);
-    atomic_init(&jobs.hurry, false);
+    atomic_init(&jobs.interrupted, false);
     /* More rounds than one only if memory was short, or clients were started meanwhile. */
     while (more) {
         int interrupted;

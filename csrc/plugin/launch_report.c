@@ -199,10 +199,10 @@ int
 gp__launch_report_exit(const gp__launch *launch, gp_error *err)
 {
     int status = gp__process_status(launch->process);
-    char fate[96];
+    char how[96];
 
     gp_error_set(err, GP_EEXITED, "the plugin %s before its handshake",
-                 gp__process_describe_exit(status, fate, sizeof(fate)));
+                 gp__process_describe_exit(status, how, sizeof(how)));
     add_skipped(launch, err);
     add_stderr(launch, err);
     if (err != NULL) {

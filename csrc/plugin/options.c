@@ -1,5 +1,6 @@
 #include "plugin/options.h"
 
+#include <stddef.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -8,6 +9,8 @@
 #include "wire/handshake.h"
 
 enum { LOWEST_PORT = 0, HIGHEST_PORT = 65535 };
+
+/* ---- Checks ---------------------------------------------------------------------------------- */
 
 static int
 check_reattach(const gp_client_options *options, gp_error *err)
@@ -105,7 +108,34 @@ check_launch(const gp_client_options *options, gp_error *err)
     return 0;
 }
 
-/* |*at| becomes a copy of itself. NULL stays NULL. */
+static int
+check_options(const gp_client_options *options, gp_error *err)
+{
+    int rc = options->reattach_network != NULL ? check_reattach(options, err)
+                                               : check_launch(options, err);
+
+    if (rc == 0 && options->auto_mtls && options->tls != NULL) {
+        rc = gp_error_set(err, GP_EINVAL, "AutoMTLS and a configuration of TLS exclude each other");
+    }
+    return rc;
+}
+
+/* ---- Copies ---------------------------------------------------------------------------------- */
+
+/* The members that are strings, and those that are NULL-terminated arrays of strings. */
+static const size_t strings[] = {
+    offsetof(gp_client_options, directory),        offsetof(gp_client_options, cookie_key),
+    offsetof(gp_client_options, cookie_value),     offsetof(gp_client_options, kill_group),
+    offsetof(gp_client_options, unix_socket_dir),  offsetof(gp_client_options, unix_socket_group),
+    offsetof(gp_client_options, checksum_hash),    offsetof(gp_client_options, reattach_network),
+    offsetof(gp_client_options, reattach_address), offsetof(gp_client_options, reattach_protocol),
+};
+static const size_t string_arrays[] = {
+    offsetof(gp_client_options, argv),
+    offsetof(gp_client_options, env),
+};
+
+/* These replace what they get by copies in |memory|; NULL stays NULL. Return 0 or GP_ENOMEM. */
 static int
 own_string(gp__arena *memory, const char **at)
 {
@@ -142,63 +172,42 @@ own_strings(gp__arena *memory, const char *const **at)
     return rc;
 }
 
-/* Returns 0 or GP_ENOMEM. */
 static int
-own_checksum(gp__arena *memory, gp_client_options *options)
+own_bytes(gp__arena *memory, const void **at, size_t size)
 {
-    if (options->checksum_hash == NULL) {
-        return 0;
+    if (*at != NULL) {
+        *at = gp__arena_copy(memory, *at, size);
+        return *at != NULL ? 0 : GP_ENOMEM;
     }
-    options->checksum =
-        (const unsigned char *)gp__arena_copy(memory, options->checksum, options->checksum_len);
-    return options->checksum != NULL ? own_string(memory, &options->checksum_hash) : GP_ENOMEM;
-}
-
-static int
-own_versions(gp__arena *memory, gp_client_options *options)
-{
-    const size_t size = options->versions_count * sizeof(*options->versions);
-
-    if (size > 0) {
-        options->versions =
-            (const int *)(const void *)gp__arena_copy(memory, options->versions, size);
-        return options->versions != NULL ? 0 : GP_ENOMEM;
-    }
-    options->versions = NULL;
     return 0;
 }
 
-static int
-check_options(const gp_client_options *options, gp_error *err)
-{
-    int rc = options->reattach_network != NULL ? check_reattach(options, err)
-                                               : check_launch(options, err);
-
-    if (rc == 0 && options->auto_mtls && options->tls != NULL) {
-        rc = gp_error_set(err, GP_EINVAL, "AutoMTLS and a configuration of TLS exclude each other");
-    }
-    return rc;
-}
-
+/* Returns 0, or GP_ENOMEM with nothing to release. */
 static int
 copy_options(gp__options *options, const gp_client_options *from)
 {
     gp_client_options *own = &options->view;
+    char *members = (char *)own;
     gp__arena *memory = &options->memory;
+    const void *versions = from->versions_count > 0 ? from->versions : NULL;
+    const void *checksum = from->checksum_hash != NULL ? from->checksum : NULL;
+    int rc = 0;
 
     *options = (gp__options){.view = *from};
-    if (own_strings(memory, &own->argv) < 0 || own_strings(memory, &own->env) < 0 ||
-        own_string(memory, &own->directory) < 0 || own_string(memory, &own->cookie_key) < 0 ||
-        own_string(memory, &own->cookie_value) < 0 || own_versions(memory, own) < 0 ||
-        own_checksum(memory, own) < 0 || own_string(memory, &own->unix_socket_dir) < 0 ||
-        own_string(memory, &own->unix_socket_group) < 0 ||
-        own_string(memory, &own->kill_group) < 0 ||
-        own_string(memory, &own->reattach_network) < 0 ||
-        own_string(memory, &own->reattach_address) < 0 ||
-        own_string(memory, &own->reattach_protocol) < 0) {
-        gp__arena_release(memory);
-        return GP_ENOMEM;
+    for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]) && rc == 0; i++) {
+        rc = own_string(memory, (const char **)(void *)(members + strings[i]));
     }
+    for (size_t i = 0; i < sizeof(string_arrays) / sizeof(string_arrays[0]) && rc == 0; i++) {
+        rc = own_strings(memory, (const char *const **)(void *)(members + string_arrays[i]));
+    }
+    rc = rc == 0 ? own_bytes(memory, &versions, from->versions_count * sizeof(int)) : rc;
+    rc = rc == 0 ? own_bytes(memory, &checksum, from->checksum_len) : rc;
+    if (rc < 0) {
+        gp__arena_release(memory);
+        return rc;
+    }
+    own->versions = versions;
+    own->checksum = checksum;
     if (own->channel_args != NULL) {
         gp_channel_args_ref(own->channel_args);
     }

@@ -33,10 +33,10 @@ static int
 report_exit(gp__process *process, gp_error *err)
 {
     int status = gp__process_status(process);
-    char fate[96];
+    char how[96];
 
     gp_error_set(err, GP_EEXITED, "the plugin %s before the host could connect to it",
-                 gp__process_describe_exit(status, fate, sizeof(fate)));
+                 gp__process_describe_exit(status, how, sizeof(how)));
     if (err != NULL) {
         err->number = status;
     }
