@@ -8,7 +8,7 @@
 /* ---- Life ---- */
 
 static void
-a_life(void **state)
+a_client_starts_and_ends_its_plugin(void **state)
 {
     const gp_endpoint *endpoint;
     struct stat file;
@@ -44,7 +44,7 @@ a_life(void **state)
 }
 
 static void
-a_plugin_without_controller(void **state)
+a_plugin_without_controller_is_killed(void **state)
 {
     struct stat file;
     plugin it;
@@ -60,7 +60,7 @@ a_plugin_without_controller(void **state)
 }
 
 static void
-a_plugin_that_will_not_go(void **state)
+a_plugin_that_does_not_exit_is_killed(void **state)
 {
     plugin it;
 
@@ -75,7 +75,7 @@ a_plugin_that_will_not_go(void **state)
 }
 
 static void
-a_plugin_that_dies(void **state)
+a_dead_plugin_is_noticed(void **state)
 {
     plugin it;
 
@@ -85,7 +85,7 @@ a_plugin_that_dies(void **state)
         plugin_start(&it);
         plugin_ping(&it);
         kill(gp_client_pid(it.client), SIGKILL);
-        /* The call fails, and by then the client knows why. */
+        /* When the call fails, the client knows why. */
         while (gp_client_ping(it.client, PATIENCE_MS, NULL, &it.err) == 0) {
         }
         assert_true(gp_client_exited(it.client));
@@ -99,7 +99,7 @@ a_plugin_that_dies(void **state)
 }
 
 static void
-freed_while_it_runs(void **state)
+freeing_kills_the_plugin(void **state)
 {
     plugin it;
     int pid;
@@ -194,7 +194,7 @@ many_threads_start_it_once(void **state)
     }
     plugin_ping(&it);
     assert_int_equal(gp_client_kill(it.client, NULL), 0);
-    assert_int_equal(it.rec.count, 2); /* one process served and said goodbye */
+    assert_int_equal(it.rec.count, 2); /* what one process logs from its start to its end */
     plugin_release(&it);
 }
 
@@ -258,7 +258,7 @@ a_failure_is_remembered(void **state)
 }
 
 static void
-a_program_that_is_not_there(void **state)
+a_missing_program_is_reported(void **state)
 {
     plugin it;
 
@@ -273,7 +273,7 @@ a_program_that_is_not_there(void **state)
 }
 
 static void
-an_interrupted_start(void **state)
+a_start_can_be_interrupted(void **state)
 {
     plugin it;
 
@@ -287,7 +287,7 @@ an_interrupted_start(void **state)
 }
 
 static void
-options_that_make_no_sense(void **state)
+wrong_options_are_refused(void **state)
 {
     static const char *const none[] = {NULL};
     plugin it;
@@ -312,7 +312,7 @@ options_that_make_no_sense(void **state)
     assert_int_equal(gp_client_new(&it.client, &it.options, &it.err), GP_EINVAL);
     it.options.reattach_network = "tcp";
     assert_int_equal(gp_client_new(&it.client, &it.options, &it.err), GP_EINVAL);
-    assert_int_equal(it.rec.released, 7); /* taken over each time */
+    assert_int_equal(it.rec.released, 7); /* each time, although the client could not be made */
     recorder_release(&it.rec);
     gp_error_release(&it.err);
 }
@@ -320,7 +320,7 @@ options_that_make_no_sense(void **state)
 /* ---- Forks and allocation ---- */
 
 static void
-nothing_in_a_forked_child(void **state)
+a_forked_child_can_do_nothing(void **state)
 {
     plugin it;
     int status;
@@ -328,7 +328,7 @@ nothing_in_a_forked_child(void **state)
 
     (void)state;
     if (under_valgrind()) {
-        skip(); /* for it the child leaks all that is the parent's */
+        skip(); /* it takes what the parent has allocated for leaks of the child */
     }
     plugin_make_own(&it, "polite");
     plugin_start(&it);
@@ -355,7 +355,7 @@ nothing_in_a_forked_child(void **state)
 }
 
 static void
-every_allocation_fails(void **state)
+every_allocation_may_fail(void **state)
 {
     long failing = 0;
     bool failed;
@@ -387,21 +387,21 @@ int
 main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_life),
-        cmocka_unit_test(a_plugin_without_controller),
-        cmocka_unit_test(a_plugin_that_will_not_go),
-        cmocka_unit_test(a_plugin_that_dies),
-        cmocka_unit_test(freed_while_it_runs),
+        cmocka_unit_test(a_client_starts_and_ends_its_plugin),
+        cmocka_unit_test(a_plugin_without_controller_is_killed),
+        cmocka_unit_test(a_plugin_that_does_not_exit_is_killed),
+        cmocka_unit_test(a_dead_plugin_is_noticed),
+        cmocka_unit_test(freeing_kills_the_plugin),
         cmocka_unit_test(netrpc_is_refused),
         cmocka_unit_test(only_its_own_socket_is_removed),
         cmocka_unit_test(many_threads_start_it_once),
         cmocka_unit_test(a_call_says_how_the_plugin_has_ended),
         cmocka_unit_test(a_failure_is_remembered),
-        cmocka_unit_test(a_program_that_is_not_there),
-        cmocka_unit_test(an_interrupted_start),
-        cmocka_unit_test(options_that_make_no_sense),
-        cmocka_unit_test(nothing_in_a_forked_child),
-        cmocka_unit_test(every_allocation_fails),
+        cmocka_unit_test(a_missing_program_is_reported),
+        cmocka_unit_test(a_start_can_be_interrupted),
+        cmocka_unit_test(wrong_options_are_refused),
+        cmocka_unit_test(a_forked_child_can_do_nothing),
+        cmocka_unit_test(every_allocation_may_fail),
     };
 
     return plugin_main(tests, argc, argv);

@@ -17,7 +17,7 @@ kill_it(void *arg)
 }
 
 static void
-many_threads_kill_it(void **state)
+many_threads_can_kill_a_plugin(void **state)
 {
     pthread_t threads[8];
     plugin it;
@@ -50,7 +50,7 @@ try_to_start(void *arg)
 }
 
 static void
-killed_while_it_starts(void **state)
+a_plugin_is_killed_while_it_starts(void **state)
 {
     pthread_t thread;
     attempt one;
@@ -70,7 +70,7 @@ killed_while_it_starts(void **state)
 }
 
 static void
-killed_at_any_moment(void **state)
+a_plugin_can_be_killed_at_any_moment(void **state)
 {
     (void)state;
     for (int i = 0; i < 30; i++) {
@@ -92,7 +92,7 @@ killed_at_any_moment(void **state)
 }
 
 static void
-killed_before_it_starts(void **state)
+a_killed_client_cannot_start(void **state)
 {
     plugin it;
 
@@ -106,7 +106,7 @@ killed_before_it_starts(void **state)
 }
 
 static void
-an_interrupt_cuts_the_patience(void **state)
+an_interrupt_kills_at_once(void **state)
 {
     plugin it;
 
@@ -119,7 +119,7 @@ an_interrupt_cuts_the_patience(void **state)
     plugin_release(&it);
 }
 
-/* What holds the polling thread up, so that no call ends any more. */
+/* Blocks the polling thread, so that no call ends any more. */
 typedef struct obstacle {
     gp_mutex lock;
     gp_cond changed;
@@ -142,7 +142,7 @@ obstruct(void *ctx)
 }
 
 static void
-killed_at_its_deadline_whatever_becomes_of_calls(void **state)
+the_deadline_holds_while_the_polling_thread_is_blocked(void **state)
 {
     obstacle at = {GP_MUTEX_INIT, GP_COND_INIT, false, false};
     const gp_call_options options = {.method = {"/t/Nothing", 10}, .timeout_ns = -1};
@@ -174,15 +174,12 @@ killed_at_its_deadline_whatever_becomes_of_calls(void **state)
     plugin_release(&it);
 }
 
-/*
- * A signal handler of the host's, on the thread that starts or kills: what it does, and how often.
- */
+/* A signal handler of the host's, on the thread that starts or kills. */
 typedef struct handler {
     plugin *it;
     bool all;
-    const char
-        *gate;  /* a named pipe: the plugin waits there, says its line, and tells; NULL: none */
-    int starts; /* what came of starting it once more */
+    const char *gate; /* the plugin reads from this pipe, prints its line, and writes; NULL: none */
+    int starts;       /* what another gp_client_start() returned */
     int calls;
 } handler;
 
@@ -221,7 +218,7 @@ handle(void *ctx)
 }
 
 static void
-killed_by_a_handler_while_it_starts(void **state)
+a_signal_handler_can_kill_during_the_start(void **state)
 {
     (void)state;
     for (int all = 0; all < 2; all++) {
@@ -240,7 +237,7 @@ killed_by_a_handler_while_it_starts(void **state)
 
 /* The handler is called when the line has come, and before it is read. */
 static void
-killed_by_a_handler_at_the_last_moment(void **state)
+a_signal_handler_can_kill_when_the_handshake_has_come(void **state)
 {
     char gate[200];
     char script[600];
@@ -267,7 +264,7 @@ killed_by_a_handler_at_the_last_moment(void **state)
 }
 
 static void
-killed_by_a_handler_while_it_is_killed(void **state)
+a_signal_handler_can_kill_during_the_kill(void **state)
 {
     (void)state;
     for (int all = 0; all < 2; all++) {
@@ -284,18 +281,18 @@ killed_by_a_handler_while_it_is_killed(void **state)
     }
 }
 
-/* A log handler that kills the plugin it hears from. */
-typedef struct suicide {
+/* A log sink that kills its plugin. */
+typedef struct killing_sink {
     gp_mutex lock;
     gp_cond changed;
     gp_client *client;
     bool killed;
-} suicide;
+} killing_sink;
 
 static int
 kill_from_deliver(void *ctx, const gp_log_batch *batch)
 {
-    suicide *it = ctx;
+    killing_sink *it = ctx;
     bool killed;
 
     (void)batch;
@@ -303,7 +300,7 @@ kill_from_deliver(void *ctx, const gp_log_batch *batch)
     while (it->client == NULL) {
         gp_cond_wait(&it->changed, &it->lock);
     }
-    killed = it->killed; /* then the client may have been freed, and these are its last words */
+    killed = it->killed; /* then the client may have been freed, and this is the rest of its log */
     gp_mutex_unlock(&it->lock);
     if (!killed) {
         assert_int_equal(gp_client_kill(it->client, NULL), 0);
@@ -316,9 +313,9 @@ kill_from_deliver(void *ctx, const gp_log_batch *batch)
 }
 
 static void
-killed_from_its_log(void **state)
+a_log_sink_can_kill_its_plugin(void **state)
 {
-    suicide ctx = {GP_MUTEX_INIT, GP_COND_INIT, NULL, false};
+    killing_sink ctx = {GP_MUTEX_INIT, GP_COND_INIT, NULL, false};
     plugin it;
 
     (void)state;
@@ -344,16 +341,16 @@ int
 main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(many_threads_kill_it),
-        cmocka_unit_test(killed_while_it_starts),
-        cmocka_unit_test(killed_at_any_moment),
-        cmocka_unit_test(killed_before_it_starts),
-        cmocka_unit_test(an_interrupt_cuts_the_patience),
-        cmocka_unit_test(killed_at_its_deadline_whatever_becomes_of_calls),
-        cmocka_unit_test(killed_from_its_log),
-        cmocka_unit_test(killed_by_a_handler_while_it_starts),
-        cmocka_unit_test(killed_by_a_handler_at_the_last_moment),
-        cmocka_unit_test(killed_by_a_handler_while_it_is_killed),
+        cmocka_unit_test(many_threads_can_kill_a_plugin),
+        cmocka_unit_test(a_plugin_is_killed_while_it_starts),
+        cmocka_unit_test(a_plugin_can_be_killed_at_any_moment),
+        cmocka_unit_test(a_killed_client_cannot_start),
+        cmocka_unit_test(an_interrupt_kills_at_once),
+        cmocka_unit_test(the_deadline_holds_while_the_polling_thread_is_blocked),
+        cmocka_unit_test(a_log_sink_can_kill_its_plugin),
+        cmocka_unit_test(a_signal_handler_can_kill_during_the_start),
+        cmocka_unit_test(a_signal_handler_can_kill_when_the_handshake_has_come),
+        cmocka_unit_test(a_signal_handler_can_kill_during_the_kill),
     };
 
     return plugin_main(tests, argc, argv);

@@ -2,9 +2,9 @@
 #include "plugin/delivery.h"
 #include "support.h"
 
-/* Work that there is more of whenever some is done, as with a plugin that prints without end. */
+/* An item that posts itself again whenever it runs, as for a plugin that prints without end. */
 typedef struct endless {
-    gp__delivery_item item; /* first: what is run is this */
+    gp__delivery_item item; /* the first member, so that the item is the whole */
     gp_mutex lock;
     gp_cond changed;
     int runs;
@@ -52,7 +52,7 @@ endless_release(endless *it)
 }
 
 static void
-work_without_end_has_one(void **state)
+stopping_ends_endless_work(void **state)
 {
     endless it;
 
@@ -62,13 +62,13 @@ work_without_end_has_one(void **state)
     assert_int_equal(gp__delivery_post(&it.item), 1);
     await_runs(&it, 3);
     gp__delivery_stop();
-    assert_int_equal(it.refused, 1); /* the last of them */
+    assert_int_equal(it.refused, 1); /* the last run could not post it again */
     assert_int_equal(gp__delivery_post(&it.item), GP_ECLOSED);
     endless_release(&it);
 }
 
 static void
-started_anew(void **state)
+the_thread_can_be_started_again(void **state)
 {
     endless it;
 
@@ -88,8 +88,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(work_without_end_has_one),
-        cmocka_unit_test(started_anew),
+        cmocka_unit_test(stopping_ends_endless_work),
+        cmocka_unit_test(the_thread_can_be_started_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

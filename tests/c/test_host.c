@@ -129,12 +129,12 @@ end(family *it)
     assert_int_equal(kill(it->host, SIGKILL), 0);
     assert_int_equal(waitpid(it->host, &status, 0), it->host);
     assert_int_equal(read_report(it), 'g');
-    assert_int_equal(read_report(it), '\0'); /* its patience is over */
+    assert_int_equal(read_report(it), '\0'); /* it has been ended after its patience */
     close(it->report);
 }
 
 static void
-the_parent_dies(void **state)
+the_end_of_the_parent_is_noticed(void **state)
 {
     family it;
 
@@ -143,9 +143,9 @@ the_parent_dies(void **state)
     end(&it);
 }
 
-/* The shell in between lives on: the plugin can only notice that its output is not read. */
+/* The shell in between goes on: the plugin can only notice that its output is not read. */
 static void
-the_host_above_a_wrapper_dies(void **state)
+the_end_of_a_host_above_a_wrapper_is_noticed(void **state)
 {
     family it;
 
@@ -158,8 +158,8 @@ int
 main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_parent_dies),
-        cmocka_unit_test(the_host_above_a_wrapper_dies),
+        cmocka_unit_test(the_end_of_the_parent_is_noticed),
+        cmocka_unit_test(the_end_of_a_host_above_a_wrapper_is_noticed),
     };
 
     if (argc == 3 && strcmp(argv[1], "--plugin") == 0) {

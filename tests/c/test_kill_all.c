@@ -5,7 +5,7 @@
 /* ---- All of them ---- */
 
 static void
-all_are_killed(void **state)
+managed_or_all_plugins_are_killed(void **state)
 {
     enum { PLUGINS = 6 };
     plugin them[PLUGINS];
@@ -35,7 +35,7 @@ all_are_killed(void **state)
 }
 
 static void
-all_are_killed_in_a_hurry(void **state)
+an_interrupt_kills_all_at_once(void **state)
 {
     plugin them[3];
 
@@ -55,8 +55,8 @@ int
 main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_are_killed),
-        cmocka_unit_test(all_are_killed_in_a_hurry),
+        cmocka_unit_test(managed_or_all_plugins_are_killed),
+        cmocka_unit_test(an_interrupt_kills_all_at_once),
     };
 
     return plugin_main(tests, argc, argv);

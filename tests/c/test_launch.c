@@ -17,7 +17,7 @@ extern char **environ;
 
 static const int versions[] = {1, 3};
 
-/* A launch of a shell script, and what its stderr became. */
+/* A launch of a shell script, and the log records of its stderr. */
 typedef struct launched {
     const char *argv[4];
     gp_client_options options;
@@ -85,7 +85,7 @@ succeed(launched *it, const char *script)
     }
 }
 
-/* It fails with |code| and |words| in the message, the process being dead and reaped by then. */
+/* It fails with |code| and |words| in the message, and the process is dead and reaped. */
 static void
 refused(launched *it, int code, const char *words)
 {
@@ -109,10 +109,10 @@ fail_with(const char *script, int code, const char *words)
     done(&it);
 }
 
-/* ---- It works ---- */
+/* ---- Success ---- */
 
 static void
-a_handshake(void **state)
+the_handshake_is_read(void **state)
 {
     launched it;
 
@@ -128,7 +128,7 @@ a_handshake(void **state)
 }
 
 static void
-in_any_chunks(void **state)
+the_handshake_may_come_in_any_chunks(void **state)
 {
     launched it;
 
@@ -140,7 +140,7 @@ in_any_chunks(void **state)
 }
 
 static void
-without_a_newline_at_the_end(void **state)
+the_end_of_output_ends_the_line(void **state)
 {
     launched it;
 
@@ -151,7 +151,7 @@ without_a_newline_at_the_end(void **state)
 }
 
 static void
-abstract_sockets(void **state)
+abstract_sockets_are_accepted(void **state)
 {
     launched it;
 
@@ -162,7 +162,7 @@ abstract_sockets(void **state)
 }
 
 static void
-the_protocols_variables(void **state)
+the_protocols_variables_are_set(void **state)
 {
     launched it;
 
@@ -226,17 +226,17 @@ stdout_is_drained(void **state)
     launched it;
 
     (void)state;
-    /* Ten times what fits into a pipe; only then does it speak on stderr. */
+    /* Ten times as much as fits into a pipe, and then a line on stderr. */
     succeed(&it,
             "echo '1|1|unix|/s|grpc'; head -c 700000 /dev/zero; echo done >&2; exec sleep 1000");
     recorder_await_count(&it.rec, 1);
     done(&it);
 }
 
-/* ---- It does not ---- */
+/* ---- Failures ---- */
 
 static void
-early_exits(void **state)
+early_exits_are_reported(void **state)
 {
     launched it;
 
@@ -278,7 +278,7 @@ a_level_filter_hides_nothing_from_the_error(void **state)
 }
 
 static void
-grandchildren_hold_the_pipes(void **state)
+grandchildren_may_hold_the_pipes(void **state)
 {
     char fifo[200];
     char script[300];
@@ -293,13 +293,13 @@ grandchildren_hold_the_pipes(void **state)
     refused(&it, GP_EEXITED, "exited with status 4");
     assert_string_equal(it.err.detail, "parting");
     done(&it);
-    fd = open(fifo, O_WRONLY); /* lets the grandchild go: it reads the end */
+    fd = open(fifo, O_WRONLY); /* ends the grandchild, which reads the end of the file */
     assert_true(fd >= 0);
     close(fd);
 }
 
 static void
-timeouts(void **state)
+timeouts_are_reported(void **state)
 {
     launched it;
 
@@ -311,7 +311,7 @@ timeouts(void **state)
 }
 
 static void
-lines_that_are_no_handshake(void **state)
+lines_that_are_no_handshake_are_refused(void **state)
 {
     launched it;
 
@@ -334,11 +334,11 @@ lines_that_are_no_handshake(void **state)
     done(&it);
 }
 
-/* The plugin serves already when it is refused, and is killed before it can tidy up. */
+/* The plugin listens already when it is refused, and is killed before it can remove its socket. */
 static void
-sockets_of_the_refused(void **state)
+sockets_of_refused_plugins_are_removed(void **state)
 {
-    /* An unknown version, an unknown protocol, and two that cannot multiplex. */
+    /* An unknown version, a protocol that is not allowed, and two plugins that cannot multiplex. */
     static const char *const lines[][2] = {
         {"1|2", "grpc"}, {"1|1", "netrpc"}, {"1|1", "grpc"}, {"1|1", "grpc||false"}};
     struct stat status;
@@ -363,14 +363,14 @@ sockets_of_the_refused(void **state)
 }
 
 static void
-a_closed_stdout(void **state)
+a_closed_stdout_is_reported(void **state)
 {
     (void)state;
     fail_with("echo complaint >&2; exec sleep 1000 >&-", GP_EHANDSHAKE, "closed its stdout");
 }
 
 static void
-interrupts(void **state)
+a_launch_can_be_interrupted(void **state)
 {
     launched it;
 
@@ -382,7 +382,7 @@ interrupts(void **state)
 }
 
 static void
-programs_that_do_not_start(void **state)
+programs_that_do_not_start_are_reported(void **state)
 {
     launched it;
 
@@ -398,7 +398,7 @@ programs_that_do_not_start(void **state)
 /* ---- Allocation ---- */
 
 static void
-every_allocation_fails(void **state)
+every_allocation_may_fail(void **state)
 {
     static const char *const scripts[] = {
         "echo log >&2; echo '1|1|unix|/s|grpc'; exec sleep 1000",
@@ -450,24 +450,24 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_handshake),
-        cmocka_unit_test(in_any_chunks),
-        cmocka_unit_test(without_a_newline_at_the_end),
-        cmocka_unit_test(abstract_sockets),
-        cmocka_unit_test(sockets_of_the_refused),
-        cmocka_unit_test(the_protocols_variables),
+        cmocka_unit_test(the_handshake_is_read),
+        cmocka_unit_test(the_handshake_may_come_in_any_chunks),
+        cmocka_unit_test(the_end_of_output_ends_the_line),
+        cmocka_unit_test(abstract_sockets_are_accepted),
+        cmocka_unit_test(sockets_of_refused_plugins_are_removed),
+        cmocka_unit_test(the_protocols_variables_are_set),
         cmocka_unit_test(environments),
         cmocka_unit_test(stdout_is_drained),
-        cmocka_unit_test(early_exits),
+        cmocka_unit_test(early_exits_are_reported),
         cmocka_unit_test(only_the_tail_of_stderr_is_quoted),
         cmocka_unit_test(a_level_filter_hides_nothing_from_the_error),
-        cmocka_unit_test(grandchildren_hold_the_pipes),
-        cmocka_unit_test(timeouts),
-        cmocka_unit_test(lines_that_are_no_handshake),
-        cmocka_unit_test(a_closed_stdout),
-        cmocka_unit_test(interrupts),
-        cmocka_unit_test(programs_that_do_not_start),
-        cmocka_unit_test(every_allocation_fails),
+        cmocka_unit_test(grandchildren_may_hold_the_pipes),
+        cmocka_unit_test(timeouts_are_reported),
+        cmocka_unit_test(lines_that_are_no_handshake_are_refused),
+        cmocka_unit_test(a_closed_stdout_is_reported),
+        cmocka_unit_test(a_launch_can_be_interrupted),
+        cmocka_unit_test(programs_that_do_not_start_are_reported),
+        cmocka_unit_test(every_allocation_may_fail),
     };
 
     return cmocka_run_group_tests(tests, NULL, finish);

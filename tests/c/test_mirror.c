@@ -11,7 +11,7 @@
 #include "plugin/mirror.h"
 #include "support.h"
 
-/* A mirror, the writing end of its pipe, and the sink that remembers. */
+/* A mirror, the writing end of its pipe, and the sink that records. */
 typedef struct mirrored {
     gp__mirror *mirror;
     int in;
@@ -97,10 +97,10 @@ the_last_line_needs_no_end(void **state)
 
     (void)state;
     open_with(&it, GP_TRACE, false, 0);
-    put(&it, "one\nlast words");
+    put(&it, "one\nlast line");
     gp__fd_close(&it.in);
     recorder_await_count(&it.rec, 2);
-    assert_recorded(&it, 1, GP_DEBUG, "last words");
+    assert_recorded(&it, 1, GP_DEBUG, "last line");
     finish_and_flush(&it);
     assert_int_equal(it.rec.count, 2);
     close_mirrored(&it);
@@ -192,16 +192,16 @@ the_sink_sets_the_level(void **state)
     close_mirrored(&it);
 }
 
-/* Even one that wants nothing hears that there was something, or it could never change its mind. */
+/* A sink that wants nothing is called all the same, or it could never lower its level again. */
 static void
-an_idle_sink_can_wake_up(void **state)
+a_sink_that_wants_nothing_can_change_its_level(void **state)
 {
     mirrored it;
 
     (void)state;
     open_with(&it, GP_ERROR + 1, false, 0);
     it.rec.level = GP_DEBUG;
-    put(&it, "nobody hears this\n");
+    put(&it, "this is discarded\n");
     recorder_await_entered(&it.rec);
     assert_int_equal(gp__mirror_flush(it.mirror, patience(), NULL), 0);
     put(&it, "heard\n");
@@ -241,14 +241,14 @@ a_slow_sink_slows_its_plugin_down(void **state)
     recorder_block(&it.rec, true);
     assert_int_equal(pthread_create(&writer, NULL, write_much, &it), 0);
     recorder_await_entered(&it.rec);
-    /* 5 MB don't fit: the pipe gets full and stays so. */
+    /* 5 MB do not fit: the pipe becomes full and stays full. */
     full = (struct pollfd){.fd = it.in, .events = POLLOUT};
     while (poll(&full, 1, 20) > 0) {
         assert_true(gp__now() < deadline);
     }
     assert_int_equal(gp__mirror_flush(it.mirror, gp_deadline_in(10), NULL), GP_ETIMEOUT);
     assert_int_equal(gp__mirror_flush(it.mirror, patience(), &interrupt_now), GP_EUSER);
-    /* Another plugin's pipe is emptied all the same, if not delivered. */
+    /* Another plugin's pipe is read all the same, although nothing of it can be delivered. */
     put(&other, "other\n");
     full.fd = other.in;
     assert_int_equal(gp__fd_poll(&full, 1, patience()), 1);
@@ -262,7 +262,7 @@ a_slow_sink_slows_its_plugin_down(void **state)
 }
 
 static void
-closing_with_a_blocked_sink(void **state)
+a_mirror_can_be_closed_while_its_sink_blocks(void **state)
 {
     mirrored it;
 
@@ -282,7 +282,7 @@ closing_with_a_blocked_sink(void **state)
 }
 
 static void
-many_plugins(void **state)
+many_plugins_share_the_threads(void **state)
 {
     enum { PLUGINS = 20 };
     mirrored them[PLUGINS];
@@ -311,7 +311,7 @@ typedef struct closer {
     bool closed;
 } closer;
 
-/* A log handler that does away with the plugin it hears from. */
+/* A log sink that finishes and closes its own mirror. */
 static int
 finish_from_deliver(void *ctx, const gp_log_batch *batch)
 {
@@ -341,7 +341,7 @@ released(void *ctx)
 }
 
 static void
-finishing_from_the_sink(void **state)
+a_sink_can_finish_its_mirror(void **state)
 {
     closer it = {.closed = false};
     const gp_log_sink sink = {finish_from_deliver, released, &it, false, GP_TRACE};
@@ -375,7 +375,7 @@ shutdown_delivers_what_is_queued(void **state)
     assert_int_equal(it.rec.count, 50);
     gp_log_shutdown();
     close_mirrored(&it);
-    /* It can all begin anew. */
+    /* The threads can be started again. */
     open_with(&it, GP_TRACE, false, 0);
     put(&it, "line\n");
     recorder_await_count(&it.rec, 1);
@@ -445,7 +445,7 @@ chunks_make_no_difference(void **state)
 /* ---- Allocation ---- */
 
 static void
-every_allocation_fails(void **state)
+every_allocation_may_fail(void **state)
 {
     long failing = 0;
     bool failed;
@@ -469,7 +469,7 @@ every_allocation_fails(void **state)
         assert_true(rc == 0 || rc == GP_ENOMEM);
         if (rc == 0) {
             gp__mirror_finish(mirror);
-            gp__mirror_add(mirror, "the host's"); /* the reader is through */
+            gp__mirror_add(mirror, "the host's"); /* the reader has finished */
             assert_int_equal(gp__mirror_flush(mirror, patience(), NULL), 0);
             gp__mirror_close(mirror);
             recorder_await_released(&rec);
@@ -506,9 +506,9 @@ lost_lines_are_counted(void **state)
     gp__batch_free(batch);
 }
 
-/* Not of the plugin's: a WARNING for who wants those, between the plugin's lines. */
+/* The host's line comes between the plugin's lines, as a warning, if the level lets it through. */
 static void
-a_line_of_the_hosts_own(void **state)
+the_host_can_add_a_line(void **state)
 {
     gp__batch *batch = gp__batch_new();
     mirrored it;
@@ -553,15 +553,15 @@ main(void)
         cmocka_unit_test(long_lines_come_in_pieces),
         cmocka_unit_test(raw_bytes_are_copied),
         cmocka_unit_test(the_sink_sets_the_level),
-        cmocka_unit_test(an_idle_sink_can_wake_up),
+        cmocka_unit_test(a_sink_that_wants_nothing_can_change_its_level),
         cmocka_unit_test(a_slow_sink_slows_its_plugin_down),
-        cmocka_unit_test(closing_with_a_blocked_sink),
-        cmocka_unit_test(many_plugins),
-        cmocka_unit_test(finishing_from_the_sink),
+        cmocka_unit_test(a_mirror_can_be_closed_while_its_sink_blocks),
+        cmocka_unit_test(many_plugins_share_the_threads),
+        cmocka_unit_test(a_sink_can_finish_its_mirror),
         cmocka_unit_test(shutdown_delivers_what_is_queued),
         cmocka_unit_test(chunks_make_no_difference),
-        cmocka_unit_test(every_allocation_fails),
-        cmocka_unit_test(a_line_of_the_hosts_own),
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(the_host_can_add_a_line),
         cmocka_unit_test(lost_lines_are_counted),
     };
 

@@ -70,7 +70,7 @@ lines_are_skipped_until_there_is_a_handshake(void **state)
 }
 
 static void
-what_is_in_the_same_line(void **state)
+text_before_a_handshake_in_its_line_is_skipped(void **state)
 {
     stage it;
 
@@ -83,7 +83,7 @@ what_is_in_the_same_line(void **state)
 }
 
 static void
-only_so_many(void **state)
+too_many_lines_are_an_error(void **state)
 {
     stage it;
 
@@ -115,9 +115,9 @@ the_first_ten_are_quoted(void **state)
     tear_down(&it);
 }
 
-/* A line may be as long as it likes, and takes no more memory for that. */
+/* A line may have any length, and takes no more memory for that. */
 static void
-long_lines(void **state)
+long_lines_are_skipped(void **state)
 {
     char piece[4097];
     stage it;
@@ -138,7 +138,7 @@ long_lines(void **state)
 }
 
 static void
-without_the_option_nothing_is(void **state)
+nothing_is_skipped_without_the_option(void **state)
 {
     stage it;
 
@@ -198,11 +198,11 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_are_skipped_until_there_is_a_handshake),
-        cmocka_unit_test(what_is_in_the_same_line),
-        cmocka_unit_test(only_so_many),
+        cmocka_unit_test(text_before_a_handshake_in_its_line_is_skipped),
+        cmocka_unit_test(too_many_lines_are_an_error),
         cmocka_unit_test(the_first_ten_are_quoted),
-        cmocka_unit_test(long_lines),
-        cmocka_unit_test(without_the_option_nothing_is),
+        cmocka_unit_test(long_lines_are_skipped),
+        cmocka_unit_test(nothing_is_skipped_without_the_option),
         cmocka_unit_test(what_is_meant_to_be_a_handshake),
         cmocka_unit_test(when_memory_is_short),
     };

@@ -27,7 +27,7 @@ make_joined(plugin *it, const plugin *running, bool with_pid, bool test)
 }
 
 static void
-joined_and_killed(void **state)
+a_joined_plugin_can_be_killed(void **state)
 {
     plugin first;
     plugin second;
@@ -54,7 +54,7 @@ joined_and_killed(void **state)
 }
 
 static void
-joined_for_a_test(void **state)
+a_plugin_joined_for_a_test_is_not_killed(void **state)
 {
     plugin first;
     plugin second;
@@ -69,7 +69,7 @@ joined_for_a_test(void **state)
     plugin_release(&second);
     plugin_ping(&first);
     assert_false(gp_client_exited(first.client));
-    /* Freeing lets go of what was joined, too. */
+    /* Freeing the client does not end a joined plugin either. */
     make_joined(&second, &first, true, false);
     plugin_start(&second);
     plugin_release(&second);
@@ -79,7 +79,7 @@ joined_for_a_test(void **state)
 }
 
 static void
-the_joined_plugin_dies(void **state)
+the_end_of_a_joined_plugin_is_noticed(void **state)
 {
     plugin first;
     plugin second;
@@ -101,7 +101,7 @@ the_joined_plugin_dies(void **state)
 }
 
 static void
-joining_nobody(void **state)
+joining_a_dead_plugin_fails(void **state)
 {
     plugin first;
     plugin second;
@@ -121,9 +121,9 @@ joining_nobody(void **state)
     plugin_release(&first);
 }
 
-/* A pid that was reused: nobody may be signalled for it. */
+/* The process that has the pid now must not be signalled. */
 static void
-the_pid_is_a_strangers(void **state)
+a_reused_pid_is_not_signalled(void **state)
 {
     plugin first;
     plugin second;
@@ -138,14 +138,14 @@ the_pid_is_a_strangers(void **state)
     second.options.reattach_pid = gp_client_pid(stranger.client);
     plugin_make(&second);
     plugin_start(&second);
-#ifndef GP_PORTABLE /* where nobody tells who listens */
+#ifndef GP_PORTABLE /* there the listener's pid is unknown */
     assert_int_equal(gp_client_pid(second.client), -1);
 #endif
     assert_int_equal(gp_client_kill(second.client, NULL), 0);
     plugin_ping(&stranger);
     assert_false(gp_client_exited(stranger.client));
     plugin_release(&second);
-    /* With its start time, the pid of another process is as good as a dead one. */
+    /* With another start time, the process counts as dead. */
     prepare_joined(&second, &first, true, false);
     second.options.reattach_start_time = gp_client_start_time(first.client) + 1;
     plugin_make(&second);
@@ -159,9 +159,11 @@ int
 main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(joined_and_killed),      cmocka_unit_test(joined_for_a_test),
-        cmocka_unit_test(the_joined_plugin_dies), cmocka_unit_test(joining_nobody),
-        cmocka_unit_test(the_pid_is_a_strangers),
+        cmocka_unit_test(a_joined_plugin_can_be_killed),
+        cmocka_unit_test(a_plugin_joined_for_a_test_is_not_killed),
+        cmocka_unit_test(the_end_of_a_joined_plugin_is_noticed),
+        cmocka_unit_test(joining_a_dead_plugin_fails),
+        cmocka_unit_test(a_reused_pid_is_not_signalled),
     };
 
     return plugin_main(tests, argc, argv);

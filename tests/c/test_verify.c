@@ -31,7 +31,7 @@ options_for(const char *const *argv)
 }
 
 static void
-what_is_expected(void **state)
+the_expected_file_is_copied(void **state)
 {
     const char *argv[] = {make_file("plugin", text, 0755), NULL};
     const gp_client_options options = options_for(argv);
@@ -44,7 +44,7 @@ what_is_expected(void **state)
 }
 
 static void
-what_is_not(void **state)
+another_file_is_refused(void **state)
 {
     const char *argv[] = {make_file("other", "#!/bin/sh\nexit 1\n", 0755), NULL};
     gp_client_options options = options_for(argv);
@@ -124,8 +124,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_expected),
-        cmocka_unit_test(what_is_not),
+        cmocka_unit_test(the_expected_file_is_copied),
+        cmocka_unit_test(another_file_is_refused),
         cmocka_unit_test(options_are_checked_beforehand),
         cmocka_unit_test(when_memory_is_short),
     };
