@@ -48,7 +48,7 @@ reply_with(gp_server_call *call, gp_message *message)
 
     gp_message_copy(message, bytes);
     gp_message_free(message);
-    gp_server_call_reply(call, (gp_bytes){bytes, size}, 0, text(""), no_metadata());
+    gp_server_call_reply(call, (gp_bytes){bytes, size}, GP_GRPC_OK, text(""), no_metadata());
     free(bytes);
 }
 
@@ -76,7 +76,7 @@ run_stream(gp_server_call *call, const char *method)
             rc = gp_server_call_send(call, (gp_bytes){bytes, size}, NULL);
         }
     }
-    gp_server_call_finish(call, 0, text(""), no_metadata());
+    gp_server_call_finish(call, GP_GRPC_OK, text(""), no_metadata());
 }
 
 void
@@ -91,14 +91,15 @@ fixture_run(void *ctx, gp_server_call *call, void *data)
         return;
     }
     if (gp_server_call_receive(call, &message, NULL) != 1) {
-        gp_server_call_finish(call, 13, text("no request"), no_metadata());
+        gp_server_call_finish(call, GP_GRPC_INTERNAL, text("no request"), no_metadata());
         return;
     }
     if (strcmp(method, "/t/Fail") == 0) {
         gp_metadatum item = {text("why"), text("because")};
 
         gp_message_free(message);
-        gp_server_call_finish(call, 9, text("as asked"), (gp_metadata){&item, 1});
+        gp_server_call_finish(call, GP_GRPC_FAILED_PRECONDITION, text("as asked"),
+                              (gp_metadata){&item, 1});
         return;
     }
     if (strcmp(method, "/t/Block") == 0) {

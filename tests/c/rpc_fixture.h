@@ -2,8 +2,8 @@
  * A server with a scriptable handler and a channel to it, for the tests of rpc/ and services/.
  *
  * Methods: /t/Echo one reply; /t/Count replies 1, 2, ... as many bytes each as the request has,
- * until stopped; /t/Chat echoes each message; /t/Block answers once open_gate(); /t/Fail ends with
- * status 9 and trailing metadata.
+ * until stopped; /t/Chat echoes each message; /t/Block answers after open_gate(); /t/Fail ends with
+ * FAILED_PRECONDITION and trailing metadata.
  */
 #ifndef GP_TESTS_RPC_FIXTURE_H
 #define GP_TESTS_RPC_FIXTURE_H
@@ -27,6 +27,7 @@
 #include "gp/broker.h"
 #include "gp/call.h"
 #include "gp/channel.h"
+#include "gp/grpc_status.h"
 #include "gp/lock.h"
 #include "gp/server.h"
 #include "gp/services.h"

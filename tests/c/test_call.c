@@ -7,7 +7,7 @@ unary_reply(void **state)
 {
     gp_call *call = start_call(*state, "/t/Echo", "hello");
 
-    assert_int_equal(outcome(call), 0);
+    assert_int_equal(outcome(call), GP_GRPC_OK);
     assert_reply(call, "hello");
     assert_null(gp_call_take_reply(call));
     gp_call_unref(call);
@@ -19,7 +19,7 @@ failure_carries_details_and_trailing_metadata(void **state)
     gp_call *call = start_call(*state, "/t/Fail", "");
     const gp_call_status *status;
 
-    assert_int_equal(outcome(call), 9);
+    assert_int_equal(outcome(call), GP_GRPC_FAILED_PRECONDITION);
     status = gp_call_get_status(call);
     assert_int_equal(status->details.len, 8);
     assert_memory_equal(status->details.data, "as asked", 8);
@@ -33,7 +33,7 @@ unknown_method_is_unimplemented(void **state)
 {
     gp_call *call = start_call(*state, "/t/Nothing", "");
 
-    finish_call(call, 12);
+    finish_call(call, GP_GRPC_UNIMPLEMENTED);
 }
 
 static void
@@ -45,26 +45,26 @@ deadline_ends_the_call(void **state)
 
     options.timeout_ns = 50 * GP__MS;
     assert_int_equal(gp_call_start_unary(&call, self->channel, &options, text("x"), NULL), 0);
-    assert_int_equal(outcome(call), 4);
+    assert_int_equal(outcome(call), GP_GRPC_DEADLINE_EXCEEDED);
     assert_true(gp_call_time_remaining(call) == 0.0);
     gp_call_unref(call);
 }
 
 static void
-cancel_ends_the_call_and_tells_the_server(void **state)
+cancel_ends_the_call_on_both_sides(void **state)
 {
     fixture *self = *state;
     gp_call *call = start_call(self, "/t/Block", "x");
     int64_t deadline = gp_deadline_in(20000);
 
     wait_inside(self, 1);
-    gp_call_cancel(call, 1, "enough");
-    finish_call(call, 1);
-    /* The handler still blocks: another worker tells it. */
+    gp_call_cancel(call, GP_GRPC_CANCELLED, "enough");
+    finish_call(call, GP_GRPC_CANCELLED);
+    /* The handler still blocks: another worker runs its callback. */
     while (atomic_load(&self->finished) == 0) {
         gp_call *other = start_call(self, "/t/Echo", "");
 
-        finish_call(other, 0);
+        finish_call(other, GP_GRPC_OK);
         assert_true(gp__now() < deadline);
     }
 }
@@ -77,7 +77,7 @@ wait_times_out_and_the_call_goes_on(void **state)
 
     assert_int_equal(gp_call_wait(call, 20 * GP__MS, NULL), GP_ETIMEOUT);
     open_gate(self);
-    assert_int_equal(outcome(call), 0);
+    assert_int_equal(outcome(call), GP_GRPC_OK);
     assert_reply(call, "late");
     gp_call_unref(call);
 }
@@ -101,7 +101,7 @@ an_interrupt_ends_the_wait(void **state)
     gp_call_unref(call); /* cancels it */
 }
 
-/* What a thread does that waits and is not to be blocked. */
+/* The state of wait_elsewhere(), which a wait calls instead of blocking its thread. */
 typedef struct sharer {
     fixture *self;
     int waits;
@@ -109,7 +109,7 @@ typedef struct sharer {
 } sharer;
 
 static int
-do_something_else(void *ctx, int fd, int64_t timeout_ns)
+wait_elsewhere(void *ctx, int fd, int64_t timeout_ns)
 {
     sharer *one = ctx;
     struct pollfd it = {.fd = fd, .events = POLLIN};
@@ -122,11 +122,11 @@ do_something_else(void *ctx, int fd, int64_t timeout_ns)
 }
 
 static void
-a_wait_may_leave_its_thread_to_others(void **state)
+a_wait_by_the_interrupts_function(void **state)
 {
     fixture *self = *state;
     sharer one = {.self = self};
-    const gp_interrupt interrupt = {.wait = do_something_else, .ctx = &one};
+    const gp_interrupt interrupt = {.wait = wait_elsewhere, .ctx = &one};
     gp_call *call = start_call(self, "/t/Block", "");
 
     assert_int_equal(gp_call_wait(call, INT64_C(20000000000), &interrupt), 0);
@@ -135,11 +135,11 @@ a_wait_may_leave_its_thread_to_others(void **state)
 }
 
 static void
-a_wait_that_leaves_its_thread_can_end(void **state)
+a_wait_by_the_interrupts_function_can_end(void **state)
 {
     fixture *self = *state;
     sharer one = {.self = self, .waits = 10};
-    const gp_interrupt interrupt = {.wait = do_something_else, .ctx = &one};
+    const gp_interrupt interrupt = {.wait = wait_elsewhere, .ctx = &one};
     gp_call *call = start_call(self, "/t/Block", "");
 
     assert_int_equal(gp_call_wait(call, 20 * GP__MS, &interrupt), GP_ETIMEOUT);
@@ -181,7 +181,7 @@ chat_both_ways(void **state)
         gp_message_free(message);
     }
     assert_int_equal(gp_call_send_close(call, NULL), 0);
-    expect_end(call, 0);
+    expect_end(call, GP_GRPC_OK);
     assert_int_equal(gp_call_send(call, text("too late"), NULL), GP_ECLOSED);
     gp_call_unref(call);
 }
@@ -199,7 +199,7 @@ a_view_closes_its_own_calls_only(void **state)
     assert_int_equal(gp_channel_view(&view, self->channel, NULL), 0);
     assert_int_equal(gp_call_start_unary(&ours, view, &options, text("ours"), NULL), 0);
     gp_channel_close(view);
-    assert_int_equal(outcome(ours), 1);
+    assert_int_equal(outcome(ours), GP_GRPC_CANCELLED);
     assert_int_equal(gp_channel_state(view, false), GP_SHUTDOWN);
     gp_call_unref(ours);
     assert_int_equal(gp_call_start_unary(&ours, view, &options, text("x"), &err), GP_ECLOSED);
@@ -207,11 +207,11 @@ a_view_closes_its_own_calls_only(void **state)
     gp_channel_unref(view);
 
     open_gate(self);
-    finish_call(theirs, 0);
+    finish_call(theirs, GP_GRPC_OK);
 }
 
 static void
-on_done_runs_once_although_nobody_waits(void **state)
+on_done_runs_once_without_a_waiter(void **state)
 {
     fixture *self = *state;
     atomic_int done = 0;
@@ -223,7 +223,7 @@ on_done_runs_once_although_nobody_waits(void **state)
         assert_true(gp__now() < deadline);
     }
     assert_true(gp_call_done(call));
-    gp_call_on_done(call, count_finished, &done); /* at once, being over */
+    gp_call_on_done(call, count_finished, &done); /* at once, as it has ended */
     assert_int_equal(atomic_load(&done), 2);
     gp_call_unref(call);
 }
@@ -234,7 +234,7 @@ echo_many(void *arg)
     for (int i = 0; i < 300; i++) {
         gp_call *call = start_call(arg, "/t/Echo", "from a thread");
 
-        assert_int_equal(outcome(call), 0);
+        assert_int_equal(outcome(call), GP_GRPC_OK);
         assert_reply(call, "from a thread");
         gp_call_unref(call);
     }
@@ -255,7 +255,7 @@ eight_threads(void **state)
 }
 
 static void
-state_changes_are_noticed(void **state)
+waiting_for_states(void **state)
 {
     fixture *self = *state;
 
@@ -277,17 +277,17 @@ main(void)
         TEST(failure_carries_details_and_trailing_metadata),
         TEST(unknown_method_is_unimplemented),
         TEST(deadline_ends_the_call),
-        TEST(cancel_ends_the_call_and_tells_the_server),
+        TEST(cancel_ends_the_call_on_both_sides),
         TEST(wait_times_out_and_the_call_goes_on),
         TEST(an_interrupt_ends_the_wait),
-        TEST(a_wait_may_leave_its_thread_to_others),
-        TEST(a_wait_that_leaves_its_thread_can_end),
+        TEST(a_wait_by_the_interrupts_function),
+        TEST(a_wait_by_the_interrupts_function_can_end),
         TEST(server_stream_is_read_and_dropped_half_way),
         TEST(chat_both_ways),
         TEST(a_view_closes_its_own_calls_only),
-        TEST(on_done_runs_once_although_nobody_waits),
+        TEST(on_done_runs_once_without_a_waiter),
         TEST(eight_threads),
-        TEST(state_changes_are_noticed),
+        TEST(waiting_for_states),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -61,7 +61,7 @@ a_message_that_is_there_is_given_at_once(void **state)
 
     /* The status comes after the message. */
     if (gp_call_receive(call, &message, &interrupt_now) == GP_EUSER) {
-        assert_int_equal(outcome(call), 0);
+        assert_int_equal(outcome(call), GP_GRPC_OK);
         assert_int_equal(gp_call_receive_then(call, &message, on_received, &self->completions), 1);
     }
     assert_message(message, "early");
@@ -83,10 +83,10 @@ cancelling_ends_a_receive(void **state)
     gp_message *message;
 
     assert_int_equal(gp_call_receive_then(call, &message, on_received, &self->completions), 0);
-    gp_call_cancel(call, 1, "enough");
+    gp_call_cancel(call, GP_GRPC_CANCELLED, "enough");
     await_completions(&self->completions, 1);
     assert_int_equal(self->completions.ends, 1);
-    finish_call(call, 1);
+    finish_call(call, GP_GRPC_CANCELLED);
 }
 
 static void
@@ -117,10 +117,10 @@ a_send_completes_once_and_excludes_another(void **state)
     /* The peer does not read it: it waits for flow control. */
     assert_int_equal(gp_call_send_then(call, &large, on_sent, &self->completions), 0);
     assert_int_equal(gp_call_send_then(call, &small, on_sent, &self->completions), GP_EINVAL);
-    gp_call_cancel(call, 1, "enough");
+    gp_call_cancel(call, GP_GRPC_CANCELLED, "enough");
     await_completions(&self->completions, 2);
     assert_int_equal(self->completions.failed, 1);
-    assert_int_equal(outcome(call), 1);
+    assert_int_equal(outcome(call), GP_GRPC_CANCELLED);
     assert_int_equal(gp_call_send_then(call, &small, on_sent, &self->completions), GP_ECLOSED);
     assert_int_equal(gp_call_send_then(call, NULL, on_sent, &self->completions), GP_ECLOSED);
     assert_int_equal(self->completions.times, 2);
@@ -136,7 +136,7 @@ the_end_of_the_requests_is_sent(void **state)
 
     assert_int_equal(gp_call_send_then(call, NULL, on_sent, &self->completions), 0);
     await_completions(&self->completions, 1);
-    expect_end(call, 0);
+    expect_end(call, GP_GRPC_OK);
     gp_call_unref(call);
 }
 
@@ -180,7 +180,7 @@ messages_stay_in_order_between_threads(void **state)
 
     pthread_create(&sender, NULL, send_numbers, call);
     expect_numbers(call, SENDS);
-    expect_end(call, 0);
+    expect_end(call, GP_GRPC_OK);
     pthread_join(sender, NULL);
     gp_call_unref(call);
 }
@@ -236,8 +236,8 @@ cancelling_drops_what_is_queued(void **state)
     wait_inside(self, 1);
     pthread_create(&sender, NULL, send_flood, &all);
     assert_int_equal(gp_call_wait(call, 50 * GP__MS, NULL), GP_ETIMEOUT); /* polling */
-    gp_call_cancel(call, 1, "enough");
-    assert_int_equal(outcome(call), 1);
+    gp_call_cancel(call, GP_GRPC_CANCELLED, "enough");
+    assert_int_equal(outcome(call), GP_GRPC_CANCELLED);
     pthread_join(sender, NULL);
     assert_int_equal(all.rc, GP_ECLOSED);
     assert_true(all.sent * 16384 < 8 << 20);
@@ -265,7 +265,7 @@ posted_messages_arrive_in_order_before_the_end(void **state)
     }
     assert_int_not_equal(gp_call_post(call, NULL, on_sent, &self->completions), GP_ECLOSED);
     expect_numbers(call, SENDS);
-    expect_end(call, 0);
+    expect_end(call, GP_GRPC_OK);
     assert_int_equal(gp_call_post(call, NULL, on_sent, &self->completions), GP_ECLOSED);
     gp_call_unref(call);
 }
@@ -294,10 +294,10 @@ a_full_queue_calls_back_when_there_is_room(void **state)
     assert_int_equal(rc, 0);
     assert_int_equal(gp_call_post(call, &small, on_sent, &self->completions), GP_EINVAL);
     assert_int_equal(self->completions.times, waits);
-    gp_call_cancel(call, 1, "enough");
+    gp_call_cancel(call, GP_GRPC_CANCELLED, "enough");
     await_completions(&self->completions, waits + 1);
     assert_int_equal(self->completions.failed, 1);
-    assert_int_equal(outcome(call), 1);
+    assert_int_equal(outcome(call), GP_GRPC_CANCELLED);
     assert_int_equal(gp_call_post(call, &small, on_sent, &self->completions), GP_ECLOSED);
     gp_call_unref(call);
     free((void *)(uintptr_t)large.data);
@@ -328,7 +328,7 @@ each_allocation_may_fail(void **state)
             rc = gp_call_start_stream(&call, channel, &options, NULL, &err);
             if (rc == 0) {
                 assert_int_equal(gp_call_initial_metadata(call, &metadata, NULL), 0);
-                finish_call(call, 14);
+                finish_call(call, GP_GRPC_UNAVAILABLE);
             }
             gp_channel_unref(channel);
         }

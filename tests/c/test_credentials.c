@@ -34,7 +34,7 @@ free_identities(void **state)
 
 /* ---- A server and a channel with TLS, on the fixture's methods ---- */
 
-static gp_auth_context *seen; /* who the last call's client was */
+static gp_auth_context *seen; /* the client of the last call */
 static char seen_token[256];  /* its header "authorization" or "token" */
 static gp_mutex seen_lock = GP_MUTEX_INIT;
 
@@ -61,8 +61,8 @@ run_and_see(void *ctx, gp_server_call *call, void *data)
 }
 
 /*
- * What the handler has seen of the call before, whose reply is there: the lock tells
- * ThreadSanitizer the order of things, which it cannot see through a socket.
+ * The client of the last call, whose reply has arrived. ThreadSanitizer cannot see that order through
+ * a socket: the lock shows it.
  */
 static const gp_auth_context *
 last_client(void)
@@ -186,7 +186,7 @@ stop(fixture *self)
     seen = NULL;
 }
 
-/* A call that fails before it reaches the server leaves no worker behind that could say goodbye. */
+/* A call that fails before it reaches the server. It starts no worker. */
 static void
 expect_refusal(const identity *root, const identity *own, bool require_client)
 {
@@ -215,7 +215,7 @@ a_call_over_tls(void **state)
 }
 
 static void
-a_call_between_two_that_know_each_other(void **state)
+a_call_with_client_certificates(void **state)
 {
     fixture self;
 
@@ -240,7 +240,7 @@ strangers_are_refused(void **state)
 }
 
 static void
-without_tls_nobody_is_known(void **state)
+without_tls_peers_have_no_identity(void **state)
 {
     gp_call_credentials *token;
     fixture self;
@@ -394,7 +394,7 @@ wait_released(plugin *self)
 }
 
 static void
-plugins_give_metadata(void **state)
+a_plugin_provides_metadata(void **state)
 {
     plugin one = {.how = ANSWER};
     plugin two = {.how = ANSWER};
@@ -426,7 +426,7 @@ plugins_give_metadata(void **state)
 }
 
 static void
-plugins_that_fail_fail_the_call(void **state)
+a_failing_plugin_fails_the_call(void **state)
 {
     plugin failing = {.how = FAIL};
     plugin refusing = {.how = REFUSE};
@@ -499,13 +499,13 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_call_over_tls),
-        cmocka_unit_test(a_call_between_two_that_know_each_other),
+        cmocka_unit_test(a_call_with_client_certificates),
         cmocka_unit_test(strangers_are_refused),
-        cmocka_unit_test(without_tls_nobody_is_known),
+        cmocka_unit_test(without_tls_peers_have_no_identity),
         cmocka_unit_test(what_is_not_pem_is_refused),
         cmocka_unit_test(a_token_is_a_header),
-        cmocka_unit_test(plugins_give_metadata),
-        cmocka_unit_test(plugins_that_fail_fail_the_call),
+        cmocka_unit_test(a_plugin_provides_metadata),
+        cmocka_unit_test(a_failing_plugin_fails_the_call),
         cmocka_unit_test(each_allocation_may_fail),
     };
 

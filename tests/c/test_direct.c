@@ -1,5 +1,5 @@
 /*
- * Channels over sockets that are connected already, and how those come about.
+ * Channels over sockets that are connected already, and connecting such sockets.
  */
 #include "rpc_fixture.h"
 
@@ -94,17 +94,17 @@ calls_go_through(void **state)
     assert_false(gp_channel_secure(channel));
     for (int i = 0; i < 10; i++) {
         call = start_on(channel, "/t/Echo");
-        assert_int_equal(outcome(call), 0);
+        assert_int_equal(outcome(call), GP_GRPC_OK);
         assert_reply(call, "hello");
         peer = gp_call_peer(call);
         assert_string_equal(peer, it.target);
         gp_call_free_peer(peer);
         gp_call_unref(call);
     }
-    assert_int_equal(outcome_on(channel, "/t/Fail"), 9);
+    assert_int_equal(outcome_on(channel, "/t/Fail"), GP_GRPC_FAILED_PRECONDITION);
     assert_int_equal(gp_channel_view(&view, channel, NULL), 0);
     drop(channel);
-    assert_int_equal(outcome_on(view, "/t/Echo"), 0);
+    assert_int_equal(outcome_on(view, "/t/Echo"), GP_GRPC_OK);
     drop(view);
     fixture_stop(&it);
 }
@@ -115,7 +115,7 @@ expect_ended(gp_call *call)
     const gp_call_status *status = gp_call_get_status(call);
     char *details = gp__memdup(status->details.data, status->details.len);
 
-    assert_int_equal(status->code, 14);
+    assert_int_equal(status->code, GP_GRPC_UNAVAILABLE);
     assert_non_null(details);
     if (strstr(details, "the connection to nobody has ended, and is not made again") == NULL) {
         fail_msg("%s", details);
@@ -134,11 +134,11 @@ calls_end_with_the_connection(void **state)
     channel = open_pair(&other);
     call = start_on(channel, "/t/Echo");
     gp__fd_close(&other);
-    assert_int_equal(outcome(call), 14);
+    assert_int_equal(outcome(call), GP_GRPC_UNAVAILABLE);
     expect_ended(call);
     gp_call_unref(call);
     call = start_on(channel, "/t/Echo");
-    assert_int_equal(outcome(call), 14);
+    assert_int_equal(outcome(call), GP_GRPC_UNAVAILABLE);
     expect_ended(call);
     gp_call_unref(call);
     drop(channel);
@@ -146,7 +146,7 @@ calls_end_with_the_connection(void **state)
 
 /* What the other side has from us ends when the channel goes, though there are two descriptors. */
 static void
-the_other_side_sees_the_end(void **state)
+the_peer_sees_the_end(void **state)
 {
     gp_channel *channel;
     struct pollfd end;
@@ -349,7 +349,7 @@ memory_runs_out(void **state)
 
     (void)state;
     fixture_start(&it, 1, 0);
-    watched_and_dropped(open_over(&it), 0); /* what is made once, is made */
+    watched_and_dropped(open_over(&it), 0); /* allocates what the process keeps */
     before = count_descriptors();
     for (long failing = 0;; failing++) {
         gp_channel *channel = NULL;
@@ -469,7 +469,7 @@ make_room(void *ctx)
 }
 
 static void
-a_full_queue_is_waited_for(void **state)
+waiting_for_room_in_the_queue_of_a_listener(void **state)
 {
     struct sockaddr_un at;
     gp_error why = GP_ERROR_INIT;
@@ -498,7 +498,7 @@ a_full_queue_is_waited_for(void **state)
 }
 
 static int
-finish(void **state)
+tear_down(void **state)
 {
     (void)state;
     gp__reactor_stop();
@@ -512,7 +512,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_go_through),
         cmocka_unit_test(calls_end_with_the_connection),
-        cmocka_unit_test(the_other_side_sees_the_end),
+        cmocka_unit_test(the_peer_sees_the_end),
         cmocka_unit_test(waiting_for_the_end),
         cmocka_unit_test(the_end_calls_back),
         cmocka_unit_test(another_state_than_ready_calls_back_at_once),
@@ -521,8 +521,8 @@ main(void)
         cmocka_unit_test(memory_runs_out),
         cmocka_unit_test(descriptors_run_out),
         cmocka_unit_test(what_cannot_be_reached),
-        cmocka_unit_test(a_full_queue_is_waited_for),
+        cmocka_unit_test(waiting_for_room_in_the_queue_of_a_listener),
     };
 
-    return cmocka_run_group_tests(tests, NULL, finish);
+    return cmocka_run_group_tests(tests, NULL, tear_down);
 }

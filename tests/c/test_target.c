@@ -68,10 +68,10 @@ remove_at(const char *path, int fd)
 }
 
 /*
- * What gRPC cannot be told of is reached by a descriptor, and so is what a sockaddr_un cannot hold.
+ * Paths that a target cannot express, or a sockaddr_un cannot hold, are reached by a descriptor.
  */
 static void
-what_it_does_not(void **state)
+paths_that_need_a_descriptor(void **state)
 {
     const char *names[] = {"a,b",
                            "0123456789012345678901234567890123456789012345678901234567890123456"
@@ -188,7 +188,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_gRPC_understands),
-        cmocka_unit_test(what_it_does_not),
+        cmocka_unit_test(paths_that_need_a_descriptor),
         cmocka_unit_test(what_cannot_be_reached),
         cmocka_unit_test(paths),
         cmocka_unit_test(escapes),

@@ -45,7 +45,7 @@ pack(size_t size, grpc_compression_algorithm algorithm, size_t cut)
 }
 
 static void
-what_was_packed_comes_out(void **state)
+packed_messages_are_unpacked(void **state)
 {
     static const grpc_compression_algorithm algorithms[] = {GRPC_COMPRESS_GZIP,
                                                             GRPC_COMPRESS_DEFLATE};
@@ -75,7 +75,7 @@ what_was_packed_comes_out(void **state)
 }
 
 static void
-too_much_is_refused(void **state)
+messages_beyond_the_limit_are_refused(void **state)
 {
     char why[GP__UNPACK_WHY];
 
@@ -91,7 +91,7 @@ too_much_is_refused(void **state)
 }
 
 static void
-what_is_broken_is_refused(void **state)
+broken_messages_are_refused(void **state)
 {
     grpc_slice slice = grpc_slice_from_static_string("this was never packed");
     grpc_byte_buffer *buffer =
@@ -112,7 +112,7 @@ what_is_broken_is_refused(void **state)
 
 /* Behind the packed data, in the same slice or in another one. */
 static void
-what_follows_is_refused(void **state)
+bytes_after_the_end_are_refused(void **state)
 {
     char why[GP__UNPACK_WHY];
 
@@ -151,7 +151,7 @@ what_follows_is_refused(void **state)
 }
 
 static void
-others_are_left_alone(void **state)
+other_messages_stay_as_they_are(void **state)
 {
     grpc_slice slice = grpc_slice_from_static_string("plain");
     grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
@@ -196,9 +196,12 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_was_packed_comes_out), cmocka_unit_test(too_much_is_refused),
-        cmocka_unit_test(what_is_broken_is_refused), cmocka_unit_test(others_are_left_alone),
-        cmocka_unit_test(what_follows_is_refused),   cmocka_unit_test(memory_is_short),
+        cmocka_unit_test(packed_messages_are_unpacked),
+        cmocka_unit_test(messages_beyond_the_limit_are_refused),
+        cmocka_unit_test(broken_messages_are_refused),
+        cmocka_unit_test(other_messages_stay_as_they_are),
+        cmocka_unit_test(bytes_after_the_end_are_refused),
+        cmocka_unit_test(memory_is_short),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

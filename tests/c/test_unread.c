@@ -8,7 +8,6 @@
 #include "rpc_fixture.h"
 
 enum { BIG = 4 * 1024 * 1024 }; /* far more than a socket takes */
-enum { CANCELLED = 1, DEADLINE_EXCEEDED = 4 };
 
 /* A server that takes one connection, promises to take everything, and reads nothing. */
 typedef struct mute {
@@ -69,7 +68,7 @@ setup(void **state)
     assert_int_equal(pthread_create(&thread, NULL, take_connection, self), 0);
     call = start_big(self, 200);
     pthread_join(thread, NULL);
-    finish_call(call, DEADLINE_EXCEEDED);
+    finish_call(call, GP_GRPC_DEADLINE_EXCEEDED);
     *state = self;
     return 0;
 }
@@ -106,7 +105,7 @@ deadlines_end_calls(void **state)
     for (int i = 0; i < 20; i++) {
         gp_call *call = start_big(*state, 5);
 
-        assert_int_equal(outcome(call), DEADLINE_EXCEEDED);
+        assert_int_equal(outcome(call), GP_GRPC_DEADLINE_EXCEEDED);
         assert_null(gp_call_take_reply(call));
         gp_call_unref(call);
     }
@@ -117,8 +116,8 @@ cancelling_ends_calls(void **state)
 {
     gp_call *call = start_big(*state, -1);
 
-    gp_call_cancel(call, CANCELLED, "enough");
-    finish_call(call, CANCELLED);
+    gp_call_cancel(call, GP_GRPC_CANCELLED, "enough");
+    finish_call(call, GP_GRPC_CANCELLED);
 }
 
 static void
@@ -134,7 +133,7 @@ closing_the_channel_ends_calls(void **state)
     call = start_big(self, -1);
     self->channel = own;
     gp_channel_close(view);
-    finish_call(call, CANCELLED);
+    finish_call(call, GP_GRPC_CANCELLED);
     gp_channel_unref(view);
 }
 
@@ -147,7 +146,7 @@ a_callback_replaces_waiting(void **state)
     completions_init(&events);
     gp_call_on_done(call, on_completed, &events);
     await_completions(&events, 1);
-    assert_int_equal(gp_call_get_status(call)->code, DEADLINE_EXCEEDED);
+    assert_int_equal(gp_call_get_status(call)->code, GP_GRPC_DEADLINE_EXCEEDED);
     gp_call_unref(call);
     completions_release(&events);
 }
@@ -164,7 +163,7 @@ a_blocked_sender_sees_the_end_of_the_call(void **state)
     }
     assert_int_equal(rc, GP_ECLOSED);
     assert_int_equal(gp_call_send_close(call, NULL), GP_ECLOSED);
-    finish_call(call, DEADLINE_EXCEEDED);
+    finish_call(call, GP_GRPC_DEADLINE_EXCEEDED);
 }
 
 static void
@@ -186,21 +185,21 @@ a_posting_sender_sees_the_end_of_the_call(void **state)
     assert_true(rc == 0 || rc == GP_ECLOSED);
     await_completions(&events, rc == 0);
     assert_int_equal(events.failed, rc == 0);
-    assert_int_equal(outcome(call), DEADLINE_EXCEEDED);
+    assert_int_equal(outcome(call), GP_GRPC_DEADLINE_EXCEEDED);
     assert_int_equal(gp_call_post(call, &message, on_sent, &events), GP_ECLOSED);
     gp_call_unref(call);
     completions_release(&events);
 }
 
 static void
-initial_metadata_are_not_waited_for_beyond_the_end(void **state)
+waiting_for_initial_metadata_ends_with_the_call(void **state)
 {
     gp_call *call = open_chat(*state, 50);
     gp_metadata metadata;
 
     assert_int_equal(gp_call_initial_metadata(call, &metadata, NULL), 0);
     assert_int_equal(metadata.count, 0);
-    finish_call(call, DEADLINE_EXCEEDED);
+    finish_call(call, GP_GRPC_DEADLINE_EXCEEDED);
 }
 
 static void
@@ -228,7 +227,7 @@ main(void)
         TEST(a_callback_replaces_waiting),
         TEST(a_blocked_sender_sees_the_end_of_the_call),
         TEST(a_posting_sender_sees_the_end_of_the_call),
-        TEST(initial_metadata_are_not_waited_for_beyond_the_end),
+        TEST(waiting_for_initial_metadata_ends_with_the_call),
         TEST(everything_is_freed_with_the_connection),
     };
 
