@@ -56,7 +56,7 @@ PyObject *pygo_async_call_wrap(PyTypeObject *type, gp_call *call,
 /* A new reference to the AsyncCall whose |link| is in its channel's list. NULL: it is being freed. */
 PyObject *pygo_async_call_of_channel(gp_link *link);
 
-/* The same in PYGO_CALL or PYGO_STREAM. */
+/* Wrap |call| (its reference is taken over, also on failure) in a PYGO_CALL or PYGO_STREAM. */
 PyObject *pygo_call_wrap(pygo_name kind, gp_call *call, PyObject *deserializer);
 
 /* Raise the RpcError for a failed call. Takes |call|'s reference over. Returns NULL. */

@@ -170,12 +170,9 @@ pygo_future_resolve(PyObject *future, PyObject *value)
 gp_queue *
 pygo_queue_of(PyObject *loop_queue)
 {
-    if (!PyObject_TypeCheck(loop_queue, pygo_module_state->loop_queue_type)) {
-        PyErr_Format(PyExc_TypeError, "expected a LoopQueue, not %.100s",
-                     Py_TYPE(loop_queue)->tp_name);
-        return NULL;
-    }
-    return ((LoopQueueObject *)loop_queue)->queue;
+    return pygo_check_type(loop_queue, pygo_module_state->loop_queue_type) == 0
+               ? ((LoopQueueObject *)loop_queue)->queue
+               : NULL;
 }
 
 void

@@ -14,9 +14,7 @@ pygo_mux(gp_grpc_mux **out, PyObject *object)
     if (object == Py_None) {
         return 0;
     }
-    if (Py_TYPE(object) != pygo_module_state->mux_type) {
-        PyErr_Format(PyExc_TypeError, "mux must be a Mux or None, not %.100s",
-                     Py_TYPE(object)->tp_name);
+    if (pygo_check_type(object, pygo_module_state->mux_type) < 0) {
         return -1;
     }
     *out = ((MuxObject *)object)->mux;

@@ -113,6 +113,17 @@ pygo_add_struct(PyObject *module, PyStructSequence_Desc *description)
 }
 
 int
+pygo_check_type(PyObject *object, PyTypeObject *type)
+{
+    if (PyObject_TypeCheck(object, type)) {
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError, "a %s is needed, not %.100s", type->tp_name,
+                 Py_TYPE(object)->tp_name);
+    return -1;
+}
+
+int
 pygo_check_subclass(PyObject *type, PyTypeObject *base)
 {
     if (PyType_Check(type) && PyType_IsSubtype((PyTypeObject *)type, base)) {

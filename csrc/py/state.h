@@ -130,7 +130,8 @@ PyTypeObject *pygo_add_subtype(PyObject *module, PyType_Spec *spec, PyTypeObject
 /* The same for a type of named tuples. */
 PyTypeObject *pygo_add_struct(PyObject *module, PyStructSequence_Desc *description);
 
-/* 0, or -1 with TypeError unless |type| is |base| or a subclass of it. */
+/* 0, or -1 with TypeError unless |object| is a |type|, or |type| is |base| or a subclass of it. */
+int pygo_check_type(PyObject *object, PyTypeObject *type);
 int pygo_check_subclass(PyObject *type, PyTypeObject *base);
 
 #endif

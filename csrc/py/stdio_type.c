@@ -16,11 +16,9 @@ typedef struct StdioReaderObject {
 gp_stdio *
 pygo_stdio_of(PyObject *object)
 {
-    if (!PyObject_TypeCheck(object, pygo_module_state->stdio_type)) {
-        PyErr_Format(PyExc_TypeError, "a Stdio is needed, not %R", object);
-        return NULL;
-    }
-    return ((StdioObject *)object)->stdio;
+    return pygo_check_type(object, pygo_module_state->stdio_type) == 0
+               ? ((StdioObject *)object)->stdio
+               : NULL;
 }
 
 /* ---- Stdio ---- */

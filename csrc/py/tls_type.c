@@ -17,9 +17,7 @@ pygo_tls(gp_tls **out, PyObject *object)
     if (object == Py_None) {
         return 0;
     }
-    if (Py_TYPE(object) != pygo_module_state->tls_type) {
-        PyErr_Format(PyExc_TypeError, "tls must be a TLS or None, not %.100s",
-                     Py_TYPE(object)->tp_name);
+    if (pygo_check_type(object, pygo_module_state->tls_type) < 0) {
         return -1;
     }
     *out = ((TLSObject *)object)->tls;
