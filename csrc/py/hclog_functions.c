@@ -2,9 +2,45 @@
 
 #include "gp/log.h"
 
+/* |value| as JSON: a new str. NULL with an exception. */
+static PyObject *
+to_json(PyObject *dumps, PyObject *options, PyObject *value)
+{
+    PyObject *args = PyTuple_Pack(1, value);
+    PyObject *text = args != NULL ? PyObject_Call(dumps, args, options) : NULL;
+    PyObject *shown;
+
+    Py_XDECREF(args);
+    if (text != NULL || !PyErr_ExceptionMatches(PyExc_Exception)) {
+        return text;
+    }
+    /* A value that JSON cannot represent (a cycle, odd keys) is replaced by its repr(). */
+    PyErr_Clear();
+    shown = PyObject_Repr(value);
+    text = shown != NULL ? PyObject_CallOneArg(dumps, shown) : NULL;
+    Py_XDECREF(shown);
+    return text;
+}
+
+/* Fill |field| from two str, which |owner|, a list, will keep. 0, or -1 with an exception. */
+static int
+fill_field(gp_log_field *field, PyObject *owner, PyObject *key, PyObject *json)
+{
+    Py_ssize_t len;
+
+    if (PyList_Append(owner, key) < 0 || PyList_Append(owner, json) < 0 ||
+        (field->key = PyUnicode_AsUTF8AndSize(key, &len)) == NULL) {
+        return -1;
+    }
+    field->key_len = (size_t)len;
+    field->json = PyUnicode_AsUTF8AndSize(json, &len);
+    field->json_len = (size_t)len;
+    return field->json != NULL ? 0 : -1;
+}
+
 /*
- * The keys of |fields| and their values as JSON. They borrow from strings that are appended to
- * |owner|, a list. NULL with an exception.
+ * The keys of |fields|, a dict, and their values as JSON. They borrow from strings that |owner|, a
+ * list, will keep. NULL with an exception.
  */
 static gp_log_field *
 make_fields(PyObject *fields, PyObject *owner, size_t *count)
@@ -16,48 +52,28 @@ make_fields(PyObject *fields, PyObject *owner, size_t *count)
     Py_ssize_t position = 0;
     PyObject *key;
     PyObject *value;
+    int rc = dumps != NULL && options != NULL && made != NULL ? 0 : -1;
 
     *count = 0;
-    while (dumps != NULL && options != NULL && made != NULL &&
-           PyDict_Next(fields, &position, &key, &value)) {
-        PyObject *single = PyTuple_Pack(1, value);
-        PyObject *text = single != NULL ? PyObject_Call(dumps, single, options) : NULL;
+    while (rc == 0 && PyDict_Next(fields, &position, &key, &value)) {
         PyObject *name = PyObject_Str(key);
-        gp_log_field *field = &made[*count];
-        Py_ssize_t len;
+        PyObject *text = name != NULL ? to_json(dumps, options, value) : NULL;
 
-        Py_XDECREF(single);
-        if (text == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
-            /* A value that JSON cannot represent (a cycle, odd keys) is replaced by its repr(). */
-            PyObject *shown;
-
-            PyErr_Clear();
-            shown = PyObject_Repr(value);
-            text = shown != NULL ? PyObject_CallOneArg(dumps, shown) : NULL;
-            Py_XDECREF(shown);
-        }
-        if (text != NULL && name != NULL && PyList_Append(owner, name) == 0 &&
-            PyList_Append(owner, text) == 0) {
-            field->key = PyUnicode_AsUTF8AndSize(name, &len);
-            field->key_len = (size_t)len;
-            if (field->key != NULL) {
-                field->json = PyUnicode_AsUTF8AndSize(text, &len);
-                field->json_len = (size_t)len;
-            }
-            (*count)++;
-        }
+        rc = text != NULL ? fill_field(&made[*count], owner, name, text) : -1;
+        (*count)++;
         Py_XDECREF(text);
         Py_XDECREF(name);
-        if (PyErr_Occurred()) {
-            break;
-        }
+    }
+    if (made == NULL && !PyErr_Occurred()) {
+        PyErr_NoMemory();
+    }
+    if (rc < 0) {
+        PyMem_Free(made);
+        made = NULL;
     }
     Py_XDECREF(options);
     Py_XDECREF(dumps);
     Py_XDECREF(json);
-    if (made == NULL && !PyErr_Occurred()) {
-        PyErr_NoMemory();
-    }
     return made;
 }
 
