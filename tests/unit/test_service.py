@@ -690,14 +690,14 @@ def test_annotations_that_are_evaluated() -> None:
 
 
 def test_types() -> None:
-    """The snippet says what it expects: assert_type where it is right, ignores where it is not."""
+    """The snippets say what they expect: assert_type for what is right, ignores for what is not."""
     root = Path(__file__).parents[2]
     done = subprocess.run(
         [
             *(sys.executable, "-m", "mypy", "--strict"),
             "--allow-any-generics",  # which generated messages have
             f"--cache-dir={root / 'build' / 'mypy'}",
-            "tests/typing/service.py",
+            "tests/typing",
         ],
         cwd=root,
         env={**os.environ, "MYPYPATH": str(root / "build" / "proto"), "PYTHONPATH": ""},

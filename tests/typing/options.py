@@ -1,0 +1,28 @@
+"""What type checkers know of options. An unused "type: ignore" is an error, too."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from typing_extensions import assert_type
+
+from pygo_plugin import Client, ClientConfig, Cmd, ServeConfig, aio
+
+Client("p", auto_mtls=True, unix_socket_group=7)
+Client("p", auto_mtl=True)  # type: ignore[call-arg]
+Client("p", auto_mtls="yes")  # type: ignore[arg-type]
+
+aio.Client("p", auto_mtls=True, interceptors=[])
+aio.Client("p", auto_mtl=True)  # type: ignore[call-arg]
+aio.Client("p", auto_mtls="yes")  # type: ignore[arg-type]
+
+config = ClientConfig(cmd=["p"], start_timeout=1.5)
+assert_type(config.auto_mtls, bool)
+assert_type(config.unix_socket_dir, str)
+assert_type(config.memory_quota, Optional[int])
+assert_type(config.cmd(), Optional[Cmd])
+config.auto_mtl = True  # type: ignore[attr-defined]
+
+assert_type(ServeConfig(max_workers=4).shutdown_grace, float)
+ServeConfig(max_workers="4")  # type: ignore[arg-type]
+ServeConfig(cmd="p")  # type: ignore[call-arg]
