@@ -640,6 +640,7 @@ def test_nothing_but_protobuf_is_imported_before_the_handshake() -> None:
         "pygo_plugin._grpc.reflection",
         "pygo_plugin._grpc.server",
         "pygo_plugin._grpc.status",
+        "pygo_plugin._serve.grpc_protocol",
         "pygo_plugin._service",
         "pygo_plugin._service.method",
         "pygo_plugin._service.protobuf",
