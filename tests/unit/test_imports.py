@@ -1,7 +1,8 @@
-"""What imports cost, counted in modules: times would depend on the machine."""
+"""What imports cost, counted in modules, and which folders may import which."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -35,6 +36,19 @@ HEAVY = {
     "tempfile",
     "threading",
     "typing",
+}
+
+
+PACKAGE = ROOT / "pygo_plugin"
+
+# The private folders, and the other ones that their modules may import.
+MAY_IMPORT: dict[str, set[str]] = {
+    "_base": set(),
+    "_grpc": {"_base"},
+    "_service": {"_base", "_grpc"},
+    "_host": {"_base", "_grpc"},
+    "_serve": {"_base", "_grpc"},
+    "_log": {"_base", "_host"},
 }
 
 
@@ -135,3 +149,26 @@ plugin.stop(None).wait()
     found = {name.partition(".")[0] for name in output.split()}
     assert "pygo_plugin" in found
     assert not found & {"asyncio", "grpc", "json", "logging", "socket", "tempfile", "threading"}
+
+
+# ---- The folders ---------------------------------------------------------------------------------
+
+
+def test_all_private_folders_are_known() -> None:
+    assert {path.parent.name for path in PACKAGE.glob("_*/__init__.py")} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.glob("_*/*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix()
+)
+def test_folders_import_what_is_below_them(path: Path) -> None:
+    folder = path.parent.name
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            found.update([node.module, *(f"{node.module}.{name.name}" for name in node.names)])
+        elif isinstance(node, ast.Import):
+            found.update(name.name for name in node.names)
+    parts = [name.split(".") for name in found if name.startswith("pygo_plugin.")]
+    folders = {part[1] for part in parts if part[1] in MAY_IMPORT}
+    assert folders <= MAY_IMPORT[folder] | {folder}
