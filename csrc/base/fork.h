@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-/* What is counted: what no child can take over, and what keeps gRPC running. */
+/* Things that are counted: those that no child can take over, and those that keep gRPC running. */
 typedef enum gp__fork_use {
     GP__FORK_CORE,        /* gRPC runs: no child may use the library */
     GP__FORK_WATCH,       /* the reactor watches a descriptor: no child may use the library */

@@ -30,7 +30,7 @@ struct gp_place {
     char *directory; /* owned; absolute */
     bool made;       /* |directory| was made for this place */
     int fd;          /* owned; |directory|, until the socket has been moved there; -1: not moved */
-    int private_fd;  /* owned; the private directory in |directory| to bind in; likewise */
+    int private_fd;  /* owned; the private directory in |directory| to bind in; -1: not moved */
     char *private;   /* owned; the name of the private directory; NULL: none */
     char *path;      /* owned */
     char *bind;      /* owned */

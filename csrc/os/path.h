@@ -28,7 +28,7 @@ char *gp__path_parent(const char *path);
  */
 char *gp__path_escape(const char *path);
 
-/* The reverse of gp__path_escape(), and returns likewise; a % without two digits stays. */
+/* The reverse of gp__path_escape(), which returns as that does; a % without two digits stays. */
 char *gp__path_unescape(const char *text);
 
 #endif

@@ -82,7 +82,7 @@ gp_link_remove(gp_link *link)
     }
 }
 
-/* NULL: there is none. */
+/* The first link; NULL: the list is empty. */
 static inline gp_link *
 gp_list_first(const gp_list *list)
 {
@@ -95,7 +95,7 @@ gp_list_next(const gp_list *list, const gp_link *link)
     return link->next == &list->ends ? NULL : link->next;
 }
 
-/* Take the first one out. NULL: there is none. */
+/* Remove the first link and return it; NULL: the list is empty. */
 static inline gp_link *
 gp_list_pop(gp_list *list)
 {
@@ -118,7 +118,7 @@ gp_list_move(gp_list *to, gp_list *from)
     }
 }
 
-/* The |type| whose |member| is the first link; NULL: there is none. The same for the next ones. */
+/* The object of |type| whose |member| is the first link, or the one after |entry|; NULL: none. */
 #define gp_list_first_entry(list, type, member) \
     (gp_list_is_empty(list) ? NULL : gp_container_of((list)->ends.next, type, member))
 #define gp_list_next_entry(list, entry, type, member) \

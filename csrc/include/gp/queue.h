@@ -12,7 +12,7 @@
 
 typedef struct gp_queue gp_queue;
 
-/* A member of what is posted. */
+/* A field of the objects that are posted. */
 typedef struct gp_queue_item {
     struct gp_queue_item *next;
 } gp_queue_item;

@@ -58,7 +58,7 @@ find_interpreter(const char *head, size_t len)
     return line;
 }
 
-/* The architecture that an ELF file was built for, or NULL if it is none that we can name. */
+/* The architecture that an ELF file was built for; NULL: it is not an ELF file. */
 static const char *
 elf_machine(const char *head, size_t len)
 {

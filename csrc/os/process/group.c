@@ -41,7 +41,7 @@ typedef struct entry {
     gp__procstat stat;
     bool marked;   /* its environment has the mark */
     bool excluded; /* its environment has no mark, and says that it is detached */
-    int pidfd;     /* owned; of a member; -1: it is none, or has ended */
+    int pidfd;     /* owned; of a member that runs; else -1 */
 } entry;
 
 /* All processes of the system. */

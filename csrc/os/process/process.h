@@ -57,7 +57,7 @@ const gp_runner *gp__process_runner(const gp__process *process);
  * Join a process that runs already. |start_time| is what gp__process_start_time() once gave for it
  * (0: unknown); it tells the process from another one that has got the same pid.
  *
- * Returns: 0, GP_EREATTACH (there is none), GP_ENOMEM or GP_EOS.
+ * Returns: 0, GP_EREATTACH (there is no such process), GP_ENOMEM or GP_EOS.
  */
 int gp__process_attach(gp__process **out, int pid, unsigned long long start_time, gp_error *err);
 

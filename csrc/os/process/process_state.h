@@ -28,7 +28,7 @@ struct gp__process {
 
     /* Written before the process is shared. */
     pid_t pid;                /* -1: elsewhere */
-    int pidfd;                /* owned; -1 where there is none */
+    int pidfd;                /* owned; -1: the system has none */
     bool child;               /* ours to reap */
     gp__group *group;         /* owned; killed with it; NULL: it alone is killed */
     gp__process *relays[2];   /* shared: ref. Pass a detached child's output on; NULL: none */
@@ -41,7 +41,7 @@ struct gp__process {
 
     atomic_bool gone;
     int status; /* written before |gone| */
-    uid_t user; /* likewise; of a joined process before it is shared */
+    uid_t user; /* written before |gone|; of a joined process before it is shared */
     bool user_known;
 
     gp_mutex watch_lock;                         /* taken before the reactor's lock */

@@ -23,7 +23,7 @@
 
 enum { PIECE = 64 * 1024 };
 
-/* Open what is to be copied. Returns the descriptor or a GP_E* code. */
+/* Open the file to be copied. Returns its descriptor or a GP_E* code. */
 static int
 open_original(const char *path, struct stat *file, gp_error *err)
 {

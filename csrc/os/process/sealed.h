@@ -27,7 +27,7 @@ typedef struct gp__sealed {
 
 #define GP__SEALED_INIT {-1, NULL, NULL, false, -1, 0, 0}
 
-/* What is called with the pieces of a file as it is read, and what ends the reading early. */
+/* A callback for the pieces of a file as it is read, and limits that end the reading early. */
 typedef struct gp__sealed_reader {
     void (*see)(void *ctx, const void *bytes, size_t len);
     void *ctx;
