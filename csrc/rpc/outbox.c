@@ -84,11 +84,10 @@ static void append_locked(gp__outbox *outbox, const gp_bytes *message, uint32_t 
 static void
 append_locked(gp__outbox *outbox, const gp_bytes *message, uint32_t flags)
 {
-    gp__outgoing_message *last =
-        &outbox->queue[(outbox->first + outbox->count++) % GP__OUTBOX_MESSAGES];
+    unsigned last = (outbox->first + outbox->count++) % GP__OUTBOX_MESSAGES;
 
-    last->buffer = message != NULL ? gp__byte_buffer_from_bytes(*message) : NULL;
-    last->flags = flags;
+    outbox->queue[last] = message != NULL ? gp__byte_buffer_from_bytes(*message) : NULL;
+    outbox->flags[last] = flags;
     outbox->bytes += message != NULL ? message->len : 0;
 }
 
@@ -229,8 +228,8 @@ next_op_locked(gp__outbox *outbox, grpc_op *op)
     if (outbox->count == 0) {
         return false;
     }
-    outbox->buffer = outbox->queue[outbox->first].buffer;
-    flags = outbox->queue[outbox->first].flags;
+    outbox->buffer = outbox->queue[outbox->first];
+    flags = outbox->flags[outbox->first];
     outbox->first = (outbox->first + 1) % GP__OUTBOX_MESSAGES;
     outbox->count--;
     if (outbox->count == 0) {
@@ -319,8 +318,8 @@ drop_queue_locked(gp__outbox *outbox)
         gp__poller_urgent_drop(outbox->poller);
     }
     while (outbox->count > 0) {
-        if (outbox->queue[outbox->first].buffer != NULL) {
-            grpc_byte_buffer_destroy(outbox->queue[outbox->first].buffer);
+        if (outbox->queue[outbox->first] != NULL) {
+            grpc_byte_buffer_destroy(outbox->queue[outbox->first]);
         }
         outbox->first = (outbox->first + 1) % GP__OUTBOX_MESSAGES;
         outbox->count--;
