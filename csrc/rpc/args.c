@@ -9,7 +9,7 @@
 #include "base/alloc.h"
 #include "gp/error.h"
 #include "os/rlimit.h"
-#include "rpc/runtime.h"
+#include "rpc/grpc_library.h"
 
 /* ---- Objects ---- */
 

@@ -5,7 +5,7 @@
 #include "base/thread.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
-#include "rpc/runtime.h"
+#include "rpc/grpc_library.h"
 
 static uint32_t
 initial_flags(unsigned flags)

@@ -10,20 +10,15 @@
 #include "rpc/args.h"
 #include "rpc/credentials.h"
 #include "rpc/engine.h"
+#include "rpc/grpc_library.h"
 #include "rpc/metadata_size.h"
-#include "rpc/runtime.h"
 #include "rpc/unpack.h"
 #include "rpc/worker_pool.h"
 
 static void reset_after_fork(void);
 
-/* All connections. */
-static struct {
-    gp_mutex lock;                     /* taken before a connection's */
-    gp_list list GP_GUARDED_BY(&lock); /* borrowed: each removes itself */
-    gp_fork_part part;
-} all = {
-    .lock = GP_MUTEX_INIT, .list = GP_LIST_INIT(all.list), .part = {.reset = reset_after_fork}};
+static gp__ref_list all = GP__REF_LIST_INIT(all);
+static gp_fork_part part = {.reset = reset_after_fork};
 
 enum { MOST_OWN_ARGS = 12 };
 
@@ -145,10 +140,8 @@ make_connection(gp__connection **out, gp_error *err)
         gp__grpc_drop(GP__FORK_CONNECTION);
         goto fail;
     }
-    gp_runtime_on_fork(&all.part);
-    gp_mutex_lock(&all.lock);
-    gp_list_prepend(&all.list, &made->link);
-    gp_mutex_unlock(&all.lock);
+    gp_runtime_on_fork(&part);
+    gp__ref_list_add(&all, &made->link, &made->refs);
     *out = made;
     return 0;
 
@@ -156,14 +149,6 @@ fail:
     gp_mutex_release(&made->lock);
     gp__free(made);
     return rc;
-}
-
-static void
-remove_from_list(gp__connection *shared)
-{
-    gp_mutex_lock(&all.lock);
-    gp_link_remove(&shared->link);
-    gp_mutex_unlock(&all.lock);
 }
 
 /* The last reference is gone: no other thread uses the connection, and its lock is not needed. */
@@ -175,7 +160,7 @@ free_connection(gp__task *task)
     gp__connection *shared = gp_container_of(task, gp__connection, deferred_free);
     grpc_channel *channel = atomic_load(&shared->channel);
 
-    remove_from_list(shared);
+    gp__ref_list_remove(&all, &shared->link);
     if (channel != NULL) {
         grpc_channel_destroy(channel);
     }
@@ -277,35 +262,17 @@ gp__connection_open_over(gp__connection **out, int fd, const char *name, const c
     return 0;
 }
 
-/* Take a reference, unless the last one is gone already. */
-static bool
-try_ref(gp__connection *shared)
-{
-    int refs = atomic_load(&shared->refs);
-
-    while (refs > 0 && !atomic_compare_exchange_weak(&shared->refs, &refs, refs + 1)) {
-    }
-    return refs > 0;
-}
-
 gp__connection *
 gp__connection_next(gp__connection *last)
 {
-    gp__connection *next;
+    gp__ref_link *next = gp__ref_list_next(&all, last != NULL ? &last->link : NULL);
 
-    gp_mutex_lock(&all.lock);
-    next = last != NULL ? gp_list_next_entry(&all.list, last, gp__connection, link)
-                        : gp_list_first_entry(&all.list, gp__connection, link);
-    while (next != NULL && !try_ref(next)) {
-        next = gp_list_next_entry(&all.list, next, gp__connection, link);
-    }
-    gp_mutex_unlock(&all.lock);
-    return next;
+    return next != NULL ? gp_container_of(next, gp__connection, link) : NULL;
 }
 
 /* In a forked child. Its connections have all been retired, or it cannot use them. */
 static void
 reset_after_fork(void)
 {
-    gp_mutex_init(&all.lock);
+    gp__ref_list_reset(&all);
 }

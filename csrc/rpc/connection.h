@@ -14,6 +14,7 @@
 #include <grpc/grpc.h>
 #include <stdatomic.h>
 
+#include "base/ref_list.h"
 #include "base/task.h"
 #include "gp/list.h"
 #include "gp/lock.h"
@@ -35,7 +36,7 @@ typedef struct gp__connection {
     atomic_bool ended;    /* the connection will not be made again */
     bool retired;         /* gRPC's channel has been freed before the views. Written with |lock| */
     gp__task deferred_free; /* queued once the last reference is gone */
-    gp_link link;           /* in the list of all connections, under its lock */
+    gp__ref_link link;      /* in the list of all connections */
 
     gp_mutex lock;
     gp_list views GP_GUARDED_BY(&lock);          /* gp_channel: borrowed, each removes itself */

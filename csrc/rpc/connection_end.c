@@ -5,7 +5,7 @@
 #include "base/alloc.h"
 #include "base/fork.h"
 #include "base/text.h"
-#include "rpc/runtime.h"
+#include "rpc/grpc_library.h"
 
 /* ---- Why a connection is missing ---- */
 

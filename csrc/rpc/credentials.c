@@ -8,7 +8,7 @@
 #include "base/handover.h"
 #include "gp/runtime.h"
 #include "rpc/convert.h"
-#include "rpc/runtime.h"
+#include "rpc/grpc_library.h"
 #include "tls/pem.h"
 
 struct gp_channel_credentials {

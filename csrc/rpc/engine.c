@@ -4,7 +4,7 @@
 #include "gp/grpc.h"
 #include "gp/lock.h"
 #include "gp/runtime.h"
-#include "rpc/runtime.h"
+#include "rpc/grpc_library.h"
 #include "rpc/worker_pool.h"
 
 static void reset_after_fork(void);

@@ -19,8 +19,8 @@
 #include "rpc/args.h"
 #include "rpc/credentials.h"
 #include "rpc/engine.h"
+#include "rpc/grpc_library.h"
 #include "rpc/metadata_size.h"
-#include "rpc/runtime.h"
 #include "rpc/worker_pool.h"
 
 /* How long a server's connections may take to close once their calls have been cancelled. */

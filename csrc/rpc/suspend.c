@@ -6,7 +6,7 @@
 #include "gp/runtime.h"
 #include "rpc/channel.h"
 #include "rpc/engine.h"
-#include "rpc/runtime.h"
+#include "rpc/grpc_library.h"
 #include "rpc/server.h"
 
 /* Whether gRPC is used, and only by what has been released and is not freed yet. */

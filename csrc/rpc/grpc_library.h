@@ -1,8 +1,9 @@
 /*
- * Layer: rpc. gRPC itself: started on first use, and shut down before a fork that finds it unused.
+ * Layer: rpc. The gRPC library: started on first use, and shut down before a fork that finds it
+ * unused.
  */
-#ifndef GP_RPC_RUNTIME_H
-#define GP_RPC_RUNTIME_H
+#ifndef GP_RPC_GRPC_LIBRARY_H
+#define GP_RPC_GRPC_LIBRARY_H
 
 #include <stdbool.h>
 #include <stdint.h>

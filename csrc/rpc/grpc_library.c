@@ -1,4 +1,4 @@
-#include "rpc/runtime.h"
+#include "rpc/grpc_library.h"
 
 #include <dlfcn.h>
 #include <errno.h>
