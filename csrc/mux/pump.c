@@ -424,7 +424,9 @@ is_busy_locked(const gp__pump *pump)
                                      gp__yamux_output(pump->session, &len) != NULL);
 }
 
-/* Without the lock, which a callback that is waited for may need: nothing else uses the pump now. */
+/*
+ * Without the lock, which a callback that is waited for may need: nothing else uses the pump now.
+ */
 static void free_pump(gp__pump *pump) GP_NO_THREAD_SAFETY_ANALYSIS;
 
 static void

@@ -3,8 +3,8 @@
  * with a connected socket of this process, its local end.
  *
  * All of it happens on the reactor's thread; a process with a hundred multiplexed connections has
- * no more threads than a process without. A stream whose user does not read fills its own window, of
- * which the pump stores what the local end does not hold, and stalls no other stream.
+ * no more threads than a process without. A stream whose user does not read fills its own window,
+ * of which the pump stores what the local end does not hold, and stalls no other stream.
  *
  * Threads: any may open streams and close the pump. Its lock is held for no longer than
  * non-blocking system calls take, and never while a callback runs.
@@ -26,7 +26,9 @@ typedef struct gp__pump_options {
      */
     int (*accept)(void *ctx);
 
-    /* The other side has accepted or ended some of the streams that waited for that. May be NULL. */
+    /*
+     * The other side has accepted or ended some of the streams that waited for that. May be NULL.
+     */
     void (*answered)(void *ctx);
 
     /*

@@ -1,6 +1,6 @@
 /*
- * Layer: mux. What yamux.c, which reads frames, and yamux_stream.c, which keeps the streams, know of
- * each other.
+ * Layer: mux. What yamux.c, which reads frames, and yamux_stream.c, which keeps the streams, know
+ * of each other.
  */
 #ifndef GP_MUX_YAMUX_STREAM_H
 #define GP_MUX_YAMUX_STREAM_H
@@ -88,8 +88,8 @@ int gp__yamux_fail(gp__yamux *session, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /*
- * Append a frame without a body. If memory is short, or the other side reads no answers, the session
- * ends.
+ * Append a frame without a body. If memory is short, or the other side reads no answers, the
+ * session ends.
  */
 void gp__yamux_put(gp__yamux *session, uint8_t type, unsigned flags, uint32_t id, uint32_t length);
 

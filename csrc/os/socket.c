@@ -67,7 +67,9 @@ await_connection(int fd, int64_t deadline, const gp_interrupt *interrupt)
     }
 }
 
-/* Who made the other end's socket listen; 0 where nobody can tell, or in another pid namespace. */
+/*
+ * The pid of the process that made the other end listen; 0: unknown, or of another pid namespace.
+ */
 static int
 listener_of(int fd)
 {
@@ -172,7 +174,7 @@ connect_unix(int *out, const char *path, int64_t deadline, const gp_interrupt *i
 
 /* ---- Names of hosts -------------------------------------------------------------------------- */
 
-/* A look-up, which a thread may be at for as long as it takes. */
+/* A look-up, which occupies a thread for as long as it takes. */
 typedef struct lookup {
     char *host; /* owned; "" is this machine */
     char *port; /* owned */
@@ -228,9 +230,9 @@ make_lookup(const char *address, const char *colon)
 }
 
 /*
- * Resolve "host:port", brackets around the host or not. Numbers take no time. What asks another
- * service (a name server, who may be the peer's) has a thread of its own, which nobody waits for
- * longer than he wants to.
+ * Resolve "host:port", brackets around the host or not. Numbers take no time. A name
+ * that another service has to resolve, such as a name server, is looked up by a thread of its own,
+ * for which the caller waits until |deadline| at most.
  *
  * Returns: 0, GP_EINVAL with |*unknown|, why it is no address, GP_ETIMEOUT, GP_EUSER, or an errno.
  */

@@ -14,7 +14,7 @@
 
 /*
  * Connect. |*out| is a non-blocking, close-on-exec socket, the caller's to close; or -1 although
- * this succeeded: somebody listens, with a queue that is full.
+ * this succeeded: the listener's queue is full.
  *
  * Returns: 0, GP_EREATTACH with the reason, or GP_EUSER. Blocks until |deadline| at most.
  */
@@ -22,31 +22,31 @@ int gp__socket_connect(int *out, const char *network, const char *address, int64
                        const gp_interrupt *interrupt, gp_error *err);
 
 /*
- * Connect to where somebody is known to listen: as gp__socket_connect(), but a full queue is waited
- * for.
+ * Connect to an address where a listener is known to be: as gp__socket_connect(), but if its queue
+ * is full, wait.
  *
  * Returns: 0, GP_EOS, GP_EINVAL (the address means nothing), GP_ETIMEOUT or GP_EUSER.
  */
 int gp__socket_reach(int *out, const char *network, const char *address, int64_t deadline,
                      const gp_interrupt *interrupt, gp_error *why);
 
-/* Who answers at an address. */
+/* What answers at an address. */
 typedef struct gp__socket_found {
-    int listener;  /* the pid of the process that made a unix socket listen; 0: nobody can tell */
+    int listener;  /* the pid of the process that made a unix socket listen; 0: unknown */
     char peer[64]; /* of TCP: the address that was connected to, in numbers; "": unknown */
 } gp__socket_found;
 
 /*
- * Connect and hang up: does anybody listen there? |found| may be NULL.
+ * Connect and hang up, to find out whether there is a listener. |found| may be NULL.
  *
- * Returns: 0, GP_EREATTACH with the reason, or GP_EUSER. Blocks until |deadline| at most, names of
- * hosts included.
+ * Returns: 0, GP_EREATTACH with the reason, or GP_EUSER. Blocks until |deadline| at most, also
+ * while it looks up the name of a host.
  */
 int gp__socket_probe(const char *network, const char *address, gp__socket_found *found,
                      int64_t deadline, const gp_interrupt *interrupt, gp_error *err);
 
 /*
- * Listen at |address|, which a unix socket lets nobody but this user connect to. |port| (may be
+ * Listen at |address|; only this user may connect to a unix socket. |port| (may be
  * NULL) is what "host:0" became. Returns: 0 with |*out| set, non-blocking, or GP_EOS.
  */
 int gp__socket_listen(int *out, const char *network, const char *address, int *port, gp_error *err);
@@ -62,8 +62,8 @@ int gp__socket_open(int *fd, char out[GP__SOCKET_BY_FD], const char *path, gp_er
 bool gp__socket_exists(const char *path);
 
 /*
- * Whether nobody listens at |path|, unless it is a descendant of the dead process |pid| that has
- * inherited its listener. False also where that cannot be known. Never blocks.
+ * Whether the socket at |path| has no listener, or only one that a descendant of the dead process
+ * |pid| has inherited. False also where that cannot be known. Never blocks.
  */
 bool gp__socket_abandoned(const char *path, int pid);
 

@@ -78,8 +78,8 @@ gp__stream_write(gp__stream *stream, const void *bytes, size_t len, gp_error *er
 }
 
 /*
- * Send what the stream has stored, the beginning of a handshake included. Returns: 0 when nothing is
- * left, GP__WOULD_BLOCK, or as gp__stream_write().
+ * Send what the stream has stored, the beginning of a handshake included. Returns: 0 when nothing
+ * is left, GP__WOULD_BLOCK, or as gp__stream_write().
  */
 static inline int
 gp__stream_flush(gp__stream *stream, gp_error *err)

@@ -91,9 +91,9 @@ struct gp_broker {
     gp_list announcements GP_GUARDED_BY(&lock);  /* owned; of gp__announcement, newest first */
     gp_list messages GP_GUARDED_BY(&lock);       /* owned; of gp__broker_message, oldest first */
     size_t messages_count GP_GUARDED_BY(&lock);
-    bool sending GP_GUARDED_BY(&lock);                     /* a message is being sent */
-    const gp_server_call *sending_on GP_GUARDED_BY(&lock); /* borrowed, to be compared only: a
-                                                              plugin's stream that it is sent on */
+    bool sending GP_GUARDED_BY(&lock); /* a message is being sent */
+    /* Borrowed, to be compared only: the plugin's stream that it is sent on. */
+    const gp_server_call *sending_on GP_GUARDED_BY(&lock);
     gp__host_stream *ended GP_GUARDED_BY(&lock); /* owned: that stream, if it has ended meanwhile */
     bool closed GP_GUARDED_BY(&lock);
     char gone[80] GP_GUARDED_BY(&lock); /* why nothing more will come; "" while it may */
@@ -141,8 +141,8 @@ void gp__broker_add_announcement(gp_broker *broker, const Plugin__ConnInfo *info
     GP_EXCLUDES(&broker->lock);
 
 /*
- * Wait for the announcement of |id|, which can be claimed once. |*out| is then the caller's. Returns
- * as gp_broker_dial().
+ * Wait for the announcement of |id|, which can be claimed once. |*out| is then the caller's.
+ * Returns as gp_broker_dial().
  */
 int gp__broker_claim(gp_broker *broker, uint32_t id, int64_t timeout_ms,
                      const gp_interrupt *interrupt, gp__broker_address *out, gp_error *err)
@@ -157,7 +157,9 @@ void gp__broker_drop_announcements_locked(gp_broker *broker) GP_REQUIRES(&broker
 
 void gp__broker_free_sockets(gp__announced_socket *sockets);
 
-/* Forget the sockets that are gone, if there are many. Asks the file system, for a second at most. */
+/*
+ * Forget the sockets that are gone, if there are many. Asks the file system, for a second at most.
+ */
 void gp__broker_prune_sockets(gp_broker *broker) GP_EXCLUDES(&broker->lock);
 
 /* ---- broker_plugin.c ---- */

@@ -245,7 +245,9 @@ gp__grpc_mux_send_messages(gp_grpc_mux *mux)
         return;
     }
     mux->sending = true;
-    /* While there is a sender, there is a broker, which has a reference to us: until it drops it. */
+    /*
+     * While there is a sender, there is a broker, which has a reference to us: until it drops it.
+     */
     sender = mux->sender;
     if (sender.ref != NULL) {
         sender.ref(sender.ctx);

@@ -56,8 +56,8 @@ void gp__grpc_mux_requested(gp_grpc_mux *mux, uint32_t id, uint32_t serial);
 void gp__grpc_mux_answered(gp_grpc_mux *mux, uint32_t id, uint32_t serial, const char *error);
 
 /*
- * Connect streams that the other side asks for by |id| to |path|. Returns 0, GP_EBROKER (the session
- * is over) or GP_ENOMEM.
+ * Connect streams that the other side asks for by |id| to |path|. Returns 0, GP_EBROKER (the
+ * session is over) or GP_ENOMEM.
  */
 int gp__grpc_mux_accept(gp_grpc_mux *mux, uint32_t id, const char *path, gp_error *err);
 void gp__grpc_mux_forget(gp_grpc_mux *mux, uint32_t id);

@@ -284,8 +284,8 @@ add_unanswered_locked(gp_grpc_mux *mux, const gp__grpc_pending *late)
 
 /*
  * Hosts of go-plugin's commonly accept an id in a goroutine of its own and tell the plugin of it
- * meanwhile: a request that is there first is refused. A few more requests take the millisecond that
- * the goroutine needs.
+ * meanwhile: a request that is there first is refused. A few more requests take the millisecond
+ * that the goroutine needs.
  */
 static bool
 asked_too_early_locked(gp_grpc_mux *mux, const gp__grpc_pending *pending, const char *error)

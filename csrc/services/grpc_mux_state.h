@@ -2,7 +2,7 @@
  * Layer: services. What the files of a multiplexed connection share.
  *
  *   grpc_mux.c         making, the connection itself, outgoing messages, the end
- *   grpc_mux_dial.c    out: connections of this process's gRPC become streams, one request at a time
+ *   grpc_mux_dial.c    out: connections of this process's gRPC become streams, one by one
  *   grpc_mux_accept.c  in: streams of the other side become connections to this process's servers
  *
  * Locks: the mux's is taken before the pump's and the reactor's. It is not held while a message is
@@ -125,19 +125,19 @@ struct gp_grpc_mux {
     /* Requests whose answers did not come in time, oldest first. */
     gp__accept_request unanswered[GP__GRPC_MUX_UNANSWERED] GP_GUARDED_BY(&lock);
     size_t unanswered_count GP_GUARDED_BY(&lock);
-    size_t unopened GP_GUARDED_BY(&lock); /* streams that the other side expects, and that could not
-                                             be opened yet */
-    int64_t accept_until GP_GUARDED_BY(&lock); /* for how long the other side may take to accept the
-                                                  streams that are open */
-    size_t given_up GP_GUARDED_BY(&lock); /* streams that it has not accepted in that time, and that
-                                             are not waited for any more */
+    /* Streams that the other side expects, and that could not be opened yet. */
+    size_t unopened GP_GUARDED_BY(&lock);
+    /* Until when the other side may take to accept the streams that are open. */
+    int64_t accept_until GP_GUARDED_BY(&lock);
+    /* Streams that it has not accepted by then, and that are not waited for any more. */
+    size_t given_up GP_GUARDED_BY(&lock);
 
     /* In. */
     gp_list targets GP_GUARDED_BY(&lock);                  /* owned; newest first */
     gp__accept_request early_request GP_GUARDED_BY(&lock); /* for an id that is not accepted yet */
     int64_t early_until GP_GUARDED_BY(&lock);              /* 0: there is none */
-    uint32_t forgotten[GP__GRPC_MUX_FORGOTTEN] GP_GUARDED_BY(&lock); /* a ring of ids that are not
-                                                                        accepted any more; 0: none */
+    /* A ring of ids that are not accepted any more; 0: none. */
+    uint32_t forgotten[GP__GRPC_MUX_FORGOTTEN] GP_GUARDED_BY(&lock);
     size_t forgotten_at GP_GUARDED_BY(&lock);
     gp__expected_stream expected[GP__GRPC_MUX_EXPECTED] GP_GUARDED_BY(&lock); /* oldest first */
     size_t expected_count GP_GUARDED_BY(&lock);

@@ -19,9 +19,7 @@
 
 enum { SERIAL_BYTES = 16 };
 
-/*
- * go-plugin's: so that a clock that is a little off does no harm, and nobody has to renew anything.
- */
+/* Seconds from now, as with go-plugin: for clocks that differ a little, and without renewals. */
 static const long valid_since = -30;
 static const long valid_for = 262980L * 3600;
 
@@ -105,7 +103,7 @@ add_extensions(X509 *certificate)
     return true;
 }
 
-/* X509_set_pubkey() has OpenSSL 3 write the key, look for who can read it, and read it again. */
+/* Quicker than X509_set_pubkey(), which in OpenSSL 3 encodes the key and decodes it again. */
 static bool
 set_public_key(X509 *certificate, EVP_PKEY *key)
 {
@@ -135,7 +133,7 @@ make_certificate(EVP_PKEY *key)
     return NULL;
 }
 
-/* What has been written to |bio|, zero-terminated. The bio is wiped and freed. */
+/* The contents of |bio|, zero-terminated. Wipes and frees |bio|. */
 static char *
 take_text(BIO *bio)
 {
@@ -149,8 +147,8 @@ take_text(BIO *bio)
 }
 
 /*
- * The traditional form says that it is a curve's key: OpenSSL 3.0 reads it in 3/4 of PKCS #8's
- * time.
+ * In the traditional form, which names the kind of key: OpenSSL 3.0 reads it in 3/4 of the time
+ * that PKCS #8 takes.
  */
 static char *
 key_text(EVP_PKEY *key)
@@ -247,7 +245,8 @@ digit_value(char digit)
 }
 
 /*
- * Decode into |out|, which has room for three quarters of |len|. Returns the length, -1: no base64.
+ * Decode into |out|, which has room for three quarters of |len|. Returns the length, or -1 if it is
+ * not base64.
  */
 static long
 decode(unsigned char *out, const char *field, size_t len)
@@ -269,7 +268,7 @@ decode(unsigned char *out, const char *field, size_t len)
             out[written++] = (unsigned char)(bits >> have);
         }
     }
-    /* One digit alone stands for nothing, and what is left over has to be zero. */
+    /* A single digit is not a byte, and the bits that are left over have to be zero. */
     return have == 6 || (bits & ((1U << have) - 1)) != 0 ? -1 : written;
 }
 

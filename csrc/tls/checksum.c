@@ -57,7 +57,7 @@ gp__checksum_new(gp__checksum **out, const char *hash, gp_error *err)
         return gp_error_set(err, GP_ENOMEM, "out of memory for a checksum");
     }
     if (EVP_DigestInit_ex(sum->context, digest, NULL) != 1) {
-        /* A name that is known, of a digest that this OpenSSL has switched off (md4, say). */
+        /* The name is known, but this OpenSSL has switched the digest off, as it does with md4. */
         ERR_clear_error();
         gp__checksum_free(sum);
         return gp_error_set(err, GP_EINVAL, "the hash %s is not available in this OpenSSL", hash);

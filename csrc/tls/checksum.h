@@ -1,5 +1,5 @@
 /*
- * Layer: tls. A checksum in the making.
+ * Layer: tls. Computes checksums.
  */
 #ifndef GP_TLS_CHECKSUM_H
 #define GP_TLS_CHECKSUM_H

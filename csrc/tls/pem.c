@@ -12,7 +12,7 @@
 
 #include "base/alloc.h"
 
-/* Nobody is asked for a passphrase: OpenSSL would do so on the terminal. */
+/* Gives none: without a callback OpenSSL would ask for a passphrase on the terminal. */
 static int
 no_passphrase(char *out, int size, int writing, void *ctx)
 {
@@ -119,7 +119,7 @@ gp__pem_use_pair(SSL_CTX *context, const char *key, const char *chain)
     return used;
 }
 
-/* A pair may fit and be refused all the same: for a key that is too short, say. */
+/* A pair that fits may still be refused, for instance for a key that is too short. */
 static int
 try_pair(const char *key, const char *chain, const char *whose, gp_error *err)
 {
@@ -171,7 +171,7 @@ gp__pem_check_pair(const char *key, const char *chain, const char *whose, gp_err
     return rc;
 }
 
-/* The password is all that OpenSSL's own callback would ask the terminal for. */
+/* Gives the password, for which OpenSSL's own callback would ask on the terminal. */
 static int
 give_password(char *out, int size, int writing, void *ctx)
 {

@@ -1,6 +1,6 @@
 /*
- * Layer: tls. PEM text, checked before gRPC gets it: gRPC itself would say nothing until the first
- * handshake fails, and then only in its log.
+ * Layer: tls. PEM text, checked before gRPC gets it: gRPC itself would report nothing until the
+ * first handshake fails, and then only in its log.
  */
 #ifndef GP_TLS_PEM_H
 #define GP_TLS_PEM_H
@@ -19,7 +19,7 @@ int gp__pem_check_certificates(const char *pem, const char *what, gp_error *err)
 
 /*
  * Whether |key| is an unencrypted private key and belongs to the first certificate of |chain|, and
- * both are strong enough for OpenSSL. |whose| ("the client's", say) begins the message, which never
+ * both are strong enough for OpenSSL. |whose|, as "the client's", begins the message, which never
  * quotes the key. Returns: 0, GP_EINVAL or GP_ENOMEM.
  */
 int gp__pem_check_pair(const char *key, const char *chain, const char *whose, gp_error *err);

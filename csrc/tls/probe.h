@@ -12,9 +12,9 @@
 #include "gp/tls.h"
 
 /*
- * As a client with |tls|, connect over |fd| up to the server's first byte of HTTP/2: only then has a
- * server of TLS 1.3 decided about the client's certificate. |fd| is a non-blocking socket, which is
- * closed in any case.
+ * As a client with |tls|, connect over |fd| up to the server's first byte of HTTP/2: only then has
+ * a server of TLS 1.3 decided about the client's certificate. |fd| is a non-blocking socket, which
+ * is closed in any case.
  *
  * Returns: 0 (nothing is wrong), GP_ETLS with the reason, GP_ENOMEM or GP_EUSER. Blocks until
  * |deadline| at most.

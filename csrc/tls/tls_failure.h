@@ -34,8 +34,8 @@ int gp__tls_failure_verify(int good, struct x509_store_ctx_st *store);
 void gp__tls_failure_release(gp__tls_failure *failure);
 
 /*
- * Say why a step has failed, of which OpenSSL's first error is |code|. Returns: GP_ETLS, with one of
- * gp/tls.h's words as its detail, or GP_ENOMEM.
+ * Say why a step has failed, of which OpenSSL's first error is |code|. Returns: GP_ETLS, with one
+ * of gp/tls.h's words as its detail, or GP_ENOMEM.
  */
 int gp__tls_explain(const gp__tls_failure *failure, unsigned long code, gp_error *err);
 

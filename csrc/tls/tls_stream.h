@@ -3,10 +3,10 @@
  * It opens no socket and reads no clock: encrypted bytes are taken from the stream below and given
  * to it.
  *
- * The handshake needs no call of its own: reading and flushing advance it, and data is taken when it
- * is done. gp__stream_shutdown() sends close_notify and leaves the stream below open. A connection
- * that ends without the other side's close_notify was cut, which is an error (GP_ETLS), so that
- * nobody takes the beginning of the data for the whole.
+ * The handshake needs no call of its own: reading and flushing advance it, and data is taken when
+ * it is done. gp__stream_shutdown() sends close_notify and leaves the stream below open. A
+ * connection that ends without the other side's close_notify was cut, which is an error (GP_ETLS),
+ * so that nobody takes the beginning of the data for the whole.
  *
  * Each connection is a new session: there are no tickets, and there is no renegotiation.
  */

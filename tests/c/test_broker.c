@@ -157,7 +157,7 @@ await_announcements(gp_broker *broker, size_t count)
 }
 
 static void
-what_nobody_dials_is_dropped(void **state)
+what_is_not_dialled_is_dropped(void **state)
 {
     brokered it;
     gp_channel *channel;
@@ -282,7 +282,7 @@ dial(void *arg)
     return NULL;
 }
 
-/* Whoever waits is woken before the callback is called. */
+/* Threads that wait are woken before the callback is called. */
 static void
 await_one(atomic_int *count)
 {
@@ -296,7 +296,7 @@ await_one(atomic_int *count)
 static void
 the_other_side_goes(void **state)
 {
-    /* Not on the stack: a release is counted by the server's last thread, which nobody joins. */
+    /* Not on the stack: a release is counted by the server's last thread, which is not joined. */
     static gone_count counts[2];
     brokered it;
     dialling waiting;
@@ -319,9 +319,9 @@ the_other_side_goes(void **state)
     await_one(&counts[1].gone);
 }
 
-/* Whoever dials polls, and would not notice by itself what another thread does. */
+/* A thread that dials polls, and has to be woken if another thread closes the broker. */
 static void
-closed_while_somebody_waits(void **state)
+closed_while_a_thread_waits(void **state)
 {
     brokered it;
     dialling waiting;
@@ -346,7 +346,7 @@ closed_while_somebody_waits(void **state)
     end(&it);
 }
 
-/* As a host does when its plugin is dead. */
+/* What a host does when its plugin is dead. */
 static void
 remove_left(gp_broker *host)
 {
@@ -366,7 +366,7 @@ remove_left(gp_broker *host)
     close(err);
 }
 
-/* What a plugin leaves behind is removed after it, and nothing else is. */
+/* The sockets that a plugin leaves behind are removed, and nothing else is. */
 static void
 sockets_left_behind(void **state)
 {
@@ -398,8 +398,8 @@ sockets_left_behind(void **state)
 }
 
 /*
- * Many announcements: those that are gone are forgotten, and the file system is not asked on the
- * way.
+ * Of many announced sockets, those that are gone are forgotten, without asking the file system on
+ * the polling thread.
  */
 static void
 few_sockets_are_remembered(void **state)
@@ -542,10 +542,10 @@ main(void)
         cmocka_unit_test(ids_are_different),
         cmocka_unit_test(what_cannot_be_dialled),
         cmocka_unit_test(plugins_without_a_broker),
-        cmocka_unit_test(what_nobody_dials_is_dropped),
+        cmocka_unit_test(what_is_not_dialled_is_dropped),
         cmocka_unit_test(announcements_without_end),
         cmocka_unit_test(the_other_side_goes),
-        cmocka_unit_test(closed_while_somebody_waits),
+        cmocka_unit_test(closed_while_a_thread_waits),
         cmocka_unit_test(sockets_left_behind),
         cmocka_unit_test(few_sockets_are_remembered),
         cmocka_unit_test(nothing_in_a_forked_child),

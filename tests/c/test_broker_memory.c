@@ -1,6 +1,6 @@
 /*
- * What the broker does when memory is short, and what it stores for a peer that asks and does not
- * listen.
+ * What the broker does when memory is short, and how much it stores for a peer that sends requests
+ * and does not read the answers.
  */
 #include "rpc_fixture.h"
 
@@ -22,7 +22,7 @@ idle_server(void)
     return options;
 }
 
-/* Whatever fails, each of them returns that, and nothing stays. */
+/* Whatever fails, each function returns that, and nothing leaks. */
 static void
 a_plugins_broker(void)
 {
@@ -53,7 +53,7 @@ a_plugins_broker(void)
     gp_server_release(server);
 }
 
-/* Something that the other side says, or NULL. */
+/* A message of the other side's, or NULL. */
 static gp_message *
 message_of(const Plugin__ConnInfo *info)
 {
@@ -66,7 +66,7 @@ message_of(const Plugin__ConnInfo *info)
     return gp__message_from_buffer(buffer);
 }
 
-/* Of a plugin that is not there: what it says is put into its mouth. */
+/* The plugin does not exist: the test makes its messages. */
 static void
 a_hosts_broker(void)
 {
@@ -91,7 +91,7 @@ a_hosts_broker(void)
         }
         knock.knock = true;
         info.knock = &knock;
-        gp__broker_handle_message(broker, message_of(&info)); /* which means nothing here */
+        gp__broker_handle_message(broker, message_of(&info)); /* which is ignored here */
         gp_broker_close(broker);
         gp_broker_unref(broker);
         rc = 0;
@@ -110,7 +110,7 @@ each_allocation_may_fail(void (*use)(void))
     long failing = -1;
 
     gp_runtime_init();
-    use(); /* what the process keeps */
+    use(); /* for what the process keeps allocated */
     do {
         alloc_begin(failing++);
         use();
@@ -132,7 +132,7 @@ each_allocation_of_a_host_may_fail(void **state)
     each_allocation_may_fail(a_hosts_broker);
 }
 
-/* An announcement that there was no memory for is lost, and nothing else. */
+/* If memory is short, an announcement is lost, and nothing else. */
 static void
 an_announcement_is_lost(void **state)
 {
@@ -163,7 +163,7 @@ an_announcement_is_lost(void **state)
 
 /* ---- Answers that nobody takes ---- */
 
-/* A peer that requests without end and reads no answers gets so many; announcements still go out. */
+/* Answers to a peer that does not read them are bounded; announcements are still sent. */
 static void
 answers_without_end(void **state)
 {

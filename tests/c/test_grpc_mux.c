@@ -2,7 +2,7 @@
 #include "grpc_mux_fixture.h"
 
 static void
-streams_without_a_knock_are_the_hosts(void **state)
+streams_without_a_request_are_main_connections(void **state)
 {
     mux_end ends[2];
     int here;
@@ -252,7 +252,7 @@ a_plain_end_needs_no_reason(void **state)
     finish_told(mux, &it);
 }
 
-/* A plugin's: into the log of its host, unless that does not read it. */
+/* A plugin's reason goes to the log of its host, unless the host does not read it. */
 static void
 a_line_for_the_log(void **state)
 {
@@ -333,7 +333,7 @@ where_the_directory_is(void **state)
 
 /* ---- Memory ---- */
 
-/* What does not depend on another thread's doing. */
+/* What does not depend on other threads. */
 static void
 use(void)
 {
@@ -384,7 +384,7 @@ memory_runs_out(void **state)
     remove_directory();
 }
 
-/* A connection for which there is no memory is closed, and the next one is taken. */
+/* A connection is closed if there is no memory for it, and the next one is accepted. */
 static void
 no_memory_for_a_connection(void **state)
 {
@@ -394,7 +394,7 @@ no_memory_for_a_connection(void **state)
     int fd;
 
     (void)state;
-    /* Nothing else is connected, so that nobody else needs memory meanwhile. */
+    /* Nothing else is connected, so that no other thread needs memory meanwhile. */
     assert_int_equal(gp_grpc_mux_new(&mux, make_directory(), NULL), 0);
     assert_int_equal(gp__grpc_dial_start(mux, 7, &dial, NULL), 0);
     alloc_begin(0);
@@ -415,7 +415,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(streams_without_a_knock_are_the_hosts),
+        cmocka_unit_test(streams_without_a_request_are_main_connections),
         cmocka_unit_test(each_stream_finds_its_server),
         cmocka_unit_test(what_cannot_be_dialled),
         cmocka_unit_test(the_other_side_goes),

@@ -1,12 +1,15 @@
-/* Answers that cross with requests: which stream belongs to which, and what is said when. */
+/*
+ * Answers that cross with requests: which stream belongs to which, and in which order messages are
+ * sent.
+ */
 #include "grpc_mux_fixture.h"
 
 /*
- * An answer on its way when the next one requests: each stream goes to the server that it was meant
- * for.
+ * An answer is on its way when the next request is sent: each stream goes to the server that it was
+ * meant for.
  */
 static void
-a_late_answer_crosses_with_a_knock(void **state)
+a_late_answer_crosses_with_a_request(void **state)
 {
     server_pair to;
     gp__grpc_dial *dial;
@@ -39,9 +42,9 @@ a_late_answer_crosses_with_a_knock(void **state)
     }
 }
 
-/* The same when both are for the same id, and a third one is next. */
+/* The same when both requests are for one id, and a third one follows. */
 static void
-a_late_answer_crosses_with_a_knock_for_the_same(void **state)
+a_late_answer_crosses_with_a_request_for_the_same(void **state)
 {
     server_pair to;
     gp__grpc_dial *dials[2];
@@ -74,7 +77,7 @@ a_late_answer_crosses_with_a_knock_for_the_same(void **state)
     mux_pair_close(ends);
 }
 
-/* go-plugin's answers have no serials: those that are late get their streams, too. */
+/* go-plugin's answers have no serial numbers. Late ones get their streams, too. */
 static void
 answers_without_marks(void **state)
 {
@@ -100,7 +103,7 @@ answers_without_marks(void **state)
     mux_pair_close(ends);
 }
 
-/* Any number of answers is remembered no longer than that. */
+/* However many answers there are, a bounded number of streams is expected. */
 static void
 answers_whose_streams_never_come(void **state)
 {
@@ -122,7 +125,7 @@ answers_whose_streams_never_come(void **state)
     mux_pair_close(ends);
 }
 
-/* What is said while somebody says something keeps its place; what is too much is not said. */
+/* Messages that are queued while another is sent keep their order; too many are not sent. */
 static void
 messages_keep_their_order(void **state)
 {
@@ -153,8 +156,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_late_answer_crosses_with_a_knock),
-        cmocka_unit_test(a_late_answer_crosses_with_a_knock_for_the_same),
+        cmocka_unit_test(a_late_answer_crosses_with_a_request),
+        cmocka_unit_test(a_late_answer_crosses_with_a_request_for_the_same),
         cmocka_unit_test(answers_without_marks),
         cmocka_unit_test(answers_whose_streams_never_come),
         cmocka_unit_test(messages_keep_their_order),

@@ -2,9 +2,9 @@
 
 /* ---- Diallers that give up ---- */
 
-/* Its request may be answered yet: the next one waits, and the door that opens is walked through. */
+/* The request may still be answered: the next one waits, and the answer gets its stream. */
 static void
-a_knock_keeps_its_place(void **state)
+a_request_keeps_its_place(void **state)
 {
     server_pair to;
     gp__grpc_dial *dial;
@@ -28,7 +28,7 @@ a_knock_keeps_its_place(void **state)
     }
 }
 
-/* One that never got its turn leaves nothing behind. */
+/* A dial that ends before its turn leaves nothing behind. */
 static void
 given_up_before_its_turn(void **state)
 {
@@ -50,9 +50,9 @@ given_up_before_its_turn(void **state)
     mux_pair_close(ends);
 }
 
-/* After five seconds others have their turns. An answer that comes then still gets its stream. */
+/* After five seconds the next request is sent. A late answer still gets its stream. */
 static void
-an_answer_that_is_overdue(void **state)
+an_answer_that_comes_late(void **state)
 {
     server_pair to;
     gp__grpc_dial *dial;
@@ -64,7 +64,7 @@ an_answer_that_is_overdue(void **state)
     server_pair_open(&to);
     dial_and_give_up(&ends[0], 7);
     expire_request(&ends[0]);
-    gp__grpc_mux_answered(ends[0].mux, 99, 0, ""); /* nobody has asked for that */
+    gp__grpc_mux_answered(ends[0].mux, 99, 0, ""); /* which was not asked for */
     assert_int_equal(gp__grpc_mux_accept(ends[1].mux, 7, to.paths[0], NULL), 0);
     expect_hang_up(await_connection(to.listeners[0]));
     assert_int_equal(ends[0].mux->unanswered_count, 0);
@@ -73,7 +73,7 @@ an_answer_that_is_overdue(void **state)
     here = dial_either_way(&ends[0], 8, &dial);
     await_dialled(dial);
     expect_hello(here, to.listeners[1]);
-    /* Those that are never answered don't pile up. */
+    /* Requests that are never answered are remembered in a bounded number. */
     hold_messages_back(&ends[0], true);
     for (uint32_t id = 100; id < 100 + 2 * GP__GRPC_MUX_UNANSWERED; id++) {
         gp_mutex_lock(&ends[0].lock);
@@ -88,9 +88,9 @@ an_answer_that_is_overdue(void **state)
     mux_pair_close(ends);
 }
 
-/* Who waits on requests again, when others have had their turns. */
+/* A dialler that still waits sends its request again, after the others'. */
 static void
-patience_beyond_one_knock(void **state)
+a_request_is_repeated(void **state)
 {
     gp__grpc_dial *dial;
     char path[GP__GRPC_MUX_PATH];
@@ -123,7 +123,8 @@ await_for_a_moment(void *dial)
 }
 
 /*
- * A moment's patience is for the other side, which has not been asked while others are before it.
+ * The time of a dial is the other side's: it does not begin before the other side is asked, however
+ * many requests come before.
  */
 static void
 patience_begins_with_the_turn(void **state)
@@ -146,7 +147,7 @@ patience_begins_with_the_turn(void **state)
     mux_pair_close(ends);
 }
 
-/* Two at once for one id are two streams. */
+/* Two dials of one id at the same time are two streams. */
 static void
 two_diallers_of_one_id(void **state)
 {
@@ -175,7 +176,7 @@ two_diallers_of_one_id(void **state)
 }
 
 static void
-a_knock_that_cannot_be_sent(void **state)
+a_request_that_cannot_be_sent(void **state)
 {
     mux_end ends[2];
 
@@ -188,9 +189,9 @@ a_knock_that_cannot_be_sent(void **state)
 
 /* ---- Doors that open in vain ---- */
 
-/* An unmodified dialler that gave up requests for another one: the last request counts. */
+/* go-plugin's dialler gives up and asks for another id: the last request counts. */
 static void
-two_knocks_and_one_stream(void **state)
+two_requests_and_one_stream(void **state)
 {
     char paths[2][GP__GRPC_MUX_PATH];
     int listeners[3];
@@ -208,7 +209,7 @@ two_knocks_and_one_stream(void **state)
     gp__grpc_mux_requested(ends[1].mux, 1, 0);
     gp__grpc_mux_requested(ends[1].mux, 2, 0);
     await_sent(&ends[1], 2);
-    for (int i = 1; i <= 2; i++) { /* the second one is the connection of the start's again */
+    for (int i = 1; i <= 2; i++) { /* the second one is a main connection again */
         here = connect_to(gp_grpc_mux_path(ends[0].mux));
         expect_hello(here, listeners[i]);
     }
@@ -218,7 +219,7 @@ two_knocks_and_one_stream(void **state)
     mux_pair_close(ends);
 }
 
-/* A stream that was asked for and does not come leaves the next one alone, after a while. */
+/* If an expected stream does not come in time, the next stream is not taken for it. */
 static void
 a_stream_that_never_comes(void **state)
 {
@@ -248,7 +249,7 @@ a_stream_that_never_comes(void **state)
 }
 
 static void
-knocks_for_what_is_closed(void **state)
+requests_for_what_is_closed(void **state)
 {
     char path[GP__GRPC_MUX_PATH];
     int listener;
@@ -264,12 +265,12 @@ knocks_for_what_is_closed(void **state)
     gp__grpc_mux_forget(ends[1].mux, 6);
     gp__grpc_mux_forget(ends[1].mux, 7);
     close_listener(listener, path);
-    /* The stream that was let in finds nobody, rather than another server. */
+    /* The expected stream connects to no server, rather than to another one. */
     expect_hang_up(connect_to(gp_grpc_mux_path(ends[0].mux)));
-    /* And it is no use to wait for that one. */
+    /* Requests for an id that was forgotten are refused at once. */
     expect_dial_failure(&ends[0], PATIENCE_MS,
                         "refused by the plugin: it is not accepted any more");
-    /* One that was never there is waited for, and any number may be forgotten. */
+    /* An id that was never accepted is waited for; any number of ids may be forgotten. */
     for (uint32_t id = 100; id < 100 + 2 * GP__GRPC_MUX_FORGOTTEN; id++) {
         assert_int_equal(gp__grpc_mux_accept(ends[1].mux, id, path, NULL), 0);
         gp__grpc_mux_forget(ends[1].mux, id);
@@ -280,7 +281,7 @@ knocks_for_what_is_closed(void **state)
     mux_pair_close(ends);
 }
 
-/* A host of go-plugin's refuses a request that comes before its accept: the next one may not. */
+/* go-plugin's host refuses a request that comes before its accept: it is sent again. */
 static void
 refused_for_coming_early(void **state)
 {
@@ -302,7 +303,7 @@ refused_for_coming_early(void **state)
     await_dialled(dial);
     expect_hello(fd, listener);
     close_listener(listener, path);
-    /* Not for ever. */
+    /* But not without end. */
     hold_messages_back(&ends[0], true);
     fd = dial_either_way(&ends[0], 8, &dial);
     for (size_t i = 3; i < 12; i++) {
@@ -318,9 +319,9 @@ refused_for_coming_early(void **state)
 
 /* ---- Floods, and early requests ---- */
 
-/* Who requests again has given up what he had asked for before: the last one counts. */
+/* By another request the dialler gives up the one before: the last request counts. */
 static void
-early_knocks(void **state)
+early_requests(void **state)
 {
     char path[GP__GRPC_MUX_PATH] = "/nowhere";
     gp_grpc_mux *mux;
@@ -355,18 +356,18 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_knock_keeps_its_place),
+        cmocka_unit_test(a_request_keeps_its_place),
         cmocka_unit_test(given_up_before_its_turn),
-        cmocka_unit_test(an_answer_that_is_overdue),
-        cmocka_unit_test(patience_beyond_one_knock),
+        cmocka_unit_test(an_answer_that_comes_late),
+        cmocka_unit_test(a_request_is_repeated),
         cmocka_unit_test(patience_begins_with_the_turn),
         cmocka_unit_test(two_diallers_of_one_id),
-        cmocka_unit_test(a_knock_that_cannot_be_sent),
-        cmocka_unit_test(two_knocks_and_one_stream),
+        cmocka_unit_test(a_request_that_cannot_be_sent),
+        cmocka_unit_test(two_requests_and_one_stream),
         cmocka_unit_test(a_stream_that_never_comes),
-        cmocka_unit_test(knocks_for_what_is_closed),
+        cmocka_unit_test(requests_for_what_is_closed),
         cmocka_unit_test(refused_for_coming_early),
-        cmocka_unit_test(early_knocks),
+        cmocka_unit_test(early_requests),
     };
 
     return cmocka_run_group_tests(tests, NULL, tear_down_reactor);

@@ -1,9 +1,9 @@
-/* Streams that the other side does not take, and the requests behind them. */
+/* Streams that the other side does not accept, and the requests that wait for that. */
 #include "grpc_mux_fixture.h"
 
 /*
- * A multiplexed connection whose other end is yamux alone, and says nothing by itself. It stands
- * for one of go-plugin's, where streams wait until somebody accepts them.
+ * A multiplexed connection whose other end is yamux alone, and sends nothing by itself. It stands
+ * for go-plugin's, whose streams wait until they are accepted.
  */
 typedef struct slow_end {
     mux_end it; /* ours; its messages go nowhere */
@@ -102,9 +102,9 @@ dial_and_answer(slow_end *slow, uint32_t id)
     return fd;
 }
 
-/* Of two that wait for the next stream, go-plugin's host would give it to either. */
+/* If two ids waited for the next stream, go-plugin's host would give it to either. */
 static void
-a_knock_waits_until_the_stream_before_is_taken(void **state)
+a_request_waits_until_the_stream_before_is_taken(void **state)
 {
     gp__grpc_dial *dial;
     slow_end slow;
@@ -128,7 +128,7 @@ a_knock_waits_until_the_stream_before_is_taken(void **state)
     finish_slow(&slow);
 }
 
-/* It has as long as for an answer. */
+/* The other side may take as long as for an answer. */
 static void
 a_stream_that_is_never_taken(void **state)
 {
@@ -149,7 +149,7 @@ a_stream_that_is_never_taken(void **state)
     await_sent(&slow.it, 2);
     gp__grpc_mux_answered(slow.it.mux, 8, 0, "");
     await_dialled(dial);
-    /* And holds up nobody else. */
+    /* Afterwards it does not delay other dials. */
     await_streams(&slow, 2);
     accept_stream(&slow, 1);
     fds[2] = dial_and_answer(&slow, 9);
@@ -159,7 +159,7 @@ a_stream_that_is_never_taken(void **state)
     finish_slow(&slow);
 }
 
-/* So many wait that the other side cannot be told of the next one, which a request would overtake. */
+/* So many streams wait that the next one is not sent yet: a request would overtake it. */
 static void
 more_streams_than_may_wait(void **state)
 {
@@ -188,7 +188,7 @@ more_streams_than_may_wait(void **state)
     assert_non_null(strstr(gp_error_message(&err), "does not take the connections that it has"));
     gp_error_release(&err);
     close(fds[BACKLOG + 1]);
-    /* Once they are taken, all goes on. */
+    /* Once they are accepted, dials go on. */
     for (size_t i = 0; i < BACKLOG; i++) {
         accept_stream(&slow, i);
     }
@@ -205,7 +205,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_knock_waits_until_the_stream_before_is_taken),
+        cmocka_unit_test(a_request_waits_until_the_stream_before_is_taken),
         cmocka_unit_test(a_stream_that_is_never_taken),
         cmocka_unit_test(more_streams_than_may_wait),
     };

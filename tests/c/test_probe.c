@@ -17,7 +17,7 @@ static identity future;
 static identity elsewhere;
 static identity client;
 static identity stranger; /* an authority */
-static identity namesake; /* one with the name of |authority| */
+static identity namesake; /* another authority of the same name as |authority| */
 
 static identity *const all[] = {&authority, &good,   &expired,  &future,
                                 &elsewhere, &client, &stranger, &namesake};
@@ -256,7 +256,7 @@ waiting_has_an_end(void **state)
     gp_error_release(&err);
 }
 
-/* Requests of a server's to begin anew, which a client passes over while it is at it. */
+/* A server's requests to renegotiate, which a client ignores during its handshake. */
 static const char hello_request[] = {22, 3, 3, 0, 4, 0, 0, 0, 0};
 
 static void

@@ -65,9 +65,9 @@ half_closed(void **state)
     side_release(&sides[1]);
 }
 
-/* The writer learns that nobody reads, and is not stuck for ever. */
+/* The writer learns that the stream is not read, and does not wait without end. */
 static void
-nobody_reads(void **state)
+the_reader_closes(void **state)
 {
     static char much[1 << 16];
     side sides[2];
@@ -248,7 +248,7 @@ a_thousand_streams(void **state)
     side_release(&sides[1]);
 }
 
-/* What nobody reads is bounded by the windows, and stalls nobody. */
+/* What is not read is bounded by the windows, and stalls no other stream. */
 static void
 stalled(void **state)
 {
@@ -460,7 +460,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         BOTH(both_ways),
         BOTH(half_closed),
-        BOTH(nobody_reads),
+        BOTH(the_reader_closes),
         BOTH(refused),
         BOTH(a_thousand_streams),
         BOTH(stalled),

@@ -66,7 +66,7 @@ opened_by_the_other_side(void **state)
     expect_frame(session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_FIN, 1, 0);
     gp__yamux_stream_release(stream);
     assert_int_equal(gp__yamux_count(session), 0);
-    /* What crosses the end is ignored. */
+    /* What was sent before the end arrived is ignored. */
     assert_int_equal(give_frame(session, GP__YAMUX_TYPE_WINDOW, 0, 1, 100, &event), 0);
     assert_int_equal(give_frame(session, GP__YAMUX_TYPE_DATA, 0, 1, 100, &event), 0);
     assert_int_equal(give_bytes(session, 100, &event), 0);
@@ -89,7 +89,7 @@ windows_are_kept(void **state)
     next_frame(session);
     next_frame(session);
     assert_int_equal(write_zeros(stream, 1000000), GP__YAMUX_WINDOW);
-    /* One that may not go on stalls nobody else. */
+    /* A stream that has to wait does not stall others. */
     while (gp__yamux_full(session)) {
         next_frame(session);
     }
@@ -104,7 +104,7 @@ windows_are_kept(void **state)
     }
     expect_frame(session, GP__YAMUX_TYPE_DATA, 0, 1, 5);
 
-    /* The other way: half a window used up is given back. */
+    /* In the other direction: once half a window is used up, it is given back. */
     assert_int_equal(give_frame(session, GP__YAMUX_TYPE_DATA, 0, 1, GP__YAMUX_WINDOW, &event), 0);
     assert_int_equal(give_bytes(session, GP__YAMUX_WINDOW, &event), 1);
     gp__yamux_stream_consumed(stream, GP__YAMUX_WINDOW / 2 - 1);
@@ -151,7 +151,7 @@ resets(void **state)
     unsigned char *room;
 
     (void)state;
-    /* From the other side; even unanswered. */
+    /* From the other side, even if the stream was not answered. */
     assert_int_equal(gp__yamux_open(&stream, session, NULL, NULL), 0);
     next_frame(session);
     assert_int_equal(give_frame(session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_RST, 1, 0, &event), 1);
@@ -162,7 +162,7 @@ resets(void **state)
     gp__yamux_stream_release(stream);
     expect_silence(session);
 
-    /* Of a stream just opened, with data that nobody will see. */
+    /* Of a stream that was just opened, with data that is not passed on. */
     assert_int_equal(
         give_frame(session, GP__YAMUX_TYPE_DATA, GP__YAMUX_SYN | GP__YAMUX_RST, 2, 9, &event), 1);
     assert_int_equal(event.kind, GP__YAMUX_OPENED);
@@ -205,15 +205,15 @@ released_after_its_own_end(void **state)
         next_frame(session);
     }
     assert_int_equal(gp__yamux_count(session), 4);
-    /* The other side answers, which nobody wants to know, and ends it too. */
+    /* The other side answers, which causes no event, and ends the stream too. */
     assert_int_equal(give_frame(session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_ACK, 1, 9, &event), 0);
     assert_int_equal(give_frame(session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_FIN, 1, 0, &event), 0);
     assert_int_equal(gp__yamux_count(session), 3);
-    /* It sends what nobody reads. */
+    /* It sends data, which is not read any more. */
     assert_int_equal(give_frame(session, GP__YAMUX_TYPE_DATA, GP__YAMUX_FIN, 3, 9, &event), 0);
     assert_int_equal(give_bytes(session, 9, &event), 0);
     expect_frame(session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_RST, 3, 0);
-    /* It resets it. */
+    /* It resets the stream. */
     assert_int_equal(give_frame(session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_RST, 5, 0, &event), 0);
     assert_int_equal(gp__yamux_count(session), 1);
     /* It does nothing at all. */
@@ -246,7 +246,7 @@ opening_waits_in_line(void **state)
     assert_int_equal(gp__yamux_waiting(session, &unsent), 6);
     assert_int_equal(unsent, 4);
     assert_int_equal(gp__yamux_stream_reserve(streams[2], &room, 1), 0);
-    gp__yamux_stream_release(streams[3]); /* nobody needs to know of it */
+    gp__yamux_stream_release(streams[3]); /* which the other side does not learn of */
     assert_int_equal(gp__yamux_waiting(session, &unsent), 5);
     assert_int_equal(unsent, 3);
     gp__yamux_stream_shutdown(streams[4]);
@@ -261,7 +261,7 @@ opening_waits_in_line(void **state)
     expect_silence(session);
     assert_int_equal(gp__yamux_waiting(session, &unsent), 4);
     assert_int_equal(unsent, 2);
-    /* One that is refused makes room as well, and so does one that is given up. */
+    /* A stream that is refused, or given up, also makes room. */
     assert_int_equal(give_frame(session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_RST, 1, 0, &event), 1);
     assert_int_equal(event.kind, GP__YAMUX_RESET);
     expect_frame(session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_SYN, 9, 0);
@@ -273,7 +273,7 @@ opening_waits_in_line(void **state)
     gp__yamux_free(session);
 }
 
-/* Two places become free before anybody looks. */
+/* Room for two streams is made before the next event is taken. */
 static void
 all_who_leave_the_line_are_told(void **state)
 {
@@ -316,7 +316,7 @@ memory_for_data_runs_short(void **state)
     assert_int_equal(gp__yamux_open(&stream, session, NULL, NULL), 0);
     alloc_begin(0);
     assert_int_equal(gp__yamux_stream_reserve(stream, &room, GP__YAMUX_FRAME_MOST), GP_ENOMEM);
-    /* A stream that waits for memory would wait for ever. */
+    /* Otherwise the stream would wait for memory without end. */
     assert_int_equal(gp__yamux_receive(session, &at, &len, &event, NULL), GP_ENOMEM);
     gp__yamux_free(session);
     alloc_end();
@@ -342,7 +342,7 @@ too_many_streams_are_refused(void **state)
         expect_frame(session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_RST, id, 0);
     }
     assert_int_equal(gp__yamux_count(session), 3);
-    /* Data sent with the hope of a stream is skipped. */
+    /* Data of a stream that is refused is skipped. */
     assert_int_equal(give_frame(session, GP__YAMUX_TYPE_DATA, GP__YAMUX_SYN, 9001, 99, &event), 0);
     assert_int_equal(give_bytes(session, 99, &event), 0);
     gp__yamux_stream_release(event.stream);
@@ -366,7 +366,7 @@ going_away(void **state)
     assert_int_equal(give_frame(session, GP__YAMUX_TYPE_GO_AWAY, 0, 0, 0, &event), 1);
     assert_int_equal(event.kind, GP__YAMUX_GO_AWAY);
     assert_int_equal(gp__yamux_open(&refused, session, NULL, NULL), GP_ECLOSED);
-    assert_int_equal(write_zeros(stream, 10), 10); /* what there is goes on */
+    assert_int_equal(write_zeros(stream, 10), 10); /* streams that exist go on */
     next_frame(session);
     gp__yamux_go_away(session, GP__YAMUX_NORMAL);
     gp__yamux_go_away(session, GP__YAMUX_NORMAL);
@@ -401,7 +401,7 @@ pings(void **state)
     expect_silence(session);
     assert_int_equal(gp__yamux_tick(session, INT64_C(60) * SECOND, NULL), 0);
     expect_frame(session, GP__YAMUX_TYPE_PING, GP__YAMUX_SYN, 0, 2);
-    /* Whoever talks is alive, even if the answer is late. */
+    /* A peer that sends anything is alive, even if its answer is late. */
     assert_int_equal(give_frame(session, GP__YAMUX_TYPE_PING, GP__YAMUX_SYN, 0, 5, &event), 0);
     next_frame(session);
     assert_int_equal(gp__yamux_tick(session, INT64_C(75) * SECOND, NULL), 0);

@@ -1,4 +1,4 @@
-/* Peers that mean no good. */
+/* Hostile peers. */
 #include "yamux_fixture.h"
 
 static void
@@ -59,7 +59,7 @@ hostile_frames(void **state)
         assert_non_null(strstr(gp_error_message(&err), cases[i].reason));
         gp_error_release(&err);
         expect_frame(session, GP__YAMUX_TYPE_GO_AWAY, 0, 0, GP__YAMUX_PROTOCOL_ERROR);
-        /* From then on there is nothing but the reason. */
+        /* Afterwards the output is the reason alone. */
         at = bytes;
         len = sizeof(bytes);
         assert_int_equal(gp__yamux_receive(session, &at, &len, &event, NULL), GP_EPROTOCOL);

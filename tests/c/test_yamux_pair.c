@@ -1,4 +1,4 @@
-/* Two ends that send each other bytes, split anywhere. */
+/* Two sessions that send each other bytes, which are cut into pieces of any size. */
 #include "base/alloc.h"
 #include "yamux_fixture.h"
 
@@ -12,7 +12,7 @@ typedef struct end {
         size_t to_send;
         size_t sent;
         size_t received;
-        size_t owed; /* received and not yet used up */
+        size_t unconsumed; /* received and not yet used up */
         bool ended;
         bool reset;
     } sides[MOST_STREAMS]; /* by number of stream */
@@ -21,7 +21,7 @@ typedef struct end {
 typedef struct pair {
     end ends[2];
     unsigned random;
-    bool failed; /* short of memory: sessions may have ended */
+    bool failed; /* memory was short: sessions may have ended */
 } pair;
 
 static unsigned
@@ -85,7 +85,7 @@ take_event(end *at, const gp__yamux_event *event)
             assert_int_equal(event->data[i], pattern(number, side->received + i, !client));
         }
         side->received += event->len;
-        side->owed += event->len;
+        side->unconsumed += event->len;
         break;
     case GP__YAMUX_ENDED:
         assert_false(side->ended);
@@ -136,13 +136,13 @@ settle(end *at, size_t streams)
         if (side->stream == NULL) {
             continue;
         }
-        if (side->owed > 0 && draw(at->pair, 4) == 0) {
-            gp__yamux_stream_consumed(side->stream, side->owed);
-            side->owed = 0;
+        if (side->unconsumed > 0 && draw(at->pair, 4) == 0) {
+            gp__yamux_stream_consumed(side->stream, side->unconsumed);
+            side->unconsumed = 0;
         }
         send_some(at, i);
         busy = true;
-        if (side->reset || (side->ended && side->sent == side->to_send && side->owed == 0)) {
+        if (side->reset || (side->ended && side->sent == side->to_send && side->unconsumed == 0)) {
             gp__yamux_stream_release(side->stream);
             side->stream = NULL;
         }

@@ -28,8 +28,8 @@ int gp_server_add_broker(gp_server *server, gp_tls *tls, gp_grpc_mux *mux, gp_br
                          gp_error *err);
 
 /*
- * The arguments of its channels; NULL: none. A reference is taken. To be called once at most, before
- * anything is dialled.
+ * The arguments of its channels; NULL: none. A reference is taken. To be called once at most,
+ * before anything is dialled.
  */
 void gp_broker_use_args(gp_broker *broker, gp_channel_args *args);
 
@@ -64,8 +64,8 @@ const char *gp_broker_directory(const gp_broker *broker);
  * Wait until the other side has announced |id|, and make a channel to what it has announced. Each
  * announcement can be dialled once.
  *
- * Returns: 0, GP_EBROKER (there was no announcement within |timeout_ms|, the other side has gone, or
- * has no broker, or the runner cannot translate the address), GP_EUSER, GP_ENOMEM, GP_EFORKED.
+ * Returns: 0, GP_EBROKER (there was no announcement within |timeout_ms|, the other side has gone,
+ * or has no broker, or the runner cannot translate the address), GP_EUSER, GP_ENOMEM, GP_EFORKED.
  * Blocks.
  */
 int gp_broker_dial(gp_broker *broker, uint32_t id, int64_t timeout_ms,

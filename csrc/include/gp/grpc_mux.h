@@ -4,8 +4,8 @@
  * session.
  *
  * gRPC connects and listens as always, with TLS or without, but at unix sockets in a private
- * directory of this process: a connection to one of them becomes a stream, and a stream of the other
- * side becomes a connection to one of them.
+ * directory of this process: a connection to one of them becomes a stream, and a stream of the
+ * other side becomes a connection to one of them.
  *
  * Before a side opens a brokered stream it asks the other side to accept it, and waits for the
  * answer: the next stream then belongs to the id that it has asked for. The broker carries these
@@ -50,8 +50,9 @@ int gp_grpc_mux_connect(gp_grpc_mux *mux, const char *network, const char *addre
 const char *gp_grpc_mux_directory(const gp_grpc_mux *mux);
 
 /*
- * On the plugin: listen for one connection, at the address that the handshake is to announce. |port| (may
- * be NULL) is the port for "host:0". Who may connect is up to the umask, as with gp_place_bind().
+ * On the plugin: listen for one connection, at the address that the handshake is to announce.
+ * |port| (may be NULL) is the port for "host:0". Who may connect is up to the umask, as with
+ * gp_place_bind().
  */
 int gp_grpc_mux_listen(gp_grpc_mux *mux, const char *network, const char *address, int *port,
                        gp_error *err);

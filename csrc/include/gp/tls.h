@@ -1,7 +1,7 @@
 /*
- * Layer: public. How one side of a connection proves its identity, and which identities of the other
- * side it trusts. The same object makes the credentials of channels and of servers, since brokered
- * connections go both ways.
+ * Layer: public. How one side of a connection proves its identity, and which identities of the
+ * other side it trusts. The same object makes the credentials of channels and of servers, since
+ * brokered connections go both ways.
  *
  * Shared by reference. Threads: any. It does not change, but for gp_tls_trust_field(), which has to
  * be called before it is shared. It is stored nowhere but in memory, and its key is wiped at the
