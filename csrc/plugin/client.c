@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "gp/lock.h"
+#include "os/process/diagnosis.h"
 #include "plugin/delivery.h"
 #include "plugin/instance.h"
 #include "plugin/registry.h"
@@ -165,7 +166,7 @@ state_of(gp_client *client)
 
 /* With the last reference, so that no other thread uses it. */
 static void
-destroy(gp_client *client) GP_NO_THREAD_SAFETY_ANALYSIS
+client_destroy(gp_client *client) GP_NO_THREAD_SAFETY_ANALYSIS
 {
     if (client->state == RUNNING) {
         gp__instance_abandon(&client->instance);
@@ -184,7 +185,7 @@ void
 gp__client_unref(gp_client *client)
 {
     if (atomic_fetch_sub(&client->refs, 1) == 1) {
-        destroy(client);
+        client_destroy(client);
     }
 }
 
@@ -274,9 +275,7 @@ record_failure_locked(gp_client *client, int rc, gp_error *failure, gp_error *er
     if (client->kill_wanted && rc != GP_EUSER) {
         rc = gp_error_set(failure, GP_ECLOSED, "it was killed while it started");
     }
-    if (rc == GP_EOS) { /* a missing descriptor, say: one more reason why it could not be started */
-        rc = failure->code = GP_ESTART;
-    }
+    rc = gp__as_start_error(rc, failure);
     gp_error_prefix(failure, "%s", client->name);
     copy_failure(failure, err);
     if (rc == GP_EUSER) { /* the interrupt was meant for this caller alone */

@@ -8,9 +8,9 @@
 #include "gp/log.h"
 #include "os/reactor.h"
 
-static void reset(void);
+static void reset_after_fork(void);
 
-static gp_fork_part part = {.reset = reset};
+static gp_fork_part part = {.reset = reset_after_fork};
 
 static struct {
     gp_mutex lock;
@@ -165,7 +165,7 @@ gp__delivery_stop(void)
 
 /* In a forked child, which has not got the thread. What is queued is the parent's. */
 static void
-reset(void)
+reset_after_fork(void)
 {
     gp_mutex_init(&delivery.lock);
     gp_mutex_lock(&delivery.lock);

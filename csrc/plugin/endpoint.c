@@ -7,7 +7,7 @@
 
 /* The address as this process can use it. Owned; NULL: out of memory. */
 static char *
-resolved(const char *network, gp__text address, const char *directory)
+resolve_address(const char *network, gp__text address, const char *directory)
 {
     return strcmp(network, "unix") != 0 || (address.len > 0 && address.data[0] == '@')
                ? gp__memdup(address.data, address.len)
@@ -22,7 +22,7 @@ gp__endpoint_init(gp__endpoint *endpoint, const char *network, gp__text address,
     int rc;
 
     endpoint->target = (gp__target)GP__TARGET_INIT;
-    endpoint->address = resolved(network, address, directory);
+    endpoint->address = resolve_address(network, address, directory);
     if (endpoint->address == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for the plugin's address");
     }

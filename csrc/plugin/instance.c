@@ -95,7 +95,7 @@ remove_socket_dir(gp__instance *instance)
 }
 
 static int
-spawn(gp__instance *instance, const gp_interrupt *interrupt, gp_error *err)
+launch_process(gp__instance *instance, const gp_interrupt *interrupt, gp_error *err)
 {
     const gp_client_options *options = &instance->options->view;
     int rc = options->auto_mtls ? gp_tls_new_automatic(&instance->tls, NULL, err) : 0;
@@ -119,7 +119,7 @@ int
 gp__instance_find(gp__instance *instance, const gp_interrupt *interrupt, gp_error *err)
 {
     return gp__instance_is_launched(instance)
-               ? spawn(instance, interrupt, err)
+               ? launch_process(instance, interrupt, err)
                : gp__reattach(&instance->options->view, &instance->endpoint, &instance->process,
                               &instance->found, interrupt, err);
 }

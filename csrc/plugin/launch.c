@@ -12,7 +12,6 @@
 #include "os/fd.h"
 #include "os/path.h"
 #include "os/process/group.h"
-#include "os/process/program.h"
 #include "os/reactor.h"
 #include "os/socket.h"
 #include "os/tmpdir.h"
@@ -47,8 +46,8 @@ kill_and_finish(gp__launch *launch)
 }
 
 static int
-spawn(gp__launch *launch, const char *const *env, const char *group, int *err_fd,
-      const gp_interrupt *interrupt, gp_error *err)
+start_process(gp__launch *launch, const char *const *env, const char *group, int *err_fd,
+              const gp_interrupt *interrupt, gp_error *err)
 {
     const gp_client_options *options = launch->options;
     gp__process_spec spec = {.argv = options->argv,
@@ -111,7 +110,7 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *t
         gp__free(group);
         return gp_error_set(err, GP_ENOMEM, "out of memory for the plugin's environment");
     }
-    rc = spawn(launch, (const char *const *)env, group, &err_fd, interrupt, err);
+    rc = start_process(launch, (const char *const *)env, group, &err_fd, interrupt, err);
     gp__environment_free(env);
     gp__free(group);
     if (rc < 0) {

@@ -46,7 +46,7 @@ struct gp__mirror {
 
 /* With the last reference, so that no other thread uses it. */
 static void
-destroy(gp__mirror *mirror) GP_NO_THREAD_SAFETY_ANALYSIS
+mirror_destroy(gp__mirror *mirror) GP_NO_THREAD_SAFETY_ANALYSIS
 {
     if (mirror->sink.release != NULL) {
         mirror->sink.release(mirror->sink.ctx);
@@ -60,17 +60,17 @@ destroy(gp__mirror *mirror) GP_NO_THREAD_SAFETY_ANALYSIS
 }
 
 static void
-unref(gp__mirror *mirror)
+mirror_unref(gp__mirror *mirror)
 {
     if (atomic_fetch_sub(&mirror->refs, 1) == 1) {
-        destroy(mirror);
+        mirror_destroy(mirror);
     }
 }
 
 /* ---- Delivery -------------------------------------------------------------------------------- */
 
 static void
-deliver(gp__mirror *mirror, const gp__batch *batch)
+deliver_batch(gp__mirror *mirror, const gp__batch *batch)
 {
     const gp_log_batch view = {
         .raw = mirror->sink.want_raw ? batch->raw.data : NULL,
@@ -109,7 +109,7 @@ run_delivery(gp__delivery_item *item)
     gp_mutex_unlock(&mirror->lock);
     if (batch != NULL) {
         size = gp__batch_size(batch);
-        deliver(mirror, batch);
+        deliver_batch(mirror, batch);
         gp__batch_free(batch);
     }
     gp_mutex_lock(&mirror->lock);
@@ -118,7 +118,7 @@ run_delivery(gp__delivery_item *item)
     resume_reading_locked(mirror);
     gp_cond_broadcast(&mirror->delivered);
     gp_mutex_unlock(&mirror->lock);
-    unref(mirror);
+    mirror_unref(mirror);
 }
 
 /* ---- Reading --------------------------------------------------------------------------------- */
@@ -178,7 +178,7 @@ put_pending(gp__mirror *mirror, gp__batch *batch)
         }
         gp_mutex_unlock(&mirror->lock);
         if (queued != 1) {
-            unref(mirror);
+            mirror_unref(mirror);
         }
     }
     if (queued < 0) {
@@ -288,7 +288,7 @@ gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t buffer
     if (rc < 0) {
         mirror->fd = -1; /* still the caller's, as is the sink */
         mirror->sink.release = NULL;
-        unref(mirror);
+        mirror_unref(mirror);
         return rc;
     }
     *out = mirror;
@@ -368,6 +368,6 @@ gp__mirror_close(gp__mirror *mirror)
 {
     if (mirror != NULL) {
         stop_watching(mirror);
-        unref(mirror);
+        mirror_unref(mirror);
     }
 }

@@ -96,7 +96,7 @@ gp__output_add(gp__output *output, int channel, const char *bytes, size_t len)
 
 /* On the delivery thread. Returns how many bytes it has delivered. */
 static size_t
-deliver(gp__output *output, gp_list *runs)
+deliver_runs(gp__output *output, gp_list *runs)
 {
     size_t size = 0;
     run *one;
@@ -125,7 +125,7 @@ run_delivery(gp__delivery_item *item)
     gp_list_move(&runs, &output->pending);
     output->delivering = !gp_list_is_empty(&runs);
     gp_mutex_unlock(&output->lock);
-    size = deliver(output, &runs);
+    size = deliver_runs(output, &runs);
     free_runs(&runs);
     gp_mutex_lock(&output->lock);
     output->delivering = false;
@@ -176,7 +176,7 @@ gp__output_ref(gp__output *output)
 
 /* With the last reference, so that no other thread uses it. */
 static void
-destroy(gp__output *output) GP_NO_THREAD_SAFETY_ANALYSIS
+output_destroy(gp__output *output) GP_NO_THREAD_SAFETY_ANALYSIS
 {
     if (output->sink.release != NULL) {
         output->sink.release(output->sink.ctx);
@@ -191,7 +191,7 @@ void
 gp__output_unref(gp__output *output)
 {
     if (output != NULL && atomic_fetch_sub(&output->refs, 1) == 1) {
-        destroy(output);
+        output_destroy(output);
     }
 }
 

@@ -8,7 +8,7 @@ static gp_list entries GP_GUARDED_BY(&lock) = GP_LIST_INIT(entries);
 
 /* In a forked child: the clients are the parent's, and do nothing here, not even leave the list. */
 static void
-reset(void)
+reset_after_fork(void)
 {
     gp_mutex_init(&lock);
     gp_mutex_lock(&lock);
@@ -16,7 +16,7 @@ reset(void)
     gp_mutex_unlock(&lock);
 }
 
-static gp_fork_part part = {.reset = reset};
+static gp_fork_part part = {.reset = reset_after_fork};
 
 void
 gp__registry_add(gp__registry_entry *entry, gp_client *client)

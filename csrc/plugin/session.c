@@ -12,7 +12,7 @@ enum { PROTOCOLS = sizeof(protocols) / sizeof(protocols[0]) };
 
 /* The GP_PROTOCOL_* that sessions can be made for. */
 static unsigned
-supported(void)
+supported_protocols(void)
 {
     unsigned bits = 0;
 
@@ -42,7 +42,7 @@ gp__session_check_options(const gp_client_options *options, gp_error *err)
 {
     unsigned asked = options->protocols | reattach_protocol(options);
 
-    if ((asked & ~supported()) == 0) {
+    if ((asked & ~supported_protocols()) == 0) {
         return 0;
     }
     return gp_error_set(err, GP_EINVAL,

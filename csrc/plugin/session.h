@@ -24,11 +24,11 @@
 #include "os/process/process.h"
 #include "plugin/output.h"
 
-/* What a session is opened with. Everything is borrowed and outlives the session. */
+/* What a session is opened with. Borrowed; everything but the output outlives the session. */
 typedef struct gp__session_spec {
     const gp_client_options *options;
     const gp_endpoint *endpoint; /* where the plugin listens */
-    gp__output *output;          /* what the plugin prints goes there */
+    gp__output *output;          /* for what the plugin prints; a reference is taken */
     gp__process *process;        /* NULL: unknown */
     gp_tls *tls;                 /* NULL: none */
     int64_t deadline;            /* for the first connection */

@@ -27,7 +27,7 @@ typedef struct grpc_session {
 } grpc_session;
 
 static grpc_session *
-grpc(gp__session *session)
+as_grpc(gp__session *session)
 {
     return (grpc_session *)session; /* its first member */
 }
@@ -112,7 +112,7 @@ static int
 open_session(gp__session *self, const gp__session_spec *spec, const gp_interrupt *interrupt,
              gp_error *err)
 {
-    grpc_session *session = grpc(self);
+    grpc_session *session = as_grpc(self);
     int rc = spec->options->multiplex ? open_mux(session, spec, interrupt, err) : 0;
 
     rc = rc == 0 ? open_channel(session, spec, interrupt, err) : rc;
@@ -125,35 +125,35 @@ open_session(gp__session *self, const gp__session_spec *spec, const gp_interrupt
 /* ---- Using ----------------------------------------------------------------------------------- */
 
 static int
-ping(gp__session *self, int64_t timeout_ms, const gp_interrupt *interrupt, gp_error *err)
+ping_plugin(gp__session *self, int64_t timeout_ms, const gp_interrupt *interrupt, gp_error *err)
 {
-    return gp__health_check(grpc(self)->channel, service_name, timeout_ms, interrupt, err);
+    return gp__health_check(as_grpc(self)->channel, service_name, timeout_ms, interrupt, err);
 }
 
 static gp_channel *
 channel_of(gp__session *self)
 {
-    return grpc(self)->channel;
+    return as_grpc(self)->channel;
 }
 
 static gp_broker *
 broker_of(gp__session *self)
 {
-    return grpc(self)->broker;
+    return as_grpc(self)->broker;
 }
 
 static void
 cancel_calls(gp__session *self)
 {
-    if (grpc(self)->channel != NULL) {
-        gp_channel_cancel_others(grpc(self)->channel); /* users have views of it */
+    if (as_grpc(self)->channel != NULL) {
+        gp_channel_cancel_others(as_grpc(self)->channel); /* users have views of it */
     }
 }
 
 static bool
 is_connected(gp__session *self)
 {
-    return gp_channel_state(grpc(self)->channel, false) == GP_READY;
+    return gp_channel_state(as_grpc(self)->channel, false) == GP_READY;
 }
 
 /* ---- Ending ---------------------------------------------------------------------------------- */
@@ -161,7 +161,7 @@ is_connected(gp__session *self)
 static int
 shut_down(gp__session *self, int64_t timeout_ms, const gp_interrupt *interrupt)
 {
-    grpc_session *session = grpc(self);
+    grpc_session *session = as_grpc(self);
     gp_error err = GP_ERROR_INIT;
     int rc = GP_ECLOSED;
 
@@ -178,15 +178,15 @@ shut_down(gp__session *self, int64_t timeout_ms, const gp_interrupt *interrupt)
 static int
 await_output(gp__session *self, int64_t deadline, const gp_interrupt *interrupt)
 {
-    gp__stdio_stream *stream = grpc(self)->stdio;
+    gp__stdio_stream *stream = as_grpc(self)->stdio;
 
     return stream != NULL ? gp__stdio_stream_await_end(stream, deadline, interrupt) : 0;
 }
 
 static void
-disconnect(gp__session *self)
+disconnect_session(gp__session *self)
 {
-    grpc_session *session = grpc(self);
+    grpc_session *session = as_grpc(self);
 
     if (session->mux != NULL) {
         gp__grpc_mux_on_failure(session->mux, NULL, NULL);
@@ -203,7 +203,7 @@ disconnect(gp__session *self)
 static void
 close_session(gp__session *self, const gp__leftover *left)
 {
-    grpc_session *session = grpc(self);
+    grpc_session *session = as_grpc(self);
 
     gp__stdio_stream_close(session->stdio);
     session->stdio = NULL;
@@ -214,9 +214,9 @@ close_session(gp__session *self, const gp__leftover *left)
 }
 
 static void
-release(gp__session *self)
+release_session(gp__session *self)
 {
-    grpc_session *session = grpc(self);
+    grpc_session *session = as_grpc(self);
 
     gp_broker_unref(session->broker);
     gp_grpc_mux_unref(session->mux);
@@ -229,14 +229,14 @@ const gp__protocol gp__protocol_grpc = {
     .bit = GP_PROTOCOL_GRPC,
     .size = sizeof(grpc_session),
     .open = open_session,
-    .ping = ping,
+    .ping = ping_plugin,
     .channel = channel_of,
     .broker = broker_of,
     .cancel_calls = cancel_calls,
     .is_connected = is_connected,
     .shutdown = shut_down,
     .await_output = await_output,
-    .disconnect = disconnect,
+    .disconnect = disconnect_session,
     .close = close_session,
-    .release = release,
+    .release = release_session,
 };

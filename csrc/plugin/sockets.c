@@ -12,7 +12,7 @@ enum { ROOM = sizeof("plugin") - 1 + GP__RANDOM_NAME };
 
 /* Its value for the plugin; NULL: there is no such variable, or it is empty. */
 static const char *
-variable(const gp_client_options *options, const char *key)
+variable_value(const gp_client_options *options, const char *key)
 {
     const char *value = gp__environment_value(options->env, key);
 
@@ -22,11 +22,11 @@ variable(const gp_client_options *options, const char *key)
 bool
 gp__sockets_fit(const gp_client_options *options)
 {
-    const char *directory = variable(options, "PLUGIN_UNIX_SOCKET_DIR");
+    const char *directory = variable_value(options, "PLUGIN_UNIX_SOCKET_DIR");
     char *absolute;
     bool fit;
 
-    directory = directory != NULL ? directory : variable(options, "TMPDIR");
+    directory = directory != NULL ? directory : variable_value(options, "TMPDIR");
     if (directory == NULL) {
         return true;
     }
@@ -40,7 +40,7 @@ gp__sockets_fit(const gp_client_options *options)
 static void
 add_variable(gp__leftover *out, const gp_client_options *options, const char *key)
 {
-    const char *value = variable(options, key);
+    const char *value = variable_value(options, key);
 
     if (value != NULL) {
         gp__leftover_add(out, value, options->directory);

@@ -19,7 +19,7 @@ struct gp__stdio_stream {
 };
 
 static void
-unref(gp__stdio_stream *stream)
+stream_unref(gp__stdio_stream *stream)
 {
     if (atomic_fetch_sub(&stream->refs, 1) != 1) {
         return;
@@ -60,18 +60,18 @@ end_stream(gp__stdio_stream *stream)
     stream->ended = true;
     gp_cond_broadcast(&stream->changed);
     gp_mutex_unlock(&stream->lock);
-    unref(stream); /* the stream's own */
+    stream_unref(stream); /* the stream's own */
 }
 
 /* On the polling thread, or when the delivery thread resumes the reading. */
 static void
-received(void *ctx, gp_message *message)
+message_received(void *ctx, gp_message *message)
 {
     gp__stdio_stream *stream = ctx;
 
     while (message != NULL) {
         if (!take_message(stream, message) ||
-            gp_call_receive_then(stream->call, &message, received, stream) == 0) {
+            gp_call_receive_then(stream->call, &message, message_received, stream) == 0) {
             return;
         }
     }
@@ -85,8 +85,8 @@ receive_next(void *ctx)
     gp__stdio_stream *stream = ctx;
     gp_message *message;
 
-    if (gp_call_receive_then(stream->call, &message, received, stream) == 1) {
-        received(stream, message);
+    if (gp_call_receive_then(stream->call, &message, message_received, stream) == 1) {
+        message_received(stream, message);
     }
 }
 
@@ -147,6 +147,6 @@ gp__stdio_stream_close(gp__stdio_stream *stream)
 {
     if (stream != NULL) {
         gp_call_unref(stream->call);
-        unref(stream);
+        stream_unref(stream);
     }
 }

@@ -15,7 +15,7 @@ enum { HEX_MAX = 2 * GP__CHECKSUM_MAX + 1 };
 static const uint64_t copied_unchecked = 32 << 20;
 
 static const char *
-hex(char out[HEX_MAX], const unsigned char *bytes, size_t len)
+format_hex(char out[HEX_MAX], const unsigned char *bytes, size_t len)
 {
     static const char digits[] = "0123456789abcdef";
 
@@ -39,8 +39,8 @@ compare_checksum(const gp_client_options *options, const char *path, const unsig
     if (gp__checksum_equal(options->checksum, found, len)) {
         return 0;
     }
-    hex(expected_hex, options->checksum, len);
-    hex(found_hex, found, len);
+    format_hex(expected_hex, options->checksum, len);
+    format_hex(found_hex, found, len);
     gp_error_set(err, GP_ECHECKSUM,
                  "%s is not what it should be: expected the %s checksum %s, found %s; nothing was "
                  "started",
