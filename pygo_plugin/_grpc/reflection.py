@@ -28,7 +28,7 @@ _PLUGIN_SERVICES = (
 )
 
 
-class LazyReflection:
+class Reflection:
     """A generic handler for both versions of the reflection service."""
 
     request_streaming = True
@@ -41,7 +41,7 @@ class LazyReflection:
         self._service_names = service_names
         self._core = core
 
-    def service(self, details: Any) -> LazyReflection | None:
+    def service(self, details: Any) -> Reflection | None:
         return self if details.method in _PATHS else None
 
     def stream_stream(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:

@@ -192,14 +192,11 @@ class GrpcServerBase(Abstract):
 
         The controller's Shutdown stops the server as `stop(grace)` does.
         """
-        with _importing("pygo_plugin._grpc.reflection"):
-            from pygo_plugin._grpc.reflection import LazyReflection
-
         self._core.add_plugin_services(service_name, grace)
         if stdio is not None:
             self._core.add_stdio(stdio)
             self._core_services.add("plugin.GRPCStdio")
-        self._routes.generic += (LazyReflection(self._routes.service_names, self._core_services),)
+        self._routes.generic += (_LazyReflection(self._routes.service_names, self._core_services),)
 
     def add_broker(
         self, tls: _core.TLS | None, mux: _core.Mux | None, options: Any = ()
@@ -302,6 +299,24 @@ class _Routes:
                 break
             handler = generic.service(details)
         return handler
+
+
+class _LazyReflection:
+    """A generic handler for reflection, which is imported with the first call of it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._arguments = arguments
+        self._handler: Any = None
+
+    def service(self, details: Any) -> Any:
+        if not details.method.startswith("/grpc.reflection."):
+            return None
+        if self._handler is None:
+            with _importing("pygo_plugin._grpc.reflection"):
+                from pygo_plugin._grpc.reflection import Reflection
+
+            self._handler = Reflection(*self._arguments)
+        return self._handler.service(details)
 
 
 def handler_failed(context: ServicerContext, error: BaseException, doing: str) -> str:

@@ -637,7 +637,6 @@ def test_nothing_but_protobuf_is_imported_before_the_handshake() -> None:
         "pygo_plugin._grpc",
         "pygo_plugin._grpc.abstract",
         "pygo_plugin._grpc.handlers",
-        "pygo_plugin._grpc.reflection",
         "pygo_plugin._grpc.server",
         "pygo_plugin._grpc.status",
         "pygo_plugin._serve.grpc_protocol",
