@@ -102,35 +102,35 @@ an_interrupt_ends_the_wait(void **state)
 }
 
 /* The state of wait_elsewhere(), which a wait calls instead of blocking its thread. */
-typedef struct sharer {
-    fixture *self;
+typedef struct waiter {
+    fixture *fixture;
     int waits;
     int answer;
-} sharer;
+} waiter;
 
 static int
 wait_elsewhere(void *ctx, int fd, int64_t timeout_ns)
 {
-    sharer *one = ctx;
-    struct pollfd it = {.fd = fd, .events = POLLIN};
+    waiter *self = ctx;
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
 
-    if (++one->waits == 2) {
-        open_gate(one->self);
+    if (++self->waits == 2) {
+        open_gate(self->fixture);
     }
-    poll(&it, 1, one->waits < 3 ? 1 : (int)(timeout_ns / GP__MS));
-    return one->answer;
+    poll(&ready, 1, self->waits < 3 ? 1 : (int)(timeout_ns / GP__MS));
+    return self->answer;
 }
 
 static void
 a_wait_by_the_interrupts_function(void **state)
 {
     fixture *self = *state;
-    sharer one = {.self = self};
-    const gp_interrupt interrupt = {.wait = wait_elsewhere, .ctx = &one};
+    waiter it = {.fixture = self};
+    const gp_interrupt interrupt = {.wait = wait_elsewhere, .ctx = &it};
     gp_call *call = start_call(self, "/t/Block", "");
 
     assert_int_equal(gp_call_wait(call, INT64_C(20000000000), &interrupt), 0);
-    assert_true(one.waits >= 2);
+    assert_true(it.waits >= 2);
     gp_call_unref(call);
 }
 
@@ -138,12 +138,12 @@ static void
 a_wait_by_the_interrupts_function_can_end(void **state)
 {
     fixture *self = *state;
-    sharer one = {.self = self, .waits = 10};
-    const gp_interrupt interrupt = {.wait = wait_elsewhere, .ctx = &one};
+    waiter it = {.fixture = self, .waits = 10};
+    const gp_interrupt interrupt = {.wait = wait_elsewhere, .ctx = &it};
     gp_call *call = start_call(self, "/t/Block", "");
 
     assert_int_equal(gp_call_wait(call, 20 * GP__MS, &interrupt), GP_ETIMEOUT);
-    one.answer = GP_EUSER;
+    it.answer = GP_EUSER;
     assert_int_equal(gp_call_wait(call, 20 * GP__MS, &interrupt), GP_EUSER);
     gp_call_unref(call); /* cancels it */
 }

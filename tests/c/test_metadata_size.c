@@ -13,7 +13,7 @@ text(const char *s)
 }
 
 static void
-user_agents(void **state)
+the_user_agent_carries_the_limit(void **state)
 {
     char *own = gp__user_agent(NULL, "grpc-python", 4711);
     char *added = gp__user_agent("mine", "grpc-python-asyncio", 1);
@@ -31,7 +31,7 @@ user_agents(void **state)
     assert_int_equal(gp__metadata_size_of(text("grpc-python/1.60 grpc-c/40 (linux; chttp2)"), 1),
                      1);
     assert_int_equal(gp__metadata_size_of(text(""), 1), 1);
-    /* From a client that means no good. */
+    /* Malformed, as a hostile client may send it. */
     assert_int_equal(gp__metadata_size_of(text("pygo-plugin (max_metadata_size="), 1), 0);
     assert_int_equal(gp__metadata_size_of(text("pygo-plugin (max_metadata_size=x)"), 1), 0);
     assert_true(gp__metadata_size_of(
@@ -52,7 +52,7 @@ within(const char *details, size_t len, size_t size, gp_metadata trailing)
 }
 
 static void
-details(void **state)
+details_are_cut_to_what_the_client_accepts(void **state)
 {
     const gp_metadatum item = {text("key"), {NULL, 1000}};
     const gp_metadata none = {NULL, 0};
@@ -78,7 +78,7 @@ details(void **state)
     assert_true(strlen(kept) <= 4096 - 512);
     gp__free(kept);
 
-    /* Each byte is sent as three, and no character in parts. */
+    /* Each byte is sent as three, and a character is not cut in two. */
     for (size_t size = 2000; size < 2010; size++) {
         kept = within(wide, 5000, size, none);
         assert_non_null(strstr(kept, "\xc3\xa9... [cut: 5000 bytes"));
@@ -92,7 +92,7 @@ details(void **state)
     assert_true(strlen(kept) < 8192 / 3);
     gp__free(kept);
 
-    /* Trailing metadata go first. */
+    /* The trailing metadata's size is subtracted first. */
     kept = within(plain, 3000, 4096, none);
     assert_int_equal(strlen(kept), 3000);
     gp__free(kept);
@@ -108,7 +108,7 @@ details(void **state)
 }
 
 static void
-arguments(void **state)
+the_last_argument_of_a_name_counts(void **state)
 {
     const gp_channel_arg own[] = {{.key = "a", .integer = 1}, {.key = "b", .integer = 2}};
     const gp_channel_arg more[] = {{.key = "b", .integer = 3},
@@ -144,7 +144,7 @@ arguments(void **state)
 }
 
 static void
-objects(void **state)
+arguments_may_be_objects(void **state)
 {
     gp_channel_args *args = NULL;
     gp_channel_arg items[] = {{.key = "grpc.resource_quota"}, {.key = "grpc.ssl_session_cache"}};
@@ -165,15 +165,15 @@ objects(void **state)
 }
 
 static void
-memory_is_short(void **state)
+memory_runs_out(void **state)
 {
     static const gp_channel_arg items[] = {{.key = "a", .string = "b"}, {.key = "c"}};
     static char plain[5000];
-    bool short_of_it = true;
+    bool failed = true;
 
     (void)state;
     memset(plain, 'x', sizeof(plain));
-    for (long failing = 0; short_of_it; failing++) {
+    for (long failing = 0; failed; failing++) {
         gp_channel_args *args = NULL;
         char *cut = NULL;
         gp_bytes kept;
@@ -185,7 +185,7 @@ memory_is_short(void **state)
         kept = gp__details_within((gp_bytes){plain, 5000}, (gp_metadata){NULL, 0}, 2000, &cut);
         assert_true(cut != NULL || kept.data == plain);
         gp__free(cut);
-        short_of_it = alloc_failures() > 0;
+        failed = alloc_failures() > 0;
         alloc_end();
     }
 }
@@ -194,9 +194,11 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(user_agents),     cmocka_unit_test(details),
-        cmocka_unit_test(arguments),       cmocka_unit_test(objects),
-        cmocka_unit_test(memory_is_short),
+        cmocka_unit_test(the_user_agent_carries_the_limit),
+        cmocka_unit_test(details_are_cut_to_what_the_client_accepts),
+        cmocka_unit_test(the_last_argument_of_a_name_counts),
+        cmocka_unit_test(arguments_may_be_objects),
+        cmocka_unit_test(memory_runs_out),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

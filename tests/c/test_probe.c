@@ -245,14 +245,15 @@ static void
 waiting_has_an_end(void **state)
 {
     const gp_tls_options options = trusting(&authority, NULL);
-    server mute = {.silent = true};
+    server silent = {.silent = true};
     gp_error err = GP_ERROR_INIT;
 
     (void)state;
-    assert_int_equal(probe_server(&mute, &options, gp_deadline_in(1), NULL, &err), GP_ETLS);
+    assert_int_equal(probe_server(&silent, &options, gp_deadline_in(1), NULL, &err), GP_ETLS);
     assert_string_equal(err.detail, GP_TLS_TIMEOUT);
     assert_int_equal(
-        probe_server(&mute, &options, gp_deadline_in(PATIENCE_MS), &interrupt_now, &err), GP_EUSER);
+        probe_server(&silent, &options, gp_deadline_in(PATIENCE_MS), &interrupt_now, &err),
+        GP_EUSER);
     gp_error_release(&err);
 }
 

@@ -10,7 +10,7 @@
 /* ---- Without a runner ---- */
 
 static void
-networks(void **state)
+connections_are_to_unix_sockets_or_tcp(void **state)
 {
     const char *network = "smoke";
     const char *address = "hill 3";
@@ -28,7 +28,7 @@ networks(void **state)
     assert_string_equal(address, "hill 3");
 }
 
-/* ---- With one ---- */
+/* ---- With a runner ---- */
 
 static int
 to_host(void *ctx, gp_runner_address *address, gp_error *err)
@@ -36,7 +36,7 @@ to_host(void *ctx, gp_runner_address *address, gp_error *err)
     int answer = ((idle_runner *)ctx)->answer;
 
     if (answer < 0) {
-        return gp_error_set(err, answer, "nobody knows %s", address->address);
+        return gp_error_set(err, answer, "no mount holds %s", address->address);
     }
     snprintf(address->address, sizeof(address->address), "/host");
     return 0;
@@ -66,7 +66,7 @@ expect_failure(idle_runner *it, bool to_host_side, const char *network, int code
 }
 
 static void
-what_the_runner_says(void **state)
+the_runner_translates_addresses(void **state)
 {
     idle_runner it;
     gp_runner_address translated;
@@ -80,10 +80,10 @@ what_the_runner_says(void **state)
     assert_string_equal(address, "/host");
     it.answer = GP_EUSER;
     expect_failure(&it, true, "unix", GP_EBROKER,
-                   "connection 7 is at /there, which cannot be put into the host's terms: nobody "
-                   "knows /there");
+                   "connection 7 is at /there, which cannot be put into the host's terms: no mount "
+                   "holds /there");
     it.answer = GP_ECLOSED;
-    expect_failure(&it, true, "unix", GP_ECLOSED, "nobody knows /there");
+    expect_failure(&it, true, "unix", GP_ECLOSED, "no mount holds /there");
     expect_failure(&it, true, "much too long", GP_EBROKER, "it is too long");
     expect_failure(&it, false, "unix", GP_EBROKER,
                    "into the plugin's terms: the runner gave the network smoke, not unix or tcp");
@@ -92,7 +92,7 @@ what_the_runner_says(void **state)
 
 /* ---- Memory ---- */
 
-/* Each way through, with one allocation that fails: an error, of which nothing is left. */
+/* With each allocation failing in turn: an error is returned, and nothing leaks. */
 static void
 memory_runs_out(void **state)
 {
@@ -130,8 +130,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(networks),
-        cmocka_unit_test(what_the_runner_says),
+        cmocka_unit_test(connections_are_to_unix_sockets_or_tcp),
+        cmocka_unit_test(the_runner_translates_addresses),
         cmocka_unit_test(memory_runs_out),
     };
 

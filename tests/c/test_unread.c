@@ -9,14 +9,14 @@
 
 enum { BIG = 4 * 1024 * 1024 }; /* far more than a socket takes */
 
-/* A server that takes one connection, promises to take everything, and reads nothing. */
-typedef struct mute {
+/* A server that takes one connection, announces the largest windows, and reads nothing. */
+typedef struct unreading_server {
     int listener;
     int connection;
     char target[64];
     gp_channel *channel;
     char *big;
-} mute;
+} unreading_server;
 
 static void *
 take_connection(void *arg)
@@ -27,7 +27,7 @@ take_connection(void *arg)
      */
     static const unsigned char frames[] = {0,    0, 6, 4, 0, 0, 0, 0, 0, 0, 4,    0x7f, 0xff, 0xff,
                                            0xff, 0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0xff, 0,    0};
-    mute *self = arg;
+    unreading_server *self = arg;
 
     self->connection = accept(self->listener, NULL, NULL);
     assert_true(self->connection >= 0);
@@ -36,7 +36,7 @@ take_connection(void *arg)
 }
 
 static gp_call *
-start_big(mute *self, int64_t timeout_ms)
+start_big(unreading_server *self, int64_t timeout_ms)
 {
     gp_call_options options = options_for("/t/Echo");
     gp_call *call;
@@ -53,11 +53,11 @@ setup(void **state)
 {
     static atomic_int number;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    mute *self = calloc(1, sizeof(*self));
+    unreading_server *self = calloc(1, sizeof(*self));
     pthread_t thread;
     gp_call *call;
 
-    snprintf(self->target, sizeof(self->target), "unix:/tmp/gp-mute-%d-%d", (int)getpid(),
+    snprintf(self->target, sizeof(self->target), "unix:/tmp/gp-unread-%d-%d", (int)getpid(),
              atomic_fetch_add(&number, 1));
     strcpy(address.sun_path, self->target + 5);
     self->listener = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -76,7 +76,7 @@ setup(void **state)
 static int
 teardown(void **state)
 {
-    mute *self = *state;
+    unreading_server *self = *state;
 
     gp_channel_close(self->channel);
     gp_channel_unref(self->channel);
@@ -89,7 +89,7 @@ teardown(void **state)
 }
 
 static gp_call *
-open_chat(mute *self, int64_t timeout_ms)
+open_chat(unreading_server *self, int64_t timeout_ms)
 {
     gp_call_options options = options_for("/t/Chat");
     gp_call *call;
@@ -123,7 +123,7 @@ cancelling_ends_calls(void **state)
 static void
 closing_the_channel_ends_calls(void **state)
 {
-    mute *self = *state;
+    unreading_server *self = *state;
     gp_channel *view;
     gp_channel *own = self->channel;
     gp_call *call;
@@ -154,7 +154,7 @@ a_callback_replaces_waiting(void **state)
 static void
 a_blocked_sender_sees_the_end_of_the_call(void **state)
 {
-    mute *self = *state;
+    unreading_server *self = *state;
     gp_call *call = open_chat(self, 100);
     int rc = 0;
 
@@ -169,7 +169,7 @@ a_blocked_sender_sees_the_end_of_the_call(void **state)
 static void
 a_posting_sender_sees_the_end_of_the_call(void **state)
 {
-    mute *self = *state;
+    unreading_server *self = *state;
     const gp_bytes message = {self->big, 1000};
     gp_call *call = open_chat(self, 100);
     int sends = 0;
@@ -205,7 +205,7 @@ waiting_for_initial_metadata_ends_with_the_call(void **state)
 static void
 everything_is_freed_with_the_connection(void **state)
 {
-    mute *self = *state;
+    unreading_server *self = *state;
 
     alloc_begin(-1);
     deadlines_end_calls(state);

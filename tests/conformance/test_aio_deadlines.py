@@ -9,17 +9,18 @@ from typing import Any
 import grpc.aio
 import probe_pb2
 import pytest
-from aio_stage import Code, Probe, Stage, all_of, echo_request, raised
+from aio_stage import Code, Probe, Stage, all_of, echo_request, expired, raised
 from stage import replies, requests, streams, unary
 
 
 def test_deadlines(play_probe: Any) -> None:
     async def scene(stub: Any, probe: Probe) -> None:
-        call = stub.Hang(probe_pb2.HangRequest(), timeout=0.2)
-        assert 0 < call.time_remaining() <= 0.2
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call
-        assert caught.value.code() is Code.DEADLINE_EXCEEDED
+        def hang(timeout: float) -> Any:
+            call = stub.Hang(probe_pb2.HangRequest(), timeout=timeout)
+            assert 0 < call.time_remaining() <= timeout
+            return call
+
+        await expired(hang, probe.hanging)
         await probe.cancelled.wait()
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.Chat(timeout=0.1).read()
@@ -29,13 +30,14 @@ def test_deadlines(play_probe: Any) -> None:
 
 def test_deadlines_of_all_arities(play: Any) -> None:
     async def scene(stage: Stage) -> None:
-        over = asyncio.Semaphore(0)
+        entered, ended = asyncio.Event(), asyncio.Event()
 
         async def wait() -> None:
+            entered.set()
             try:
                 await asyncio.Event().wait()
             finally:
-                over.release()
+                ended.set()
 
         async def one(request: Any, context: Any) -> bytes:
             await wait()
@@ -48,18 +50,17 @@ def test_deadlines_of_all_arities(play: Any) -> None:
         channel = await stage.serve({
             "A": unary(one), "B": replies(many), "C": requests(one), "D": streams(many)
         })  # fmt: skip
-        ends = [
-            channel.unary_unary("/test.T/A")(b"", timeout=0.1),
-            all_of(channel.unary_stream("/test.T/B")(b"", timeout=0.1)),
-            channel.stream_unary("/test.T/C")(timeout=0.1),
-            channel.stream_stream("/test.T/D")(timeout=0.1).read(),
-        ]
-        for end in ends:
-            error = await raised(end)
-            assert error.code() is Code.DEADLINE_EXCEEDED
+        for call in (
+            lambda timeout: channel.unary_unary("/test.T/A")(b"", timeout=timeout),
+            lambda timeout: all_of(channel.unary_stream("/test.T/B")(b"", timeout=timeout)),
+            lambda timeout: channel.stream_unary("/test.T/C")(timeout=timeout),
+            lambda timeout: channel.stream_stream("/test.T/D")(timeout=timeout).read(),
+        ):
+            entered.clear()
+            ended.clear()
+            error = await expired(call, entered)
             assert str(error.details()).lower() == "deadline exceeded"
-        for _ in ends:
-            await over.acquire()
+            await ended.wait()
 
     play(scene)
 

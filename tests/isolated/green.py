@@ -51,6 +51,15 @@ class Blocking:
         self._wait()
         return request
 
+    def never(self, request: bytes, context: Any) -> bytes:
+        """Returns when its call has ended. Not released like the others: it may never be called."""
+        read, write = os.pipe()
+        if context.add_callback(lambda: os.write(write, b"x")):
+            os.read(read, 1)
+        os.close(read)
+        os.close(write)
+        return request
+
     def replies(self, request: bytes, context: Any) -> Iterator[bytes]:
         yield b"first"
         self._wait()
@@ -80,6 +89,7 @@ class Blocking:
     def handlers(self) -> dict[str, Any]:
         return {
             "Unary": grpc.unary_unary_rpc_method_handler(self.unary),
+            "Never": grpc.unary_unary_rpc_method_handler(self.never),
             "Replies": grpc.unary_stream_rpc_method_handler(self.replies),
             "Requests": grpc.stream_unary_rpc_method_handler(self.requests),
         }
@@ -130,12 +140,19 @@ def given_up() -> None:
     blocking = Blocking()
     with serving(blocking) as (_, channel):
         unary = channel.unary_unary("/t/Unary")
+        caller = gevent.getcurrent()
+
+        def time_out() -> None:
+            """Does as a gevent.Timeout that expires once the method waits."""
+            blocking.wait_for_method()
+            gevent.kill(caller, gevent.Timeout)
+
+        gevent.spawn(time_out)
         try:
-            with gevent.Timeout(0.1):
-                unary(b"")
+            unary(b"")
         except gevent.Timeout:
             print("timeout")
-        blocking.release()
+        blocking.let_go_on()
         killed = gevent.spawn(unary, b"")
         entered = gevent.spawn(blocking.wait_for_method)
         entered.join(DEADLINE)
@@ -145,10 +162,9 @@ def given_up() -> None:
         while len(blocking.ended) < 2:
             gevent.sleep(0.01)
         try:
-            unary(b"", timeout=0.1)
+            channel.unary_unary("/t/Never")(b"", timeout=0.1)
         except grpc.RpcError as error:
             print(error.code().name)
-        blocking.release()
 
         def interrupt() -> None:
             os.read(blocking._entered, 1)

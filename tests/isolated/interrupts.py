@@ -48,8 +48,8 @@ def interrupted(
         send()
 
     thread = threading.Thread(target=interrupt)
-    thread.start()
     try:
+        thread.start()  # in here, as a busy machine may stop the main thread before it waits
         wait()
     except KeyboardInterrupt:
         taken = time.monotonic() - sent[0]
@@ -171,6 +171,14 @@ def stream() -> None:
         print("cancelled")
 
 
+def dial() -> None:
+    with make_client() as client:
+        client.start()
+        interrupted(lambda: client.broker.dial(77, timeout=DEADLINE), lambda: True)
+        assert client.ping() == ""
+    print("cancelled")
+
+
 def start() -> None:
     client = make_client([sys.executable, "-c", "import signal; signal.pause()"])
     interrupted(client.start, lambda: client.pid > 0)
@@ -224,4 +232,6 @@ def handler() -> None:
 
 
 if __name__ == "__main__":
-    main(unary, with_call, future, ask, requests, ready, server, stream, start, killer, handler)
+    main(
+        unary, with_call, future, ask, requests, ready, server, stream, dial, start, killer, handler
+    )

@@ -7,7 +7,7 @@ four pairs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,20 @@ async def raised(awaitable: Any) -> Any:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await awaitable
     return caught.value
+
+
+async def expired(call: Callable[[float], Any], entered: asyncio.Event) -> Any:
+    """The AioRpcError of a call, made with a timeout, whose deadline passes during its handler.
+
+    A busy machine may need more than the time to get there. The next call has twice as much.
+    """
+    timeout = 0.1
+    while True:
+        error = await raised(call(timeout))
+        assert error.code() is Code.DEADLINE_EXCEEDED
+        if entered.is_set():
+            return error
+        timeout *= 2
 
 
 async def all_of(stream: Any) -> list[Any]:

@@ -222,16 +222,6 @@ def test_a_connection_is_dialled_once(launch: Any) -> None:
         broker.dial(service_id, timeout=0.1)
 
 
-def test_ctrl_c_ends_a_dial(launch: Any) -> None:
-    plain = launch()
-    broker = plain.broker
-    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        broker.dial(77, timeout=TIMEOUT)
-    timer.join()
-
-
 def test_nobody_accepts_over_one_connection(launch: Any) -> None:
     broker, test = launch(broker_multiplex=True).dispense("test")
     with pytest.raises(BrokerError, match="connection 77 was dialled, and the plugin did not"):

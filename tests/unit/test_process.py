@@ -59,7 +59,7 @@ def with_kit() -> dict[str, str]:
 # ---- Signals ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["unary", "with_call", "future", "stream", "start"])
+@pytest.mark.parametrize("mode", ["unary", "with_call", "future", "stream", "dial", "start"])
 def test_ctrl_c(run: Run, mode: str) -> None:
     assert output(run("interrupts.py", mode)) == "interrupted\ncancelled\n"
 
