@@ -65,8 +65,10 @@ struct gp__pump {
 int gp__bridge_new_locked(gp__bridge **out, gp__pump *pump, int fd, gp_error *err)
     GP_REQUIRES(&pump->lock);
 
-/* Does not touch the stream. With the lock held only on the reactor's thread, or the lock's order
- * would be broken. */
+/*
+ * Free the bridge, and leave its stream alone. The lock may be held on the reactor's thread only:
+ * elsewhere this waits for a callback, which may need the lock.
+ */
 void gp__bridge_free(gp__bridge *bridge);
 
 /* Free the bridge and release its stream. */

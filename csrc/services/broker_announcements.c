@@ -278,12 +278,12 @@ gp__broker_claim(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_in
         rc = gp_error_set(err, GP_EBROKER, "connection %u cannot be dialled: %s", (unsigned)id,
                           broker->gone);
     } else {
-        rc =
-            gp_error_set(err, GP_EBROKER,
-                         "connection %u was dialled, and %s did not announce within %.3g s that it "
-                         "accepts it; it has to accept the same id, and one that nobody dials is "
-                         "dropped after 5 s",
-                         (unsigned)id, gp__broker_other_side(broker), (double)timeout_ms / 1000);
+        rc = gp_error_set(
+            err, GP_EBROKER,
+            "connection %u was dialled, and %s did not announce within %.3g s that it "
+            "accepts it; it has to accept the same id, and an announcement that is not "
+            "dialled is dropped after 5 s",
+            (unsigned)id, gp__broker_other_side(broker), (double)timeout_ms / 1000);
     }
     gp_mutex_unlock(&broker->lock);
     return rc;

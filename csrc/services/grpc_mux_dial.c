@@ -200,7 +200,7 @@ ask_for_first_locked(gp_grpc_mux *mux, gp__grpc_dial *dial)
     const gp__accept_request request = {first->id, mux->last_serial % INT32_MAX + 1};
 
     if (!gp__grpc_mux_queue_message_locked(mux, (gp__grpc_mux_message){request, NULL})) {
-        refuse_locked(mux, first, "it could not be told");
+        refuse_locked(mux, first, "the request could not be sent");
         return;
     }
     dial->queued = false;
@@ -244,7 +244,7 @@ void
 gp__grpc_mux_request_unsent_locked(gp_grpc_mux *mux, gp__accept_request request)
 {
     if (mux->asking != NULL && mux->asking->serial == request.serial) {
-        set_outcome_locked(mux, mux->asking->number, GP_EBROKER, "it could not be told");
+        set_outcome_locked(mux, mux->asking->number, GP_EBROKER, "the request could not be sent");
         free_pending(mux->asking);
         mux->asking = NULL;
     }
@@ -355,7 +355,7 @@ end_accept_wait_locked(gp_grpc_mux *mux)
     for (pending = first_pending_locked(mux); pending != NULL; pending = next) {
         next = gp_list_next_entry(&mux->queue, pending, gp__grpc_pending, link);
         if (pending->id != GP__GRPC_MUX_MAIN) {
-            refuse_locked(mux, pending, "it does not take the connections that it has");
+            refuse_locked(mux, pending, "it has not accepted the connections before");
         }
     }
 }

@@ -175,7 +175,7 @@ what_is_not_dialled_is_dropped(void **state)
     announced->expires = gp__now(); /* the five seconds are over */
     gp_mutex_unlock(&it.host->lock);
     expect_failure(gp_broker_dial(it.host, 5, 0, NULL, &channel, &err), &err,
-                   "one that nobody dials is dropped after 5 s");
+                   "an announcement that is not dialled is dropped after 5 s");
     assert_int_equal(gp_broker_announce(it.plugin, 6, "unix", it.rpc.target + 5, NULL), 0);
     assert_int_equal(gp_broker_dial(it.host, 6, LONG, NULL, &channel, NULL), 0);
     gp_channel_close(channel);

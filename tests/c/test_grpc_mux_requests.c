@@ -183,7 +183,7 @@ a_request_that_cannot_be_sent(void **state)
     (void)state;
     mux_pair_open(ends);
     ends[0].failing = true;
-    expect_dial_failure(&ends[0], PATIENCE_MS, "it could not be told");
+    expect_dial_failure(&ends[0], PATIENCE_MS, "the request could not be sent");
     mux_pair_close(ends);
 }
 
