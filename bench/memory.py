@@ -174,7 +174,7 @@ def _contender(lab: Lab, host: str, plugin: str, seconds: float) -> Callable[[],
         if process.returncode != 0 or not samples:
             raise Failed(f"{host} with {plugin}: exit status {process.returncode}")
         calls = int(json.loads(output)["calls"]["per_second"] * seconds)
-        # The first half is start-up; the end, where somebody is leaving, is not looked at either.
+        # The first half is start-up; the last sample, during the shutdown, is left out too.
         steady = samples[len(samples) // 2 : -1] or samples
         return {key: statistics.median(s[key] for s in steady) for key in samples[0]}
 

@@ -217,7 +217,7 @@ def socket_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def authority() -> Any:
-    """Whoever signs the two that follow; of kit/certificates.py."""
+    """Signs the two pairs that follow; of kit/certificates.py."""
     from certificates import Authority
 
     return Authority("the tests' CA")

@@ -1,8 +1,8 @@
-"""What stays, for somebody to look at host and plugin meanwhile: as tests/peers/go/cmd/bench does.
+"""Holds calls or plugins open while bench/memory.py looks at host and plugin.
 
 With calls that stay open, a line is printed before the first one and when the plugin works on all
 of them; with plugins, when one has answered and when all have. After each, the host waits for a
-line of input.
+line of input. tests/peers/go/cmd/bench does the same.
 """
 
 from __future__ import annotations

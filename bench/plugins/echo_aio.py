@@ -32,7 +32,7 @@ class EchoServicer(probe_pb2_grpc.ProbeServicer):
 
     async def Hang(self, request, context):
         self._started += 1
-        await asyncio.get_running_loop().create_future()  # which nobody completes
+        await asyncio.get_running_loop().create_future()  # which is never completed
 
     async def Cancelled(self, request, context):
         return probe_pb2.CancelledReply(started=self._started)

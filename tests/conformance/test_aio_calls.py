@@ -268,17 +268,17 @@ def test_done_callbacks(play_probe: Any) -> None:
             stub.Sum(sums(1, 2)),
             stub.Chat([probe_pb2.ChatMessage()]),
         ):
-            told = asyncio.Semaphore(0)
+            called_back = asyncio.Semaphore(0)
             for _ in range(2):
-                call.add_done_callback(lambda who, told=told: told.release())
+                call.add_done_callback(lambda who, called_back=called_back: called_back.release())
             if hasattr(call, "__aiter__"):
                 await all_of(call)
             assert await call.code() is Code.OK
-            await told.acquire()
-            await told.acquire()
-            call.add_done_callback(lambda who, told=told: told.release())
-            await told.acquire()
-            assert told.locked()
+            await called_back.acquire()
+            await called_back.acquire()
+            call.add_done_callback(lambda who, called_back=called_back: called_back.release())
+            await called_back.acquire()
+            assert called_back.locked()
 
     play_probe(scene)
 
@@ -293,8 +293,8 @@ def test_waiting_for_the_connection(play: Any) -> None:
         await call.wait_for_connection()
         assert await call == b"x"
         await call.wait_for_connection()
-        nobody = stage.connect(1).unary_unary("/test.T/M")(b"")
-        error = await raised(nobody.wait_for_connection())
+        unconnected = stage.connect(1).unary_unary("/test.T/M")(b"")
+        error = await raised(unconnected.wait_for_connection())
         assert error.code() is Code.UNAVAILABLE
 
     play(scene)

@@ -145,7 +145,7 @@ def test_cancelling_a_task_that_reads(play: Any, how: str) -> None:
 
 def test_a_request_iterator_ends_with_its_call(play: Any) -> None:
     async def scene(stage: Stage) -> None:
-        arrived, told = asyncio.Event(), asyncio.Event()
+        arrived, closed = asyncio.Event(), asyncio.Event()
 
         async def behavior(incoming: AsyncIterator[bytes], context: Any) -> bytes:
             async for _ in incoming:
@@ -158,14 +158,14 @@ def test_a_request_iterator_ends_with_its_call(play: Any) -> None:
                 await asyncio.Event().wait()
                 yield b"2"
             finally:
-                told.set()
+                closed.set()
 
         call = (await stage.method(requests(behavior)))(outgoing())
         await arrived.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await told.wait()
+        await closed.wait()
 
     play(scene)
 

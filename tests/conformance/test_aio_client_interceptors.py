@@ -270,12 +270,12 @@ def test_done_callbacks(play: Any) -> None:
     async def scene(stage: Stage) -> None:
         stub = await stub_with(stage, Add(), Streams())
         for call in (stub.Echo(echo_request()), stub.Count(probe_pb2.CountRequest(n=1))):
-            told = asyncio.Event()
-            call.add_done_callback(lambda who, told=told: told.set())
+            called_back = asyncio.Event()
+            call.add_done_callback(lambda who, called_back=called_back: called_back.set())
             if hasattr(call, "__aiter__"):
                 await all_of(call)
             assert await call.code() is Code.OK
-            await told.wait()
+            await called_back.wait()
 
     play(scene)
 

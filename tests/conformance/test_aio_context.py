@@ -66,20 +66,20 @@ def test_peer(play: Any) -> None:
 
 def test_done_callbacks(play: Any) -> None:
     async def scene(stage: Stage) -> None:
-        told: list[Any] = []
+        called_with: list[Any] = []
         contexts: list[Any] = []
         over = asyncio.Event()
 
         async def behavior(request: bytes, context: Any) -> bytes:
             contexts.append(context)
-            context.add_done_callback(told.append)
+            context.add_done_callback(called_with.append)
             context.add_done_callback(lambda _: over.set())
-            assert told == []
+            assert called_with == []
             return b""
 
         await (await stage.method(unary(behavior)))(b"")
         await over.wait()
-        assert told == contexts
+        assert called_with == contexts
         assert contexts[0].done()
         assert not contexts[0].cancelled()
 

@@ -134,7 +134,7 @@ def test_mutual_tls(play: Any, authority: Authority, server_pair: Pair, client_p
 
 def test_a_client_that_is_refused(play: Any, authority: Authority, server_pair: Pair) -> None:
     """Without a certificate, with a stranger's, and without TLS."""
-    stranger = Authority("nobody").issue("stranger", "client.test")
+    stranger = Authority("unknown").issue("stranger", "client.test")
 
     async def scene(stage: Stage) -> None:
         async with serving(stage, server_pair, authority.root, True) as (target, _):
@@ -158,7 +158,7 @@ def test_a_server_that_is_refused(play: Any, authority: Authority) -> None:
     async def scene(stage: Stage) -> None:
         async with serving(stage, pair) as (target, _):
             for channel in (
-                secure(stage, target, Authority("nobody").root, options=name),
+                secure(stage, target, Authority("unknown").root, options=name),
                 secure(stage, target, authority.root),
             ):
                 async with channel:

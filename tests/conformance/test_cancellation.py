@@ -61,13 +61,13 @@ def test_half_read_stream_that_is_dropped(probe: Any, pb: Any, eventually: Any) 
 
 def test_half_read_stream_with_a_callback_that_is_dropped(probe: Any, pb: Any) -> None:
     stream = probe.Count(pb.CountRequest(n=2, delay_ms=60_000))
-    told = threading.Event()
+    called_back = threading.Event()
     gone = weakref.ref(stream)
-    stream.add_callback(told.set)
+    stream.add_callback(called_back.set)
     del stream
     gc.collect()
     assert gone() is None
-    assert told.wait(DEADLINE)
+    assert called_back.wait(DEADLINE)
 
 
 def test_dropped_unary_call_of_a_stream_of_requests(probe: Any, pb: Any) -> None:

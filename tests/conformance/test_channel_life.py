@@ -94,7 +94,7 @@ def test_channel_ready_future(channel: Any) -> None:
 
 
 def test_channel_that_never_gets_ready(client: Any, socket_dir: Any) -> None:
-    with client.insecure_channel(f"unix:{socket_dir}/nobody") as channel:
+    with client.insecure_channel(f"unix:{socket_dir}/missing") as channel:
         future = grpc.channel_ready_future(channel)
         with pytest.raises(grpc.FutureTimeoutError):
             future.result(0.2)
@@ -107,8 +107,8 @@ def test_wait_for_ready(probe: Any, pb: Any) -> None:
         assert reply.payload == b"x"
 
 
-def test_wait_for_ready_where_nobody_listens(client: Any, socket_dir: Any) -> None:
-    with client.insecure_channel(f"unix:{socket_dir}/nobody") as channel:
+def test_wait_for_ready_without_a_listener(client: Any, socket_dir: Any) -> None:
+    with client.insecure_channel(f"unix:{socket_dir}/missing") as channel:
         call = channel.unary_unary("/x/Y")
         assert raised(lambda: call(b"")).code() is Code.UNAVAILABLE
         assert raised(lambda: call(b"", wait_for_ready=False)).code() is Code.UNAVAILABLE
@@ -218,11 +218,11 @@ def test_states_follow_the_server(stage: Stage) -> None:
 def test_several_ready_futures(our_channel: Any) -> None:
     """With grpcio's channel, closing it soon after makes its thread for states raise."""
     channel = our_channel
-    told: list[Any] = []
+    called_with: list[Any] = []
     done = threading.Semaphore(0)
     ready = [grpc.channel_ready_future(channel) for _ in range(3)]
     for future in ready:
-        future.add_done_callback(lambda who: (told.append(who), done.release()))
+        future.add_done_callback(lambda who: (called_with.append(who), done.release()))
     for _ in ready:
         assert done.acquire(timeout=DEADLINE)
     for future in ready:
@@ -231,4 +231,4 @@ def test_several_ready_futures(our_channel: Any) -> None:
         assert not future.cancelled()
         assert not future.running()
         assert future.cancel() is False
-    assert set(told) == set(ready)
+    assert set(called_with) == set(ready)

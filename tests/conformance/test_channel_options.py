@@ -127,7 +127,7 @@ def test_channel_needs_a_target() -> None:
         (b"grpc.primary_user_agent", b"tester"),
         ["grpc.keepalive_time_ms", True],
         ("grpc.keepalive_time_ms", 1000.5),  # for grpcio an address, of which the core says no
-        ("of.nobody", Address()),
+        ("of.another", Address()),
     ],
 )
 def test_names_and_values(client: Any, host: Any, option: Any) -> None:

@@ -61,28 +61,28 @@ def test_peer_over_tcp(client: Any, host: Any) -> None:
 
 
 def test_callbacks_run_at_the_end_of_the_call(stage: Stage) -> None:
-    told: list[int] = []
+    called: list[int] = []
     done = threading.Semaphore(0)
     contexts: list[Any] = []
 
-    def tell(number: int) -> None:
-        told.append(number)
+    def call_back(number: int) -> None:
+        called.append(number)
         done.release()
 
     def behavior(request: bytes, context: Any) -> bytes:
         contexts.append(context)
-        assert context.add_callback(lambda: tell(1)) is True
-        assert context.add_callback(lambda: tell(2)) is True
-        assert told == []
+        assert context.add_callback(lambda: call_back(1)) is True
+        assert context.add_callback(lambda: call_back(2)) is True
+        assert called == []
         return b""
 
     stage.call(behavior)
     for _ in range(2):
         assert done.acquire(timeout=DEADLINE)
-    assert sorted(told) == [1, 2]
+    assert sorted(called) == [1, 2]
     assert contexts[0].is_active() is False
-    assert contexts[0].add_callback(lambda: tell(3)) is False
-    assert sorted(told) == [1, 2]
+    assert contexts[0].add_callback(lambda: call_back(3)) is False
+    assert sorted(called) == [1, 2]
 
 
 def test_callback_that_raises(our_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_callback_that_raises(our_stage: Stage, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_callbacks_are_called_or_refused(stage: Stage) -> None:
-    """Wherever the end of the call falls: whoever was told True is called."""
+    """A callback is called if add_callback() has returned True, whenever the call ends."""
     problems: list[str] = []
     finished = threading.Semaphore(0)
 

@@ -13,7 +13,7 @@ from aio_stage import Stage as AioStage
 from certificates import Authority, Pair
 from stage import DEADLINE, Stage, ask, replies, serving, unary
 
-who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
+who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="default")
 
 
 class Naming(grpc.ServerInterceptor):
@@ -44,8 +44,8 @@ def test_handlers_see_what_interceptors_set(stage: Stage) -> None:
         assert call(b"", timeout=DEADLINE, metadata=metadata) == name.encode()
         found = list(stream(b"", timeout=DEADLINE, metadata=metadata))
         assert found == [name.encode(), b"changed"]
-        assert call(b"", timeout=DEADLINE) == b"nobody"
-        assert next(stream(b"", timeout=DEADLINE)) == b"nobody"
+        assert call(b"", timeout=DEADLINE) == b"default"
+        assert next(stream(b"", timeout=DEADLINE)) == b"default"
 
 
 def test_calls_do_not_see_each_others(stage: Stage) -> None:
@@ -58,7 +58,7 @@ def test_calls_do_not_see_each_others(stage: Stage) -> None:
     for channel in channels:
         call = channel.unary_unary("/test.T/M", _registered_method=True)
         for number in range(5):
-            assert call(b"%d" % number, timeout=DEADLINE) == b"nobody"
+            assert call(b"%d" % number, timeout=DEADLINE) == b"default"
 
 
 def registered(stage: Stage, behavior: Any) -> Any:
@@ -82,7 +82,7 @@ def test_credentials_see_those_of_who_made_them(
         return client.metadata_call_credentials(plugin)
 
     credentials = contextvars.copy_context().run(make)
-    assert who.get() == "nobody"
+    assert who.get() == "default"
     with serving(host, credentials=host.ssl_server_credentials([server_pair])) as running:
         roots = client.ssl_channel_credentials(authority.root)
         with client.secure_channel(f"localhost:{running.port}", roots) as channel:
@@ -111,6 +111,6 @@ def test_handlers_of_event_loops(play: Any) -> None:
         method = await stage.method(unary(behavior), interceptors=[AioNaming()])
         for name in ("a", "b"):
             assert await method(b"", metadata=[("who", name)]) == name.encode()
-            assert await method(b"") == b"nobody"
+            assert await method(b"") == b"default"
 
     play(scene)

@@ -9,7 +9,7 @@ from certificates import Authority, Pair
 from stage import Code, ask, failure, serving
 
 
-def test_nobody_is_known_without_tls(client: Any, host: Any) -> None:
+def test_without_tls_there_are_no_identities(client: Any, host: Any) -> None:
     with (
         serving(host) as running,
         client.insecure_channel(f"127.0.0.1:{running.port}") as channel,
@@ -58,7 +58,7 @@ def test_another_name_may_be_expected(client: Any, host: Any, authority: Authori
 def test_a_server_of_another_authority_is_refused(
     client: Any, host: Any, server_pair: Pair
 ) -> None:
-    stranger = Authority("nobody")
+    stranger = Authority("unknown")
     with (
         serving(host, credentials=host.ssl_server_credentials([server_pair])) as running,
         client.secure_channel(
@@ -109,7 +109,7 @@ def test_a_client_without_certificate_is_refused(
 def test_a_client_of_another_authority_is_refused(
     client: Any, host: Any, authority: Authority, server_pair: Pair
 ) -> None:
-    stranger = Authority("nobody").issue("stranger", "client.test")
+    stranger = Authority("unknown").issue("stranger", "client.test")
     with (
         serving(host, credentials=mutual(host, authority, server_pair)) as running,
         client.secure_channel(

@@ -68,9 +68,9 @@ def test_errors_are_ours_and_grpcios(our_probe: Any, pb: Any) -> None:
     assert error.time_remaining() > 0
     assert error.traceback() is error.__traceback__ is not None
     assert error.add_callback(print) is False
-    told: list[Any] = []
-    error.add_done_callback(told.append)
-    assert told == [error]
+    called_with: list[Any] = []
+    error.add_done_callback(called_with.append)
+    assert called_with == [error]
     with pytest.raises(RpcError) as again:
         error.result()
     assert again.value is error

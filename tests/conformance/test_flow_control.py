@@ -24,7 +24,7 @@ class Counter:
             self.value += 1
             yield bytes(SIZE)
 
-    def settle(self, turn: Callable[[], Any]) -> int:
+    def final(self, turn: Callable[[], Any]) -> int:
         """Its value once it no longer grows: not within a hundred calls of another method."""
         seen = -1
         while seen != self.value:
@@ -42,7 +42,7 @@ def test_a_slow_reader_of_replies(stage: Stage) -> None:
     stream = channel.unary_stream("/test.T/M")(b"", timeout=3 * DEADLINE)
     assert len(next(stream)) == SIZE
     turn = channel.unary_unary("/test.T/Echo")
-    assert sent.settle(lambda: turn(b"", timeout=DEADLINE)) < BOUND
+    assert sent.final(lambda: turn(b"", timeout=DEADLINE)) < BOUND
     assert sum(len(reply) for reply in stream) == (COUNT - 1) * SIZE
     assert sent.value == COUNT
 
@@ -58,24 +58,24 @@ def test_a_slow_handler_of_requests(stage: Stage) -> None:
     channel = stage.serve({"M": requests(behavior), "Echo": unary(echo)})
     future = channel.stream_unary("/test.T/M").future(sent.messages(), timeout=3 * DEADLINE)
     turn = channel.unary_unary("/test.T/Echo")
-    assert sent.settle(lambda: turn(b"", timeout=DEADLINE)) < BOUND
+    assert sent.final(lambda: turn(b"", timeout=DEADLINE)) < BOUND
     go_on.set()
     assert int(future.result(3 * DEADLINE)) == (COUNT - 1) * SIZE
     assert sent.value == COUNT
 
 
-def test_nobody_reads_either_way(stage: Stage) -> None:
+def test_a_stream_that_neither_side_reads(stage: Stage) -> None:
     sent = Counter()
     channel = stage.serve({
         "M": streams(lambda incoming, context: incoming), "Echo": unary(echo)
     })  # fmt: skip
     stream = channel.stream_stream("/test.T/M")(sent.messages(), timeout=3 * DEADLINE)
     turn = channel.unary_unary("/test.T/Echo")
-    assert sent.settle(lambda: turn(b"", timeout=DEADLINE)) < BOUND
+    assert sent.final(lambda: turn(b"", timeout=DEADLINE)) < BOUND
     assert sum(len(reply) for reply in stream) == COUNT * SIZE
 
 
-def test_streams_that_nobody_reads_all_begin(stage: Stage) -> None:
+def test_unread_streams_all_begin(stage: Stage) -> None:
     entered = threading.Semaphore(0)
 
     def behavior(request: bytes, context: Any) -> Iterator[bytes]:

@@ -29,7 +29,7 @@ def test_future(probe: Any, pb: Any) -> None:
 
 
 def test_the_traceback_of_a_failed_future(probe: Any, pb: Any) -> None:
-    """Also where nobody has raised its exception before."""
+    """Also if its exception has not been raised before."""
     future = probe.Fail.future(pb.FailRequest(code=5, details="none"), timeout=DEADLINE)
     assert isinstance(future.exception(DEADLINE), grpc.RpcError)
     for _ in range(2):
@@ -61,25 +61,25 @@ def test_future_that_takes_too_long(probe: Any, pb: Any, eventually: Any) -> Non
 
 def test_done_callbacks_run_once(probe: Any, pb: Any, eventually: Any) -> None:
     future = hang(probe, eventually)
-    told: list[Any] = []
+    called: list[Any] = []
     done = threading.Semaphore(0)
 
-    def tell(who: Any) -> None:
-        told.append(who)
+    def call_back(who: Any) -> None:
+        called.append(who)
         done.release()
 
     for _ in range(3):
-        future.add_done_callback(tell)
-    assert future.add_callback(lambda: tell("context")) is True
-    assert told == []
+        future.add_done_callback(call_back)
+    assert future.add_callback(lambda: call_back("context")) is True
+    assert called == []
     future.cancel()
     for _ in range(4):
         assert done.acquire(timeout=DEADLINE)
-    assert told.count(future) == 3
-    assert told.count("context") == 1
-    # What comes too late is told at once, and alone.
-    future.add_done_callback(tell)
-    assert told[4:] == [future]
+    assert called.count(future) == 3
+    assert called.count("context") == 1
+    # A callback that is added after the end is called at once, and no other with it.
+    future.add_done_callback(call_back)
+    assert called[4:] == [future]
     eventually(lambda: not future.add_callback(print), "the refusal of callbacks")
 
 

@@ -25,13 +25,13 @@ def test_stream_is_a_call(probe: Any, pb: Any, eventually: Any) -> None:
     stream = probe.Count(pb.CountRequest(n=1, delay_ms=20), timeout=50, metadata=metadata)
     assert isinstance(stream, grpc.Call)
     assert isinstance(stream, grpc.RpcContext)
-    told = threading.Event()
+    called_back = threading.Event()
     assert stream.is_active() is True
-    assert stream.add_callback(told.set) is True
+    assert stream.add_callback(called_back.set) is True
     assert 0 < stream.time_remaining() <= 50
     assert ("a", "1") in stream.initial_metadata()
     assert len(list(stream)) == 1
-    assert told.wait(DEADLINE)
+    assert called_back.wait(DEADLINE)
     assert ("b", "2") in stream.trailing_metadata()
     assert stream.is_active() is False
     assert not stream.cancel()
@@ -84,7 +84,7 @@ def test_streams_both_ways(probe: Any, pb: Any) -> None:
 
 
 def test_large_streams_both_ways(probe: Any, pb: Any) -> None:
-    """More than flow control lets through while nobody reads."""
+    """More than flow control lets through before the other side reads."""
     messages = [pb.ChatMessage(payload=bytes([n]) * (1 << 20)) for n in range(16)]
     stream = probe.Chat(iter(messages), timeout=DEADLINE)
     assert list(stream) == messages

@@ -224,7 +224,7 @@ def test_the_plugin_is_killed_in_mid_callback(
     assert ended.wait(TIMEOUT)
     with pytest.raises(RpcError):
         call.result(TIMEOUT)
-    assert server.wait_for_termination(TIMEOUT) is False  # without anybody's stop()
+    assert server.wait_for_termination(TIMEOUT) is False  # without a call of stop()
     eventually(client.exited, "the news of the plugin's end")
     client.kill()
     assert list(socket_dir.iterdir()) == []
@@ -250,7 +250,7 @@ def test_a_go_host_is_killed_in_mid_callback(
     assert before
     go_host.kill()
     eventually(lambda: gone(pid), "the plugin's end")
-    for path in socket_dir.rglob("*"):  # the Go host's own, which nobody can tidy up
+    for path in socket_dir.rglob("*"):  # the Go host's own, which it could not remove
         if path.is_socket() and path.parent == socket_dir:
             path.unlink()
     assert list(socket_dir.iterdir()) == []

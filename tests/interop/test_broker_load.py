@@ -50,7 +50,7 @@ def test_one_connection_from_eight_threads(plugin: str, how: str, connect: Any) 
 
 @each_way
 @each_plugin
-def test_a_stream_that_nobody_reads(plugin: str, how: str, connect: Any) -> None:
+def test_an_unread_stream(plugin: str, how: str, connect: Any) -> None:
     """It stalls itself, and none of the others: neither the next connection, nor the first one."""
     import probe_pb2
     import probe_pb2_grpc

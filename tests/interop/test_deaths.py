@@ -181,15 +181,15 @@ def test_calls_say_how_the_plugin_has_exited(
 
     chat = other.Chat(messages())
     next(chat)
-    fate = "the plugin exited with status 9"
-    assert fate in details(lambda: probe.Exit(pb.ExitRequest(status=9), timeout=DEADLINE))
-    assert fate in details(lambda: list(stream))
-    assert fate in details(lambda: list(chat))
-    assert fate in details(future.result)
-    assert fate in future.details()
-    assert fate in details(lambda: probe.Echo(pb.EchoRequest(), timeout=DEADLINE))
-    assert fate in details(lambda: other.Echo.with_call(pb.EchoRequest(), timeout=DEADLINE))
-    assert fate in client.ping()
+    reason = "the plugin exited with status 9"
+    assert reason in details(lambda: probe.Exit(pb.ExitRequest(status=9), timeout=DEADLINE))
+    assert reason in details(lambda: list(stream))
+    assert reason in details(lambda: list(chat))
+    assert reason in details(future.result)
+    assert reason in future.details()
+    assert reason in details(lambda: probe.Echo(pb.EchoRequest(), timeout=DEADLINE))
+    assert reason in details(lambda: other.Echo.with_call(pb.EchoRequest(), timeout=DEADLINE))
+    assert reason in client.ping()
     over.set()
 
 
@@ -202,16 +202,16 @@ def test_calls_say_what_signal_has_killed_the_plugin(
     future = probe.Hang.future(pb.HangRequest())
     eventually(lambda: hanging(probe) == 1)
     os.kill(client.pid, signal.SIGKILL)
-    fate = "the plugin was killed by signal 9 (Killed)"
-    assert fate in details(future.result)
-    assert fate in details(lambda: probe.Echo(pb.EchoRequest(), timeout=DEADLINE))
+    reason = "the plugin was killed by signal 9 (Killed)"
+    assert reason in details(future.result)
+    assert reason in details(lambda: probe.Echo(pb.EchoRequest(), timeout=DEADLINE))
 
 
 @either_way
 def test_awaited_calls_say_how_the_plugin_has_exited(
     peers: Any, handshake: Any, plugins: Any, how: dict[str, Any]
 ) -> None:
-    fate = "the plugin exited with status 9"
+    reason = "the plugin exited with status 9"
 
     async def main() -> None:
         async with aio.Client(
@@ -228,11 +228,11 @@ def test_awaited_calls_say_how_the_plugin_has_exited(
             ):
                 with pytest.raises(grpc.RpcError) as caught:
                     await start()
-                assert fate in caught.value.details()  # type: ignore[attr-defined]
+                assert reason in caught.value.details()  # type: ignore[attr-defined]
             with pytest.raises(grpc.RpcError) as caught:
                 async for _ in stream:
                     pass
-            assert fate in caught.value.details()  # type: ignore[attr-defined]
+            assert reason in caught.value.details()  # type: ignore[attr-defined]
 
     asyncio.run(asyncio.wait_for(main(), 3 * DEADLINE))
 

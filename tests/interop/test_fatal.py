@@ -1,4 +1,4 @@
-"""What a host is told when a plugin comes to an unwanted end: a line "panic: ..." and a trace."""
+"""What a host logs when a plugin ends unexpectedly: a line "panic: ..." and a traceback."""
 
 from __future__ import annotations
 

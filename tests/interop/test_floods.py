@@ -73,7 +73,7 @@ FLOODS: dict[str, tuple[Callable[[], Iterator[bytes]], int]] = {
 }
 
 
-# gRPC tells nobody of these, so that nobody knows when to give back what they have taken.
+# gRPC does not report these, so the plugin cannot know when to give back the memory they took.
 UNSEEN = ("continuations", "pings", "settings")
 
 

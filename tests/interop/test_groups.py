@@ -256,7 +256,7 @@ def test_nothing_survives_a_host_that_exits(host: Any, helper: Any) -> None:
     assert dead(helper())
 
 
-def test_nobody_watches_any_more_after_the_host_exited(host: Any, eventually: Any) -> None:
+def test_the_guard_ends_with_its_host(host: Any, eventually: Any) -> None:
     def guards() -> list[str]:
         return [pid for pid, command in commands() if b"/guard.py" in command and ours in command]
 
@@ -296,8 +296,8 @@ sys.exit(subprocess.call(sys.argv[2:]))
 
 
 def test_ctrl_c_reaches_the_plugin(peers: Any, tmp_path: Path, eventually: Any) -> None:
-    told = tmp_path / "told"
-    command = [sys.executable, "-c", WRAPPER, str(told), *peers.plugin("python")]
+    interrupted = tmp_path / "interrupted"
+    command = [sys.executable, "-c", WRAPPER, str(interrupted), *peers.plugin("python")]
     terminal, end = os.openpty()
     with subprocess.Popen(
         [sys.executable, str(ISOLATED / "grouped.py"), "terminal", json.dumps(command)],
@@ -311,7 +311,7 @@ def test_ctrl_c_reaches_the_plugin(peers: Any, tmp_path: Path, eventually: Any) 
         assert process.stdout.readline()
         os.write(terminal, b"\x03")
         assert process.stdout.readline() == "interrupted True\n"  # the plugin swallows it
-        eventually(told.exists, "the wrapper's interrupt")
+        eventually(interrupted.exists, "the wrapper's interrupt")
         assert process.wait(60) == 0
     os.close(terminal)
 

@@ -91,7 +91,7 @@ def test_many(command: list[str], make_client: Any, eventually: Any) -> None:
     eventually(theirs.same, "the plugin's return to what it was")
 
 
-def test_nobody_accepts(command: list[str], make_client: Any) -> None:
+def test_a_dial_that_is_not_accepted(command: list[str], make_client: Any) -> None:
     broker, test = make_client(command, **OPTIONS).dispense("test")
     assert b"connection 78 was dialled, and the host did not" in test.DialError(b"78")
     with pytest.raises(BrokerError, match="connection 77 was dialled, and the plugin did not"):

@@ -110,7 +110,7 @@ def test_other_version(peers: Any, make_client: Any) -> None:
     assert list(caught.value.host_versions) == [1]
 
 
-def test_nobody_at_the_address(peers: Any, make_client: Any) -> None:
+def test_an_address_without_a_listener(peers: Any, make_client: Any) -> None:
     client = make_client(peers.bad("line", "-line", "1|1|unix|/nowhere/pygo|grpc"))
     assert client.ping(timeout=2) != ""
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_leftovers")
 # ---- Plugins -------------------------------------------------------------------------------------
 
 
-# A host takes no streams that nobody has knocked for, so that nothing can be wrong with them.
+# Faults of streams. A host accepts only streams that it has asked for, so it does not see these.
 OF_STREAMS = {"window overflow", "opened twice"}
 
 
@@ -153,7 +153,7 @@ def launched() -> Iterator[Launched]:
 
 @pytest.mark.parametrize("mode", FATAL)
 def test_a_plugin_of_a_hostile_host(mode: str, launched: Launched, socket_dir: Path) -> None:
-    """It says why, hangs up, and leaves as ever when it is told to."""
+    """It logs the reason, closes the connection, and still exits as usual when it is asked to."""
     launched.connection.sendall(hostile(1, 12346)[mode])
     assert launched.read_on().endswith(PROTOCOL_ERROR)
     why = launched.read_log()  # before the signal, which may end the process first

@@ -1,4 +1,4 @@
-"""Reattaching to plugins that somebody else has launched, in both roles."""
+"""Reattaching to plugins that another process has launched, in both roles."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_asyncio_host_joins_what_go_launched(
     assert go_host.do("exited", timeout_ms=20_000)["exited"]
 
 
-def test_both_hosts_find_nobody(make_client: Any, go_host: Any, peers: Any) -> None:
+def test_both_hosts_find_no_process(make_client: Any, go_host: Any, peers: Any) -> None:
     """The words are go-plugin's: ErrProcessNotFound."""
     client = make_client(peers.plugin("go"))
     client.start()

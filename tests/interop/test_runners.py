@@ -333,13 +333,13 @@ def test_force(make_client: Any, peers: Any, freeze: Any) -> None:
 
 def test_death_is_noticed(make_client: Any, peers: Any, eventually: Any) -> None:
     runner = Own(peers.plugin("go"))
-    told: list[Any] = []
-    client = make_client(runner=runner, on_exit=lambda client, status: told.append(status))
+    statuses: list[Any] = []
+    client = make_client(runner=runner, on_exit=lambda client, status: statuses.append(status))
     client.start()
     assert runner.process
     runner.process.kill()
     eventually(client.exited, "exited()")
-    eventually(lambda: told == [-9], "on_exit")
+    eventually(lambda: statuses == [-9], "on_exit")
 
 
 def test_start_that_raises(make_client: Any) -> None:
@@ -679,7 +679,7 @@ def test_limits_are_options_of_the_engine() -> None:
         command
     )
     assert command[-2:] == ["image", "-v"]
-    assert "a secret" not in command  # values are nobody's to read
+    assert "a secret" not in command  # values are not shown in it
 
 
 # ---- A host that is killed ----------------------------------------------------------------------

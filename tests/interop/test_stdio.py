@@ -126,7 +126,7 @@ def test_one_writer_for_both(command: list[str], make_client: Any, eventually: A
 
 
 class Counter:
-    """Counts bytes, slowly if told, and remembers how many came at once."""
+    """Counts bytes, and remembers how many came at once. Waits while `gate` is not set."""
 
     def __init__(self) -> None:
         self.total = self.most = 0
@@ -325,7 +325,7 @@ def test_a_signal_that_ends_the_plugin(printing: Any, eventually: Any) -> None:
 
 
 def test_what_is_printed_after_the_end_of_the_server(printing: Any) -> None:
-    """Nobody takes it any more, but it does no harm."""
+    """It is lost, and does no harm."""
     client, act, out, _ = printing()
     act("late")
     client.kill()

@@ -108,7 +108,7 @@ def test_tls_of_our_host(secured: list[str], files: Any, mutual: bool, make_clie
 
 
 def test_tls_of_a_go_host(secured: list[str], files: Any, mutual: bool, go_host: Any) -> None:
-    # Go's host presents its own certificate to whoever asks.
+    # Go's host presents its own certificate to any server that asks.
     tls = {"ca": files["ca"], "server_name": "localhost"}
     if mutual:
         tls.update(cert=files["client_cert"], key=files["client_key"])

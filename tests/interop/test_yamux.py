@@ -25,7 +25,7 @@ pytestmark = pytest.mark.go
     "what",
     [
         pytest.param("many", id="1000 streams with ends and resets"),
-        pytest.param("stalled", id="streams that nobody reads"),
+        pytest.param("stalled", id="unread streams"),
         pytest.param("large", id="1 GiB each way through one stream"),
     ],
 )

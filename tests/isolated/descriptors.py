@@ -1,4 +1,6 @@
-"""Uses everything once with N descriptors left, for each N: it works or says why, and ends nobody.
+"""Uses everything once with N descriptors left, for each N: it works or says why.
+
+None ends the process.
 
 `descriptors.py MODE COMMAND` prints JSON: for each N what happened. Each N has a child of its own,
 since what gRPC has opened once it keeps.

@@ -220,7 +220,7 @@ def use_everything() -> Any:
 
 
 def watched() -> int:
-    """How many descriptors are in the epoll sets of this process, whoever has put them there."""
+    """How many descriptors are in the epoll sets of this process, gRPC's included."""
     found = 0
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -328,7 +328,7 @@ def nested() -> None:
 
 
 def exits() -> None:
-    """Each process ends its own plugins when its interpreter exits, and nobody else's."""
+    """Each process ends its own plugins when its interpreter exits, and no others."""
     use_plugin()
     children, parents = os.pipe(), os.pipe()
 

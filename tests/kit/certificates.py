@@ -65,7 +65,7 @@ class Authority:
 
 
 def self_signed(valid: tuple[float, float] = (-24.0, 24.0)) -> Pair:
-    """A certificate as AutoMTLS has it, for localhost, by nobody but itself."""
+    """A self-signed certificate for localhost, as AutoMTLS uses."""
     key = ec.generate_private_key(ec.SECP521R1())
     name = x509.Name(
         [

@@ -1,4 +1,4 @@
-"""Runs the programs under examples/, as somebody who tries them would."""
+"""Runs the programs under examples/, as a user who tries them would."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Connection:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(20 if read else 2)
         self._socket.connect(path)
-        # Windows that nothing fills, so that nobody waits for them to open.
+        # The largest window, so that the server never waits for it to open.
         self.send(PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, (1 << 31) - 1)))
         self.send(frame(SETTINGS, ACK, 0))
         self._reader = threading.Thread(target=self._read)

@@ -73,14 +73,14 @@ def soak(problems: calls.Problems, census: Census) -> None:
     play(first, problems, f"{SEED}/first", min(5.0, SECONDS / ROUNDS))
     first.close()
     del first
-    census.settle()
+    census.await_threads()
     before = census.take()
 
     fleet = Fleet(problems, random.Random(SEED))
     taken: list[Count] = []
     while len(taken) < ROUNDS and not problems.found:
         play(fleet, problems, f"{SEED}/{len(taken)}", SECONDS / ROUNDS)
-        census.settle()
+        census.await_threads()
         taken.append(census.take(fleet.lasting()))
         say(f"{calls.totals()}; {taken[-1]}")
     fleet.close()
@@ -88,7 +88,7 @@ def soak(problems: calls.Problems, census: Census) -> None:
         return
     problems.found += compare(taken[0], taken[-1], MEMORY)
     del taken
-    census.settle()
+    census.await_threads()
     after = census.take()
     say(after)
     for name in GRPC_DESCRIPTORS:

@@ -76,7 +76,7 @@ async def cancelled_task(plugin: Plugin, probe: Any, random: Random) -> None:
 
 
 async def forgotten_call(plugin: Plugin, probe: Any, random: Random) -> None:
-    """It goes on although nobody holds it: without a deadline it would keep a worker for ever."""
+    """The call goes on without a reference; without a deadline it would keep a worker for ever."""
     probe.Hang(pb.HangRequest(), timeout=random.uniform(0, 0.1))
     await asyncio.sleep(0)
 
@@ -212,7 +212,7 @@ async def repeat(fleet: Fleet, problems: Problems, stop: threading.Event, seed: 
 
 
 def run(fleet: Fleet, problems: Problems, stop: threading.Event, seed: str) -> None:
-    """Call until told to stop, on a loop of its own."""
+    """Call until the stop event is set, on an event loop of its own."""
 
     async def main() -> None:
         await asyncio.gather(*[repeat(fleet, problems, stop, f"{seed}/{n}") for n in range(TASKS)])

@@ -118,23 +118,23 @@ def deadline_of_a_hang(plugin: Plugin, random: Random) -> None:
 
 def futures(plugin: Plugin, random: Random) -> None:
     sent = payload(random)
-    told = threading.Event()
+    called_back = threading.Event()
     calls = [plugin.probe.Echo.future(pb.EchoRequest(payload=sent)) for _ in range(4)]
-    calls[0].add_done_callback(lambda _: told.set())
+    calls[0].add_done_callback(lambda _: called_back.set())
     for call in calls:
         assert call.result().payload == sent
-    assert told.wait(30), "a callback was not called"
+    assert called_back.wait(30), "a callback was not called"
 
 
 def cancelled_future(plugin: Plugin, random: Random) -> None:
     call = plugin.probe.Hang.future(pb.HangRequest())
-    told = threading.Event()
-    call.add_done_callback(lambda _: told.set())
+    called_back = threading.Event()
+    call.add_done_callback(lambda _: called_back.set())
     if random.random() < 0.5:
         time.sleep(random.uniform(0, 0.01))
     call.cancel()
     assert call.code() is not grpc.StatusCode.OK
-    assert told.wait(30), "a callback was not called"
+    assert called_back.wait(30), "a callback was not called"
 
 
 def forgotten_future(plugin: Plugin, random: Random) -> None:
@@ -248,7 +248,7 @@ CALLS: list[Call] = [
 
 
 def run(fleet: Fleet, problems: Problems, stop: threading.Event, seed: str) -> None:
-    """Call until told to stop."""
+    """Call until the stop event is set."""
     choice = Random(seed)
     while not stop.is_set():
         plugin = fleet.any(choice)
@@ -257,7 +257,7 @@ def run(fleet: Fleet, problems: Problems, stop: threading.Event, seed: str) -> N
         try:
             call(plugin, choice)
         except (grpc.RpcError, PluginError, StopIteration) as error:
-            # Whoever ends a plugin says so first.
+            # `doomed` is set before the plugin is ended.
             if not plugin.doomed:
                 problems.add(f"{call.__name__} on {plugin.kind}: {error!r}")
                 stop.set()

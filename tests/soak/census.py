@@ -19,7 +19,7 @@ from pygo_plugin import _core
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MB = 1 << 20
 BLOCKS = 2500  # the allocator's, that may come and go with caches
-PLUGIN_MEMORY = 3  # times the limit: it has arenas for up to 33 workers and nobody trims them
+PLUGIN_MEMORY = 3  # times the limit: each of up to 33 workers has an arena, which is not trimmed
 
 # gRPC's pools, which grow and shrink as it sees fit.
 GRPC_THREADS = ("grpc", "default-executo", "resolver-execut", "event_engine", "timer_manager")
@@ -86,7 +86,7 @@ class Census:
     def __init__(self, sockets: Path) -> None:
         self._sockets = sockets
 
-    def settle(self) -> None:
+    def await_threads(self) -> None:
         """Wait until the threads that feed calls have ended, and no thread comes or goes."""
         end = time.monotonic() + 30
         last, since = own_threads(), time.monotonic()

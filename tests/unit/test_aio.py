@@ -536,10 +536,12 @@ def test_cancelling_the_start_kills_the_plugin(peers: Any, handshake: Any, plugi
 def test_cancelling_the_start_twice_is_no_news(
     handshake: Any, plugins: Any, eventually: Any
 ) -> None:
-    told: list[Any] = []
+    reported: list[Any] = []
 
     async def main() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: reported.append(context)
+        )
         client = aio.Client(
             [sys.executable, "-c", "import time; time.sleep(60)"],
             handshake_config=handshake,
@@ -560,7 +562,7 @@ def test_cancelling_the_start_twice_is_no_news(
         gc.collect()
 
     asyncio.run(main())
-    assert told == []
+    assert reported == []
 
 
 def test_a_start_that_fails(handshake: Any, plugins: Any) -> None:
@@ -670,7 +672,7 @@ def test_requests_wait_when_the_server_does_not_read(tmp_path: Any) -> None:
     asyncio.run(asyncio.wait_for(scene(), DEADLINE))
 
 
-def test_replies_are_written_at_once_until_nobody_reads(tmp_path: Any) -> None:
+def test_replies_are_written_at_once_until_flow_control_blocks(tmp_path: Any) -> None:
     async def scene() -> None:
         server, found, written = aio.server(), [], 0
 

@@ -203,7 +203,7 @@ def test_closing_while_a_server_is_made(launch: Any) -> None:
     assert not os.path.exists(bound[0][1])
 
 
-def test_nobody_accepts(launch: Any) -> None:
+def test_a_dial_that_is_not_accepted(launch: Any) -> None:
     plain = launch()
     broker, test = plain.dispense("test")
     with pytest.raises(
@@ -222,7 +222,7 @@ def test_a_connection_is_dialled_once(launch: Any) -> None:
         broker.dial(service_id, timeout=0.1)
 
 
-def test_nobody_accepts_over_one_connection(launch: Any) -> None:
+def test_a_dial_over_one_connection_that_is_not_accepted(launch: Any) -> None:
     broker, test = launch(broker_multiplex=True).dispense("test")
     with pytest.raises(BrokerError, match="connection 77 was dialled, and the plugin did not"):
         broker.dial(77, timeout=0.1)
@@ -306,7 +306,7 @@ def test_the_plugin_dies_in_mid_callback(launch: Any, eventually: Any, socket_di
     assert ended.wait(TIMEOUT)
     with pytest.raises(RpcError):
         call.result(TIMEOUT)
-    assert server.wait_for_termination(TIMEOUT) is False  # without anybody's stop()
+    assert server.wait_for_termination(TIMEOUT) is False  # without a call of stop()
     plain.kill()
     assert not [path for path in socket_dir.rglob("*") if path.is_socket()]
 
@@ -395,9 +395,9 @@ def test_asyncio_is_told_that_the_other_side_stops(how: Any) -> None:
             await call.wait_for_connection()
             assert await call == b"plugin: x"
             assert channel.get_state() is ready
-            told = asyncio.ensure_future(channel.wait_for_state_change(ready))
+            change = asyncio.ensure_future(channel.wait_for_state_change(ready))
             await test.Stop(number)
-            await asyncio.wait_for(told, TIMEOUT)
+            await asyncio.wait_for(change, TIMEOUT)
             assert channel.get_state(True) is shutdown
             await channel.wait_for_state_change(ready)  # it is another one already
             with pytest.raises(ClosedError):

@@ -180,7 +180,9 @@ os._exit(3)
 """
 
 
-def test_a_dead_plugin_that_somebody_traces_costs_no_cpu(make_client: Any, tmp_path: Path) -> None:
+def test_waiting_for_a_dead_plugin_that_is_traced_takes_no_cpu(
+    make_client: Any, tmp_path: Path
+) -> None:
     """It has ended, as its descriptor says, and cannot be reaped yet."""
     done = tmp_path / "done"
     client = make_client([sys.executable, "-c", TRACED, str(done)], start_timeout=2)
@@ -483,10 +485,10 @@ def test_reattach_in_test_mode_leaves_the_plugin_alone(
     assert first.ping() == ""
 
 
-def test_reattach_to_nobody(make_client: Any, socket_dir: Path) -> None:
-    nowhere = ReattachConfig("grpc", "unix", str(socket_dir / "nobody"), os.getpid())
+def test_reattach_to_an_address_without_a_listener(make_client: Any, socket_dir: Path) -> None:
+    nowhere = ReattachConfig("grpc", "unix", str(socket_dir / "missing"), os.getpid())
     client = make_client(reattach_config=nowhere)
-    with pytest.raises(ReattachError, match="nobody"):
+    with pytest.raises(ReattachError, match="missing"):
         client.start()
     client.kill()
 

@@ -96,8 +96,8 @@ def test_a_named_socket_that_is_in_use(
 
 
 @pytest.mark.parametrize("refused", [False, True], ids=["killed", "refused"])
-def test_a_named_socket_of_somebody_else(make_client: Any, common: Path, refused: bool) -> None:
-    """Nobody listens: a plugin of this user could have left it, one of another could not."""
+def test_a_named_socket_of_another_plugin(make_client: Any, common: Path, refused: bool) -> None:
+    """Without a listener. This user's plugin could have left it; another user's could not."""
     path = common / "idle"
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(path))

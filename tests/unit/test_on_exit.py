@@ -1,4 +1,4 @@
-"""Who hears of a plugin's end: on_exit, blocking and asyncio; and the end of many at once."""
+"""The on_exit callback, blocking and with asyncio, and the end of many plugins at once."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("no_leftovers")
 DEADLINE = 60.0
 
 
-class Heard:
-    """An on_exit that keeps what it is told."""
+class Recorder:
+    """An on_exit callback that keeps its arguments."""
 
     def __init__(self) -> None:
         self.queue: queue.Queue[tuple[Any, int | None, int]] = queue.Queue()
@@ -45,45 +45,45 @@ def command(peers: Any) -> list[str]:
 
 
 def test_crash(command: list[str], make_client: Any) -> None:
-    heard = Heard()
-    client = make_client(command, on_exit=heard)
+    recorder = Recorder()
+    client = make_client(command, on_exit=recorder)
     client.start()
-    heard.no_more()
+    recorder.no_more()
     os.kill(client.pid, signal.SIGKILL)
-    assert heard.one() == (client, -signal.SIGKILL)
+    assert recorder.one() == (client, -signal.SIGKILL)
     assert client.exited()
     client.kill()
-    heard.no_more()
+    recorder.no_more()
 
 
 def test_kill(command: list[str], make_client: Any) -> None:
-    heard = Heard()
-    client = make_client(command, on_exit=heard)
+    recorder = Recorder()
+    client = make_client(command, on_exit=recorder)
     client.start()
     client.kill()
-    assert heard.one() == (client, 0)
+    assert recorder.one() == (client, 0)
     client.kill()
-    heard.no_more()
+    recorder.no_more()
 
 
 def test_failed_start_is_no_exit(make_client: Any) -> None:
-    heard = Heard()
-    client = make_client([sys.executable, "-c", "raise SystemExit(3)"], on_exit=heard)
+    recorder = Recorder()
+    client = make_client([sys.executable, "-c", "raise SystemExit(3)"], on_exit=recorder)
     with pytest.raises(ExitedEarlyError):
         client.start()
     client.kill()
-    heard.no_more()
+    recorder.no_more()
 
 
 def test_joined_plugin(command: list[str], make_client: Any) -> None:
-    heard, ours = Heard(), Heard()
+    recorder, ours = Recorder(), Recorder()
     first = make_client(command, on_exit=ours)
     first.start()
-    second = make_client(reattach_config=first.reattach_config(), on_exit=heard)
+    second = make_client(reattach_config=first.reattach_config(), on_exit=recorder)
     second.start()
     os.kill(first.pid, signal.SIGKILL)
     assert ours.one() == (first, -signal.SIGKILL)
-    assert heard.one() == (second, None)  # whose status only the parent gets
+    assert recorder.one() == (second, None)  # whose status only the parent gets
 
 
 def test_restart_from_the_callback(command: list[str], make_client: Any) -> None:
@@ -115,25 +115,25 @@ def test_error_in_the_callback(
     assert str(caught.get(timeout=DEADLINE)) == "no luck"
 
 
-def test_forgotten_client_tells_nobody(command: list[str], handshake: Any) -> None:
-    heard = Heard()
-    client = Client(command, handshake_config=handshake, on_exit=heard)
+def test_a_forgotten_client_does_not_call_back(command: list[str], handshake: Any) -> None:
+    recorder = Recorder()
+    client = Client(command, handshake_config=handshake, on_exit=recorder)
     client.start()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         del client
-    heard.no_more()
+    recorder.no_more()
 
 
 @pytest.mark.parametrize("coroutine", [False, True])
 def test_asyncio(coroutine: bool, command: list[str], handshake: Any, plugins: Any) -> None:
     async def test() -> None:
         loop = asyncio.get_running_loop()
-        told: asyncio.Future[Any] = loop.create_future()
+        exited: asyncio.Future[Any] = loop.create_future()
 
         def on_exit(client: Any, status: int | None) -> None:
             assert asyncio.get_running_loop() is loop
-            told.set_result((id(client), status))
+            exited.set_result((id(client), status))
 
         async def on_exit_later(client: Any, status: int | None) -> None:
             await asyncio.sleep(0)
@@ -147,8 +147,8 @@ def test_asyncio(coroutine: bool, command: list[str], handshake: Any, plugins: A
         )
         async with aio.Client(config) as client:
             os.kill(client.pid, signal.SIGKILL)
-            told_id, status = await asyncio.wait_for(told, DEADLINE)
-        assert told_id == id(client)
+            exited_id, status = await asyncio.wait_for(exited, DEADLINE)
+        assert exited_id == id(client)
         assert status == -signal.SIGKILL
 
     asyncio.run(test())
@@ -158,16 +158,16 @@ def test_asyncio_client_that_a_ping_starts(
     command: list[str], handshake: Any, plugins: Any
 ) -> None:
     async def test() -> None:
-        told: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        exited: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         client = aio.Client(
             command,
             handshake_config=handshake,
             plugins=plugins,
-            on_exit=lambda client, status: told.set_result(status),
+            on_exit=lambda client, status: exited.set_result(status),
         )
         assert await client.ping() == ""
         await client.kill()
-        assert await asyncio.wait_for(told, DEADLINE) == 0
+        assert await asyncio.wait_for(exited, DEADLINE) == 0
 
     asyncio.run(test())
 
@@ -176,8 +176,8 @@ def test_asyncio_client_that_a_ping_starts(
 
 
 def test_managed_clients_by_the_dozen(peers: Any, make_client: Any) -> None:
-    heard = Heard()
-    clients = [make_client(peers.plugin("go"), managed=True, on_exit=heard) for _ in range(64)]
+    recorder = Recorder()
+    clients = [make_client(peers.plugin("go"), managed=True, on_exit=recorder) for _ in range(64)]
     threads = [threading.Thread(target=client.start) for client in clients]
     for thread in threads:
         thread.start()
@@ -185,5 +185,5 @@ def test_managed_clients_by_the_dozen(peers: Any, make_client: Any) -> None:
         thread.join()
     cleanup_clients()
     assert all(client.exited() for client in clients)
-    told = [heard.one()[0] for _ in clients]
-    assert {id(client) for client in told} == {id(client) for client in clients}
+    exited = [recorder.one()[0] for _ in clients]
+    assert {id(client) for client in exited} == {id(client) for client in clients}

@@ -103,7 +103,7 @@ def test_pem_is_checked(authority: Authority, server_pair: Pair, client_pair: Pa
         rpc.ssl_server_credentials([(key, chain, key)])  # type: ignore[list-item]
 
 
-def test_an_encrypted_key_asks_nobody(server_pair: Pair) -> None:
+def test_an_encrypted_key_is_refused_without_a_prompt(server_pair: Pair) -> None:
     key = serialization.load_pem_private_key(server_pair.key, None)
     locked = key.private_bytes(
         serialization.Encoding.PEM,
@@ -272,7 +272,7 @@ os.wait()
 def test_grpcs_log_is_logged(
     authority: Authority, server_pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stranger = Authority("nobody")
+    stranger = Authority("unknown")
     logged = threading.Event()
 
     class Handler(logging.Handler):

@@ -395,7 +395,7 @@ def _reader_of(path: Path, pid: int | None = None) -> Any:
                     if os.readlink(descriptor) == str(path) and position(descriptor) > 1 << 20:
                         return
             time.sleep(0.01)
-        raise AssertionError(f"nobody reads {path}")
+        raise AssertionError(f"{path} was not read")
 
     return wait
 

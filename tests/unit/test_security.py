@@ -28,7 +28,7 @@ DEADLINE = 60.0
 
 @pytest.fixture(scope="session")
 def stranger() -> Authority:
-    return Authority("somebody else's CA")
+    return Authority("another CA")
 
 
 # ---- TLSConfig -----------------------------------------------------------------------------------

@@ -163,7 +163,7 @@ def test_that_directory_goes_with_a_signal(
     ("server", "multiplex"),
     [("core", ""), ("core", "true"), ("aio", ""), ("aio", "true"), ("grpcio", "")],
 )
-def test_no_tcp_that_nobody_asked_for(
+def test_no_tcp_unless_it_is_configured(
     run: Run, peers: Any, socket_dir: Path, server: str, multiplex: str
 ) -> None:
     process = run(
@@ -183,7 +183,7 @@ def test_no_tcp_that_nobody_asked_for(
 def test_tcp_for_a_host_that_shows_a_certificate(
     make_client: Any, peers: Any, socket_dir: Path, records: Any
 ) -> None:
-    """With AutoMTLS nobody else gets in, and no word of the author's is needed."""
+    """AutoMTLS keeps others out, so the author need not allow TCP."""
     command = Cmd(peers.plugin("python"))
     command.env = [f"TMPDIR={socket_dir / 'nowhere'}"]
     client = make_client(command, auto_mtls=True)
@@ -502,7 +502,7 @@ server = Server(ServeConfig(
 ))
 assert server.serve(), server.error_msg
 logging.getLogger("mine.part").debug("a message")
-logging.getLogger("other").info("nobody's")
+logging.getLogger("other").info("not ours")
 assert not logging.getLogger().handlers
 server.stop().wait()
 """

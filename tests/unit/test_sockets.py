@@ -278,7 +278,7 @@ while True:
 
 @pytest.fixture
 def secret(base: Path, tmp_path: Path) -> Iterator[Path]:
-    """A file that must stay this user's alone, while somebody who may write to `base` swaps."""
+    """A file that must stay this user's alone, while another process swaps it into `base`."""
     path = tmp_path / "secret"
     path.write_text("secret")
     path.chmod(0o600)
@@ -298,7 +298,7 @@ def secret(base: Path, tmp_path: Path) -> Iterator[Path]:
     assert mode(tmp_path) == 0o700
 
 
-def test_nobody_swaps_what_gets_its_mode(base: Path, secret: Path) -> None:
+def test_a_swapped_file_does_not_get_the_mode(base: Path, secret: Path) -> None:
     group = str(base.stat().st_gid)
     for _ in range(300):
         place = None

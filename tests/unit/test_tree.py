@@ -40,7 +40,7 @@ BUILT = re.compile(r"^(build|dist|__pycache__|\..*(venv|cache|git|hypothesis))$|
 
 
 def candidates() -> list[Path]:
-    """What git tracks or is about to. Without git, as in an unpacked sdist, what nobody built."""
+    """Files that git tracks or would add. Without git, as in an unpacked sdist, those not built."""
     if shutil.which("git"):
         command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         git = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)

@@ -224,7 +224,7 @@ on_opened(void *ctx)
 }
 
 static void
-on_over(void *ctx, const gp_error *why)
+on_ended(void *ctx, const gp_error *why)
 {
     (void)ctx;
     (void)why;
@@ -302,7 +302,7 @@ run(void *arg)
         break;
     case 'r':
         if (send_pattern(it->fd, it->seed, it->size)) {
-            fail("a stream that nobody reads took everything", it->op, it->seed);
+            fail("an unread stream took everything", it->op, it->seed);
         }
         break;
     default:
@@ -405,7 +405,7 @@ open_socket(const char *how, const char *path)
 int
 main(int argc, char **argv)
 {
-    gp__pump_options options = {.accept = on_opened, .over = on_over};
+    gp__pump_options options = {.accept = on_opened, .over = on_ended};
     gp__stream *connection;
     gp__pump *pump;
     int64_t begun;
@@ -439,5 +439,5 @@ main(int argc, char **argv)
            failure[0] != '\0' ? "\"" : "", failure[0] != '\0' ? failure : "null",
            failure[0] != '\0' ? "\"" : "");
     fflush(stdout);
-    _exit(0); /* threads of streams that nobody reads are still at it */
+    _exit(0); /* threads that write to unread streams still run */
 }

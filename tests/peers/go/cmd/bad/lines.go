@@ -45,7 +45,7 @@ null
 // and unfinished must come last.
 var dangerous = []string{"odd-types", "unfinished"}
 
-// lineKinds returns the kinds that are written unless told otherwise.
+// lineKinds returns the kinds that are written by default.
 func lineKinds() []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(kinds)), func(kind string) bool {
 		return slices.Contains(dangerous, kind)

@@ -87,7 +87,7 @@ func serveAndFlood(file *os.File) error {
 	return nil
 }
 
-// flood writes until nobody reads any more.
+// flood writes until the pipe is closed.
 func flood(file *os.File) error {
 	line := append(bytes.Repeat([]byte("flood "), 20), '\n')
 	block := bytes.Repeat(line, 100)

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// exitAfterLine is gone before anybody can have connected.
+// exitAfterLine exits before a host can have connected.
 func exitAfterLine(*options) error {
 	_, err := startServer(printAtOnce)
 	return err
@@ -97,7 +97,7 @@ type stdio interface {
 	stream(stream grpc.ServerStream) error
 }
 
-// flooder sends output without end, and what is no output in between.
+// flooder sends much output, with messages in between that are not output.
 type flooder struct{ o *options }
 
 func (f flooder) stream(stream grpc.ServerStream) error {
@@ -117,7 +117,7 @@ func (f flooder) stream(stream grpc.ServerStream) error {
 	return context.Cause(stream.Context())
 }
 
-// stdioData is a message of that type, which go-plugin keeps to itself.
+// stdioData is a message of that type, which is internal to go-plugin.
 func stdioData(channel uint64, data []byte) *emptypb.Empty {
 	bytes := protowire.AppendTag(nil, 1, protowire.VarintType)
 	bytes = protowire.AppendVarint(bytes, channel)
@@ -132,7 +132,7 @@ func raw(data []byte) *emptypb.Empty {
 	return m
 }
 
-// floodStdio serves a stream of output that says more than anybody asked for.
+// floodStdio serves a stream with a flood of output and rubbish.
 func floodStdio(o *options) error {
 	s, err := startServerWith(printAtOnce, func(_ context.Context, s *server) error {
 		go func() {

@@ -11,7 +11,7 @@ import (
 	"pygo-plugin.example/peers/probepb"
 )
 
-// holdOpen makes calls that stay open, for somebody to look at both processes:
+// holdOpen makes calls that stay open while bench/memory.py looks at both processes:
 // it prints a line before the first call and one when the plugin works on all
 // of them, and waits for a line of input after each.
 func (b *bench) holdOpen(calls int) error {

@@ -175,7 +175,7 @@ func hangInHost(c *client, _ struct{}) (reply, error) {
 	case err := <-ended:
 		return nil, fmt.Errorf("Hang ended: %w", err)
 	case <-time.After(30 * time.Second):
-		return nil, fmt.Errorf("nobody called")
+		return nil, fmt.Errorf("no call arrived")
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 
 // callOptions are common to all requests that make a call.
 type callOptions struct {
-	TimeoutMS int `json:"timeout_ms"` // 30 s unless told.
+	TimeoutMS int `json:"timeout_ms"` // 30 s by default.
 	// Request metadata. Values of keys ending in "-bin" are base64.
 	Metadata map[string]string `json:"metadata"`
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // outputRequest may name a text to wait for. It is an error when the text does
-// not arrive in time, which is 10 s unless told.
+// not arrive in time, which is 10 s by default.
 type outputRequest struct {
 	Until     string `json:"until"`
 	TimeoutMS int    `json:"timeout_ms"`

@@ -58,7 +58,7 @@ func serveTCP(config *plugin.ServeConfig) error {
 	}
 	fmt.Println(line)
 
-	// Ctrl-C is for the host. Receiving it is enough, nobody needs to look.
+	// Ctrl-C is for the host. Receiving it is enough to ignore it.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	os.Stdout, os.Stderr = stdoutWriter, stderrWriter
 	server.Serve(listener)

@@ -169,7 +169,7 @@ func run(session *yamux.Session, op byte, size uint64, seed uint32) error {
 		}
 	case opReset:
 		if err := send(stream, seed, size); err == nil {
-			return errors.New("a stream that nobody reads took everything")
+			return errors.New("an unread stream took everything")
 		}
 	}
 	return nil

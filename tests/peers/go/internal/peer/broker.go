@@ -159,7 +159,7 @@ func RegisterServed(server *grpc.Server, prefix string) {
 }
 
 // Serve serves under a new id until the function that it returns is called. It waits until the id is
-// accepted: go-plugin's muxer does not take a knock that comes in the middle of that.
+// accepted: go-plugin's muxer drops a knock that arrives before that.
 func Serve(broker *plugin.GRPCBroker, register func(*grpc.Server)) (uint32, func()) {
 	id := broker.NextId()
 	servers := make(chan *grpc.Server, 1)
