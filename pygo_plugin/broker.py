@@ -48,7 +48,7 @@ class BrokerServer(Server):
 
 
 class BrokerBase:
-    """The base class of the blocking broker and of asyncio's: all except dialling and serving."""
+    """The base class of the blocking broker and of asyncio's: what both have in common."""
 
     def __init__(
         self,
@@ -60,8 +60,9 @@ class BrokerBase:
         options: dict[str, Any] | None = None,
         directory: str | None = None,
     ) -> None:
-        """`ports`, the lowest and the highest (0: any), are for TCP. For unix sockets, `group` may
-        use them, and `directory` replaces the usual one."""
+        """`ports` are the lowest and the highest TCP port (0: any). `group` is the group that may
+        use the unix sockets, and `directory` replaces the directory in which they are made.
+        """
         self._core = core
         self._name = name
         self._network = network
@@ -90,7 +91,7 @@ class BrokerBase:
         self._network, self._ports = network, ports
 
     def next_id(self) -> int:
-        """An id to accept a connection under, a new one each time."""
+        """A new id, under which a connection can be accepted."""
         return self._core.next_id()
 
     def close(self) -> None:
@@ -102,7 +103,7 @@ class BrokerBase:
         self._close_all()
 
     def _close_all(self) -> None:
-        """Stop all servers and close all channels. No other side is left to use them."""
+        """Stop all servers and close all channels, when the other side has gone too."""
         with self._lock:
             servers = list(self._servers.values())
             self._servers.clear()
@@ -117,15 +118,15 @@ class BrokerBase:
         if _core.forked():
             self._core.dial(0, 0)  # raises ForkedError
         if self._closed:
-            raise ClosedError(self._named("the broker is closed, as its client has been killed"))
+            raise ClosedError(self._named("the broker is closed: its client has been killed"))
 
     def _check_id(self, service_id: Any, hint: str) -> None:
         if not 0 < service_id < 1 << 32:
-            raise BrokerError(self._named(f"{service_id!r} is no id; {hint}"))
+            raise BrokerError(self._named(f"{service_id!r} is not a valid id; {hint}"))
 
     def _check_dial(self, service_id: Any) -> None:
         self._check_usable()
-        self._check_id(service_id, "dial one that the other side has given")
+        self._check_id(service_id, "dial an id that the other side has sent")
 
     def _named(self, message: str) -> str:
         return f"{self._name}: {message}" if self._name else message

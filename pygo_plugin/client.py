@@ -59,7 +59,7 @@ _managed_lock = threading.RLock()
 
 
 def _in_forked_child() -> None:
-    """Forget the parent's clients, and the lock, which another thread of it may have held."""
+    """Forget the parent's clients, and replace the lock, which a thread of the parent may hold."""
     global _managed_lock
     _managed_lock = threading.RLock()
     _managed.clear()
@@ -266,8 +266,8 @@ class Client:
     def dispense(self, name: str) -> Any:
         """What the plugin `name` offers: by default `(channel, stub)`. Starts the plugin if needed.
 
-        Each call gives a channel of its own on the one connection. Closing it cancels only the
-        calls of that channel.
+        Each `dispense` returns a new channel on the client's one connection. Closing a channel
+        cancels only the calls of that channel.
 
         Raises: ConfigError (a ValueError) for an unknown name; what `start()` raises.
         """
@@ -280,7 +280,7 @@ class Client:
 
         Returns: "" if it is healthy, otherwise what is wrong, such as that it does not answer
         within `timeout` seconds, cannot be started, or has been killed.
-        Raises: ConfigError and ForkedError, which say nothing about the plugin.
+        Raises: ConfigError and ForkedError, since these are no failures of the plugin.
         """
         try:
             self.start()
@@ -386,8 +386,8 @@ class Client:
             state = f"pid={self.pid} {'exited' if self.exited() else 'running'}"
         return f"<pygo_plugin.Client {self.name!r} {state}>"
 
-    # The seam for aio.Client. It holds a subclass of this class, which overrides the first three
-    # methods: what belongs to the kind of client that the user holds.
+    # The seam for aio.Client, which uses a subclass of this class that overrides the next three
+    # methods: they return or call what depends on the kind of client that the user holds.
 
     def _user_client(self) -> Any:
         """The client that `Plugin.client()` gets."""
@@ -449,7 +449,7 @@ class Client:
         """The core's client, and what its start has returned. Raises: ClosedError."""
         if self._endpoint is None or self._core is None or self._killed:
             state = "has been killed" if self._killed else "has not been started"
-            raise ClosedError(f"{self.name}: {state}, so that there is no {what}")
+            raise ClosedError(f"{self.name}: {state}, so there is no {what}")
         return self._core, self._endpoint
 
     def _prepare_runner(self, runner: Runner) -> str:
@@ -471,7 +471,7 @@ class Client:
 
     def _refuse_fork(self) -> None:
         """Raises: ForkedError in a forked child."""
-        if _core.forked():  # asked before a lock is taken, which another thread may have held
+        if _core.forked():  # before a lock is taken, which a thread of the parent may hold for ever
             try:
                 _core.refuse_forked()
             except ForkedError as error:
@@ -555,7 +555,7 @@ class Client:
 
 
 def _callbacks(client: Client) -> tuple[Callable[[], int], Callable[[int | None], None]]:
-    """Functions for the core: the process id, and what is called at the end of the process.
+    """Functions for the core: one returns the process id, one is called when the process has ended.
 
     The core keeps them. They hold the client weakly, since the garbage collector does not find
     cycles that go through the core.

@@ -126,7 +126,7 @@ def _open(
 
 
 def _with_compression(options: _Options | None, compression: int | None) -> _Options:
-    """Add the default compression to the options, which win over it."""
+    """Add the default compression to the options, which take precedence over it."""
     given = tuple(options or ())
     if compression is None:
         return given
@@ -155,7 +155,8 @@ def server(
     no handler is submitted to it. `compression` is the grpc.Compression of all replies unless a
     handler sets another.
 
-    Raises: TypeError for an executor with more than a number of threads, or if both are given.
+    Raises: TypeError if both are given, or for an executor with an initializer or a submit() of its
+    own, which would not be called.
     """
     if thread_pool is not None:
         if max_workers is not None:
@@ -174,7 +175,7 @@ def server(
 
 
 def _workers_of(pool: Any) -> int:
-    """How many threads a ThreadPoolExecutor has. Raises: TypeError if it does anything else."""
+    """How many threads a ThreadPoolExecutor has. Raises: TypeError if it has more than that."""
     from concurrent.futures import ThreadPoolExecutor
 
     what = "thread_pool must be a concurrent.futures.ThreadPoolExecutor"

@@ -1,4 +1,4 @@
-"""Runners, which launch plugins in other ways than as subprocesses: containers, sandboxes.
+"""Runners, which launch plugins in containers and sandboxes instead of as subprocesses.
 
 See docs/runners.md.
 """

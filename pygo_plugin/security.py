@@ -61,7 +61,7 @@ class TLSConfig:
         server_name: str | None = None,
         password: str | bytes | None = None,
     ) -> None:
-        """Raises: ConfigError for a file that cannot be read, for what is not PEM or no pair."""
+        """Raises: ConfigError if a file is unreadable or not PEM, or the key is of another pair."""
         if server_name is not None and not isinstance(server_name, str):
             raise ConfigTypeError(
                 f"TLSConfig.server_name must be a str, not {type(server_name).__name__}"
@@ -251,7 +251,7 @@ def _checksum(value: Any) -> bytes:
 
 
 def _entry(line: str) -> tuple[str, str, str]:
-    """Checksum, name and hash of a line; the hash may be empty. All are empty in other lines."""
+    """Checksum, name and hash of a line; the hash may be empty. Other lines: all are empty."""
     escaped = line.startswith("\\")
     line = line[escaped:]
     checksum, _, name = line.partition(" ")

@@ -34,9 +34,8 @@ __all__ = ["Server", "serve"]
 
 PORT_ATTEMPTS = 20  # another process may take a free port before this one listens on it
 
-# Seconds that the process has to end by itself after its host has died, before the core ends it by
-# force, as the host would have done: at least PATIENCE, and PATIENCE_AFTER_GRACE more than its
-# handlers have.
+# How many seconds after its host's death the core ends this process by force, as the host would
+# have done: at least PATIENCE, and PATIENCE_AFTER_GRACE more than its handlers have to end.
 PATIENCE = 5.0
 PATIENCE_AFTER_GRACE = 3.0
 
@@ -106,7 +105,7 @@ class PluginServerBase:
         return self._fail(NOT_A_PROGRAM)
 
     def reattach_config(self) -> ReattachConfig:
-        """Where it serves in test mode; not `valid` before that, and under a host."""
+        """Where it serves in test mode; not `valid` before it listens, nor under a host."""
         from pygo_plugin.config import ReattachConfig  # which a plugin under a host does not need
 
         return self._reattach or ReattachConfig()
@@ -422,7 +421,7 @@ def serve(cfg: ServeConfig) -> None:
 
 
 def _refuse_to_serve(message: str, cfg: ServeConfig) -> NoReturn:
-    """Say why it cannot serve where that is read: in test mode an exception, else stderr."""
+    """Report why it cannot serve: in test mode raise an exception, otherwise write to stderr."""
     if cfg.test is not None:
         raise StartError(message)
     if message == SPAWNED:

@@ -38,8 +38,8 @@ def serve(
     sync_stdio  that of ServeTestConfig
     options     those of ServeConfig
 
-    Raises: StartError if it cannot serve; what `server_register` raises; at the end of the block,
-    what serving has failed with.
+    Raises: StartError if it cannot serve; what `server_register` raises. If serving fails later,
+    its exception is raised at the end of the block.
     """
     ready = _Ready()
     options.setdefault("handshake_config", HandshakeConfig())
@@ -144,7 +144,7 @@ def stub(
 def named(
     plugin: Plugin | Mapping[str, Plugin], name: str | None
 ) -> tuple[Mapping[str, Plugin], str]:
-    """A plugin set, and the name of the plugin in it that `stub()` is for."""
+    """A plugin set, and the name of the plugin in it whose stub `stub()` returns."""
     plugins = {name or "plugin": plugin} if isinstance(plugin, Plugin) else plugin
     if name is None:
         if len(plugins) != 1:

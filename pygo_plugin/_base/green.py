@@ -80,7 +80,7 @@ class _GreenletCaller:
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call the function in a greenlet and return its result. Blocks this thread."""
         outcome: list[tuple[Any, BaseException | None]] = []
-        due = [True]  # emptied by the thread that calls the function, so that only one does
+        due = [True]  # emptied by the thread that calls the function, so that no other calls it
         done = self._make_lock()
         done.acquire()
 
@@ -101,7 +101,7 @@ class _GreenletCaller:
             if _ended and due:
                 run()
             elif _ended:
-                raise RuntimeError("the interpreter ends before the greenlet that calls this")
+                raise RuntimeError("the interpreter exits before the greenlet has run the function")
         result, error = outcome.pop()
         if error is not None:
             raise error

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 class Abstract:
     """Base of classes that implement the abstract classes of grpcio that `_implements` names.
 
-    Registering a class with grpcio's takes an import of grpcio, which plugins do as late as they
-    can. isinstance(object, grpc.Channel) asks the object for its __class__, and then grpcio has
-    been imported: so this is when the class is registered.
+    Registering a class with an abstract class of grpcio needs grpcio, which plugins import as late
+    as they can. isinstance(object, grpc.Channel) reads the object's __class__. At that time grpcio
+    has been imported, and the class is registered.
     """
 
     _implements: ClassVar[tuple[str, ...]] = ()
@@ -22,10 +22,10 @@ class Abstract:
     def __init_subclass__(cls) -> None:
         _register(cls, cls._implements)
 
-    @property  # type: ignore[misc]  # that of object can be assigned to
+    @property  # type: ignore[misc]  # object.__class__ can be assigned to, this one cannot
     def __class__(self) -> type:
         cls = type(self)
-        if cls not in _registered:  # asyncio asks its awaitables several times a call
+        if cls not in _registered:  # asyncio reads __class__ several times in each call
             _register(cls, cls._implements)
         return cls
 

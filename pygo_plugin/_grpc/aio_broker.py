@@ -150,7 +150,7 @@ class RemoteFile:
         return everything.getvalue()
 
     async def write(self, data: Any) -> int:
-        """Write all of `data`. Returns: its size."""
+        """Write all of `data`. Returns: the number of bytes."""
         whole = memoryview(data).cast("B")
         at = 0
         if not whole:

@@ -28,7 +28,7 @@ _END = object()  # what the core returns at the end of a stream, where read() re
 
 
 class Call(_core.AsyncCall, Abstract):
-    """The base class of the calls of all arities. To be used on the loop that made it.
+    """The base class of the calls of all arities. A call is used only on the loop that made it.
 
     Cancelling a task that waits for the call cancels the call.
     """
@@ -253,7 +253,7 @@ class _Replies(Call):
         except asyncio.CancelledError:
             self.cancel()
             raise
-        except BaseException:  # the deserializer has raised it
+        except BaseException:  # raised by the deserializer
             self._cancel(CANCELLED, "Exception deserializing response!")
             raise
 
@@ -273,7 +273,7 @@ class _Requests(Call):
         if requests is None:
             self._uses_write = True
             return
-        # The task does not refer to the call, which is cancelled when the program drops it unread.
+        # The task holds no reference to the call: a call that the program drops is cancelled.
         task = self._loop.create_task(_send_all(sender, requests, self._loop))
         self._ended.add_done_callback(lambda _: task.cancel())
 

@@ -78,7 +78,7 @@ class _OneRequest(_MultiCallable):
         wait_for_ready: bool | None = None,
         compression: int | None = None,
     ) -> Any:
-        """Start a call: one to `await`, or to iterate over where replies are a stream.
+        """Start a call. Await it for its reply, or iterate over it if the replies are a stream.
 
         `timeout` is in seconds.
         """
@@ -101,7 +101,7 @@ class _Requests(_MultiCallable):
         wait_for_ready: bool | None = None,
         compression: int | None = None,
     ) -> Any:
-        """Start a call, with requests from an (async) iterable, or to be written with `write()`.
+        """Start a call. Without an (async) iterable of requests, send them with `write()`.
 
         `timeout` is in seconds.
         """
@@ -190,7 +190,7 @@ class Channel(Abstract):
         found = (getattr(i, _INTERCEPT[kind], None) for i in self._interceptors)
         return tuple(method for method in found if method is not None)
 
-    # What stubs call to make a callable for each method.
+    # Stubs call these methods to make a callable for each method of a service.
 
     def unary_unary(
         self,
@@ -243,10 +243,10 @@ class Channel(Abstract):
         return connectivity(self._core.state(try_to_connect))
 
     async def wait_for_state_change(self, last_observed_state: Any) -> None:
-        """Wait until the state differs from `last_observed_state`, also by closing the channel.
+        """Wait until the state differs from `last_observed_state`, or the channel is closed.
 
         Raises: ClosedError (where grpcio is installed, a grpc.aio.UsageError as well) when the
-        channel is closed already, or `last_observed_state` is SHUTDOWN, the last state of all.
+        channel is closed already, or `last_observed_state` is SHUTDOWN, which never changes.
         """
         last = getattr(last_observed_state, "value", (last_observed_state,))[0]
         await checkpoint()  # in case there is nothing to wait for

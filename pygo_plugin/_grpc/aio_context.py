@@ -54,8 +54,8 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
         """
         await self._wait_idle()
         if not await self._start_send(self._send, self._serialized(message)):
-            # The task is about to be cancelled. A method that does nothing but write must give the
-            # loop the opportunity to do so.
+            # The loop is about to cancel the task, and has to get the opportunity to do so, even if
+            # the method does nothing but write.
             await checkpoint()
             raise asyncio.CancelledError
 
@@ -174,11 +174,14 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
             self._sending = future
             await asyncio.wait((future,))
 
-    async def _start_send(self, start: Callable[[Any, Any], bool], what: Any) -> bool:
-        """Send something, and wait until more may be sent. Returns: False if the call has ended."""
+    async def _start_send(self, start: Callable[[Any, Any], bool], argument: Any) -> bool:
+        """Call `start(argument, future)`, which sends it, and wait until more may be sent.
+
+        Returns: False if the call has ended.
+        """
         future = LoopFuture(self._loop)
         self._writing = True
-        if not start(what, future):
+        if not start(argument, future):
             return False
         if future.done():
             self._immediate_writes += 1

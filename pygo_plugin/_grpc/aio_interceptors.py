@@ -84,7 +84,7 @@ class _Intercepted(Abstract):
         return self._as_call(answer, call[0] if call else None)
 
     def _as_call(self, answer: Any, call: Any) -> Any:
-        """Make what an interceptor returned a call. `call` is the call that it made, or None."""
+        """The answer of an interceptor as a call. `call` is the call that it made, or None."""
         return answer
 
     async def _call(self) -> Any:

@@ -100,8 +100,8 @@ class _Dispatcher:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
-        # Handlers of registered methods by their ids, each with _coroutine_of() of it. An id stays
-        # valid because the handler is kept.
+        # The handlers of registered methods, each with its _coroutine_of(), by id(handler). The id
+        # stays valid because the handler is kept.
         self._known: dict[int, tuple[Any, Any]] = {}
 
     def arrived(self, context: ServicerContext, handler: Any) -> None:
@@ -150,7 +150,7 @@ class _Dispatcher:
 
     def _cancel(self, context: ServicerContext) -> None:
         """Cancel the task of a call that has ended before it was answered."""
-        if not context._task_runs:  # and never will, so that it cannot remove itself
+        if not context._task_runs:  # a task that is cancelled before it runs cannot remove itself
             self._tasks.discard(context._task)
         context._task.cancel()
 
@@ -180,9 +180,9 @@ class _Dispatcher:
             self._tasks.discard(context._task)
 
     def _serve(self, context: ServicerContext, handler: Any) -> Any:
-        """The coroutine that answers the call; None if it needs none.
+        """The coroutine that answers the call.
 
-        Then the core answers it on a thread, or it has been answered already.
+        Returns: None if the core answers it on a thread, or it has been answered already.
         """
         if handler is None:
             context._finish(None, _UNIMPLEMENTED, "Method not found!")
@@ -273,7 +273,7 @@ async def _send_all(context: ServicerContext, replies: Any) -> None:
 
 
 def _coroutine_of(handler: Any) -> Any:
-    """The method to run on the loop; None if it is no coroutine function."""
+    """The handler's method, if it is to run on the loop; otherwise None."""
     behavior = _behavior(handler)
     return behavior if _is_async(behavior) else None
 

@@ -47,7 +47,7 @@ class Call(_core.Call, Abstract):
         return self._ended()[2]
 
     def debug_error_string(self) -> str:
-        """gRPC's own account of a failure. Waits for the end of the call."""
+        """How gRPC describes a failure. Waits for the end of the call."""
         return self._ended()[3] or ""
 
     def is_active(self) -> bool:
@@ -55,7 +55,7 @@ class Call(_core.Call, Abstract):
         return not self._done()
 
     def cancel(self) -> bool:
-        """End the call with CANCELLED, unless it has ended. Returns: whether this ended it."""
+        """End the call with CANCELLED. Returns: False if it has ended in another way."""
         if self._done():
             return False
         self._cancelled = True
@@ -128,7 +128,7 @@ class Call(_core.Call, Abstract):
     # Inside.
 
     def _keep_reply(self) -> None:
-        """Take the reply out of the core, which gives it once, for all who ask for it."""
+        """Keep the reply for all later calls of result(), since the core returns it only once."""
         if hasattr(self, "_reply"):
             return
         with self.__dict__.setdefault("_taking", threading.RLock()):
@@ -162,7 +162,7 @@ class Call(_core.Call, Abstract):
 class _Callbacks:
     """The functions to call at the end of a call.
 
-    It does not refer to the call, which is cancelled when the program drops it unread.
+    It holds no reference to the call: a call that the program drops is cancelled.
     """
 
     def __init__(self, first: Callable[[], Any]) -> None:
@@ -200,11 +200,11 @@ class ResponseStream(_core.StreamCall, Call):
         return super().__next__()
 
     def _take_reply(self) -> None:
-        """Give result() None: a reply that it took would be missing from the iteration."""
+        """Have result() return None: a reply that it took would be missing from the iteration."""
 
 
 def _future_error(name: str, otherwise: type[BaseException]) -> BaseException:
-    """grpcio's exception of that name, where grpcio is installed."""
+    """grpcio's exception of that name; without grpcio an `otherwise`."""
     try:
         import grpc
     except ImportError:

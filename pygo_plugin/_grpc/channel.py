@@ -57,7 +57,7 @@ class Channel(_core.Channel, Abstract):
 
 
 class _Watcher:
-    """Calls subscribers when a channel's state changes, on a thread that ends with the last."""
+    """Calls subscribers when a channel's state changes, on a thread that ends when none is left."""
 
     # Seconds that the thread waits for a change before it checks whether subscribers are left.
     _CHECK_INTERVAL = 0.2

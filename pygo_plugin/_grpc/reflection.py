@@ -37,7 +37,7 @@ class Reflection:
     response_serializer = None
 
     def __init__(self, service_names: Callable[[], list[str]], core: set[str]) -> None:
-        """`core` is the set of the core's services, to which they are added later."""
+        """`core` is the set of the services in the core. The server adds to it later."""
         self._service_names = service_names
         self._core = core
 
@@ -49,7 +49,7 @@ class Reflection:
             yield _core.reflection_reply(request, self._look_up)
 
     def _look_up(self, kind: str, name: str, number: int) -> Found:
-        """Answer the core: with a list, or with the text of a NOT_FOUND."""
+        """Answer one request for the core. Returns: a list, or the text of a NOT_FOUND error."""
         if kind == "services":
             return sorted({*self._service_names(), *self._core, *_PLUGIN_SERVICES})
         try:

@@ -150,7 +150,7 @@ class GrpcServerBase(Abstract):
         )
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[Any]) -> None:
-        """Add generic handlers, whose `service(details)` are asked for methods in this order."""
+        """Add generic handlers. Their `service(details)` is called for a method in this order."""
         handlers = tuple(generic_rpc_handlers)
         for handler in handlers:
             if not callable(getattr(handler, "service", None)):
@@ -174,7 +174,7 @@ class GrpcServerBase(Abstract):
         return self._listen(address, None)
 
     def add_secure_port(self, address: str, server_credentials: _core.ServerCredentials) -> int:
-        """As add_insecure_port, over TLS with credentials of rpc.ssl_server_credentials()."""
+        """As add_insecure_port, over TLS, with credentials from rpc.ssl_server_credentials()."""
         if server_credentials is None:
             raise TypeError("add_secure_port needs credentials; without TLS use add_insecure_port")
         return self._listen(address, server_credentials)
@@ -246,7 +246,7 @@ class Server(GrpcServerBase):
         return not _core.call_blocking(self._core.wait, timeout)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until every handler has returned, at most `timeout` seconds. Returns: whether."""
+        """Wait until every handler has returned. Returns: False after `timeout` seconds."""
         joined: bool = _core.call_blocking(self._core.join, timeout)
         return joined
 
@@ -302,7 +302,7 @@ class _Routes:
 
 
 class _LazyReflection:
-    """A generic handler for reflection, which is imported with the first call of it."""
+    """A generic handler for reflection, whose module is imported with the first call."""
 
     def __init__(self, *arguments: Any) -> None:
         self._arguments = arguments
@@ -337,7 +337,7 @@ def workers_full(max_workers: int) -> None:
 
     logging.getLogger("pygo_plugin.server").warning(
         "%d handlers of a server run at the same time, and further calls wait until one returns: "
-        "do handlers wait for something that does not come? max_workers sets another limit",
+        "do handlers wait for something that does not happen? max_workers changes the limit",
         max_workers,
     )
 

@@ -45,7 +45,7 @@ class Client:
 
     Takes what `pygo_plugin.Client` takes, and `interceptors` of grpc.aio's kinds for the calls of
     its channels, the first one outermost. `on_exit` may be a coroutine function, and runs on the
-    loop of the first start. Otherwise the plugin does not belong to a loop: several may use it.
+    loop of the first start. Apart from that the client belongs to no loop: several may use it.
     """
 
     _interceptors: tuple[Any, ...]
@@ -110,7 +110,7 @@ class Client:
         if self._client.conn_endpoint():
             await checkpoint()
             return self._client.start()
-        self._belong()
+        self._choose_loop()
         starting = asyncio.ensure_future(in_thread(self._client.start))
         try:
             return await asyncio.shield(starting)
@@ -146,7 +146,7 @@ class Client:
     ) -> None:
         await self.kill()
 
-    def _belong(self) -> None:
+    def _choose_loop(self) -> None:
         """Have `on_exit` run on this loop, if no other loop has started the plugin before."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
@@ -171,8 +171,11 @@ class Client:
         return self._client.dispense(name)
 
     async def ping(self, timeout: float = _client.PING_TIMEOUT) -> str:
-        """Ask the plugin's health service: "" or what is wrong. Starts the plugin if needed."""
-        self._belong()
+        """Ask the plugin's health service. Starts the plugin if needed.
+
+        Returns and raises: as `pygo_plugin.Client.ping`. `timeout` is in seconds.
+        """
+        self._choose_loop()
         return await in_thread(self._client.ping, timeout)
 
     def new_channel(self) -> Channel:
@@ -181,7 +184,7 @@ class Client:
         Raises: ClosedError before the start and after `kill()`.
         """
         if not self._client.conn_endpoint():
-            raise ClosedError(f"{self.name}: has not been started, so that there is no channel")
+            raise ClosedError(f"{self.name}: has not been started, so there is no channel")
         return Channel(self._client.new_channel(), self._interceptors)
 
     @property
@@ -249,7 +252,10 @@ class Client:
 
 
 class _BlockingClient(_client.Client):
-    """What an aio.Client runs on threads: a client that gives users and plugins the aio.Client."""
+    """The client whose blocking methods an aio.Client runs on threads.
+
+    Callbacks and plugins get the aio.Client instead of this one.
+    """
 
     def __init__(self, owner: Client, cmd: Any, options: dict[str, Any]) -> None:
         super().__init__(cmd, **options)

@@ -20,22 +20,22 @@ EXIT_TIME = 6.0  # seconds; a plugin of this package exits within five
 
 # ---- In the host ---------------------------------------------------------------------------------
 
-_name = ""  # what the marks of this host's groups begin with
+_name = ""  # the prefix of the marks of this host's groups
 _process: subprocess.Popen[bytes] | None = None
-_owner = 0  # the process that has set the two, by its id
+_owner = 0  # the id of the process that has set `_name` and `_process`
 _lock = threading.Lock()
 
 
 def start() -> str:
     """Start the program that watches this process, unless it runs already.
 
-    A process that embeds Python has no interpreter to run it with, and is not watched.
+    A process that embeds Python has no interpreter to run the program with, and is not watched.
 
-    Returns: what the marks of this host's groups begin with.
+    Returns: the prefix of the marks of this host's groups.
     """
     global _name, _owner, _process
     with _lock:
-        if _owner != os.getpid():  # this is a forked child, and the values are its parent's
+        if _owner != os.getpid():  # the first call, or a forked child with its parent's values
             _owner, _name, _process = os.getpid(), os.urandom(10).hex(), None
         if _process is None or _process.poll() is not None:
             _process = _run_program(_name)
@@ -43,7 +43,7 @@ def start() -> str:
 
 
 def stop() -> None:
-    """End the program. The host exits and has ended its plugins."""
+    """End the program that watches. Called when the host exits and has ended its plugins."""
     global _process
     if _process is None or _owner != os.getpid():
         return
@@ -89,7 +89,7 @@ if __name__ != "__main__":
 
 
 def _watch(name: str, host: int) -> None:
-    """Wait until the process `host` ends, then end its groups unless it has done so itself."""
+    """Wait until the process `host` ends, then end its groups unless the host has done so."""
     import select
     import signal
 

@@ -28,8 +28,8 @@ class ReattachConfig(check.Config):
     test                Whether `kill()` leaves the process alone.
     protocol_version    The application protocol version that the plugin serves; 0 for the version
                         of the handshake config.
-    start_time          When the process started, in units of the system, which tells it from a
-                        later process with the same id; 0 if it is unknown.
+    start_time          When the process started, in units of the system; 0 if it is unknown. It
+                        tells the process from a later one with the same id.
     """
 
     __slots__ = (
@@ -144,7 +144,7 @@ def _parse(what: str, text: str | bytes) -> Any:
 
 
 def _reattach(found: Any, what: str) -> ReattachConfig:
-    """A ReattachConfig from parsed JSON. `what` it is, for messages."""
+    """A ReattachConfig from parsed JSON. Messages call the JSON `what`."""
     address = found.get("Addr", {}) if isinstance(found, dict) else None
     if not isinstance(address, dict):
         raise ConfigError(
@@ -161,5 +161,5 @@ def _reattach(found: Any, what: str) -> ReattachConfig:
     except ConfigError as error:
         raise type(error)(f"{what}: {error}") from None
     if config.pid == 0:
-        config.pid = -1  # a program in Go that knows no pid writes 0
+        config.pid = -1  # programs in Go write 0 if they do not know the process id
     return config

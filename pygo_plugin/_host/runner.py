@@ -21,7 +21,7 @@ class Launch:
     """What a runner needs to start a plugin.
 
     env         the environment variables of go-plugin's protocol, including PLUGIN_UNIX_SOCKET_DIR,
-                and none of the host's own
+                without those of the host's own environment
     socket_dir  a new directory on this machine, in which only this plugin makes its socket. `env`
                 names it too: if the plugin sees it under another path, change that in `env`
     """
@@ -38,7 +38,7 @@ class Adapter:
 
     def __init__(self, runner: Runner, socket_dir: str) -> None:
         self.error: BaseException | None = None
-        """The exception that the start failed with, for the traceback."""
+        """The exception that a method raised during the start, for the traceback."""
         self._runner = runner
         self._started = False
         self.socket_dir = socket_dir

@@ -19,19 +19,19 @@ FATAL = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT)
 
 
 class Cleanup:
-    """Removes the plugin's socket, and sends the host the rest of what was printed, at the end.
+    """Removes the plugin's socket and sends the host the rest of the printed output, at the end.
 
-    At a normal end and at sys.exit() atexit does it, after a signal a handler, which then sends the
-    signal again, so that the exit status is the signal's. SIGINT is ignored: the terminal's Ctrl-C
-    reaches the host and its plugins, and the host decides when plugins end. Handlers that the
-    author has set stay, and signals that are ignored (by nohup) stay ignored. Python sets handlers
-    only on the main thread. On other threads the core's handlers remove the socket, and nothing
-    else is done.
+    When the program ends, or calls sys.exit(), atexit runs this. When a signal ends it, a handler
+    does, and then sends the signal again, so that the exit status is the signal's. SIGINT is
+    ignored: the terminal's Ctrl-C reaches the host and its plugins, and the host decides when
+    plugins end. Handlers that the author has set stay, and signals that are ignored (by nohup) stay
+    ignored. Python sets handlers only on the main thread. If a plugin serves on another thread, the
+    core's handlers remove the socket, and nothing else is done after a signal.
     """
 
     def __init__(self, protocol: Any, stdio: Any) -> None:
         self._socket: Any = None  # a SocketPlace
-        self._entry = -1  # that of its path in the core's list of sockets to remove
+        self._entry = -1  # the number of the socket in the core's list of sockets to remove
         self._protocol = protocol
         self._stdio = stdio
         self.mux: Any = None
@@ -58,7 +58,7 @@ class Cleanup:
     def add_socket(self, place: _core.SocketPlace) -> None:
         """Remove this socket at the end. Called before the socket is made."""
         self._socket = place
-        # Called after install(): the core sets handlers for the signals that still have none.
+        # This comes after install(): the core sets handlers for the signals that still have none.
         self._entry = _core.socket_cleanup_add(place.path, place.directory)
 
     def finish(self, interrupts: bool) -> None:

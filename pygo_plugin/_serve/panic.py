@@ -23,8 +23,8 @@ __all__ = ["announce", "is_announced", "log_to", "write", "write_to_parents_log"
 STDERR = 2  # the descriptor
 LONGEST = 4096  # characters of a summary; the traceback has the rest
 
-_pid = 0  # the process that announces failures, by its id; 0: none does
-_descriptor = STDERR  # that of the original standard error
+_pid = 0  # the id of the process that has called announce(); 0 before that
+_descriptor = STDERR  # a descriptor of the original standard error
 _hook: Callable[..., Any] | None = None  # the hook that announce() has set last
 _announced: BaseException | None = None  # the exception whose line has been written
 
@@ -123,7 +123,7 @@ def _announcing(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _summary(kind: type[BaseException], error: BaseException) -> str:
-    """The first line of what the end of a traceback says, as far as LONGEST."""
+    """The first line of the end of a traceback, "TYPE: MESSAGE", cut at LONGEST characters."""
     name = kind.__qualname__
     if kind.__module__ not in ("builtins", "__main__"):
         name = f"{kind.__module__}.{name}"

@@ -35,7 +35,7 @@ class Protocol:
     """What the handshake line calls the protocol."""
 
     mux: _core.Mux | None = None
-    """The one connection that everything goes over, if the host has asked for that."""
+    """Carries all connections over one socket, if the host has asked for that; otherwise None."""
 
     def add_services(self, name: str, stdio: Stdio) -> None:
         """Add what every host expects: health, for the service `name`, controller, and stdio."""
@@ -76,7 +76,7 @@ class Protocol:
         raise NotImplementedError
 
     def multiplexes(self) -> bool | None:
-        """The field about `mux` in the handshake line; None: no field, as the host did not ask."""
+        """The handshake line's field about `mux`; None, and no field, if the host did not ask."""
         return None
 
     def start(self) -> Any:
@@ -84,7 +84,7 @@ class Protocol:
         raise NotImplementedError
 
     def log_to(self, descriptor: int) -> None:
-        """Write warnings about connections to this descriptor, on the host's log."""
+        """Write warnings about connections to this descriptor, which leads to the host's log."""
 
     def stop(self, grace: float | None) -> Any:
         """Refuse new calls; cancel those that still run after `grace` seconds, None: at once.

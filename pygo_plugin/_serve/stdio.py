@@ -29,7 +29,7 @@ class Stdio:
     def __init__(self) -> None:
         self.core = _core.Stdio()
         self._pid = os.getpid()
-        self._buffering: list[tuple[Any, bool]] = []  # of borrowed streams, to restore it
+        self._buffering: list[tuple[Any, bool]] = []  # streams, and whether they were line-buffered
 
     def open(self, line: bytes) -> None:
         """Replace the descriptors, then write the line to the original standard output.

@@ -50,7 +50,7 @@ def _method(service_name: str, descriptor: Any) -> Method:
 def _message_type(descriptor: Any) -> MessageType:
     def load() -> tuple[type[Any], Serializer, Deserializer]:
         message = _message_class(descriptor)
-        # The class's own functions, in no lambda: each call pays for what is called here.
+        # The class's own functions and no lambda around them, which would slow each call.
         return message, message.SerializeToString, message.FromString
 
     return MessageType(descriptor.full_name, load)
@@ -91,8 +91,8 @@ def _choose(file: Any, name: str | None) -> Any:
     if name is None:
         if len(services) > 1:
             raise ConfigError(
-                f"{file.name} defines more than one service, say which: service(..., name) with "
-                f"one of {known}"
+                f"{file.name} defines more than one service; choose one with service(..., name): "
+                f"{known}"
             )
         (found,) = services.values()
         return found

@@ -109,7 +109,7 @@ def _check_servicer(owner: Service[Any], servicer: Any, server: Any) -> None:
             raise ConfigTypeError(
                 f"{owner.name}: {', '.join(wrong)} of {describe_type(servicer)} "
                 f"{'is a coroutine function' if len(wrong) == 1 else 'are coroutine functions'}, "
-                f"which an asyncio server takes and {describe_type(server)} does not"
+                f"which only an asyncio server can call, and {describe_type(server)} is not one"
             )
 
 

@@ -173,16 +173,16 @@ def test_ids_are_not_reused(launch: Any) -> None:
     broker.accept(ids[0])
     with pytest.raises(BrokerError, match=f"connection {ids[0]} has been accepted before"):
         broker.accept(ids[0])
-    with pytest.raises(BrokerError, match="-1 is no id; take one from next_id"):
+    with pytest.raises(BrokerError, match="-1 is not a valid id; take one from next_id"):
         broker.accept(-1)
 
 
 def test_ids_that_are_none(launch: Any) -> None:
     broker = launch().broker
     for wrong in (-1, 0, 2**32 + 1):
-        with pytest.raises(BrokerError, match=f"{wrong} is no id; dial one that the other side"):
+        with pytest.raises(BrokerError, match=f"{wrong} is not a valid id; dial an id that"):
             broker.dial(wrong, timeout=0)
-        with pytest.raises(BrokerError, match=f"{wrong} is no id"):
+        with pytest.raises(BrokerError, match=f"{wrong} is not a valid id"):
             broker.accept(wrong)
 
 
@@ -257,7 +257,7 @@ def test_plugins_without_a_broker(make_client: Callable[..., Any], peers: Any) -
 
 def test_before_the_start_and_after_the_kill() -> None:
     client = client_of()
-    with pytest.raises(ClosedError, match="has not been started, so that there is no broker"):
+    with pytest.raises(ClosedError, match="has not been started, so there is no broker"):
         client.broker  # noqa: B018
     client.start()
     broker = client.broker
@@ -266,7 +266,7 @@ def test_before_the_start_and_after_the_kill() -> None:
         broker.dial(1)
     with pytest.raises(ClosedError, match="killed"):
         broker.accept(1)
-    with pytest.raises(ClosedError, match="has been killed, so that there is no broker"):
+    with pytest.raises(ClosedError, match="has been killed, so there is no broker"):
         client.broker  # noqa: B018
 
 

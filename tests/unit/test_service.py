@@ -241,7 +241,7 @@ def test_files_with_none_and_with_several() -> None:
     file.service.add(name="Two")
     pool.AddSerializedFile(file.SerializeToString())
     two = pool.FindFileByName("two.proto")
-    with pytest.raises(ConfigError, match=r"more than one service, say which.*One, Two"):
+    with pytest.raises(ConfigError, match=r"more than one service; choose one.*One, Two"):
         service(two)
     assert repr(service(two, "Two")) == "<service Two: no methods>"
 
