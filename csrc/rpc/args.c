@@ -15,8 +15,8 @@
 
 struct gp_arg_object {
     atomic_int refs;
-    grpc_arg arg; /* owned: its pointer, with the key by which gRPC knows it */
-    size_t size;  /* bytes of a quota */
+    grpc_arg arg; /* owned: the pointer in it; has the key by which gRPC knows the object */
+    size_t size;  /* bytes, if it is a memory quota; otherwise 0 */
     void (*release)(grpc_arg *arg);
 };
 
@@ -131,7 +131,7 @@ gp_arg_object_unref(gp_arg_object *object)
 struct gp_channel_args {
     atomic_int refs;
     size_t count;
-    gp_channel_arg items[]; /* owned: their strings and a reference to their objects */
+    gp_channel_arg items[]; /* each owns its strings, and a reference to its object */
 };
 
 static void
@@ -145,7 +145,10 @@ free_args(gp_channel_args *args)
     gp__free(args);
 }
 
-/* Returns false when memory is short: |out| is complete, with NULL in place of a copy. */
+/*
+ * Returns false when memory is short; |out| is then complete, with NULL in place of the string that
+ * could not be copied.
+ */
 static bool
 copy_arg(gp_channel_arg *out, const gp_channel_arg *from)
 {
@@ -252,7 +255,7 @@ gp__arg_string(const gp_channel_arg *args, size_t count, const char *key)
     return found != NULL ? found->string : NULL;
 }
 
-/* ---- Converting to gRPC's ---- */
+/* ---- Converting to gRPC's arguments ---- */
 
 static void *
 copy_address(void *address)

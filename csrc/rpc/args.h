@@ -1,5 +1,6 @@
 /*
- * Layer: rpc. Channel arguments: ours and the user's, and copies that outlive their caller.
+ * Layer: rpc. Channel arguments: the library's and the user's, and copies that outlive their
+ * caller.
  */
 #ifndef GP_RPC_ARGS_H
 #define GP_RPC_ARGS_H
@@ -28,8 +29,9 @@ const char *gp__arg_string(const gp_channel_arg *args, size_t count, const char 
 gp_arg_object *gp__process_quota(void);
 
 /*
- * How large a message may be once it is unpacked, for gp__unpack(): what |args| say, or |otherwise|,
- * but not more than the memory quota. 0 if |args| say whether gRPC is to unpack messages.
+ * How large a message may be once gp__unpack() has unpacked it: the limit in |args|, or else
+ * |otherwise|, but not more than the memory quota. 0 if |args| themselves say whether gRPC is to
+ * unpack messages; then gp__unpack() does not.
  */
 size_t gp__unpack_limit(const gp_channel_arg *args, size_t count, int otherwise);
 

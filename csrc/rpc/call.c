@@ -50,7 +50,7 @@ gp__call_unref(gp_call *call)
 
 /* ---- Completions of batches, on the polling thread ---- */
 
-/* Call |on_initial|: the initial metadata are there, or will not come. */
+/* Call |on_initial|: the initial metadata have come, or will not come. */
 static void
 report_initial_metadata(gp_call *call)
 {
@@ -67,7 +67,7 @@ report_initial_metadata(gp_call *call)
     }
 }
 
-/* Whether the request has arrived follows from the status. */
+/* The outcome is not needed: the status says whether the call has succeeded. */
 static void
 request_complete(gp__event *event, bool ok)
 {
@@ -86,7 +86,7 @@ initial_complete(gp__event *event, bool ok)
     gp__call_unref(call);
 }
 
-/* End the call: its status is complete. Gives a reference back. */
+/* End the call, whose status is complete. Drops the reference of the status batch. */
 static void
 end_call(gp_call *call)
 {
@@ -99,7 +99,10 @@ end_call(gp_call *call)
     call->result.debug = call->debug;
     call->result.trailing = gp__metadata_view(&call->trailing_view, &call->trailing_metadata);
     gp__channel_remove_call(call->channel, &call->link);
-    /* Before |ended|, on which gp_call_on_done() calls back at once: the status has to be there. */
+    /*
+     * Before |ended| is set: from then on gp_call_on_done() calls back at once, and callbacks ask
+     * for the status.
+     */
     gp__gate_open(call->poller, &call->done);
 
     gp_mutex_lock(&call->lock);
@@ -122,7 +125,7 @@ end_call(gp_call *call)
     gp__call_unref(call);
 }
 
-/* End a call for which gp__channel_await_reason() has waited. */
+/* End a call that has waited for the reason why the connection is missing. */
 static void
 end_with_reason(gp__reason_waiter *waiter)
 {
@@ -134,7 +137,7 @@ end_with_reason(gp__reason_waiter *waiter)
 
 /*
  * Unpack the message that has arrived. If that fails, the call ends with the reason as its status,
- * also if the server's status is there already or on its way and says OK.
+ * even if the server's status has come already or is on its way and says OK.
  */
 static void
 unpack_incoming(gp_call *call)
@@ -221,7 +224,7 @@ gp__call_new(gp_call **out, gp_channel *channel)
     return 0;
 }
 
-/* gRPC refuses what only a bug of ours could ask of it: callers have checked the bytes. */
+/* gRPC refuses a batch only if this library has a bug: callers have checked the user's bytes. */
 int
 gp__call_start_batch(void *of, const grpc_op *ops, size_t count, gp__event *event)
 {

@@ -26,23 +26,23 @@
  * cancel() would end a call to a peer that has stopped reading.
  */
 struct gp_call {
-    gp_link link;               /* among the channel's calls, until done */
-    atomic_int refs;            /* the users' and the batches' */
-    atomic_int users;           /* the users' alone: the last one cancels */
+    gp_link link;               /* in the channel's list of calls, until |done| is open */
+    atomic_int refs;            /* of users and of batches */
+    atomic_int users;           /* of users alone: dropping the last one cancels the call */
     grpc_call *call;            /* owned */
     gp_channel *channel;        /* shared: ref */
     grpc_channel *grpc_channel; /* borrowed: the channel's, in use as long as the call exists */
     gp__poller *poller;         /* borrowed: the channel's */
-    int64_t deadline;
+    int64_t deadline;           /* on CLOCK_MONOTONIC, in nanoseconds, or GP__FOREVER */
 
-    gp__reason_waiter reason_waiter; /* queued before |done|, if the connection is missing */
+    gp__reason_waiter reason_waiter; /* queued before |done| opens, if the connection is missing */
     gp__event request;
     gp__event initial;
     gp__event status;
-    gp__gate started;  /* open when the initial metadata are there. Unused unless |early| */
-    gp__gate done;     /* open when the status is there */
-    bool early;        /* the initial metadata have a batch of their own, not the status's */
-    bool one_reply;    /* the one reply shares the status's batch */
+    gp__gate started; /* open when the initial metadata have come. Unused unless |early| */
+    gp__gate done;    /* open when the call has its status */
+    bool early;     /* the initial metadata have a batch of their own, and not that of the status */
+    bool one_reply; /* the one reply shares the status's batch */
     gp__inbox inbox;   /* for a stream of replies, or for the one reply of the status batch */
     gp__outbox outbox; /* for a stream of requests, or for the one request of the first batch */
 
@@ -51,29 +51,33 @@ struct gp_call {
     gp_metadatum *trailing_view; /* owned; made with the status */
     grpc_status_code code;
     grpc_slice details;
-    const char *debug; /* owned: gRPC's allocator */
+    const char *debug; /* owned; freed by gpr_free() */
     gp_call_status result;
     atomic_bool refused; /* a message could not be unpacked: |refusal| is the status instead */
     gp_call_status refusal;
-    grpc_slice refused_details;
+    grpc_slice refused_details; /* owned; what |refusal| points to */
 
     gp_mutex lock;                                   /* also guards part of |inbox| and |outbox| */
     gp_metadatum *initial_view GP_GUARDED_BY(&lock); /* owned; made when first asked for */
     gp_then *on_initial GP_GUARDED_BY(&lock);
     void *on_initial_ctx GP_GUARDED_BY(&lock);
     bool attended GP_GUARDED_BY(&lock); /* counted as urgent in the poller */
-    bool ended GP_GUARDED_BY(&lock);    /* set after |done| has opened: |on_done| is too late */
+    bool ended
+        GP_GUARDED_BY(&lock); /* set after |done| has opened: |on_done| can no longer be set */
     void (*on_done)(void *ctx) GP_GUARDED_BY(&lock);
     void *on_done_ctx GP_GUARDED_BY(&lock);
 };
 
-/* A call of |channel| without batches, which is not among its calls yet. Returns: 0 or GP_ENOMEM. */
+/*
+ * Make a call of |channel| without batches, which is not in its list of calls yet. Returns: 0 or
+ * GP_ENOMEM.
+ */
 int gp__call_new(gp_call **out, gp_channel *channel);
 
-/* As gp__start_batch. */
+/* The call's gp__start_batch. */
 int gp__call_start_batch(void *call, const grpc_op *ops, size_t count, gp__event *event);
 
-/* Give back a reference that is not a user's. */
+/* Give back a reference of a batch, or of gp_call_hold(). */
 void gp__call_unref(gp_call *call);
 
 #endif

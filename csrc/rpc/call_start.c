@@ -18,7 +18,7 @@ initial_flags(unsigned flags)
                                              : 0;
 }
 
-/* Make a call without batches, among its channel's calls. */
+/* Make a call without batches, and add it to its channel's calls. */
 static int
 make_call(gp_call **out, gp_channel *channel, const gp_call_options *options, gp_error *err)
 {
@@ -30,7 +30,7 @@ make_call(gp_call **out, gp_channel *channel, const gp_call_options *options, gp
         return gp_runtime_refuse_fork(err);
     }
     if ((rc = gp__call_new(&call, channel)) < 0) {
-        return gp_error_set(err, rc, "call");
+        return gp_error_set(err, rc, "out of memory for a call");
     }
     if (call->grpc_channel == NULL) {
         gp__call_unref(call);
@@ -53,7 +53,10 @@ make_call(gp_call **out, gp_channel *channel, const gp_call_options *options, gp
     return 0;
 }
 
-/* The initial metadata that the options say, for gRPC. Returns: 0 or GP_ENOMEM. */
+/*
+ * Convert the initial metadata of |options|, and how messages are compressed, for gRPC. Returns: 0
+ * or GP_ENOMEM.
+ */
 static int
 make_metadata(grpc_metadata **out, size_t *count, const gp_call_options *options)
 {
@@ -97,12 +100,14 @@ abandon_call(gp_call *call, int code, gp_error *err)
     gp__channel_remove_call(call->channel, &call->link);
     grpc_call_cancel(call->call, NULL);
     gp__call_unref(call);
-    return gp_error_set(err, code, "gRPC refused the call: is the metadata legal?");
+    return gp_error_set(err, code, "%s",
+                        code == GP_ENOMEM ? "out of memory for a call's metadata"
+                                          : "gRPC refused the call: is the metadata legal?");
 }
 
 /*
- * Send the metadata, and |request| if it is not NULL. gRPC usually writes them at once: then this
- * thread completes the batch, and the polling thread is not woken for it.
+ * Send the initial metadata, and |request| if it is not NULL. gRPC usually writes them at once:
+ * then this thread completes the batch, and the polling thread is not woken for it.
  */
 static int
 send_request(gp_call *call, const gp_call_options *options, const gp_bytes *request)
@@ -128,7 +133,7 @@ send_request(gp_call *call, const gp_call_options *options, const gp_bytes *requ
     return rc;
 }
 
-/* Start the batches that wait for the answer. gRPC cannot refuse them. */
+/* Start the batches that receive the answer. gRPC cannot refuse them. */
 static void
 start_answer_batches(gp_call *call, bool one_reply, bool early)
 {

@@ -11,26 +11,26 @@
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
 
-/* Make a view of |shared|. Takes the caller's reference to it, also on failure. */
+/* Make a view of |connection|. Takes over the caller's reference to it, also on failure. */
 static int
-make_view(gp_channel **out, gp__connection *shared, gp_error *err)
+make_view(gp_channel **out, gp__connection *connection, gp_error *err)
 {
     gp_channel *channel = gp__calloc(1, sizeof(*channel));
 
     if (channel == NULL) {
-        gp__connection_unref(shared);
-        return gp_error_set(err, GP_ENOMEM, "channel");
+        gp__connection_unref(connection);
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a channel");
     }
     gp_mutex_init(&channel->lock);
     atomic_init(&channel->refs, 1);
-    channel->connection = shared;
+    channel->connection = connection;
     gp_list_init(&channel->calls);
-    gp_mutex_lock(&shared->lock);
+    gp_mutex_lock(&connection->lock);
     gp_mutex_lock(&channel->lock);
-    channel->closed = shared->retired;
+    channel->closed = connection->retired;
     gp_mutex_unlock(&channel->lock);
-    gp_list_prepend(&shared->views, &channel->link);
-    gp_mutex_unlock(&shared->lock);
+    gp_list_prepend(&connection->views, &channel->link);
+    gp_mutex_unlock(&connection->lock);
     *out = channel;
     return 0;
 }
@@ -85,7 +85,7 @@ gp_channel_open_tls(gp_channel **out, const char *target, const gp_tls *tls,
     }
     items = gp__calloc(count + 1, sizeof(*items));
     if (items == NULL) {
-        return gp_error_set(err, GP_ENOMEM, "channel arguments");
+        return gp_error_set(err, GP_ENOMEM, "out of memory for channel arguments");
     }
     items[0] =
         (gp_channel_arg){.key = "grpc.ssl_target_name_override", .string = gp_tls_server_name(tls)};
@@ -176,24 +176,27 @@ gp_channel_close(gp_channel *channel)
 void
 gp_channel_cancel_others(gp_channel *channel)
 {
-    gp__connection *shared = channel->connection;
+    gp__connection *connection = channel->connection;
 
-    gp_mutex_lock(&shared->lock);
-    for (gp_channel *view = gp_list_first_entry(&shared->views, gp_channel, link); view != NULL;
-         view = gp_list_next_entry(&shared->views, view, gp_channel, link)) {
+    gp_mutex_lock(&connection->lock);
+    for (gp_channel *view = gp_list_first_entry(&connection->views, gp_channel, link); view != NULL;
+         view = gp_list_next_entry(&connection->views, view, gp_channel, link)) {
         if (view != channel) {
             gp_mutex_lock(&view->lock);
             cancel_calls_locked(view);
             gp_mutex_unlock(&view->lock);
         }
     }
-    gp_mutex_unlock(&shared->lock);
+    gp_mutex_unlock(&connection->lock);
 }
 
 grpc_channel *
 gp__channel_use(gp_channel *channel)
 {
-    /* retire_connection() does this in the opposite order, so that one of the two sees the other. */
+    /*
+     * retire_connection() writes |channel| and then reads |users|: whichever of the two comes
+     * second sees what the other has written.
+     */
     atomic_fetch_add(&channel->users, 1);
     return atomic_load(&channel->connection->channel);
 }
@@ -278,11 +281,14 @@ gp_channel_state(gp_channel *channel, bool connect)
     return state;
 }
 
-/* A watch of the state that a thread waits for. It may outlive a waiter that gave up. */
+/*
+ * A watch of the state for which a thread waits. If that thread gives up, the watch outlives the
+ * wait.
+ */
 typedef struct state_wait {
     gp__event event;
     gp__gate gate;       /* open when the watch is complete */
-    atomic_int refs;     /* the waiter's and the watch's */
+    atomic_int refs;     /* of the waiting thread and of the watch */
     gp_channel *channel; /* shared: ref */
 } state_wait;
 
@@ -334,7 +340,7 @@ wait_state(gp_channel *channel, grpc_channel *grpc, int last, int64_t timeout_ms
     grpc_channel_watch_connectivity_state(grpc, (grpc_connectivity_state)last,
                                           gp__timespec_from_deadline(deadline), poller->queue,
                                           &wait->event);
-    /* gRPC ends the watch at the same deadline, so that the wait itself needs none. */
+    /* gRPC ends the watch at the deadline, so that the wait itself needs none. */
     rc = gp__poller_wait(poller, &wait->gate, GP__FOREVER, interrupt);
     state_wait_unref(wait);
     if (rc < 0) {
@@ -356,8 +362,8 @@ gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
 }
 
 /*
- * A watch of the state with a callback. It holds no reference to the connection, whose end it would
- * delay: gRPC completes a watch when its channel is destroyed.
+ * A watch of the state with a callback. It holds no reference to the connection, which would keep
+ * the connection from being freed: gRPC completes the watch when its channel is destroyed.
  */
 typedef struct state_callback {
     gp__event event;

@@ -13,9 +13,9 @@
 
 /*
  * Make a channel over |fd|, a connected, non-blocking socket without TLS. The channel owns |fd|,
- * and closes it also when this fails. It is ready at once. When the connection ends, it is shut
- * down for good: calls end with UNAVAILABLE then. Messages call the peer |name|; the peer sees
- * |authority|. |args| may be NULL.
+ * which is closed if this fails. The channel is ready at once. When the connection ends, the
+ * channel is shut down for good, and calls end with UNAVAILABLE. Messages call the peer |name|; the
+ * peer sees |authority|. |args| may be NULL.
  *
  * Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
  */
@@ -23,28 +23,30 @@ int gp__channel_open_over(gp_channel **out, int fd, const char *name, const char
                           const gp_channel_args *args, gp_error *err);
 
 /*
- * Give the channel |*fd| (-1: none), which its target refers to. To be called before the first
- * call.
+ * Have the channel own |*fd| (-1: none), which its target refers to; |*fd| becomes -1. To be called
+ * before the first call.
  */
 void gp__channel_keep(gp_channel *channel, int *fd);
 
 /*
- * What a connection is a part of, and ends with: it knows why it has ended. Called on any thread.
+ * What carries a connection (the multiplexed connection of which it is a stream), and knows why it
+ * has ended. Called on any thread.
  */
 typedef struct gp__carrier {
     /*
-     * Returns a GP_E* code with the reason in |why|; or 0 if it has not ended, or for no other
-     * reason than that the peer has closed it.
+     * Returns a GP_E* code with the reason in |why|; or 0 if the carrier has not ended, or only
+     * because the peer has closed it.
      */
     int (*why)(void *ctx, gp_error *why);
     void (*unref)(void *ctx);
-    void *ctx; /* shared: ref; NULL: the connection is not part of anything */
+    void *ctx; /* shared: ref; NULL: the connection has no carrier */
 } gp__carrier;
 
 /*
  * Have calls on |channel| that fail because the connection is missing say why it has ended: the
  * reason that |carrier| knows, and how |process| has ended. Either may be NULL. The channel owns
- * the carrier's reference, and takes one to the process. To be called before the first call.
+ * the carrier's reference, and takes a reference to the process. To be called before the first
+ * call.
  */
 void gp__channel_explain(gp_channel *channel, const gp__carrier *carrier, gp__process *process);
 
@@ -65,8 +67,8 @@ typedef struct gp__reason_waiter {
 bool gp__channel_await_reason(gp_channel *channel, gp__reason_waiter *waiter);
 
 /*
- * Append what is known about the missing connection to |details|, those of a call that has failed
- * because of it.
+ * Append what is known about the missing connection to |details|, the status details of a call that
+ * has failed because of it.
  */
 void gp__channel_add_reason(const gp_channel *channel, grpc_slice *details);
 
@@ -74,21 +76,22 @@ void gp__channel_add_reason(const gp_channel *channel, grpc_slice *details);
 const char *gp__channel_peer(const gp_channel *channel);
 
 /*
- * gRPC's channel, or NULL if the channel has been retired, and so counts as closed. In both cases
+ * gRPC's channel, or NULL if it has been retired, which counts as closed. In both cases
  * gp__channel_unuse() has to be called; gRPC's channel exists until then.
  */
 grpc_channel *gp__channel_use(gp_channel *channel);
 void gp__channel_unuse(gp_channel *channel);
 
 /*
- * Say that the connection has ended and will not be made again: it may be retired with all its
- * views.
+ * Record that the connection has ended and will not be made again, so that it may be retired with
+ * all its views.
  */
 void gp__channel_mark_ended(gp_channel *channel);
 
 /*
- * Retire connections: free gRPC's channel of each that has ended or is closed in all its views, and
- * has no calls left. The views stay, closed. Returns whether one of them still has calls.
+ * Retire connections: free gRPC's channel of each connection that has ended, or is closed in all
+ * its views, and has no calls left. The views stay, closed. Returns whether there is such a
+ * connection that still has calls.
  */
 bool gp__channels_retire(void);
 
@@ -97,7 +100,7 @@ gp__poller *gp__channel_poller(const gp_channel *channel);
 /* The limit for gp__unpack(). */
 size_t gp__channel_unpack_limit(const gp_channel *channel);
 
-/* Add a call to the channel's running ones. Returns: 0 or GP_ECLOSED. */
+/* Add a call to the channel's list, or remove it. Returns: 0 or GP_ECLOSED. */
 int gp__channel_add_call(gp_channel *channel, gp_link *link, gp_error *err);
 void gp__channel_remove_call(gp_channel *channel, gp_link *link);
 

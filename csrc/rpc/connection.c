@@ -22,7 +22,7 @@ static gp_fork_part part = {.reset = reset_after_fork};
 
 enum { MOST_OWN_ARGS = 12 };
 
-/* The arguments that a channel begins with. The user's win over them. */
+/* The library's own arguments of a channel. The user's arguments override them. */
 typedef struct own_args {
     gp_channel_arg items[MOST_OWN_ARGS];
     size_t count;
@@ -44,8 +44,8 @@ add_string(own_args *own, const char *key, const char *value)
 /*
  * Between a host and its plugin there is no proxy, no load balancer and no second backend. So there
  * are no retries (which take 5 to 8 us a call), no proxy from the environment, no connection that
- * gRPC shares with other channels, and no statistics for channelz, which nothing of ours can show.
- * Messages may be as large as gRPC can carry, as with go-plugin.
+ * gRPC shares with other channels, and no statistics for channelz, which nothing in this library
+ * shows. Messages may be as large as gRPC can carry, as with go-plugin.
  */
 static void
 add_plugin_args(own_args *own)
@@ -75,10 +75,10 @@ merge_args(grpc_channel_args *out, own_args *own, const gp_channel_options *opti
     gp_channel_arg *items;
     int rc;
 
-    /* Newer versions of gRPC refuse at random what is between the two limits. */
+    /* Newer versions of gRPC refuse at random metadata whose size is between the two limits. */
     add_integer(own, "grpc.max_metadata_size", size);
     add_integer(own, "grpc.absolute_max_metadata_size", size);
-    add_integer(own, "grpc.per_message_decompression", 0); /* gp__unpack() does */
+    add_integer(own, "grpc.per_message_decompression", 0); /* gp__unpack() decompresses */
     if (quota != NULL) {
         own->items[own->count++] = (gp_channel_arg){.key = "grpc.resource_quota", .object = quota};
     }
@@ -87,7 +87,7 @@ merge_args(grpc_channel_args *out, own_args *own, const gp_channel_options *opti
     }
     own->agent = gp__user_agent(gp__arg_string(more, count, agent_key),
                                 options->agent != NULL ? options->agent : "grpc-python", size);
-    /* Our user agent, which begins with the user's, replaces the latter. */
+    /* The full user agent, which begins with the user's, replaces the user's. */
     items = gp__malloc((count + 1) * sizeof(*items));
     if (own->agent == NULL || items == NULL) {
         gp__free(items);
@@ -125,7 +125,7 @@ make_connection(gp__connection **out, gp_error *err)
     int rc;
 
     if (made == NULL) {
-        return gp_error_set(err, GP_ENOMEM, "channel");
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a channel");
     }
     gp_mutex_init(&made->lock);
     gp_list_init(&made->views);
@@ -135,7 +135,10 @@ make_connection(gp__connection **out, gp_error *err)
     if ((rc = gp__grpc_use(GP__FORK_CONNECTION, err)) < 0) {
         goto fail;
     }
-    /* Even while no call is made, a thread must handle what arrives: a GOAWAY, the end. */
+    /*
+     * Even while no call is made, a thread must handle what arrives, such as a GOAWAY or the end of
+     * the connection.
+     */
     if ((rc = gp__engine_start(&made->poller, err)) < 0 || (rc = gp__pool_start(false, err)) < 0) {
         gp__grpc_drop(GP__FORK_CONNECTION);
         goto fail;
@@ -157,43 +160,43 @@ static void free_connection(gp__task *task) GP_NO_THREAD_SAFETY_ANALYSIS;
 static void
 free_connection(gp__task *task)
 {
-    gp__connection *shared = gp_container_of(task, gp__connection, deferred_free);
-    grpc_channel *channel = atomic_load(&shared->channel);
+    gp__connection *connection = gp_container_of(task, gp__connection, deferred_free);
+    grpc_channel *channel = atomic_load(&connection->channel);
 
-    gp__ref_list_remove(&all, &shared->link);
+    gp__ref_list_remove(&all, &connection->link);
     if (channel != NULL) {
         grpc_channel_destroy(channel);
     }
-    if (!shared->retired) {
+    if (!connection->retired) {
         gp__grpc_drop(GP__FORK_CONNECTION);
         gp__fork_drop(GP__FORK_ENDING);
     }
-    if (shared->carrier.ctx != NULL) {
-        shared->carrier.unref(shared->carrier.ctx);
+    if (connection->carrier.ctx != NULL) {
+        connection->carrier.unref(connection->carrier.ctx);
     }
-    gp__process_unref(shared->process);
-    gp__reactor_remove(shared->timer);
-    gp__fd_close(&shared->kept);
-    gp_mutex_release(&shared->lock);
-    gp__free(shared);
+    gp__process_unref(connection->process);
+    gp__reactor_remove(connection->timer);
+    gp__fd_close(&connection->kept);
+    gp_mutex_release(&connection->lock);
+    gp__free(connection);
 }
 
 /*
- * Closing a connection takes as long as a call, so that a worker does it: a handler that has called
- * its caller back need not wait for it.
+ * A worker closes the connection, since that takes as long as a call: a handler that has called its
+ * caller back need not wait for it.
  */
 void
-gp__connection_unref(gp__connection *shared)
+gp__connection_unref(gp__connection *connection)
 {
-    if (atomic_fetch_sub(&shared->refs, 1) == 1) {
-        if (shared->retired) { /* there may be neither gRPC nor threads any more */
-            free_connection(&shared->deferred_free);
+    if (atomic_fetch_sub(&connection->refs, 1) == 1) {
+        if (connection->retired) { /* gRPC and the workers may be gone */
+            free_connection(&connection->deferred_free);
             return;
         }
         gp__fork_add(GP__FORK_ENDING);
-        gp__direct_free(shared->direct);
-        shared->deferred_free.run = free_connection;
-        gp__pool_defer(&shared->deferred_free);
+        gp__direct_free(connection->direct);
+        connection->deferred_free.run = free_connection;
+        gp__pool_defer(&connection->deferred_free);
     }
 }
 
@@ -223,7 +226,7 @@ gp__connection_open(gp__connection **out, const char *target, const gp_channel_o
     gp__free(own.agent);
     if (rc < 0) {
         gp__connection_unref(made);
-        return gp_error_set(err, rc, "channel arguments");
+        return gp_error_set(err, rc, "out of memory for channel arguments");
     }
     *out = made;
     return 0;
@@ -246,7 +249,7 @@ gp__connection_open_over(gp__connection **out, int fd, const char *name, const c
     add_plugin_args(&own);
     if (merge_args(&args, &own, options, authority) < 0) {
         gp__fd_close(&fd);
-        rc = gp_error_set(err, GP_ENOMEM, "channel arguments");
+        rc = gp_error_set(err, GP_ENOMEM, "out of memory for channel arguments");
     } else {
         rc = gp__direct_open(&made->direct, &channel, fd, name, &args, err);
         atomic_store(&made->channel, channel);
@@ -270,7 +273,7 @@ gp__connection_next(gp__connection *last)
     return next != NULL ? gp_container_of(next, gp__connection, link) : NULL;
 }
 
-/* In a forked child. Its connections have all been retired, or it cannot use them. */
+/* In a forked child: its connections have all been retired, or cannot be used. */
 static void
 reset_after_fork(void)
 {

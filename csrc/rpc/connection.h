@@ -6,7 +6,7 @@
  *   connection_end.c   why a connection is missing, and retiring those that are not used
  *   channel.c          the views
  *
- * Lock order: the lock of the list of all connections, a connection's, a view's.
+ * Lock order: the lock of the list of all connections, a connection's lock, a view's lock.
  */
 #ifndef GP_RPC_CONNECTION_H
 #define GP_RPC_CONNECTION_H
@@ -28,27 +28,27 @@ typedef struct gp__connection {
     _Atomic(grpc_channel *) channel; /* owned; NULL: retired */
     gp__direct *direct;   /* owned: watches a socket of ours; NULL: gRPC makes the connection */
     gp__poller *poller;   /* borrowed: lives as long as the process */
-    gp__carrier carrier;  /* what the connection is part of, with a reference */
-    gp__process *process; /* shared: ref; the one at the other end; NULL: not known */
+    gp__carrier carrier;  /* what carries the connection; with a reference */
+    gp__process *process; /* shared: ref; the plugin at the other end; NULL: not known */
     int kept;             /* owned: the descriptor that the target refers to; -1: none */
     bool secure;          /* has credentials */
     size_t unpack_limit;  /* for gp__unpack() */
     atomic_bool ended;    /* the connection will not be made again */
-    bool retired;         /* gRPC's channel has been freed before the views. Written with |lock| */
+    bool retired; /* gRPC's channel has been freed before the views. Written with |lock| held */
     gp__task deferred_free; /* queued once the last reference is gone */
     gp__ref_link link;      /* in the list of all connections */
 
     gp_mutex lock;
     gp_list views GP_GUARDED_BY(&lock);          /* gp_channel: borrowed, each removes itself */
     gp_list reason_waiters GP_GUARDED_BY(&lock); /* borrowed: each has a reference to its call */
-    gp__watch *timer GP_GUARDED_BY(&lock);       /* owned; exists while there are such waiters */
-    int checks GP_GUARDED_BY(&lock);             /* of the process, by the timer */
+    gp__watch *timer GP_GUARDED_BY(&lock);       /* owned; NULL unless there are |reason_waiters| */
+    int checks GP_GUARDED_BY(&lock);             /* times that |timer| has checked the process */
 } gp__connection;
 
 /* A view of a connection: closing it ends its own calls only. */
 struct gp_channel {
     atomic_int refs;
-    atomic_int users; /* of gRPC's channel: calls that exist, threads that look at its state */
+    atomic_int users; /* uses of gRPC's channel: calls that exist, threads that look at its state */
     gp__connection *connection; /* shared: ref */
     gp_link link;               /* in |connection->views| */
     gp_mutex lock;
@@ -60,11 +60,11 @@ struct gp_channel {
 int gp__connection_open(gp__connection **out, const char *target, const gp_channel_options *options,
                         gp_error *err);
 
-/* The same over |fd|, as gp__channel_open_over(). */
+/* Make a connection over |fd|, as gp__channel_open_over(). */
 int gp__connection_open_over(gp__connection **out, int fd, const char *name, const char *authority,
                              const gp_channel_options *options, gp_error *err);
 
-void gp__connection_unref(gp__connection *shared);
+void gp__connection_unref(gp__connection *connection);
 
 /*
  * The connection after |last| in the list of all, or the first one if |last| is NULL, with a

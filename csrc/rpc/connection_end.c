@@ -38,48 +38,52 @@ append_reason(grpc_slice *details, const char *why)
 void
 gp__channel_add_reason(const gp_channel *channel, grpc_slice *details)
 {
-    const gp__connection *shared = channel->connection;
+    const gp__connection *connection = channel->connection;
     gp_error why = GP_ERROR_INIT;
     char end[96];
     char text[128];
 
-    if (shared->carrier.ctx != NULL) {
-        shared->carrier.why(shared->carrier.ctx, &why);
+    if (connection->carrier.ctx != NULL) {
+        connection->carrier.why(connection->carrier.ctx, &why);
     }
-    if (why.code == 0 && shared->direct != NULL && gp__direct_ended(shared->direct)) {
+    if (why.code == 0 && connection->direct != NULL && gp__direct_ended(connection->direct)) {
         gp_error_set(&why, GP_ECLOSED, "the connection to %s has ended, and is not made again",
-                     gp__direct_name(shared->direct));
+                     gp__direct_name(connection->direct));
     }
     if (why.code != 0) {
         append_reason(details, gp_error_message(&why));
     }
-    if (shared->process != NULL && gp__process_gone(shared->process)) {
-        snprintf(text, sizeof(text), "the plugin %s",
-                 gp__process_describe_exit(gp__process_status(shared->process), end, sizeof(end)));
+    if (connection->process != NULL && gp__process_gone(connection->process)) {
+        snprintf(
+            text, sizeof(text), "the plugin %s",
+            gp__process_describe_exit(gp__process_status(connection->process), end, sizeof(end)));
         append_reason(details, text);
     }
     gp_error_release(&why);
 }
 
-/* On the reactor's thread: whether the process has ended by now. */
+/*
+ * Called by the timer, on the reactor's thread: if the process has ended, or has been checked too
+ * often, continue the calls that wait for the reason.
+ */
 static void
 check_process(void *ctx)
 {
-    gp__connection *shared = ctx;
+    gp__connection *connection = ctx;
     gp_list known;
     gp_link *link;
 
     gp_list_init(&known);
-    gp_mutex_lock(&shared->lock);
-    if (++shared->checks >= MOST_CHECKS || gp__process_gone(shared->process)) {
-        while ((link = gp_list_pop(&shared->reason_waiters)) != NULL) {
+    gp_mutex_lock(&connection->lock);
+    if (++connection->checks >= MOST_CHECKS || gp__process_gone(connection->process)) {
+        while ((link = gp_list_pop(&connection->reason_waiters)) != NULL) {
             gp_list_append(&known, link);
         }
-        gp__reactor_remove(shared->timer); /* on its own thread: this was its last call */
-        shared->timer = NULL;
+        gp__reactor_remove(connection->timer); /* on its own thread: this was its last call */
+        connection->timer = NULL;
     }
-    gp_mutex_unlock(&shared->lock);
-    while ((link = gp_list_pop(&known)) != NULL) { /* the last one may free |shared| */
+    gp_mutex_unlock(&connection->lock);
+    while ((link = gp_list_pop(&known)) != NULL) { /* the last one may free |connection| */
         gp__reason_waiter *waiter = gp_container_of(link, gp__reason_waiter, link);
 
         waiter->on_known(waiter);
@@ -89,22 +93,23 @@ check_process(void *ctx)
 bool
 gp__channel_await_reason(gp_channel *channel, gp__reason_waiter *waiter)
 {
-    gp__connection *shared = channel->connection;
+    gp__connection *connection = channel->connection;
     bool queued;
 
-    if (shared->process == NULL || gp__process_inspect(shared->process) != GP__PROCESS_DYING) {
+    if (connection->process == NULL ||
+        gp__process_inspect(connection->process) != GP__PROCESS_DYING) {
         return false;
     }
-    gp_mutex_lock(&shared->lock);
-    if (shared->timer == NULL) {
-        shared->checks = 0;
-        gp__reactor_every(&shared->timer, CHECK_MS, check_process, shared, NULL);
+    gp_mutex_lock(&connection->lock);
+    if (connection->timer == NULL) {
+        connection->checks = 0;
+        gp__reactor_every(&connection->timer, CHECK_MS, check_process, connection, NULL);
     }
-    queued = shared->timer != NULL;
+    queued = connection->timer != NULL;
     if (queued) {
-        gp_list_append(&shared->reason_waiters, &waiter->link);
+        gp_list_append(&connection->reason_waiters, &waiter->link);
     }
-    gp_mutex_unlock(&shared->lock);
+    gp_mutex_unlock(&connection->lock);
     return queued;
 }
 
@@ -116,16 +121,16 @@ gp__channel_mark_ended(gp_channel *channel)
     atomic_store(&channel->connection->ended, true);
 }
 
-static bool all_closed_locked(gp__connection *shared) GP_REQUIRES(&shared->lock);
+static bool all_closed_locked(gp__connection *connection) GP_REQUIRES(&connection->lock);
 
-/* Whether there are views, and all are closed. */
+/* Whether the connection has views, and all of them are closed. */
 static bool
-all_closed_locked(gp__connection *shared)
+all_closed_locked(gp__connection *connection)
 {
-    gp_channel *view = gp_list_first_entry(&shared->views, gp_channel, link);
+    gp_channel *view = gp_list_first_entry(&connection->views, gp_channel, link);
     bool closed = view != NULL;
 
-    for (; view != NULL; view = gp_list_next_entry(&shared->views, view, gp_channel, link)) {
+    for (; view != NULL; view = gp_list_next_entry(&connection->views, view, gp_channel, link)) {
         gp_mutex_lock(&view->lock);
         closed = closed && view->closed;
         gp_mutex_unlock(&view->lock);
@@ -133,14 +138,14 @@ all_closed_locked(gp__connection *shared)
     return closed;
 }
 
-static bool in_use_locked(gp__connection *shared) GP_REQUIRES(&shared->lock);
+static bool in_use_locked(gp__connection *connection) GP_REQUIRES(&connection->lock);
 
 /* Whether a view uses gRPC's channel. */
 static bool
-in_use_locked(gp__connection *shared)
+in_use_locked(gp__connection *connection)
 {
-    for (gp_channel *view = gp_list_first_entry(&shared->views, gp_channel, link); view != NULL;
-         view = gp_list_next_entry(&shared->views, view, gp_channel, link)) {
+    for (gp_channel *view = gp_list_first_entry(&connection->views, gp_channel, link); view != NULL;
+         view = gp_list_next_entry(&connection->views, view, gp_channel, link)) {
         if (atomic_load(&view->users) > 0) {
             return true;
         }
@@ -148,13 +153,13 @@ in_use_locked(gp__connection *shared)
     return false;
 }
 
-static void close_views_locked(gp__connection *shared) GP_REQUIRES(&shared->lock);
+static void close_views_locked(gp__connection *connection) GP_REQUIRES(&connection->lock);
 
 static void
-close_views_locked(gp__connection *shared)
+close_views_locked(gp__connection *connection)
 {
-    for (gp_channel *view = gp_list_first_entry(&shared->views, gp_channel, link); view != NULL;
-         view = gp_list_next_entry(&shared->views, view, gp_channel, link)) {
+    for (gp_channel *view = gp_list_first_entry(&connection->views, gp_channel, link); view != NULL;
+         view = gp_list_next_entry(&connection->views, view, gp_channel, link)) {
         gp_mutex_lock(&view->lock);
         view->closed = true;
         gp_mutex_unlock(&view->lock);
@@ -163,31 +168,32 @@ close_views_locked(gp__connection *shared)
 
 /*
  * Free gRPC's channel if no view needs it any more. Returns whether only calls that still exist
- * have prevented that.
+ * have prevented it.
  */
 static bool
-retire_connection(gp__connection *shared)
+retire_connection(gp__connection *connection)
 {
     grpc_channel *channel = NULL;
     bool used = false;
 
-    gp_mutex_lock(&shared->lock);
-    if (!shared->retired && (atomic_load(&shared->ended) || all_closed_locked(shared))) {
-        channel = atomic_exchange(&shared->channel, NULL);
+    gp_mutex_lock(&connection->lock);
+    if (!connection->retired &&
+        (atomic_load(&connection->ended) || all_closed_locked(connection))) {
+        channel = atomic_exchange(&connection->channel, NULL);
     }
-    if (channel != NULL && in_use_locked(shared)) {
-        atomic_store(&shared->channel, channel);
+    if (channel != NULL && in_use_locked(connection)) {
+        atomic_store(&connection->channel, channel);
         channel = NULL;
         used = true;
     }
     if (channel != NULL) {
-        shared->retired = true;
-        close_views_locked(shared);
+        connection->retired = true;
+        close_views_locked(connection);
     }
-    gp_mutex_unlock(&shared->lock);
+    gp_mutex_unlock(&connection->lock);
     if (channel != NULL) {
-        gp__direct_free(shared->direct);
-        shared->direct = NULL;
+        gp__direct_free(connection->direct);
+        connection->direct = NULL;
         grpc_channel_destroy(channel);
         gp__grpc_drop(GP__FORK_CONNECTION);
     }
@@ -197,16 +203,16 @@ retire_connection(gp__connection *shared)
 bool
 gp__channels_retire(void)
 {
-    gp__connection *shared = gp__connection_next(NULL);
+    gp__connection *connection = gp__connection_next(NULL);
     bool used = false;
 
-    while (shared != NULL) {
+    while (connection != NULL) {
         gp__connection *next;
 
-        used = retire_connection(shared) || used;
-        next = gp__connection_next(shared);
-        gp__connection_unref(shared);
-        shared = next;
+        used = retire_connection(connection) || used;
+        next = gp__connection_next(connection);
+        gp__connection_unref(connection);
+        connection = next;
     }
     return used;
 }

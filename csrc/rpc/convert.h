@@ -1,6 +1,4 @@
-/*
- * Layer: rpc. Between gRPC's types and ours.
- */
+/* Layer: rpc. Converts between gRPC's types and the library's. */
 #ifndef GP_RPC_CONVERT_H
 #define GP_RPC_CONVERT_H
 
@@ -29,8 +27,8 @@ int gp__metadata_to_grpc(grpc_metadata **out, gp_metadata metadata, size_t extra
 void gp__metadata_free(grpc_metadata *items, size_t count);
 
 /*
- * The item among the initial metadata that says how gRPC compresses a call's messages. gRPC does not
- * send it.
+ * The item of the initial metadata that tells gRPC how to compress the call's messages. gRPC does
+ * not send it.
  */
 grpc_metadata gp__compression_metadata(int algorithm);
 

@@ -59,12 +59,12 @@ new_credentials(void **out, gp_error *err)
     *out = gp__calloc(1, sizeof(void *));
     if (*out == NULL) {
         gp__grpc_drop(GP__FORK_CREDENTIALS);
-        return gp_error_set(err, GP_ENOMEM, "credentials");
+        return gp_error_set(err, GP_ENOMEM, "out of memory for credentials");
     }
     return 0;
 }
 
-/* Free what new_credentials() has made. The object of gRPC inside has been released. */
+/* Free what new_credentials() has made. The caller has released gRPC's object inside. */
 static void
 free_credentials(void *made)
 {
@@ -120,7 +120,10 @@ gp_channel_credentials_ssl(gp_channel_credentials **out, const char *roots, cons
     return make_channel_ssl(out, roots, pair, err);
 }
 
-/* AutoMTLS without a certificate to trust would trust all authorities of the system. */
+/*
+ * Check that AutoMTLS has a certificate to trust: without one, it would trust all authorities of
+ * the system.
+ */
 static int
 check_trust(const gp_tls *tls, gp_error *err)
 {
@@ -180,7 +183,7 @@ make_server_ssl(gp_server_credentials **out, const gp_key_pair *pairs, size_t co
     grpc_pairs = gp__calloc(count, sizeof(*grpc_pairs));
     if (grpc_pairs == NULL) {
         free_credentials(made);
-        return gp_error_set(err, GP_ENOMEM, "credentials");
+        return gp_error_set(err, GP_ENOMEM, "out of memory for credentials");
     }
     for (size_t i = 0; i < count; i++) {
         grpc_pairs[i].private_key = pairs[i].private_key;
@@ -314,7 +317,7 @@ plugin_get_metadata(void *state, grpc_auth_metadata_context context,
     }
     *count = 0;
     *status = GRPC_STATUS_UNAVAILABLE;
-    *failure = gpr_strdup("the credentials' plugin cannot be asked any more");
+    *failure = gpr_strdup("the plugin of the call's credentials cannot be asked any more");
     return 1;
 }
 
@@ -348,7 +351,7 @@ gp_call_credentials_plugin(gp_call_credentials **out, const gp_auth_plugin *plug
     copy = gp__malloc(sizeof(*copy));
     if (copy == NULL) {
         free_credentials(made);
-        return gp_error_set(err, GP_ENOMEM, "credentials");
+        return gp_error_set(err, GP_ENOMEM, "out of memory for credentials");
     }
     *copy = *plugin;
     gp__hand_over(copy);

@@ -22,15 +22,15 @@ typedef struct end_callback {
     gp_link link;
     gp__direct *direct; /* borrowed: outlives us */
     gp__watch *timer;   /* owned; NULL: no timeout */
-    bool due;           /* taken out of |direct|'s list, to be called. Guarded by |direct|'s lock */
+    bool due;           /* taken from |direct|'s list, to be called. Guarded by |direct|'s lock */
     void (*then)(void *ctx);
     void *ctx;
 } end_callback;
 
 struct gp__direct {
-    int fd; /* owned: gRPC has another one */
+    int fd; /* owned; a duplicate of gRPC's descriptor */
     gp_mutex lock;
-    gp__watch *watch GP_GUARDED_BY(&lock);  /* owned; NULL until there was a callback */
+    gp__watch *watch GP_GUARDED_BY(&lock);  /* owned; NULL until the first callback */
     gp_list callbacks GP_GUARDED_BY(&lock); /* end_callback: owned */
     char name[];
 };
@@ -67,7 +67,9 @@ gp__direct_open(gp__direct **out, grpc_channel **channel, int fd, const char *na
         gp_mutex_release(&direct->lock);
         goto fail;
     }
-    /* As gRPC does for the sockets that it connects. Fails for sockets other than TCP's. */
+    /*
+     * As gRPC does for sockets that it connects. Fails for sockets other than TCP's, which is fine.
+     */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
     *channel = make_grpc_channel(fd, name, args);
     *out = direct;
@@ -99,15 +101,14 @@ int
 gp__direct_wait(const gp__direct *direct, int64_t deadline, const gp_interrupt *interrupt)
 {
     struct pollfd it = {.fd = direct->fd, .events = GP__POLLHUP};
-    bool shares =
-        interrupt != NULL && interrupt->wait != NULL; /* this thread, which must not block */
+    bool yields = interrupt != NULL && interrupt->wait != NULL; /* this thread must not block */
     int rc;
 
-    while (gp__fd_poll(&it, 1, shares ? 0 : gp__slice(deadline, interrupt)) <= 0) {
+    while (gp__fd_poll(&it, 1, yields ? 0 : gp__slice(deadline, interrupt)) <= 0) {
         if (gp__now() >= deadline) {
             return GP_ETIMEOUT;
         }
-        rc = shares
+        rc = yields
                  ? interrupt->wait(interrupt->ctx, -1, gp__slice(deadline, interrupt) - gp__now())
                  : gp__interrupted(interrupt);
         if (rc == GP_EUSER) {
@@ -119,7 +120,7 @@ gp__direct_wait(const gp__direct *direct, int64_t deadline, const gp_interrupt *
 
 /* ---- Callbacks ---- */
 
-/* Call back, and free |callback|. No lock held. The callback may free |direct|. */
+/* Call |callback|, and free it. No lock may be held. The callback may free |direct|. */
 static void
 run_callback(end_callback *callback)
 {
@@ -155,7 +156,7 @@ run_callbacks(gp_list *callbacks)
 
 /* On the reactor's thread. */
 static void
-socket_hung_up(void *ctx)
+handle_socket_end(void *ctx)
 {
     gp__direct *direct = ctx;
     gp_list due;
@@ -172,7 +173,7 @@ socket_hung_up(void *ctx)
 
 /* On the reactor's thread. */
 static void
-callback_timed_out(void *ctx)
+handle_callback_timeout(void *ctx)
 {
     end_callback *callback = ctx;
     gp__direct *direct = callback->direct;
@@ -184,21 +185,24 @@ callback_timed_out(void *ctx)
         gp_link_remove(&callback->link);
     }
     gp_mutex_unlock(&direct->lock);
-    if (!due) { /* otherwise gp__direct_free() is about to call it, and waits for us to return */
+    if (!due) { /* otherwise gp__direct_free() waits for this function, and then calls it */
         run_callback(callback);
     }
 }
 
 static int watch_socket_locked(gp__direct *direct) GP_REQUIRES(&direct->lock);
 
-/* Watch for the end, unless there is a watch. Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED. */
+/*
+ * Watch the socket for the end of the connection, unless it is watched already. Returns: 0,
+ * GP_ENOMEM, GP_EOS or GP_EFORKED.
+ */
 static int
 watch_socket_locked(gp__direct *direct)
 {
     int rc = 0;
 
     if (direct->watch == NULL &&
-        (rc = gp__reactor_add(&direct->watch, direct->fd, socket_hung_up, direct, NULL)) == 0) {
+        (rc = gp__reactor_add(&direct->watch, direct->fd, handle_socket_end, direct, NULL)) == 0) {
         gp__reactor_want(direct->watch, GP__WATCH_HANGUP);
     }
     return rc;
@@ -219,12 +223,15 @@ gp__direct_then(gp__direct *direct, bool until_end, int64_t timeout_ms, void (*t
     gp_mutex_lock(&direct->lock);
     if (until_end) {
         rc = watch_socket_locked(direct);
-        /* Asked after the watch was added, which does not call back again for an end it has seen. */
+        /*
+         * Checked after the watch exists, which reports the end only once: maybe before this
+         * callback was added.
+         */
         ended = rc == 0 && gp__direct_ended(direct);
     }
     if (rc == 0 && !ended && timeout_ms >= 0) {
-        rc = gp__reactor_every(&added->timer, timeout_ms > 0 ? timeout_ms : 1, callback_timed_out,
-                               added, NULL);
+        rc = gp__reactor_every(&added->timer, timeout_ms > 0 ? timeout_ms : 1,
+                               handle_callback_timeout, added, NULL);
     }
     if (rc == 0 && !ended) {
         gp_list_append(&direct->callbacks, &added->link);
@@ -250,7 +257,7 @@ gp__direct_free(gp__direct *direct)
     gp_mutex_lock(&direct->lock);
     watch = direct->watch;
     gp_mutex_unlock(&direct->lock);
-    gp__reactor_remove(watch); /* waits for socket_hung_up(), which takes the lock */
+    gp__reactor_remove(watch); /* waits for handle_socket_end(), which takes the lock */
     gp_mutex_lock(&direct->lock);
     take_callbacks_locked(direct, &due);
     gp_mutex_unlock(&direct->lock);

@@ -9,14 +9,17 @@
 #include "rpc/convert.h"
 #include "rpc/metadata_size.h"
 
-/* Calls that gRPC may announce before it is asked for the next ones: absorbs bursts. */
+/* How many calls gRPC is asked for in advance, to absorb bursts. */
 enum { SLOTS = 8 };
 
 static const gp__call_events events;
 
 /* ---- Making ---- */
 
-/* An author who sets the limit of a server is taken to set that of its clients, too. */
+/*
+ * The limit of clients that do not state it. Where the author has set the limit of the server, we
+ * assume that clients have the same.
+ */
 static size_t
 clients_metadata(const gp_server_options *options)
 {
@@ -85,7 +88,7 @@ gp__dispatch_add_methods(gp__dispatch *self, const gp__method *methods, size_t c
 
     if (added == NULL) {
         gp__free(block);
-        return gp_error_set(err, GP_ENOMEM, "methods");
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a service");
     }
     *added = (struct method_block){methods, count, block, self->methods};
     self->methods = added;
@@ -104,7 +107,7 @@ static void
 request_call(gp__dispatch *self)
 {
     if (gp__server_call_request(&self->owner, self->grpc) < 0) {
-        atomic_fetch_add(&self->missing, 1); /* until the next call is freed */
+        atomic_fetch_add(&self->missed_requests, 1); /* repeated when the next call is freed */
     }
 }
 
@@ -114,8 +117,11 @@ gp__dispatch_request_calls(gp__dispatch *self)
     for (int i = 0; i < SLOTS; i++) {
         request_call(self);
     }
-    /* Those that are missing are asked for when calls are freed, of which there would be none. */
-    return atomic_load(&self->missing) == SLOTS ? GP_ENOMEM : 0;
+    /*
+     * Missed requests are repeated when calls are freed; if all were missed, there will be no call
+     * to free.
+     */
+    return atomic_load(&self->missed_requests) == SLOTS ? GP_ENOMEM : 0;
 }
 
 static bool
@@ -130,16 +136,16 @@ is_stopping(gp__dispatch *self)
 }
 
 static void
-request_missing(gp__call_owner *owner)
+repeat_missed_requests(gp__call_owner *owner)
 {
     gp__dispatch *self = gp_container_of(owner, gp__dispatch, owner);
 
-    if (atomic_load(&self->missing) == 0) {
+    if (atomic_load(&self->missed_requests) == 0) {
         return;
     }
-    /* Counted first, so that the server, and the worker that polls, cannot be gone meanwhile. */
+    /* Counted as a batch, so that neither the server nor the worker that polls ends meanwhile. */
     gp__call_owner_batch_started(owner);
-    for (int left = atomic_exchange(&self->missing, 0); left > 0; left--) {
+    for (int left = atomic_exchange(&self->missed_requests, 0); left > 0; left--) {
         if (!is_stopping(self)) {
             request_call(self);
         }
@@ -183,7 +189,7 @@ gp__dispatch_end_endless(gp__dispatch *self)
     }
 }
 
-/* An endless call has finished: the stop need not end it any more. */
+/* An endless call has finished: take it out of the list of calls that the stop has to end. */
 static void
 forget_endless(void *ctx)
 {
@@ -199,7 +205,7 @@ forget_endless(void *ctx)
     }
 }
 
-/* Keep an endless call's reference until it has finished or the server stops. */
+/* Keep the reference to an endless call until the call has finished or the server stops. */
 static void
 keep_endless(gp__dispatch *self, gp_server_call *call)
 {
@@ -251,8 +257,8 @@ slow_place(gp__dispatch *self, const gp_server_call *call)
 }
 
 /*
- * A handler has returned, with a reference of this thread's to the server. Releases and re-acquires
- * the lock meanwhile.
+ * A handler has returned. The caller has a reference to the server. Releases and re-acquires the
+ * lock meanwhile.
  */
 static void
 end_handler_locked(gp__dispatch *self, const gp_server_call *call) GP_REQUIRES(&gp__engine_lock)
@@ -292,7 +298,7 @@ refuse_unknown_method(gp__dispatch *self, gp_server_call *call)
     gp__call_owner_unref(&self->owner);
 }
 
-/* On a worker: the call's message is there, or not wanted. */
+/* Runs on a worker: the call's first message has arrived, or is not needed. */
 static void
 run_call(gp__task *task)
 {
@@ -301,7 +307,10 @@ run_call(gp__task *task)
     run_handler(dispatch_of(call), call);
 }
 
-/* On a worker: have the handler look at a new call, and run it unless its message is to come. */
+/*
+ * Runs on a worker: show a new call to the handler; then run the handler, unless it needs the
+ * call's first message and that has not arrived.
+ */
 static void
 begin_call(gp__task *task)
 {
@@ -321,7 +330,7 @@ begin_call(gp__task *task)
         gp__task_queue_end_task_locked(&self->handlers);
     }
     gp_mutex_unlock(&gp__engine_lock);
-    if (!later) { /* otherwise another thread may have run, and freed, it by now */
+    if (!later) { /* otherwise another thread may have run the handler and freed the call by now */
         run_handler(self, call);
     }
 }
@@ -334,7 +343,7 @@ queue_call_locked(gp__dispatch *self, gp_server_call *call, void (*run)(gp__task
     gp__task_queue_add_locked(&self->handlers, &call->dispatch.handle);
 }
 
-/* ---- What happens to calls ---- */
+/* ---- Events of calls ---- */
 
 static void
 call_arrived(gp_server_call *call, bool ok)
@@ -354,7 +363,7 @@ call_arrived(gp_server_call *call, bool ok)
         if (call->dispatch.method->streams) {
             answer_in_c(self, call, NULL);
         }
-        return; /* others are answered when their message is there */
+        return; /* a method that does not stream is answered when its request arrives */
     }
     gp_mutex_lock(&gp__engine_lock);
     too_many = self->active >= self->max_concurrent;
@@ -394,7 +403,7 @@ call_readable(gp_server_call *call)
     gp_mutex_unlock(&gp__engine_lock);
 }
 
-/* On a worker. */
+/* Runs on a worker. */
 static void
 run_callback(gp__task *task)
 {
@@ -436,7 +445,7 @@ static const gp__call_events events = {.arrived = call_arrived,
                                        .readable = call_readable,
                                        .callback_due = callback_due,
                                        .idle = no_batch_left,
-                                       .call_freed = request_missing};
+                                       .call_freed = repeat_missed_requests};
 
 /* ---- What the application does with calls ---- */
 
@@ -459,7 +468,7 @@ void
 gp_server_call_keep(gp_server_call *call)
 {
     call->dispatch.kept = true;
-    gp_server_call_ref(call); /* until it is handed back */
+    gp_server_call_ref(call); /* until gp_server_call_hand_back() */
 }
 
 void
@@ -501,16 +510,17 @@ gp__dispatch_is_done_locked(const gp__dispatch *self)
 }
 
 /*
- * Say to the methods in C that no handler runs any more. Once the server has stopped, handlers that
- * go on have no client left to answer. Releases and re-acquires the lock meanwhile.
+ * Call |on_idle| of the methods in C, once no handler runs any more; or once the server has
+ * stopped, since handlers that still run have no client left to answer. Releases and re-acquires
+ * the lock meanwhile.
  */
 static void
 report_idle_locked(gp__dispatch *self) GP_REQUIRES(&gp__engine_lock)
 {
-    if (self->said_idle || (self->active > 0 && !self->stopped)) {
+    if (self->reported_idle || (self->active > 0 && !self->stopped)) {
         return;
     }
-    self->said_idle = true;
+    self->reported_idle = true;
     gp_mutex_unlock(&gp__engine_lock);
     for (const struct method_block *added = self->methods; added != NULL; added = added->next) {
         for (size_t i = 0; i < added->count; i++) {
@@ -528,10 +538,10 @@ report_idle_locked(gp__dispatch *self) GP_REQUIRES(&gp__engine_lock)
  * meanwhile.
  */
 static void
-hang_up_if_idle_locked(gp__dispatch *self) GP_REQUIRES(&gp__engine_lock)
+close_connections_if_idle_locked(gp__dispatch *self) GP_REQUIRES(&gp__engine_lock)
 {
-    if (!self->hung_up && is_idle_locked(self)) {
-        self->hung_up = true;
+    if (!self->closed_connections && is_idle_locked(self)) {
+        self->closed_connections = true;
         gp_mutex_unlock(&gp__engine_lock);
         grpc_server_cancel_all_calls(self->grpc);
         gp_mutex_lock(&gp__engine_lock);
@@ -543,7 +553,7 @@ gp__dispatch_advance_stop_locked(gp__dispatch *self)
 {
     if (self->stopping) {
         report_idle_locked(self);
-        hang_up_if_idle_locked(self);
+        close_connections_if_idle_locked(self);
         gp_cond_broadcast(&self->changed);
     }
 }

@@ -1,7 +1,7 @@
 /*
  * Layer: rpc. Decides who answers a server's calls: a service in C, on the polling thread; a
- * handler, on a worker of the pool; or the application, on threads of its own. Also does what a
- * server that is being stopped has to do when calls end.
+ * handler, on a worker of the pool; or the application, on threads of its own. Also does what is
+ * due as calls end while the server is being stopped.
  */
 #ifndef GP_RPC_DISPATCH_H
 #define GP_RPC_DISPATCH_H
@@ -9,7 +9,10 @@
 #include "rpc/server_call.h"
 #include "rpc/worker_pool.h"
 
-/* Methods are remembered by a hash of their name; those with the same hash share what is known. */
+/*
+ * Whether the handler of a method is slow is stored under a hash of the method's name, in one of so
+ * many places. Methods with the same hash share a place.
+ */
 enum { GP__METHOD_PLACES = 64 };
 
 /* The part of a server that dispatches calls. Written by dispatch.c alone. */
@@ -24,29 +27,29 @@ typedef struct gp__dispatch {
         size_t count;
         void *block; /* owned */
         struct method_block *next;
-    } *methods;                          /* owned */
-    atomic_int missing;                  /* calls not asked for yet, as memory was short */
+    } *methods;                 /* owned */
+    atomic_int missed_requests; /* requests for calls that were not made, as memory was short */
     atomic_bool slow[GP__METHOD_PLACES]; /* see gp__absence */
     gp__task_queue handlers;             /* calls that wait for a worker */
 
     gp_list endless GP_GUARDED_BY(&gp__engine_lock); /* calls; each with a reference */
-    /* Calls that have arrived for the handler, and that it is not done with. */
+    /* Calls that have arrived for |handler|, and that it is not done with. */
     int active GP_GUARDED_BY(&gp__engine_lock);
-    /* Completion callbacks of calls, due or running. */
+    /* Completion callbacks of calls that are due or running. */
     int callbacks GP_GUARDED_BY(&gp__engine_lock);
     bool stopping GP_GUARDED_BY(&gp__engine_lock);
     /* gRPC says that no call is left. */
     bool stopped GP_GUARDED_BY(&gp__engine_lock);
     /* |on_idle| of the methods has been called. */
-    bool said_idle GP_GUARDED_BY(&gp__engine_lock);
-    /* Its connections have been closed. */
-    bool hung_up GP_GUARDED_BY(&gp__engine_lock);
+    bool reported_idle GP_GUARDED_BY(&gp__engine_lock);
+    /* The server's connections have been closed. */
+    bool closed_connections GP_GUARDED_BY(&gp__engine_lock);
     gp_cond changed; /* broadcast when the stop makes progress */
 } gp__dispatch;
 
 /*
- * |poller| and |grpc| are borrowed; |options|' handler_ctx is owned from here on. |unreferenced| is
- * gp__call_owner's.
+ * |poller| and |grpc| are borrowed. |options->handler_ctx| is owned by the dispatch from here on.
+ * |unreferenced| is that of gp__call_owner.
  */
 void gp__dispatch_init(gp__dispatch *dispatch, const gp_server_options *options, gp__poller *poller,
                        grpc_server *grpc, void (*unreferenced)(gp__call_owner *owner));
@@ -61,21 +64,24 @@ int gp__dispatch_request_calls(gp__dispatch *dispatch);
 
 /* ---- The stop ---- */
 
-/* The server is being stopped. Returns whether it was not before. */
+/* Record that the server is being stopped. Returns false if that was known. */
 bool gp__dispatch_set_stopping_locked(gp__dispatch *dispatch) GP_REQUIRES(&gp__engine_lock);
 
-/* End the calls of endless methods, which would use up the grace that other calls need. */
+/*
+ * End the calls of endless methods, which would otherwise use up the grace period that other calls
+ * need.
+ */
 void gp__dispatch_end_endless(gp__dispatch *dispatch) GP_EXCLUDES(&gp__engine_lock);
 
 /*
- * Do what is due if the server is being stopped, after a call, a callback or a batch has ended.
- * Releases and re-acquires the lock meanwhile.
+ * To be called after a call, a callback or a batch has ended: if the server is being stopped, do
+ * what is due. Releases and re-acquires the lock meanwhile.
  */
 void gp__dispatch_advance_stop_locked(gp__dispatch *dispatch) GP_REQUIRES(&gp__engine_lock);
 
 /*
- * gRPC says that no call is left, or it has taken too long over that. Returns whether that is new.
- * Releases and re-acquires the lock meanwhile.
+ * Record that the server has stopped: gRPC says that no call is left, or has taken too long to say
+ * so. Returns false if that was known. Releases and re-acquires the lock meanwhile.
  */
 bool gp__dispatch_set_stopped_locked(gp__dispatch *dispatch) GP_REQUIRES(&gp__engine_lock);
 

@@ -26,7 +26,7 @@ make_engine_locked(void) GP_REQUIRES(&start_lock)
 int
 gp__engine_start(gp__poller **out, gp_error *err)
 {
-    int rc = gp__grpc_start(err); /* first, as a forked child must not wait for a lock */
+    int rc = gp__grpc_start(err); /* first: a forked child must not wait for a lock */
 
     if (rc < 0) {
         return rc;
@@ -89,6 +89,6 @@ reset_after_fork(void)
     gp_mutex_init(&start_lock);
     gp_mutex_lock(&start_lock);
     running = false;
-    make_engine_locked(); /* at once: servers that had stopped before still take the lock */
+    make_engine_locked(); /* at once: servers that stopped before the fork still use it */
     gp_mutex_unlock(&start_lock);
 }

@@ -22,7 +22,7 @@ typedef struct watched {
     struct epoll_event event;
 } watched;
 
-/* Whether |address| is that of a variable in the library that gRPC's functions are in. */
+/* Whether |address| is that of a variable in gRPC's library. */
 static bool
 is_grpc_address(uint64_t address)
 {
@@ -35,7 +35,10 @@ is_grpc_address(uint64_t address)
            core.dli_fbase == found.dli_fbase;
 }
 
-/* Read what is in the epoll set |fd|. Returns how many; 0 if the set is not gRPC's. */
+/*
+ * Read the descriptors in the epoll set |fd| into |all|. Returns their count; 0 if the set is not
+ * gRPC's.
+ */
 static int
 read_watched(int fd, watched *all)
 {
@@ -63,7 +66,7 @@ read_watched(int fd, watched *all)
     return ours ? count : 0;
 }
 
-/* Make |fd| refer to what |made| refers to, which is closed. Returns whether that was possible. */
+/* Make |fd| a duplicate of |made|, and close |made|. Returns whether that was possible. */
 static bool
 replace_fd(int fd, int made)
 {
@@ -118,7 +121,7 @@ gp__grpc_renew_epoll_set(void)
     }
 }
 
-/* Whether a thread has the name of one of gRPC's. */
+/* Whether |task|, a thread of this process, has the name of one of gRPC's threads. */
 static bool
 is_grpc_thread(const char *task)
 {

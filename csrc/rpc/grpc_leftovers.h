@@ -8,14 +8,14 @@
 #include <stdbool.h>
 
 /*
- * To be called in a forked child, before gRPC is started there. gRPC 1.51 makes its epoll set, with
+ * To be called in a forked child, before gRPC is started there. gRPC 1.51 makes its epoll set, and
  * the eventfd in it that wakes its pollers, once in the life of a process, and does not close them
  * on shutdown: the child would share both with its parent, and each would get the other's events.
- * Put new ones in their places.
+ * This puts new ones in their places.
  */
 void gp__grpc_renew_epoll_set(void);
 
-/* Whether threads of gRPC are left, which shutting it down should have ended. */
+/* Whether there are threads of gRPC, all of which should end when it is shut down. */
 bool gp__grpc_has_threads(void);
 
 #endif

@@ -17,7 +17,7 @@
 #include "gp/runtime.h"
 #include "rpc/grpc_leftovers.h"
 
-/* gRPC's gpr_log_func_args, which newer versions do not have: see listen_to_grpc(). */
+/* The same as gRPC's gpr_log_func_args, which newer versions do not have: see listen_to_grpc(). */
 typedef struct log_args {
     const char *file;
     int line;
@@ -25,11 +25,14 @@ typedef struct log_args {
     const char *message;
 } log_args;
 
-/* Descriptors that there must be to start gRPC: two epoll sets, two eventfds, and two to spare. */
+/*
+ * How many descriptors must be free to start gRPC: for two epoll sets, two eventfds, and two to
+ * spare.
+ */
 enum { NEEDED = 6 };
 
 static struct {
-    gp_mutex lock; /* comes before those of the engine, and before that of forks */
+    gp_mutex lock; /* comes before the locks of the engine and that of base/fork.c */
     bool running GP_GUARDED_BY(&lock);
     bool inherited GP_GUARDED_BY(&lock); /* a parent process may have run gRPC before */
 } process = {.lock = GP_MUTEX_INIT};
@@ -61,7 +64,10 @@ on_grpc_log(log_args *args)
     }
 }
 
-/* From 1.66 on gRPC has no such function: it logs through abseil, which writes to stderr. */
+/*
+ * gRPC 1.66 and newer versions do not have gpr_set_log_function(): they log through abseil, which
+ * writes to stderr.
+ */
 static void
 listen_to_grpc(void)
 {
@@ -75,7 +81,8 @@ listen_to_grpc(void)
 
 /*
  * Distributions build abseil with its assertions, and with them a lock-order checker that costs 9 %
- * of a unary call. It is a setting of abseil's, reachable only under its mangled names.
+ * of a unary call. The function that turns the checker off can only be found under its mangled
+ * names.
  */
 static void
 disable_abseil_deadlock_detection(void)
@@ -114,10 +121,9 @@ reset_after_fork(void) GP_NO_THREAD_SAFETY_ANALYSIS /* the only thread of a fork
 static gp_fork_part part = {.reset = reset_after_fork};
 
 /*
- * gRPC ends the process if it cannot open its epoll sets and eventfds, of which it makes two of
- * each, half of them with the first object. So we check that there are enough descriptors, and have
- * gRPC open all of them at once. Other threads may open descriptors in between, for which there are
- * two to spare.
+ * gRPC makes two epoll sets and two eventfds, half of them with the first object, and ends the
+ * process if it cannot. So we check that enough descriptors are free, and make gRPC open all of
+ * them at once. There are two to spare, for other threads that open descriptors in between.
  */
 static int
 check_descriptors(gp_error *err)
@@ -139,7 +145,7 @@ check_descriptors(gp_error *err)
     }
     return gp_error_set_errno(
         err, failed,
-        "gRPC needs %d descriptors to start, of which there are %d left: raise "
+        "gRPC needs %d descriptors to start, and there are only %d left: raise "
         "the limit (ulimit -n), or close some",
         NEEDED, count);
 }
@@ -174,7 +180,7 @@ start_grpc_locked(gp_error *err) GP_REQUIRES(&process.lock)
     return 0;
 }
 
-/* Start gRPC if it does not run, and count |use|, unless it is NULL. */
+/* Start gRPC if it does not run. If |use| is not NULL, count one more use of that kind. */
 static int
 ensure_started(const gp__fork_use *use, gp_error *err)
 {
@@ -213,9 +219,9 @@ gp__grpc_drop(gp__fork_use use)
 }
 
 /*
- * Channels keep gRPC running until they are destroyed, which may be later than our last reference
- * is dropped. After that gRPC has ended its threads and dropped its timers; gp__grpc_renew_epoll_set()
- * sees to what it leaves behind.
+ * Drop our reference to gRPC and wait until gRPC has shut down. Channels keep it running until they
+ * are destroyed, which may be later. Afterwards gRPC has ended its threads and dropped its timers;
+ * for what it leaves behind there is gp__grpc_renew_epoll_set().
  */
 static bool
 shut_down_locked(int64_t deadline) GP_REQUIRES(&process.lock)

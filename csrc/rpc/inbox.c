@@ -42,7 +42,9 @@ gp__inbox_start(gp__inbox *inbox)
     }
 }
 
-/* Start to receive on a thread that does not poll: a message that is there arrives at once. */
+/*
+ * Start to receive on a thread that does not poll. A message that has come already arrives at once.
+ */
 static void
 start_receive_here(gp__inbox *inbox)
 {
@@ -79,7 +81,7 @@ gp__inbox_complete(gp__inbox *inbox)
     if (len >= GP__TRIM_MESSAGE) {
         gp__trim_count(len);
     }
-    /* gp__inbox_receive_then() looks at the gate and sets |then| under the same lock. */
+    /* gp__inbox_receive_then() reads the gate and sets |then| under the same lock. */
     gp_mutex_lock(inbox->lock);
     then = inbox->then;
     ctx = inbox->ctx;
@@ -117,7 +119,7 @@ gp__inbox_receive_then(gp__inbox *inbox, gp_message **out, gp_received *then, vo
     bool arrived;
 
     *out = NULL;
-    /* A receive may be under way already: an interrupted one, or the first one of a server's call. */
+    /* A receive may be under way already: an interrupted one, or the first of a server's call. */
     if (!inbox->receiving) {
         start_receive_here(inbox);
     }

@@ -1,9 +1,9 @@
 /*
  * Layer: rpc. The receiving half of a call, the same on the client's and on the server's side.
  *
- * An inbox is part of a call, which starts its batches and keeps itself alive while they are on the
- * queue. It has at most one receive under way. One thread at a time receives; the polling thread
- * completes the receive.
+ * An inbox is part of a call. The call starts the inbox's batches, and has a reference to itself
+ * while they are on the queue. An inbox has at most one receive under way. One thread at a time
+ * receives; the polling thread completes the receive.
  *
  * Lock order: the call's lock, then gp__engine_lock.
  */
@@ -46,12 +46,12 @@ void gp__inbox_release(gp__inbox *inbox);
 /* The operation that receives one message into the inbox. */
 grpc_op gp__inbox_op(gp__inbox *inbox);
 
-/* Start to receive. If gRPC refuses, the end of the messages has arrived. */
+/* Start to receive. If gRPC refuses, the end of the messages counts as arrived. */
 void gp__inbox_start(gp__inbox *inbox);
 
 /*
- * Called on the polling thread. Returns whether |then| was called, so that nothing is left to be
- * taken.
+ * A receive is complete. Called on the polling thread. Returns whether |then| has been called, and
+ * has taken what arrived.
  */
 bool gp__inbox_complete(gp__inbox *inbox);
 

@@ -11,8 +11,8 @@
 #define MARK "pygo-plugin (max_metadata_size="
 
 /*
- * Bytes: HTTP/2's for each entry; and those of what gRPC sends besides, such as the status and the
- * content type.
+ * In bytes: what HTTP/2 counts in addition for each entry; and what gRPC itself sends, such as the
+ * status and the content type.
  */
 enum { ENTRY = 32, OTHERS = 512 };
 
@@ -23,7 +23,7 @@ gp__user_agent(const char *given, const char *name, int size)
                       name, gp_grpc_version(), size);
 }
 
-/* Where |what| begins in |in|; NULL: nowhere. */
+/* Where |what| begins in |in|; NULL if it is not there. */
 static const char *
 find_text(gp_bytes in, const char *what)
 {
@@ -54,14 +54,14 @@ gp__metadata_size_of(gp_bytes user_agent, size_t otherwise)
     return size;
 }
 
-/* How many bytes gRPC sends for this one: itself, or a percent sign and two digits. */
+/* How many bytes gRPC sends for |byte|: the byte itself, or a percent sign and two digits. */
 static size_t
 sent_size(unsigned char byte)
 {
     return byte >= 0x20 && byte <= 0x7e && byte != '%' ? 1 : 3;
 }
 
-/* The length of the longest prefix that is sent as at most |room| bytes, in whole characters. */
+/* The length of the longest prefix of whole characters that gRPC sends as at most |room| bytes. */
 static size_t
 prefix_within(gp_bytes text, size_t room)
 {
@@ -73,8 +73,8 @@ prefix_within(gp_bytes text, size_t room)
         sent += sent_size(bytes[len++]);
     }
     if (len < text.len) {
-        while (len > 0 &&
-               (bytes[len] & 0xc0) == 0x80) { /* not the first byte of a UTF-8 character */
+        /* Go back to the first byte of a UTF-8 character. */
+        while (len > 0 && (bytes[len] & 0xc0) == 0x80) {
             len--;
         }
     }

@@ -19,8 +19,8 @@ typedef struct gp__method {
     void *ctx;
     bool endless; /* its calls are ended when the server is stopped, without grace */
     /*
-     * The server is being stopped and no handler runs any more: end calls that would go on for
-     * ever. Called once, on any thread; must not block. May be NULL.
+     * Called once, when the server is being stopped and no handler runs any more: ends calls that
+     * would otherwise go on for ever. Called on any thread; must not block. May be NULL.
      */
     void (*on_idle)(void *ctx);
     void (*release)(void *ctx); /* called when the server is gone; may be NULL */
@@ -28,8 +28,8 @@ typedef struct gp__method {
 } gp__method;
 
 /*
- * Add |count| methods, which are in the allocation |block|, before the start. The server owns
- * |block| from here on, also on failure. Returns: 0 or GP_ENOMEM.
+ * Add |count| methods, which are part of the allocation |block|, before the server is started. The
+ * server owns |block| from here on, and frees it if this fails. Returns: 0 or GP_ENOMEM.
  */
 int gp__server_add_methods(gp_server *server, const gp__method *methods, size_t count, void *block,
                            gp_error *err);

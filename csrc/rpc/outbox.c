@@ -75,8 +75,8 @@ is_full_locked(const gp__outbox *outbox)
 }
 
 /*
- * Append a copy of |message| to the queue, or the end of the messages if it is NULL. The first one
- * has been counted as urgent.
+ * Append a copy of |message| to the queue, or the end of the messages if it is NULL. If the queue
+ * is empty, the caller has counted it as urgent.
  */
 static void append_locked(gp__outbox *outbox, const gp_bytes *message, uint32_t flags)
     GP_REQUIRES(outbox->lock);
@@ -94,8 +94,8 @@ append_locked(gp__outbox *outbox, const gp_bytes *message, uint32_t flags)
 /* What try_queue() has done with a message. */
 typedef enum queued {
     QUEUED,
-    FULL,   /* not queued: |room| says when to try again */
-    DIRECT, /* not queued: no other thread polls, or no send is under way */
+    FULL,   /* not queued: to be tried again when |room| opens */
+    DIRECT, /* not queued: this thread is to send it, as no other polls or no send is under way */
 } queued;
 
 static queued
@@ -190,7 +190,7 @@ gp__outbox_abandon(gp__outbox *outbox)
     return then_ended ? 0 : GP_ECLOSED;
 }
 
-/* The operation that sends |buffer|. */
+/* The operation that sends |outbox->buffer|. */
 static grpc_op
 message_op(const gp__outbox *outbox, uint32_t flags)
 {
@@ -215,8 +215,8 @@ gp__outbox_start(gp__outbox *outbox, const grpc_op *ops, size_t count)
 }
 
 /*
- * Take the first message out of the queue, as the operation that sends it. Returns false if there
- * is none.
+ * Take the first message out of the queue, and set |*op| to the operation that sends it. Returns
+ * false if the queue is empty.
  */
 static bool next_op_locked(gp__outbox *outbox, grpc_op *op) GP_REQUIRES(outbox->lock);
 
@@ -247,8 +247,8 @@ next_op_locked(gp__outbox *outbox, grpc_op *op)
 }
 
 /*
- * Open |room| once the queue is at most half full. Returns the callback that waits for it, to be
- * called without the lock, or NULL.
+ * Open |room| if the queue is at most half full. Returns |on_room|, to be called without the lock,
+ * or NULL.
  */
 static gp_sent *open_room_locked(gp__outbox *outbox, void **ctx) GP_REQUIRES(outbox->lock);
 

@@ -1,9 +1,9 @@
 /*
  * Layer: rpc. The sending half of a call, the same on the client's and on the server's side.
  *
- * An outbox is part of a call, which starts its batches and keeps itself alive while they are on
- * the queue. It has at most one send under way. One thread at a time sends; the polling thread
- * completes the send.
+ * An outbox is part of a call. The call starts the outbox's batches, and has a reference to itself
+ * while they are on the queue. An outbox has at most one send under way. One thread at a time
+ * sends; the polling thread completes the send.
  *
  * Lock order: the call's lock, then gp__engine_lock.
  */
@@ -19,14 +19,14 @@
 #include "rpc/batch.h"
 #include "rpc/poller.h"
 
-/* The queue takes messages until it has this many of them, or this many bytes. */
+/* The queue is full when it has this many messages, or at least this many bytes. */
 enum { GP__OUTBOX_MESSAGES = 32, GP__OUTBOX_BYTES = 65536 };
 
 /* What gp__outbox_post() has done with a message. Negative: GP_E*. */
 typedef enum gp__posted {
-    GP__POSTED_FULL,     /* it is queued, and |then| will be called when the next may be sent */
-    GP__POSTED,          /* it is queued, and the next may be sent */
-    GP__POSTED_ACQUIRED, /* the outbox is acquired for it; once started, the next may be sent */
+    GP__POSTED_FULL,     /* queued; |then| will be called when the next message may be sent */
+    GP__POSTED,          /* queued; the next message may be sent */
+    GP__POSTED_ACQUIRED, /* the outbox is acquired for it; the next may be sent once it is started */
 } gp__posted;
 
 /*
@@ -44,12 +44,12 @@ typedef enum gp__posted {
  */
 typedef struct gp__outbox {
     gp__event event; /* its completion has to call gp__outbox_complete() */
-    gp__gate idle;   /* open in the state of that name, and after the end of the call */
+    gp__gate idle;   /* open in the idle state, and after the end of the call */
     gp__gate room;   /* open unless the queue is full */
     void *call;      /* borrowed: the call that this is part of */
     gp__start_batch *start_batch;
     gp__poller *poller;       /* borrowed: the call's */
-    grpc_byte_buffer *buffer; /* owned: what is being sent */
+    grpc_byte_buffer *buffer; /* owned: the message that is being sent */
 
     gp_mutex *lock;                     /* borrowed: the call's */
     gp_sent *then GP_GUARDED_BY(&lock); /* called when the send is complete; or NULL */
@@ -66,8 +66,8 @@ typedef struct gp__outbox {
     size_t bytes GP_GUARDED_BY(&lock);
     gp_sent *on_room GP_GUARDED_BY(&lock); /* called when |room| opens, or with false at the end */
     void *on_room_ctx GP_GUARDED_BY(&lock);
-    bool ended GP_GUARDED_BY(&lock);      /* the call has: nothing more is accepted */
-    bool then_ended GP_GUARDED_BY(&lock); /* the end has called |then|, maybe before the start */
+    bool ended GP_GUARDED_BY(&lock);      /* the call has ended: nothing more is accepted */
+    bool then_ended GP_GUARDED_BY(&lock); /* gp__outbox_end() has called |then| */
 } gp__outbox;
 
 /* Storage is zeroed. */
@@ -82,8 +82,8 @@ void gp__outbox_release(gp__outbox *outbox);
 int gp__outbox_acquire(gp__outbox *outbox, const gp_interrupt *interrupt);
 
 /*
- * Queue a copy of |message|, or acquire the outbox for it, whichever is possible first.
- * Returns: 1: it is queued, 0: the outbox is acquired, GP_ECLOSED or GP_EUSER.
+ * Queue a copy of |message|, or acquire the outbox for it, whichever is possible first. Returns: 1
+ * if it is queued, 0 if the outbox is acquired, GP_ECLOSED or GP_EUSER.
  */
 int gp__outbox_queue(gp__outbox *outbox, gp_bytes message, uint32_t flags,
                      const gp_interrupt *interrupt);
@@ -98,17 +98,18 @@ int gp__outbox_acquire_then(gp__outbox *outbox, gp_sent *then, void *ctx);
  * Without waiting, queue a copy of |message|, or the end of the messages if it is NULL; or acquire
  * the outbox for it.
  *
- * Returns: a gp__posted; GP_EINVAL: the next may not be sent yet; GP_ECLOSED: the call has ended.
+ * Returns: a gp__posted; GP_EINVAL if |then| of an earlier message has not been called yet;
+ * GP_ECLOSED when the call has ended.
  */
 int gp__outbox_post(gp__outbox *outbox, const gp_bytes *message, uint32_t flags, gp_sent *then,
                     void *ctx);
 
-/* Returns: 1: everything has been sent, 0: |then| will be called when it has. */
+/* Returns: 1 if everything has been sent; 0 if |then| will be called when it has. */
 int gp__outbox_flush_then(gp__outbox *outbox, gp_sent *then, void *ctx);
 
 /*
- * Make an acquired outbox idle without having sent anything. Returns GP_ECLOSED; or 0 if the end of
- * the call has called |then| meanwhile, as if a send had failed.
+ * Make an acquired outbox idle without having sent anything. Returns GP_ECLOSED; or 0 if
+ * gp__outbox_end() has called |then| meanwhile, as if a send had failed.
  */
 int gp__outbox_abandon(gp__outbox *outbox);
 
@@ -118,17 +119,20 @@ grpc_op gp__outbox_op(gp__outbox *outbox, gp_bytes message, uint32_t flags);
 /*
  * Start to send. The outbox is acquired.
  *
- * Returns: 0; if gRPC refuses, as gp__outbox_abandon(), which has been called then.
+ * Returns: 0. If gRPC refuses, gp__outbox_abandon() is called, and its result returned.
  */
 int gp__outbox_start(gp__outbox *outbox, const grpc_op *ops, size_t count);
 
 /*
- * Called on the polling thread: start to send the next message of the queue, or make the outbox
- * idle and call |then|.
+ * A send is complete: start to send the next message of the queue, or make the outbox idle and call
+ * |then|. Called on the polling thread.
  */
 void gp__outbox_complete(gp__outbox *outbox, bool ok);
 
-/* The call has ended: drop the queue, wake those who wait, and call the callbacks. No lock held. */
+/*
+ * The call has ended: drop the queue, wake threads that wait to send, and call the callbacks. No
+ * lock may be held.
+ */
 void gp__outbox_end(gp__outbox *outbox);
 
 #endif

@@ -8,9 +8,10 @@
 #include "rpc/convert.h"
 
 /*
- * How often the backup poller looks at the poller role; and how long the role, once found free,
- * stays free before it polls. Looking a thousand times a second would cost little by itself, but
- * make the scheduler move the two ends of a busy connection apart, which doubles a call's latency.
+ * How often the backup poller looks at the poller role; and how long the role must stay free, once
+ * found free, before the backup poller takes it. Looking a thousand times a second would cost
+ * little by itself, but would make the scheduler move the two ends of a busy connection apart,
+ * which doubles a call's latency.
  */
 static const int64_t look_ns = 20000000;
 static const int64_t tick_ns = 500000;
@@ -26,19 +27,22 @@ typedef struct waiter {
     gp_cond cond;   /* owned */
 } waiter;
 
-/* A wait by gp_interrupt.wait. On the heap, since the stack of such a wait may be put away. */
-typedef struct sharer {
-    gp_link link;   /* in the poller's |sharers| */
+/*
+ * A wait by gp_interrupt.wait. It is on the heap, since other code may use the memory of the
+ * waiting stack.
+ */
+typedef struct yielding_wait {
+    gp_link link;   /* in the poller's |yielding_waits| */
     gp__gate *gate; /* borrowed: what it waits for */
     int fds[2];     /* owned: woken when the gate opens */
-} sharer;
+} yielding_wait;
 
 void
 gp__poller_init(gp__poller *poller)
 {
     *poller = (gp__poller){0};
     gp_list_init(&poller->waiters);
-    gp_list_init(&poller->sharers);
+    gp_list_init(&poller->yielding_waits);
     gp_cond_init(&poller->backup);
 }
 
@@ -78,7 +82,7 @@ gp__poller_close(gp__poller *poller, int64_t deadline)
     return event.type == GRPC_QUEUE_SHUTDOWN;
 }
 
-/* Returns false if there was none by |deadline|. */
+/* Handle one event. Returns false if none came by |deadline|. */
 static bool
 handle_event(gp__poller *poller, int64_t deadline)
 {
@@ -102,7 +106,10 @@ begin_polling_locked(gp__poller *poller, gp__gate *awaited) GP_REQUIRES(&gp__eng
     polling = true;
 }
 
-/* No thread polls: wake a sleeping one, or the backup poller if something urgent is under way. */
+/*
+ * No thread polls now: wake a sleeping thread to poll, or the backup poller if something urgent is
+ * under way.
+ */
 static void
 pass_role_on_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
 {
@@ -159,11 +166,11 @@ sleep_locked(gp__poller *poller, waiter *me, int64_t deadline) GP_REQUIRES(&gp__
     gp_link_remove(&me->link);
 }
 
-/* NULL: memory or descriptors are short. */
-static sharer *
-add_sharer(gp__poller *poller, gp__gate *gate)
+/* Returns NULL if memory or descriptors are short. */
+static yielding_wait *
+add_yielding_wait(gp__poller *poller, gp__gate *gate)
 {
-    sharer *me = gp__calloc(1, sizeof(*me));
+    yielding_wait *me = gp__calloc(1, sizeof(*me));
 
     if (me == NULL || gp__fd_open_wakeup(me->fds, NULL) < 0) {
         gp__free(me);
@@ -172,13 +179,13 @@ add_sharer(gp__poller *poller, gp__gate *gate)
     me->gate = gate;
     gp__poller_urgent_add(poller);
     gp_mutex_lock(&gp__engine_lock);
-    gp_list_append(&poller->sharers, &me->link);
+    gp_list_append(&poller->yielding_waits, &me->link);
     gp_mutex_unlock(&gp__engine_lock);
     return me;
 }
 
 static void
-remove_sharer(gp__poller *poller, sharer *me)
+remove_yielding_wait(gp__poller *poller, yielding_wait *me)
 {
     gp_mutex_lock(&gp__engine_lock);
     gp_link_remove(&me->link);
@@ -188,9 +195,13 @@ remove_sharer(gp__poller *poller, sharer *me)
     gp__free(me);
 }
 
-/* Wait while another thread polls; this one may run other code meanwhile, see gp_interrupt.wait. */
+/*
+ * Wait by |interrupt->wait|, in which this thread may run other code, while another thread polls.
+ * Frees |me|.
+ */
 static int
-wait_by_interrupt(gp__poller *poller, sharer *me, int64_t deadline, const gp_interrupt *interrupt)
+wait_by_interrupt(gp__poller *poller, yielding_wait *me, int64_t deadline,
+                  const gp_interrupt *interrupt)
 {
     gp__gate *gate = me->gate;
     int rc = 0;
@@ -204,7 +215,7 @@ wait_by_interrupt(gp__poller *poller, sharer *me, int64_t deadline, const gp_int
         }
         rc = interrupt->wait(interrupt->ctx, me->fds[0], left);
     }
-    remove_sharer(poller, me);
+    remove_yielding_wait(poller, me);
     return rc != GP_EUSER && gp__gate_is_open(gate) ? 0 : rc;
 }
 
@@ -212,7 +223,7 @@ int
 gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_interrupt *interrupt)
 {
     waiter me = {.gate = gate};
-    sharer *shared;
+    yielding_wait *shared;
     bool has_slept = false;
     int64_t began;
     int rc = 0;
@@ -220,9 +231,9 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
     if (gp__gate_is_open(gate)) {
         return 0;
     }
-    /* If no descriptor can be had, the wait blocks its thread. */
+    /* If memory or descriptors are short, the wait blocks its thread. */
     if (interrupt != NULL && interrupt->wait != NULL &&
-        (shared = add_sharer(poller, gate)) != NULL) {
+        (shared = add_yielding_wait(poller, gate)) != NULL) {
         return wait_by_interrupt(poller, shared, deadline, interrupt);
     }
     began = gp__now();
@@ -253,7 +264,7 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
             break;
         }
     }
-    /* This thread may have been woken to poll, and does not need to any more. */
+    /* This thread may have been woken to poll, which it no longer needs to: wake another one. */
     if (has_slept && !poller->polled) {
         pass_role_on_locked(poller);
     }
@@ -262,7 +273,7 @@ gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline, const gp_i
         gp_cond_release(&me.cond);
     }
     waited_ns += gp__now() - began;
-    return rc != GP_EUSER && gp__gate_is_open(gate) ? 0 : rc; /* an exception is not dropped */
+    return rc != GP_EUSER && gp__gate_is_open(gate) ? 0 : rc; /* GP_EUSER is never dropped */
 }
 
 void
@@ -279,8 +290,8 @@ gp__gate_open(gp__poller *poller, gp__gate *gate)
             gp_cond_signal(&it->cond);
         }
     }
-    for (sharer *it = gp_list_first_entry(&poller->sharers, sharer, link); it != NULL;
-         it = gp_list_next_entry(&poller->sharers, it, sharer, link)) {
+    for (yielding_wait *it = gp_list_first_entry(&poller->yielding_waits, yielding_wait, link);
+         it != NULL; it = gp_list_next_entry(&poller->yielding_waits, it, yielding_wait, link)) {
         if (it->gate == gate) {
             gp__fd_wake(it->fds);
         }
@@ -405,7 +416,7 @@ gp__poller_end_here(gp__poller *poller)
     }
 }
 
-/* Whether the backup poller should poll without a look at the clock. */
+/* Whether the backup poller is to poll at once. */
 static bool
 wanted_at_once_locked(const gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
 {
@@ -413,7 +424,7 @@ wanted_at_once_locked(const gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
            (poller->offered || (poller->urgent > 0 && gp_list_is_empty(&poller->waiters)));
 }
 
-/* No thread has polled for a tick. */
+/* The backup poller is about to poll, since no thread has polled for a tick. */
 static void
 take_over_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
 {
@@ -421,8 +432,9 @@ take_over_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
 
     atomic_fetch_add(&poller->takeovers, 1);
     /*
-     * The handler that was left for is known to be slow at once: it may never return, and more
-     * calls of the same method may wait behind it, each of which would take a tick.
+     * The handler that keeps the last poller away counts as slow at once, and not only when it
+     * returns: it may never return, and more calls of the same method may wait behind it, each of
+     * which would take a tick.
      */
     if (slow != NULL) {
         atomic_store(slow, true);
@@ -447,9 +459,9 @@ gp__poller_back_up_locked(gp__poller *poller)
         rc = gp_cond_wait_until(
             &poller->backup, &gp__engine_lock,
             poller->backup_parked ? GP__FOREVER : gp__now() + (suspicious ? tick_ns : look_ns));
-        /* A wake-up may come between the end of a wait, when its time is up, and its return. */
+        /* A wake-up may come after the wait has timed out, and before it returns. */
         if (rc != GP_ETIMEOUT || poller->backup_woken) {
-            poller->polled_anew = true; /* nothing is known yet */
+            poller->polled_anew = true; /* or so it may be: the next look shows */
             return wanted_at_once_locked(poller);
         }
         poller->polled_anew = polls != poller->polls;
@@ -488,7 +500,7 @@ gp__poller_end_absence_locked(gp__poller *poller, const gp__absence *absence)
     }
     atomic_store(mine, atomic_load(&poller->takeovers) != absence->takeovers);
     /*
-     * Under the lock, as take_over_locked() uses it: what it points to may be freed from here on.
+     * Done under the lock, since take_over_locked() uses |slow|, which may be freed from here on.
      */
     atomic_compare_exchange_strong(&poller->slow_if_taken_over, &mine, NULL);
 }

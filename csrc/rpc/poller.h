@@ -4,10 +4,10 @@
  * gRPC waits in a single epoll call per process; a second thread inside it only adds a hand-over.
  * So there is one poller role. A thread that waits for something takes the role if it is free, and
  * handles all events that come in, also those of other threads, which sleep meanwhile. Once it has
- * what it waited for, it gives the role up. One of the sleeping threads is woken to take it; if
- * there is none, no thread is, since the first is likely to be back in a microsecond with the next
- * call. The backup poller, one of the workers (rpc/worker_pool.h), looks at the role from time to
- * time, and takes it when it stays free for a tick:
+ * what it waited for, it gives the role up, and one of the sleeping threads is woken to take it. If
+ * no thread sleeps, no thread is woken: the thread that had the role is likely to be back in a
+ * microsecond with the next call. The backup poller, one of the workers (rpc/worker_pool.h), looks
+ * at the role from time to time, and takes it when it stays free for a tick:
  *
  *                  wait / poll                    gate opens / event handled
  *        (free) ----------------> (polled) -------------------------------> (free)
@@ -32,21 +32,25 @@
 
 /*
  * Guards the engine, which runs the process's calls: the poller, the worker pool, and the state of
- * servers. It is never held while polling, in gp__event.complete, or while calling out.
+ * servers. Never held while polling, while a gp__event's |complete| runs, or while a callback of
+ * another part runs, unless that callback's comment says so.
  *
  * Lock order: a call's or a channel's lock first, then this one.
  */
 extern gp_mutex gp__engine_lock;
 
 /*
- * The tag of everything put on the queue. |complete| runs on the polling thread, or where
- * gp__poller_end_here() says; no lock is held.
+ * The tag of each operation that is put on the queue. |complete| runs on the polling thread, or on
+ * the thread that calls gp__poller_end_here(); no lock is held.
  */
 typedef struct gp__event {
     void (*complete)(struct gp__event *event, bool ok);
 } gp__event;
 
-/* Something that threads wait for. Closed is zero. Stays open once opened, until closed again. */
+/*
+ * What threads wait for. Zeroed memory is a closed gate. Once opened, a gate stays open until it is
+ * closed again.
+ */
 typedef struct gp__gate {
     atomic_bool open;
 } gp__gate;
@@ -55,17 +59,26 @@ typedef struct gp__poller {
     grpc_completion_queue *queue; /* owned; NULL: closed. Written while no thread uses gRPC */
     /* Threads that sleep in gp__poller_wait(), oldest first. The members are on their stacks. */
     gp_list waiters GP_GUARDED_BY(&gp__engine_lock);
-    /* Waits by gp_interrupt.wait, whose threads cannot poll. Each wait owns its member. */
-    gp_list sharers GP_GUARDED_BY(&gp__engine_lock);
-    /* What the polling thread waits for; NULL: no thread polls, or it is a worker. */
+    /*
+     * Waits by gp_interrupt.wait, which must not block the thread, so that it cannot poll. Each
+     * wait owns its member.
+     */
+    gp_list yielding_waits GP_GUARDED_BY(&gp__engine_lock);
+    /* The gate that the polling thread waits for; NULL: no thread polls, or a worker does. */
     gp__gate *awaited GP_GUARDED_BY(&gp__engine_lock);
-    /* Operations under way that no thread waits for, and that must be polled for at once. */
+    /*
+     * Operations under way that no thread waits for, and for which the backup poller polls at once
+     * when no other thread does.
+     */
     unsigned urgent GP_GUARDED_BY(&gp__engine_lock);
     /* Servers that take calls. */
     int servers GP_GUARDED_BY(&gp__engine_lock);
     /* A thread has the poller role. */
     bool polled GP_GUARDED_BY(&gp__engine_lock);
-    /* The thread that polled last has other work, which is known to be slow. */
+    /*
+     * The thread that polled last has other work, which is known to be slow: the backup poller is
+     * to poll at once.
+     */
     bool offered GP_GUARDED_BY(&gp__engine_lock);
     /* Times that a thread began to poll. */
     unsigned long polls GP_GUARDED_BY(&gp__engine_lock);
@@ -73,29 +86,32 @@ typedef struct gp__poller {
     atomic_ulong takeovers;
     /* Times that a sleeping thread's gate was opened. */
     unsigned long wakeups GP_GUARDED_BY(&gp__engine_lock);
-    /* |slow| of the last absence that was expected to be quick; NULL: that one has ended. */
+    /* |slow| of the last absence that was expected to be quick; NULL: that absence has ended. */
     _Atomic(atomic_bool *) slow_if_taken_over;
 
-    /* ---- The backup poller's ---- */
+    /* ---- The backup poller ---- */
 
     gp_cond backup;
-    /* It sleeps until the polling thread gives the role up. */
+    /* The backup poller sleeps, and the thread that gives the role up is to wake it. */
     bool backup_parked GP_GUARDED_BY(&gp__engine_lock);
-    /* It was woken since it began to wait. */
+    /* The backup poller was woken after it began to wait. */
     bool backup_woken GP_GUARDED_BY(&gp__engine_lock);
-    /* Threads began to poll since it last looked. */
+    /* A thread began to poll after the backup poller last looked. */
     bool polled_anew GP_GUARDED_BY(&gp__engine_lock);
-    /* The role was left to a thread that may not take it: look again after a tick. */
+    /*
+     * The role was left to a thread that may not take it: the backup poller is to look again after
+     * a tick.
+     */
     bool needs_backup GP_GUARDED_BY(&gp__engine_lock);
 } gp__poller;
 
-/* Without the queue, which exists between gp__poller_open() and gp__poller_close(). */
+/* Initialize all but the queue, which exists between gp__poller_open() and gp__poller_close(). */
 void gp__poller_init(gp__poller *poller);
 void gp__poller_open(gp__poller *poller);
 
 /*
- * Complete what is left on the queue, which no thread polls and nothing is put on any more. Returns
- * false if that did not end by |deadline|; then the queue is leaked.
+ * Complete what is left on the queue, and free the queue. No thread polls it or puts anything on it
+ * any more. Returns false if that was not finished by |deadline|; then the queue is leaked.
  */
 bool gp__poller_close(gp__poller *poller, int64_t deadline);
 
@@ -108,9 +124,10 @@ int gp__poller_wait(gp__poller *poller, gp__gate *gate, int64_t deadline,
                     const gp_interrupt *interrupt) GP_EXCLUDES(&gp__engine_lock);
 
 /*
- * Start a batch between these two, on a thread that does not poll. If it is complete at once, as a
- * receive of a message that has arrived before is, gp__poller_end_here() completes it, and the
- * polling thread has no part in it. No lock that the completion takes may be held.
+ * On a thread that does not poll, start a batch between these two calls. If the batch is complete
+ * at once (such as a receive, when the message has arrived before), gp__poller_end_here() completes
+ * it on this thread, and the polling thread has no part in it. The caller must hold no lock that
+ * the completion takes.
  */
 void gp__poller_begin_here(gp__poller *poller);
 void gp__poller_end_here(gp__poller *poller);
@@ -132,26 +149,29 @@ gp__gate_is_open(const gp__gate *gate)
 void gp__poller_urgent_add(gp__poller *poller) GP_EXCLUDES(&gp__engine_lock);
 void gp__poller_urgent_drop(gp__poller *poller) GP_EXCLUDES(&gp__engine_lock);
 
-/* The same if a thread polls now; otherwise nothing is counted. Returns which. */
+/* Count it only if a thread polls now. Returns whether that is so. */
 bool gp__poller_urgent_if_polled(gp__poller *poller) GP_EXCLUDES(&gp__engine_lock);
 
-/* A server begins, or ends, to take calls: they come at any time, whether a thread polls or not. */
+/* A server begins, or ceases, to take calls, which come at any time. */
 void gp__poller_add_server_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 void gp__poller_remove_server_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 
-/* Give the polling thread an event without meaning, so that it looks for tasks. Any thread. */
+/*
+ * Put an event that does nothing on the queue, so that the polling thread looks for tasks. Threads:
+ * any.
+ */
 void gp__poller_interrupt(gp__poller *poller);
 
 /* ---- For the workers ---- */
 
 /*
- * No thread polls: poll until one event has been handled. Releases and re-acquires the lock
- * meanwhile.
+ * Poll until one event has been handled. No other thread may be polling. Releases and re-acquires
+ * the lock meanwhile.
  */
 void gp__poller_poll_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 
 /*
- * Wait as the backup poller: returns true when this thread is to poll, and false when it was woken
+ * Wait as the backup poller. Returns true when this thread is to poll, and false when it was woken
  * by gp__poller_wake_backup_locked() before that. Releases and re-acquires the lock meanwhile.
  */
 bool gp__poller_back_up_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
@@ -165,19 +185,22 @@ void gp__poller_offer_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 void gp__poller_request_backup_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 
 /*
- * What a thread does in place of polling, such as running a handler, and what is learned from it. A
- * kind of work becomes slow when the backup poller has had to take over meanwhile, and quick again
- * when it has taken less than a tick. Time in gp__poller_wait() does not count: the thread polls
- * there itself.
+ * An absence is what a thread does in place of polling, such as running a handler. A kind of work
+ * counts as slow once the backup poller has had to take over during it, and as quick again once it
+ * has taken less than a tick. Time in gp__poller_wait() does not count: the thread polls there
+ * itself.
  */
 typedef struct gp__absence {
-    atomic_bool *slow; /* borrowed: what is known of this kind of work */
+    atomic_bool *slow; /* borrowed: whether this kind of work is known to be slow */
     bool expected_slow;
-    unsigned long takeovers;
+    unsigned long takeovers; /* the poller's, when the absence began */
     int64_t began;
 } gp__absence;
 
-/* The work begins and ends. If it is known to be slow, the backup poller is to poll at once. */
+/*
+ * Called before and after the work. If the work is known to be slow, the backup poller is to poll
+ * at once.
+ */
 void gp__poller_begin_absence(gp__poller *poller, gp__absence *absence, atomic_bool *slow)
     GP_EXCLUDES(&gp__engine_lock);
 void gp__poller_end_absence_locked(gp__poller *poller, const gp__absence *absence)

@@ -42,7 +42,7 @@ make_grpc_server(const gp_server_options *options)
     const gp_channel_arg own[] = {
         {.key = "grpc.resource_quota", .object = quota}, /* left out if it is NULL */
         {.key = "grpc.max_metadata_size", .integer = metadata_size},
-        /* Newer cores refuse at random what is between this limit and the one above. */
+        /* Newer versions of gRPC refuse at random metadata whose size is between the two limits. */
         {.key = "grpc.absolute_max_metadata_size", .integer = metadata_size},
         {.key = "grpc.per_message_decompression", .integer = 0}, /* see unpack.h */
         /* The rest is for plugins. */
@@ -50,7 +50,10 @@ make_grpc_server(const gp_server_options *options)
         {.key = "grpc.max_send_message_length", .integer = INT_MAX},
         /* Two plugins must never end up on one TCP port. */
         {.key = "grpc.so_reuseport", .integer = 0},
-        /* Nothing here shows its statistics, which cost each call several looks at the clock. */
+        /*
+         * Nothing in this library shows channelz's statistics, which cost each call several looks
+         * at the clock.
+         */
         {.key = "grpc.enable_channelz", .integer = 0},
     };
     enum { OF_ANY = 4, OF_PLUGINS = sizeof(own) / sizeof(own[0]) };
@@ -96,7 +99,7 @@ defer_free(gp__call_owner *owner)
 {
     gp_server *server = server_of(owner);
 
-    if (server->grpc == NULL) { /* there may be neither gRPC nor workers any more */
+    if (server->grpc == NULL) { /* gRPC and the workers may be gone */
         free_server(&server->deferred_free);
     } else {
         gp__pool_defer(&server->deferred_free);
@@ -117,7 +120,7 @@ server_unref(gp_server *server)
 
 static void shutdown_complete(gp__event *event, bool ok);
 
-/* Fill in a new server. No other thread knows it yet. */
+/* Initialize a new server, which no other thread uses yet. */
 static void
 init_server(gp_server *server, const gp_server_options *options,
             gp__poller *poller) GP_NO_THREAD_SAFETY_ANALYSIS
@@ -150,12 +153,12 @@ gp_server_new(gp_server **out, const gp_server_options *options, gp_error *err)
     }
     server = gp__calloc(1, sizeof(*server));
     if (server == NULL) {
-        rc = gp_error_set(err, GP_ENOMEM, "server");
+        rc = gp_error_set(err, GP_ENOMEM, "out of memory for a server");
         goto fail_grpc;
     }
     server->grpc = make_grpc_server(options);
     if (server->grpc == NULL) {
-        rc = gp_error_set(err, GP_ENOMEM, "server");
+        rc = gp_error_set(err, GP_ENOMEM, "out of memory for a server");
         goto fail_server;
     }
     grpc_server_register_completion_queue(server->grpc, poller->queue, NULL);
@@ -183,7 +186,7 @@ gp_server_listen(gp_server *server, const char *address, int *bound_port, gp_err
     return gp_server_listen_secure(server, address, NULL, bound_port, err);
 }
 
-/* Returns the port, or 0. */
+/* Returns the port, or 0 if gRPC cannot listen. */
 static int
 add_listening_port(gp_server *server, const char *address, const gp_server_credentials *given)
 {
@@ -200,8 +203,8 @@ add_listening_port(gp_server *server, const char *address, const gp_server_crede
 }
 
 /*
- * A process that can connect can call: only the owner of a plugin's socket may. |escaped| is its
- * path.
+ * Let only its owner connect to a plugin's socket: a process that can connect can call. |escaped|
+ * is the socket's path, escaped for a URI.
  */
 static int
 protect_socket(const char *escaped, gp_error *err)
@@ -257,7 +260,7 @@ gp_server_start(gp_server *server, gp_error *err)
     }
     grpc_server_start(server->grpc);
     if (gp__dispatch_request_calls(dispatch) < 0) {
-        rc = gp_error_set(err, GP_ENOMEM, "server");
+        rc = gp_error_set(err, GP_ENOMEM, "out of memory for a server");
     } else {
         rc = gp__pool_start(true, err);
     }
@@ -271,7 +274,9 @@ gp_server_start(gp_server *server, gp_error *err)
     return rc;
 }
 
-/* It has stopped, or gRPC has taken too long over that. May come twice. */
+/*
+ * Record that the server has stopped, or that gRPC takes too long to stop it. May be called twice.
+ */
 static void
 set_stopped(gp_server *server)
 {
@@ -310,8 +315,8 @@ shutdown_complete(gp__event *event, bool ok)
 }
 
 /*
- * Called on the reactor's thread, without a reference: shutdown_complete() removes the timer before
- * it drops its own.
+ * Called on the reactor's thread. It needs no reference to the server: shutdown_complete() removes
+ * the timer before it drops its own reference.
  */
 static void
 closing_took_too_long(void *server)
@@ -320,9 +325,10 @@ closing_took_too_long(void *server)
 }
 
 /*
- * After all calls have been cancelled: limit the time that the connections have to close. gRPC does
- * not close one while it writes to it, which takes for ever when the client does not read. The
- * server stops without such connections, which are freed when the client reads on or goes away.
+ * To be called after all calls have been cancelled: limit the time that the connections have to
+ * close. gRPC does not close a connection while it writes to it, which takes for ever when the
+ * client does not read. The server stops without such connections, which are freed when the client
+ * reads again or goes away.
  */
 static void
 limit_closing(gp_server *server)
@@ -336,8 +342,8 @@ limit_closing(gp_server *server)
 }
 
 /*
- * The grace thread, which exists while a stop with grace is under way: cancels calls that still run
- * when their grace is over.
+ * The grace thread: cancels the calls that still run when their grace period is over. It exists
+ * while a stop with a grace period is under way.
  */
 static void *
 run_grace(void *arg)
@@ -366,7 +372,7 @@ ensure_grace_thread_locked(gp_server *server) GP_REQUIRES(&gp__engine_lock)
     }
     server_ref(server); /* the thread's */
     if (gp__thread_start(&thread, "gp-grace", run_grace, server, NULL) < 0) {
-        server_unref(server); /* which is not the last reference */
+        server_unref(server); /* the caller has another reference */
         return false;
     }
     pthread_detach(thread);
@@ -395,7 +401,7 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
 {
     gp__dispatch *dispatch = &server->dispatch;
     int64_t cancel_at = gp_deadline_in(grace_ms);
-    bool patient = grace_ms != 0 && cancel_at != GP__FOREVER;
+    bool has_grace = grace_ms != 0 && cancel_at != GP__FOREVER;
     bool first;
 
     if (gp_runtime_forked()) {
@@ -404,22 +410,22 @@ gp_server_stop(gp_server *server, int64_t grace_ms)
     gp_mutex_lock(&gp__engine_lock);
     if (server->grpc == NULL) {
         gp_mutex_unlock(&gp__engine_lock);
-        return; /* it stopped long ago, and has been retired */
+        return; /* it has stopped and been retired */
     }
-    server_ref(server); /* it is not retired meanwhile */
+    server_ref(server); /* so that it is not retired meanwhile */
     first = gp__dispatch_set_stopping_locked(dispatch);
     if (cancel_at < server->cancel_at) {
         server->cancel_at = cancel_at;
         gp_cond_broadcast(&dispatch->changed);
     }
-    if (patient && !dispatch->stopped) {
-        patient = ensure_grace_thread_locked(server);
+    if (has_grace && !dispatch->stopped) {
+        has_grace = ensure_grace_thread_locked(server);
     }
     gp_mutex_unlock(&gp__engine_lock);
     if (first) {
         begin_shutdown(server);
     }
-    if (grace_ms >= 0 && !patient) {
+    if (grace_ms >= 0 && !has_grace) {
         grpc_server_cancel_all_calls(server->grpc);
         limit_closing(server);
     }
@@ -444,7 +450,7 @@ gp_server_stopping(gp_server *server)
     return stopping;
 }
 
-/* Returns a descriptor that is readable once the server has stopped; -1: none can be had. */
+/* Returns a descriptor that becomes readable when the server has stopped; -1 if there is none. */
 static int
 open_stop_pipe(gp_server *server)
 {
@@ -475,9 +481,9 @@ int
 gp_server_wait(gp_server *server, int64_t timeout_ms, const gp_interrupt *interrupt)
 {
     /*
-     * A signal ends poll(), unless it comes just before, or to another thread. That is seldom,
-     * since the kernel prefers the main thread, and is what the slices are for. An idle plugin
-     * should not wake more often than needed.
+     * A signal ends poll(), unless it comes just before poll() begins, or to another thread. That
+     * is seldom, since the kernel prefers the main thread, and is why the wait is sliced. The
+     * slices are long, as an idle plugin should not wake more often than needed.
      */
     enum { SLICE_MS = 150, BLIND_SLICE_MS = 10 };
     struct pollfd watched = {.events = POLLIN};
@@ -550,8 +556,8 @@ gp_server_release(gp_server *server)
 /* ---- Before a fork, and after ---- */
 
 /*
- * With one reference that is this thread's, and one of the application's if there are no others.
- * Returns whether the server has stopped and there are others.
+ * Free gRPC's part of |server| if the server has stopped, and only this thread and the application
+ * have a reference to it. Returns whether it has stopped but there are other references.
  */
 static bool
 retire_server(gp_server *server)
@@ -597,7 +603,7 @@ gp__servers_retire(void)
     return left;
 }
 
-/* In a forked child: all servers have been retired, or it could not use them. */
+/* In a forked child: its servers have all been retired, or cannot be used. */
 static void
 reset_after_fork(void)
 {

@@ -15,7 +15,7 @@
 #include "rpc/trim.h"
 #include "rpc/unpack.h"
 
-/* ---- What calls see of their server ---- */
+/* ---- The part of a server that its calls know ---- */
 
 gp__call_owner *
 gp__call_owner_ref(gp__call_owner *owner)
@@ -41,7 +41,10 @@ gp__call_owner_batch_started(gp__call_owner *owner)
 void
 gp__call_owner_batch_ended(gp__call_owner *owner)
 {
-    /* Until the server is stopped, batches that ask for calls are on the queue. */
+    /*
+     * This happens only once the server is being stopped: until then, batches that ask for calls
+     * are on the queue.
+     */
     if (atomic_fetch_sub(&owner->batches, 1) == 1) {
         owner->events->idle(owner);
     }
@@ -80,7 +83,7 @@ gp_server_call_unref(gp_server_call *call)
     gp__call_owner_unref(owner);
 }
 
-/* The last thing that a batch's completion does. */
+/* To be called last in the completion of a batch. */
 static void
 end_batch(gp_server_call *call)
 {
@@ -245,11 +248,14 @@ gp__server_call_begin(gp_server_call *call)
                          : deadline.tv_sec * INT64_C(1000000000) + deadline.tv_nsec;
     call->metadata_count = gp__metadata_view(&call->metadata_view, &call->received_metadata).count;
     start_batch(call, &op, 1, &call->close);
-    /* Each call has a first message, or the end in its place: to receive at once costs nothing. */
+    /*
+     * Each call has a first message, or the end of the messages in its place: receiving it at once
+     * costs nothing.
+     */
     gp__inbox_start(&call->inbox);
 }
 
-/* ---- What handlers see ---- */
+/* ---- For handlers ---- */
 
 gp_bytes
 gp_server_call_method(const gp_server_call *call)
@@ -324,8 +330,8 @@ gp_server_call_skip_compression(gp_server_call *call)
 }
 
 /*
- * Add the operation that sends |items| (with room for one more) as initial metadata, unless they
- * have been sent. Returns the number of operations.
+ * Add the operation that sends |items| (which has room for one more) as initial metadata, unless
+ * initial metadata have been sent. Returns the number of operations.
  */
 static size_t
 add_initial_metadata(gp_server_call *call, grpc_op *ops, grpc_metadata *items, size_t count)
@@ -354,7 +360,7 @@ next_flags(gp_server_call *call)
     return atomic_exchange(&call->plain, false) ? GRPC_WRITE_NO_COMPRESS : 0;
 }
 
-/* After gp__outbox_acquire(). */
+/* The outbox is acquired. */
 static int
 send_initial_metadata(gp_server_call *call, gp_metadata metadata)
 {
@@ -390,7 +396,7 @@ gp_server_call_send_initial_metadata_then(gp_server_call *call, gp_metadata meta
     return rc < 0 ? rc : send_initial_metadata(call, metadata);
 }
 
-/* After gp__outbox_acquire(). */
+/* The outbox is acquired. */
 static int
 send_message(gp_server_call *call, gp_bytes message, uint32_t flags)
 {
@@ -473,7 +479,10 @@ accepted_metadata(const gp_server_call *call)
 static grpc_slice
 make_details(const gp_server_call *call, gp_bytes details, gp_metadata trailing)
 {
-    /* Sent as three times as much at most, they are well within what all clients accept. */
+    /*
+     * Even if they are sent as three times as much, so many bytes are within what all clients
+     * accept.
+     */
     enum { ALWAYS_ACCEPTED = 1024 };
     grpc_slice slice;
     char *cut = NULL;
@@ -487,8 +496,9 @@ make_details(const gp_server_call *call, gp_bytes details, gp_metadata trailing)
 }
 
 /*
- * What generated code and servers say of an unknown method does not name it. Callers that look for
- * the usual words find them at the beginning. NULL: the details are others, or memory is short.
+ * Append the name of the method to the details that generated code and servers give for an unknown
+ * method. The usual words stay at the beginning, for callers that look for them. Returns NULL if
+ * |details| are others, or memory is short.
  */
 static char *
 name_method(const gp_server_call *call, gp_bytes details)
@@ -531,8 +541,7 @@ end_call(gp_server_call *call, const gp_bytes *message, int code, gp_bytes detai
     }
     /* The status must not overtake a message that waits for flow control. */
     if (gp__outbox_acquire(&call->outbox, NULL) < 0) {
-        gp__metadata_free(items,
-                          trailing.count); /* the call is over: no client is left to see it */
+        gp__metadata_free(items, trailing.count); /* the call is over: the client has gone */
         grpc_slice_unref(details_slice);
         return;
     }

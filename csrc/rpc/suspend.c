@@ -9,7 +9,7 @@
 #include "rpc/grpc_library.h"
 #include "rpc/server.h"
 
-/* Whether gRPC is used, and only by what has been released and is not freed yet. */
+/* Whether gRPC is in use, but only by objects that have been released and will soon be freed. */
 static bool
 is_only_ending(void)
 {
@@ -18,7 +18,10 @@ is_only_ending(void)
     return count > 0 && count <= gp__fork_count(GP__FORK_ENDING);
 }
 
-/* Free gRPC's part of what is over. Returns whether calls still refer to some of it. */
+/*
+ * Free gRPC's part of channels and servers that have ended. Returns whether some of them still have
+ * calls.
+ */
 static bool
 retire_all(void)
 {
@@ -31,20 +34,22 @@ void
 gp_grpc_suspend(void)
 {
     /*
-     * The application may refer to calls for ever, and a fork should not take long. What is not
-     * referred to ends for certain: a timer of gRPC's runs for a second, until it would try again
-     * to connect to a plugin that was killed.
+     * How long to wait for calls to which the application still refers: it may do so for ever, and
+     * a fork should not take long. Objects that have been released are certain to be freed, but
+     * perhaps not before a timer of gRPC's has run out, which takes a second: after that gRPC would
+     * try again to connect to a plugin that was killed.
      */
-    const int64_t referred_ms = 500;
+    const int64_t calls_ms = 500;
     const int64_t ending_ms = 3000;
     int64_t deadline = gp_deadline_in(ending_ms);
-    int64_t referred = gp_deadline_in(referred_ms);
+    int64_t calls_deadline = gp_deadline_in(calls_ms);
 
     if (gp_runtime_forked() || gp__fork_count(GP__FORK_CORE) == 0) {
         return;
     }
-    /* The core's threads may still hold what has ended a moment ago. */
-    while ((retire_all() && gp__now() < referred) || (is_only_ending() && gp__now() < deadline)) {
+    /* gRPC's threads may still use objects that have ended a moment ago. */
+    while ((retire_all() && gp__now() < calls_deadline) ||
+           (is_only_ending() && gp__now() < deadline)) {
         usleep(500);
     }
     gp__grpc_stop(gp__engine_suspend, deadline);

@@ -11,7 +11,9 @@
 #include "os/path.h"
 #include "os/socket.h"
 
-/* |prefix| and |path|, escaped for a URI. The caller owns it; NULL: out of memory. */
+/*
+ * Returns |prefix| and |path|, escaped for a URI. Owned by the caller. NULL when memory is short.
+ */
 static char *
 escape_path(const char *prefix, const char *path)
 {

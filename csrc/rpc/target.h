@@ -8,7 +8,7 @@
 
 /*
  * gRPC decodes a channel's target as a URI, splits it at commas, and cannot connect to a path that
- * is longer than a sockaddr_un has room for. A path with a comma, or a longer one, is reached
+ * is longer than a sockaddr_un has room for. A path that has a comma, or is too long, is reached
  * through a descriptor, which has to be kept for as long as the channel may connect.
  */
 typedef struct gp__target {
@@ -21,8 +21,8 @@ typedef struct gp__target {
 /*
  * |network| is "unix" or "tcp"; a unix |address| that begins with '@' is an abstract name.
  *
- * Returns: 0, GP_ENOMEM, GP_EOS (there is nothing at a path that needs a descriptor) or GP_EINVAL
- * (gRPC cannot connect there).
+ * Returns: 0, GP_ENOMEM, GP_EOS (a path needs a descriptor, and nothing is there) or GP_EINVAL
+ * (gRPC cannot connect to such an address).
  */
 int gp__target_init(gp__target *out, const char *network, const char *address, gp_error *err);
 

@@ -22,7 +22,7 @@ enum { BURST = 32 << 20 /* bytes */, QUIET_MS = 1000 };
 static struct {
     atomic_size_t counted;
     atomic_bool busy; /* not idle */
-    size_t before;    /* the count of a second ago. Used by the reactor's thread only */
+    size_t before;    /* |counted| a second ago. Used by the reactor's thread only */
     gp__watch *timer; /* owned. Used by the reactor's thread only */
     gp__task queued;  /* in the worker pool */
 } trim;

@@ -17,7 +17,7 @@ enum { GP__CALL_MEMORY = 16 << 10 };
 /* Messages of fewer bytes are not counted. */
 enum { GP__TRIM_MESSAGE = 64 << 10 };
 
-/* Count |bytes| that have been used or are about to be freed. Called without locks. */
+/* Count |bytes| that have been used or are about to be freed. No lock may be held. */
 void gp__trim_count(size_t bytes);
 
 #endif

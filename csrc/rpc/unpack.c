@@ -11,7 +11,7 @@
 
 /* The unpacked message so far. */
 typedef struct output {
-    grpc_slice *slices; /* owned, each with a reference */
+    grpc_slice *slices; /* owned, and a reference to each */
     size_t count;
     size_t room;
     size_t total; /* bytes, without the unused end of the last slice */
@@ -29,8 +29,8 @@ release_output(output *out)
 }
 
 /*
- * Add a slice for |stream| to write to, twice as long as the last one. Returns false when memory is
- * short.
+ * Add a slice for |stream| to write to, twice as long as the last one, up to LARGEST_PIECE. Returns
+ * false when memory is short.
  */
 static bool
 add_piece(output *out, z_stream *stream)
@@ -56,8 +56,8 @@ add_piece(output *out, z_stream *stream)
 }
 
 /*
- * Unpack the input that |stream| has. Returns: Z_OK: it needs more, Z_STREAM_END, Z_BUF_ERROR: more
- * than |most| bytes have come out, or another of zlib's errors.
+ * Unpack the input that |stream| has. Returns: Z_OK if it needs more input; Z_STREAM_END;
+ * Z_BUF_ERROR if more than |most| bytes have come out; or another of zlib's errors.
  */
 static int
 unpack_piece(output *out, z_stream *stream, size_t most)
@@ -83,7 +83,7 @@ unpack_piece(output *out, z_stream *stream, size_t most)
     return rc;
 }
 
-/* Whether bytes follow. */
+/* Whether |reader| has any more bytes. */
 static bool
 has_more(grpc_byte_buffer_reader *reader)
 {

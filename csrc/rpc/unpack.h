@@ -2,7 +2,8 @@
  * Layer: rpc. Unpacking compressed messages that arrive.
  *
  * gRPC's core would unpack a message as a whole and compare its size with the limit afterwards: a
- * megabyte may become a gigabyte. So channels and servers have gRPC leave messages packed.
+ * megabyte may become a gigabyte. So channels and servers make gRPC leave messages compressed, and
+ * gp__unpack() unpacks them.
  */
 #ifndef GP_RPC_UNPACK_H
 #define GP_RPC_UNPACK_H

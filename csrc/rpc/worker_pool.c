@@ -8,8 +8,8 @@ static const int64_t idle_ns = 10000 * GP__MS;
 
 /* An idle worker, on its stack. */
 typedef struct idler {
-    gp_link link;  /* in the pool's |idle|; unlinked by the thread that wakes it */
-    gp_cond woken; /* owned; as long as the worker lives */
+    gp_link link;  /* in the pool's |idle|; unlinked by the thread that wakes the worker */
+    gp_cond woken; /* owned */
 } idler;
 
 static struct {
@@ -17,13 +17,16 @@ static struct {
     gp_list callbacks GP_GUARDED_BY(&gp__engine_lock); /* tasks of gp__pool_call_back_locked() */
     gp_list turns GP_GUARDED_BY(&gp__engine_lock);     /* queues with a task that may run */
     gp_list deferred GP_GUARDED_BY(&gp__engine_lock);  /* tasks of gp__pool_defer() */
-    /* Idle workers. The last one comes first and is woken first, so that the others end. */
+    /*
+     * Idle workers. The one that became idle last is woken first, so that the others time out and
+     * end.
+     */
     gp_list idle GP_GUARDED_BY(&gp__engine_lock);
     gp_cond worker_ended;
     int workers GP_GUARDED_BY(&gp__engine_lock);
-    int starting GP_GUARDED_BY(&gp__engine_lock);    /* of these, those that have not begun yet */
-    int busy GP_GUARDED_BY(&gp__engine_lock);        /* and those that run a task */
-    bool has_backup GP_GUARDED_BY(&gp__engine_lock); /* one of them is the backup poller */
+    int starting GP_GUARDED_BY(&gp__engine_lock);    /* workers that have not begun to run yet */
+    int busy GP_GUARDED_BY(&gp__engine_lock);        /* workers that run a task */
+    bool has_backup GP_GUARDED_BY(&gp__engine_lock); /* a worker is the backup poller */
     bool suspended GP_GUARDED_BY(&gp__engine_lock);  /* the process is about to fork */
     bool ended GP_GUARDED_BY(&gp__engine_lock);      /* the process is about to end */
     void (*on_worker_exit)(void);                    /* set once, before the first worker */
@@ -58,7 +61,7 @@ gp_grpc_on_worker_exit(void (*then)(void))
 
 /* ---- Which worker does what ---- */
 
-/* Two that run no task are enough: one to poll, and the backup poller. */
+/* Two workers that run no task are enough: one to poll, and the backup poller. */
 static bool
 may_start_locked(void) GP_REQUIRES(&gp__engine_lock)
 {
@@ -92,7 +95,7 @@ wake_idle_locked(void) GP_REQUIRES(&gp__engine_lock)
     return true;
 }
 
-/* Have another worker than the one that polls look for tasks. */
+/* Make a worker, other than the one that polls, look for tasks. */
 static void
 wake_worker_locked(void) GP_REQUIRES(&gp__engine_lock)
 {
@@ -107,7 +110,8 @@ wake_worker_locked(void) GP_REQUIRES(&gp__engine_lock)
 }
 
 /*
- * This thread runs a task: another one must be the backup poller, as each is that starts or wakes.
+ * This worker is about to run a task: make sure that another one is, or becomes, the backup poller.
+ * Each worker that starts or wakes becomes it if there is none.
  */
 static void
 ensure_backup_locked(void) GP_REQUIRES(&gp__engine_lock)
@@ -135,7 +139,7 @@ gp__pool_start(bool poll, gp_error *err)
 
 /* ---- Tasks ---- */
 
-/* A thread that is about to look for tasks by itself needs no other one for them. */
+/* A task was added: wake a worker for it, unless this thread is about to look for tasks itself. */
 static void
 announce_task_locked(void) GP_REQUIRES(&gp__engine_lock)
 {
@@ -167,7 +171,7 @@ gp__task_queue_init(gp__task_queue *queue, int limit, void (*on_full)(gp__task_q
     gp_list_init(&queue->tasks);
 }
 
-/* Have |queue| wait for its turn, if it has a task that may run and does not wait yet. */
+/* Have |queue| wait for its turn, if it has a task that may run and is not waiting yet. */
 static void
 await_turn_locked(gp__task_queue *queue) GP_REQUIRES(&gp__engine_lock)
 {
@@ -176,8 +180,8 @@ await_turn_locked(gp__task_queue *queue) GP_REQUIRES(&gp__engine_lock)
     }
     if (queue->running < queue->limit) {
         gp_list_append(&pool.turns, &queue->turn);
-    } else if (queue->on_full != NULL && !queue->said_full) {
-        queue->said_full = true;
+    } else if (queue->on_full != NULL && !queue->reported_full) {
+        queue->reported_full = true;
         queue->on_full(queue);
     }
 }
@@ -187,7 +191,7 @@ gp__task_queue_add_locked(gp__task_queue *queue, gp__task *task)
 {
     gp_list_append(&queue->tasks, &task->link);
     await_turn_locked(queue);
-    /* A queue whose limit is reached goes on when one of its tasks ends. */
+    /* If the limit of the queue is reached, the task runs when another one ends. */
     if (gp_link_is_linked(&queue->turn)) {
         announce_task_locked();
     }
@@ -197,8 +201,8 @@ void
 gp__task_queue_end_task_locked(gp__task_queue *queue)
 {
     queue->running--;
-    queue->said_full = queue->said_full && queue->running > queue->limit / 2;
-    await_turn_locked(queue); /* this worker looks for tasks next: none is woken */
+    queue->reported_full = queue->reported_full && queue->running > queue->limit / 2;
+    await_turn_locked(queue); /* this worker looks for tasks next, so no other is woken */
 }
 
 /* Take the next task of the queue whose turn it is. NULL: there is none. */
@@ -241,8 +245,8 @@ run_task_locked(gp_link *link) GP_REQUIRES(&gp__engine_lock)
 
 /*
  * Poll until one event has been handled; releases and re-acquires the lock meanwhile. Returns
- * whether to go on: not when other threads sleep until events come in, or the event has just woken
- * one, which polls better for itself.
+ * whether this worker is to poll on: not if other threads are waiting, or if the event has woken
+ * one, since they can poll for themselves, which saves a hand-over.
  */
 static bool
 poll_once_locked(void) GP_REQUIRES(&gp__engine_lock)
@@ -275,8 +279,8 @@ back_up_locked(void) GP_REQUIRES(&gp__engine_lock)
 }
 
 /*
- * Wait for something to do; releases and re-acquires the lock meanwhile. Returns false if there has
- * been nothing for long, so that there is one worker too many.
+ * Wait for something to do; releases and re-acquires the lock meanwhile. Returns false if nothing
+ * came for long: then there is one worker too many.
  */
 static bool
 idle_locked(idler *me) GP_REQUIRES(&gp__engine_lock)
@@ -339,8 +343,8 @@ run_worker(void *arg)
 /* ---- The end ---- */
 
 /*
- * End the workers, which |reason| tells to. Returns whether they have gone by |deadline|. Releases
- * and re-acquires the lock meanwhile.
+ * Set |*reason|, at which workers end. Returns whether all have ended by |deadline|. Releases and
+ * re-acquires the lock meanwhile.
  */
 static bool
 end_workers_locked(bool *reason, int64_t deadline) GP_REQUIRES(&gp__engine_lock)
@@ -363,23 +367,23 @@ end_workers_locked(bool *reason, int64_t deadline) GP_REQUIRES(&gp__engine_lock)
 bool
 gp__pool_end(int64_t deadline)
 {
-    bool gone;
+    bool ended;
 
     gp_mutex_lock(&gp__engine_lock);
-    gone = end_workers_locked(&pool.ended, deadline);
+    ended = end_workers_locked(&pool.ended, deadline);
     gp_mutex_unlock(&gp__engine_lock);
-    return gone;
+    return ended;
 }
 
 bool
 gp__pool_suspend(int64_t deadline)
 {
-    bool gone;
+    bool ended;
 
     gp_mutex_lock(&gp__engine_lock);
-    gone = end_workers_locked(&pool.suspended, deadline);
+    ended = end_workers_locked(&pool.suspended, deadline);
     gp_mutex_unlock(&gp__engine_lock);
-    return gone;
+    return ended;
 }
 
 void

@@ -1,8 +1,8 @@
 /*
  * Layer: public. The client's side of one RPC.
  *
- * A call is shared by reference: the user of an iterator, the thread that sends its requests and
- * each operation under way hold one.
+ * A call is shared by reference. The user of its iterator, the thread that sends its requests, and
+ * each operation under way hold a reference.
  *
  * Threads: any. One thread at a time may send, and one at a time receive. gp_call_cancel() and the
  * getters may be called by any number of threads at any time.
@@ -23,9 +23,9 @@ typedef struct gp_call gp_call;
 
 enum {
     GP_CALL_WAIT_FOR_READY = 1 << 0,    /* wait for a connection instead of failing */
-    GP_CALL_NO_WAIT_FOR_READY = 1 << 1, /* the opposite, whatever the channel's default is */
+    GP_CALL_NO_WAIT_FOR_READY = 1 << 1, /* fail at once, whatever the channel's default is */
     GP_CALL_EARLY_METADATA = 1 << 2, /* unary: initial metadata may be asked for before the reply */
-    GP_CALL_ONE_REPLY = 1 << 3,      /* stream: there is one reply, for gp_call_take_reply() */
+    GP_CALL_ONE_REPLY = 1 << 3, /* stream: there is one reply; gp_call_take_reply() returns it */
 };
 
 typedef struct gp_call_options {
@@ -48,16 +48,16 @@ typedef struct gp_call_status {
 /*
  * Start a unary call: one request, one reply. Never blocks.
  *
- * The bytes are copied. A reply, once gp_call_wait() has returned 0 and the status is OK, is taken
- * with gp_call_take_reply().
+ * The bytes are copied. Once gp_call_wait() has returned 0, and if the status is OK,
+ * gp_call_take_reply() returns the reply.
  */
 int gp_call_start_unary(gp_call **out, gp_channel *channel, const gp_call_options *options,
                         gp_bytes request, gp_error *err);
 
 /*
- * Start a call whose request, reply or both are streams. Never blocks.
+ * Start a call whose requests, replies or both are streams. Never blocks.
  *
- * |request| is the one request of a call that streams replies only; NULL if requests follow.
+ * |request| is the request of a call that takes only one; NULL if requests are sent later.
  */
 int gp_call_start_stream(gp_call **out, gp_channel *channel, const gp_call_options *options,
                          const gp_bytes *request, gp_error *err);
@@ -68,24 +68,28 @@ gp_call *gp_call_ref(gp_call *call);
 void gp_call_unref(gp_call *call);
 
 /*
- * Take a reference that keeps the memory but does not keep the call running. A thread that sends
- * requests in the background has one: the call is cancelled when all others have been given back.
+ * Take a reference that keeps the memory but does not keep the call running: the call is cancelled
+ * when the last reference of the other kind (gp_call_ref()) has been given back. For a thread that
+ * sends requests in the background.
  */
 gp_call *gp_call_hold(gp_call *call);
 void gp_call_release(gp_call *call);
 
 /*
- * Wait until the status is there.
+ * Wait until the call has its status.
  *
  * Returns: 0, GP_ETIMEOUT or GP_EUSER; the call goes on in the last two cases.
  */
 int gp_call_wait(gp_call *call, int64_t timeout_ns, const gp_interrupt *interrupt);
 
-/* Take the one reply of a call that is done; NULL: there is none, or it was taken before. */
+/*
+ * Take the reply of a call that has its status. Returns NULL if there is none, or it was taken
+ * before. Owned by the caller.
+ */
 gp_message *gp_call_take_reply(gp_call *call);
 
 /*
- * Send one message of a stream; blocks while the previous one waits for flow control.
+ * Send one message of a stream. Blocks while an earlier message waits for flow control.
  *
  * Returns: 0, GP_ECLOSED when the call has ended (its status says why), or GP_EUSER.
  */
@@ -102,15 +106,16 @@ int gp_call_send_close(gp_call *call, const gp_interrupt *interrupt);
 int gp_call_receive(gp_call *call, gp_message **out, const gp_interrupt *interrupt);
 
 /*
- * The same without waiting. The call needs gp_call_attend() if no thread polls meanwhile.
+ * Receive without waiting. The call needs gp_call_attend(), unless a thread is sure to poll.
  *
- * Returns: 1 with |out| set (NULL: the end) when that is known at once, 0: |then| will be called.
+ * Returns: 1 with |out| set (NULL: the end of the stream) if that is known at once; 0 if |then|
+ * will be called.
  */
 int gp_call_receive_then(gp_call *call, gp_message **out, gp_received *then, void *ctx);
 
 /*
- * Send |message|, or the end of the messages if it is NULL. |then| is called when the next one may
- * be sent.
+ * Send |message|, or the end of the messages if it is NULL, without waiting. |then| is called when
+ * the next message may be sent.
  *
  * Returns: 0. Otherwise |then| is not called: GP_ECLOSED when the call has ended, GP_EINVAL while a
  * send is under way.
@@ -118,14 +123,19 @@ int gp_call_receive_then(gp_call *call, gp_message **out, gp_received *then, voi
 int gp_call_send_then(gp_call *call, const gp_bytes *message, gp_sent *then, void *ctx);
 
 /*
- * The same for many messages: the call queues up to 64 KiB of them.
+ * Queue |message|, or the end of the messages if it is NULL, without waiting. A call queues up to
+ * 64 KiB.
  *
- * Returns: 1: the next one may be sent at once; 0: when |then| is called; GP_ECLOSED when the call
- * has ended; GP_EINVAL when |then| has not been called yet.
+ * Returns: 1 if the next message may be queued at once; 0 if not before |then| is called;
+ * GP_ECLOSED when the call has ended; GP_EINVAL if |then| of an earlier message has not been called
+ * yet.
  */
 int gp_call_post(gp_call *call, const gp_bytes *message, gp_sent *then, void *ctx);
 
-/* Returns: 1 when gp_call_initial_metadata() would not wait, otherwise 0: |then| will be called. */
+/*
+ * Returns: 1 if gp_call_initial_metadata() would not wait; 0 if |then| will be called when that is
+ * so.
+ */
 int gp_call_initial_metadata_then(gp_call *call, gp_then *then, void *ctx);
 
 /* Wait for the initial metadata. Returns 0 or GP_EUSER. |out| is empty if none came. */
@@ -134,29 +144,33 @@ int gp_call_initial_metadata(gp_call *call, gp_metadata *out, const gp_interrupt
 /* End the call with |code| and |details| as its status, unless it has ended. */
 void gp_call_cancel(gp_call *call, int code, const char *details);
 
-/* Whether the status is there, so that gp_call_get_status() answers. */
+/* Whether the call has its status. */
 bool gp_call_done(const gp_call *call);
+
+/* The status; NULL while the call does not have it. Borrowed from the call. */
 const gp_call_status *gp_call_get_status(const gp_call *call);
 
-/* Seconds left until the deadline, never negative; negative if there is none. */
+/* Seconds left until the deadline, 0 when it has passed; negative if there is none. */
 double gp_call_time_remaining(const gp_call *call);
 
 /*
- * "unix:..." or "ipv4:..." of the other side, to be released with gp_call_free_peer; may be NULL.
+ * The address of the server, "unix:..." or "ipv4:..."; may be NULL. Free it with
+ * gp_call_free_peer().
  */
 char *gp_call_peer(gp_call *call);
 void gp_call_free_peer(char *peer);
 
 /*
- * Until the call ends, have the backup poller poll for it whenever no other thread polls. Calls
- * with callbacks and unary calls that no thread waits for need this; a stream that is read does not.
+ * Until the call ends, have the backup poller poll for it whenever no other thread polls. A call
+ * with callbacks needs this, and a unary call that no thread waits for; a stream that a thread
+ * reads does not.
  */
 void gp_call_attend(gp_call *call);
 
 /*
- * Have |done| called once when the status is there, on the polling thread and with no lock held; or
- * on this thread if the status is there already. It must not block. A call has one callback.
- * Implies gp_call_attend().
+ * Have |done| called once when the call has its status, on the polling thread and with no lock
+ * held; or on this thread if the call has it already. |done| must not block. A call has at most one
+ * such callback. Implies gp_call_attend().
  */
 void gp_call_on_done(gp_call *call, void (*done)(void *ctx), void *ctx);
 

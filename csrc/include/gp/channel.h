@@ -41,7 +41,7 @@ typedef struct gp_channel_arg {
     const char *string;
     int integer;
     gp_arg_object *object;
-    void *address; /* the user's, who has to keep it valid for longer than the channel exists */
+    void *address; /* must stay valid for longer than the channel exists */
     bool is_address;
 } gp_channel_arg;
 
@@ -55,13 +55,13 @@ gp_channel_args *gp_channel_args_ref(gp_channel_args *args);
 void gp_channel_args_unref(gp_channel_args *args);
 
 typedef struct gp_channel_options {
-    const gp_channel_arg *args; /* these win over ours */
+    const gp_channel_arg *args; /* override the library's */
     size_t args_count;
     const char *agent; /* the user agent up to gRPC's version; NULL: "grpc-python" */
     const gp_channel_credentials *credentials; /* borrowed; NULL: no TLS */
     /*
-     * The server is not a plugin: use gRPC's defaults for retries, proxies, shared connections and
-     * the size of messages.
+     * The server need not be a plugin: use gRPC's defaults for retries, proxies, shared connections
+     * and the size of messages.
      */
     bool general;
 } gp_channel_options;
@@ -79,14 +79,14 @@ int gp_channel_open(gp_channel **out, const char *target, const gp_channel_optio
                     gp_error *err);
 
 /*
- * The same with TLS as |tls| says; NULL: without TLS. |args| may be NULL. Also returns GP_ETLS, as
- * gp_channel_credentials_tls().
+ * Make a channel with TLS as |tls| says, or without TLS if it is NULL. |args| may be NULL. Returns
+ * as gp_channel_open(), or GP_ETLS as gp_channel_credentials_tls().
  */
 int gp_channel_open_tls(gp_channel **out, const char *target, const gp_tls *tls,
                         const gp_channel_args *args, gp_error *err);
 
 /*
- * Make another view of the same connection: closing either ends its own calls only.
+ * Make another view of the same connection: closing a view ends only the calls made on that view.
  * Returns: 0 or GP_ENOMEM.
  */
 int gp_channel_view(gp_channel **out, gp_channel *channel, gp_error *err);
@@ -100,14 +100,15 @@ bool gp_channel_secure(const gp_channel *channel);
 /* Cancel every call and refuse new ones. Idempotent. Threads: any. */
 void gp_channel_close(gp_channel *channel);
 
-/* Cancel the calls of the connection's other views, which stay open. Threads: any. */
+/* Cancel the calls made on the connection's other views. The views stay open. Threads: any. */
 void gp_channel_cancel_others(gp_channel *channel);
 
-/* The connectivity state. |connect|: begin to connect if it is GP_IDLE. */
+/* The connectivity state. With |connect|, a channel that is GP_IDLE begins to connect. */
 int gp_channel_state(gp_channel *channel, bool connect);
 
 /*
- * Wait until the state is not |last|, and return it. Blocks.
+ * Wait until the state is not |last|, and return it. GP_SHUTDOWN is final, and returned at once.
+ * Blocks.
  *
  * Returns: a state, or GP_ETIMEOUT, GP_EUSER or GP_ENOMEM.
  */
@@ -115,11 +116,11 @@ int gp_channel_wait_state(gp_channel *channel, int last, int64_t timeout_ms,
                           const gp_interrupt *interrupt);
 
 /*
- * Have |then| called once: when the state is not |last| or has changed, when the connection is
- * freed, or after |timeout_ms|. It runs on a thread of the library's or on this one, and must not
+ * Have |then| called once: as soon as the state is not |last|, when the connection is freed, or
+ * after |timeout_ms|. |then| runs on one of the library's threads or on this one, and must not
  * block.
  *
- * Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED.
+ * Returns: 0, GP_ENOMEM, GP_EOS or GP_EFORKED; |then| is not called unless this is 0.
  */
 int gp_channel_watch_state(gp_channel *channel, int last, int64_t timeout_ms,
                            void (*then)(void *ctx), void *ctx);

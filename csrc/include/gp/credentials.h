@@ -1,9 +1,11 @@
 /*
- * Layer: public. TLS for channels and servers, credentials of single calls, and who the peer is.
+ * Layer: public. TLS for channels and servers, credentials of single calls, and the identity of the
+ * peer.
  *
  * Keys and certificates are PEM texts, which are copied. Credentials are owned by the caller, who
- * may free them as soon as they have been handed to a channel, server or call: these keep what they
- * need. Threads: any. In a forked child nothing is made, and nothing is freed.
+ * may free them as soon as they have been passed to a channel, server or call, which keeps its own
+ * reference. Threads: any. In a forked child the constructors return GP_EFORKED, and the functions
+ * that free do nothing.
  */
 #ifndef GP_CREDENTIALS_H
 #define GP_CREDENTIALS_H
@@ -19,7 +21,7 @@ typedef struct gp_channel_credentials gp_channel_credentials;
 typedef struct gp_server_credentials gp_server_credentials;
 typedef struct gp_call_credentials gp_call_credentials;
 
-/* A private key, and its certificate followed by the intermediate certificates. */
+/* A private key; and its certificate, followed by the intermediate certificates. */
 typedef struct gp_key_pair {
     const char *private_key;
     const char *certificate_chain;
@@ -30,10 +32,10 @@ typedef struct gp_key_pair {
 /*
  * TLS. |roots| are the authorities that may have issued the server's certificate; NULL: those of
  * the system, or of the file that GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names. |pair| is the client's
- * own; NULL: none.
+ * own key and certificate; NULL: none.
  *
- * The server's certificate must be valid for the target's host name, or for what the channel
- * argument "grpc.ssl_target_name_override" says instead.
+ * The server's certificate must be valid for the target's host name, or for the name in the channel
+ * argument "grpc.ssl_target_name_override" if there is one.
  *
  * Returns: 0, GP_EINVAL (something is not PEM, or does not match), GP_ENOMEM or GP_EFORKED.
  */
@@ -41,12 +43,16 @@ int gp_channel_credentials_ssl(gp_channel_credentials **out, const char *roots,
                                const gp_key_pair *pair, gp_error *err);
 
 /*
- * TLS as |tls| says, but for the server's name, which goes into the channel argument. Returns: 0,
- * GP_ETLS (the peer's certificate of AutoMTLS is not known yet), GP_ENOMEM or GP_EFORKED.
+ * TLS as |tls| says. The server's name that |tls| has is not included: it is to be passed as the
+ * channel argument above. Returns: 0, GP_ETLS (the peer's certificate of AutoMTLS is not known
+ * yet), GP_ENOMEM or GP_EFORKED.
  */
 int gp_channel_credentials_tls(gp_channel_credentials **out, const gp_tls *tls, gp_error *err);
 
-/* |channel| with |call|'s credentials for each call. Returns: 0, GP_ENOMEM or GP_EFORKED. */
+/*
+ * Combine |channel| with |call|, whose metadata each call sends. Returns: 0, GP_ENOMEM or
+ * GP_EFORKED.
+ */
 int gp_channel_credentials_compose(gp_channel_credentials **out,
                                    const gp_channel_credentials *channel,
                                    const gp_call_credentials *call, gp_error *err);
@@ -57,8 +63,8 @@ void gp_channel_credentials_free(gp_channel_credentials *credentials);
 
 /*
  * TLS with |count| pairs, at least one. With |require_client|, clients need a certificate that one
- * of |roots| has issued. Without it, they are not asked for a certificate, and |roots|, which may be
- * NULL, is only checked.
+ * of |roots| has issued. Without it, clients are not asked for a certificate; |roots|, which may be
+ * NULL, are checked to be PEM and not used.
  *
  * Returns: 0, GP_EINVAL, GP_ENOMEM or GP_EFORKED.
  */
@@ -66,9 +72,9 @@ int gp_server_credentials_ssl(gp_server_credentials **out, const gp_key_pair *pa
                               const char *roots, bool require_client, gp_error *err);
 
 /*
- * TLS as |tls| says, which has to have a certificate. With roots, clients need a certificate that
- * one of them has issued; without, they are not asked for one.
- * Returns: 0, GP_EINVAL (no certificate), GP_ETLS (as above), GP_ENOMEM or GP_EFORKED.
+ * TLS as |tls| says, which must have a certificate. If it has roots, clients need a certificate
+ * that one of them has issued; otherwise clients are not asked for one. Returns: 0, GP_EINVAL (no
+ * certificate), GP_ETLS (as above), GP_ENOMEM or GP_EFORKED.
  */
 int gp_server_credentials_tls(gp_server_credentials **out, const gp_tls *tls, gp_error *err);
 
@@ -77,22 +83,23 @@ void gp_server_credentials_free(gp_server_credentials *credentials);
 /* ---- Credentials of calls: metadata that are sent over TLS only ---- */
 
 /*
- * "authorization: Bearer |token|". Returns: 0, GP_EINVAL (no text for a header), GP_ENOMEM,
- * GP_EFORKED.
+ * Send "authorization: Bearer |token|". Returns: 0, GP_EINVAL (a header cannot hold the token),
+ * GP_ENOMEM, GP_EFORKED.
  */
 int gp_call_credentials_token(gp_call_credentials **out, const char *token, gp_error *err);
 
-/* The metadata of both. Returns: 0, GP_ENOMEM or GP_EFORKED. */
+/* Send the metadata of both. Returns: 0, GP_ENOMEM or GP_EFORKED. */
 int gp_call_credentials_compose(gp_call_credentials **out, const gp_call_credentials *first,
                                 const gp_call_credentials *second, gp_error *err);
 
-/* A call that waits for its metadata. gp_auth_request_answer() has to be called once for it. */
+/* A call's request for metadata. The call waits until gp_auth_request_answer() is called, once. */
 typedef struct gp_auth_request gp_auth_request;
 
 typedef struct gp_auth_plugin {
     /*
-     * A call needs metadata: have gp_auth_request_answer() called, on another thread or later.
-     * Runs on gRPC's threads, and must not block. If it returns false, the call fails.
+     * A call needs metadata. gp_auth_request_answer() has to be called later, or on another thread.
+     * Runs on gRPC's threads, and must not block. If it returns false, the call fails, and
+     * |request| is freed.
      */
     bool (*ask)(void *ctx, gp_auth_request *request);
     /* No more requests follow. Runs on any thread, with any locks held; must not block. */
@@ -101,8 +108,8 @@ typedef struct gp_auth_plugin {
 } gp_auth_plugin;
 
 /*
- * The metadata that |plugin| answers with. Owns |plugin->ctx| once it has succeeded.
- * Returns: 0, GP_ENOMEM or GP_EFORKED.
+ * Send the metadata that |plugin| answers with. On success |plugin->ctx| is owned by the
+ * credentials, until |release| is called. Returns: 0, GP_ENOMEM or GP_EFORKED.
  */
 int gp_call_credentials_plugin(gp_call_credentials **out, const gp_auth_plugin *plugin,
                                gp_error *err);
@@ -112,8 +119,8 @@ const char *gp_auth_request_service_url(const gp_auth_request *request);
 const char *gp_auth_request_method(const gp_auth_request *request);
 
 /*
- * Continue the call with |metadata|; or have it fail for the reason |failure|, if that is not NULL.
- * Frees |request|. Must not be called from within |ask|.
+ * Continue the call with |metadata|. If |failure| is not NULL, the call fails for that reason
+ * instead. Frees |request|. Must not be called from within |ask|.
  */
 void gp_auth_request_answer(gp_auth_request *request, gp_metadata metadata, const char *failure);
 
@@ -121,10 +128,13 @@ void gp_call_credentials_free(gp_call_credentials *credentials);
 
 /* ---- Authentication contexts ---- */
 
-/* Copies of the properties of a connection. */
+/*
+ * What TLS says about the peer of a connection: copies of gRPC's properties. Owned by the caller.
+ */
 typedef struct gp_auth_context {
-    gp_metadata properties;   /* in gRPC's order; keys may repeat, values may be any bytes */
-    const char *identity_key; /* the key of those that identify the peer; NULL: not authenticated */
+    gp_metadata properties; /* in gRPC's order; keys may repeat, values may be any bytes */
+    /* The key of the properties that identify the peer; NULL: the peer is not authenticated. */
+    const char *identity_key;
 } gp_auth_context;
 
 void gp_auth_context_free(gp_auth_context *context);
