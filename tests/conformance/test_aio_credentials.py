@@ -10,7 +10,7 @@ import grpc
 import pytest
 from aio_stage import Code, Stage, all_of, raised
 from certificates import Authority, Pair
-from stage import replies, requests, streams, unary
+from stage import MetadataPlugin, replies, requests, streams, unary
 
 from pygo_plugin import rpc
 
@@ -173,16 +173,6 @@ def test_a_server_that_is_refused(play: Any, authority: Authority) -> None:
 # ---- Credentials of calls ------------------------------------------------------------------------
 
 
-class Plugin(grpc.AuthMetadataPlugin):
-    def __init__(self, *metadata: tuple[str, str | bytes]) -> None:
-        self.metadata = metadata
-        self.asked: list[Any] = []
-
-    def __call__(self, context: Any, callback: Any) -> None:
-        self.asked.append(context)
-        callback(self.metadata, None)
-
-
 def test_credentials_of_calls(play: Any, authority: Authority, server_pair: Pair) -> None:
     async def scene(stage: Stage) -> None:
         made = library(stage.our_channel)
@@ -190,7 +180,7 @@ def test_credentials_of_calls(play: Any, authority: Authority, server_pair: Pair
             serving(stage, server_pair) as (target, service),
             secure(stage, target, authority.root) as channel,
         ):
-            plugin = Plugin(("token", "abc"), ("token-bin", b"\0\xff"))
+            plugin = MetadataPlugin(("token", "abc"), ("token-bin", b"\0\xff"))
             options = {"credentials": made.metadata_call_credentials(plugin)}
             for call in (
                 lambda: channel.unary_unary("/test.T/A")(b"x", **options),
@@ -217,8 +207,8 @@ def test_credentials_of_calls(play: Any, authority: Authority, server_pair: Pair
 def test_credentials_of_the_channel(play: Any, authority: Authority, server_pair: Pair) -> None:
     async def scene(stage: Stage) -> None:
         made = library(stage.our_channel)
-        one = made.metadata_call_credentials(Plugin(("one", "1")))
-        two = made.metadata_call_credentials(Plugin(("two", "2")))
+        one = made.metadata_call_credentials(MetadataPlugin(("one", "1")))
+        two = made.metadata_call_credentials(MetadataPlugin(("two", "2")))
         composed = made.composite_channel_credentials(
             made.ssl_channel_credentials(authority.root), one
         )

@@ -12,21 +12,9 @@ from typing import Any
 import grpc
 import pytest
 from certificates import Authority, Pair
-from stage import DEADLINE, Code, ask, failure, serving
+from stage import DEADLINE, Code, MetadataPlugin, ask, failure, serving
 
 from pygo_plugin import rpc
-
-
-class Plugin(grpc.AuthMetadataPlugin):
-    """Answers with metadata; keeps the contexts it was asked with."""
-
-    def __init__(self, *metadata: tuple[str, str | bytes]) -> None:
-        self.metadata = metadata
-        self.asked: list[Any] = []
-
-    def __call__(self, context: Any, callback: Any) -> None:
-        self.asked.append(context)
-        callback(self.metadata, None)
 
 
 @pytest.fixture
@@ -40,7 +28,7 @@ def secure(client: Any, host: Any, authority: Authority, server_pair: Pair) -> I
 
 def test_metadata_credentials(client: Any, secure: Any) -> None:
     running, channel, _ = secure
-    plugin = Plugin(("token", "abc"), ("token-bin", b"\0\xff"))
+    plugin = MetadataPlugin(("token", "abc"), ("token-bin", b"\0\xff"))
     credentials = client.metadata_call_credentials(plugin, "mine")
     for _ in range(3):
         assert ask(channel, credentials=credentials) == b"hello"
@@ -63,8 +51,8 @@ def test_access_tokens(client: Any, secure: Any) -> None:
 
 def test_composed_credentials(client: Any, secure: Any) -> None:
     running, channel, credentials = secure
-    one = client.metadata_call_credentials(Plugin(("one", "1")))
-    two = client.metadata_call_credentials(Plugin(("two", "2")))
+    one = client.metadata_call_credentials(MetadataPlugin(("one", "1")))
+    two = client.metadata_call_credentials(MetadataPlugin(("two", "2")))
     ask(channel, credentials=client.composite_call_credentials(one, two))
     assert {"one", "two"} <= running.service.seen.metadata.keys()
 
@@ -79,7 +67,7 @@ def test_composed_credentials(client: Any, secure: Any) -> None:
 
 def test_credentials_of_streams(client: Any, secure: Any) -> None:
     _, channel, _ = secure
-    plugin = Plugin(("token", "abc"))
+    plugin = MetadataPlugin(("token", "abc"))
     credentials = client.metadata_call_credentials(plugin)
     options = {"credentials": credentials, "timeout": DEADLINE}
     assert list(channel.unary_stream("/t/Count")(b"ab", **options)) == [b"a", b"b"]
@@ -165,7 +153,7 @@ def test_a_plugin_may_answer_later_and_elsewhere(channel: Any) -> None:
 
 
 def test_a_plugin_may_call_with_credentials_itself(channel: Any) -> None:
-    inner = rpc.metadata_call_credentials(Plugin(("inner", "1")))
+    inner = rpc.metadata_call_credentials(MetadataPlugin(("inner", "1")))
 
     def fetch(context: Any, callback: Any) -> None:
         callback([("token", ask(channel, b"fetched", credentials=inner).decode())], None)
@@ -175,7 +163,7 @@ def test_a_plugin_may_call_with_credentials_itself(channel: Any) -> None:
 
 
 def test_a_done_callback_may_call_with_credentials(channel: Any) -> None:
-    credentials = rpc.metadata_call_credentials(Plugin(("token", "1")))
+    credentials = rpc.metadata_call_credentials(MetadataPlugin(("token", "1")))
     results: list[bytes] = []
     done = threading.Event()
 
@@ -190,8 +178,8 @@ def test_a_done_callback_may_call_with_credentials(channel: Any) -> None:
 
 def test_metadata_that_cannot_be_sent(channel: Any, caplog: pytest.LogCaptureFixture) -> None:
     for metadata in ([("Bad Key", "x")], [("key", "\n")], [("key", b"\xff")], 5):
-        credentials = rpc.metadata_call_credentials(Plugin())
-        plugin = Plugin()
+        credentials = rpc.metadata_call_credentials(MetadataPlugin())
+        plugin = MetadataPlugin()
         plugin.metadata = metadata  # type: ignore[assignment]
         credentials = rpc.metadata_call_credentials(plugin)
         assert failure(channel, credentials=credentials).code() is Code.UNAVAILABLE
@@ -224,7 +212,7 @@ def test_no_credentials_without_tls() -> None:
 
 def test_plugins_are_let_go(channel: Any) -> None:
 
-    plugin = Plugin(("a", "1"))
+    plugin = MetadataPlugin(("a", "1"))
     ask(channel, credentials=rpc.metadata_call_credentials(plugin))
     gone = threading.Event()
     weakref.finalize(plugin, gone.set)

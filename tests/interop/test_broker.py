@@ -21,9 +21,10 @@ from brokered import (
     call_back,
     call_dialled,
     census_of,
-    serve_all,
+    exercise_both_ways,
     target,
 )
+from processes import has_ended
 
 from pygo_plugin import RpcError
 
@@ -70,14 +71,8 @@ def go_client(go_host: Any, peers: Any) -> Any:
 @each_network
 @each_plugin
 def test_every_kind_of_call(plugin: str, network: str, how: str, connect: Any) -> None:
-    """Metadata, deadlines, cancellation, 5 MiB, three services on one server: both ways."""
     _, broker, test = connect(plugin, network, how)
-    with broker.serve(serve_all) as service_id:
-        assert test.Exercise(b"%d" % service_id, timeout=TIMEOUT).decode() == exercise.ALL
-    served = test.ServeAll(b"", timeout=TIMEOUT)
-    with broker.dial(int(served)) as channel:
-        assert exercise.exercise(channel) == exercise.ALL
-    test.Stop(served, timeout=TIMEOUT)
+    exercise_both_ways(broker, test)
 
 
 @each_way
@@ -230,14 +225,6 @@ def test_the_plugin_is_killed_in_mid_callback(
     assert list(socket_dir.iterdir()) == []
 
 
-def gone(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-    return stat.rpartition(")")[2].split()[0] in "ZX"
-
-
 @pytest.mark.parametrize("how", ["plain", "multiplexed", "multiplexed mtls"])
 def test_a_go_host_is_killed_in_mid_callback(
     how: str, go_client: Any, go_host: Any, eventually: Any, socket_dir: Path
@@ -249,7 +236,7 @@ def test_a_go_host_is_killed_in_mid_callback(
     before = {path for path in socket_dir.rglob("*") if path.is_socket()}
     assert before
     go_host.kill()
-    eventually(lambda: gone(pid), "the plugin's end")
+    eventually(lambda: has_ended(pid), "the plugin's end")
     for path in socket_dir.rglob("*"):  # the Go host's own, which it could not remove
         if path.is_socket() and path.parent == socket_dir:
             path.unlink()

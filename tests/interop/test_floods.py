@@ -17,19 +17,13 @@ import grpc
 import http2
 import probe_pb2
 import pytest
+from processes import memory, most_memory
 
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
 
 TIMEOUT = 60.0  # seconds, for a call beside a flood
 ECHO = b"/probe.Probe/Echo"
 FLOODER = Path(__file__).resolve().parents[1] / "peers" / "flooding_plugin.py"
-
-
-def memory(pid: int | str, most: bool = False) -> int:
-    """What a process has in memory, or the most it has had, in MiB."""
-    name = "VmHWM:" if most else "VmRSS:"
-    lines = Path("/proc", str(pid), "status").read_text().splitlines()
-    return next(int(line.split()[1]) >> 10 for line in lines if line.startswith(name))
 
 
 def resets(count: int) -> Iterator[bytes]:
@@ -117,7 +111,7 @@ def test_a_flood_of_a_plugin(
         connection.close()
     assert good.end() > 0
     assert client.ping() == ""
-    assert memory(client.pid, most=True) - before < limit
+    assert most_memory(client.pid) - before < limit
     if flood not in UNSEEN:
         eventually(lambda: memory(client.pid) - before < 48, "the end of what it has taken")
 
@@ -151,7 +145,7 @@ def test_a_gzip_bomb_is_not_unpacked(limit: str, server: str, peers: Any, make_c
         )
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert good.end() > 0
-    assert memory(client.pid, most=True) - before < 64
+    assert most_memory(client.pid) - before < 64
 
 
 # ---- Hosts ---------------------------------------------------------------------------------------
@@ -161,11 +155,11 @@ def test_a_gzip_bomb_is_not_unpacked(limit: str, server: str, peers: Any, make_c
 def test_a_flood_of_a_host(flood: str, peers: Any, make_client: Any, eventually: Any) -> None:
     _, probe = make_client(peers.plugin("python")).dispense("probe")
     assert probe.Echo(probe_pb2.EchoRequest(payload=b"x"), timeout=TIMEOUT).payload == b"x"
-    before = memory("self", most=True)
+    before = most_memory()
     good = Good(probe)
     hostile = make_client([sys.executable, str(FLOODER), flood])
     assert hostile.ping(2.0) != ""
     hostile.kill()
     assert hostile.exited()
     assert good.end() > 0
-    assert memory("self", most=True) - before < 300
+    assert most_memory() - before < 300

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from own_runner import Own
+from processes import has_ended
 
 from pygo_plugin import ConfigError, ConfigTypeError, ReattachConfig, StartError, StartTimeoutError
 
@@ -32,15 +33,6 @@ HELPERS = {
     "session": "setsid sh -c 'echo $$ > {pid}; exec sleep 1000' &",
     "environment": "env -i /bin/sleep 1000 & echo $! > {pid}",
 }
-
-
-def dead(pid: int) -> bool:
-    """Whether the process has ended, reaped or not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-    return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
 @pytest.fixture
@@ -80,10 +72,10 @@ def test_helpers_end_with_a_plugin_that_exits(
     client = make_client(wrapped("python", helper_kind), kill_group=True)
     client.start()
     pid = helper()
-    assert not dead(pid)
+    assert not has_ended(pid)
     client.kill()
     assert client.exit_status == 0
-    assert dead(pid)
+    assert has_ended(pid)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +91,7 @@ def test_plugin_behind_a_wrapper_ends_when_it_does_not_exit_by_itself(
     freeze(pids[0])
     client.kill()
     assert client.exit_status == -signal.SIGKILL
-    assert [pid for pid in pids if not dead(pid)] == []
+    assert [pid for pid in pids if not has_ended(pid)] == []
 
 
 def test_without_it_a_wrapped_plugin_survives(wrapped: Any, make_client: Any, freeze: Any) -> None:
@@ -110,7 +102,7 @@ def test_without_it_a_wrapped_plugin_survives(wrapped: Any, make_client: Any, fr
     freeze(pid)
     client.kill()
     try:
-        assert not dead(pid)
+        assert not has_ended(pid)
     finally:
         os.kill(pid, signal.SIGKILL)
 
@@ -123,9 +115,9 @@ def test_a_wrapper_that_is_gone_already(
     pid = plugin_pid(client)
     os.kill(client.pid, signal.SIGKILL)
     eventually(client.exited, "the wrapper's end")
-    assert not dead(pid)
+    assert not has_ended(pid)
     client.kill()
-    assert dead(pid)
+    assert has_ended(pid)
 
 
 def test_a_plugin_that_is_forgotten(wrapped: Any, handshake: Any, plugins: Any) -> None:
@@ -136,7 +128,7 @@ def test_a_plugin_that_is_forgotten(wrapped: Any, handshake: Any, plugins: Any) 
     pid = plugin_pid(client)
     with pytest.warns(ResourceWarning, match="was never killed"):
         del client
-    assert dead(pid)
+    assert has_ended(pid)
 
 
 # ---- Starts that fail ----------------------------------------------------------------------------
@@ -160,7 +152,7 @@ def test_nothing_survives_a_start_that_fails(
     client = make_client(["/bin/sh", "-c", f"{first}; {script}"], kill_group=True, **options)
     with pytest.raises(error):
         client.start()
-    assert dead(helper())
+    assert has_ended(helper())
 
 
 def test_a_kill_during_the_start(make_client: Any, helper: Any, tmp_path: Path) -> None:
@@ -173,7 +165,7 @@ def test_a_kill_during_the_start(make_client: Any, helper: Any, tmp_path: Path) 
     with pytest.raises(Exception, match="killed while it started"):
         client.start()
     killer.join()
-    assert dead(helper())
+    assert has_ended(helper())
 
 
 def test_asyncio(wrapped: Any, handshake: Any, plugins: Any, helper: Any, freeze: Any) -> None:
@@ -190,7 +182,7 @@ def test_asyncio(wrapped: Any, handshake: Any, plugins: Any, helper: Any, freeze
             assert await client.ping() == ""
             return int(helper())
 
-    assert dead(asyncio.run(main()))
+    assert has_ended(asyncio.run(main()))
 
 
 # ---- The host's end ------------------------------------------------------------------------------
@@ -225,7 +217,7 @@ def members() -> set[int]:
 
     def marked(pid: str) -> bool:
         try:
-            return MARK in Path(f"/proc/{pid}/environ").read_bytes() and not dead(int(pid))
+            return MARK in Path(f"/proc/{pid}/environ").read_bytes() and not has_ended(int(pid))
         except OSError:
             return False
 
@@ -253,7 +245,7 @@ def test_nothing_survives_a_host_that_is_killed(
 def test_nothing_survives_a_host_that_exits(host: Any, helper: Any) -> None:
     process = host("exit", "python", "session")
     assert process.wait(60) == 0
-    assert dead(helper())
+    assert has_ended(helper())
 
 
 def test_the_guard_ends_with_its_host(host: Any, eventually: Any) -> None:
@@ -330,7 +322,7 @@ def test_a_detached_one(wrapped: Any, make_client: Any, helper: Any, freeze: Any
     pids = [plugin_pid(client), helper()]
     freeze(pids[0])
     client.kill()
-    assert all(map(dead, pids))
+    assert all(map(has_ended, pids))
 
 
 NESTED = """
@@ -361,7 +353,7 @@ def test_detached_plugins_of_a_plugin(
         os.kill(client.pid, signal.SIGSTOP)
         client.kill()
         assert client.exit_status == -signal.SIGKILL
-        assert not dead(pid)
+        assert not has_ended(pid)
     finally:
         os.kill(pid, signal.SIGKILL)
 

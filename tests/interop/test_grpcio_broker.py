@@ -18,6 +18,7 @@ from brokered import (
     call_back,
     call_dialled,
     census_of,
+    exercise_both_ways,
     serve_all,
     target,
 )
@@ -33,20 +34,10 @@ def command(peers: Any) -> list[str]:
     return found
 
 
-def exercise_both_ways(client: Any) -> None:
-    broker, test = client.dispense("test")
-    with broker.serve(serve_all) as service_id:
-        assert test.Exercise(b"%d" % service_id, timeout=TIMEOUT).decode() == exercise.ALL
-    served = test.ServeAll(b"", timeout=TIMEOUT)
-    with broker.dial(int(served)) as channel:
-        assert exercise.exercise(channel) == exercise.ALL
-    test.Stop(served, timeout=TIMEOUT)
-
-
 @pytest.mark.parametrize("network", ["unix", "tcp"])
 def test_every_kind_of_call(network: str, peers: Any, make_client: Any) -> None:
     client = make_client(target(peers, "python", network, False, "--grpcio"), **OPTIONS)
-    exercise_both_ways(client)
+    exercise_both_ways(*client.dispense("test"))
     client.kill()
     assert client.exit_status == 0
 
@@ -68,7 +59,7 @@ def test_tls(
         (tmp_path / name).write_bytes(text)
         command += [f"--tls-{name}", str(tmp_path / name)]
     ours = TLSConfig(authority.root, server_pair.chain, server_pair.key)
-    exercise_both_ways(make_client(command, tls_config=ours, **OPTIONS))
+    exercise_both_ways(*make_client(command, tls_config=ours, **OPTIONS).dispense("test"))
 
 
 @pytest.mark.go

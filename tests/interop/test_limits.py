@@ -16,6 +16,7 @@ import probe_pb2_grpc
 import pytest
 from broker_plugin import Test, add
 from brokered import HOW, OPTIONS, TIMEOUT, serve_all
+from processes import most_memory
 
 from pygo_plugin import aio
 
@@ -291,12 +292,6 @@ def test_the_limits_of_a_plugin(server: str, peers: Any, make_client: Any) -> No
 ISOLATED = Path(__file__).resolve().parents[1] / "isolated"
 
 
-def most_memory(pid: int | str) -> int:
-    """The most that the process has had in memory, in bytes."""
-    status = Path("/proc", str(pid), "status").read_text()
-    return next(int(line.split()[1]) << 10 for line in status.splitlines() if "VmHWM" in line)
-
-
 @pytest.mark.parametrize("run", ["blocking", "asyncio"])
 @pytest.mark.parametrize("plugin", ["python", "go"])
 def test_a_host_with_limited_address_space(run: str, plugin: str, peers: Any) -> None:
@@ -336,7 +331,7 @@ def test_the_memory_quota_of_a_plugin(server: str, how: str, peers: Any, make_cl
     for _ in range(2):
         assert failure(probe.Echo, large).code() is Code.RESOURCE_EXHAUSTED
         assert probe.Echo(probe_pb2.EchoRequest(payload=b"x"), timeout=TIMEOUT).payload == b"x"
-    assert most_memory(client.pid) - before < 128 << 20
+    assert most_memory(client.pid) - before < 128
 
 
 @two_ways
@@ -345,12 +340,12 @@ def test_the_memory_quota_of_a_host(plugin: str, how: str, peers: Any, make_clie
     client = make_client(peers.plugin(plugin), memory_quota=32 << 20, **HOW[how])
     _, probe = client.dispense("probe")
     assert len(probe.Echo(probe_pb2.EchoRequest(reply_size=8 << 20)).payload) == 8 << 20
-    before = most_memory("self")
+    before = most_memory()
     for _ in range(2):
         error = failure(probe.Echo, probe_pb2.EchoRequest(reply_size=300 << 20))
         assert error.code() is Code.RESOURCE_EXHAUSTED
         assert probe.Echo(probe_pb2.EchoRequest(payload=b"x"), timeout=TIMEOUT).payload == b"x"
-    assert most_memory("self") - before < 128 << 20
+    assert most_memory() - before < 128
 
 
 @pytest.mark.parametrize("side", ["host", "plugin"])
@@ -369,5 +364,5 @@ def test_the_memory_quota_goes_for_brokered_connections(side: str, make_client: 
     with broker.dial(int(served)) as channel:
         error = failure(probe_pb2_grpc.ProbeStub(channel).Echo, request)
         assert error.code() in (Code.RESOURCE_EXHAUSTED, Code.CANCELLED, Code.UNAVAILABLE)
-    assert most_memory(pid) - before < 128 << 20
+    assert most_memory(pid) - before < 128
     assert client.ping() == ""

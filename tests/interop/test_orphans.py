@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import has_ended
 
 from pygo_plugin import ConfigError, ReattachConfig
 
@@ -22,15 +23,6 @@ ISOLATED = Path(__file__).resolve().parents[1] / "isolated"
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("socket_dir")]
 
 Launch = Callable[..., "tuple[subprocess.Popen[str], ReattachConfig]"]
-
-
-def dead(pid: int) -> bool:
-    """Whether the process has ended, reaped or not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-    return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
 @pytest.fixture
@@ -70,9 +62,9 @@ def test_plugin_dies_with_a_host_that_is_killed(
     mode: str, plugin: str, peers: Any, launch: Launch, eventually: Any
 ) -> None:
     host, config = launch(mode, peers.plugin(plugin))
-    assert not dead(config.pid)
+    assert not has_ended(config.pid)
     host.kill()
-    eventually(lambda: dead(config.pid), "the plugin's end")
+    eventually(lambda: has_ended(config.pid), "the plugin's end")
     if plugin == "python":  # which leaves in its own way, whereas Go's is killed
         eventually(lambda: not os.path.exists(config.address), "the socket's end")
 
@@ -82,7 +74,7 @@ def test_python_plugin_leaves_when_a_go_host_is_killed(
 ) -> None:
     started = go_host.do("start", cmd=peers.plugin("python"))
     go_host.kill()
-    eventually(lambda: dead(started["pid"]), "the plugin's end")
+    eventually(lambda: has_ended(started["pid"]), "the plugin's end")
     eventually(lambda: not os.path.exists(started["address"]), "the socket's end")
 
 
@@ -96,7 +88,7 @@ def test_python_plugin_behind_a_wrapper_leaves(
     plugin = go_host.do("environ")["pid"]
     assert plugin != started["pid"]
     go_host.kill()
-    eventually(lambda: dead(plugin), "the plugin's end")
+    eventually(lambda: has_ended(plugin), "the plugin's end")
     eventually(lambda: not os.path.exists(started["address"]), "the socket's end")
 
 
@@ -116,7 +108,7 @@ threading.Event().wait()
 def test_python_plugin_that_does_not_end_by_itself_is_ended(go_host: Any, eventually: Any) -> None:
     started = go_host.do("start", cmd=[sys.executable, "-c", LINGERING])
     go_host.kill()
-    eventually(lambda: dead(started["pid"]), "the plugin's end")
+    eventually(lambda: has_ended(started["pid"]), "the plugin's end")
 
 
 def test_outlive_host(peers: Any, go_host: Any, make_client: Any) -> None:
@@ -161,7 +153,7 @@ def test_detached_plugin_goes_on(
     assert os.getsid(config.pid) == config.pid  # no terminal's end concerns it
     client.kill()
     assert client.exited()
-    eventually(lambda: dead(config.pid), "the plugin's end")
+    eventually(lambda: has_ended(config.pid), "the plugin's end")
     if mode == "detached_forgotten":
         host.communicate(timeout=60)
         assert host.returncode == 0

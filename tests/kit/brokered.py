@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import broker_plugin
+import exercise
 from broker_plugin import HANDSHAKE, BrokerPlugin, Test, add, add_all
 from own_runner import Own
 from proxy import Proxy
@@ -56,6 +57,16 @@ def echo(server: Any) -> None:
 
 def serve_all(server: Any) -> None:
     add_all(server, b"host: ")
+
+
+def exercise_both_ways(broker: Any, test: Any) -> None:
+    """Metadata, deadlines, cancellation, 5 MiB, and three services on one server."""
+    with broker.serve(serve_all) as service_id:
+        assert test.Exercise(b"%d" % service_id, timeout=TIMEOUT).decode() == exercise.ALL
+    served = test.ServeAll(b"", timeout=TIMEOUT)
+    with broker.dial(int(served)) as channel:
+        assert exercise.exercise(channel) == exercise.ALL
+    test.Stop(served, timeout=TIMEOUT)
 
 
 # ---- Many ----------------------------------------------------------------------------------------

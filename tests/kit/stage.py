@@ -211,6 +211,21 @@ def failure(channel: Any, **options: Any) -> Any:
     return raised(lambda: ask(channel, **options))
 
 
+# ---- Credentials of calls ------------------------------------------------------------------------
+
+
+class MetadataPlugin(grpc.AuthMetadataPlugin):
+    """Answers with metadata; keeps the contexts it was asked with."""
+
+    def __init__(self, *metadata: tuple[str, str | bytes]) -> None:
+        self.metadata = metadata
+        self.asked: list[Any] = []
+
+    def __call__(self, context: Any, callback: Any) -> None:
+        self.asked.append(context)
+        callback(self.metadata, None)
+
+
 # ---- The probe service ---------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import is_reaped
 
 from pygo_plugin import (
     Client,
@@ -617,10 +618,6 @@ def run_host(command: list[str], body: str, *flags: str) -> subprocess.Completed
     )
 
 
-def gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
-
-
 @pytest.mark.parametrize("ending", ["", "sys.exit(3)", "raise RuntimeError('the end')"])
 @pytest.mark.usefixtures("no_leftovers")
 def test_plugins_end_with_the_interpreter(command: list[str], ending: str, eventually: Any) -> None:
@@ -628,7 +625,7 @@ def test_plugins_end_with_the_interpreter(command: list[str], ending: str, event
     assert done.returncode == {"": 0, "sys.exit(3)": 3}.get(ending, 1)
     if not ending.startswith("raise"):
         assert done.stderr == ""
-    eventually(lambda: gone(int(done.stdout)), "the plugin's end")
+    eventually(lambda: is_reaped(int(done.stdout)), "the plugin's end")
 
 
 @pytest.mark.usefixtures("no_leftovers")

@@ -80,18 +80,23 @@ def launch(make_client: Any, script: str, *arguments: str, **options: Any) -> An
     return make_client([sys.executable, "-c", script, *arguments], **options)
 
 
-@pytest.mark.parametrize("refused", [False, True], ids=["killed", "refused"])
-def test_a_named_socket_that_is_in_use(
-    make_client: Any, listener: Callable[[str], Path], refused: bool
-) -> None:
-    path = listener("in-use")
-    client = launch(make_client, NAMES, "99" if refused else "1", str(path))
+def launch_and_end(make_client: Any, address: str, refused: bool) -> None:
+    """Ends a plugin that names the address: by kill(), or because its version is refused."""
+    client = launch(make_client, NAMES, "99" if refused else "1", address)
     if refused:
         with pytest.raises(VersionError):
             client.start()
     else:
         client.start()
     client.kill()
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["killed", "refused"])
+def test_a_named_socket_that_is_in_use(
+    make_client: Any, listener: Callable[[str], Path], refused: bool
+) -> None:
+    path = listener("in-use")
+    launch_and_end(make_client, str(path), refused)
     assert path.is_socket()
 
 
@@ -101,13 +106,7 @@ def test_a_named_socket_of_another_plugin(make_client: Any, common: Path, refuse
     path = common / "idle"
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(path))
-    client = launch(make_client, NAMES, "99" if refused else "1", str(path))
-    if refused:
-        with pytest.raises(VersionError):
-            client.start()
-    else:
-        client.start()
-    client.kill()
+    launch_and_end(make_client, str(path), refused)
     assert path.exists() == (os.geteuid() == 0)
 
 

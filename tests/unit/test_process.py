@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import is_reaped
 
 ISOLATED = Path(__file__).resolve().parents[1] / "isolated"
 KIT = ISOLATED.with_name("kit")
@@ -236,10 +237,6 @@ def test_descriptors_that_run_out(run: Run, mode: str) -> None:
 # ---- The interpreter's end ----------------------------------------------------------------------
 
 
-def gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
-
-
 @pytest.mark.parametrize(
     "mode",
     [
@@ -252,7 +249,7 @@ def test_exit_with_live_clients(run: Run, eventually: Any, mode: str) -> None:
     if mode != "starting":
         assert len(pids) == {"client": 2, "unused": 0}.get(mode, 1)
     for pid in pids:
-        eventually(lambda pid=pid: gone(pid), "the plugin's end")
+        eventually(lambda pid=pid: is_reaped(pid), "the plugin's end")
 
 
 @pytest.mark.parametrize("mode", ["server", "busy_server", "stuck_servers"])
@@ -263,7 +260,7 @@ def test_exit_with_a_live_server(run: Run, mode: str) -> None:
 def test_exit_handlers_of_the_author(run: Run, eventually: Any) -> None:
     pid, exited = output(run("exits.py", "kill_at_exit")).split()
     assert exited == "True"
-    eventually(lambda: gone(int(pid)), "the plugin's end")
+    eventually(lambda: is_reaped(int(pid)), "the plugin's end")
 
 
 def test_running_calls_do_not_keep_a_plugin_from_its_own_end(run: Run) -> None:
