@@ -70,7 +70,7 @@ gp__bridge_detach_locked(gp__pump *pump, gp__bridge *bridge)
 
 /* ---- In: to the local end -------------------------------------------------------------------- */
 
-/* The local end was closed: whatever comes in is thrown away from now on. */
+/* The local end was closed: discard what has come in, and whatever comes in from now on. */
 static void
 discard_incoming(gp__bridge *bridge)
 {
@@ -81,7 +81,7 @@ discard_incoming(gp__bridge *bridge)
     gp__fifo_release(&bridge->backlog);
 }
 
-/* Returns how much of it the local end has taken: all if it was closed. */
+/* Send |bytes| to the local end. Returns how many it has taken: all if it was closed. */
 static size_t
 send_to_local(gp__bridge *bridge, const unsigned char *bytes, size_t len)
 {
@@ -114,7 +114,7 @@ gp__bridge_receive_locked(gp__pump *pump, gp__bridge *bridge, const unsigned cha
     return 0;
 }
 
-/* The local end may have room for the backlog. */
+/* The local end may have room: send the backlog to it. */
 static void
 send_backlog(gp__bridge *bridge)
 {
@@ -134,7 +134,7 @@ send_backlog(gp__bridge *bridge)
 
 /* ---- Out: from the local end ----------------------------------------------------------------- */
 
-/* The local end will send no more. It may have closed the other direction as well. */
+/* The local end will send no more. It may also have been closed, which ends the other direction. */
 static void
 end_local(gp__bridge *bridge)
 {
@@ -150,7 +150,7 @@ end_local(gp__bridge *bridge)
     }
 }
 
-/* The local end may have data. */
+/* The local end may have data: read it into the output. */
 static void read_local_locked(gp__pump *pump, gp__bridge *bridge) GP_REQUIRES(&pump->lock);
 
 static void

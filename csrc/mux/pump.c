@@ -11,7 +11,10 @@ enum {
     WAKE_MOST = 8, /* bridges that are woken at a time when the output has room again */
 };
 
-/* All pumps read into this: they take turns on the reactor's thread, and store nothing in it. */
+/*
+ * All pumps read into this buffer: they run on the reactor's thread, one at a time, and store
+ * nothing in it.
+ */
 static unsigned char input[INPUT];
 
 /* ---- Output ---------------------------------------------------------------------------------- */
@@ -29,7 +32,10 @@ want_locked(gp__pump *pump, unsigned wants)
     }
 }
 
-/* Returns 0 when all is sent, GP__WOULD_BLOCK, or a GP_E* code; then the output is dropped. */
+/*
+ * Returns 0 when everything is sent, GP__WOULD_BLOCK, or a GP_E* code. In the last case the output
+ * is dropped.
+ */
 static int
 send_output_locked(gp__pump *pump, gp_error *err)
 {
@@ -51,9 +57,9 @@ send_output_locked(gp__pump *pump, gp_error *err)
 }
 
 /*
- * Send what there is to send, as far as the stream takes it. That the other side is gone shows when
- * the stream is read, after what it sent last; any other failure ends the session in the next
- * callback.
+ * Send as much of the output as the stream takes. If the other side has closed the connection, this
+ * shows when the stream is next read, after the data that the other side sent last. Any other
+ * failure ends the session in the next callback.
  */
 static void
 flush_locked(gp__pump *pump)
@@ -77,11 +83,13 @@ flush_locked(gp__pump *pump)
         gp_error_release(&pump->unsendable);
         pump->unsendable = err;
         err = (gp_error)GP_ERROR_INIT;
-        wanted = GP__STREAM_READ | GP__STREAM_WRITE; /* the callback comes at once */
+        wanted = GP__STREAM_READ | GP__STREAM_WRITE; /* so that the callback runs at once */
     }
     gp_error_release(&err);
     want_locked(pump, wanted);
-    /* A few at a time: these fill the output again, and each of their turns ends here. */
+    /*
+     * Wake a few bridges at a time: each of them fills the output again, and ends in this function.
+     */
     for (int i = 0; i < WAKE_MOST && !gp__yamux_full(pump->session); i++) {
         gp__bridge *bridge = gp_list_first_entry(&pump->waiting, gp__bridge, waiting);
 
@@ -113,10 +121,10 @@ end_session_locked(gp__pump *pump, const gp_error *why)
     gp__bridge *next;
 
     /*
-     * All of this with the lock held: a user who notices the end of a stream, and asks why, gets
-     * his answer after this.
+     * All of this happens with the lock held: a user who notices the end of a stream and calls
+     * gp__pump_why() gets the reason.
      */
-    flush_locked(pump); /* the reason, if there is one to tell */
+    flush_locked(pump); /* the GO_AWAY frame, if there is one */
     gp_error_set(&pump->failure, why->code, "%s", gp_error_message(why));
     for (bridge = gp_list_first_entry(&pump->bridges, gp__bridge, link); bridge != NULL;
          bridge = next) {
@@ -209,7 +217,7 @@ process_locked(gp__pump *pump, const unsigned char *bytes, size_t len, gp_error 
     return rc;
 }
 
-/* Handle what a callback brought about inside the session, and send the output. */
+/* Handle the events that a callback caused inside the session, and send the output. */
 static void
 process_inner_events_locked(gp__pump *pump)
 {
@@ -223,7 +231,10 @@ process_inner_events_locked(gp__pump *pump)
     gp_error_release(&err);
 }
 
-/* Releases and re-acquires the lock while |answered| runs. */
+/*
+ * Call |answered| if fewer streams wait for an answer than before. Releases and re-acquires the
+ * lock while it runs.
+ */
 static void
 report_answers_locked(gp__pump *pump)
 {
@@ -265,7 +276,7 @@ receive_locked(gp__pump *pump, gp_error *err)
             return 0;
         }
         if (got == 0 || got == GP_ECLOSED) {
-            pump->hung_up = true;
+            pump->closed_by_peer = true;
             return gp_error_set(err, GP_ECLOSED, "the other side has closed the connection");
         }
         if (got < 0) {
@@ -347,7 +358,7 @@ gp__pump_open(gp__pump **out, gp__stream *stream, const gp__pump_options *option
         rc = gp__reactor_add(&pump->watch, gp__stream_fd(stream), stream_ready, pump, err);
     }
     if (rc == 0) {
-        flush_locked(pump); /* a handshake may have to begin */
+        flush_locked(pump); /* begins the stream's handshake, if there is one */
     }
     *out = pump;
     gp_mutex_unlock(&pump->lock);
@@ -374,7 +385,7 @@ gp__pump_open_stream(gp__pump *pump, int fd, gp_error *err)
         rc = gp_error_set(err, GP_ECLOSED, "%s", gp_error_message(&pump->failure));
     } else if ((rc = gp__bridge_new_locked(&bridge, pump, fd, err)) == 0 &&
                (rc = gp__yamux_open(&bridge->stream, pump->session, bridge, err)) < 0) {
-        /* The reactor may be about to use the bridge, so that only a callback may drop it. */
+        /* The reactor may be about to use the bridge, so only a callback may free it. */
         bridge->local_ended = bridge->remote_ended = true;
         gp__bridge_want(bridge, GP__WATCH_READ | GP__WATCH_WRITE);
     } else if (rc == 0) {
@@ -391,7 +402,7 @@ gp__pump_why(gp__pump *pump, gp_error *why)
     int code = 0;
 
     gp_mutex_lock(&pump->lock);
-    if (pump->session == NULL && !pump->hung_up && pump->failure.code != 0) {
+    if (pump->session == NULL && !pump->closed_by_peer && pump->failure.code != 0) {
         code = gp_error_set(why, pump->failure.code, "%s", gp_error_message(&pump->failure));
     }
     gp_mutex_unlock(&pump->lock);
@@ -412,7 +423,7 @@ gp__pump_waiting(gp__pump *pump, size_t *unsent)
     return waiting;
 }
 
-/* Whether streams have not ended, or something is still to be sent. */
+/* Whether there are streams that have not ended, or bytes that are still to be sent. */
 static bool is_busy_locked(const gp__pump *pump) GP_REQUIRES(&pump->lock);
 
 static bool
@@ -425,7 +436,8 @@ is_busy_locked(const gp__pump *pump)
 }
 
 /*
- * Without the lock, which a callback that is waited for may need: nothing else uses the pump now.
+ * To be called without the lock: this waits for callbacks, which take it. Nothing else uses the
+ * pump any more.
  */
 static void free_pump(gp__pump *pump) GP_NO_THREAD_SAFETY_ANALYSIS;
 
@@ -460,7 +472,7 @@ gp__pump_close(gp__pump *pump, int64_t linger_ms)
     while (is_busy_locked(pump) && gp__now() < deadline) {
         gp_cond_wait_until(&pump->idle, &pump->lock, deadline);
     }
-    pump->closing = true; /* callbacks see that, and do nothing any more */
+    pump->closing = true; /* from now on callbacks do nothing */
     if (pump->session != NULL) {
         gp__yamux_go_away(pump->session, GP__YAMUX_NORMAL);
         flush_locked(pump);

@@ -8,7 +8,10 @@
 
 enum {
     DEFAULT_STREAMS = 1024,
-    /* The output beyond what streams may fill: answers, which an honest peer reads in time. */
+    /*
+     * Bytes of output, beyond those that streams may fill, for answers. A peer that reads never
+     * lets so many collect.
+     */
     ANSWERS_MOST = 1024 * 1024,
 };
 
@@ -79,7 +82,7 @@ gp__yamux_fail(gp__yamux *session, int code, const char *format, ...)
         message = gp__vformat(format, args);
         va_end(args);
         session->failure.code = code;
-        session->failure.message = message; /* NULL is the code's own text */
+        session->failure.message = message; /* NULL stands for the code's own text */
     }
     return session->failure.code;
 }
@@ -94,7 +97,8 @@ gp__yamux_put(gp__yamux *session, uint8_t type, unsigned flags, uint32_t id, uin
         return;
     }
     if (session->out.len >= GP__YAMUX_OUTPUT_FULL + GP__YAMUX_FRAME_MOST + ANSWERS_MOST) {
-        gp__yamux_fail(session, GP_EPROTOCOL, "the other side reads none of the answers it causes");
+        gp__yamux_fail(session, GP_EPROTOCOL,
+                       "the other side does not read the answers to what it sends");
         return;
     }
     gp__yamux_header_write(bytes, &header);
@@ -174,7 +178,7 @@ gp__yamux_tick(gp__yamux *session, int64_t now, gp_error *err)
 /* ---- Frames of the session ---- */
 
 static int
-take_ping(gp__yamux *session, const gp__yamux_header *header)
+handle_ping(gp__yamux *session, const gp__yamux_header *header)
 {
     if (header->flags & GP__YAMUX_SYN) {
         gp__yamux_put(session, GP__YAMUX_TYPE_PING, GP__YAMUX_ACK, 0, header->length);
@@ -183,7 +187,7 @@ take_ping(gp__yamux *session, const gp__yamux_header *header)
 }
 
 static int
-take_go_away(gp__yamux *session, const gp__yamux_header *header)
+handle_go_away(gp__yamux *session, const gp__yamux_header *header)
 {
     switch (header->length) {
     case GP__YAMUX_NORMAL:
@@ -191,13 +195,16 @@ take_go_away(gp__yamux *session, const gp__yamux_header *header)
         session->due = 1u << GP__YAMUX_GO_AWAY;
         return 0;
     case GP__YAMUX_PROTOCOL_ERROR:
-        return gp__yamux_fail(session, GP_ECLOSED,
-                              "the other side ended the session over a protocol error of ours");
+        return gp__yamux_fail(
+            session, GP_ECLOSED,
+            "the other side ended the session: it reports a protocol error of this side");
     case GP__YAMUX_INTERNAL_ERROR:
-        return gp__yamux_fail(session, GP_ECLOSED,
-                              "the other side ended the session over an internal error");
+        return gp__yamux_fail(
+            session, GP_ECLOSED,
+            "the other side ended the session: it reports an internal error of its own");
     default:
-        return gp__yamux_fail(session, GP_EPROTOCOL, "the other side goes away with reason %u",
+        return gp__yamux_fail(session, GP_EPROTOCOL,
+                              "the other side goes away with reason %u, which is unknown",
                               (unsigned)header->length);
     }
 }
@@ -211,7 +218,7 @@ is_peers(const gp__yamux *session, uint32_t id)
 }
 
 static int
-take_syn(gp__yamux *session, const gp__yamux_header *header)
+handle_syn(gp__yamux *session, const gp__yamux_header *header)
 {
     if (!is_peers(session, header->id)) {
         return gp__yamux_fail(session, GP_EPROTOCOL,
@@ -234,20 +241,23 @@ take_syn(gp__yamux *session, const gp__yamux_header *header)
     return 0;
 }
 
-/* A frame for a stream that is not there is normal when it crossed our RST, or the second end. */
+/*
+ * A frame for a stream that does not exist is normal if it was sent before the other side received
+ * RST, or the end of the second direction.
+ */
 static int
 check_unknown(gp__yamux *session, const gp__yamux_header *header)
 {
     if (!is_peers(session, header->id) && header->id >= session->next_id) {
         return gp__yamux_fail(session, GP_EPROTOCOL,
-                              "the other side speaks of stream %u, which this side never opened",
+                              "the other side uses stream %u, which this side never opened",
                               (unsigned)header->id);
     }
     return 0;
 }
 
 static int
-take_window(gp__yamux *session, gp__yamux_stream *stream, uint32_t more)
+handle_window(gp__yamux *session, gp__yamux_stream *stream, uint32_t more)
 {
     if (more > UINT32_MAX - stream->send_window) {
         return gp__yamux_fail(session, GP_EPROTOCOL, "the window of stream %u overflows",
@@ -262,20 +272,21 @@ take_window(gp__yamux *session, gp__yamux_stream *stream, uint32_t more)
 }
 
 /*
- * After the stream's end it is dropped: hashicorp/yamux sends what one goroutine is writing while
- * another one closes the stream.
+ * Data that comes after the stream's FIN is dropped: hashicorp/yamux sends what one goroutine is
+ * writing while another one closes the stream.
  */
 static int
-take_data(gp__yamux *session, gp__yamux_stream *stream, uint32_t len)
+handle_data(gp__yamux *session, gp__yamux_stream *stream, uint32_t len)
 {
     if (len > stream->recv_window) {
-        return gp__yamux_fail(session, GP_EPROTOCOL,
-                              "%u bytes on stream %u, whose window has room for %u", (unsigned)len,
-                              (unsigned)stream->id, (unsigned)stream->recv_window);
+        return gp__yamux_fail(
+            session, GP_EPROTOCOL,
+            "the other side sends %u bytes on stream %u, whose window has room for %u",
+            (unsigned)len, (unsigned)stream->id, (unsigned)stream->recv_window);
     }
     stream->recv_window -= len;
     if (len > 0 && stream->released) {
-        /* It is not read any more, which the sender is to know. */
+        /* The data will not be read: tell the sender. */
         gp__yamux_stream_reset(stream);
         session->due = 0;
     } else if (len > 0 && !stream->got_fin) {
@@ -285,11 +296,11 @@ take_data(gp__yamux *session, gp__yamux_stream *stream, uint32_t len)
 }
 
 /*
- * The flags that end something, when the body is through. Whatever ends a stream that its user has
- * released ends its memory too.
+ * Handle the flags that end the stream or a direction of it. Their events follow those of the
+ * frame's body. Frees the stream if it ends and has been released.
  */
 static void
-take_ends(gp__yamux *session, gp__yamux_stream *stream, unsigned flags)
+handle_end_flags(gp__yamux *session, gp__yamux_stream *stream, unsigned flags)
 {
     if (flags & GP__YAMUX_RST) {
         stream->dead = true;
@@ -305,20 +316,21 @@ take_ends(gp__yamux *session, gp__yamux_stream *stream, unsigned flags)
 }
 
 static int
-take_stream_frame(gp__yamux *session, const gp__yamux_header *header)
+handle_stream_frame(gp__yamux *session, const gp__yamux_header *header)
 {
     bool is_data = header->type == GP__YAMUX_TYPE_DATA;
     gp__yamux_stream *stream;
     int rc = 0;
 
     if (is_data && header->length > session->options.window) {
-        return gp__yamux_fail(session, GP_EPROTOCOL,
-                              "a frame of %u bytes, and no window is larger than %u",
-                              (unsigned)header->length, (unsigned)session->options.window);
+        return gp__yamux_fail(
+            session, GP_EPROTOCOL,
+            "the other side sends a frame of %u bytes; no window is larger than %u",
+            (unsigned)header->length, (unsigned)session->options.window);
     }
     session->body_left = is_data ? header->length : 0;
     if (header->flags & GP__YAMUX_SYN) {
-        rc = take_syn(session, header);
+        rc = handle_syn(session, header);
     } else {
         session->current = gp__yamux_find(session, header->id);
         rc = session->current == NULL ? check_unknown(session, header) : 0;
@@ -331,10 +343,10 @@ take_stream_frame(gp__yamux *session, const gp__yamux_header *header)
         gp__yamux_stream_answered(stream);
         session->due |= 1u << GP__YAMUX_ACCEPTED;
     }
-    rc = is_data ? take_data(session, stream, header->length)
-                 : take_window(session, stream, header->length);
+    rc = is_data ? handle_data(session, stream, header->length)
+                 : handle_window(session, stream, header->length);
     if (rc == 0 && session->current != NULL) {
-        take_ends(session, stream, header->flags);
+        handle_end_flags(session, stream, header->flags);
     }
     if (rc == 0 && session->current != NULL && stream->released) {
         session->due = 0;
@@ -343,24 +355,24 @@ take_stream_frame(gp__yamux *session, const gp__yamux_header *header)
 }
 
 static int
-take_frame(gp__yamux *session, const gp__yamux_header *header)
+handle_frame(gp__yamux *session, const gp__yamux_header *header)
 {
     session->current = NULL;
     session->due = 0;
     session->body_left = 0;
     switch (header->type) {
     case GP__YAMUX_TYPE_PING:
-        return take_ping(session, header);
+        return handle_ping(session, header);
     case GP__YAMUX_TYPE_GO_AWAY:
-        return take_go_away(session, header);
+        return handle_go_away(session, header);
     default:
-        return take_stream_frame(session, header);
+        return handle_stream_frame(session, header);
     }
 }
 
 /* ---- Receiving ---- */
 
-/* Returns 1. */
+/* Set |*event|. Returns 1. */
 static int
 set_event(gp__yamux_event *event, gp__yamux_kind kind, gp__yamux_stream *stream)
 {
@@ -368,7 +380,7 @@ set_event(gp__yamux_event *event, gp__yamux_kind kind, gp__yamux_stream *stream)
     return 1;
 }
 
-/* Pass on as much of the frame's body as is there. Returns 1 with an event, or 0. */
+/* Pass on as much of the frame's body as has come. Returns 1 with an event, or 0. */
 static int
 take_body(gp__yamux *session, const unsigned char **bytes, size_t *len, gp__yamux_event *event)
 {
@@ -390,8 +402,8 @@ take_body(gp__yamux *session, const unsigned char **bytes, size_t *len, gp__yamu
 }
 
 /*
- * The next event that is due, in the order of the enum: data goes before the end that came with it.
- * Returns 1 with an event, or 0.
+ * Take the next event that is due, in the order of the enum: data comes before the end that came
+ * with it. Returns 1 with an event, or 0.
  */
 static int
 take_due(gp__yamux *session, const unsigned char **bytes, size_t *len, gp__yamux_event *event)
@@ -423,7 +435,7 @@ take_due(gp__yamux *session, const unsigned char **bytes, size_t *len, gp__yamux
     return 0;
 }
 
-/* Returns whether a whole header has come. */
+/* Take bytes of a header. Returns whether the header is complete. */
 static bool
 gather_header(gp__yamux *session, const unsigned char **bytes, size_t *len)
 {
@@ -443,7 +455,7 @@ gather_header(gp__yamux *session, const unsigned char **bytes, size_t *len)
     return true;
 }
 
-/* Return why the session is over, and append the reason to the output. */
+/* Return why the session is over, and append a GO_AWAY frame with the reason to the output. */
 static int
 report_failure(gp__yamux *session, gp_error *err)
 {
@@ -483,7 +495,7 @@ gp__yamux_receive(gp__yamux *session, const unsigned char **bytes, size_t *len,
             gp__yamux_fail(session, GP_EPROTOCOL, "%s", gp_error_message(&wrong));
             gp_error_release(&wrong);
         } else {
-            take_frame(session, &header);
+            handle_frame(session, &header);
         }
     }
     return report_failure(session, err);

@@ -31,7 +31,7 @@ gp__yamux_table_release(gp__yamux *session)
     gp__free(session->slots);
 }
 
-/* The ids of a side are all odd or all even, so that the last bit does not tell them apart. */
+/* The slot of |id|. All ids of a side are odd, or all are even, so the last bit is not used. */
 static gp__yamux_stream **
 slot_of(const gp__yamux *session, uint32_t id)
 {
@@ -49,7 +49,7 @@ gp__yamux_find(const gp__yamux *session, uint32_t id)
     return stream;
 }
 
-/* If memory is short the table stays as it is, and gets slower. */
+/* Double the table. If memory is short it stays as it is, and lookups get slower. */
 static void
 grow_table(gp__yamux *session)
 {
@@ -168,7 +168,10 @@ gp__yamux_stream_unlist(gp__yamux_stream *stream)
 
 /* ---- Opening ---- */
 
-/* By how much our window is larger than the protocol's initial one, which SYN and ACK tell. */
+/*
+ * Extend the window from the protocol's initial size to the session's. Returns by how much, which
+ * SYN and ACK announce to the other side.
+ */
 static uint32_t
 extend_window(gp__yamux_stream *stream)
 {
@@ -185,7 +188,7 @@ send_syn(gp__yamux_stream *stream)
     stream->session->offered++;
     gp__yamux_put(stream->session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_SYN, stream->id,
                   extend_window(stream));
-    if (stream->sent_fin) { /* it was shut down while it was queued */
+    if (stream->sent_fin) { /* the stream was shut down while it was QUEUED */
         gp__yamux_put(stream->session, GP__YAMUX_TYPE_WINDOW, GP__YAMUX_FIN, stream->id, 0);
     }
 }
@@ -364,13 +367,13 @@ gp__yamux_stream_release(gp__yamux_stream *stream)
     stream->released_at = session->now;
     stream->ctx = NULL;
     if (stream->state != GP__YAMUX_STATE_QUEUED) {
-        gp_link_remove(&stream->queue_link); /* its user is not to be told any more */
+        gp_link_remove(&stream->queue_link); /* its user needs no GP__YAMUX_WRITABLE any more */
     }
     if (!stream->listed) {
         free_stream(stream);
     } else if (!stream->sent_fin) {
         gp__yamux_stream_reset(stream);
     } else if (session->current == stream) {
-        session->due = 0; /* what is left of the frame that is read is skipped */
+        session->due = 0; /* the rest of the frame that is being read is skipped */
     }
 }

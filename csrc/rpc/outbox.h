@@ -26,7 +26,7 @@ enum { GP__OUTBOX_MESSAGES = 32, GP__OUTBOX_BYTES = 65536 };
 typedef enum gp__posted {
     GP__POSTED_FULL,     /* queued; |then| will be called when the next message may be sent */
     GP__POSTED,          /* queued; the next message may be sent */
-    GP__POSTED_ACQUIRED, /* the outbox is acquired for it; the next may be sent once it is started */
+    GP__POSTED_ACQUIRED, /* the outbox is acquired for it; the next may be sent once it starts */
 } gp__posted;
 
 /*

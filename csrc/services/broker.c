@@ -76,7 +76,7 @@ free_broker(gp_broker *broker)
     }
     gp_call_unref(broker->call);
     gp__process_unref(broker->process);
-    gp__process_unref(broker->elsewhere);
+    gp__process_unref(broker->translator);
     gp_channel_args_unref(broker->args);
     gp__free(broker->directory);
     gp_tls_unref(broker->tls);

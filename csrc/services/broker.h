@@ -1,6 +1,4 @@
-/*
- * Layer: services. The host's side of GRPCBroker; for the rest see gp/broker.h.
- */
+/* Layer: services. Making the host's side of GRPCBroker. Everything else is in gp/broker.h. */
 #ifndef GP_SERVICES_BROKER_H
 #define GP_SERVICES_BROKER_H
 
@@ -9,16 +7,17 @@
 #include "os/process/process.h"
 
 /*
- * Open the plugin's stream. A plugin without the service ends it at once, of which only users of
- * the broker learn. Shared references are taken of |tls|, of |mux|, and of |process|, whose
- * runner, if it has one, translates addresses. Paths that the plugin announces are relative to
- * |directory|, of which a copy is made. All may be NULL. Returns: 0, GP_ENOMEM, GP_ECLOSED or
- * GP_EFORKED. Never blocks.
+ * Open the stream to the plugin's broker. A plugin without that service ends the stream at once,
+ * which only users of the broker notice. References are taken of |tls|, of |mux|, and of |process|,
+ * whose runner, if it has one, translates addresses. Paths that the plugin announces are relative
+ * to |directory|, which is copied. All of these may be NULL. Never blocks.
+ *
+ * Returns: 0, GP_ENOMEM, GP_ECLOSED or GP_EFORKED.
  */
 int gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_grpc_mux *mux,
                     gp__process *process, const char *directory, gp_error *err);
 
-/* The plugin is dead: remove what it left of the sockets that it has announced. */
+/* The plugin is dead: remove the sockets that it has announced and not removed. */
 void gp__broker_remove_sockets(gp_broker *broker, const gp__leftover *leftover);
 
 #endif

@@ -9,15 +9,15 @@
 #include "services/broker_state.h"
 
 enum {
-    ADDRESS_LONGEST = 1024,    /* of a network's name, too; there are no longer addresses */
-    ANNOUNCEMENTS_MOST = 4096, /* that were not dialled; older ones are dropped */
-    SOCKETS_MOST = 1024,       /* of the plugin's, remembered to be removed after its end */
-    SOCKETS_MANY = 256,        /* at so many it is worth finding out which ones are gone */
+    ADDRESS_LONGEST = 1024,    /* also of a network's name; no real address is longer */
+    ANNOUNCEMENTS_MOST = 4096, /* that have not been dialled; the oldest are dropped */
+    SOCKETS_MOST = 1024,       /* remembered, to be removed after the plugin's end */
+    SOCKETS_MANY = 256,        /* from so many on, those that do not exist any more are dropped */
 };
 
 /* As with go-plugin: an announcement that is not dialled within five seconds is dropped. */
 static const int64_t claim_ms = 5000;
-/* How long the file system may take to tell which sockets are gone. */
+/* How long the file system may take to say which sockets exist. */
 static const int64_t prune_ms = 1000;
 
 void
@@ -28,7 +28,7 @@ gp__broker_address_release(gp__broker_address *where)
     *where = (gp__broker_address){NULL, NULL};
 }
 
-/* It is in the list no more, or never was. */
+/* Free |announcement|, which must not be in the list. */
 static void
 free_announcement(gp__announcement *announcement)
 {
@@ -40,7 +40,7 @@ free_announcement(gp__announcement *announcement)
 
 static void remember_socket_locked(gp_broker *broker, const char *path) GP_REQUIRES(&broker->lock);
 
-/* Nothing but memory is touched, since a file system may take its time. */
+/* Remember |path|. This does not look at the file system, which may be slow. */
 static void
 remember_socket_locked(gp_broker *broker, const char *path)
 {
@@ -56,7 +56,7 @@ remember_socket_locked(gp_broker *broker, const char *path)
     broker->sockets_count++;
 }
 
-/* Take the sockets that are gone out of the list |ctx|. */
+/* Remove the sockets that do not exist any more from the list |ctx|. */
 static void
 drop_gone_sockets(void *ctx)
 {
@@ -83,7 +83,7 @@ free_socket_list(void *ctx)
     gp__free(list);
 }
 
-/* Put the list back. */
+/* Put |list| back into the broker. */
 static void
 put_sockets_back(gp_broker *broker, gp__announced_socket **list)
 {
@@ -149,19 +149,22 @@ static int wait_for_announcement_locked(gp_broker *broker, gp__broker_dialler *d
     GP_REQUIRES(&broker->lock);
 
 /*
- * The address; a path as an absolute one, unless it is that of a plugin that a runner has launched.
- * Owned, or NULL.
+ * The address of an announcement. A path is made absolute, unless it is for a runner to translate.
+ * Owned by the caller; NULL when memory is short.
  */
 static char *
 absolute_address(const gp_broker *broker, const Plugin__ConnInfo *info)
 {
-    return strcmp(info->network, "unix") == 0 && broker->of_host && broker->elsewhere == NULL &&
+    return strcmp(info->network, "unix") == 0 && broker->of_host && broker->translator == NULL &&
                    info->address[0] != '/' && info->address[0] != '@'
                ? gp__path_absolute(info->address, strlen(info->address), broker->directory)
                : gp__strdup(info->address);
 }
 
-/* Drop announcements that were not dialled in time, those of |id|, and the oldest of too many. */
+/*
+ * Drop announcements that were not dialled in time, those of |id|, and the oldest if there are too
+ * many.
+ */
 static void
 drop_old_locked(gp_broker *broker, uint32_t id)
 {
@@ -199,8 +202,10 @@ gp__broker_add_announcement(gp_broker *broker, const Plugin__ConnInfo *info)
         return;
     }
     gp_mutex_lock(&broker->lock);
-    /* The paths of a runner's plugin are not this machine's, and it has a directory of its own. */
-    if (broker->of_host && broker->elsewhere == NULL && strcmp(info->network, "unix") == 0) {
+    /*
+     * Paths that a runner translates are not valid here; such a plugin has a directory of its own.
+     */
+    if (broker->of_host && broker->translator == NULL && strcmp(info->network, "unix") == 0) {
         remember_socket_locked(broker, added->where.address);
     }
     drop_old_locked(broker, added->id);
@@ -210,7 +215,7 @@ gp__broker_add_announcement(gp_broker *broker, const Plugin__ConnInfo *info)
     gp_mutex_unlock(&broker->lock);
 }
 
-/* Take the announcement of |id|, if there is one. */
+/* Take the announcement of |id|. Returns false if there is none. */
 static bool
 claim_locked(gp_broker *broker, uint32_t id, gp__broker_address *out)
 {
@@ -239,8 +244,8 @@ gp__broker_wake_diallers_locked(gp_broker *broker, uint32_t id)
 }
 
 /*
- * Wait until |dialler| is woken, polling, since that comes over the broker's stream. Releases and
- * re-acquires the lock while it waits.
+ * Wait until |dialler| is woken, and poll meanwhile, since announcements come over the broker's
+ * stream. Releases and re-acquires the lock while it waits.
  */
 static int
 wait_for_announcement_locked(gp_broker *broker, gp__broker_dialler *dialler, int64_t deadline,

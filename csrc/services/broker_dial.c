@@ -10,19 +10,26 @@
 #include "services/grpc_mux.h"
 #include "services/translate.h"
 
-/* The connection cannot be dialled, because of |rc| and |why|. Returns as gp_broker_dial(). */
+/*
+ * Report that the connection cannot be dialled, because of |rc| and |why|. Returns as
+ * gp_broker_dial().
+ */
 static int
 set_dial_error(const gp_broker *broker, uint32_t id, int rc, const gp_error *why, gp_error *err)
 {
-    bool ours = rc == GP_EOS || rc == GP_EINVAL || rc == GP_ETIMEOUT;
+    bool is_local = rc == GP_EOS || rc == GP_EINVAL || rc == GP_ETIMEOUT;
 
-    return gp_error_set(err, ours ? GP_EBROKER : rc, "connection %u of %s cannot be dialled: %s",
-                        (unsigned)id, gp__broker_other_side(broker), gp_error_message(why));
+    return gp_error_set(err, is_local ? GP_EBROKER : rc,
+                        "connection %u of %s cannot be dialled: %s", (unsigned)id,
+                        gp__broker_other_side(broker), gp_error_message(why));
 }
 
 /* ---- Over one connection --------------------------------------------------------------------- */
 
-/* With TLS: gRPC connects to a path of ours, and that becomes a stream once it is accepted. */
+/*
+ * With TLS: gRPC connects to a path at which this process listens, and the connection becomes a
+ * stream once the other side has accepted it.
+ */
 static int
 start_secure(gp_broker *broker, uint32_t id, gp__grpc_dial **dial, gp_channel **out, gp_error *err)
 {
@@ -95,7 +102,7 @@ dial_stream(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_interru
 
 /* ---- With a socket of its own ---------------------------------------------------------------- */
 
-/* As gRPC would call the peer. NULL when memory is short. */
+/* The name by which gRPC would call the peer. Owned by the caller. NULL when memory is short. */
 static char *
 peer_of(const char *network, const char *address)
 {
@@ -110,8 +117,8 @@ peer_of(const char *network, const char *address)
 }
 
 /*
- * Without TLS, a socket that is connected here: gRPC can send the first call at once. The other
- * side listens before it announces, so what does not answer now is not going to.
+ * Without TLS: connect a socket here, so that gRPC can send the first call at once. The other side
+ * listens before it announces the address, so if it does not answer now, it never will.
  */
 static int
 dial_socket(gp_broker *broker, uint32_t id, const char *network, const char *address,
@@ -177,7 +184,7 @@ gp_broker_dial(gp_broker *broker, uint32_t id, int64_t timeout_ms, const gp_inte
     }
     network = where.network;
     address = where.address;
-    rc = gp__dial_place(broker->elsewhere, id, &network, &address, &translated, err);
+    rc = gp__dial_place(broker->translator, id, &network, &address, &translated, err);
     if (rc == 0 && broker->tls != NULL) {
         rc = dial_secure(broker, id, network, address, out, err);
     } else if (rc == 0) {

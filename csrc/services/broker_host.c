@@ -6,7 +6,7 @@
 #include "rpc/channel.h"
 #include "services/broker_state.h"
 
-/* The stream, which is not over. */
+/* The stream, which must not be over. Borrowed. */
 static gp_call *
 call_of(gp_broker *broker)
 {
@@ -18,7 +18,7 @@ call_of(gp_broker *broker)
     return call;
 }
 
-/* On the polling thread: the status of the stream has come. */
+/* Called on the polling thread: the stream has its status. */
 static void
 stream_ended(void *ctx)
 {
@@ -40,7 +40,7 @@ stream_ended(void *ctx)
     gp_broker_unref(broker); /* the stream's */
 }
 
-/* On the polling thread. NULL: no more messages will come. */
+/* Called on the polling thread. |message| is NULL if no more messages will come. */
 static void
 message_received(void *ctx, gp_message *message)
 {
@@ -90,7 +90,7 @@ gp__broker_open(gp_broker **out, gp_channel *channel, gp_tls *tls, gp_grpc_mux *
         broker->process = gp__process_ref(process);
     }
     if (process != NULL && gp__process_runner(process) != NULL) {
-        broker->elsewhere = gp__process_ref(process);
+        broker->translator = gp__process_ref(process);
     }
     gp_broker_ref(broker); /* the stream's */
     if (gp_call_receive_then(call, &message, message_received, broker) == 1) {

@@ -7,14 +7,14 @@
 #include "services/grpc_mux.h"
 #include "services/translate.h"
 
-/* What a peer that sends requests, and does not read the answers, may make us store. */
+/* How many messages are stored for a peer that sends requests and does not read the answers. */
 enum { MESSAGES_MOST = 1024 };
 
 /* ---- From the other side --------------------------------------------------------------------- */
 
 /*
- * The serial number of a request (ConnInfo.Knock). It is in the address, which means nothing to
- * go-plugin there: its answers have none. 0 is none.
+ * The serial number of a request or an answer (ConnInfo.Knock); 0 is none. It is in the address,
+ * which go-plugin ignores in such messages: its answers have no serial number.
  */
 static uint32_t
 read_serial(const char *address)
@@ -53,14 +53,14 @@ gp__broker_handle_message(gp_broker *broker, gp_message *message)
 
 /* ---- To the other side ----------------------------------------------------------------------- */
 
-/* On the polling thread, or the sender's. */
+/* Called on the polling thread, or on the thread that sends. */
 static void
 message_sent(void *ctx, bool ok)
 {
     gp_broker *broker = ctx;
     gp__host_stream *ended;
 
-    (void)ok; /* if it was not sent, the stream is over, which shows when it is received from */
+    (void)ok; /* if it is false, the stream is over, which message_received() reports */
     gp_mutex_lock(&broker->lock);
     broker->sending = false;
     broker->sending_on = NULL;
@@ -113,7 +113,7 @@ gp__broker_send_next(gp_broker *broker)
     }
 }
 
-/* Queue a message and send it in its turn. Returns 0, GP_EBROKER or GP_ENOMEM. */
+/* Queue a message, which is sent after those before it. Returns 0, GP_EBROKER or GP_ENOMEM. */
 static int
 send_message(gp_broker *broker, const Plugin__ConnInfo *info, gp_error *err)
 {
@@ -128,11 +128,11 @@ send_message(gp_broker *broker, const Plugin__ConnInfo *info, gp_error *err)
     packed->len = plugin__conn_info__pack(info, packed->bytes);
     gp_mutex_lock(&broker->lock);
     if (broker->gone[0] != '\0') {
-        rc = gp_error_set(err, GP_EBROKER, "%s cannot be told of connection %u: %s",
-                          gp__broker_other_side(broker), (unsigned)info->service_id, broker->gone);
+        rc = gp_error_set(err, GP_EBROKER, "connection %u cannot be announced to %s: %s",
+                          (unsigned)info->service_id, gp__broker_other_side(broker), broker->gone);
         gp__free(packed);
     } else if (info->knock != NULL && broker->messages_count >= MESSAGES_MOST) {
-        rc = gp_error_set(err, GP_EBROKER, "%s asks without end, and takes no answers",
+        rc = gp_error_set(err, GP_EBROKER, "%s sends requests and does not read the answers",
                           gp__broker_other_side(broker));
         gp__free(packed);
     } else {
@@ -192,8 +192,8 @@ gp_broker_announce(gp_broker *broker, uint32_t id, const char *network, const ch
     if (broker->mux != NULL) {
         return gp__grpc_mux_accept(broker->mux, id, address, err);
     }
-    if (broker->elsewhere != NULL) {
-        rc = gp__translate(broker->elsewhere, false, id, network, address, &translated, err);
+    if (broker->translator != NULL) {
+        rc = gp__translate(broker->translator, false, id, network, address, &translated, err);
         if (rc < 0) {
             return rc;
         }

@@ -13,9 +13,9 @@ gp__host_stream_finish(gp__host_stream *ended)
 }
 
 /*
- * The host has ended its stream. Finishing the call here would wait for the message that is being
- * sent on it; but this is the polling thread, which has to complete that. So the call is finished
- * when the message is sent.
+ * The host has ended its stream. Finishing the call here would wait for a message that is being
+ * sent on it; but this is the polling thread, which has to complete that send. In this case
+ * message_sent() finishes the call.
  */
 static void
 stream_ended(gp__host_stream *stream)
@@ -45,7 +45,7 @@ stream_ended(gp__host_stream *stream)
     gp_broker_unref(broker);
 }
 
-/* On the polling thread. NULL: no more messages will come. */
+/* Called on the polling thread. |message| is NULL if no more messages will come. */
 static void
 message_received(void *ctx, gp_message *message)
 {
@@ -107,7 +107,7 @@ gp_server_add_broker(gp_server *server, gp_tls *tls, gp_grpc_mux *mux, gp_broker
             gp_broker_close(broker);
             gp_broker_unref(broker);
         }
-        return gp_error_set(err, GP_ENOMEM, "broker service");
+        return gp_error_set(err, GP_ENOMEM, "out of memory for the broker service");
     }
     *method = (gp__method){.path = GP__BROKER_STREAM,
                            .answer = answer_stream,

@@ -11,7 +11,7 @@
 /* Freed by the server that it belongs to. */
 typedef struct controller {
     gp__method method;
-    gp_server *server; /* borrowed: it owns us */
+    gp_server *server; /* borrowed: owns this */
     int64_t grace_ms;
 } controller;
 
@@ -24,7 +24,10 @@ answer_shutdown(void *ctx, gp_server_call *call, const gp_message *request)
     controller *self = ctx;
 
     (void)request;
-    /* Does not block, so this call does not wait for itself, and it can still be answered. */
+    /*
+     * gp_server_stop() does not block, so this call does not wait for itself and can still be
+     * answered.
+     */
     gp_server_stop(self->server, self->grace_ms);
     gp_server_call_reply(call, empty, 0, empty, (gp_metadata){NULL, 0});
 }
@@ -35,7 +38,7 @@ gp_server_add_controller(gp_server *server, int64_t grace_ms, gp_error *err)
     controller *self = gp__calloc(1, sizeof(*self));
 
     if (self == NULL) {
-        return gp_error_set(err, GP_ENOMEM, "controller service");
+        return gp_error_set(err, GP_ENOMEM, "out of memory for the controller service");
     }
     self->method = (gp__method){.path = SHUTDOWN, .answer = answer_shutdown, .ctx = self};
     self->server = server;

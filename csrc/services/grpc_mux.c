@@ -20,16 +20,16 @@ enum {
     TICK_MS = 1000,
     KEEPALIVE_MS = 30000,
     TIMEOUT_MS = 10000,
-    LINGER_MS = 1000,  /* for what a plugin has sent last */
-    LONGEST_NAME = 40, /* of a socket after the base: "plugin-dirXXXXXX/plugin", and 16 more */
+    LINGER_MS = 1000,  /* for the last bytes that a plugin sends */
+    LONGEST_NAME = 40, /* of a socket, after the base: "plugin-dirXXXXXX/plugin" and 16 bytes */
 };
 
 /* ---- Making and freeing ---------------------------------------------------------------------- */
 
 /*
- * Where private directories are made: in |base| (NULL: the usual one) unless sockets there would
- * have paths that are too long, or that contain a comma, which ends a path for gRPC. Owned; NULL:
- * out of memory.
+ * The directory in which private directories are made: |base| (NULL: the usual one), unless sockets
+ * there would have paths that are too long, or that have a comma, which ends a path for gRPC. Owned
+ * by the caller; NULL when memory is short.
  */
 static char *
 choose_base(const char *base)
@@ -198,7 +198,7 @@ gp__grpc_mux_queue_message_locked(gp_grpc_mux *mux, gp__grpc_mux_message message
     return true;
 }
 
-/* |sender| is empty once the broker is closed. */
+/* Send |message|. |sender| is empty once the broker is closed. */
 static int
 send_message(const gp__grpc_mux_sender *sender, gp__grpc_mux_message message)
 {
@@ -212,7 +212,7 @@ send_message(const gp__grpc_mux_sender *sender, gp__grpc_mux_message message)
                : sender->send_answer(sender->ctx, request->id, request->serial, message.answer);
 }
 
-/* Releases and re-acquires the lock while each message is sent. */
+/* Send all queued messages. Releases and re-acquires the lock while each message is sent. */
 static void
 send_queued_locked(gp_grpc_mux *mux, const gp__grpc_mux_sender *sender)
 {
@@ -240,13 +240,16 @@ gp__grpc_mux_send_messages(gp_grpc_mux *mux)
 
     gp_mutex_lock(&mux->lock);
     if (mux->sending || mux->messages_count == 0) {
-        /* The thread that is sending sends ours too, which keeps them in order. */
+        /*
+         * The thread that is sending sends all messages that are queued, which keeps them in order.
+         */
         gp_mutex_unlock(&mux->lock);
         return;
     }
     mux->sending = true;
     /*
-     * While there is a sender, there is a broker, which has a reference to us: until it drops it.
+     * A sender is part of a broker, which has a reference to the mux: unless we take one, too, the
+     * broker may drop the last one meanwhile.
      */
     sender = mux->sender;
     if (sender.ref != NULL) {
@@ -275,7 +278,7 @@ log_failure_locked(gp_grpc_mux *mux, const char *why)
     int len = snprintf(line, sizeof(line),
                        "[WARN] plugin: the connection to the host has ended: %s\n", why);
 
-    /* A pipe that can be written to takes that much. */
+    /* A pipe that is writable has room for so many bytes. */
     if (len > 0 && len < (int)sizeof(line) && poll(&ready, 1, 0) == 1 &&
         write(mux->log, line, (size_t)len) < 0) {
         return; /* there is no other place to report that */
@@ -390,7 +393,7 @@ gp__grpc_mux_tick(void *ctx)
     gp__grpc_mux_send_messages(mux);
 }
 
-/* The pump's |answered|: the next request may have waited for that. */
+/* The pump's |answered|: the next request may have waited for an answer. */
 static void
 streams_answered(void *ctx)
 {
@@ -402,7 +405,7 @@ streams_answered(void *ctx)
     gp__grpc_mux_send_messages(mux);
 }
 
-/* Start the session over |fd|, which is taken over. */
+/* Start the session over |fd|, which is owned by it, and closed if this fails. */
 static int
 start_session(gp_grpc_mux *mux, int fd, bool client, gp_error *err)
 {
@@ -454,7 +457,7 @@ gp_grpc_mux_connect(gp_grpc_mux *mux, const char *network, const char *address, 
     return gp__grpc_mux_listen_main(mux, err);
 }
 
-/* On the reactor's thread: the host connects. */
+/* Called on the reactor's thread: the host connects. */
 static void
 listener_ready(void *ctx)
 {
@@ -468,7 +471,7 @@ listener_ready(void *ctx)
     fd = accept(listener, NULL, NULL);
     if (fd >= 0) {
         gp__fd_prepare(fd);
-        /* Who connects later is not the host, and is refused. */
+        /* A process that connects later is not the host, and start_session() refuses it. */
         start_session(mux, fd, false, NULL);
     } else if (gp__grpc_mux_exhausted(errno)) {
         gp_mutex_lock(&mux->lock);
@@ -536,7 +539,7 @@ gp_grpc_mux_close(gp_grpc_mux *mux)
     mux->paused = false;
     gp_cond_broadcast(&mux->changed);
     gp_mutex_unlock(&mux->lock);
-    /* The reactor's callbacks see that it is closed, and start nothing new. */
+    /* From now on the reactor's callbacks start nothing new. */
     gp__reactor_remove(listener_watch);
     gp__reactor_remove(ticks);
     gp_mutex_lock(&mux->lock);

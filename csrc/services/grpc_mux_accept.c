@@ -7,8 +7,8 @@
 #include "services/grpc_mux_state.h"
 
 /*
- * How long a request that comes early waits for its id to be accepted. It is less than what its
- * dialler waits: an answer that crosses with the dialler's giving up would make this side expect a
+ * How long a request that comes before its id is accepted is kept. It is shorter than the dialler
+ * waits: if an answer were sent when the dialler has already given up, this side would expect a
  * stream that never comes.
  */
 static const int64_t early_ms = 4500;
@@ -30,11 +30,11 @@ drop_expected_locked(gp_grpc_mux *mux, size_t index)
 }
 
 /*
- * Answer that request with yes, and connect its stream to |target|.
+ * Answer |request| with yes, and have its stream connected to |target|.
  *
- * A request with a serial number gets its stream in any case, in its turn. Without them the last
- * request counts: the dialler (go-plugin's) opens its stream before it sends the next request,
- * unless it has given up.
+ * A request with a serial number gets its stream in any case, in the order of the requests. If
+ * there are no serial numbers, only the last request counts: the dialler (a go-plugin) opens its
+ * stream before it sends the next request, unless it has given up.
  */
 static void
 expect_stream_locked(gp_grpc_mux *mux, gp__accept_request request, const gp__grpc_target *target)
@@ -67,7 +67,7 @@ gp__grpc_mux_answer_unsent_locked(gp_grpc_mux *mux, gp__accept_request request)
     }
 }
 
-/* A stream that no request was for is a main connection of the host's. */
+/* A stream that is not expected is a main connection, if this side is the plugin. */
 int
 gp__grpc_mux_accept_stream(void *ctx)
 {
@@ -107,7 +107,7 @@ find_target_locked(gp_grpc_mux *mux, uint32_t id)
     return target;
 }
 
-/* Where |id| is among those that are not accepted any more; NULL: nowhere. */
+/* The place of |id| among the ids that are not accepted any more; NULL if it is not there. */
 static uint32_t *
 find_forgotten_locked(gp_grpc_mux *mux, uint32_t id)
 {
@@ -127,11 +127,14 @@ gp__grpc_mux_requested(gp_grpc_mux *mux, uint32_t id, uint32_t serial)
 
     gp_mutex_lock(&mux->lock);
     target = find_target_locked(mux, id);
-    mux->early_until = 0; /* by another request, the other side has given up the one before */
+    mux->early_until = 0; /* a new request means that the other side has given up the one before */
     if (target != NULL) {
         expect_stream_locked(mux, request, target);
     } else if (find_forgotten_locked(mux, id) != NULL) {
-        /* Without an answer it would wait, and so would all that it dials after this. */
+        /*
+         * Without an answer the other side would wait, and with it all dials that come after this
+         * one.
+         */
         gp__grpc_mux_queue_message_locked(
             mux, (gp__grpc_mux_message){request, "it is not accepted any more"});
     } else {
@@ -180,7 +183,10 @@ gp__grpc_mux_accept(gp_grpc_mux *mux, uint32_t id, const char *path, gp_error *e
     return 0;
 }
 
-/* A stream that is expected for |id| still takes its turn: nothing listens where it connects. */
+/*
+ * A stream that is expected for |id| is still taken, so that the order is kept; it cannot be
+ * connected, as nothing listens.
+ */
 void
 gp__grpc_mux_forget(gp_grpc_mux *mux, uint32_t id)
 {

@@ -11,19 +11,19 @@
 #include "services/grpc_mux_state.h"
 
 /*
- * A connection that is to become a stream, by way of its dial:
+ * A connection that is to become a stream, and its dial:
  *
  *     queued --turn--> asking --answer--> stream, or refused
  *                        |   '--5 s, and its dialler waits on--> queued
  *                        '------5 s, and its dialler has given up--> unanswered
  *
  * The side that was asked may connect the next stream that comes to the id of the request, whatever
- * that stream is for (go-plugin's waits for it without end). So a request keeps its place, and its
+ * that stream is for (go-plugin waits for it without end). So a request keeps its place, and its
  * answer gets a stream, whether the dialler still waits for it or not.
  *
- * The stream also comes before the next request. In a host of go-plugin's each listener waits for
- * the next stream once it was asked, and if two do, either may get it. So the next request is sent
- * when the stream was accepted, or when that takes longer than an answer may.
+ * The stream must also come before the next request. In a host that uses go-plugin, each listener
+ * that was asked waits for the next stream, and if two wait, either may get it. So the next request
+ * is sent once the stream was accepted, or when that takes longer than an answer may.
  */
 
 enum { REFUSALS_MOST = 8 };
@@ -38,7 +38,7 @@ static void open_pending_locked(gp_grpc_mux *mux, gp__grpc_pending *pending)
     GP_REQUIRES(&mux->lock);
 static int open_expected_locked(gp_grpc_mux *mux, gp_error *err) GP_REQUIRES(&mux->lock);
 
-/* It is in the queue no more, or never was. */
+/* Free |pending|, which must not be in the queue. */
 static void
 free_pending(gp__grpc_pending *pending)
 {
@@ -46,7 +46,9 @@ free_pending(gp__grpc_pending *pending)
     gp__free(pending);
 }
 
-/* To be called without the lock, since a callback that runs is waited for. */
+/*
+ * Free |dial|. To be called without the lock: this waits for a callback that runs, which takes it.
+ */
 static void
 free_dial(gp__grpc_dial *dial)
 {
@@ -59,7 +61,7 @@ free_dial(gp__grpc_dial *dial)
     gp__free(dial);
 }
 
-/* NULL: its dialler has given up. */
+/* The dial with that number; NULL if its dialler has given up. */
 static gp__grpc_dial *
 find_dial_locked(gp_grpc_mux *mux, unsigned number)
 {
@@ -83,7 +85,9 @@ set_outcome_locked(gp_grpc_mux *mux, unsigned number, int outcome, const char *r
     }
 }
 
-/* Takes |fd| over. Returns 0 or a GP_E* code. */
+/*
+ * Open a stream with the local end |fd|, which is closed if this fails. Returns 0 or a GP_E* code.
+ */
 static int
 open_stream_locked(gp_grpc_mux *mux, int fd, gp_error *err)
 {
@@ -99,7 +103,7 @@ open_stream_locked(gp_grpc_mux *mux, int fd, gp_error *err)
     return rc;
 }
 
-/* The other side expects this connection. Takes it over. */
+/* Open the stream for |pending|, which the other side expects. Frees |pending|. */
 static void
 open_pending_locked(gp_grpc_mux *mux, gp__grpc_pending *pending)
 {
@@ -119,8 +123,8 @@ open_pending_locked(gp_grpc_mux *mux, gp__grpc_pending *pending)
 }
 
 /*
- * Open the streams that the other side expects and that nothing will use: they end at once. Returns
- * 0 or a GP_E* code.
+ * Open the streams that the other side expects but that no dialler waits for any more. They end at
+ * once. Returns 0 or a GP_E* code.
  */
 static int
 open_expected_locked(gp_grpc_mux *mux, gp_error *err)
@@ -153,14 +157,14 @@ static bool asked_too_early_locked(gp_grpc_mux *mux, const gp__grpc_pending *pen
 static void end_request_locked(gp_grpc_mux *mux) GP_REQUIRES(&mux->lock);
 static void end_accept_wait_locked(gp_grpc_mux *mux) GP_REQUIRES(&mux->lock);
 
-/* The connection whose turn is next; NULL: there is none. */
+/* The first connection in the queue; NULL if it is empty. */
 static gp__grpc_pending *
 first_pending_locked(gp_grpc_mux *mux)
 {
     return gp_list_first_entry(&mux->queue, gp__grpc_pending, link);
 }
 
-/* Take it out of the queue. There is one. */
+/* Take the first connection out of the queue, which must not be empty. */
 static gp__grpc_pending *
 take_first_locked(gp_grpc_mux *mux)
 {
@@ -170,7 +174,7 @@ take_first_locked(gp_grpc_mux *mux)
     return first;
 }
 
-/* Takes |pending| over, which is in the queue. */
+/* Take |pending| out of the queue, make its dial fail because of |why|, and free it. */
 static void
 refuse_locked(gp_grpc_mux *mux, gp__grpc_pending *pending, const char *why)
 {
@@ -179,7 +183,10 @@ refuse_locked(gp_grpc_mux *mux, gp__grpc_pending *pending, const char *why)
     free_pending(pending);
 }
 
-/* Whether the other side has accepted the streams that are open, or is not going to. */
+/*
+ * Whether the other side has accepted all streams that are open, apart from those that were given
+ * up.
+ */
 static bool
 all_accepted_locked(gp_grpc_mux *mux)
 {
@@ -234,7 +241,7 @@ gp__grpc_mux_advance_locked(gp_grpc_mux *mux)
         } else if (all_accepted_locked(mux)) {
             ask_for_first_locked(mux, dial);
         } else {
-            break; /* until they are, or the time for that is over */
+            break; /* until they are accepted, or given up */
         }
         gp_error_release(&err);
     }
@@ -251,14 +258,20 @@ gp__grpc_mux_request_unsent_locked(gp_grpc_mux *mux, gp__accept_request request)
     gp__grpc_mux_advance_locked(mux);
 }
 
-/* An answer without a serial number is to any request for that id. */
+/*
+ * Whether an answer with |id| and |serial| is for |request|. Without a serial number it is for any
+ * request with that id.
+ */
 static bool
 is_answer(gp__accept_request request, uint32_t id, uint32_t serial)
 {
     return request.id == id && (serial == 0 || request.serial == serial);
 }
 
-/* Whether a request that such an answer is to is among the unanswered ones, which it leaves. */
+/*
+ * Remove the request that an answer with |id| and |serial| is for from the unanswered ones. Returns
+ * false if there is none.
+ */
 static bool
 take_unanswered_locked(gp_grpc_mux *mux, uint32_t id, uint32_t serial)
 {
@@ -283,9 +296,10 @@ add_unanswered_locked(gp_grpc_mux *mux, const gp__grpc_pending *late)
 }
 
 /*
- * Hosts of go-plugin's commonly accept an id in a goroutine of its own and tell the plugin of it
- * meanwhile: a request that is there first is refused. A few more requests take the millisecond
- * that the goroutine needs.
+ * Whether to repeat the request, which |error| has refused. Hosts that use go-plugin commonly
+ * accept an id in a goroutine of its own and tell the plugin about it at the same time: a request
+ * that arrives before the goroutine has started is refused. A few more requests take the
+ * millisecond that the goroutine needs.
  */
 static bool
 asked_too_early_locked(gp_grpc_mux *mux, const gp__grpc_pending *pending, const char *error)
@@ -323,7 +337,7 @@ gp__grpc_mux_answered(gp_grpc_mux *mux, uint32_t id, uint32_t serial, const char
     gp__grpc_mux_send_messages(mux);
 }
 
-/* The request has gone without an answer for too long. */
+/* There was no answer to the request in time. */
 static void
 end_request_locked(gp_grpc_mux *mux)
 {
@@ -338,7 +352,7 @@ end_request_locked(gp_grpc_mux *mux)
     }
 }
 
-/* The other side has not accepted a stream for too long. */
+/* The other side has not accepted the open streams in time. */
 static void
 end_accept_wait_locked(gp_grpc_mux *mux)
 {
@@ -351,7 +365,10 @@ end_accept_wait_locked(gp_grpc_mux *mux)
         mux->given_up = waiting;
         return;
     }
-    /* A request would arrive before the stream of the request before. */
+    /*
+     * SYN of a stream was not even sent, so a request would arrive before the stream of the request
+     * before it.
+     */
     for (pending = first_pending_locked(mux); pending != NULL; pending = next) {
         next = gp_list_next_entry(&mux->queue, pending, gp__grpc_pending, link);
         if (pending->id != GP__GRPC_MUX_MAIN) {
@@ -389,7 +406,7 @@ gp__grpc_mux_exhausted(int errnum)
     return errnum == EMFILE || errnum == ENFILE || errnum == ENOBUFS || errnum == ENOMEM;
 }
 
-/* On the reactor's thread: this process's gRPC has connected. */
+/* Called on the reactor's thread: this process's gRPC has connected. */
 static void
 dial_ready(void *ctx)
 {
@@ -411,7 +428,10 @@ dial_ready(void *ctx)
         }
         gp__grpc_mux_advance_locked(mux);
     } else {
-        /* gRPC connects again by itself. What stays in the backlog would call us without end. */
+        /*
+         * gRPC connects again by itself. The watch is paused, since a connection that stays in the
+         * backlog would make the reactor call this function without end.
+         */
         gp__fd_close(&fd);
         gp__free(pending);
         if (exhausted || mux->closed) {
@@ -423,7 +443,7 @@ dial_ready(void *ctx)
     gp__grpc_mux_send_messages(mux);
 }
 
-/* NULL when memory is short. */
+/* Make a dial. NULL when memory is short. */
 static gp__grpc_dial *
 new_dial(gp_grpc_mux *mux, uint32_t id)
 {
@@ -439,7 +459,7 @@ new_dial(gp_grpc_mux *mux, uint32_t id)
     return dial;
 }
 
-/* Dial by listening at |path|; NULL: at one of its own. */
+/* Make a dial that listens at |path|; NULL: at a path of its own. */
 static int
 start_listening(gp__grpc_dial **out, gp_grpc_mux *mux, uint32_t id, const char *path, gp_error *err)
 {
@@ -542,9 +562,9 @@ static int wait_for_outcome_locked(gp_grpc_mux *mux, gp__grpc_dial *dial, int64_
                                    const gp_interrupt *interrupt) GP_REQUIRES(&mux->lock);
 
 /*
- * The dialler's patience is for the other side: its time begins anew when the request is sent, and
- * is not used up by the dials before, each of which takes a few seconds at most. Releases and
- * re-acquires the lock while it waits.
+ * Wait until the dial has an outcome. |timeout_ms| is for the other side: it begins anew when the
+ * request is sent, and is not used up by the dials before, each of which takes a few seconds at
+ * most. Releases and re-acquires the lock while it waits.
  */
 static int
 wait_for_outcome_locked(gp_grpc_mux *mux, gp__grpc_dial *dial, int64_t timeout_ms,
@@ -568,7 +588,10 @@ wait_for_outcome_locked(gp_grpc_mux *mux, gp__grpc_dial *dial, int64_t timeout_m
     return rc;
 }
 
-/* The dialler waits no more. A request on its way keeps its place, see the head of this file. */
+/*
+ * The dialler has stopped waiting: free |dial|, and its connection if that is queued. A request
+ * that was sent keeps its place: see the head of this file.
+ */
 static void
 end_dial(gp_grpc_mux *mux, gp__grpc_dial *dial)
 {

@@ -22,7 +22,8 @@
 #include "services/grpc_mux.h"
 
 enum {
-    GP__GRPC_MUX_MAIN = 0, /* stands for the main connection, which needs no request, among ids */
+    GP__GRPC_MUX_MAIN = 0, /* the id of the main connection, which needs no request */
+    /* The capacities of the arrays in gp_grpc_mux. */
     GP__GRPC_MUX_UNANSWERED = 64,
     GP__GRPC_MUX_FORGOTTEN = 256,
     GP__GRPC_MUX_EXPECTED = 16,
@@ -34,30 +35,31 @@ static const int64_t gp__grpc_mux_answer_ms = 5000;
 
 /*
  * A stream that is being dialled, or the main connection. This process's gRPC connects to its path,
- * or has one end of a pair of sockets. Guarded by the mux's lock, but for what never changes.
+ * or has one end of a pair of sockets. Guarded by the mux's lock, except the fields that never
+ * change.
  */
 struct gp__grpc_dial {
     gp_link link;     /* in the mux's |dials| */
     gp_grpc_mux *mux; /* borrowed: outlives us */
-    unsigned number;  /* since several may be for the same id */
+    unsigned number;  /* unique, as several dials may be for the same id */
     uint32_t id;
     int fd;            /* owned: listens at |path|; -1 with a pair */
     gp__watch *watch;  /* owned: of |fd|; NULL with a pair */
-    bool paused;       /* there was no descriptor for a connection: the next tick tries again */
-    bool queued;       /* its connection is there, and waits for its turn to ask */
-    int64_t asked_at;  /* when the other side was asked first; 0: not yet */
-    unsigned refusals; /* times that go-plugin knew of no listener yet */
+    bool paused;       /* descriptors were short for a connection: the next tick tries again */
+    bool queued;       /* its connection is in the mux's |queue| */
+    int64_t asked_at;  /* when the first request was sent; 0: not yet */
+    unsigned refusals; /* times that go-plugin answered that it has no listener yet */
     int outcome;       /* 0: not known yet, 1: the stream is open, or a GP_E* code */
-    char *refusal;     /* owned: what the other side said; may be NULL */
+    char *refusal;     /* owned: the error of the other side's answer; may be NULL */
     char path[GP__GRPC_MUX_PATH]; /* "" with a pair */
 };
 
 /* A connection of gRPC's that is to become a stream. */
 typedef struct gp__grpc_pending {
-    gp_link link;    /* in the mux's |queue| */
+    gp_link link;    /* in the mux's |queue|, unless it is |asking| */
     unsigned number; /* of its dial */
     uint32_t id;
-    uint32_t serial; /* of the request for it */
+    uint32_t serial; /* of the last request for it */
     int fd;          /* owned */
 } gp__grpc_pending;
 
@@ -74,11 +76,11 @@ typedef struct gp__accept_request {
     uint32_t serial; /* 0: it has none */
 } gp__accept_request;
 
-/* A request that was answered with yes: the other side is to open a stream. */
+/* A request that was answered with yes, after which the other side opens a stream. */
 typedef struct gp__expected_stream {
     gp__accept_request request;
-    char path[GP__GRPC_MUX_PATH]; /* what to connect it to */
-    int64_t until;                /* if the request has no serial number */
+    char path[GP__GRPC_MUX_PATH]; /* the stream is connected to this socket */
+    int64_t until;                /* when it is dropped, if the request has no serial number */
 } gp__expected_stream;
 
 /* A message to the other side. */
@@ -90,52 +92,54 @@ typedef struct gp__grpc_mux_message {
 struct gp_grpc_mux {
     atomic_int refs;
     char *directory; /* owned */
-    int claim;       /* owned: keeps other processes from removing the directory; -1 */
+    int claim;       /* owned: a lock that keeps other processes from removing the directory; -1 */
     char *target;    /* owned; |main_path| for gRPC */
     char main_path[GP__GRPC_MUX_PATH];
 
     gp_mutex lock;
     gp_cond changed;
     gp__pump *pump GP_GUARDED_BY(&lock);   /* owned; NULL before there is a connection */
-    gp__watch *ticks GP_GUARDED_BY(&lock); /* owned; from when it listens or connects */
-    bool client GP_GUARDED_BY(&lock);
+    gp__watch *ticks GP_GUARDED_BY(&lock); /* owned; NULL before it listens or connects */
+    bool client GP_GUARDED_BY(&lock);      /* this side has connected: it is the host */
     bool closed GP_GUARDED_BY(&lock);
     bool over GP_GUARDED_BY(&lock);    /* the session has ended */
-    gp_error why GP_GUARDED_BY(&lock); /* why; code 0 if the other side has just hung up */
+    gp_error why GP_GUARDED_BY(&lock); /* why it has ended; code 0: the other side closed it */
     void (*report)(void *ctx, const char *why) GP_GUARDED_BY(&lock);
-    void *report_ctx GP_GUARDED_BY(&lock);          /* borrowed: until it is taken back */
-    int log GP_GUARDED_BY(&lock);                   /* owned: a plugin's, for its host; -1 */
-    int listener GP_GUARDED_BY(&lock);              /* owned: a plugin's, for its host; -1 */
+    void *report_ctx GP_GUARDED_BY(&lock); /* borrowed: until it is removed */
+    int log GP_GUARDED_BY(&lock);          /* owned: on a plugin: gp_grpc_mux_log_to(); -1 */
+    int listener GP_GUARDED_BY(&lock);     /* owned: on a plugin: its host connects to it; -1 */
     gp__watch *listener_watch GP_GUARDED_BY(&lock); /* owned */
-    bool paused GP_GUARDED_BY(&lock);               /* the listener, as a dial's */
+    bool paused GP_GUARDED_BY(&lock);               /* of |listener|, as in gp__grpc_dial */
 
     /* Messages. */
-    gp__grpc_mux_sender sender GP_GUARDED_BY(&lock); /* no |ref|: there is none */
+    gp__grpc_mux_sender sender GP_GUARDED_BY(&lock); /* |ref| is NULL: there is none */
     gp__grpc_mux_message messages[GP__GRPC_MUX_MESSAGES] GP_GUARDED_BY(&lock); /* a ring */
     size_t messages_at GP_GUARDED_BY(&lock);
     size_t messages_count GP_GUARDED_BY(&lock);
-    bool sending GP_GUARDED_BY(&lock); /* a thread sends them */
+    bool sending GP_GUARDED_BY(&lock); /* a thread is sending |messages| */
 
-    /* Out. */
-    gp_list dials GP_GUARDED_BY(&lock); /* the main one is owned, others are their users' */
+    /* Out: streams that this side opens. */
+    gp_list dials GP_GUARDED_BY(&lock); /* the main dial is owned, others by their users */
     gp_list queue GP_GUARDED_BY(&lock); /* owned; of gp__grpc_pending, oldest first */
-    gp__grpc_pending *asking GP_GUARDED_BY(&lock); /* owned: whose answer is awaited, or NULL */
-    int64_t answer_until GP_GUARDED_BY(&lock);     /* for so long */
+    gp__grpc_pending *asking GP_GUARDED_BY(&lock); /* owned: has been asked for, or NULL */
+    int64_t answer_until GP_GUARDED_BY(&lock);     /* the deadline for that answer */
     uint32_t last_serial GP_GUARDED_BY(&lock);
     /* Requests whose answers did not come in time, oldest first. */
     gp__accept_request unanswered[GP__GRPC_MUX_UNANSWERED] GP_GUARDED_BY(&lock);
     size_t unanswered_count GP_GUARDED_BY(&lock);
     /* Streams that the other side expects, and that could not be opened yet. */
     size_t unopened GP_GUARDED_BY(&lock);
-    /* Until when the other side may take to accept the streams that are open. */
+    /* The deadline for the other side to accept the streams that are open. */
     int64_t accept_until GP_GUARDED_BY(&lock);
-    /* Streams that it has not accepted by then, and that are not waited for any more. */
+    /*
+     * Streams that the other side has not accepted by then, and that no request waits for any more.
+     */
     size_t given_up GP_GUARDED_BY(&lock);
 
-    /* In. */
+    /* In: streams that the other side opens. */
     gp_list targets GP_GUARDED_BY(&lock);                  /* owned; newest first */
-    gp__accept_request early_request GP_GUARDED_BY(&lock); /* for an id that is not accepted yet */
-    int64_t early_until GP_GUARDED_BY(&lock);              /* 0: there is none */
+    gp__accept_request early_request GP_GUARDED_BY(&lock); /* its id is not accepted yet */
+    int64_t early_until GP_GUARDED_BY(&lock);              /* its deadline; 0: there is none */
     /* A ring of ids that are not accepted any more; 0: none. */
     uint32_t forgotten[GP__GRPC_MUX_FORGOTTEN] GP_GUARDED_BY(&lock);
     size_t forgotten_at GP_GUARDED_BY(&lock);
@@ -145,22 +149,31 @@ struct gp_grpc_mux {
 
 /* ---- grpc_mux.c ---- */
 
-/* Queue a message for gp__grpc_mux_send_messages(). False: there are too many. */
+/* Queue a message for gp__grpc_mux_send_messages(). Returns false if the queue is full. */
 bool gp__grpc_mux_queue_message_locked(gp_grpc_mux *mux, gp__grpc_mux_message message)
     GP_REQUIRES(&mux->lock);
 
-/* Send what is queued. Afterwards the mux may be gone, unless the caller has a reference. */
+/* Send the queued messages. This may free the mux, unless the caller has a reference. */
 void gp__grpc_mux_send_messages(gp_grpc_mux *mux) GP_EXCLUDES(&mux->lock);
 
-/* About once a second, on the reactor's thread: end what took too long. |mux| is a gp_grpc_mux. */
+/*
+ * Called about once a second, on the reactor's thread: ends what has taken too long. |mux| is a
+ * gp_grpc_mux.
+ */
 void gp__grpc_mux_tick(void *mux);
 
-/* ": " and why the session has ended, or "". Into |out|, which is returned. */
+/*
+ * Write ": " and the reason why the session has ended to |out|, or "" if there is none. Returns
+ * |out|.
+ */
 enum { GP__GRPC_MUX_REASON = 300 };
 const char *gp__grpc_mux_reason_locked(const gp_grpc_mux *mux, char out[GP__GRPC_MUX_REASON])
     GP_REQUIRES(&mux->lock);
 
-/* Whether accept() failed for want of something that may be available later. */
+/*
+ * Whether accept() has failed with |errnum| because descriptors or memory are short, so that it may
+ * succeed later.
+ */
 bool gp__grpc_mux_exhausted(int errnum);
 
 /* ---- grpc_mux_dial.c ---- */
@@ -171,14 +184,17 @@ int gp__grpc_mux_listen_main(gp_grpc_mux *mux, gp_error *err) GP_EXCLUDES(&mux->
 /* Ask the other side to accept the connection whose turn it is. */
 void gp__grpc_mux_advance_locked(gp_grpc_mux *mux) GP_REQUIRES(&mux->lock);
 
-/* That request was not sent. */
+/* To be called when |request| could not be sent. */
 void gp__grpc_mux_request_unsent_locked(gp_grpc_mux *mux, gp__accept_request request)
     GP_REQUIRES(&mux->lock);
 
-/* End what took too long. */
+/* End the requests and streams that have taken too long. */
 void gp__grpc_mux_dial_tick_locked(gp_grpc_mux *mux) GP_REQUIRES(&mux->lock);
 
-/* Once the mux is closed: wait for callbacks that run, and free all of it. */
+/*
+ * To be called once the mux is closed: wait for callbacks that run, and free the main dial and all
+ * connections in the queue.
+ */
 void gp__grpc_mux_dial_close(gp_grpc_mux *mux) GP_EXCLUDES(&mux->lock);
 
 /* ---- grpc_mux_accept.c ---- */
@@ -186,11 +202,11 @@ void gp__grpc_mux_dial_close(gp_grpc_mux *mux) GP_EXCLUDES(&mux->lock);
 /* The pump's |accept|: the local end for a new stream of the other side, or -1. */
 int gp__grpc_mux_accept_stream(void *mux);
 
-/* The answer to that request was not sent. */
+/* To be called when the answer to |request| could not be sent. */
 void gp__grpc_mux_answer_unsent_locked(gp_grpc_mux *mux, gp__accept_request request)
     GP_REQUIRES(&mux->lock);
 
-/* Once the mux is closed. */
+/* To be called once the mux is closed: free the targets. */
 void gp__grpc_mux_accept_close(gp_grpc_mux *mux) GP_EXCLUDES(&mux->lock);
 
 #endif

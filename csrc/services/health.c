@@ -22,7 +22,7 @@ typedef struct health {
     char service[];
 } health;
 
-/* Serialize a response with |status| into |out|, which has room for SMALL bytes. */
+/* Serialize a response with |status| to |out|, which has room for SMALL bytes. */
 static gp_bytes
 pack_status(Grpc__Health__V1__HealthCheckResponse__ServingStatus status, unsigned char *out)
 {
@@ -38,7 +38,7 @@ finish_with_error(gp_server_call *call, gp_grpc_status code, const char *text)
     gp_server_call_finish(call, code, (gp_bytes){text, strlen(text)}, (gp_metadata){NULL, 0});
 }
 
-/* Whether the request names a service that we know (1 or 0); -1 if it cannot be parsed. */
+/* Whether |request| names a known service (1 or 0); -1 if it cannot be parsed. */
 static int
 names_known_service(const health *self, const gp_message *request)
 {
@@ -149,7 +149,7 @@ gp_server_add_health(gp_server *server, const char *service, gp_error *err)
     }
     self = gp__calloc(1, sizeof(*self) + 2 * len + 2 * ENTRY);
     if (self == NULL) {
-        return gp_error_set(err, GP_ENOMEM, "health service");
+        return gp_error_set(err, GP_ENOMEM, "out of memory for the health service");
     }
     memcpy(self->service, service, len);
     list = (unsigned char *)self->service + len;
@@ -177,7 +177,7 @@ gp__health_check(gp_channel *channel, const char *service, int64_t timeout_ms,
     len = grpc__health__v1__health_check_request__get_packed_size(&request);
     bytes = gp__malloc(len);
     if (bytes == NULL) {
-        return gp_error_set(err, GP_ENOMEM, "health check");
+        return gp_error_set(err, GP_ENOMEM, "out of memory for a health check");
     }
     grpc__health__v1__health_check_request__pack(&request, bytes);
     unsigned char *reply = NULL;

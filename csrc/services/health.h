@@ -6,7 +6,7 @@
 
 #include "gp/channel.h"
 
-/* Check |service|. Returns 0 if it is SERVING, otherwise GP_ERPC or as gp__request(). */
+/* Check |service|. Returns 0 if it is SERVING, GP_ERPC if it is not, or as gp__request(). */
 int gp__health_check(gp_channel *channel, const char *service, int64_t timeout_ms,
                      const gp_interrupt *interrupt, gp_error *err);
 

@@ -21,7 +21,7 @@ copy_reply(gp_call *call, unsigned char **reply, size_t *reply_len, gp_error *er
         *reply_len = gp_message_size(message);
         *reply = gp__malloc(*reply_len);
         if (*reply == NULL) {
-            rc = gp_error_set(err, GP_ENOMEM, "reply of %zu bytes", *reply_len);
+            rc = gp_error_set(err, GP_ENOMEM, "out of memory for a reply of %zu bytes", *reply_len);
         } else {
             gp_message_copy(message, *reply);
         }

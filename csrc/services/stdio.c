@@ -10,9 +10,9 @@
 #include "os/fd.h"
 #include "services/stdio_state.h"
 
-/* While it is ENDING. */
+/* Times of the phase ENDING. */
 enum {
-    CHECK_MS = 20,       /* how often to check whether it is the end */
+    CHECK_MS = 20,       /* how often to check whether the phase is over */
     FIRST_CALL_MS = 100, /* how long to wait for a host that has connected but not called yet */
     QUIET_MS = 50,       /* how long processes that still have the pipes may be silent */
 };
@@ -104,7 +104,7 @@ set_watched_locked(gp_stdio *stdio, int i, bool watched)
 
 /*
  * Encode a StdioData: the channel, field 1; the length of the output, field 2; and the output,
- * |size| bytes that are in the buffer, behind the room for the rest.
+ * |size| bytes that are in the buffer already. The rest goes into the room in front of them.
  */
 static gp_bytes
 make_message_locked(gp_stdio *stdio, int channel, size_t size)
@@ -156,7 +156,7 @@ read_source_locked(gp_stdio *stdio, int i)
     return true;
 }
 
-/* Have a message pending, if there is output. Returns whether one is. */
+/* If no message is pending, read output into one. Returns whether a message is pending. */
 static bool
 fetch_message_locked(gp_stdio *stdio)
 {
@@ -214,14 +214,16 @@ gp__stdio_count_stream_locked(gp_stdio *stdio, int by)
     gp_cond_broadcast(&stdio->changed);
 }
 
-/* The consumer that gets the output; NULL: there is none. */
+/* The consumer that gets the output; NULL if there is none. */
 static gp__stdio_consumer *
 first_consumer_locked(gp_stdio *stdio)
 {
     return gp_list_first_entry(&stdio->consumers, gp__stdio_consumer, link);
 }
 
-/* Give what there is to the first consumer, if it is not busy. */
+/*
+ * Give the output to the first consumer, as long as there is output and the consumer is not busy.
+ */
 static void
 deliver_locked(gp_stdio *stdio)
 {
@@ -232,7 +234,7 @@ deliver_locked(gp_stdio *stdio)
         first->busy = true;
         if (first->give(first, stdio->pending)) {
             stdio->pending.len = 0;
-        } else { /* its call is over, and will drop a reference of its own */
+        } else { /* its call is over; on_call_over() drops the last reference */
             gp__stdio_remove_locked(stdio, first);
         }
     }
@@ -249,7 +251,9 @@ is_empty_locked(const gp_stdio *stdio)
     return poll(fds, 2, 0) <= 0 || ((fds[0].revents | fds[1].revents) & POLLIN) == 0;
 }
 
-/* Whether there is no reason to wait for more output, or for a consumer, while it is ENDING. */
+/*
+ * Whether the phase ENDING is over: there is no reason to wait for more output or for a consumer.
+ */
 static bool
 is_over_locked(gp_stdio *stdio)
 {
@@ -299,7 +303,7 @@ close_pipes_locked(gp_stdio *stdio)
     gp__redirect_close(&stdio->redirect);
 }
 
-/* End the first consumer, now that no output will follow. Returns false if there is none. */
+/* End the first consumer, as no output will follow. Returns false if there is none. */
 static bool
 end_consumer(gp_stdio *stdio)
 {
@@ -309,7 +313,7 @@ end_consumer(gp_stdio *stdio)
     gp_mutex_lock(&stdio->lock);
     first = first_consumer_locked(stdio);
     if (first != NULL) {
-        gp_link_remove(&first->link); /* its reference is ours now */
+        gp_link_remove(&first->link); /* takes over the list's reference */
         busy = first->busy;
     }
     gp_mutex_unlock(&stdio->lock);
@@ -363,14 +367,14 @@ on_readable(void *ctx)
     gp__stdio_update(stdio);
 }
 
-/* Called on the reactor's thread, while it is ENDING. */
+/* Called on the reactor's thread in the phase ENDING. */
 static void
 on_tick(void *ctx)
 {
     gp__stdio_update(ctx);
 }
 
-/* Write the whole line. Returns 0 or GP_EOS. */
+/* Write the whole |line|. Returns 0 or GP_EOS. */
 static int
 write_line(int fd, gp_bytes line, gp_error *err)
 {
@@ -456,7 +460,7 @@ gp_stdio_end(gp_stdio *stdio, int64_t patience_ms, const gp_interrupt *interrupt
     }
     gp_stdio_finish(stdio, patience_ms);
     gp_mutex_lock(&stdio->lock);
-    /* A message that gRPC was given has certainly been sent only when its call is over. */
+    /* Only when its call is over is a message certain to have been sent by gRPC. */
     while (rc == 0 && (stdio->phase != GP__STDIO_ENDED || stdio->streams > 0)) {
         rc = gp__cond_wait_interruptible(&stdio->changed, &stdio->lock, deadline, interrupt);
     }

@@ -3,10 +3,10 @@
 #include "gp/container.h"
 #include "services/stdio_state.h"
 
-/* Its fields, but |copy|, are guarded by the lock of its gp_stdio. */
+/* All fields except |copy| are guarded by the lock of its gp_stdio. */
 struct gp_stdio_reader {
     gp__stdio_consumer consumer;
-    gp_bytes given;      /* borrowed: from the gp_stdio, until the consumer is not busy any more */
+    gp_bytes given;      /* borrowed: the gp_stdio's, while the consumer is busy */
     unsigned char *copy; /* owned; the message that was returned last */
     bool closed;
 };

@@ -18,16 +18,16 @@
 #include "os/redirect.h"
 
 enum {
-    GP__STDIO_HEADER = 8,        /* bytes for what precedes the output in a message */
+    GP__STDIO_HEADER = 8,        /* bytes that precede the output in a message, at most */
     GP__STDIO_CHUNK = 64 * 1024, /* the default capacity of a pipe */
 };
 
 /* Standard output or standard error. Its fields are guarded by the lock of |stdio|. */
 typedef struct gp__stdio_source {
-    gp_stdio *stdio;  /* borrowed: it holds us */
+    gp_stdio *stdio;  /* borrowed: contains this */
     gp__watch *watch; /* owned; written before its first callback */
     bool watched;     /* the watch is enabled */
-    bool closed;      /* no process can write to it any more */
+    bool closed;      /* no process has the writing end any more */
 } gp__stdio_source;
 
 typedef enum gp__stdio_phase {
@@ -44,7 +44,7 @@ struct gp_stdio {
     gp__stdio_phase phase GP_GUARDED_BY(&lock);
     gp__redirect redirect GP_GUARDED_BY(&lock);
     gp__stdio_source sources[2] GP_GUARDED_BY(&lock);
-    int next_source GP_GUARDED_BY(&lock);   /* which of them is read first */
+    int next_source GP_GUARDED_BY(&lock);   /* the index of the source that is read first */
     gp_list consumers GP_GUARDED_BY(&lock); /* each with a reference; the first gets the output */
     bool has_had_consumer GP_GUARDED_BY(&lock);
     int streams GP_GUARDED_BY(&lock); /* calls of StreamStdio that are not over */
@@ -56,7 +56,7 @@ struct gp_stdio {
     /* The message that was read last. Its length is 0 once a consumer has taken it. */
     gp_bytes pending GP_GUARDED_BY(&lock);
     int pending_source GP_GUARDED_BY(&lock);
-    size_t pending_size GP_GUARDED_BY(&lock); /* of the output in it, at its end */
+    size_t pending_size GP_GUARDED_BY(&lock); /* bytes of output, which are at its end */
     unsigned char buffer[GP__STDIO_HEADER + GP__STDIO_CHUNK] GP_GUARDED_BY(&lock);
 };
 
@@ -69,10 +69,13 @@ struct gp__stdio_consumer {
     gp_link link;    /* among the consumers of |stdio|, with a reference */
     gp_stdio *stdio; /* shared: ref */
     int refs;
-    bool busy; /* it has not finished with the message that it was given */
-    /* Take a message, copying it before |busy| is reset. Returns false if it can take no more. */
+    bool busy; /* it is not done with the message that it was given */
+    /*
+     * Take a message, which stays valid until |busy| is reset. Returns false if the consumer can
+     * take no more.
+     */
     bool (*give)(gp__stdio_consumer *self, gp_bytes message);
-    /* No message will follow. |busy|: it had not finished with the last one. */
+    /* No message will follow. |busy|: the consumer was not done with the last one. */
     void (*end)(gp__stdio_consumer *self, bool busy);
     void (*free)(gp__stdio_consumer *self);
 };
@@ -80,12 +83,12 @@ struct gp__stdio_consumer {
 /* Drop a reference. Takes the lock. */
 void gp__stdio_consumer_unref(gp__stdio_consumer *self);
 
-/* Put it behind the other consumers. */
+/* Append |self| to the list of consumers. */
 void gp__stdio_append_locked(gp_stdio *stdio, gp__stdio_consumer *self) GP_REQUIRES(&stdio->lock);
 
 /*
- * Take it out, if it is among the consumers. The caller has a reference of its own. It is not busy
- * any more.
+ * Remove |self| from the list of consumers, if it is there, and reset |busy|. The caller must have
+ * a reference of its own.
  */
 void gp__stdio_remove_locked(gp_stdio *stdio, gp__stdio_consumer *self) GP_REQUIRES(&stdio->lock);
 
@@ -93,8 +96,8 @@ void gp__stdio_remove_locked(gp_stdio *stdio, gp__stdio_consumer *self) GP_REQUI
 void gp__stdio_count_stream_locked(gp_stdio *stdio, int by) GP_REQUIRES(&stdio->lock);
 
 /*
- * Give output to the first consumer, and end everything if it is time. To be called after each
- * change. Takes the lock, and calls |end| of consumers without it.
+ * To be called after each change: give output to the first consumer, and end everything if it is
+ * time. Takes the lock, and calls |end| of consumers without it.
  */
 void gp__stdio_update(gp_stdio *stdio);
 

@@ -66,7 +66,7 @@ free_stream(gp__stdio_consumer *self)
     gp__free(stream_of(self));
 }
 
-/* The call is over, usually because its connection is. */
+/* Called when the call is over, usually because its connection has ended. */
 static void
 on_call_over(void *ctx)
 {
@@ -102,8 +102,8 @@ answer_stream_stdio(void *ctx, gp_server_call *call, const gp_message *request)
     gp__stdio_append_locked(stdio, &self->consumer);
     gp__stdio_count_stream_locked(stdio, 1);
     /*
-     * Sent by themselves: together with a first message, at the end they would wait for output
-     * that never comes.
+     * The initial metadata are sent by themselves: if they were sent with the first message, they
+     * would wait for output that may never come.
      */
     self->consumer.busy = true;
     self->consumer.refs++;
@@ -141,7 +141,7 @@ gp_server_add_stdio(gp_server *server, gp_stdio *stdio, gp_error *err)
     int rc;
 
     if (method == NULL) {
-        return gp_error_set(err, GP_ENOMEM, "stdio service");
+        return gp_error_set(err, GP_ENOMEM, "out of memory for the stdio service");
     }
     *method = (gp__method){.path = STREAM,
                            .answer = answer_stream_stdio,

@@ -12,7 +12,7 @@ is_network(const char *network)
     return strcmp(network, "unix") == 0 || strcmp(network, "tcp") == 0;
 }
 
-/* Translate an address. Returns 0 or any GP_E* code. */
+/* Translate an address. Returns 0 or a GP_E* code. */
 static int
 ask_runner(const gp_runner *runner, bool to_host, const char *network, const char *address,
            gp_runner_address *out, gp_error *err)

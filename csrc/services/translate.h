@@ -1,6 +1,6 @@
 /*
  * Layer: services. Translates the addresses of brokered connections between a host and a plugin
- * that a runner has launched, which may see the same place under different addresses.
+ * that a runner has launched: the two may have to use different addresses for the same socket.
  */
 #ifndef GP_SERVICES_TRANSLATE_H
 #define GP_SERVICES_TRANSLATE_H
@@ -13,10 +13,12 @@
 #include "os/process/process.h"
 
 /*
- * Ask the runner of |process| for the address of connection |id| that the host can use (|to_host|),
- * or the one that the plugin can use. May block; to be called with no lock held.
+ * Ask the runner of |process| to translate the address of connection |id|: with |to_host|, into one
+ * that the host can use, otherwise into one that the plugin can use. May block; to be called with
+ * no lock held.
  *
- * Returns: 0, GP_EBROKER (it cannot translate it), or GP_ECLOSED (it must not be asked any more).
+ * Returns: 0, GP_EBROKER (it cannot translate the address), or GP_ECLOSED (it must not be asked any
+ * more).
  */
 int gp__translate(const gp__process *process, bool to_host, uint32_t id, const char *network,
                   const char *address, gp_runner_address *out, gp_error *err);
