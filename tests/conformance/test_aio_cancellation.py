@@ -51,7 +51,7 @@ def test_cancelling(play_probe: Any) -> None:
 
 
 def test_cancelled_at_once(play_probe: Any) -> None:
-    """Before anything was sent, for all arities."""
+    """Calls of all arities are cancelled before anything was sent."""
 
     async def scene(stub: Any, probe: Probe) -> None:
         for call in (
@@ -235,7 +235,7 @@ def test_a_handler_is_cancelled_with_its_call(play: Any) -> None:
 
 
 def test_a_handler_may_swallow_its_cancellation(play: Any) -> None:
-    """It then answers a call that is gone, which does no harm to those that follow."""
+    """Its reply to the cancelled call is dropped, and later calls work."""
 
     async def scene(stage: Stage) -> None:
         waits, over = asyncio.Semaphore(0), asyncio.Semaphore(0)
@@ -263,7 +263,7 @@ def test_a_handler_may_swallow_its_cancellation(play: Any) -> None:
 
 
 def test_a_client_that_goes_in_the_middle_of_requests(play_our_server: Any) -> None:
-    """That is no end of its requests, where grpc.aio's server takes it for one."""
+    """The iterator raises; with grpc.aio's server it ends as if all requests had come."""
 
     async def scene(stage: Stage) -> None:
         entered, over = asyncio.Event(), asyncio.Event()

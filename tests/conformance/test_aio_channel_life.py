@@ -69,7 +69,7 @@ def test_waiting_for_ready(play: Any) -> None:
 
 
 def test_another_server_at_the_same_address(play: Any) -> None:
-    """The channel connects again, by itself."""
+    """The channel reconnects by itself."""
 
     async def scene(stage: Stage) -> None:
         await stage.serve({"M": unary(echo)})
@@ -87,7 +87,7 @@ def test_another_server_at_the_same_address(play: Any) -> None:
 
 
 def test_closing_the_channel(play_our_channel: Any) -> None:
-    """The errors are ClosedErrors, which grpc.aio's UsageErrors are not."""
+    """Our errors are ClosedErrors as well as grpc.aio's UsageErrors."""
 
     async def scene(stage: Stage) -> None:
         probe = await stage.serve_probe()
@@ -186,7 +186,7 @@ def test_calls_on_a_closed_channel(play: Any) -> None:
 
 
 def test_waiting_for_a_closed_channel(play: Any) -> None:
-    """Not even for READY, which it is never again: a program that does so in a loop must end."""
+    """Waiting raises for each state, so that a program that waits in a loop ends."""
 
     async def scene(stage: Stage) -> None:
         channel = await stage.serve({"M": unary(echo)})

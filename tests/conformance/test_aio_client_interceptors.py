@@ -187,7 +187,7 @@ def test_order(play: Any) -> None:
 
 
 def test_details_may_be_changed(play: Any) -> None:
-    """Method, timeout and metadata; what the caller gave is what an interceptor sees."""
+    """An interceptor sees the caller's method, timeout and metadata, and may change them."""
     seen: list[Any] = []
 
     class Change(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]

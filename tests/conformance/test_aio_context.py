@@ -103,7 +103,7 @@ def test_done_callbacks_of_a_handler_that_raises(
 
 
 def test_a_done_callback_that_raises(play_our_server: Any, lost: Any) -> None:
-    """It keeps none from the others, where grpc.aio's server stops at the first."""
+    """The other callbacks still run; grpc.aio's server stops at the first that raises."""
 
     async def scene(stage: Stage) -> None:
         over = asyncio.Event()
@@ -121,7 +121,7 @@ def test_a_done_callback_that_raises(play_our_server: Any, lost: Any) -> None:
 
 
 def test_abort_with_status(play_our_server: Any) -> None:
-    """Which grpc.aio's server does not implement."""
+    """grpc.aio's server does not implement it."""
 
     class Status(grpc.Status):
         code = Code.OUT_OF_RANGE
@@ -169,7 +169,7 @@ def test_details_of_success(play: Any) -> None:
 
 
 def test_writing_after_the_end(play: Any) -> None:
-    """A context that outlives its call refuses to write."""
+    """Writing on a context after the end of its call raises."""
 
     async def scene(stage: Stage) -> None:
         contexts: list[Any] = []

@@ -133,7 +133,7 @@ def test_mutual_tls(play: Any, authority: Authority, server_pair: Pair, client_p
 
 
 def test_a_client_that_is_refused(play: Any, authority: Authority, server_pair: Pair) -> None:
-    """Without a certificate, with a stranger's, and without TLS."""
+    """The client has no certificate, one of another authority, or no TLS."""
     stranger = Authority("unknown").issue("stranger", "client.test")
 
     async def scene(stage: Stage) -> None:
@@ -151,7 +151,7 @@ def test_a_client_that_is_refused(play: Any, authority: Authority, server_pair: 
 
 
 def test_a_server_that_is_refused(play: Any, authority: Authority) -> None:
-    """Of another authority, or with another name."""
+    """The server's certificate is of another authority, or for another name."""
     pair = authority.issue("named", "service.test")
     name = [("grpc.ssl_target_name_override", "service.test")]
 
@@ -247,7 +247,7 @@ def test_a_plugin_that_fails(
 
 
 def test_no_credentials_without_tls(play_our_channel: Any) -> None:
-    """Where grpc.aio sends the call without them."""
+    """Ours raises; grpc.aio sends the call without the credentials."""
 
     async def scene(stage: Stage) -> None:
         channel = await stage.serve(Service().methods())

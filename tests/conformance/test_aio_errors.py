@@ -116,7 +116,7 @@ def test_errors_are_of_all_kinds(play_our_probe: Any) -> None:
 
 
 def test_a_failing_request_iterator_ends_the_call(play_our_probe: Any) -> None:
-    """Where grpc.aio raises CancelledError; see docs/asyncio.md."""
+    """Ours raises the iterator's exception, grpc.aio CancelledError; see docs/asyncio.md."""
 
     async def scene(stub: Any, probe: Probe) -> None:
         async def failing() -> AsyncIterator[Any]:
@@ -137,7 +137,7 @@ def test_a_failing_request_iterator_ends_the_call(play_our_probe: Any) -> None:
 
 
 def test_messages_that_cannot_be_serialized(play_our_probe: Any) -> None:
-    """The call is not made, where grpc.aio makes one without a request."""
+    """Ours makes no call; grpc.aio makes one without a request."""
 
     async def scene(stub: Any, probe: Probe) -> None:
         for call in (stub.Echo, lambda request: all_of(stub.Count(request))):
@@ -157,7 +157,7 @@ def test_messages_that_cannot_be_serialized(play_our_probe: Any) -> None:
 
 
 def test_replies_that_cannot_be_read(play_our_channel: Any) -> None:
-    """Where grpc.aio logs the exception and gives None; see docs/asyncio.md."""
+    """Ours raises; grpc.aio logs the exception and returns None; see docs/asyncio.md."""
 
     def unreadable(data: bytes) -> Any:
         raise LookupError("unreadable")

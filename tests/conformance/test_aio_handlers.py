@@ -69,7 +69,7 @@ def test_readers_and_writers(play: Any) -> None:
 
 
 def test_reading_and_iterating_in_one_handler(play: Any) -> None:
-    """A handler may look at its first request and iterate over the others; so with replies."""
+    """A handler may read() its first request and iterate over the others; a client likewise."""
 
     async def scene(stage: Stage) -> None:
         async def join(incoming: AsyncIterator[bytes], context: Any) -> bytes:

@@ -122,7 +122,7 @@ def test_stopping_when_nothing_runs(play: Any) -> None:
 
 
 def test_waiting_for_termination(play: Any) -> None:
-    """Says whether the time ran out."""
+    """wait_for_termination() returns whether the timeout has passed."""
 
     async def scene(stage: Stage) -> None:
         await stage.serve({})

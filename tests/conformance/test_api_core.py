@@ -56,7 +56,7 @@ def test_asyncio(play: Any) -> None:
 
 @pytest.mark.parametrize("arity", ARITIES)
 def test_attributes_of_multicallables(client: Any, arity: str) -> None:
-    """They are the user's to set, so that functools.wraps and the like work."""
+    """Users may set attributes, so functools.wraps works."""
     with client.insecure_channel("unix:/nowhere") as channel:
         multi = getattr(channel, arity)("/test.T/M")
         name = "".join(part.capitalize() for part in arity.split("_"))

@@ -130,7 +130,7 @@ def test_wait_for_ready_until_there_is_a_server(client: Any, host: Any, tmp_path
 
 
 def test_close_with_calls_in_flight(stage: Stage) -> None:
-    """Of all arities, and while other threads wait for them."""
+    """The calls have all arities, and other threads wait for them."""
     entered, over = threading.Semaphore(0), threading.Semaphore(0)
 
     def wait(request: Any, context: Any) -> Any:
@@ -188,7 +188,7 @@ def test_close_twice_and_in_a_block(stage: Stage) -> None:
 
 
 def test_another_server_at_the_same_address(stage: Stage) -> None:
-    """The channel connects again, by itself."""
+    """The channel reconnects by itself."""
     soon = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100)]
     stage.serve({"M": unary(echo)})
     channel = stage.connect(options=soon)
@@ -216,7 +216,7 @@ def test_states_follow_the_server(stage: Stage) -> None:
 
 
 def test_several_ready_futures(our_channel: Any) -> None:
-    """With grpcio's channel, closing it soon after makes its thread for states raise."""
+    """Our channel only: grpcio's thread for states raises if it is closed soon after."""
     channel = our_channel
     called_with: list[Any] = []
     done = threading.Semaphore(0)

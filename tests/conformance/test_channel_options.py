@@ -219,7 +219,7 @@ def too_much(request: bytes, context: Any) -> bytes:
 
 
 def test_the_details_of_an_error_are_as_long_as_the_client_accepts(client: Any) -> None:
-    """The client of grpcio accepts 8 KiB; a server does not know of any other number."""
+    """grpcio's client accepts 8 KiB, and cannot announce another limit."""
     with serving(rpc, service=Service(Fail=too_much)) as running:
         target = f"127.0.0.1:{running.port}"
         with client.insecure_channel(target) as channel:

@@ -71,7 +71,7 @@ def test_limit_of_concurrent_calls(stage: Stage) -> None:
 
 
 def test_handler_may_call_its_own_server(stage: Stage) -> None:
-    """As plugins do that call back their host through the same process's channels."""
+    """Handlers of plugins call back their host from the same process."""
     channels: list[Any] = []
 
     def behavior(request: bytes, context: Any) -> bytes:
@@ -107,7 +107,7 @@ def test_too_many_calls_at_once(client: Any, host: Any) -> None:
 
 
 def test_calling_back_to_a_server_without_a_free_worker(stage: Stage) -> None:
-    """It waits for itself, as with grpcio, but no longer than its deadline."""
+    """As with grpcio, the nested call waits for its own caller until its deadline passes."""
     channels: list[Any] = []
 
     def behavior(request: bytes, context: Any) -> bytes:
@@ -144,7 +144,7 @@ def test_calls_wait_for_a_long_one(stage: Stage) -> None:
 
 
 def test_calls_wait_for_a_stream_of_requests(stage: Stage) -> None:
-    """The handler of the stream waits for its client, and keeps the one worker meanwhile."""
+    """The only worker is taken while the stream's handler waits for its client."""
     entered, more = threading.Event(), threading.Event()
 
     def join(messages: Iterator[bytes], context: Any) -> bytes:
@@ -170,7 +170,7 @@ def test_calls_wait_for_a_stream_of_requests(stage: Stage) -> None:
 
 
 def test_short_calls_pass_long_ones(stage: Stage) -> None:
-    """Those that wait in their handler, those that compute, and those that stream all the time."""
+    """The long calls wait in their handler, compute, or stream all the time."""
     entered, leave = threading.Semaphore(0), threading.Event()
 
     def block(request: bytes, context: Any) -> bytes:

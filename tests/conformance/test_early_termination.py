@@ -13,7 +13,7 @@ from stage import DEADLINE, Code, Stage, raised, replies, requests
 
 
 def test_requests_end_with_the_call(channel: Any) -> None:
-    """The iterator is not asked for ever once the server has said its last word."""
+    """The iterator of requests is closed once the server has ended the call."""
     ended = threading.Event()
 
     def requests() -> Iterator[bytes]:
@@ -57,7 +57,7 @@ def test_client_gone_in_the_middle_of_replies(stage: Stage) -> None:
 def test_client_gone_in_the_middle_of_requests(
     our_stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """That is no end of the requests; grpcio cannot always tell the two apart."""
+    """The iterator raises instead of ending; grpcio cannot always tell the two apart."""
     entered, left = threading.Event(), threading.Event()
     found: list[BaseException] = []
 

@@ -109,7 +109,7 @@ def test_callback_that_raises_keeps_none_from_the_others(
 
 
 def test_callbacks_added_while_calls_end(probe: Any, pb: Any) -> None:
-    """Each callback of many runs once, wherever the end of the call falls."""
+    """Each of many callbacks runs once, whenever the call ends."""
     ran = threading.Semaphore(0)
     for _ in range(100):
         future = probe.Echo.future(pb.EchoRequest(), timeout=DEADLINE)

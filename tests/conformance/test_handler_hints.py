@@ -67,7 +67,7 @@ def test_replies_and_the_end_from_another_thread(stage: Stage) -> None:
 
 
 def test_replies_of_several_threads(stage: Stage) -> None:
-    """grpcio wants its user to have one send at a time."""
+    """grpcio requires its user to serialize sends."""
     threads, each = (4, 50) if stage.ours else (1, 200)
 
     def behavior(request: bytes, context: Any, send: Send) -> None:
@@ -280,7 +280,7 @@ def test_the_limit_of_concurrent_calls_counts_them(
 
 @pytest.mark.parametrize("running", [False, True])
 def test_a_pool_that_is_shut_down(our_stage: Stage, running: bool, eventually: Any) -> None:
-    """The calls end, those that wait in it included; grpcio's are never answered."""
+    """Calls that wait in the pool end as well; with grpcio they are never answered."""
     pool = ThreadPoolExecutor(1)
     leave, entered = threading.Event(), threading.Event()
 

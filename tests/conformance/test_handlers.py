@@ -107,7 +107,7 @@ def test_request_that_cannot_be_read(
 def test_later_request_that_cannot_be_read(
     our_stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As grpcio, whose own server sometimes does not stop any more after that."""
+    """Only our server: grpcio's sometimes does not stop after that."""
     handler = requests(lambda incoming, context: b"%d" % sum(incoming), request_deserializer=int)
     call = our_stage.serve({"M": handler}).stream_unary("/test.T/M")
     error = raised(lambda: call(iter([b"1", b"x"]), timeout=DEADLINE))

@@ -75,7 +75,7 @@ def test_serializer_that_fails(channel: Any) -> None:
 
 
 def test_what_a_serializer_raises_is_the_cause(our_channel: Any) -> None:
-    """Where grpcio logs it."""
+    """Ours chains the exception as the cause; grpcio logs it."""
     error = raised(lambda: our_channel.unary_unary("/t/M", request_serializer=refuse)("text"))
     assert isinstance(error.__cause__, LookupError)
     assert isinstance(pickle.loads(pickle.dumps(error)), grpc.RpcError)

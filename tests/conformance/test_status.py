@@ -107,7 +107,7 @@ def test_abort_with_status(stage: Stage) -> None:
 
 
 def test_abort_with_a_number(stage: Stage) -> None:
-    """grpcio's server takes no number for a code, and says UNKNOWN; its asyncio server does."""
+    """grpcio's server answers UNKNOWN to a code that is a number; its asyncio server accepts it."""
 
     def behavior(request: bytes, context: Any) -> bytes:
         context.abort(3, "wrong")

@@ -39,7 +39,7 @@ def test_stream_is_a_call(probe: Any, pb: Any, eventually: Any) -> None:
 
 
 def test_the_result_of_a_stream_is_none_of_its_replies(probe: Any, pb: Any) -> None:
-    """Who traces calls asks for it at their end, which may come before the last reply is read."""
+    """Tracers ask for the result when the call ends, maybe before the last reply has been read."""
     for _ in range(200):
         stream = probe.Count(pb.CountRequest(n=2), timeout=DEADLINE)
         stream.add_done_callback(lambda call: call.result())

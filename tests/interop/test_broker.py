@@ -229,7 +229,7 @@ def test_the_plugin_is_killed_in_mid_callback(
 def test_a_go_host_is_killed_in_mid_callback(
     how: str, go_client: Any, go_host: Any, eventually: Any, socket_dir: Path
 ) -> None:
-    """Our plugin leaves, and takes its sockets with it."""
+    """Our plugin exits and removes its sockets."""
     pid = go_client("unix", how)["pid"]
     go_host.do("call_test", method="Serve")
     go_host.do("hang_in_host")

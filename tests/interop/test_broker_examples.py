@@ -76,7 +76,7 @@ def test_streaming(
 
 @pytest.mark.parametrize("plugin", ["python", pytest.param("go", marks=pytest.mark.go)])
 def test_streaming_to_a_file_that_is_full(plugin: str, tmp_path: Path) -> None:
-    """An error of the host's file is one of the plugin's, and then of the host's call."""
+    """A write error on the host reaches the plugin, and then the host's call."""
     source = tmp_path / "source"
     source.write_bytes(b"a line\n" * 100_000)
     command = [*program(STREAMING, "host", "python"), source, "/dev/full"]

@@ -66,7 +66,7 @@ def test_a_signal_to_the_plugin(
 
 
 def test_a_plugin_on_tcp(socket_dir: Path, eventually: Any) -> None:
-    """Its address does not tell where its private directory is."""
+    """A TCP address does not say where the private directory is."""
     command = [sys.executable, broker_plugin.__file__, "--network", "tcp"]
     with client_of("multiplexed", *command) as client:
         use(client)
@@ -81,7 +81,7 @@ def test_a_plugin_on_tcp(socket_dir: Path, eventually: Any) -> None:
 def test_a_directory_that_is_given(
     plugin: str, peers: Any, socket_dir: Path, eventually: Any
 ) -> None:
-    """What a plugin makes in there is removed with it."""
+    """Sockets that the plugin makes in the directory are removed with it."""
     command = [sys.executable, broker_plugin.__file__] if plugin == "python" else peers.plugin("go")
     options = {**HOW["multiplexed"], **OPTIONS, "unix_socket_dir": str(socket_dir)}
     with Client(command, **options) as client:
@@ -157,7 +157,7 @@ def kill_host(socket_dir: Path, eventually: Any) -> Iterator[Callable[..., Path]
 @each_way
 @pytest.mark.parametrize("when", ["idle", "calling back"])
 def test_a_host_that_is_killed(when: str, how: str, kill_host: Any) -> None:
-    """The plugin takes its own with it."""
+    """The plugin removes its own sockets."""
     kill_host(how, when)
 
 
@@ -166,7 +166,7 @@ def test_a_host_that_is_killed_and_a_plugin_that_does_not_leave(kill_host: Any) 
 
 
 def test_the_next_host_after_one_that_was_killed(kill_host: Any) -> None:
-    """It removes what the other one had no time for, and leaves its own to itself."""
+    """The next host removes what the killed one left, and none of its own sockets."""
     left = kill_host("multiplexed", "idle")
     before = set(left.iterdir())
     assert len(before) == 1

@@ -51,7 +51,7 @@ def test_one_connection_from_eight_threads(plugin: str, how: str, connect: Any) 
 @each_way
 @each_plugin
 def test_an_unread_stream(plugin: str, how: str, connect: Any) -> None:
-    """It stalls itself, and none of the others: neither the next connection, nor the first one."""
+    """An unread stream blocks neither the next connection nor the first one."""
     import probe_pb2
     import probe_pb2_grpc
 
@@ -107,7 +107,7 @@ def all_descriptors() -> Iterator[Descriptors]:
 def test_no_descriptor_for_a_connection(
     how: str, make_client: Any, all_descriptors: Descriptors
 ) -> None:
-    """The plugin's connection cannot be accepted: no spinning, and no end of anything else.
+    """If a connection cannot be accepted, no thread spins and other connections go on.
 
     Of separate sockets, gRPC's listener may be lost with it (1.51 gives up); the next one is not.
     """

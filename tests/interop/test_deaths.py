@@ -130,7 +130,7 @@ def children_of_launches(make_client: Any, peers: Any) -> Iterator[list[int]]:
 def test_many_launches_in_a_row(
     make_client: Any, peers: Any, children_of_launches: list[int]
 ) -> None:
-    """Killed by turns in each way, none of them leaves anything behind."""
+    """Plugins that are killed in each way in turn leave nothing behind."""
     for number in range(60):
         client = make_client(peers.plugin("go"))
         _, probe = client.dispense("probe")

@@ -242,7 +242,7 @@ def test_a_python_host_tells_why_a_plugin_has_not_started(
 def test_a_python_host_logs_why_a_plugin_has_ended(
     case: str, wanted: bool, write: Any, make_client: Any, records: Any, eventually: Any
 ) -> None:
-    """Whether or not sys.stderr leads to sync_stderr."""
+    """The reason is logged whether or not sys.stderr goes to sync_stderr."""
     action, line, trace = ENDS[case]
     with open(os.devnull, "wb") as null:
         client = make_client(write(action), **({"sync_stderr": null} if wanted else {}))
@@ -299,7 +299,7 @@ def test_by_hand_it_is_what_python_prints(case: str, write: Any) -> None:
 
 
 def test_the_cookie_alone_is_a_host(write: Any) -> None:
-    """People set it to see the handshake line, as go-plugin's documentation has it."""
+    """Users set the cookie by hand to see the handshake line, as go-plugin documents."""
     done = run(write(STARTS["register"][0]), PYGO_TEST_COOKIE="pygo")
     assert done.stderr.startswith("panic: RuntimeError: no licence\nTraceback")
 

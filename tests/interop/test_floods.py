@@ -132,7 +132,7 @@ def test_what_large_messages_have_taken_is_given_back(
 @pytest.mark.parametrize("limit", ["max_receive_message_length", "memory_quota"])
 @pytest.mark.parametrize("server", ["core", "aio"])
 def test_a_gzip_bomb_is_not_unpacked(limit: str, server: str, peers: Any, make_client: Any) -> None:
-    """A message of a quarter of a megabyte, which is 256 and more than the plugin takes."""
+    """A quarter of a megabyte unpacks to 256, which is more than the plugin accepts."""
     limits = f'{{"{limit}": {4 << 20}}}'
     client = make_client(peers.plugin("python", "--server", server, "--config", limits))
     _, probe = client.dispense("probe")

@@ -95,7 +95,7 @@ def test_plugin_behind_a_wrapper_ends_when_it_does_not_exit_by_itself(
 
 
 def test_without_it_a_wrapped_plugin_survives(wrapped: Any, make_client: Any, freeze: Any) -> None:
-    """Which is why there is the option."""
+    """Without kill_group the plugin outlives its wrapper."""
     client = make_client(wrapped("python"))
     client.start()
     pid = plugin_pid(client)
@@ -229,7 +229,7 @@ def members() -> set[int]:
 def test_nothing_survives_a_host_that_is_killed(
     how: str, plugin: str, host: Any, helper: Any, eventually: Any
 ) -> None:
-    """Some seconds later: a plugin in Python leaves by itself, and removes its socket."""
+    """The group is ended after some seconds, in which a Python plugin removes its socket."""
     before = members()
     process = host(how, plugin, "session")
     ours = members() - before
@@ -272,7 +272,7 @@ def commands() -> list[tuple[str, bytes]]:
 
 
 def test_the_process_group_stays_that_of_the_host(wrapped: Any, make_client: Any) -> None:
-    """So that the terminal's Ctrl-C reaches the plugin as it reaches its host."""
+    """The terminal's Ctrl-C thus reaches both the host and the plugin."""
     client = make_client(wrapped("python"), kill_group=True)
     client.start()
     assert os.getpgid(client.pid) == os.getpgid(plugin_pid(client)) == os.getpgrp()

@@ -50,7 +50,7 @@ def test_tls(
     server_pair: Any,
     client_pair: Any,
 ) -> None:
-    """Brokered connections are secured as the first one is."""
+    """Brokered connections use the same TLS as the first one."""
     for name, text in {
         "ca": authority.root,
         "cert": server_pair.chain,
@@ -90,7 +90,7 @@ def test_a_dial_that_is_not_accepted(command: list[str], make_client: Any) -> No
 
 
 def test_what_it_cannot(command: list[str], make_client: Any) -> None:
-    """Neither over one connection, nor with AutoMTLS."""
+    """A broker over grpcio supports neither multiplexing nor AutoMTLS."""
     with pytest.raises(HandshakeError, match="the plugin cannot multiplex"):
         make_client(command, broker_multiplex=True, **OPTIONS).start()
     with pytest.raises(ExitedEarlyError, match="serve with default_grpc_server"):

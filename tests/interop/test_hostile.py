@@ -228,7 +228,7 @@ def test_exit_in_the_middle_of_a_call(peers: Any, make_client: Any, eventually: 
 
 @pytest.mark.parametrize("plugin", ["bad", "python", "go"])
 def test_a_stopped_plugin(peers: Any, make_client: Any, freeze: Any, plugin: str) -> None:
-    """It answers nothing, not even to be asked to end; its output is waited for in vain."""
+    """A stopped plugin does not answer Shutdown, and its pipes stay open."""
     command = peers.bad("serve") if plugin == "bad" else peers.plugin(plugin)
     client = make_client(command, sync_stdout=io.BytesIO())
     assert client.ping() == ""
@@ -268,7 +268,7 @@ def test_a_socket_behind_a_symlink(peers: Any, make_client: Any) -> None:
 def test_what_is_no_socket_is_left_alone(
     peers: Any, make_client: Any, tmp_path: Path, kind: str
 ) -> None:
-    """The address comes from the plugin: its host must not remove whatever it names."""
+    """The plugin chooses the address, so the host removes only sockets."""
     path = tmp_path / "precious"
     if kind == "file":
         path.write_text("data")

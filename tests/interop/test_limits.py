@@ -189,7 +189,7 @@ def test_the_user_agent_is_one_of_grpc_python(peers: Any, make_client: Any) -> N
 
 @each_way
 def test_options_of_brokered_connections_of_a_host(how: str, peers: Any, make_client: Any) -> None:
-    """What the host dials has its channel_options, what it serves its server_options."""
+    """channel_options apply to what the host dials, server_options to what it serves."""
     client = make_client(
         [sys.executable, broker_plugin.__file__],
         channel_options=[("grpc.max_receive_message_length", 1000)],
@@ -295,7 +295,7 @@ ISOLATED = Path(__file__).resolve().parents[1] / "isolated"
 @pytest.mark.parametrize("run", ["blocking", "asyncio"])
 @pytest.mark.parametrize("plugin", ["python", "go"])
 def test_a_host_with_limited_address_space(run: str, plugin: str, peers: Any) -> None:
-    """gRPC's core ends a process in which it cannot allocate. Here it does not get that far."""
+    """gRPC's core aborts if it cannot allocate; the limits keep it from that."""
     command = ["sh", "-c", 'ulimit -S -v unlimited; exec "$@"', "sh", *peers.plugin(plugin)]
     done = subprocess.run(
         [sys.executable, str(ISOLATED / "memory_host.py"), run, *command],
@@ -350,7 +350,7 @@ def test_the_memory_quota_of_a_host(plugin: str, how: str, peers: Any, make_clie
 
 @pytest.mark.parametrize("side", ["host", "plugin"])
 def test_the_memory_quota_goes_for_brokered_connections(side: str, make_client: Any) -> None:
-    """gRPC chooses which of the calls it ends, of whatever connection shares the quota."""
+    """gRPC chooses which call it ends, among all connections that share the quota."""
     quota = {"memory_quota": 32 << 20}
     command = [sys.executable, broker_plugin.__file__, *config(**quota if side == "plugin" else {})]
     client = make_client(command, **OPTIONS, **quota if side == "host" else {})

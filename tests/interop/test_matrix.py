@@ -97,7 +97,7 @@ def test_go_host(command: list[str], network: str, go_host: Any) -> None:
 
 @pytest.mark.parametrize("plugin", ["go", "python"])
 def test_a_plugin_that_prints_much_goes_on(plugin: str, peers: Any, make_client: Any) -> None:
-    """go-plugin feeds what a plugin prints into a stream that its host has to take (protocol 7)."""
+    """go-plugin sends the output on a stream that the host has to read (protocol 7)."""
     import probe_pb2
 
     client = make_client(peers.plugin(plugin))

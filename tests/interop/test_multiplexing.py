@@ -53,7 +53,7 @@ REASONS = {
 def test_a_host_of_a_hostile_plugin(
     mode: str, make_client: Any, socket_dir: Path, records: Any
 ) -> None:
-    """It learns at once that the connection is gone, and why, and can launch the next plugin."""
+    """The host learns at once why the connection has ended, and can launch another plugin."""
     assert {*REASONS} - {"half a frame", "flood"} == {*FATAL} - OF_STREAMS
     client = make_client([sys.executable, PEER, mode], broker_multiplex=True, **OPTIONS)
     answer = client.ping(DEADLINE)
@@ -83,7 +83,7 @@ def test_streams_that_a_host_has_not_asked_for(mode: str, make_client: Any) -> N
 
 
 def test_a_plugin_that_goes_away(make_client: Any) -> None:
-    """It takes no new streams, and there is none yet."""
+    """The plugin sends GO_AWAY before the first stream is open."""
     client = make_client([sys.executable, PEER, "go away"], broker_multiplex=True, **OPTIONS)
     assert client.ping(1) != ""
     client.kill()
@@ -175,7 +175,7 @@ def test_a_host_that_hangs_up_in_the_middle(launched: Launched, socket_dir: Path
 
 
 def test_a_flood_of_streams(launched: Launched) -> None:
-    """Those that are too many are refused; the connection goes on."""
+    """Streams above the limit are refused, and the connection goes on."""
     for first in range(1, 40_001, 400):
         ids = range(first, first + 400, 2)
         launched.connection.sendall(b"".join(frame(WINDOW, SYN, stream, 0) for stream in ids))

@@ -82,7 +82,7 @@ def test_python_plugin_leaves_when_a_go_host_is_killed(
 def test_python_plugin_behind_a_wrapper_leaves(
     server: str, peers: Any, go_host: Any, eventually: Any
 ) -> None:
-    """Its parent lives on: a shell, which notices nothing."""
+    """The plugin's parent, a shell, does not end with the host."""
     command = shlex.join(peers.plugin("python", "--server", server))
     started = go_host.do("start", cmd=["/bin/sh", "-c", f"{command}; :"])
     plugin = go_host.do("environ")["pid"]
@@ -112,7 +112,7 @@ def test_python_plugin_that_does_not_end_by_itself_is_ended(go_host: Any, eventu
 
 
 def test_outlive_host(peers: Any, go_host: Any, make_client: Any) -> None:
-    """For the plugins of hosts that know nothing of `detach`."""
+    """The plugin's own option, for hosts without `detach`."""
     started = go_host.do("start", cmd=peers.plugin("python", "--outlive-host"))
     go_host.kill()
     client = make_client(

@@ -100,7 +100,7 @@ def test_temporary_directory(
 def test_the_targets_are_of_use(
     odd: str, plugin: str, peers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By another gRPC, and for another client."""
+    """Another gRPC library and another client can use the targets."""
     import grpc
 
     monkeypatch.setenv("TMPDIR", odd)
@@ -195,7 +195,7 @@ def test_relative_to_the_plugins_working_directory(
 def test_relative_to_the_hosts_working_directory(
     peers: Any, socket_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which is not the plugin's, and may change."""
+    """The host's working directory is not the plugin's, and may change."""
     (socket_dir / "tmp").mkdir()
     (socket_dir / "work").mkdir()
     monkeypatch.chdir(socket_dir)
@@ -240,7 +240,7 @@ def test_an_abstract_name_with_a_comma(make_client: Any) -> None:
 
 
 def test_a_path_of_bytes(make_client: Any, socket_dir: Path) -> None:
-    """Nothing is wrong with a socket whose path is no text."""
+    """The path of a socket need not be valid text."""
     path = os.path.join(str(socket_dir), "\udcff")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)

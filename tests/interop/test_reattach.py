@@ -99,7 +99,7 @@ def test_asyncio_host_joins_what_go_launched(
 
 
 def test_both_hosts_find_no_process(make_client: Any, go_host: Any, peers: Any) -> None:
-    """The words are go-plugin's: ErrProcessNotFound."""
+    """The message is that of go-plugin's ErrProcessNotFound."""
     client = make_client(peers.plugin("go"))
     client.start()
     config = client.reattach_config()
@@ -111,7 +111,7 @@ def test_both_hosts_find_no_process(make_client: Any, go_host: Any, peers: Any) 
 
 
 def test_go_host_joins_a_test(go_host: Any, eventually: Any) -> None:
-    """Test mode: the plugin is this very process, which a kill leaves alone."""
+    """In test mode the plugin is this process, which kill does not end."""
     import os
 
     import pygo_plugin_peer

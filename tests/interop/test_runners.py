@@ -46,7 +46,7 @@ pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
 
 
 def test_a_container_runner_runs_once(tmp_path: Path) -> None:
-    """A second start is refused before it takes the first one's guard and directory away."""
+    """A second start is refused and does not touch the guard and directory of the first."""
     engine, asked = tmp_path / "engine", tmp_path / "asked"
     engine.write_text(f'#!/bin/sh\necho "$1" >> {asked}\n[ "$1" = rm ] || exec sleep 60\n')
     engine.chmod(0o755)
@@ -63,7 +63,7 @@ def test_a_container_runner_runs_once(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_hangs(tmp_path: Path, eventually: Any) -> None:
-    """The runner gives up, and leaves the removal to what would do it if this process had ended."""
+    """The runner gives up, and its guard removes the container later."""
     engine, asked = tmp_path / "engine", tmp_path / "asked"
     engine.write_text(f'#!/bin/sh\necho "$1" >> {asked}\nexec sleep 1000\n')
     engine.chmod(0o755)
@@ -96,7 +96,7 @@ class Stuck(Own):
 def test_a_start_that_does_not_return_and_a_kill(
     peers: Any, make_client: Any, eventually: Any
 ) -> None:
-    """The kill does not wait for ever. What is started all the same is killed then."""
+    """kill() does not wait for the start. A plugin that still starts is killed then."""
     runner = Stuck(peers.plugin("go"))
     client = make_client(runner=runner)
     errors: list[BaseException] = []
@@ -320,7 +320,7 @@ def test_brokered_addresses_that_cannot_be_translated(answer: str, make_client: 
 
 
 def test_force(make_client: Any, peers: Any, freeze: Any) -> None:
-    """What does not shut down is killed by the runner."""
+    """The runner kills a plugin that does not shut down."""
     runner = Own(peers.plugin("go"))
     client = make_client(runner=runner, start_timeout=60)
     client.start()
@@ -367,7 +367,7 @@ def test_address_that_cannot_be_translated(peers: Any, make_client: Any) -> None
 
 
 def test_group(make_client: Any) -> None:
-    """One that is not the host's own."""
+    """The group differs from the host's primary group."""
     outside = foreign_group()
 
     class Shared(Own):
@@ -591,7 +591,7 @@ def limit(pid: int, controller: str, *names: str) -> list[str]:
 
 
 def test_limits_of_a_container(image: str, make_client: Any) -> None:
-    """They are in force: those of its control group."""
+    """The limits are set on its control group."""
     client = make_client(
         runner=ContainerRunner(image, memory="256m", cpus=0.5, **ENGINE), start_timeout=80
     )
@@ -604,7 +604,7 @@ def test_limits_of_a_container(image: str, make_client: Any) -> None:
 
 
 def test_group_of_a_container(image: str, make_client: Any) -> None:
-    """One that is neither the host's own nor that of the user in the container."""
+    """The group is neither the host's nor the container user's primary group."""
     group = foreign_group()
     runner = ContainerRunner(image, group=group, **ENGINE)
     client = make_client(runner=runner, start_timeout=80)
@@ -615,7 +615,7 @@ def test_group_of_a_container(image: str, make_client: Any) -> None:
 
 
 def test_container_whose_plugin_calls_back(counter_image: str) -> None:
-    """A Go plugin, which dials what its host serves."""
+    """A Go plugin dials a server of its host."""
     done = subprocess.run(
         [
             sys.executable,
@@ -635,7 +635,7 @@ def test_container_whose_plugin_calls_back(counter_image: str) -> None:
     ids=["plain", "mtls", "multiplexed"],
 )
 def test_container_and_the_broker(how: dict[str, bool], image: str, make_client: Any) -> None:
-    """Both ways, with a Python plugin: the container borrows this machine's Python."""
+    """Host and Python plugin dial each other; the container mounts this machine's Python."""
     shown = [*BubblewrapRunner.SYSTEM, str(ROOT), sys.prefix, sys.base_prefix]
     volumes = [f"--volume={path}:{path}:ro" for path in shown if os.path.isdir(path)]
     entry_point = f"--entrypoint={sys.executable}"

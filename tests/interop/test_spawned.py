@@ -89,7 +89,7 @@ def get(client: Any, key: str) -> bytes:
 def test_an_unguarded_program_is_told(
     serve: str, method: str, program: Any, make_client: Any, records: Any
 ) -> None:
-    """The executor raises its usual error, and the host's log has the reason."""
+    """The executor raises its usual error, and the reason is in the host's log."""
     client = make_client([sys.executable, program(SERVE[serve])])
     with pytest.raises(grpc.RpcError) as caught:
         get(client, f"pool {method}")
@@ -108,7 +108,7 @@ def test_an_unguarded_process_fails(program: Any, make_client: Any, records: Any
 
 
 def test_a_server_says_why(program: Any, make_client: Any) -> None:
-    """The author's own message, on descriptor 2 of the child."""
+    """The author's message is written to descriptor 2 of the child."""
     import io
 
     err = io.BytesIO()
@@ -169,7 +169,7 @@ def test_a_program_that_is_run_by_ours(program: Any, make_client: Any) -> None:
 
 
 def test_a_child_that_serves_on_purpose(tmp_path: Path) -> None:
-    """Its main program has been imported by then."""
+    """The child has imported the main program before."""
     import subprocess
 
     path = tmp_path / "tests.py"

@@ -64,7 +64,7 @@ def emit(client: Any, moment: str) -> None:
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("way", WAYS)
 def test_it_is_the_log(way: str, moment: str, make_client: Any, records: Any) -> None:
-    """A host that does not ask for standard error sees it all the same."""
+    """Without sync_stderr, the plugin's standard error goes to the host's log."""
     client = make_client(command(way, moment))
     emit(client, moment)
     client.kill()
@@ -85,7 +85,7 @@ def test_it_is_the_log_of_every_server(
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_host_that_wants_it_has_it(way: str, moment: str, make_client: Any, records: Any) -> None:
-    """But for what has held the log since before the handshake, as in Go."""
+    """Loggers that kept sys.stderr from before the handshake still write to the log, as in Go."""
     err = Sink()
     client = make_client(command(way, moment), sync_stderr=err)
     emit(client, moment)
@@ -98,7 +98,7 @@ def test_a_host_that_wants_it_has_it(way: str, moment: str, make_client: Any, re
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&-", "<&- 2>&-"])
 def test_a_plugin_without_it_serves(closed: str, make_client: Any) -> None:
-    """Serving replaces descriptors 1 and 2, which must not be some of the core's own."""
+    """If descriptor 1 or 2 is closed, none of the core's descriptors may take its number."""
     wrapped = ["sh", "-c", f'exec "$@" {closed}', "sh", *command("print", "in a call")]
     client = make_client(wrapped)
     emit(client, "in a call")
@@ -127,7 +127,7 @@ def test_a_go_host_can_ask_for_it(go_host: Any) -> None:
 def test_the_wish_is_not_handed_down(
     make_client: Any, peers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither to the plugins of a host that is a plugin, nor to a plugin's children."""
+    """The variable is not passed on to plugins of a plugin, nor to its other children."""
     import probe_pb2
 
     monkeypatch.setenv("PYGO_PLUGIN_SYNC_STDERR", "1")

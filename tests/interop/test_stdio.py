@@ -218,7 +218,7 @@ def test_plugins_without_the_service_are_fine(kind: str, peers: Any, make_client
 
 
 def test_two_hosts_share_the_output(command: list[str], make_client: Any, eventually: Any) -> None:
-    """Each piece goes to one of them, and none gets lost."""
+    """Each message goes to one of the hosts, and none is lost."""
     sinks = Sink(), Sink()
     first, probe = started(make_client, command, sync_stdout=sinks[0])
     second = make_client(reattach_config=first.reattach_config(), sync_stdout=sinks[1])

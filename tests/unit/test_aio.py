@@ -100,7 +100,7 @@ async def lets_others_run(awaitable: Callable[[], Any]) -> bool:
 
 
 def test_what_is_complete_at_once_lets_others_run(socket_dir: Any) -> None:
-    """Nothing that can be awaited again and again blocks the loop, closed and ended or not."""
+    """An await that completes at once still lets other tasks run, also after close or the end."""
 
     async def blocking(things: dict[str, Callable[[], Any]]) -> list[str]:
         return [name for name, thing in things.items() if not await lets_others_run(thing)]
@@ -185,7 +185,7 @@ def test_calls_behind_interceptors_let_others_run(socket_dir: Any) -> None:
 
 
 def test_contexts_let_others_run(socket_dir: Any) -> None:
-    """Also once the call has been answered or the requests have ended."""
+    """The methods of a context let other tasks run, also after the requests or the call."""
     found: dict[str, bool] = {}
 
     async def many(requests: Any, context: Any) -> None:
@@ -387,7 +387,7 @@ def test_ending_with_calls_in_flight(how: str) -> None:
 
 
 def test_closing_a_channel_that_another_loop_calls_on(socket_dir: Any) -> None:
-    """It waits for that loop's calls as for its own, and no longer."""
+    """close() waits for the other loop's calls as long as for its own."""
     patience = 1000.0
 
     async def call_there(channel: Any, made: threading.Event) -> str:

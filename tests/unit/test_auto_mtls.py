@@ -56,7 +56,7 @@ def test_asyncio_hosts_too(peers: Any, handshake: Any, plugins: Any) -> None:
 
 
 def test_nothing_of_it_is_left_in_the_environment(command: list[str], make_client: Any) -> None:
-    """Processes that the plugin starts have no use for the host's certificate."""
+    """The plugin's children must not inherit the host's certificate."""
     import probe_pb2
 
     client = make_client(command, auto_mtls=True)

@@ -187,7 +187,7 @@ def test_ids_that_are_none(launch: Any) -> None:
 
 
 def test_closing_while_a_server_is_made(launch: Any) -> None:
-    """The server that close() could not see yet is not left behind."""
+    """A server that is made during close() is closed as well."""
     broker = launch().broker
     bind, bound = broker._bind, []
 

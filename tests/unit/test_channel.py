@@ -91,7 +91,7 @@ def test_replies_are_for_one_thread_at_a_time(client: Client, pb: Any) -> None:
 
 
 def test_grpcio_may_be_imported_late(running: Any) -> None:
-    """As it is by a plugin class that imports its stubs when it is asked for them."""
+    """A plugin class may import grpcio's stubs only when it is asked for them."""
     script = f"""
     import sys
     from pygo_plugin._grpc import calls, channel as channels, server
@@ -111,7 +111,7 @@ def test_grpcio_may_be_imported_late(running: Any) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 16384, 5 << 20])
 def test_messages_of_any_size(client: Client, pb: Any, size: int) -> None:
-    """More than the 4 MiB that gRPC receives by default."""
+    """Messages may be larger than the 4 MiB that gRPC accepts by default."""
     channel, probe = client.dispense("probe")
     payload = b"\xa5" * size
     assert probe.Echo(pb.EchoRequest(payload=payload), timeout=DEADLINE).payload == payload

@@ -184,7 +184,7 @@ os._exit(3)
 def test_waiting_for_a_dead_plugin_that_is_traced_takes_no_cpu(
     make_client: Any, tmp_path: Path
 ) -> None:
-    """It has ended, as its descriptor says, and cannot be reaped yet."""
+    """Its pidfd is readable, but it cannot be reaped until its tracer has ended."""
     done = tmp_path / "done"
     client = make_client([sys.executable, "-c", TRACED, str(done)], start_timeout=2)
     timer = threading.Timer(4, done.touch)  # the tracer's end, for which the start waits
@@ -400,7 +400,7 @@ def test_death_by_a_signal(command: list[str], make_client: Any, eventually: Any
 def test_a_suspended_plugin_is_killed_in_time(
     command: list[str], make_client: Any, reads_output: bool
 ) -> None:
-    """What is waited for one after the other has one patience, not a half or a whole one each."""
+    """kill_timeout bounds all steps of kill() together, not each of them."""
     output = io.BytesIO() if reads_output else None
     client = make_client(command, sync_stdout=output, kill_timeout=6)
     assert client.ping() == ""
@@ -496,7 +496,7 @@ def test_reattach_to_an_address_without_a_listener(make_client: Any, socket_dir:
 
 @pytest.mark.parametrize("how", ["plain", "tls", "multiplexed"])
 def test_an_address_without_a_host(peers: Any, make_client: Any, tmp_path: Path, how: str) -> None:
-    """Plugins that listen everywhere may say so, and Go hosts connect to this machine."""
+    """A plugin may announce only a port; as in Go, the host connects to the local machine."""
     script = tmp_path / "plugin.py"
     script.write_text(
         "import sys\n"
@@ -543,7 +543,7 @@ def test_everything_logged_is_there_after_kill(
 def test_log_fields_that_python_cannot_parse(
     plain_command: list[str], make_client: Any, records: Any
 ) -> None:
-    """Deeper than Python's parser of JSON goes, and not than the core's."""
+    """The fields are nested deeper than Python's JSON parser allows, but not the core's."""
     deep = "[" * 1500 + "]" * 1500
     line = '{"@level": "info", "@message": "deep", "deep": ' + deep + "}\n"
     client = make_client(plain_command)

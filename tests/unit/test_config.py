@@ -465,7 +465,7 @@ def test_grpcs_options(kind: Any, name: str) -> None:
 
 @pytest.mark.parametrize("version", [2**31, 2**32 + 1, 2**70])
 def test_versions_that_no_handshake_can_carry(version: int) -> None:
-    """2**32 + 1 was taken for 1."""
+    """2**32 + 1 must not be truncated to 1."""
     with pytest.raises(ConfigError, match=r"HandshakeConfig\.protocol_version must be less than 2"):
         HandshakeConfig(version, "K", "v")
     with pytest.raises(ConfigError, match=r"ReattachConfig\.protocol_version must be less than 2"):

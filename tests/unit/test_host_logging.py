@@ -81,7 +81,7 @@ def test_given_logger_gets_a_child() -> None:
 
 
 def test_logger_outside_the_tree_is_used_itself() -> None:
-    """Logger() makes loggers that the manager doesn't know, nor would their children reach them."""
+    """The manager does not know a logger made by Logger(), and it can have no children."""
     loner = logging.Logger("loner")
     assert plugin_logger(loner, "kv") is loner
 

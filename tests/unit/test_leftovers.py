@@ -131,7 +131,7 @@ def test_an_announced_socket(
 
 
 def test_a_private_directory_of_another_process(make_client: Any, common: Path) -> None:
-    """As the ones of multiplexed connections: the plugin names the host's own."""
+    """The plugin names a socket in the host's own directory of multiplexed connections."""
     directory = common / "plugin-dirabcdef"
     directory.mkdir(mode=0o700)
     path = directory / "main"
@@ -145,7 +145,7 @@ def test_a_private_directory_of_another_process(make_client: Any, common: Path) 
 
 
 def test_a_socket_of_the_plugins_own_user(make_client: Any, common: Path) -> None:
-    """It was made as another user than the host's, and killed before it could remove it."""
+    """A plugin of another user made the socket, and was killed before it could remove it."""
     script = NAMES.replace(
         "print(", "one = socket.socket(socket.AF_UNIX); one.bind(path); one.listen()\nprint("
     )

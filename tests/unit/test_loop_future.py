@@ -199,7 +199,7 @@ def test_what_ends_the_program_leaves_the_loop(kind: type[BaseException]) -> Non
 
 
 def test_the_others_go_on_when_one_ends_the_program() -> None:
-    """Those that were woken by the same round."""
+    """The other tasks that were woken in the same round go on."""
     finished: list[int] = []
     served = Served()
     loop = asyncio.new_event_loop()

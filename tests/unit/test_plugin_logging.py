@@ -137,7 +137,7 @@ def test_extra_becomes_fields(line: Line) -> None:
 
 
 def test_fields_of_a_mirrored_record_are_flattened(line: Line) -> None:
-    """What a host that is a plugin itself logs of its own plugins has them in `hclog`."""
+    """A host that is a plugin itself finds the fields of its plugins' records in `hclog`."""
     line.logger.info("m", extra={"hclog": {"answer": 42}})
     assert line.entry()["answer"] == 42
     assert "hclog" not in line.entry()

@@ -82,7 +82,7 @@ def test_signal_handlers_run_during_calls(run: Run) -> None:
 
 
 def test_code_of_the_users_has_the_signal_mask_of_the_program(run: Run) -> None:
-    """SIGUSR2 is blocked, as it is on the main thread, and nothing else."""
+    """Only SIGUSR2 is blocked, as on the main thread."""
     assert output(run("masks.py", "threads", env=with_kit())) == "12 {}\n"
 
 
@@ -192,7 +192,7 @@ def test_multiprocessing(run: Run, method: str, result: str) -> None:
     ],
 )
 def test_forks_of_a_parent_that_runs_nothing(run: Run, mode: str, expected: str) -> None:
-    """It has not used anything yet, or ended all that it had: its children are free."""
+    """Children may use gRPC if the parent has not used it yet, or has closed all of it."""
     assert output(run("forks.py", mode)) == expected
 
 
@@ -218,7 +218,7 @@ SCARCE = [
 
 @pytest.mark.parametrize("mode", SCARCE)
 def test_descriptors_that_run_out(run: Run, mode: str) -> None:
-    """With each number of descriptors left everything works, or says why it does not."""
+    """With any number of descriptors left, each operation works or says why it does not."""
     done = run("descriptors.py", mode)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

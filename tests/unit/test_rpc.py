@@ -179,7 +179,7 @@ def test_what_cannot_be_had_says_why() -> None:
 
 
 def test_every_public_function_of_grpcio_is_decided_on() -> None:
-    """What makes channels, servers or credentials is ours or refused, not grpcio's by accident."""
+    """Functions that make channels, servers or credentials are ours or raise; none is grpcio's."""
     made = {
         name
         for name in grpc.__all__
@@ -345,7 +345,7 @@ print(left_out.wait(60), len(texts) < 1000)
 
 @pytest.mark.parametrize("host", [rpc, grpc])
 def test_rpc_is_a_module_that_generated_code_can_use(host: Any) -> None:
-    """grpcio's generated code wants `grpc` as a module: the import can be changed there, too."""
+    """Generated code can import `rpc` in place of the module `grpc`."""
     assert isinstance(rpc, ModuleType)
     source = (
         "from pygo_plugin import rpc as grpc\n"

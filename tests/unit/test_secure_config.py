@@ -246,7 +246,7 @@ def test_asyncio_hosts_too(script: Path, handshake: Any, plugins: Any) -> None:
 
 
 def test_changes_come_too_late(script: Path, make_client: Any, tmp_path: Path) -> None:
-    """While the file is being hashed it is replaced over and over: what runs is what was hashed."""
+    """The file is replaced over and over during the hash; what runs is what was hashed."""
     import threading
 
     good = script.read_bytes()
@@ -357,7 +357,7 @@ def test_cancelling_ends_the_calculation_for_asyncio(
 
 
 def test_an_interrupt_ends_the_calculation(vast: Path) -> None:
-    """In a process of its own, to which the signal is sent; what memory it took is looked at."""
+    """Runs in a process of its own, which also measures the memory that the hash took."""
     program = f"""
 import resource
 import pygo_plugin
@@ -401,7 +401,7 @@ def _reader_of(path: Path, pid: int | None = None) -> Any:
 
 
 def test_a_large_one_is_hashed_before_it_is_copied(tmp_path: Path, make_client: Any) -> None:
-    """What runs is hashed once more as it is copied; a wrong one does not get as far as that."""
+    """The copy that runs is hashed again; a file with the wrong checksum is not copied."""
     path = tmp_path / "large"
     path.write_text("#!/bin/sh\nexit 3\n")
     path.chmod(0o755)

@@ -216,7 +216,7 @@ def test_another_name(plugin: Any, make_client: Any, authority: Authority) -> No
 def test_a_name_that_grpc_would_not_accept(
     plugin: Any, make_client: Any, authority: Authority
 ) -> None:
-    """OpenSSL by itself takes an asterisk for a part of a label as well, gRPC does not."""
+    """OpenSSL alone accepts an asterisk for part of a label; gRPC does not."""
     pair = authority.issue("server", "a*.example.test")
     tls = TLSConfig(authority.root, server_name="ab.example.test")
     words = "not valid for the name ab.example.test, it is for a\\*.example.test"
@@ -247,7 +247,7 @@ except TLSError as error:
 def test_settings_that_only_grpc_has_something_against(
     plugin: Any, authority: Authority, server_pair: Pair
 ) -> None:
-    """Our own handshake succeeds; the start must not wait out its timeout all the same."""
+    """Our own handshake succeeds and gRPC's fails; start() must not wait for its timeout."""
     program = HOST.format(path=sys.path, command=plugin(server_pair), root=authority.root)
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -353,7 +353,7 @@ def test_a_provider_that_fails(provider: str, words: str) -> None:
 def test_a_provider_goes_before_auto_mtls(
     plugin: Any, make_client: Any, server_pair: Pair, records: Any
 ) -> None:
-    """As in go-plugin. The host, which insists on AutoMTLS, does not take it."""
+    """As in go-plugin, the provider is used; the host, which requires AutoMTLS, refuses it."""
     refuse(make_client(plugin(server_pair), auto_mtls=True), "no certificate", "AutoMTLS")
     records.wait_for("tls_provider goes first")
 

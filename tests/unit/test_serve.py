@@ -374,7 +374,7 @@ def test_sigint_is_swallowed(run: Run, peers: Any, arguments: list[str]) -> None
 
 
 def test_sigint_is_not_ignored_for_children_of_the_plugin(run: Run, peers: Any) -> None:
-    """An ignored signal stays ignored across exec, a handled one does not."""
+    """An ignored signal stays ignored across exec; a handled one is reset to its default."""
     import grpc
     import probe_pb2
     import probe_pb2_grpc

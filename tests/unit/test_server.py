@@ -91,7 +91,7 @@ def test_a_server_that_its_servicer_knows_is_collected(
 
 
 def test_a_server_that_serves_is_not_collected(own: Stage) -> None:
-    """As long as its servicer keeps it, like grpcio's."""
+    """A running server stays alive while its servicer refers to it, as with grpcio."""
 
     class Servicer:
         server: Any = None
@@ -250,7 +250,7 @@ def test_health_list_of_a_plugin(server: str, peers: Any, handshake: Any, plugin
 def test_reflection_names_what_plugins_serve(
     kind: str, peers: Any, handshake: Any, plugins: Any
 ) -> None:
-    """As go-plugin's own does: what is between a plugin and its host, too."""
+    """As in go-plugin, the services between plugin and host are listed, too."""
     from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
         ProtoReflectionDescriptorDatabase,
     )
@@ -292,7 +292,7 @@ SERVICES = {
 
 
 def test_reflection(plugin: Any) -> None:
-    """With grpcio's own client, which speaks v1alpha."""
+    """grpcio's client, which speaks v1alpha, can read it."""
     from google.protobuf.descriptor_pool import DescriptorPool
     from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
         ProtoReflectionDescriptorDatabase,

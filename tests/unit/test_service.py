@@ -147,7 +147,7 @@ def test_what_editors_show() -> None:
 
 
 def test_a_descriptor_of_another_pool() -> None:
-    """Its messages are of that pool: those of a module with the same names would not fit."""
+    """The messages come from that pool; equally named classes of a module would not fit."""
     file = descriptor_pb2.FileDescriptorProto(name="kv.proto", package="kv", syntax="proto3")
     file.message_type.add(name="GetRequest").field.add(
         name="other", number=1, type="TYPE_STRING", label="LABEL_OPTIONAL"
@@ -474,7 +474,7 @@ def test_plugin() -> None:
 
 
 def test_host_and_plugin(make_client: Any, peers: Any) -> None:
-    """The plugin has generated stubs, the host has none."""
+    """The plugin has generated stubs; the host makes them from the descriptor."""
     client = make_client(peers.plugin("python"), plugins={"kv": KV.plugin()})
     channel, kv = client.dispense("kv")
     kv.Put(kv_pb2.PutRequest(key="k", value=b"v"), timeout=20)

@@ -78,7 +78,7 @@ def test_only_the_user_may_connect(peers: Any, make_client: Any, server: str, um
 
 
 def test_the_umask_is_what_it_was(peers: Any, make_client: Any, tmp_path: Path) -> None:
-    """What the plugin's author makes afterwards has the modes that it would have had."""
+    """Files that the plugin makes later have their usual modes."""
     script = f"""
 import os
 from pygo_plugin import *
@@ -158,7 +158,7 @@ def test_a_directory_that_is_not_there(peers: Any, make_client: Any) -> None:
 def test_no_directory_for_the_hosts_own_sockets(
     peers: Any, make_client: Any, socket_dir: Path, monkeypatch: Any, temporary: str
 ) -> None:
-    """As when the disk is full."""
+    """The directory cannot be made, as on a full disk."""
     command = Cmd(peers.plugin("python"))
     command.env = [f"TMPDIR={socket_dir}"]
     monkeypatch.setenv("TMPDIR", temporary)

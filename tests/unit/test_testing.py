@@ -294,7 +294,7 @@ def test_stop_event() -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_ready_that_raises(asynchronous: bool) -> None:
-    """What it raises is its own matter, and nothing goes on serving."""
+    """The exception reaches the caller, and the server is stopped."""
     found: list[ReattachConfig] = []
 
     def ready(config: ReattachConfig) -> None:

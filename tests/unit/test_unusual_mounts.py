@@ -95,7 +95,7 @@ def noexec_mounts() -> list[str]:
 def test_checked_plugins_without_proc(
     peers: Any, private_mounts: list[str], tmp_path: Path
 ) -> None:
-    """A program runs by its descriptor alone. A script's interpreter would have to open it."""
+    """A program runs from its descriptor. A script cannot: its interpreter has to open the path."""
     if not private_mounts:
         pytest.fail("nothing can be mounted here: run the tests as root or with user namespaces")
     hide = "mount -t tmpfs none /proc"
@@ -114,7 +114,7 @@ def test_checked_plugins_without_proc(
 
 
 def test_a_file_that_is_still_being_written(tmp_path: Path, make_client: Any) -> None:
-    """As a child that another thread has forked does, which has not come to its exec yet."""
+    """A child that another thread has just forked may still hold the file open for writing."""
     from pygo_plugin import ExitedEarlyError, StartError
 
     plugin = tmp_path / "plugin"

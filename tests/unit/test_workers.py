@@ -113,7 +113,7 @@ def test_the_default_limit_is_logged_each_time_it_is_reached(
     caplog: pytest.LogCaptureFixture,
     eventually: Any,
 ) -> None:
-    """A number of the author's own is meant."""
+    """Only the default limit is logged; a limit that the author has set is not."""
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(grpc_server, "_WORKERS", 4)
     methods = Blocking()
