@@ -211,7 +211,7 @@ class Client:
     @property
     def start_time(self) -> int: ...
 
-# A child that dies with this process. The garbage collector kills it with its object.
+# A child process that dies with this one. When the object is collected, the child is killed.
 @final
 class Process:
     def __new__(cls, argv: tuple[bytes, ...], env: tuple[bytes, ...], /) -> Self: ...
@@ -431,8 +431,8 @@ class StreamStreamMultiCallable:
         compression: int | None = None,
     ) -> Any: ...
 
-# The completions that the core has posted for one event loop. The descriptor is readable while
-# there are any.
+# The completions that the core has posted for one event loop. fileno() is readable while there are
+# any.
 @final
 class LoopQueue:
     def fileno(self) -> int: ...
@@ -474,7 +474,8 @@ class Call(CallBase):
 # `future` is a LoopFuture, or an asyncio.Future, of the loop that the call was begun with.
 @disjoint_base
 class AsyncCall(CallBase):
-    _loop: AbstractEventLoop  # all of them read-only
+    # The attributes are read-only.
+    _loop: AbstractEventLoop
     _channel: Channel
     _ended: LoopFuture
     def _the_reply(self) -> Any: ...
@@ -488,7 +489,7 @@ class AsyncCall(CallBase):
 class SenderBase:
     def fail(self, code: int, details: str, /) -> None: ...
 
-# False: the call is over, and the future is not resolved.
+# send() and close() return False if the call is over; then the future is not resolved.
 @final
 class AsyncSender(SenderBase):
     def send(self, message: Any, future: Any, /) -> bool: ...
@@ -581,7 +582,7 @@ class Server:
 class Stdio:
     def __new__(cls) -> Self: ...
     def open(self, line: bytes, /) -> None: ...
-    # `patience` is in seconds; finish() does not wait.
+    # `patience` is in seconds: end() waits so long for hosts to read, finish() does not wait.
     def end(self, patience: float, /) -> None: ...
     def finish(self, patience: float, /) -> None: ...
     def reader(self) -> StdioReader: ...

@@ -9,7 +9,7 @@
 typedef struct gp__arena_block gp__arena_block;
 
 typedef struct gp__arena {
-    gp__arena_block *blocks; /* owned; the newest first, the only one with room */
+    gp__arena_block *blocks; /* owned; newest first; only the newest has room */
     size_t used;             /* how many bytes have been given out; users limit it */
 } gp__arena;
 

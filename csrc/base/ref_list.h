@@ -1,6 +1,7 @@
 /*
- * Layer: base. A list of all objects of a kind, which are counted references to. A thread can visit
- * one after the other without holding the lock meanwhile, while other threads add and free objects.
+ * Layer: base. A list of all reference-counted objects of one kind. A thread can visit one after
+ * the other, and holds no lock while it uses an object; other threads may add and free objects
+ * meanwhile.
  *
  * An object is in the list from gp__ref_list_add() until gp__ref_list_remove(), which comes before
  * it is freed. The list owns no reference.
@@ -26,15 +27,16 @@ typedef struct gp__ref_list {
 /* For a variable with static storage. */
 #define GP__REF_LIST_INIT(list) {.lock = GP_MUTEX_INIT, .members = GP_LIST_INIT((list).members)}
 
-/* In a forked child: no thread holds the lock any more. */
+/* Empty the list in a forked child, whatever thread of the parent held the lock. */
 void gp__ref_list_reset(gp__ref_list *list);
 
 void gp__ref_list_add(gp__ref_list *list, gp__ref_link *link, atomic_int *refs);
 void gp__ref_list_remove(gp__ref_list *list, gp__ref_link *link);
 
 /*
- * The member after |last|, to which the caller has a reference, or the first one if that is NULL;
- * with a reference, which is the caller's. Members without one left are skipped. NULL: no more.
+ * The member after |last|, or the first member if |last| is NULL. The caller must hold a reference
+ * to |last|, and gets a reference to the result. Members whose last reference has been dropped are
+ * skipped. Returns NULL at the end of the list.
  */
 gp__ref_link *gp__ref_list_next(gp__ref_list *list, gp__ref_link *last);
 

@@ -150,9 +150,9 @@ gp_runtime_refuse_fork(gp_error *err)
     }
     return gp_error_set(
         err, GP_EFORKED,
-        "this process is a fork of one in which gRPC was %s (connections: %d, servers: %d, "
-        "credentials: %d), whose threads did not come along and whose descriptors are not to be "
-        "shared. Fork before anything of pygo_plugin is started, or after all of it has been "
+        "this process was forked from one in which gRPC was %s (connections: %d, servers: %d, "
+        "credentials: %d). gRPC's threads do not exist in the child, and its descriptors must not "
+        "be shared. Fork before anything of pygo_plugin is started, or after all of it has been "
         "killed, stopped and closed, with its calls, their errors and its credentials no longer "
         "referenced; "
         "or start this process with the method 'spawn' or 'forkserver' of multiprocessing",

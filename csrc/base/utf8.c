@@ -3,7 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* How many bytes must follow the lead byte |c| (0: it is none), and the range of the first one. */
+/* How many bytes must follow |c| (0: it is no lead byte), and the range of the first of them. */
 static size_t
 count_following(unsigned char c, unsigned char *low, unsigned char *high)
 {

@@ -15,7 +15,10 @@
 #include "gp/runtime.h"
 #include "os/fd.h"
 
-/* How long the handler waits for a reader that has stopped reading, and for our own one. */
+/*
+ * How long the handler waits each time that the host does not read, and for the thread of this
+ * process that reads from the pipe.
+ */
 enum { PATIENCE_MS = 200 };
 
 static const struct {
@@ -36,9 +39,9 @@ static void handle_at_lower_level(int number);
 static gp_mutex lock = GP_MUTEX_INIT;
 
 /*
- * Our handlers, the lower ones first. The upper ones are for handlers of others that were installed
- * after our lower ones and have to run after ours: faulthandler's, which write a trace. When the
- * interpreter aborts it restores what faulthandler replaced, which leads to our lower handlers.
+ * Our handlers, the lower ones first. The upper ones run before handlers that other code has
+ * installed after our lower ones: faulthandler's, which write a trace. When the interpreter aborts,
+ * it restores the handlers that faulthandler replaced, which are our lower ones.
  */
 static struct level {
     void (*const handler)(int);
@@ -53,19 +56,16 @@ static atomic_int pipe_to = -1;
 static atomic_int announcing; /* the process whose end is to be announced; 0: none */
 
 /*
- * The end of what has been read from the pipe without a pause of a second, and when it was read
- * last. A crash is reported in many small writes, each of which may have been read by itself.
+ * The last bytes that were read from the pipe since it was silent for a second, and the time of the
+ * last read. A crash is reported in many small writes, each of which may have been read by itself.
  */
 static char recent[16384];
 static atomic_size_t recent_len;
 static _Atomic(int64_t) recent_time;
 static const int64_t recent_ns = 1000 * GP__MS;
 
-/*
- * Whether a thread is reading from the pipe, and whether a handler needs the bytes to stay in it.
- */
-static atomic_bool reading;
-static atomic_bool dying;
+static atomic_bool reading; /* a thread is reading from the pipe */
+static atomic_bool dying;   /* a handler is about to copy the pipe: nothing may be read from it */
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
@@ -116,7 +116,7 @@ gp__fatal_report_read(int from, char *bytes, size_t size)
 static void
 await_reading_thread(void)
 {
-    /* If the signal has interrupted the reading thread itself, no wait can end: hence the limit. */
+    /* If the signal has interrupted the reading thread itself, |reading| stays true. */
     for (int i = 0; i < PATIENCE_MS && atomic_load(&reading); i++) {
         poll(NULL, 0, 1);
     }
@@ -186,7 +186,7 @@ handle_at_lower_level(int number)
 static void install_handlers_locked(void) GP_REQUIRES(&lock);
 static void uninstall_handlers_locked(void) GP_REQUIRES(&lock);
 
-/* Have a handler of ours be the first one of each signal. */
+/* Make one of our handlers the first one that runs, for each signal. */
 static void
 install_handlers_locked(void)
 {

@@ -13,9 +13,10 @@
 #include <sys/types.h>
 
 /*
- * From now on, a signal of the kinds that report a fault (SIGSEGV, SIGABRT and the like) first
- * copies what is left in the pipe |from|, which is non-blocking, to |to|, and leads descriptor 2
- * there; then it takes its course, handlers of others included. One pipe at a time in a process.
+ * From now on, a signal that reports a fault (SIGSEGV, SIGABRT and the like) makes descriptor 2 a
+ * duplicate of |to| and copies to |to| what is left in the pipe |from|, which is non-blocking. Then
+ * the handler that was set before runs, or the signal ends the process. One pipe at a time in a
+ * process.
  */
 void gp__fatal_report_set_pipe(int from, int to);
 void gp__fatal_report_clear_pipe(void);

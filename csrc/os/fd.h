@@ -15,7 +15,7 @@
 
 /*
  * A pipe: ends[0] to read, ends[1] to write. Both are close-on-exec. Their numbers are above the
- * standard three, even if the host has closed some of those.
+ * standard three, even if the program has closed some of those.
  */
 int gp__fd_pipe(int ends[2], gp_error *err);
 
@@ -27,7 +27,7 @@ int gp__fd_socket(int family);
 
 int gp__fd_set_nonblocking(int fd);
 
-/* Make a descriptor close-on-exec and non-blocking, one that accept() has returned for instance. */
+/* Make a descriptor close-on-exec and non-blocking, for instance one that accept() returned. */
 void gp__fd_prepare(int fd);
 
 /* Close |*fd| unless it is negative, and set it to -1. Keeps errno. */

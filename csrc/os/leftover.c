@@ -16,7 +16,7 @@
 #include "os/socket.h"
 #include "os/socket_dir.h"
 
-/* How long all directories that the plugin has chosen may take to answer. */
+/* How long the file systems of directories that the plugin has named may take to answer, in all. */
 static const int64_t patience_ms = 1000;
 
 /* A socket to be removed. Not part of the gp__leftover: the removing thread may outlive that. */
@@ -25,7 +25,7 @@ typedef struct removal {
     int pid;
     bool given;      /* the plugin was given |directory| for its sockets */
     char *path;      /* owned; absolute */
-    char *directory; /* owned; the one that it is in */
+    char *directory; /* owned; the directory that |path| is in */
 } removal;
 
 void

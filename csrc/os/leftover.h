@@ -24,7 +24,7 @@ typedef struct gp__leftover {
     int64_t deadline; /* for other directories, whose file systems may not answer */
 } gp__leftover;
 
-/* For |process|, which is borrowed; without directories. */
+/* Make a leftover of |process|, which is borrowed. It has no directories yet. */
 void gp__leftover_init(gp__leftover *leftover, gp__process *process);
 
 /*

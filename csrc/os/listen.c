@@ -30,7 +30,7 @@ struct gp_place {
     char *directory; /* owned; absolute */
     bool made;       /* |directory| was made for this place */
     int fd;          /* owned; |directory|, until the socket has been moved there; -1: not moved */
-    int private_fd;  /* owned; the private directory in |directory| to bind in; -1: not moved */
+    int private_fd;  /* owned; the private directory in |directory| to bind in; -1: none */
     char *private;   /* owned; the name of the private directory; NULL: none */
     char *path;      /* owned */
     char *bind;      /* owned */
@@ -305,7 +305,7 @@ gp_listen_port(int min, int max, gp_error *err)
             "PLUGIN_MIN_PORT value of %d is greater than PLUGIN_MAX_PORT value of %d", min, max);
     }
     if (min < 1 || max > HIGHEST_PORT) {
-        return gp_error_set(err, GP_EINVAL, "%d to %d is no range of TCP ports", min, max);
+        return gp_error_set(err, GP_EINVAL, "%d to %d is not a range of TCP ports", min, max);
     }
     count = (unsigned)(max - min) + 1;
     start = gp__random_number() % count;

@@ -12,8 +12,8 @@
 #include "os/fd.h"
 
 /*
- * Lock-free: posting wakes the loop's thread, which would have to wait for the lock, at the cost of
- * two changes of threads.
+ * Lock-free: posting wakes the loop's thread, which would then have to wait for the lock, at the
+ * cost of two context switches.
  */
 struct gp_queue {
     atomic_int refs;

@@ -23,7 +23,7 @@ static gp_mutex lock = GP_MUTEX_INIT;
 struct gp__watch {
     gp_link link GP_GUARDED_BY(&lock);    /* in |ticking| or |removed| */
     int fd;                               /* borrowed; -1: a timer */
-    unsigned events GP_GUARDED_BY(&lock); /* looked for; of a timer not 0 */
+    unsigned events GP_GUARDED_BY(&lock); /* to look for; of a timer: not 0 while it ticks */
     bool is_removed GP_GUARDED_BY(&lock);
     int64_t period;                   /* of a timer: nanoseconds */
     int64_t due GP_GUARDED_BY(&lock); /* of a timer: when it ticks next */
@@ -48,7 +48,7 @@ static bool running GP_GUARDED_BY(&lock);
 static bool stopping GP_GUARDED_BY(&lock);
 static pthread_t reactor_thread GP_GUARDED_BY(&lock);
 
-/* Owned. Written with the lock held, and not while the thread runs, which uses it without. */
+/* Owned. Written with the lock held while the thread does not run; the thread reads it unlocked. */
 static gp__selector *selector;
 
 /* Timers; owned by their users. */
@@ -384,8 +384,9 @@ gp__reactor_stop(void)
 }
 
 /*
- * In a forked child, which has no reactor thread: its parent watched nothing. The parent has the
- * same selector, and what another thread may have been changing is not looked at.
+ * Called in a forked child that may use the library: its parent watched nothing. The child has no
+ * reactor thread. The lists, which another thread of the parent may have been changing, are made
+ * anew; so is the selector, whose descriptors are shared with the parent.
  */
 static void
 reset_in_child(void)

@@ -12,10 +12,9 @@
 #include "gp/error.h"
 
 typedef struct gp__redirect {
-    int saved
-        [2];     /* owned: duplicates of the original descriptors 1 and 2; -1 if they were closed */
-    int fds[2];  /* owned: the reading ends of the pipes that replace them; non-blocking */
-    bool active; /* not restored yet */
+    int saved[2]; /* owned: duplicates of the original descriptors 1 and 2; -1: was closed */
+    int fds[2];   /* owned: the reading ends of the pipes that replace them; non-blocking */
+    bool active;  /* not restored yet */
 } gp__redirect;
 
 #define GP__REDIRECT_INIT {{-1, -1}, {-1, -1}, false}

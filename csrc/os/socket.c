@@ -19,7 +19,7 @@
 #include "os/offload.h"
 #include "os/share.h"
 
-/* How long until another try, where a listener's queue is full. */
+/* How long to wait before the next attempt if a listener's queue is full. */
 static const int64_t full_ns = 5 * GP__MS;
 /* How long to look up a name to listen at. */
 static const int64_t listen_ms = 5000;
@@ -137,7 +137,7 @@ gp__socket_open(int *fd, char out[GP__SOCKET_BY_FD], const char *path, gp_error 
 }
 #endif
 
-/* The path does not fit into a sockaddr_un. */
+/* Connect to a path that does not fit into a sockaddr_un. Returns as await_connection(). */
 static int
 connect_long(int *out, const char *path, int64_t deadline, const gp_interrupt *interrupt)
 {
@@ -300,7 +300,7 @@ gp__socket_reach(int *out, const char *network, const char *address, int64_t dea
     int rc;
 
     while ((rc = try_address(out, network, address, deadline, interrupt, &unknown)) == EAGAIN) {
-        /* Its queue is full, and nothing tells when it is not. */
+        /* The listener's queue is full, and the system does not report when it has room. */
         int64_t soon = gp__now() + full_ns;
 
         if (soon > deadline) {
@@ -333,7 +333,7 @@ gp__socket_connect(int *out, const char *network, const char *address, int64_t d
         return unreachable(err, network, address, unknown);
     }
     if (rc == EAGAIN) {
-        return 0; /* a listener whose queue is full is a listener */
+        return 0; /* its queue is full, so there is a listener */
     }
     if (rc > 0) {
         return unreachable_errno(err, network, address, rc);

@@ -46,14 +46,14 @@ int gp__socket_probe(const char *network, const char *address, gp__socket_found 
                      int64_t deadline, const gp_interrupt *interrupt, gp_error *err);
 
 /*
- * Listen at |address|; only this user may connect to a unix socket. |port| (may be
- * NULL) is what "host:0" became. Returns: 0 with |*out| set, non-blocking, or GP_EOS.
+ * Listen at |address|; only this user may connect to a unix socket. |*port| (|port| may be NULL) is
+ * the TCP port, also for "host:0". Returns: 0 with |*out| set, non-blocking, or GP_EOS.
  */
 int gp__socket_listen(int *out, const char *network, const char *address, int *port, gp_error *err);
 
 /*
- * Open the socket at |path| as a file, for what cannot have its path: |*fd| is the caller's, and
- * |out| another path of the same socket for as long as it is open. Returns: 0 or GP_EOS.
+ * Open the socket at |path| as a file, for functions that cannot take its path. |*fd| is the
+ * caller's; |out| is another path of the socket, valid while |*fd| is open. Returns: 0 or GP_EOS.
  */
 enum { GP__SOCKET_BY_FD = sizeof("/proc/self/fd/-2147483648") };
 int gp__socket_open(int *fd, char out[GP__SOCKET_BY_FD], const char *path, gp_error *err);

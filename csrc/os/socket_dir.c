@@ -16,7 +16,7 @@
 /* The claim: a file in a directory that is locked for as long as a process uses the directory. */
 #define CLAIM "claim"
 
-/* What it is called before it is locked. */
+/* The name of a claim before it is locked. */
 #define UNLOCKED "claim-to-be"
 
 /* How many characters mkdtemp() adds to the names of directories. */

@@ -11,7 +11,8 @@
  *     }
  *
  * A stream may need to read before it can write, and to write before it can read, as TLS does in
- * its handshake. So what is written to has to be read as well; gp__stream_events() covers the rest.
+ * its handshake. So the user of a stream that is written to must read it, too; gp__stream_events()
+ * covers the rest.
  *
  * Waiting is level-triggered: a caller may wait without having read to the end, as long as
  * gp__stream_pending() is false.
@@ -26,7 +27,7 @@
 
 #include "gp/error.h"
 
-/* What a function returns that would have to wait. No GP_E* code, and no error is set. */
+/* Returned by functions that would have to wait. It is not a GP_E* code, and no error is set. */
 enum { GP__WOULD_BLOCK = -1000 };
 
 /* Directions. They are the reactor's and can be passed on to gp__reactor_want(). */
@@ -136,8 +137,8 @@ gp__stream_pending(const gp__stream *stream)
 /* ---- Sockets (stream_socket.c) ---- */
 
 /*
- * A stream over |fd|, a connected, non-blocking socket, which is the stream's, also when this
- * fails. TCP sends small pieces at once. The end of a socket is its shutdown. Returns: 0 or
+ * A stream over |fd|, a connected, non-blocking socket, which it takes over, also when this fails.
+ * TCP sends small writes without delay. gp__stream_shutdown() is shutdown(2). Returns: 0 or
  * GP_ENOMEM.
  */
 int gp__stream_socket_new(gp__stream **out, int fd, gp_error *err);

@@ -1,5 +1,5 @@
 /*
- * Layer: py. Objects of gRPC's as values of channel options: MemoryQuota, SSLSessionCacheLRU.
+ * Layer: py. gRPC's objects that are values of channel options: MemoryQuota, SSLSessionCacheLRU.
  */
 #ifndef PYGO_ARG_OBJECT_H
 #define PYGO_ARG_OBJECT_H
@@ -7,7 +7,7 @@
 #include "gp/channel.h"
 #include "py/state.h"
 
-/* The object of gRPC's in |object|, borrowed; NULL without an exception if it has none. */
+/* The gRPC object in |object|, borrowed; NULL without an exception if it is of another type. */
 gp_arg_object *pygo_arg_object(PyObject *object);
 
 #endif

@@ -11,16 +11,16 @@
 enum { MAX_UNARY = 256 };
 
 /*
- * If a method is known to take one request, its calls are announced to the loop together with it,
- * which saves the loop a second wake-up. Other calls are announced at once, since their handlers may
- * send the first message.
+ * If a method is known to take one request, a call of it is announced to the loop together with the
+ * request, which saves the loop a second wake-up. Other calls are announced at once, since their
+ * handlers may send the first message.
  *
  * Invariant: |unary| and |unary_count| change with both |lock| and the GIL held, so that either is
  * enough to read them.
  */
 struct pygo_arrivals {
     gp_mutex lock;
-    PyObject *unary[MAX_UNARY] GP_GUARDED_BY(&lock); /* owned bytes: the paths of those methods */
+    PyObject *unary[MAX_UNARY] GP_GUARDED_BY(&lock); /* owned bytes: paths of such methods */
     int unary_count GP_GUARDED_BY(&lock);
     gp_queue *queue;      /* shared: ref; NULL until the start */
     PyObject *loop_queue; /* borrowed: the LoopQueue of |queue|; valid while it drains */
@@ -34,7 +34,7 @@ struct pygo_arrivals {
 typedef struct arrival {
     pygo_completion base;
     gp_server_call *call;    /* owned: the application's reference */
-    gp_message *message;     /* owned: the first one; NULL if none has come */
+    gp_message *message;     /* owned: the first message; NULL if none has come */
     bool with_message;       /* |message| has been received, or there are no messages */
     pygo_arrivals *arrivals; /* borrowed: lives as long as the server, which the call keeps */
 } arrival;
@@ -60,8 +60,8 @@ pygo_arrivals_new(PyObject *arrived, PyObject *contexts, PyObject *registered)
 }
 
 /*
- * The loop is gone: nothing will arrive any more. |arrived| keeps the tasks of this server's calls,
- * which keep the calls, which keep the server. Dropping it breaks that cycle.
+ * Called when the loop is gone: no more calls arrive. |arrived| keeps the tasks of this server's
+ * calls, which keep the calls, which keep the server. Dropping it breaks that cycle.
  */
 static void
 drop_orphaned_arrivals(pygo_loop_member *member)

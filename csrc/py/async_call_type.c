@@ -15,7 +15,7 @@ typedef struct AsyncCallObject {
     PyObject *channel;    /* owned: a Channel */
     PyObject *ended;      /* owned: a LoopFuture */
     PyObject *reply;      /* owned: the one reply, once it has been asked for */
-    PyObject *unreadable; /* owned: the exception of its deserializer instead */
+    PyObject *unreadable; /* owned: the exception of the deserializer, instead of |reply| */
     gp_queue *queue;      /* shared: ref */
     pygo_loop_member member;
     gp_link of_channel; /* in the list of its channel */
@@ -33,7 +33,7 @@ release_call(void *call)
     gp_call_release(call);
 }
 
-/* The operation keeps the call's memory, but not the call itself going. */
+/* The operation keeps the call's memory, but does not keep the call running. */
 static pygo_operation *
 operation_new(gp_queue *queue, gp_call *call, PyObject *future,
               void (*finish)(pygo_completion *, bool))
@@ -43,7 +43,7 @@ operation_new(gp_queue *queue, gp_call *call, PyObject *future,
 
 /* ---- AsyncCall ---- */
 
-/* The loop is gone: nothing in the program can learn how the call ends. */
+/* Called when the loop is gone: nothing in the program can learn how the call ends. */
 static void
 cancel_orphaned_call(pygo_loop_member *member)
 {
@@ -122,7 +122,7 @@ call_traverse(AsyncCallObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* Methods rely on the other members, which stay until the end. */
+/* The other members stay until the end, since methods rely on them. */
 static int
 call_clear(AsyncCallObject *self)
 {
@@ -155,7 +155,7 @@ call_reply(AsyncCallObject *self, PyObject *Py_UNUSED(ignored))
 
         self->reply = message != NULL ? pygo_deserialize(self->base.deserializer, message)
                                       : Py_NewRef(Py_None);
-        if (self->reply == NULL) { /* also for the tasks that await it later */
+        if (self->reply == NULL) { /* kept for tasks that await the call later */
             self->unreadable = pygo_take_exception();
         }
     }
@@ -250,7 +250,7 @@ static PyMethodDef call_methods[] = {
      "_receive($self, future, end, /)\n--\n\nResolve the future with the next reply, or with end "
      "if there is none. One at a time."},
     {"_on_metadata", (PyCFunction)call_on_metadata, METH_O,
-     "_on_metadata($self, future, /)\n--\n\nResolve the future when initial metadata are there. "
+     "_on_metadata($self, future, /)\n--\n\nResolve the future when initial metadata has come. "
      "One at a time."},
     {"_metadata", (PyCFunction)call_metadata, METH_NOARGS,
      "_metadata($self)\n--\n\nThe initial metadata, once _on_metadata() has resolved."},
@@ -347,7 +347,7 @@ static PyMethodDef sender_methods[] = {
      "send($self, message, future, /)\n--\n\nSend one request, and resolve the future when the "
      "next may be sent. False: the call is over, and the future is not resolved."},
     {"close", (PyCFunction)sender_close, METH_O,
-     "close($self, future, /)\n--\n\nEnd the requests. As send() in all else."},
+     "close($self, future, /)\n--\n\nEnd the requests. Resolves the future and returns as send()."},
     {NULL, NULL, 0, NULL},
 };
 

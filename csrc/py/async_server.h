@@ -1,6 +1,6 @@
 /*
- * Layer: py. From a server to the event loop that answers its calls (arrivals.c), and the calls there
- * (async_server_call_type.c).
+ * Layer: py. How a server passes calls to the event loop that answers them (arrivals.c), and the
+ * calls on that loop (async_server_call_type.c).
  */
 #ifndef PYGO_ASYNC_SERVER_H
 #define PYGO_ASYNC_SERVER_H
@@ -8,17 +8,17 @@
 #include "gp/server.h"
 #include "py/state.h"
 
-/* The way of the calls of a server of pygo_plugin.aio to its loop. Lives as long as the C server. */
+/* Passes the calls of a server of pygo_plugin.aio to its loop. Lives as long as the C server. */
 typedef struct pygo_arrivals pygo_arrivals;
 
 /*
  * |arrived|(context, handler) will be called on the loop for each call. |contexts| is the type of
- * the context. |registered| is a dict of handlers by method; if it has none, the handler is None.
+ * the context. |registered| is a dict of handlers by method; for other methods the handler is None.
  * NULL with an exception.
  */
 pygo_arrivals *pygo_arrivals_new(PyObject *arrived, PyObject *contexts, PyObject *registered);
 
-/* Before the server starts. 0, or -1 with TypeError. */
+/* Set the LoopQueue of the loop, before the server starts. 0, or -1 with TypeError. */
 int pygo_arrivals_set_queue(pygo_arrivals *arrivals, PyObject *loop_queue);
 
 /* For the garbage collector, as pygo_dispatcher_traverse() and pygo_dispatcher_clear(). */
@@ -39,7 +39,7 @@ void pygo_arrivals_expect_one(pygo_arrivals *arrivals, gp_bytes path);
 
 /*
  * A context of |type|, a subclass of AsyncServerCall, which answers |call| on the loop of
- * |loop_queue|. It will hand the call back. NULL with an exception.
+ * |loop_queue| and then hands it back to the core. NULL with an exception.
  */
 PyObject *pygo_async_server_call_new(PyTypeObject *type, gp_server_call *call,
                                      pygo_arrivals *arrivals, PyObject *loop_queue);

@@ -6,13 +6,13 @@
 #include "py/operation.h"
 #include "py/server.h"
 
-/* The base of the contexts of pygo_plugin.aio. Its methods never wait; they resolve futures later. */
+/* The base of the contexts of pygo_plugin.aio. Its methods never wait but resolve futures later. */
 typedef struct AsyncServerCallObject {
     ServerCallObject base;
     gp_queue *queue; /* shared: ref */
     pygo_loop_member member;
     pygo_arrivals *arrivals; /* borrowed: lives as long as the server, which the call keeps */
-    /* Owned until the core has posted it: calls the callback of _on_cancel(). NULL: there is none. */
+    /* Owned until the core has posted it: calls the callback of _on_cancel(). NULL: none is set. */
     pygo_operation *cancellation;
     gp_message *first; /* owned: the first message, unless it has been taken */
     bool with_first;   /* |first| is to be taken before others, or there are no messages */
@@ -73,8 +73,8 @@ cancel_and_hand_back(AsyncServerCallObject *self, int code, const char *details)
 }
 
 /*
- * The loop is gone: the task of the method will never run again. The callable of _on_cancel() keeps
- * the task, which keeps this object. Dropping the callable frees all of them.
+ * Called when the loop is gone: the task of the method will never run again. The callable of
+ * _on_cancel() keeps the task, which keeps this object. Dropping the callable frees all of them.
  */
 static void
 end_orphaned_call(pygo_loop_member *member)
@@ -359,8 +359,8 @@ static PyMethodDef methods[] = {
      "_flush($self, future, /)\n--\n\nResolve the future when everything has been sent. False: it "
      "has been sent already, and the future is not resolved."},
     {"_send_metadata", (PyCFunction)call_send_metadata, METH_VARARGS,
-     "_send_metadata($self, metadata, future, /)\n--\n\nSend initial metadata, as _send(); also "
-     "False if they have been sent before."},
+     "_send_metadata($self, metadata, future, /)\n--\n\nSend initial metadata. Resolves the future "
+     "and returns as _send(); False also if it has been sent before."},
     {"_on_cancel", (PyCFunction)call_on_cancel, METH_O,
      "_on_cancel($self, callback, /)\n--\n\nHave callback() called on the loop if the call ends "
      "before it is answered. May be used once. False: the call has ended already."},
@@ -369,17 +369,17 @@ static PyMethodDef methods[] = {
      "that is None, and hand it back. No send may be under way."},
     {"_give_up", (PyCFunction)call_give_up, METH_VARARGS,
      "_give_up($self, code, details, /)\n--\n\nCancel the call unless it is over, and hand it "
-     "back, whatever is under way."},
+     "back, even while it sends or receives."},
     {"_delegate", (PyCFunction)call_delegate, METH_VARARGS,
      "_delegate($self, handler, wants_message, /)\n--\n\nHave a worker answer the call."},
     {"_handler_details", (PyCFunction)call_details, METH_NOARGS,
      "_handler_details($self)\n--\n\nThe method and the metadata of the call."},
     {"_take_first", (PyCFunction)call_take_first, METH_VARARGS,
      "_take_first($self, deserializer, otherwise, /)\n--\n\nThe request that the call was "
-     "announced with; without one, otherwise."},
+     "announced with; the argument otherwise if there is none."},
     {"_expect_one", (PyCFunction)call_expect_one, METH_NOARGS,
-     "_expect_one($self)\n--\n\nRemember that the method takes one request, with which its next "
-     "calls are announced."},
+     "_expect_one($self)\n--\n\nHave later calls of the method announced together with their one "
+     "request."},
     {"_was_cancelled", (PyCFunction)call_was_cancelled, METH_NOARGS,
      "_was_cancelled($self)\n--\n\nWhether the call ended before it was answered."},
     {NULL, NULL, 0, NULL},

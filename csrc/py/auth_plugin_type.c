@@ -1,4 +1,4 @@
-/* Plugins that give calls their credentials. gRPC asks, and ask_plugin() of the package calls them. */
+/* Credentials plugins, which ask_plugin() of the package calls when gRPC needs credentials. */
 #include "py/callbacks.h"
 #include "py/credentials.h"
 #include "py/errors.h"
@@ -18,7 +18,7 @@ typedef struct auth_plugin {
 
 typedef struct question {
     pygo_callback callback;
-    PyObject *plugin;         /* borrowed: the call keeps the credentials until it is answered */
+    PyObject *plugin;         /* borrowed: the call keeps the credentials until the answer */
     gp_auth_request *request; /* owned */
 } question;
 
@@ -74,7 +74,7 @@ run_question(pygo_callback *callback)
         PyErr_WriteUnraisable(self->plugin);
     }
     Py_XDECREF(result);
-    Py_XDECREF(answer); /* if the plugin has not got it, this fails the call */
+    Py_XDECREF(answer); /* if ask_plugin() has not kept a reference, this fails the call */
     Py_XDECREF(method);
     Py_XDECREF(url);
     PyMem_RawFree(self);

@@ -8,8 +8,8 @@
 #include "py/state.h"
 
 /*
- * A Broker around |broker|, whose reference is taken over, also on failure. |name|, a str, begins the
- * messages of errors. |options|, or NULL, is kept alive: channel arguments may point into it.
+ * A Broker around |broker|, whose reference is taken over, also on failure. |name|, a str, begins
+ * the messages of errors. |options|, or NULL, is kept alive: channel arguments may point into it.
  */
 PyObject *pygo_broker_wrap(gp_broker *broker, PyObject *name, PyObject *options);
 

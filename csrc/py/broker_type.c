@@ -128,7 +128,7 @@ broker_server_credentials(BrokerObject *self, PyObject *Py_UNUSED(ignored))
 
 /* ---- The end of the other side ---- */
 
-/* The callback of on_gone(). The broker has a reference, and each call of it that is queued. */
+/* The callback of on_gone(). The broker holds a reference, and so does each queued call of it. */
 typedef struct watcher {
     atomic_int refs;
     PyObject *callable; /* owned */
@@ -244,7 +244,7 @@ static PyMethodDef methods[] = {
      "server_credentials($self)\n--\n\nFor servers that accept its connections; None without TLS."},
     {"on_gone", (PyCFunction)broker_on_gone, METH_O,
      "on_gone($self, callback, /)\n--\n\nHave callback() called whenever the other side goes. "
-     "Whether it is there now."},
+     "Returns: whether the other side is there now."},
     {"forget", (PyCFunction)broker_forget, METH_O,
      "forget($self, service_id, /)\n--\n\nDrop an id that was announced, and is not accepted any "
      "more."},
@@ -257,7 +257,7 @@ static PyGetSetDef getters[] = {
     {"multiplexed", (getter)broker_multiplexed, NULL,
      "Whether its connections are streams of the main one.", NULL},
     {"directory", (getter)broker_directory, NULL,
-     "Then the directory for its sockets; otherwise None.", NULL},
+     "If multiplexed, the directory for its sockets; otherwise None.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

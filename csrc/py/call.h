@@ -27,7 +27,7 @@ typedef struct CallObject {
  */
 typedef struct SenderObject {
     PyObject_HEAD
-    gp_call *call;        /* owned: a hold */
+    gp_call *call;        /* owned: a reference of gp_call_hold() */
     PyObject *serializer; /* owned */
 } SenderObject;
 
@@ -39,21 +39,21 @@ void pygo_sender_dealloc(SenderObject *self);
 /* For subclasses of CallBase in C: the last thing that their dealloc does. */
 void pygo_call_dealloc(CallObject *self);
 
-/* The surroundings of a call of an asyncio program. All borrowed. */
+/* What a call of an asyncio program belongs to. All borrowed. */
 typedef struct pygo_async_setting {
     PyObject *serializer;
     PyObject *deserializer;
     PyObject *channel;
     PyObject *loop;
     PyObject *loop_queue; /* where its completions go */
-    bool keep;            /* it goes on although the program holds no reference to it */
+    bool keep;            /* the call goes on even if the program drops all references to it */
 } pygo_async_setting;
 
 /* Wrap |call| (its reference is taken over, also on failure) in |type|, a subclass of AsyncCall. */
 PyObject *pygo_async_call_wrap(PyTypeObject *type, gp_call *call,
                                const pygo_async_setting *setting);
 
-/* A new reference to the AsyncCall whose |link| is in its channel's list. NULL: it is being freed. */
+/* A new reference to the AsyncCall of |link|, in its channel's list. NULL: it is being freed. */
 PyObject *pygo_async_call_of_channel(gp_link *link);
 
 /* Wrap |call| (its reference is taken over, also on failure) in a PYGO_CALL or PYGO_STREAM. */
@@ -66,8 +66,8 @@ PyObject *pygo_call_raise(gp_call *call, PyObject *deserializer);
 int pygo_call_feed(gp_call *call, PyObject *serializer, PyObject *requests);
 
 /*
- * Wait without the GIL until the call is done. Ctrl-C cancels it. Returns 0, GP_ETIMEOUT, or GP_EUSER
- * with an exception.
+ * Wait without the GIL until the call is done. Ctrl-C cancels it. Returns 0, GP_ETIMEOUT, or
+ * GP_EUSER with an exception.
  */
 int pygo_call_wait(gp_call *call, int64_t timeout_ns);
 

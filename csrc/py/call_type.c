@@ -216,7 +216,7 @@ static PyMethodDef base_methods[] = {
     {"_status", (PyCFunction)call_status, METH_NOARGS,
      "_status($self)\n--\n\n(code, details, trailing metadata, debug text), or None."},
     {"_take_reply", (PyCFunction)call_take_reply, METH_NOARGS,
-     "_take_reply($self)\n--\n\nThe one reply of a finished call, or None. Only the first time."},
+     "_take_reply($self)\n--\n\nThe one reply of a finished call, or None. Later calls: None."},
     {"_cancel", (PyCFunction)call_cancel, METH_VARARGS,
      "_cancel($self, code, details, /)\n--\n\nEnd the call with this status unless it has ended."},
     {"time_remaining", (PyCFunction)call_time_remaining, METH_NOARGS,

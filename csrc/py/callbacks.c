@@ -8,7 +8,7 @@
 #include "py/errors.h"
 #include "py/gil.h"
 
-/* How long one callback may take once the interpreter is ending. Then it is left behind. */
+/* How long one callback may take once the interpreter is ending, before it is left behind. */
 enum { CALLBACK_MS = 5000 };
 
 typedef struct callback_queue {
@@ -40,7 +40,7 @@ init_queue(callback_queue *queue, const char *name)
     gp_list_init(&queue->waiting);
 }
 
-/* Also called in a forked child, which has no such threads. What was queued belongs to the parent. */
+/* Also called in a forked child, to forget the threads and the queued callbacks of the parent. */
 static void
 init_queues(void)
 {
@@ -61,7 +61,7 @@ pygo_callbacks_setup(void)
 
 /* ---- The thread ---- */
 
-/* Wait for callbacks and move them to |batch|, which is empty. None: the thread is to end. */
+/* Wait for callbacks and move them to |batch|, which stays empty if the thread is to end. */
 static void
 take_waiting(callback_queue *queue, gp_list *batch)
 {
@@ -108,7 +108,7 @@ run_callbacks(void *arg)
     return NULL;
 }
 
-/* Start the thread unless it runs or the interpreter is ending. False: that has failed. */
+/* Start the thread unless it runs or the interpreter is ending. Returns false if that fails. */
 static bool
 start_thread_locked(callback_queue *queue)
 {

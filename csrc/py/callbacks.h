@@ -15,12 +15,12 @@
 #include "gp/list.h"
 #include "py/state.h"
 
-/* Something to be run, often the beginning of a larger structure. */
+/* A function to be run on one of these threads. Often the first member of a larger structure. */
 typedef struct pygo_callback {
     gp_link link; /* in the queue */
     /* Called with the GIL. Frees |self| and leaves no exception. */
     void (*run)(struct pygo_callback *self);
-    PyObject *callable; /* owned; NULL but for pygo_callback_new() */
+    PyObject *callable; /* owned; NULL unless made by pygo_callback_new() */
 } pygo_callback;
 
 /* Once, when the module is set up. */
@@ -30,13 +30,14 @@ void pygo_callbacks_setup(void);
 int pygo_questions_start(void);
 
 /*
- * A callback that calls |callable|(), to be posted; makes sure that its thread runs. NULL with an
- * exception.
+ * Make a callback that calls |callable|(), to be posted, and make sure that the thread for
+ * callbacks runs. NULL with an exception.
  */
 pygo_callback *pygo_callback_new(PyObject *callable);
 
 /*
- * Queue it, and start the thread if it does not run. Any thread, no GIL needed. Never blocks.
+ * Queue a callback or a question, and start its thread unless that runs. Threads: any; no GIL
+ * needed. Never blocks.
  */
 void pygo_callback_post(pygo_callback *callback);
 void pygo_question_post(pygo_callback *question);

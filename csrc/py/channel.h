@@ -1,5 +1,5 @@
 /*
- * Layer: py. Channels, and what they make.
+ * Layer: py. Channels, their multicallables, and channel arguments.
  */
 #ifndef PYGO_CHANNEL_H
 #define PYGO_CHANNEL_H
@@ -7,7 +7,7 @@
 #include "gp/channel.h"
 #include "py/loop.h"
 
-/* The requests of a method, one or a stream, and its replies. */
+/* Whether the requests and the replies of a method are one each, or a stream. */
 typedef enum pygo_arity {
     PYGO_UNARY_UNARY,
     PYGO_UNARY_STREAM,
@@ -41,8 +41,8 @@ int pygo_options_from_python(pygo_options *out, PyObject *options);
 void pygo_options_release(pygo_options *options);
 
 /*
- * The same as a copy, which is NULL if there are none. |*keep|, a new reference or NULL, must
- * outlive it: it keeps the objects whose addresses the copy may have.
+ * As pygo_options_from_python(), but |*out| is a copy of the arguments, NULL if there are none.
+ * |*keep|, a new reference or NULL, must outlive the copy, which may hold addresses of its objects.
  */
 int pygo_options_copy(gp_channel_args **out, PyObject **keep, PyObject *options);
 

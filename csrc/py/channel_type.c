@@ -451,7 +451,7 @@ static PyMethodDef methods[] = {
      "2 ready, 3 transient failure, 4 shut down. With connect, an idle channel connects."},
     {"wait_state", (PyCFunction)(void (*)(void))channel_wait_state, METH_VARARGS | METH_KEYWORDS,
      "wait_state($self, last, timeout=None)\n--\n\nWait up to timeout seconds for another state "
-     "than last: the state."},
+     "than last. Returns: the state."},
     {"_async_calls", (PyCFunction)channel_async_calls, METH_NOARGS,
      "_async_calls($self)\n--\n\nA list of the calls of asyncio programs that are still "
      "referenced."},

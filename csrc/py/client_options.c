@@ -18,7 +18,10 @@
  * |options|. It returns 0, or -1 with an exception.
  */
 
-/* |object|, a new reference or NULL, lives as long as the options. Borrowed; NULL: an exception. */
+/*
+ * Keep |object|, a new reference or NULL, as long as the options. Returns it borrowed, or NULL with
+ * an exception.
+ */
 static PyObject *
 keep(pygo_client_options *options, PyObject *object)
 {
@@ -396,7 +399,7 @@ make_exit_sink(gp_exit_sink *out, PyObject *callable)
     return 0;
 }
 
-/* ---- All of them ---- */
+/* ---- The arguments ---- */
 
 int
 pygo_client_options_init(pygo_client_options *options, PyObject *args, PyObject *kwargs)

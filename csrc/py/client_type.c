@@ -66,7 +66,7 @@ client_dealloc(ClientObject *self)
 
 /* ---- Life ---- */
 
-/* Raise |err|; a VersionError also carries the host's side. */
+/* Raise |err|; a VersionError also carries the host's versions. */
 static PyObject *
 raise_start_error(ClientObject *self, gp_error *err)
 {
@@ -227,10 +227,10 @@ client_start_time(ClientObject *self, void *Py_UNUSED(closure))
 
 static PyMethodDef methods[] = {
     {"start", (PyCFunction)client_start, METH_NOARGS,
-     "start($self)\n--\n\nLaunch and shake hands, once: (network, address, target, protocol, "
-     "version)."},
+     "start($self)\n--\n\nLaunch and shake hands, once. Returns: (network, address, target, "
+     "protocol, version)."},
     {"channel", (PyCFunction)client_channel, METH_NOARGS,
-     "channel($self)\n--\n\nA new view of the one connection."},
+     "channel($self)\n--\n\nA new channel on the client's one connection."},
     {"broker", (PyCFunction)client_broker, METH_NOARGS,
      "broker($self)\n--\n\nThe one broker between this host and the plugin."},
     {"ping", (PyCFunction)client_ping, METH_O,
@@ -238,13 +238,13 @@ static PyMethodDef methods[] = {
     {"kill", (PyCFunction)client_kill, METH_NOARGS,
      "kill($self)\n--\n\nShut down, then kill. Idempotent."},
     {"exited", (PyCFunction)client_exited, METH_NOARGS,
-     "exited($self)\n--\n\nWhether the process was started and is gone."},
+     "exited($self)\n--\n\nWhether the process was started and has ended."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef getters[] = {
     {"exit_status", (getter)client_exit_status, NULL,
-     "Exit status, -N for signal N; None while it runs or if nobody can tell.", NULL},
+     "Exit status, -N for signal N; None while it runs or if it is unknown.", NULL},
     {"pid", (getter)client_pid, NULL, "Process id; -1 before the start.", NULL},
     {"start_time", (getter)client_start_time, NULL,
      "When the process started, in ticks since boot; 0 if unknown.", NULL},

@@ -9,8 +9,9 @@
 #include "py/state.h"
 
 /*
- * Seconds as nanoseconds or milliseconds, rounded down; negative: no limit, which is what None, NULL
- * and more than a century mean. A time in the past is 0. Returns 0, or -1 with an exception.
+ * Convert |seconds| to nanoseconds or milliseconds, rounded down. None, NULL and more than a
+ * century mean no limit, which is negative in |*out|. A negative number becomes 0. Returns 0, or -1
+ * with an exception.
  */
 int pygo_timeout_ns(int64_t *out, PyObject *seconds);
 int pygo_timeout_ms(int64_t *out, PyObject *seconds);

@@ -9,7 +9,7 @@
 
 /*
  * The credentials that |object| holds, borrowed from it; NULL for None. Returns 0, or -1 with a
- * TypeError that says how to make them. Credentials of grpcio's belong to the other gRPC core.
+ * TypeError that says how to make them. grpcio's credentials belong to the gRPC core inside grpcio.
  */
 int pygo_channel_credentials(const gp_channel_credentials **out, PyObject *object);
 int pygo_server_credentials(const gp_server_credentials **out, PyObject *object);
@@ -20,7 +20,7 @@ PyObject *pygo_call_credentials_wrap(gp_call_credentials *credentials);
 PyObject *pygo_server_credentials_wrap(gp_server_credentials *credentials);
 
 /*
- * The text of |object|, which is PEM as bytes, borrowed; NULL for None. |name| is the argument's.
+ * The text of |object|, which is PEM as bytes, borrowed; NULL for None. Messages contain |name|.
  * Returns 0, or -1 with an exception.
  */
 int pygo_pem_text(const char **out, PyObject *object, const char *name);

@@ -30,8 +30,8 @@ check_type(PyObject *object, PyTypeObject *type, const char *what, const char *m
         return 0;
     }
     PyErr_Format(PyExc_TypeError,
-                 "%s must be made with %s; %.100s is of no use here, and what grpcio makes belongs "
-                 "to the gRPC core inside grpcio",
+                 "%s must be made with %s, not %.100s: objects made by grpcio belong to the gRPC "
+                 "core inside grpcio",
                  what, makers, Py_TYPE(object)->tp_name);
     return -1;
 }
@@ -377,7 +377,7 @@ static PyMethodDef functions[] = {
      "--\n\nSee rpc.ssl_channel_credentials."},
     {"compose_channel_credentials", compose_channel_credentials, METH_VARARGS,
      "compose_channel_credentials($module, channel_credentials, call_credentials, /)\n--\n\n"
-     "The channel's credentials, to which each call adds the call's."},
+     "Channel credentials that add call_credentials to each call."},
     {"ssl_server_credentials", make_ssl_server_credentials, METH_VARARGS,
      "ssl_server_credentials($module, pairs, root_certificates, require_client_auth, /)\n--\n\n"
      "See rpc.ssl_server_credentials."},

@@ -9,7 +9,7 @@
 #include "py/metadata.h"
 #include "py/server.h"
 
-/* The Python side of a server's threads. Lives as long as the C server, not as its Python object. */
+/* The Python side of a server's threads. Lives as long as the C server, not the Python object. */
 typedef struct dispatcher {
     PyObject *find;       /* owned: find(details) -> grpc.RpcMethodHandler or None; NULL: cleared */
     PyObject *registered; /* owned dict: method -> handler; asked first; NULL: cleared */
@@ -202,8 +202,8 @@ report_full(pygo_callback *callback)
 }
 
 /*
- * For gp_server_handler.full, which is called with the server's lock held. Python's allocator is not
- * used, since tracemalloc would have it take the GIL.
+ * For gp_server_handler.full, which is called with the server's lock held. Python's allocator is
+ * not used, since tracemalloc would have it take the GIL.
  */
 static void
 post_full_report(void *Py_UNUSED(ctx), int max_workers)

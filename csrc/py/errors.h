@@ -7,8 +7,8 @@
 #include "py/state.h"
 
 /*
- * Raise what |err| says, with "|name|: " before the message if |name| is not NULL, and release it.
- * GP_EUSER: the exception that the callback has set stays. Returns NULL, always.
+ * Raise the exception for |err|, with "|name|: " before its message if |name| is not NULL, and
+ * release it. GP_EUSER: the exception that the callback has set stays. Returns NULL, always.
  */
 PyObject *pygo_raise(gp_error *err, const char *name);
 

@@ -5,12 +5,12 @@
 #include <unistd.h>
 
 static atomic_bool closed;
-static _Thread_local PyThreadState *mine;    /* of a thread that has entered */
-static _Thread_local PyGILState_STATE first; /* what PyGILState_Release() takes at its end */
+static _Thread_local PyThreadState *mine;    /* NULL until this thread has entered Python */
+static _Thread_local PyGILState_STATE first; /* for PyGILState_Release(), when the thread ends */
 /* Owned: what register_thread() has returned; None: it has failed; NULL: not called yet. */
 static _Thread_local PyObject *registered;
 
-/* ---- Threads of the C library's in the module threading ---- */
+/* ---- The C library's threads in the module threading ---- */
 
 /* Call with the GIL. Leaves no exception. */
 static void
@@ -120,7 +120,7 @@ check_signals(void *ctx)
     return rc;
 }
 
-/* Python runs signal handlers on the process's first thread alone. */
+/* Whether this is the process's first thread, on which alone Python runs signal handlers. */
 static bool
 on_main_thread(void)
 {
@@ -138,7 +138,7 @@ pygo_interrupt(void)
 {
     static const gp_interrupt interrupt = {.check = check_signals};
     static _Thread_local enum { UNKNOWN, MAIN, OTHER } which;
-    /* Of the process that |which| is true for: the thread that forks is the child's main thread. */
+    /* The process that |which| was set in: a thread that forks is the main thread of the child. */
     static _Thread_local unsigned generation;
 
     if (which == UNKNOWN || generation != gp_runtime_generation()) {

@@ -11,10 +11,10 @@
 #include "gp/runtime.h"
 
 /*
- * Take the GIL on a thread of the C library's. The thread keeps its PyThreadState until
+ * Take the GIL on a thread of the C library. The thread keeps its PyThreadState until
  * pygo_gil_thread_exit(), so that entering again costs no more than the lock. Once the program uses
- * the module threading, the thread is registered there under |name| when it enters, and the hooks of
- * threading.settrace() and setprofile() are set.
+ * the module threading, the thread is registered there under |name| when it enters, and the hooks
+ * of threading.settrace() and setprofile() are set.
  *
  * Returns: false when the interpreter is ending; then Python must not be touched.
  */
@@ -25,8 +25,8 @@ void pygo_gil_leave(void);
 void pygo_gil_thread_exit(void);
 
 /*
- * Drop a reference, on any thread, with the GIL or without. Once the interpreter is ending, nothing
- * is done.
+ * Drop a reference, on any thread, with the GIL or without. Does nothing once the interpreter is
+ * ending.
  */
 void pygo_gil_release(void *object);
 
@@ -41,8 +41,8 @@ bool pygo_gil_is_open(void);
 const gp_interrupt *pygo_interrupt(void);
 
 /*
- * The same for waits of calls. On a thread that green threads share (see pygo_gil_share()) such a
- * wait lets the other ones run, which is how their library handles signals, too.
+ * As pygo_interrupt(), for waits for calls. On a thread that green threads share
+ * (pygo_gil_share()), such a wait lets the others run, and their library handles signals.
  */
 const gp_interrupt *pygo_call_interrupt(void);
 
@@ -54,8 +54,8 @@ const gp_interrupt *pygo_call_interrupt(void);
  * wait(fd, timeout):          wait in a green thread that is not the hub until |fd| (-1: none) is
  *                             readable or |timeout| seconds (None: no limit) are over
  * elsewhere(function, *args): call a function that blocks, for pygo_gil_call_blocking()
- * visit(function, *args):     call a function of the user's for a thread of the core's, where its
- *                             locks work; None: it is called directly
+ * visit(function, *args):     call a function of the user for a thread of the core, on a thread on
+ *                             which the user's locks work; None: it is called directly
  */
 void pygo_gil_share(PyObject *get_hub, PyObject *get_current, PyObject *wait, PyObject *elsewhere,
                     PyObject *visit);
@@ -64,8 +64,8 @@ void pygo_gil_share(PyObject *get_hub, PyObject *get_current, PyObject *wait, Py
 PyObject *pygo_gil_call_blocking(PyObject *const *args, Py_ssize_t count);
 
 /*
- * Call a function of the user's other than a handler, with up to PYGO_USER_ARGS arguments. On a
- * thread of the core's it is called by |visit|, if that is set. Returns as PyObject_Call().
+ * Call a function of the user that is not a handler, with up to PYGO_USER_ARGS arguments. On a
+ * thread of the core it is called by |visit|, if that is set. Returns as PyObject_Call().
  */
 enum { PYGO_USER_ARGS = 4 };
 PyObject *pygo_gil_call_user(PyObject *callable, PyObject *const *args, size_t count);

@@ -221,21 +221,21 @@ digest_size(PyObject *Py_UNUSED(module), PyObject *name)
 
 PyMethodDef pygo_launch_functions[] = {
     {"digest_size", digest_size, METH_O,
-     "digest_size($module, hash, /)\n--\n\nHow many bytes a hash of OpenSSL's gives."},
+     "digest_size($module, hash, /)\n--\n\nHow many bytes a checksum of this OpenSSL digest has."},
     {"handshake_line", handshake_line, METH_VARARGS,
      "handshake_line($module, version, network, address, protocol, cert=None, multiplex=None, "
      "/)\n--\n\n"
      "The line that a plugin prints for its host, with the newline."},
     {"watch_host", watch_host, METH_VARARGS,
      "watch_host($module, gone, patience, /)\n--\n\n"
-     "Call gone() once the host is no more; end the process patience seconds later."},
+     "Call gone() when the host has ended; end this process by force patience seconds later."},
     {"negotiate", negotiate, METH_VARARGS,
      "negotiate($module, own, offered, /)\n--\n\n"
      "The version that a plugin serves, and notes about entries that were left out."},
     {"socket_cleanup_add", socket_cleanup_add, METH_VARARGS,
      "socket_cleanup_add($module, path, directory, /)\n--\n\n"
      "Have signals that end the process remove this file first, and then a directory unless it is "
-     "None. A number for socket_cleanup_drop()."},
+     "None. Returns: a number for socket_cleanup_drop()."},
     {"socket_cleanup_drop", socket_cleanup_drop, METH_O,
      "socket_cleanup_drop($module, number, /)\n--\n\nUndo socket_cleanup_add()."},
     {"fatal_report_enable", fatal_report_enable, METH_NOARGS,

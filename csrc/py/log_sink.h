@@ -8,8 +8,8 @@
 #include "py/state.h"
 
 /*
- * A sink that calls |callback|(raw, records), of which it keeps a reference until its release. None:
- * it drops everything. |level| is the lowest level that is wanted at first.
+ * A sink that calls |callback|(raw, records), of which it keeps a reference until its release.
+ * None: it drops everything. |level| is the lowest level that is wanted at first.
  */
 gp_log_sink pygo_log_sink(PyObject *callback, int level, bool want_raw);
 

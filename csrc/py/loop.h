@@ -14,7 +14,7 @@
 #include "gp/queue.h"
 #include "py/state.h"
 
-/* Something that the loop's thread is to finish. Begins a larger structure. */
+/* An operation that the loop's thread is to finish. The first member of a larger structure. */
 typedef struct pygo_completion {
     gp_queue_item item;
     /*
@@ -28,10 +28,10 @@ typedef struct pygo_completion {
 /* The queue of a LoopQueue, borrowed. NULL with TypeError. */
 gp_queue *pygo_queue_of(PyObject *loop_queue);
 
-/* Part of what must end together with its event loop. Used with the GIL. */
+/* A member of an object that must end together with its event loop. Used with the GIL. */
 typedef struct pygo_loop_member {
     gp_link link; /* in its LoopQueue; gp_link_remove() takes it out */
-    /* Called when the loop is gone, with the member taken out. Must not block. */
+    /* Called when the loop is gone, after |link| was taken out of the list. Must not block. */
     void (*orphaned)(struct pygo_loop_member *self);
 } pygo_loop_member;
 
@@ -40,7 +40,7 @@ void pygo_loop_add(PyObject *loop_queue, pygo_loop_member *member);
 /* A zeroed completion of |size| bytes for |queue|. NULL with MemoryError. */
 void *pygo_completion_new(size_t size, gp_queue *queue, void (*finish)(pygo_completion *, bool));
 
-/* The same without the GIL: NULL when memory is short. */
+/* As pygo_completion_new(), without the GIL. NULL when memory is short. */
 void *pygo_completion_new_raw(size_t size, gp_queue *queue,
                               void (*finish)(pygo_completion *, bool));
 
@@ -48,17 +48,17 @@ void *pygo_completion_new_raw(size_t size, gp_queue *queue,
 void pygo_completion_free(pygo_completion *completion);
 
 /*
- * Have the loop finish it. Any thread, no GIL needed. If the loop is gone, the thread for callbacks
- * does.
+ * Have the loop finish the completion or, if the loop is gone, the thread for callbacks. Threads:
+ * any; no GIL needed.
  */
 void pygo_completion_post(pygo_completion *completion);
 
-/* The same, but if the loop is gone: false, and the completion is still the caller's. */
+/* As pygo_completion_post(); if the loop is gone: false, and the completion stays the caller's. */
 bool pygo_completion_try_post(pygo_completion *completion);
 
 /*
- * Give |future|, one of asyncio's or a LoopFuture, its result, unless it is done, which it also is
- * when it has been cancelled. Steals |value|. NULL: it fails with the exception that is set.
+ * Set the result of |future|, an asyncio.Future or a LoopFuture, unless it is done or cancelled.
+ * Steals |value|. If |value| is NULL, the future fails with the exception that is set.
  */
 void pygo_future_resolve(PyObject *future, PyObject *value);
 

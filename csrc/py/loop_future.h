@@ -1,7 +1,7 @@
 /*
- * Layer: py. A future of one event loop. Unlike an asyncio.Future it resumes the task that awaits it
- * at the end of LoopQueue.drain(). A Future would do so in the next round of the loop, which costs as
- * much as the rest of a call's Python.
+ * Layer: py. A future of one event loop. Unlike an asyncio.Future it resumes the task that awaits
+ * it at the end of LoopQueue.drain(). A Future would do so in the next round of the loop, which
+ * costs as much as the rest of a call's Python.
  */
 #ifndef PYGO_LOOP_FUTURE_H
 #define PYGO_LOOP_FUTURE_H
@@ -23,8 +23,9 @@ PyObject *pygo_loop_future_new(PyObject *loop);
 int pygo_loop_future_finish(PyObject *future, PyObject *value, bool failed);
 
 /*
- * Around code on the loop's thread, outside all tasks, that finishes futures: pygo_loop_future_end()
- * runs the tasks that await them. Returns 0, or -1 with the exception that has to leave the loop.
+ * Call these two before and after code that finishes futures, on the loop's thread and outside all
+ * tasks: pygo_loop_future_end() runs the tasks that await the futures. Returns 0, or -1 with the
+ * exception that has to leave the loop.
  */
 void pygo_loop_future_begin(void);
 int pygo_loop_future_end(void);

@@ -4,7 +4,7 @@
 
 typedef enum future_state { PENDING, RESOLVED, FAILED, CANCELLED } future_state;
 
-/* It is its own iterator, which needs no state. */
+/* A future is its own iterator, which needs no state. */
 typedef struct FutureObject {
     PyObject_HEAD
     PyObject *loop;     /* owned */
@@ -218,7 +218,7 @@ future_traverse(FutureObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* Methods rely on the loop and the value, which stay until the end. */
+/* The loop and the value stay until the end, since methods rely on them. */
 static int
 future_clear(FutureObject *self)
 {
@@ -360,7 +360,7 @@ future_cancel(FutureObject *self, PyObject *args, PyObject *kwargs)
     if (self->state != PENDING) {
         Py_RETURN_FALSE;
     }
-    /* Its caller may be a task, in the middle of which no other task may run. */
+    /* The caller may be a task, inside which no other task may run. */
     self->is_task = false;
     if (finish_pending(self, CANCELLED, Py_NewRef(message)) < 0) {
         return NULL;

@@ -25,7 +25,7 @@ static struct {
     pygo_callback callback;
 } orphans = {.lock = GP_MUTEX_INIT, .callback = {.run = free_orphans}};
 
-/* In a forked child: what is there was posted for the parent's loops. */
+/* Forget the completions in a forked child: they were posted for the parent's loops. */
 static void
 reset_orphans(void)
 {
@@ -37,7 +37,7 @@ reset_orphans(void)
 
 static gp_fork_part part = {.reset = reset_orphans};
 
-/* Interned. */
+/* Interned names of methods. */
 static struct {
     PyObject *done;
     PyObject *set_result;

@@ -56,7 +56,7 @@ int
 pygo_receive_begin(bool *receiving)
 {
     if (*receiving) {
-        /* A ValueError, as generators raise it, and grpcio's streams in other words. */
+        /* Generators, and grpcio's streams, also raise ValueError in this case. */
         PyErr_SetString(PyExc_ValueError,
                         "another thread is waiting for the next message of this stream: let one "
                         "thread iterate, or hold a lock around next()");

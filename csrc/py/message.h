@@ -16,8 +16,8 @@
 PyObject *pygo_serialize(PyObject *serializer, PyObject *message);
 
 /*
- * The same for the one request of a call. As with grpcio, an exception of its serializer becomes
- * the cause of an RpcError, which is that of aio if |asynchronous|.
+ * As pygo_serialize(), for the one request of a call. As with grpcio, an exception of the
+ * serializer becomes the cause of an RpcError, which is that of aio if |asynchronous|.
  */
 PyObject *pygo_serialize_request(PyObject *serializer, PyObject *request, bool asynchronous);
 

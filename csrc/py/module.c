@@ -163,7 +163,7 @@ static PyMethodDef own_functions[] = {
     {"forked", forked, METH_NOARGS,
      "forked($module)\n--\n\nWhether this process was forked while gRPC was in use."},
     {"refuse_forked", refuse_forked, METH_NOARGS,
-     "refuse_forked($module)\n--\n\nRaise ForkedError, with the reason, if that is so."},
+     "refuse_forked($module)\n--\n\nRaise ForkedError, with the reason, if forked() is true."},
     {"before_fork", before_fork, METH_NOARGS,
      "before_fork($module)\n--\n\nShut gRPC down if nothing uses it, so that a child can use it."},
     {"kill_all", kill_all, METH_O,

@@ -180,8 +180,8 @@ start_call(const MultiCallableObject *self, const call_args *args, unsigned flag
 }
 
 /*
- * Start a call with the arguments of a blocking one. A stream of requests is sent by a thread of its
- * own, which takes them from an iterator. NULL with an exception.
+ * Start a call with the arguments of a blocking one. A stream of requests is sent by a thread of
+ * its own, which takes them from an iterator. NULL with an exception.
  */
 static gp_call *
 start_blocking(const MultiCallableObject *self, PyObject *const *args, size_t nargsf,
@@ -208,9 +208,9 @@ start_blocking(const MultiCallableObject *self, PyObject *const *args, size_t na
 }
 
 /*
- * Wait for the one reply of a call. If the call has ended with OK and without a reply, that is None,
- * as for futures and with asyncio. |call|'s reference is taken over; on success |*kept| gets it, if
- * |kept| is not NULL.
+ * Wait for the one reply of a call. If the call has ended with OK and without a reply, that is
+ * None, as for futures and with asyncio. |call|'s reference is taken over; on success |*kept| gets
+ * it, if |kept| is not NULL.
  */
 static PyObject *
 wait_for_reply(MultiCallableObject *self, gp_call *call, gp_call **kept)
@@ -267,7 +267,7 @@ with_call(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs, Py
         return NULL;
     }
     wrapped = pygo_call_wrap(PYGO_CALL, kept, self->deserializer);
-    /* It has been taken out of the core, but the call's result() has to return it, too. */
+    /* The reply has been taken out of the core, but the call's result() has to return it, too. */
     if (wrapped != NULL && PyObject_SetAttrString(wrapped, "_reply", reply) < 0) {
         Py_CLEAR(wrapped);
     }
@@ -402,9 +402,9 @@ multicallable_dealloc(MultiCallableObject *self)
 static PyMethodDef one_reply_methods[] = {
     BEGIN,
     {"with_call", FAST(with_call),
-     "with_call" CALL_DOC "Call and wait: (reply, call). timeout in seconds."},
+     "with_call" CALL_DOC "Call and wait. Returns: (reply, call). timeout is in seconds."},
     {"future", FAST(as_future),
-     "future" CALL_DOC "Call without waiting: the call, which is also a grpc.Future."},
+     "future" CALL_DOC "Call without waiting. Returns: the call, which is also a grpc.Future."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -416,7 +416,7 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-/* isinstance() with grpcio's abstract classes gets it: see class_of() of the package. */
+/* Read by isinstance() with grpcio's abstract classes: see class_of() of the package. */
 static PyObject *
 multicallable_class(PyObject *self, void *Py_UNUSED(closure))
 {

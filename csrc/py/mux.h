@@ -7,7 +7,7 @@
 #include "gp/grpc_mux.h"
 #include "py/state.h"
 
-/* The gp_mux in |object|, borrowed; NULL for None. Returns 0, or -1 with a TypeError. */
+/* The gp_grpc_mux in |object|, borrowed; NULL for None. Returns 0, or -1 with a TypeError. */
 int pygo_mux(gp_grpc_mux **out, PyObject *object);
 
 #endif

@@ -117,7 +117,8 @@ mux_directory(MuxObject *self, void *Py_UNUSED(closure))
 
 static PyMethodDef methods[] = {
     {"listen", (PyCFunction)mux_listen, METH_VARARGS,
-     "listen($self, network, address, /)\n--\n\nAccept the host's one connection there: the port."},
+     "listen($self, network, address, /)\n--\n\nAccept the host's one connection at the address. "
+     "Returns: the TCP port."},
     {"close", (PyCFunction)mux_close, METH_NOARGS,
      "close($self)\n--\n\nEnd the connection and remove its files. Idempotent."},
     {"remove", (PyCFunction)mux_remove, METH_NOARGS,

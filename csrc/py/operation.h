@@ -1,6 +1,6 @@
 /*
- * Layer: py. One operation of an asyncio program under way: a future, or something to be called,
- * that is waiting for the C library to finish it.
+ * Layer: py. An operation that an asyncio program has started: the future to resolve, or the
+ * callable to call, when the C library has finished it.
  */
 #ifndef PYGO_OPERATION_H
 #define PYGO_OPERATION_H
@@ -22,7 +22,7 @@ typedef struct pygo_operation {
 /*
  * How an operation ends, for pygo_completion.finish. Each frees it.
  *
- * _resolve(): the result of the target is whether the operation has not failed.
+ * _resolve(): the result of the target is True, or False if the operation has failed.
  * _receive(): the result of the target is the message, or |keep| if none comes.
  * _call(): the target is called without arguments.
  */
@@ -50,7 +50,10 @@ void pygo_operation_received(void *operation, gp_message *message);
  */
 PyObject *pygo_operation_started(pygo_operation *self, int rc);
 
-/* The same for |rc| of gp_call_post() or gp_server_call_post(), which may have nothing to wait for. */
+/*
+ * As pygo_operation_started(), for |rc| of gp_call_post() or gp_server_call_post(), which may have
+ * nothing to wait for.
+ */
 PyObject *pygo_operation_posted(pygo_operation *self, int rc);
 
 /*

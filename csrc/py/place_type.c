@@ -103,7 +103,7 @@ static PyMethodDef methods[] = {
 static PyGetSetDef getters[] = {
     {"path", (getter)place_path, NULL, "The path of the published socket.", NULL},
     {"bind", (getter)place_bind, NULL, "The path to bind the socket to.", NULL},
-    {"target", (getter)place_target, NULL, "The same as an address for gRPC: unix:..., escaped.",
+    {"target", (getter)place_target, NULL, "The path to bind to, for gRPC: unix:..., escaped.",
      NULL},
     {"directory", (getter)place_directory, NULL,
      "The private directory that was made for it, or None.", NULL},

@@ -1,4 +1,4 @@
-/* A runner written in Python, and the processes that those may run. */
+/* Runners written in Python, and the type Process, with which they run local commands. */
 #include "py/runner.h"
 
 #include <limits.h>
@@ -13,7 +13,8 @@
 
 /* ---- A runner in Python ----
  *
- * The context is the adapter of pygo_runner(), which checks and converts what users' runners return.
+ * The context is the adapter of pygo_runner(), which checks and converts what users' runners
+ * return.
  */
 
 /*
@@ -346,8 +347,8 @@ static PyMethodDef methods[] = {
 
 static PyGetSetDef getters[] = {
     {"pid", (getter)process_pid, NULL, "Process id.", NULL},
-    {"stdout", (getter)process_out, NULL, "A descriptor to read from. Borrowed.", NULL},
-    {"stderr", (getter)process_err, NULL, "The same for stderr.", NULL},
+    {"stdout", (getter)process_out, NULL, "A descriptor to read its stdout from. Borrowed.", NULL},
+    {"stderr", (getter)process_err, NULL, "A descriptor to read its stderr from. Borrowed.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

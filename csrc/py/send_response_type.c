@@ -56,8 +56,8 @@ send_response_dealloc(SendResponseObject *self)
 }
 
 /*
- * Have later replies ignored, once those that other threads are sending have been sent. Whether this
- * is the first time.
+ * Wait for the replies that other threads are sending, and have later replies ignored. Returns
+ * false if this was done before.
  */
 static bool
 stop_sending(SendResponseObject *self)
@@ -79,7 +79,7 @@ pygo_send_response_stop(PyObject *self)
     stop_sending((SendResponseObject *)self);
 }
 
-/* Returns 0, or GP_EUSER with an exception. That the call has ended is no failure. */
+/* Send |message|, if the call has not ended. Returns 0, or GP_EUSER with an exception. */
 static int
 send_bytes(SendResponseObject *self, gp_server_call *call, gp_bytes message)
 {

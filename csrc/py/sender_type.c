@@ -121,8 +121,8 @@ sender_close(SenderObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef methods[] = {
     {"send", (PyCFunction)sender_send, METH_O,
-     "send($self, message, /)\n--\n\nSend one request, once flow control lets it go. False: the "
-     "call is over."},
+     "send($self, message, /)\n--\n\nSend one request. Waits for flow control. Returns: False if "
+     "the call is over."},
     {"close", (PyCFunction)sender_close, METH_NOARGS, "close($self)\n--\n\nEnd the requests."},
     {NULL, NULL, 0, NULL},
 };

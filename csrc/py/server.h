@@ -25,7 +25,7 @@ typedef struct ServerCallObject {
 /* A context of |type|, a subclass of ServerCall, for |call|, of which it takes a new reference. */
 ServerCallObject *pygo_server_call_new(PyTypeObject *type, gp_server_call *call);
 
-/* For subclasses of ServerCall in C. pygo_server_call_dealloc() is the last thing that theirs does. */
+/* For subclasses of ServerCall in C, whose dealloc ends with pygo_server_call_dealloc(). */
 int pygo_server_call_traverse(ServerCallObject *self, visitproc visit, void *arg);
 int pygo_server_call_clear(ServerCallObject *self);
 void pygo_server_call_dealloc(ServerCallObject *self);
@@ -58,7 +58,8 @@ void pygo_server_call_end(ServerCallObject *context, PyObject *message, int code
 /*
  * Answer a call with |handler|, a grpc.RpcMethodHandler of any arity. Leaves no exception.
  *
- * Returns: NULL; or, if |movable|, a new reference to the thread pool that has to answer it instead.
+ * Returns: NULL; or, if |movable|, a new reference to the thread pool that has to answer it
+ * instead.
  */
 PyObject *pygo_servicer_run(ServerCallObject *context, PyObject *handler, bool movable);
 
@@ -75,8 +76,8 @@ int pygo_servicer_setup(void);
 /* ---- send_response_type.c ---- */
 
 /*
- * A callable of one argument, a reply or None, for methods that do not return an iterator over their
- * replies.
+ * A callable of one argument, a reply or None, for methods that do not return an iterator over
+ * their replies.
  */
 PyObject *pygo_send_response_new(ServerCallObject *context, PyObject *serializer);
 
@@ -87,7 +88,8 @@ void pygo_send_response_stop(PyObject *self);
  * Stop all servers and wait up to half a second for their handlers to return. For interpreter exit;
  * with the GIL.
  *
- * Returns: how long the rest of the exit may wait, in milliseconds; 0 if a handler has not returned.
+ * Returns: how long the rest of the exit may wait, in milliseconds; 0 if a handler has not
+ * returned.
  */
 int64_t pygo_servers_shutdown(void);
 

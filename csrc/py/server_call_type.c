@@ -299,7 +299,7 @@ static PyMethodDef context_methods[] = {
     {"is_active", (PyCFunction)context_is_active, METH_NOARGS,
      "is_active($self)\n--\n\nWhether the client can still be answered."},
     {"cancel", (PyCFunction)context_cancel, METH_NOARGS,
-     "cancel($self)\n--\n\nEnd the call from this side: the client sees GP_GRPC_CANCELLED."},
+     "cancel($self)\n--\n\nEnd the call from this side. The client gets the status CANCELLED."},
     {"send_initial_metadata", (PyCFunction)context_send_initial_metadata, METH_O,
      "send_initial_metadata($self, initial_metadata, /)\n--\n\nSend metadata ahead of the first "
      "message."},
@@ -384,7 +384,7 @@ iterator_dealloc(RequestIteratorObject *self)
     Py_DECREF(type);
 }
 
-/* The call ended before the client had ended its requests, which is no end of the iterator. */
+/* Raise the exception for a call that ended before the client had ended its requests. */
 static void
 raise_cancelled(void)
 {

@@ -25,7 +25,7 @@ typedef struct ServerObject {
     gp_link link;      /* in |servers| */
 } ServerObject;
 
-/* All of this process, newest first. Guarded by the GIL. */
+/* All servers of this process, newest first. Guarded by the GIL. */
 static gp_list servers = GP_LIST_INIT(servers);
 
 /* ---- The type ---- */
@@ -101,8 +101,8 @@ fail_handler:
 }
 
 /*
- * Whether the dispatcher is used by this object alone: the server runs no thread, and only code that
- * has a reference to the object can start it.
+ * Whether the dispatcher is used by this object alone: the server runs no thread, and only code
+ * that has a reference to the object can start it.
  */
 static bool
 is_idle(ServerObject *self)
@@ -356,8 +356,8 @@ pygo_servers_shutdown(void)
         int rc;
 
         /*
-         * A handler that does not return is left behind: it must not keep the process. If it has
-         * used up the time, there is none left for other servers, whose handlers have had it too.
+         * A handler that does not return must not keep the process from ending, and is left behind.
+         * The handlers of the other servers have had the same time, so they are not waited for.
          */
         server = (ServerObject *)PyList_GET_ITEM(kept, i);
         Py_BEGIN_ALLOW_THREADS
@@ -371,8 +371,8 @@ pygo_servers_shutdown(void)
 
 static PyMethodDef methods[] = {
     {"listen", (PyCFunction)server_listen, METH_VARARGS,
-     "listen($self, address, credentials=None, /)\n--\n\nListen on unix:/path or host:port: the "
-     "port. Raises OSError."},
+     "listen($self, address, credentials=None, /)\n--\n\nListen on unix:/path or host:port. "
+     "Returns: the port. Raises: OSError."},
     {"add_plugin_services", (PyCFunction)server_add_plugin_services, METH_VARARGS,
      "add_plugin_services($self, name, grace, /)\n--\n\nAdd health for name, and the controller, "
      "whose Shutdown gives running calls grace seconds."},
@@ -380,8 +380,8 @@ static PyMethodDef methods[] = {
      "add_stdio($self, stdio, /)\n--\n\nAdd the stream of the process's output. It ends once the "
      "server is stopping and no handler runs."},
     {"add_broker", (PyCFunction)server_add_broker, METH_VARARGS,
-     "add_broker($self, tls, mux, options=(), /)\n--\n\nAdd the broker service, before the start: "
-     "its Broker, whose channels have these options."},
+     "add_broker($self, tls, mux, options=(), /)\n--\n\nAdd the broker service, before the start. "
+     "Returns: its Broker, whose channels have these options."},
     {"on_stopped", (PyCFunction)server_on_stopped, METH_VARARGS,
      "on_stopped($self, queue, future, /)\n--\n\nResolve the future when the server has stopped. "
      "May be used once, before the start."},
@@ -392,12 +392,12 @@ static PyMethodDef methods[] = {
      "stop($self, grace, /)\n--\n\nStop, and cancel the calls that still run after grace seconds. "
      "None: now. Never blocks."},
     {"wait", (PyCFunction)server_wait, METH_O,
-     "wait($self, timeout, /)\n--\n\nWait until it has stopped: whether that was within timeout "
-     "seconds. None: no limit."},
+     "wait($self, timeout, /)\n--\n\nWait until the server has stopped. Returns: False after "
+     "timeout seconds. None: no limit."},
     {"join", (PyCFunction)server_join, METH_O,
-     "join($self, timeout, /)\n--\n\nThe same for the end of its threads."},
+     "join($self, timeout, /)\n--\n\nWait until its threads have ended. Otherwise as wait()."},
     {"stopping", (PyCFunction)server_stopping, METH_NOARGS,
-     "stopping($self)\n--\n\nWhether stop() has been called, by us or by the host's Shutdown."},
+     "stopping($self)\n--\n\nWhether stop() was called, here or by the host's Shutdown."},
     {NULL, NULL, 0, NULL},
 };
 

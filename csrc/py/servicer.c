@@ -11,7 +11,7 @@ static struct {
     PyObject *request_deserializer;
     PyObject *response_serializer;
     PyObject *behavior[4]; /* by pygo_arity */
-    /* Attributes of the functions in it, which grpcio documents. */
+    /* Attributes of the functions in |behavior|, which grpcio documents. */
     PyObject *experimental_non_blocking;
     PyObject *experimental_thread_pool;
 } names;

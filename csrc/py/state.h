@@ -89,7 +89,7 @@ extern pygo_state *pygo_module_state;
  */
 void pygo_set_provider(PyObject *provide);
 
-/* A borrowed reference, or NULL with an exception. With the GIL. */
+/* The class or function |name|, borrowed; NULL with an exception. With the GIL. */
 PyObject *pygo_provided(pygo_name name);
 
 /*
@@ -123,11 +123,11 @@ int pygo_runner_setup(PyObject *module, pygo_state *state);
 /* Make a public type from |spec| that the C code does not refer to. 0, or -1 with an exception. */
 int pygo_export_type(PyObject *module, PyType_Spec *spec);
 
-/* The same for types that it refers to: a new reference, or NULL with an exception. */
+/* Make a type that the C code refers to. A new reference, or NULL with an exception. */
 PyTypeObject *pygo_add_type(PyObject *module, PyType_Spec *spec);
 PyTypeObject *pygo_add_subtype(PyObject *module, PyType_Spec *spec, PyTypeObject *base);
 
-/* The same for a type of named tuples. */
+/* As pygo_add_type(), for a type of named tuples. */
 PyTypeObject *pygo_add_struct(PyObject *module, PyStructSequence_Desc *description);
 
 /* 0, or -1 with TypeError unless |object| is a |type|, or |type| is |base| or a subclass of it. */

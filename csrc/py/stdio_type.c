@@ -137,7 +137,7 @@ static PyMethodDef stdio_methods[] = {
      "end($self, patience, /)\n--\n\nRestore the descriptors, and wait up to patience seconds "
      "until hosts have read the output. Idempotent."},
     {"finish", (PyCFunction)stdio_finish, METH_O,
-     "finish($self, patience, /)\n--\n\nThe same without waiting."},
+     "finish($self, patience, /)\n--\n\nAs end(), but returns without waiting."},
     {"reader", (PyCFunction)stdio_reader, METH_NOARGS,
      "reader($self)\n--\n\nA reader that gets the output once all earlier readers have ended."},
     {NULL, NULL, 0, NULL},

@@ -4,7 +4,7 @@
 #include "py/credentials.h"
 #include "py/errors.h"
 
-/* It has neither attributes nor a repr of its own, so that keys never show. */
+/* The type has neither attributes nor a repr of its own, so that keys never show. */
 typedef struct TLSObject {
     PyObject_HEAD
     gp_tls *tls; /* shared: ref */

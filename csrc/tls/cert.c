@@ -19,7 +19,10 @@
 
 enum { SERIAL_BYTES = 16 };
 
-/* Seconds from now, as with go-plugin: for clocks that differ a little, and without renewals. */
+/*
+ * When certificates are valid, in seconds from now, as go-plugin has it: from 30 s ago, for clocks
+ * that differ a little, for 30 years, since there is no renewal.
+ */
 static const long valid_since = -30;
 static const long valid_for = 262980L * 3600;
 
@@ -147,8 +150,8 @@ take_text(BIO *bio)
 }
 
 /*
- * In the traditional form, which names the kind of key: OpenSSL 3.0 reads it in 3/4 of the time
- * that PKCS #8 takes.
+ * The key as PEM in the traditional form, which names the kind of key: OpenSSL 3.0 reads it in 3/4
+ * of the time that PKCS #8 takes.
  */
 static char *
 key_text(EVP_PKEY *key)

@@ -12,7 +12,7 @@
 
 #include "base/alloc.h"
 
-/* Gives none: without a callback OpenSSL would ask for a passphrase on the terminal. */
+/* Give no passphrase. Without a callback OpenSSL would ask for one on the terminal. */
 static int
 no_passphrase(char *out, int size, int writing, void *ctx)
 {
@@ -119,7 +119,7 @@ gp__pem_use_pair(SSL_CTX *context, const char *key, const char *chain)
     return used;
 }
 
-/* A pair that fits may still be refused, for instance for a key that is too short. */
+/* OpenSSL may refuse even a matching pair, for instance because the key is too short. */
 static int
 try_pair(const char *key, const char *chain, const char *whose, gp_error *err)
 {
@@ -171,7 +171,7 @@ gp__pem_check_pair(const char *key, const char *chain, const char *whose, gp_err
     return rc;
 }
 
-/* Gives the password, for which OpenSSL's own callback would ask on the terminal. */
+/* Give the password, for which OpenSSL's own callback would ask on the terminal. */
 static int
 give_password(char *out, int size, int writing, void *ctx)
 {

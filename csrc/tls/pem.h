@@ -28,8 +28,8 @@ int gp__pem_check_pair(const char *key, const char *chain, const char *whose, gp
 bool gp__pem_use_pair(struct ssl_ctx_st *context, const char *key, const char *chain);
 
 /*
- * |*out| is the private key |pem| without its encryption, to be wiped and freed by the caller. One
- * that is not encrypted needs no |password|. Returns: 0, GP_EINVAL or GP_ENOMEM.
+ * |*out| is the private key |pem| without its encryption, to be wiped and freed by the caller. A
+ * key that is not encrypted needs no |password|. Returns: 0, GP_EINVAL or GP_ENOMEM.
  */
 int gp__pem_decrypt_key(char **out, const char *pem, const char *password, gp_error *err);
 

@@ -7,7 +7,7 @@
 #include "tls/tls_failure.h"
 #include "tls/tls_stream.h"
 
-/* What begins a connection of HTTP/2: the client's preface, and settings, of which it has none. */
+/* The beginning of a connection of HTTP/2: the client's preface and an empty SETTINGS frame. */
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0";
 
 typedef struct probe {
@@ -17,8 +17,8 @@ typedef struct probe {
 } probe;
 
 /*
- * Wait until the stream can go on. Returns 0, GP_ETIMEOUT or GP_EUSER: also if it can, since there
- * are peers that never stop sending.
+ * Wait until the stream can go on. Returns 0, GP_ETIMEOUT or GP_EUSER. The deadline and the
+ * interrupt are checked even if it can go on, since a peer may never stop sending.
  */
 static int
 await(const probe *self, unsigned wanted)

@@ -24,7 +24,7 @@ out_of_memory(gp_error *err)
     return gp_error_set(err, GP_ENOMEM, "out of memory for the configuration of TLS");
 }
 
-/* NULL stays NULL. */
+/* Copy |text|; NULL stays NULL. */
 static int
 copy(char **out, const char *text)
 {
@@ -36,10 +36,9 @@ static int
 check(const gp_tls_options *options, gp_error *err)
 {
     if (options->server_name != NULL && strlen(options->server_name) > LONGEST_NAME) {
-        return gp_error_set(
-            err, GP_EINVAL,
-            "the server name has %zu characters, and no name of a host more than %d",
-            strlen(options->server_name), LONGEST_NAME);
+        return gp_error_set(err, GP_EINVAL,
+                            "the server name has %zu characters; the name of a host has at most %d",
+                            strlen(options->server_name), LONGEST_NAME);
     }
     if ((options->certificate == NULL) != (options->private_key == NULL)) {
         return gp_error_set(err, GP_EINVAL,
@@ -58,7 +57,7 @@ check(const gp_tls_options *options, gp_error *err)
                : gp__pem_check_certificates(options->roots, "the root certificates", err);
 }
 
-/* Of options that have been checked. */
+/* Make a gp_tls of options that have been checked. */
 static int
 make(gp_tls **out, const gp_tls_options *options, gp_error *err)
 {

@@ -149,7 +149,7 @@ explain_certificate(const gp__tls_failure *failure, gp_error *err)
     }
 }
 
-/* ---- Its alert ------------------------------------------------------------------------------- */
+/* ---- The other side's alert ------------------------------------------------------------------ */
 
 static int
 explain_alert(const gp__tls_failure *failure, int alert, gp_error *err)

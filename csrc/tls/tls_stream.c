@@ -17,9 +17,9 @@ enum {
     FIRST_RECORD_KIND = 20, /* the kinds of TLS records; no other byte begins one */
     LAST_RECORD_KIND = 24,
     FETCH = 16 * 1024,      /* bytes to read from below at a time */
-    FETCHES_MOST = 16,      /* in one call, whatever the other side sends */
-    WRITE_MOST = 64 * 1024, /* of data that one write takes, before what that becomes is sent */
-    STORED_MOST = 4 * WRITE_MOST, /* answers to the other side included; then nothing is read */
+    FETCHES_MOST = 16,      /* reads from below in one call, whatever the other side sends */
+    WRITE_MOST = 64 * 1024, /* bytes of data that one write takes before it sends them encrypted */
+    STORED_MOST = 4 * WRITE_MOST, /* bytes to be sent, beyond which nothing is read from below */
     PROTOCOL_MOST = 32,           /* ALPN: length and name */
 };
 
@@ -35,16 +35,16 @@ typedef struct tls_stream {
     gp_tls *tls;       /* shared: ref */
     SSL_CTX *context;  /* owned */
     SSL *ssl;          /* owned, with both of the following */
-    BIO *in;           /* come from below, and not decrypted yet */
-    BIO *out;          /* encrypted, and not taken from below yet */
+    BIO *in;           /* bytes that have come from below and are not decrypted yet */
+    BIO *out;          /* encrypted bytes that the stream below has not taken yet */
     gp__tls_failure failure;
-    unsigned char protocol[PROTOCOL_MOST]; /* as ALPN has it; its length is 0: none */
-    bool heard;                            /* something has come from below */
-    bool done;                             /* the handshake is */
+    unsigned char protocol[PROTOCOL_MOST]; /* as ALPN encodes it; its length is 0: none */
+    bool heard;                            /* at least one byte has come from below */
+    bool done;                             /* the handshake has been completed */
     bool shut;                             /* close_notify was made */
     bool ended;                            /* close_notify has come */
     bool unsendable;                       /* the stream below takes nothing any more */
-    gp_error fault;                        /* why it is over; code 0: it is not */
+    gp_error fault;                        /* why the stream has failed; code 0: it has not */
 } tls_stream;
 
 static tls_stream *
@@ -80,7 +80,7 @@ set_name(SSL *ssl, const char *name)
 {
     X509_VERIFY_PARAM *rules = SSL_get0_param(ssl);
 
-    /* As gRPC, which lets an asterisk stand for a whole label only. */
+    /* As in gRPC, an asterisk stands for a whole label only. */
     X509_VERIFY_PARAM_set_hostflags(rules, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     if (X509_VERIFY_PARAM_set1_ip_asc(rules, name) == 1) {
         return true;
@@ -89,7 +89,7 @@ set_name(SSL *ssl, const char *name)
            X509_VERIFY_PARAM_set1_host(rules, name, 0) == 1;
 }
 
-/* A server's choice among what its client offers. */
+/* For a server: choose the protocol among those that its client offers. */
 static int
 choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *len, const unsigned char *in,
                 unsigned in_len, void *arg)
@@ -222,7 +222,7 @@ send_stored(tls_stream *self)
             return GP__WOULD_BLOCK;
         }
         self->unsendable = some < 0;
-        /* What is read from a memory BIO leaves it. */
+        /* Reading from a memory BIO removes the bytes from it. */
         while (some > 0) {
             size_t part = (size_t)some < sizeof(sent) ? (size_t)some : sizeof(sent);
 
@@ -251,7 +251,7 @@ fetch(tls_stream *self)
         return 0;
     }
     if (stored(self) > STORED_MOST) {
-        return GP__WOULD_BLOCK; /* the other side takes no answers, and gets no new ones */
+        return GP__WOULD_BLOCK; /* the other side does not read our answers: make no new ones */
     }
     got = gp__stream_read(self->below, bytes, sizeof(bytes), NULL);
     if (got == GP__WOULD_BLOCK) {
@@ -269,8 +269,9 @@ fetch(tls_stream *self)
 }
 
 /*
- * OpenSSL has returned |done|, which is no success. Sends what it has made. Returns 0 if it waits
- * for bytes from below; otherwise the fault, with which the stream is over.
+ * Called when OpenSSL has returned |done|, which is no success. Sends the bytes that OpenSSL has
+ * made. Returns 0 if OpenSSL waits for bytes from below; otherwise ends the stream with a fault,
+ * and returns that.
  */
 static int
 after_step(tls_stream *self, int done)
@@ -363,7 +364,7 @@ tls_read(gp__stream *stream, void *bytes, size_t size, gp_error *err)
         ptrdiff_t some = decrypt(self, at + got, size - got, &starved);
 
         got += some > 0 ? (size_t)some : 0;
-        /* After a short one there is nothing more below. */
+        /* After a short read there is nothing more below. */
         if (!starved || (got > 0 && fetched < FETCH)) {
             break;
         }

@@ -6,7 +6,7 @@
  * The handshake needs no call of its own: reading and flushing advance it, and data is taken when
  * it is done. gp__stream_shutdown() sends close_notify and leaves the stream below open. A
  * connection that ends without the other side's close_notify was cut, which is an error (GP_ETLS),
- * so that nobody takes the beginning of the data for the whole.
+ * so that the caller does not take truncated data for all of it.
  *
  * Each connection is a new session: there are no tickets, and there is no renegotiation.
  */
@@ -35,10 +35,11 @@ int gp__tls_stream_new(gp__stream **out, gp__stream *below, gp_tls *tls,
                        const gp__tls_stream_options *options, gp_error *err);
 
 /*
- * Advance the handshake of a stream made here, for those who want to know that it is done.
+ * Advance the handshake of a stream made here, for callers that need to know when it is done.
  *
- * Returns: 0 when it is, GP__WOULD_BLOCK, GP_ETLS with the reason, or GP_ENOMEM. To a client of TLS
- * 1.3 that does not mean that the server accepts its certificate: only data from it does.
+ * Returns: 0 when it is, GP__WOULD_BLOCK, GP_ETLS with the reason, or GP_ENOMEM. With TLS 1.3, a
+ * client's handshake is done before the server accepts its certificate: only data from the server
+ * shows that it did.
  */
 int gp__tls_stream_handshake(gp__stream *stream, gp_error *err);
 

@@ -289,7 +289,7 @@ parse_protocol(gp__handshake *out, const line *in, const gp__handshake_rules *ru
     char quoted[GP__QUOTED];
     unsigned bit;
 
-    /* A plugin from before there was a choice leaves the field out, or empty. */
+    /* Plugins that are older than the choice of a protocol leave the field out, or empty. */
     if (in->count < 5 || in->fields[4].len == 0 || gp__text_is(in->fields[4], "netrpc")) {
         out->protocol = "netrpc";
         bit = GP_PROTOCOL_NETRPC;

@@ -61,8 +61,8 @@ run_and_see(void *ctx, gp_server_call *call, void *data)
 }
 
 /*
- * The client of the last call, whose reply has arrived. ThreadSanitizer cannot see that order through
- * a socket: the lock shows it.
+ * The client of the last call, whose reply has arrived. ThreadSanitizer cannot see that order
+ * through a socket: the lock shows it.
  */
 static const gp_auth_context *
 last_client(void)

@@ -35,7 +35,7 @@ struct gp__group {
     size_t remembered_count GP_GUARDED_BY(&lock);
 };
 
-/* A process, as it was when all processes were looked at. */
+/* A process, as it was when /proc was read. */
 typedef struct entry {
     pid_t pid;
     gp__procstat stat;
@@ -60,8 +60,8 @@ typedef struct matcher {
     const char *text; /* borrowed */
     size_t len;
     bool whole;     /* the entry must be |text| */
-    size_t matched; /* how many bytes of the present entry are those of |text| */
-    bool differs;   /* the present entry is another one */
+    size_t matched; /* how many bytes of the present entry have been compared with |text| */
+    bool differs;   /* the present entry is not the one that is looked for */
     bool found;
 } matcher;
 
@@ -109,8 +109,9 @@ is_in_exec(const entry *self)
 }
 
 /*
- * Find out what the environment says that the process was started with. Returns false if it is
- * empty, which it also seems to be while the process is in exec; true if we may not read it.
+ * Look for the mark in the environment that the process was started with. Returns false if the
+ * environment is empty, as it also seems to be while the process is in exec; true if it may not be
+ * read.
  */
 static bool
 read_environment(entry *out, const char *mark)
@@ -220,8 +221,8 @@ open_member(entry *self)
 }
 
 /*
- * Open the children of |pid|. If |pidfd| says that it lives, the pid has been its own since its
- * children were listed. Returns whether there were any that were not open.
+ * Open pidfds for the children of |pid|. If |pidfd| shows that the process still runs, |pid| has
+ * been its pid since the children were listed. Returns whether any child was not open before.
  */
 static bool
 open_children(table *self, pid_t pid, int pidfd)
@@ -399,7 +400,7 @@ gp__group_remember(gp__group *group, pid_t root, int pidfd)
 
 #include "base/alloc.h"
 
-/* Its root alone is killed, by the process that has it. */
+/* Without pidfds and /proc, a group has no members: gp__process_kill() kills the root alone. */
 struct gp__group {
     char unused;
 };

@@ -8,8 +8,8 @@
  * or - its parent is a member, for those that have cleared or overwritten their environment.
  *
  * A process that has PYGO_PLUGIN_DETACHED set and not the mark is no member: it is a plugin of a
- * member, and is to outlive its host. Every signal goes through a pidfd whose process has been
- * looked at again after it was opened, so that none reaches a successor with the same pid.
+ * member, and is to outlive its host. Every signal goes through a pidfd. After a pidfd is opened,
+ * its process is checked again, so that no signal reaches a successor with the same pid.
  */
 #ifndef GP_OS_PROCESS_GROUP_H
 #define GP_OS_PROCESS_GROUP_H
@@ -36,10 +36,10 @@ int gp__group_new(gp__group **out, const char *mark, gp_error *err);
 void gp__group_free(gp__group *group);
 
 /*
- * SIGKILL for each member, for what gp__group_remember() has found, and for |root|, the process
- * that was started first, with its |pidfd|; |root| may have ended. Repeated until no member is
- * left, since some may be about to start others, for |patience_ms| at most, which it blocks; 0:
- * once. Threads: any.
+ * Send SIGKILL to each member, to the processes that gp__group_remember() has found, and to |root|,
+ * the process that was started first, with its |pidfd|; |root| may have ended. Repeats this until
+ * no member is left, since a member may just have started another, and blocks for at most
+ * |patience_ms|; 0: does it once. Threads: any.
  */
 void gp__group_kill(gp__group *group, pid_t root, int pidfd, int64_t patience_ms);
 

@@ -16,7 +16,7 @@
 #include "os/process/pidfd.h"
 #include "os/process/process_state.h"
 
-/* How many generations a plugin may be below the process that was launched, a wrapper's say. */
+/* How many generations a plugin may be below the process that was launched (a wrapper script). */
 enum { GENERATIONS = 16 };
 
 /* How long members of a group may take to end; one that hangs in the kernel takes longer. */
@@ -25,7 +25,7 @@ static const int64_t group_ms = 1000;
 /* How often a process without a pidfd is looked at while a thread waits for it. */
 static const int64_t nap_ns = 5 * GP__MS;
 
-/* The same for the reactor, in milliseconds. */
+/* How often the reactor looks at a process without a pidfd, in milliseconds. */
 static const int64_t exit_poll_ms = 20;
 
 int
@@ -69,7 +69,7 @@ gp__process_unref(gp__process *process)
     }
 }
 
-/* ---- Who it is ------------------------------------------------------------------------------- */
+/* ---- Identity -------------------------------------------------------------------------------- */
 
 bool
 gp__process_recognise(gp__process *process, int pid)
@@ -226,7 +226,7 @@ gp__process_inspect(gp__process *process)
     return now.dying ? GP__PROCESS_DYING : GP__PROCESS_RUNNING;
 }
 
-/* Sleep until |until|, but no longer than a process without a pidfd may go unnoticed. */
+/* Sleep until |until|, or for |nap_ns| if that is sooner. */
 static void
 nap_until(int64_t until)
 {
@@ -247,7 +247,7 @@ gp__process_wait(gp__process *process, int64_t deadline, const gp_interrupt *int
         if (process->pidfd < 0) {
             nap_until(slice);
         } else if (gp__fd_poll(&ended, 1, slice) > 0 && !gp__process_gone(process)) {
-            nap_until(slice); /* ended, but the process that traces it has to let it go first */
+            nap_until(slice); /* it has ended, but cannot be reaped before its tracer releases it */
         }
         if (gp__process_gone(process)) {
             break;
@@ -284,7 +284,7 @@ gp__process_kill(gp__process *process)
         gp__elsewhere_kill(process);
         return;
     }
-    /* Before the process itself: its children lose their parent with it. */
+    /* The group comes before the process itself, whose children lose their parent with it. */
     if (process->group != NULL) {
         /* The reactor's thread does not wait for processes to end. */
         gp__group_kill(process->group, process->pid, process->pidfd,

@@ -105,8 +105,9 @@ void gp__process_unwatch(gp__process *process);
 bool gp__process_gone(gp__process *process);
 
 /*
- * What can be said of a process. One that is dying has begun to exit; Linux says so from before the
- * first of its descriptors is closed. It is unknown where there is no /proc.
+ * The phase of a process. A dying process has begun to exit; Linux reports that before it closes
+ * the first of the process's descriptors. Without /proc, the phase of a process that runs is
+ * unknown.
  */
 typedef enum gp__process_phase {
     GP__PROCESS_RUNNING,

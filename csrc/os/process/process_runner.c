@@ -27,7 +27,10 @@ kill_process(void *arg)
     return NULL;
 }
 
-/* Start a thread that has a reference, and that no other one waits for: runners may block. */
+/*
+ * Start a thread with a reference to |process|. No other thread waits for its end, since runners
+ * may block.
+ */
 static int
 start_detached_thread(const char *name, void *(*run)(void *), gp__process *process, gp_error *err)
 {

@@ -103,8 +103,8 @@ gp__process_spawn(gp__process **out, const gp__process_spec *spec, int *out_fd, 
         goto fail;
     }
     /*
-     * If the host reaps any child it sees, the pidfd may be a stranger's: then the process counts
-     * as gone.
+     * If the host reaps all children itself, the pidfd may be that of another process: then this
+     * one counts as gone.
      */
     gp__process_gone(process);
     gp__fd_close(&outputs[1]);
@@ -178,7 +178,7 @@ gp__process_attach(gp__process **out, int pid, unsigned long long start_time, gp
     process->identified = gp__procstat_read(pid, &process->identity);
     gp_mutex_unlock(&process->lock);
     process->user_known = gp__procstat_user(pid, &process->user);
-    /* Asked after reading: what was read is then that of the process behind the descriptor. */
+    /* If it has not gone by now, /proc has told of the process behind |pidfd|. */
     rc = gp__process_gone(process) ? not_found(pid, err)
                                    : check_start_time(process, start_time, err);
     if (rc < 0) {

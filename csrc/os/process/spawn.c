@@ -50,7 +50,7 @@ typedef struct spawn_plan {
     pid_t child;                /* the result of the fork, and its errno */
     int errnum;
 #ifdef HAVE_DEATH_SIGNAL
-    cpu_set_t cpus; /* of the calling thread; |pinned|: the forking thread's are others */
+    cpu_set_t cpus; /* of the calling thread; |pinned|: they differ from the forking thread's */
     bool pinned;
     int nice; /* the calling thread's */
 #endif
@@ -146,7 +146,7 @@ run_child(spawn_plan *plan)
     pthread_sigmask(SIG_SETMASK, &none, NULL);
     for (int i = 0; plan->candidates[i] != NULL; i++) {
         execve(plan->candidates[i], (char *const *)spec->argv, (char *const *)spec->env);
-        /* A file that exists but does not run explains more than one that does not exist. */
+        /* The error of a file that exists explains more than that of one that does not. */
         if (errno != ENOENT && errno != ENOTDIR && failed == ENOENT) {
             failed = errno;
             candidate = i;
@@ -236,12 +236,10 @@ explain_exec(const spawn_plan *plan, const spawn_report *report, gp_error *err)
     int rc;
 
     if (image != NULL && image->fd >= 0 && access("/proc/self/fd", X_OK) < 0 && image->script) {
-        return gp_error_set(
-            err, GP_ESTART,
-            "cannot start %s: it is a script that had to be checked, and the copy of "
-            "it that was is read by its interpreter through /proc, which is not "
-            "mounted here",
-            program);
+        return gp_error_set(err, GP_ESTART,
+                            "cannot start %s: it is a script, and its interpreter has to read the "
+                            "checked copy of it through /proc, which is not mounted here",
+                            program);
     }
     if (image != NULL) {
         /* A copy in a file may be in a directory from which nothing can be executed. */
@@ -361,9 +359,8 @@ is_text_busy(int rc, const spawn_report *report)
 }
 
 /*
- * As run_once(), repeated for a while if the file is being written to: that seems so for a file
- * that was just written, while another thread's child is between fork and exec and has the
- * descriptor.
+ * As run_once(), repeated for a while if the file is being written to. A file that was just written
+ * seems to be so, while a child of another thread is between fork and exec and has its descriptor.
  */
 static int
 run_with_retries(spawn_plan *plan, spawn_report *report, gp_error *err)
