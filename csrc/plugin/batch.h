@@ -10,11 +10,11 @@
 #include "gp/log.h"
 
 typedef struct gp__batch {
-    gp__arena arena;        /* owned; what the records point to */
+    gp__arena arena;        /* owned; the records point into it */
     gp_log_record *records; /* owned */
     size_t count;
     size_t cap;
-    gp__buf raw;  /* owned; the output itself, if the sink wants it */
+    gp__buf raw;  /* owned; the unparsed output, if the sink wants it */
     bool skipped; /* lines were left out because of their level */
 } gp__batch;
 
@@ -22,7 +22,10 @@ typedef struct gp__batch {
 gp__batch *gp__batch_new(void);
 void gp__batch_free(gp__batch *batch);
 
-/* Room for one more record. It counts once |batch->count| is raised. NULL: out of memory. */
+/*
+ * Room for one more record, which becomes part of the batch when |batch->count| is raised. NULL
+ * when memory is short.
+ */
 gp_log_record *gp__batch_slot(gp__batch *batch);
 
 /* How much memory the contents take, in bytes. */

@@ -11,7 +11,7 @@
 #include "plugin/instance.h"
 #include "plugin/registry.h"
 
-/* How long to wait for a runner that is starting what is to be killed. */
+/* How long to wait for a runner that is starting a process which is to be killed. */
 static const int64_t runner_ms = 5000;
 
 /*
@@ -22,36 +22,35 @@ static const int64_t runner_ms = 5000;
 typedef enum client_state { NEW, STARTING, RUNNING, KILLING, OVER, FAILED } client_state;
 
 struct gp_client {
-    atomic_int refs;          /* the user's one, and one for each thread that kills all clients */
-    unsigned generation;      /* of the process that made it; useless in that one's children */
+    atomic_int refs;          /* the user's, and one for each thread in gp_client_kill_all() */
+    unsigned generation;      /* gp_runtime_generation() of the process that made the client */
     char *name;               /* owned: begins every message */
     gp__options options;      /* owned */
     gp__registry_entry entry; /* registered from the start until the plugin has ended */
 
     /*
-     * Owned. Used without the lock, but by one thread at a time: by |worker| while STARTING or
-     * KILLING, and by the thread with the last reference. From RUNNING on any thread may use its
-     * session.
+     * Owned. Used without the lock, by one thread at a time: by |worker| while STARTING or KILLING,
+     * and by the thread with the last reference. From RUNNING on, any thread may use its session.
      */
     gp__instance instance;
 
     /*
-     * Guards what follows. It is not held while the worker starts or kills, during callbacks, or
-     * together with the registry's lock.
+     * Guards the fields below. It is not held while the worker starts or kills the plugin, during
+     * callbacks, or together with the registry's lock.
      */
     gp_mutex lock;
     gp_cond changed; /* signalled when |state| changes */
     client_state state GP_GUARDED_BY(&lock);
-    pthread_t worker GP_GUARDED_BY(&lock);     /* the thread that is STARTING or KILLING it */
-    bool kill_wanted GP_GUARDED_BY(&lock);     /* gp_client_kill() was called */
-    bool kill_is_due GP_GUARDED_BY(&lock);     /* the worker has called that during the start */
+    pthread_t worker GP_GUARDED_BY(&lock); /* the thread that is starting or killing the plugin */
+    bool kill_wanted GP_GUARDED_BY(&lock); /* gp_client_kill() was called */
+    bool kill_is_due GP_GUARDED_BY(&lock); /* the worker itself called it during the start */
     gp__process *process GP_GUARDED_BY(&lock); /* shared: ref; NULL: none, or unknown */
     gp_error failure GP_GUARDED_BY(&lock);     /* why the start failed, once FAILED */
 };
 
-/* Whether this process is a forked child, and the client its parent's. */
+/* Whether this process is a forked child, and the client belongs to its parent. */
 static bool
-is_parents(const gp_client *client)
+belongs_to_parent(const gp_client *client)
 {
     return gp_runtime_forked() || client->generation != gp_runtime_generation();
 }
@@ -66,7 +65,7 @@ discard_log(void *ctx, const gp_log_batch *batch)
     return GP_ERROR + 1;
 }
 
-/* The program's base name, or the address that it was joined at. */
+/* The program's base name, or the address of a plugin that was joined. Owned by the caller. */
 static char *
 make_name(const gp_client_options *options)
 {
@@ -80,7 +79,7 @@ make_name(const gp_client_options *options)
     return gp__strdup(slash != NULL && slash[1] != '\0' ? slash + 1 : program);
 }
 
-/* The sinks and the runner are taken over, also on failure. */
+/* The client owns the sinks and the runner from here on; if this fails, they have been released. */
 static int
 client_init(gp_client *client, const gp_client_options *options, gp_error *err)
 {
@@ -164,7 +163,7 @@ state_of(gp_client *client)
     return state;
 }
 
-/* With the last reference, so that no other thread uses it. */
+/* The last reference is gone, so no other thread uses the client. */
 static void
 client_destroy(gp_client *client) GP_NO_THREAD_SAFETY_ANALYSIS
 {
@@ -192,7 +191,7 @@ gp__client_unref(gp_client *client)
 void
 gp_client_free(gp_client *client)
 {
-    if (client != NULL && !is_parents(client)) {
+    if (client != NULL && !belongs_to_parent(client)) {
         gp__registry_remove(&client->entry);
         gp__client_unref(client);
     }
@@ -200,10 +199,13 @@ gp_client_free(gp_client *client)
 
 /* ---- Starting -------------------------------------------------------------------------------- */
 
-/* Ends waits of the start when the client is to be killed, or its caller's interrupt says so. */
+/*
+ * The interrupt of a start: ends its waits when the client is to be killed, or when the caller's
+ * own interrupt says so.
+ */
 typedef struct start_interrupt {
     gp_client *client;
-    const gp_interrupt *callers; /* NULL: none */
+    const gp_interrupt *callers; /* borrowed: the caller's; NULL: none */
     bool killed;                 /* the last check found that the client is to be killed */
 } start_interrupt;
 
@@ -218,7 +220,10 @@ check_start(void *ctx)
     return self->killed ? 1 : gp__interrupted(self->callers);
 }
 
-/* Let threads that kill the client find the process. If one has been too early, kill it now. */
+/*
+ * Let threads that kill the client find the process. If gp_client_kill() has been called before
+ * this, kill the process now.
+ */
 static void
 publish_process(gp_client *client)
 {
@@ -237,7 +242,7 @@ publish_process(gp_client *client)
     }
 }
 
-/* The one attempt that there is. On failure nothing is left running. */
+/* Try to start the plugin, which is done only once. On failure nothing is left running. */
 static int
 attempt_start(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
 {
@@ -268,7 +273,10 @@ copy_failure(const gp_error *from, gp_error *to)
 static int record_failure_locked(gp_client *client, int rc, gp_error *failure, gp_error *err)
     GP_REQUIRES(&client->lock);
 
-/* The start has failed with |rc|: complete |failure|, for this caller and for later ones. */
+/*
+ * The start has failed with |rc|: complete |failure|, and copy it to |err| for this caller, and to
+ * the client for later callers.
+ */
 static int
 record_failure_locked(gp_client *client, int rc, gp_error *failure, gp_error *err)
 {
@@ -287,7 +295,7 @@ record_failure_locked(gp_client *client, int rc, gp_error *failure, gp_error *er
     return rc;
 }
 
-/* As the worker, in the state STARTING. */
+/* Called by the worker, in the state STARTING. */
 static int
 start_client(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
 {
@@ -342,13 +350,13 @@ gp_client_start(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
 {
     int rc = 0;
 
-    if (is_parents(client)) {
+    if (belongs_to_parent(client)) {
         return gp_runtime_refuse_fork(err);
     }
     gp_mutex_lock(&client->lock);
     if (client->state == STARTING && is_at_work_locked(client)) {
         gp_mutex_unlock(&client->lock);
-        return gp_error_set(err, GP_ECLOSED, "%s: this thread is about to start it already",
+        return gp_error_set(err, GP_ECLOSED, "%s: this thread is starting it already",
                             client->name);
     }
     while (rc == 0 && client->state == STARTING) {
@@ -375,7 +383,10 @@ gp_client_start(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
 
 static bool runner_is_starting_locked(const gp_client *client) GP_REQUIRES(&client->lock);
 
-/* Then there is no process to kill, and the runner may take for ever. */
+/*
+ * Whether a runner is starting the process. Then there is no process to kill, and the runner may
+ * take for ever.
+ */
 static bool
 runner_is_starting_locked(const gp_client *client)
 {
@@ -400,8 +411,8 @@ static int wait_while_locked(gp_client *client, client_state state, const gp_int
     GP_REQUIRES(&client->lock);
 
 /*
- * Wait while the state is |state|, but for a limited time while a runner is starting the process:
- * then it may still be |state|. Returns 0 or GP_EUSER.
+ * Wait while the state is |state|; but while a runner is starting the process, only for a limited
+ * time, after which the state may still be |state|. Returns 0 or GP_EUSER.
  */
 static int
 wait_while_locked(gp_client *client, client_state state, const gp_interrupt *interrupt)
@@ -423,7 +434,7 @@ wait_while_locked(gp_client *client, client_state state, const gp_interrupt *int
 
 static void kill_process_locked(gp_client *client) GP_REQUIRES(&client->lock);
 
-/* Releases and re-acquires the lock while it kills the process, which may block. */
+/* Kill the process. Releases and re-acquires the lock meanwhile, since this may block. */
 static void
 kill_process_locked(gp_client *client)
 {
@@ -439,8 +450,8 @@ static int await_worker_locked(gp_client *client, client_state state, const gp_i
     GP_REQUIRES(&client->lock);
 
 /*
- * Wait until the worker, another thread, has left |state|. On an interrupt kill the process at
- * once, since the worker may be waiting for its end. Returns 0 or GP_EUSER.
+ * Wait until the worker, which is another thread, has left |state|. After an interrupt, kill the
+ * process at once, since the worker may be waiting for its end. Returns 0 or GP_EUSER.
  */
 static int
 await_worker_locked(gp_client *client, client_state state, const gp_interrupt *interrupt)
@@ -458,7 +469,7 @@ await_worker_locked(gp_client *client, client_state state, const gp_interrupt *i
     return rc;
 }
 
-/* As the worker, in the state KILLING. Returns 0 or GP_EUSER. */
+/* Called by the worker, in the state KILLING. Returns 0 or GP_EUSER. */
 static int
 end_client(gp_client *client, int64_t patience_ms, const gp_interrupt *interrupt)
 {
@@ -480,9 +491,9 @@ static int interrupt_start_locked(gp_client *client, const gp_interrupt *interru
     GP_REQUIRES(&client->lock);
 
 /*
- * While STARTING: make the start fail, and wait for its end. The worker finds the process dead, or
- * its waits are interrupted because of |kill_wanted|; it may also just have succeeded. Returns 0 or
- * GP_EUSER.
+ * Called in the state STARTING: make the start fail, and wait for its end. The worker finds the
+ * process dead, or its waits are interrupted because of |kill_wanted|; it may also just have
+ * succeeded. Returns 0 or GP_EUSER.
  */
 static int
 interrupt_start_locked(gp_client *client, const gp_interrupt *interrupt)
@@ -502,7 +513,7 @@ gp_client_kill(gp_client *client, const gp_interrupt *interrupt)
 {
     int rc = 0;
 
-    if (is_parents(client)) {
+    if (belongs_to_parent(client)) {
         return GP_EFORKED;
     }
     gp_mutex_lock(&client->lock);
@@ -549,20 +560,22 @@ is_started(const gp_client *client, client_state state)
            (state == OVER && client->instance.session != NULL);
 }
 
-/* Never in a forked child, where the lock may be held for ever. */
+/*
+ * Whether the start has succeeded. Takes no lock in a forked child, where it may be held for ever.
+ */
 static bool
 was_started(gp_client *client)
 {
-    return !is_parents(client) && is_started(client, state_of(client));
+    return !belongs_to_parent(client) && is_started(client, state_of(client));
 }
 
-/* To be given back with gp__process_unref(); NULL if there is none. */
+/* The plugin's process, with a reference; NULL if there is none. */
 static gp__process *
 process_of(gp_client *client)
 {
     gp__process *process;
 
-    if (is_parents(client)) {
+    if (belongs_to_parent(client)) {
         return NULL;
     }
     gp_mutex_lock(&client->lock);
@@ -597,7 +610,7 @@ gp__client_cancel_calls(gp_client *client)
     }
 }
 
-/* The plugin's own end explains a failed call better than gRPC does. */
+/* If the plugin has exited, add that to |err|: it explains a failed call better than gRPC does. */
 static void
 add_exit(gp_client *client, gp_error *err)
 {
@@ -606,7 +619,7 @@ add_exit(gp_client *client, gp_error *err)
 
     if (err != NULL && process != NULL && gp_client_exited(client)) {
         gp__process_describe_exit(gp__process_status(process), how, sizeof(how));
-        /* The message of a call that was refused for want of a connection has it already. */
+        /* If the call has failed for want of a connection, its message says so already. */
         if (strstr(gp_error_message(err), how) == NULL) {
             gp_error_prefix(err, "the plugin %s", how);
         }
@@ -620,7 +633,7 @@ gp_client_ping(gp_client *client, int64_t timeout_ms, const gp_interrupt *interr
     client_state state;
     int rc;
 
-    if (is_parents(client)) {
+    if (belongs_to_parent(client)) {
         return gp_runtime_refuse_fork(err);
     }
     state = state_of(client);
@@ -645,7 +658,7 @@ gp_client_exited(gp_client *client)
     client_state state;
     bool exited;
 
-    if (is_parents(client)) {
+    if (belongs_to_parent(client)) {
         return true; /* as far as this process is concerned */
     }
     state = state_of(client);

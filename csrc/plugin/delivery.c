@@ -14,16 +14,16 @@ static gp_fork_part part = {.reset = reset_after_fork};
 
 static struct {
     gp_mutex lock;
-    gp_cond changed;                /* there is something to do, or a bool below is another */
-    bool made GP_GUARDED_BY(&lock); /* the condition variable is */
+    gp_cond changed;                /* broadcast when an item is queued, or a field below changes */
+    bool made GP_GUARDED_BY(&lock); /* |changed| is initialized */
     bool running GP_GUARDED_BY(&lock);
     bool stopping GP_GUARDED_BY(&lock);
     pthread_t thread GP_GUARDED_BY(&lock);  /* while |running| */
-    unsigned finished GP_GUARDED_BY(&lock); /* how many items have run; goes round */
+    unsigned finished GP_GUARDED_BY(&lock); /* how many items have run; may overflow */
     gp_list items GP_GUARDED_BY(&lock);     /* borrowed: they live until they have run */
 } delivery = {.lock = GP_MUTEX_INIT, .items = GP_LIST_INIT(delivery.items)};
 
-/* How long one delivery may take once the process ends. */
+/* How long one item may take while the thread is being stopped. */
 static const int64_t patience_ms = 5000;
 
 /* Set on the delivery thread itself. */
@@ -56,7 +56,7 @@ deliver_items(void *unused)
             break;
         }
     }
-    /* Without releasing the lock after the last look at the queue: nothing is posted in between. */
+    /* The lock is held since the queue was last looked at, so that nothing is posted in between. */
     delivery.running = false;
     gp_cond_broadcast(&delivery.changed);
     gp_mutex_unlock(&delivery.lock);
@@ -95,8 +95,8 @@ gp__delivery_post(gp__delivery_item *item)
 
     gp_mutex_lock(&delivery.lock);
     /*
-     * While the thread is stopping only what is queued already runs: a plugin that prints without
-     * end would put the end off for ever.
+     * While the thread is being stopped, only items that are queued already run: a plugin that
+     * prints without end would put the end off for ever.
      */
     if (delivery.running && (!delivery.stopping || gp_link_is_linked(&item->link))) {
         rc = 0;
@@ -119,8 +119,8 @@ gp__delivery_current(void)
 static bool await_end_locked(void) GP_REQUIRES(&delivery.lock);
 
 /*
- * Whether the thread has ended. It does not while a callback of the user's hangs; as long as one
- * item after the other is delivered, it may take its time.
+ * Wait for the thread to end, as long as it goes on finishing items. Returns false if an item takes
+ * too long: then a callback of the user hangs.
  */
 static bool
 await_end_locked(void)
@@ -152,18 +152,18 @@ gp__delivery_stop(void)
     delivery.stopping = true;
     gp_cond_broadcast(&delivery.changed);
     if (await_end_locked()) {
-        pthread_t thread = delivery.thread; /* no other one is started while this one is stopping */
+        pthread_t thread = delivery.thread; /* no other thread is started meanwhile */
 
         gp_mutex_unlock(&delivery.lock);
         pthread_join(thread, NULL);
         gp_mutex_lock(&delivery.lock);
     }
-    delivery.stopping = false; /* a thread that hangs goes on if its callback ever returns */
+    delivery.stopping = false; /* if a callback hangs, the thread goes on once it returns */
     gp_cond_broadcast(&delivery.changed);
     gp_mutex_unlock(&delivery.lock);
 }
 
-/* In a forked child, which has not got the thread. What is queued is the parent's. */
+/* In a forked child, which does not have the thread. The queued items belong to the parent. */
 static void
 reset_after_fork(void)
 {
@@ -172,7 +172,7 @@ reset_after_fork(void)
     delivery.made = false;
     delivery.running = false;
     delivery.stopping = false;
-    gp_list_init(&delivery.items); /* which may have been left half changed */
+    gp_list_init(&delivery.items); /* another thread may have been changing it */
     gp_mutex_unlock(&delivery.lock);
     is_delivery = false;
 }

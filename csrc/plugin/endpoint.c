@@ -5,7 +5,7 @@
 #include "base/alloc.h"
 #include "os/path.h"
 
-/* The address as this process can use it. Owned; NULL: out of memory. */
+/* The address as this process can use it. Owned by the caller; NULL when memory is short. */
 static char *
 resolve_address(const char *network, gp__text address, const char *directory)
 {
@@ -48,7 +48,7 @@ void
 gp__endpoint_release(gp__endpoint *endpoint)
 {
     gp__free(endpoint->address);
-    if (endpoint->target.text != NULL) { /* of zeros, there is none */
+    if (endpoint->target.text != NULL) { /* a zeroed endpoint has none */
         gp__target_release(&endpoint->target);
     }
     memset(endpoint, 0, sizeof(*endpoint));

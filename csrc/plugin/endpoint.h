@@ -16,8 +16,8 @@ typedef struct gp__endpoint {
 
 /*
  * |network| and |protocol| are literals. The |address| of a unix socket is relative to |directory|
- * (NULL: this process's). Returns: 0, GP_ENOMEM or GP_EHANDSHAKE (nothing can be connected to
- * there).
+ * (NULL: this process's). Returns: 0, GP_ENOMEM or GP_EHANDSHAKE (gRPC cannot connect to such an
+ * address).
  */
 int gp__endpoint_init(gp__endpoint *endpoint, const char *network, gp__text address,
                       const char *directory, const char *protocol, int version, gp_error *err);

@@ -7,7 +7,7 @@
 #include "base/buf.h"
 #include "os/process/group.h"
 
-/* How many entries add_protocol() adds at most. */
+/* How many entries add_protocol() adds, at most. */
 enum { PROTOCOL_VARIABLES = 10 };
 
 /*
@@ -47,7 +47,10 @@ is_inherited(const char *entry)
     return true;
 }
 
-/* Append |entry| (owned; NULL: out of memory) and remove an earlier one with the same key. */
+/*
+ * Append |entry|, which is owned from here on, and remove an earlier entry with the same key.
+ * Returns 0, or GP_ENOMEM if |entry| is NULL.
+ */
 static int
 add_entry(char **env, size_t *count, char *entry)
 {

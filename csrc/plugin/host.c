@@ -25,23 +25,27 @@ enum { ANCESTORS = 16, OUTPUTS = 2 };
  * another parent last.
  */
 static const int64_t dying_ms = 10000;
-/* How often to look, where the system reports no event. */
+/* How often to look at the parent or the ancestors, where the system does not report their end. */
 static const int64_t look_ms = 50;
 
-/* The one watch of this process, which stays for good. Used on the reactor's thread alone. */
+/*
+ * The watch of the host, of which a process has one, and which is never removed. Used on the
+ * reactor's thread alone.
+ */
 static struct {
     void (*gone)(void *ctx);
     void *ctx;
     int64_t patience_ms;
-    gp__process *parent;         /* shared: ref; NULL: it is invisible from this process */
-    pid_t parent_pid;            /* |parent|'s, for where there are no pidfds */
-    pid_t ancestors[ANCESTORS];  /* from the parent upwards, zeros behind the last one known */
+    gp__process *parent;         /* shared: ref; NULL: this process cannot see its parent */
+    pid_t parent_pid;            /* used where there are no pidfds */
+    pid_t ancestors[ANCESTORS];  /* from the parent upwards; zeros after the last known one */
     int outputs[OUTPUTS];        /* owned: stdout and stderr if both are pipes, else -1 */
     gp__watch *watches[OUTPUTS]; /* owned */
-    gp__watch *clock;            /* owned; NULL: nothing has to be looked at regularly */
-    int64_t suspicion;           /* until when to look whether an ancestor has ended; 0: the outputs
-                                    are still being read */
-    int64_t deadline;            /* when this process is ended; 0: the host is there */
+    gp__watch *clock;            /* owned; NULL: nothing is looked at regularly */
+    /* Until when to look whether an ancestor has ended; 0: the outputs are still being read. */
+    int64_t look_until;
+    /* When this process is ended; 0: the host is still there. */
+    int64_t deadline;
 } host = {.outputs = {-1, -1}};
 
 static atomic_flag watched = ATOMIC_FLAG_INIT;
@@ -94,8 +98,8 @@ list_ancestors(pid_t out[ANCESTORS])
 }
 
 /*
- * Whether an ancestor of this process has ended. Where only the parent is known, it is taken to
- * have ended: this is only asked when the outputs have been closed.
+ * Whether an ancestor of this process has ended. If only the parent is known, it is assumed to have
+ * ended: this is called only after the outputs have been closed.
  */
 static bool
 ancestors_changed(void)
@@ -110,19 +114,22 @@ ancestors_changed(void)
     return changed;
 }
 
-/* Where the system does not report the parent's end: the process gets another parent then. */
+/*
+ * Called regularly where the system does not report the parent's end: this process then has another
+ * parent.
+ */
 static void
 look_for_parent(void *unused)
 {
     (void)unused;
-    if (getppid() != host.parent_pid || (host.suspicion != 0 && ancestors_changed())) {
+    if (getppid() != host.parent_pid || (host.look_until != 0 && ancestors_changed())) {
         report_host_gone();
     }
 }
 
 /*
- * The outputs are not read any more. If the host has only closed them, no ancestor ends, and the
- * looking is given up after a while.
+ * Called regularly once the outputs are not read any more. If the host has only closed them, no
+ * ancestor ends, and after a while this stops looking.
  */
 static void
 look_for_ancestors(void *unused)
@@ -130,13 +137,13 @@ look_for_ancestors(void *unused)
     (void)unused;
     if (ancestors_changed()) {
         report_host_gone();
-    } else if (gp__now() >= host.suspicion) {
+    } else if (gp__now() >= host.look_until) {
         gp__reactor_remove(host.clock);
         host.clock = NULL;
     }
 }
 
-/* The other end of an output has been closed, or it was a false alarm. */
+/* Called when the other end of an output may have been closed. */
 static void
 check_outputs(void *unused)
 {
@@ -153,12 +160,12 @@ check_outputs(void *unused)
 
         closed = closed && hung_up;
         if (hung_up && host.watches[i] != NULL) {
-            gp__reactor_enable(host.watches[i], false); /* it would be reported for ever */
+            gp__reactor_enable(host.watches[i], false); /* the reactor would report it for ever */
         }
     }
-    if (closed && host.suspicion == 0) {
-        host.suspicion = gp_deadline_in(dying_ms);
-        if (host.clock == NULL) { /* else it looks for the parent already, and for ancestors now */
+    if (closed && host.look_until == 0) {
+        host.look_until = gp_deadline_in(dying_ms);
+        if (host.clock == NULL) { /* otherwise look_for_parent() looks for ancestors, too */
             gp__reactor_every(&host.clock, look_ms, look_for_ancestors, NULL, NULL);
         }
     }
@@ -197,7 +204,10 @@ watch_outputs(gp_error *err)
     return rc;
 }
 
-/* A parent outside of this process's pid namespace has the number 0 and cannot be watched. */
+/*
+ * Watch the parent. A parent outside of this process's pid namespace has the number 0, and cannot
+ * be watched.
+ */
 static int
 watch_parent(gp_error *err)
 {
@@ -211,7 +221,9 @@ watch_parent(gp_error *err)
         return gp__reactor_every(&host.clock, look_ms, look_for_parent, NULL, err);
     }
     rc = gp__process_watch(host.parent, parent_ended, NULL, err);
-    /* If the pid is the parent's before and after, the pidfd is the parent's, too. */
+    /*
+     * The pidfd is the parent's if the parent has had the same pid before and after it was opened.
+     */
     if (rc == 0 && getppid() != host.parent_pid) {
         return gp__reactor_every(&host.clock, look_ms, look_for_parent, NULL, err);
     }
@@ -259,7 +271,7 @@ gp_host_watch(void (*gone)(void *ctx), void *ctx, int64_t patience_ms, gp_error 
     rc = rc == 0 ? wanted.rc : rc;
 #if defined(__linux__) && !defined(GP_PORTABLE)
     if (rc == 0) {
-        prctl(PR_SET_PDEATHSIG, 0); /* which is a setting of the main thread, if this is it */
+        prctl(PR_SET_PDEATHSIG, 0); /* set for the main thread, if this is the main thread */
     }
 #endif
     return rc;

@@ -14,16 +14,16 @@
 static const int64_t joined_ms = 10000;
 /* How long SIGKILL may take; only a process that hangs inside the kernel takes longer. */
 static const int64_t killed_ms = 10000;
-/* How long the sinks may take for what the plugin wrote last. */
+/* How long the sinks may take to take the last of the plugin's output. */
 static const int64_t flush_ms = 5000;
-/* How long a process that has begun to exit may take until it counts as alive all the same. */
+/* How long to wait for a process that has begun to exit, before it counts as alive all the same. */
 static const int64_t exiting_ms = 1000;
-/* The same where it is unknown whether the process has begun to exit. */
+/* How long to wait where it is unknown whether the process has begun to exit. */
 static const int64_t unknown_ms = 50;
-/* How long to look whether anything listens, where only the address is known. */
+/* How long to check whether anything listens, if only the address is known. */
 static const int64_t probe_ms = 50;
 
-/* The length of what follows the base directory in the path of a plugin's socket. */
+/* The length of the path of a plugin's socket after the base directory. */
 enum { ROOM = sizeof("plugin-dirXXXXXX/plugin") - 1 + GP__RANDOM_NAME };
 
 void
@@ -188,7 +188,7 @@ process_ended(void *ctx)
     gp__instance_report_exit(ctx);
 }
 
-/* Have the end of the process reported; at once if it has ended already. */
+/* Have the end of the process reported to the exit sink; at once if it has ended already. */
 static int
 watch_exit(gp__instance *instance, gp_error *err)
 {
@@ -226,9 +226,9 @@ gp__instance_connect(gp__instance *instance, const gp_interrupt *interrupt, gp_e
 /* ---- Ending ---------------------------------------------------------------------------------- */
 
 /*
- * Wait for the rest of what the plugin prints: its stream ends with its server. This takes at most
- * half of the patience, so that a plugin whose server waits for us to disconnect still has time to
- * exit; and it ends at |deadline|, because a suspended plugin has used up its time when it was
+ * Wait for the rest of the plugin's output: its stream ends with its server. This takes at most
+ * half of the patience, so that a plugin whose server waits for the host to disconnect still has
+ * time to exit. It also ends at |deadline|: a suspended plugin has used up its time when it was
  * asked to exit. Returns 0 or GP_EUSER.
  */
 static int
@@ -245,7 +245,7 @@ await_output(gp__instance *instance, int64_t patience_ms, int64_t deadline,
     return rc == GP_EUSER ? rc : 0;
 }
 
-/* Wait until what the plugin wrote last has been delivered. Returns 0 or GP_EUSER. */
+/* Wait until the last of the plugin's output has been delivered. Returns 0 or GP_EUSER. */
 static int
 flush_sinks(gp__instance *instance, const gp_interrupt *interrupt)
 {
@@ -261,7 +261,10 @@ flush_sinks(gp__instance *instance, const gp_interrupt *interrupt)
     return rc == GP_EUSER ? rc : 0;
 }
 
-/* Wait for the process until |deadline| if |gracefully|, then kill it. Returns 0 or GP_EUSER. */
+/*
+ * If |gracefully|, wait until |deadline| for the process to exit. Then kill it if it has not, or if
+ * others of its group are left. Returns 0 or GP_EUSER.
+ */
 static int
 end_process(gp__process *process, bool gracefully, int64_t deadline, const gp_interrupt *interrupt)
 {
@@ -274,7 +277,10 @@ end_process(gp__process *process, bool gracefully, int64_t deadline, const gp_in
     return rc == GP_EUSER ? rc : 0;
 }
 
-/* On the reactor's thread, whatever the thread that ends the plugin is waiting for. */
+/*
+ * Called on the reactor's thread, even while the thread that ends the plugin waits for something
+ * else.
+ */
 static void
 kill_when_time_is_up(void *process)
 {
@@ -284,9 +290,9 @@ kill_when_time_is_up(void *process)
 }
 
 /*
- * Close the session and, if the plugin is dead, remove what it left of its sockets. A multiplexed
- * plugin that was killed leaves a private directory behind, whose name is unknown if it listens on
- * TCP.
+ * Close the session and, if the plugin is dead, remove the sockets that it has left. A multiplexed
+ * plugin that was killed also leaves a private directory, whose name is unknown if the plugin
+ * listens on TCP.
  */
 static void
 close_session(gp__instance *instance)
@@ -351,8 +357,8 @@ gp__instance_end(gp__instance *instance, int64_t patience_ms, const gp_interrupt
     gp__output_unref(instance->output);
     instance->output = NULL;
     if (process != NULL && (gp__process_gone(process) || !gp__instance_is_launched(instance))) {
-        gp__process_unwatch(
-            process); /* if a child hangs in the kernel, the reactor reaps it later */
+        /* A launched process that hangs in the kernel stays watched: the reactor reaps it later. */
+        gp__process_unwatch(process);
     }
     close_session(instance);
     return rc == GP_EUSER ? rc : 0;
@@ -368,7 +374,7 @@ gp__instance_abandon(gp__instance *instance)
         return;
     }
     gp__session_disconnect(instance->session);
-    if (instance->process != NULL && !launched) { /* a detached one is still ours to reap */
+    if (instance->process != NULL && !launched) { /* a detached one is still to be reaped */
         gp__process_unwatch(instance->process);
     }
 }
@@ -377,8 +383,8 @@ gp__instance_abandon(gp__instance *instance)
 
 /*
  * An exiting process closes its connections some moments before it can be waited for, and callers
- * ask when a call has failed in between. So this waits for a process that has begun to exit; and,
- * for a shorter time, where that is unknown and the connection is not known to be good.
+ * ask when a call has failed in between. So this waits for a process that has begun to exit; and
+ * for a shorter time if that is unknown and the connection is not known to be good.
  */
 bool
 gp__instance_is_gone(gp__instance *instance, gp__process *process, bool is_open)
@@ -400,7 +406,10 @@ bool
 gp__instance_is_deserted(const gp__instance *instance)
 {
     const gp_endpoint *endpoint = &instance->endpoint.view;
-    /* The address of a name may have changed since, and another look-up may be slow. */
+    /*
+     * Use the numeric address that was found: the name's address may have changed, and another
+     * look-up may be slow.
+     */
     const char *address =
         instance->found.peer[0] != '\0' ? instance->found.peer : endpoint->address;
 

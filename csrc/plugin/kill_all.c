@@ -10,7 +10,7 @@
 /* The clients that one gp_client_kill_all() kills at the same time. */
 typedef struct group {
     bool managed_only;
-    gp_list jobs; /* of the thread that has called gp_client_kill_all() alone */
+    gp_list jobs; /* used by the thread in gp_client_kill_all() alone */
     gp_mutex lock;
     gp_cond done;
     size_t unfinished GP_GUARDED_BY(&lock);
@@ -23,10 +23,13 @@ typedef struct job {
     gp_client *client; /* shared: ref */
     group *group;      /* borrowed */
     pthread_t thread;
-    bool threaded; /* else no thread could be made */
+    bool threaded; /* |thread| exists */
 } job;
 
-/* A job for a client, with the registry's lock held; negative: out of memory. */
+/*
+ * Add a job for |client|, if it is to be killed. Called with the registry's lock held. Returns 0 or
+ * GP_ENOMEM.
+ */
 static int
 add_job(gp_client *client, void *ctx)
 {
@@ -67,8 +70,8 @@ is_interrupted(void *ctx)
 }
 
 /*
- * The process ends, and no reply is wanted any more. A plugin that is asked to exit would let
- * running calls finish first.
+ * Cancel all calls: the process ends, and no reply is wanted any more. A plugin that is asked to
+ * exit would let running calls finish first.
  */
 static void
 cancel_calls(group *jobs)
@@ -95,8 +98,8 @@ run_job(void *arg)
 }
 
 /*
- * Returns whether one of the clients can be killed to the end. Of those that this thread itself is
- * starting or killing, below on its stack, this only notes that they are to be killed.
+ * Start a thread for each job. A client that this thread itself is starting or killing, further up
+ * its stack, is only marked as to be killed. Returns whether there are other clients.
  */
 static bool
 start_jobs(group *jobs)
@@ -113,7 +116,10 @@ start_jobs(group *jobs)
             !postponed && gp__thread_start(&one->thread, "gp-kill", run_job, one, NULL) == 0;
         any = any || !postponed;
     }
-    /* Jobs without a thread run one after the other, while the others' patience runs, too. */
+    /*
+     * Jobs without a thread run here, one after the other, while the other plugins' time to exit
+     * runs, too.
+     */
     for (job *one = first_job(jobs); one != NULL; one = next_job(jobs, one)) {
         if (!one->threaded) {
             run_job(one);
@@ -171,7 +177,7 @@ gp_client_kill_all(bool managed_only, const gp_interrupt *interrupt)
     gp_cond_init(&jobs.done);
     gp_list_init(&jobs.jobs);
     atomic_init(&jobs.interrupted, false);
-    /* More rounds than one only if memory was short, or clients were started meanwhile. */
+    /* There is more than one round only if memory was short, or clients were started meanwhile. */
     while (more) {
         int interrupted;
 

@@ -37,7 +37,7 @@ kill_and_reap(const gp__launch *launch)
     gp__process_wait(launch->process, gp_deadline_in(dying_ms), NULL);
 }
 
-/* Kill the process and take over what it left in its pipes. */
+/* Kill the process, and read what is left in its pipes. */
 static void
 kill_and_finish(gp__launch *launch)
 {
@@ -77,7 +77,10 @@ start_process(gp__launch *launch, const char *const *env, const char *group, int
     return rc;
 }
 
-/* The mark of this launch's group: what the options give, and a random name. NULL: none. */
+/*
+ * The environment entry that marks this launch's group: the prefix of the options, and a random
+ * name. Owned by the caller; NULL if the options have no prefix, or memory is short.
+ */
 static char *
 make_group(const gp_client_options *options)
 {
@@ -130,10 +133,13 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *t
 
 enum { MORE_TO_COME, WHOLE_LINE, END_OF_OUTPUT, MORE_TO_READ };
 
-/* How often to read before looking at the clock: a process may print faster than we read. */
+/* How often to read before looking at the clock: a process may print faster than the host reads. */
 enum { MOST_READS = 64 };
 
-/* Read all that there is now, or as much as allowed. Returns one of the above or a GP_E* code. */
+/*
+ * Read the output that there is, with at most MOST_READS reads. Returns one of the above or a GP_E*
+ * code.
+ */
 static int
 read_output(gp__launch *launch, gp_error *err)
 {
@@ -175,22 +181,22 @@ wait_for_output(const gp__launch *launch, int64_t slice)
     }
     if (gp__fd_poll(fds, 2, slice) > 0 && fds[0].revents == 0 &&
         !gp__process_gone(launch->process)) {
-        /* It has ended, but the process that traces it has to let it go first. */
+        /* It has ended, but it cannot be reaped before the process that traces it has let it go. */
         gp__fd_poll(fds, 1, look < slice ? look : slice);
     }
 }
 
 /*
- * Wait until the line is there or never will be.
+ * Wait until the line is there, or will never come.
  *
  * Returns: WHOLE_LINE, END_OF_OUTPUT (the process is gone, or stdout is closed), GP_ESTARTTIMEOUT,
- * GP_EUSER, or what read_output returns.
+ * GP_EUSER, or as read_output().
  */
 static int
 await_line(gp__launch *launch, const gp_interrupt *interrupt, gp_error *err)
 {
     for (;;) {
-        /* Asked before reading: what a dead process has written is there to be read. */
+        /* Checked before reading: if the process is gone, all of its output is there to be read. */
         bool gone = gp__process_gone(launch->process);
         int rc;
 
@@ -219,8 +225,8 @@ await_line(gp__launch *launch, const gp_interrupt *interrupt, gp_error *err)
 /* ---- After the line -------------------------------------------------------------------------- */
 
 /*
- * The path at which the plugin listens according to the line, whatever else is wrong with that.
- * Owned; NULL: none.
+ * The path at which the plugin listens according to the line, even if the line is wrong in other
+ * ways. Owned by the caller; NULL if there is none.
  */
 static char *
 announced_path(const gp__launch *launch)
@@ -273,7 +279,7 @@ log_skipped(void *ctx)
     const gp__launch *launch = ctx;
     char *lines = gp__preamble_describe(&launch->skipped);
     char *message = gp__format("the plugin printed %s; they were skipped (skip_output)",
-                               lines != NULL ? lines : "rubbish");
+                               lines != NULL ? lines : "some lines");
 
     if (message != NULL) {
         gp__mirror_add(launch->mirror, message);
@@ -283,8 +289,9 @@ log_skipped(void *ctx)
 }
 
 /*
- * stdout is at its end: the process has exited, is about to, or has closed it on purpose. One that
- * dies closes its descriptors some moments before it can be reaped.
+ * stdout is at its end: the process has exited, is about to exit, or has closed it on purpose.
+ * Returns whether it has exited. A process that dies closes its descriptors some moments before it
+ * can be reaped, so this waits for it.
  */
 static bool
 is_exiting(const gp__launch *launch)
@@ -298,7 +305,7 @@ is_exiting(const gp__launch *launch)
     return gp__process_gone(launch->process);
 }
 
-/* stdout has ended, and not one line came. */
+/* stdout has ended before a line came. Returns the code of the error that is set. */
 static int
 report_no_line(gp__launch *launch, gp_error *err)
 {
@@ -310,9 +317,7 @@ report_no_line(gp__launch *launch, gp_error *err)
     return gp__launch_report_closed_output(launch, err);
 }
 
-/*
- * With AutoMTLS the plugin's certificate is in its line (protocol.md 2), and no other is trusted.
- */
+/* With AutoMTLS, trust the certificate in the plugin's line (protocol.md 2), and no other. */
 static int
 trust_certificate(const gp__launch *launch, const gp__handshake *handshake, gp_error *err)
 {
@@ -323,7 +328,7 @@ trust_certificate(const gp__launch *launch, const gp__handshake *handshake, gp_e
         gp_error_set(
             err, GP_ETLS,
             "the plugin's handshake holds no certificate, and the host insists on AutoMTLS; "
-            "the plugin does not know it, or configures TLS by itself");
+            "the plugin does not support AutoMTLS, or configures TLS by itself");
         gp_error_set_detail(err, GP_TLS_NO_CERTIFICATE, strlen(GP_TLS_NO_CERTIFICATE));
         return GP_ETLS;
     }
@@ -359,8 +364,8 @@ init_translated(const gp__launch *launch, gp__endpoint *out, const gp__handshake
 }
 
 /*
- * Paths may hold any bytes. But one that is no text is probably garbled, which is worth a look for
- * the socket.
+ * Check that the path is UTF-8, or that there is a socket of that name. Paths may have any bytes,
+ * but a path that is not text is probably garbled.
  */
 static int
 check_path(const gp__launch *launch, const gp__endpoint *at, gp_error *err)
@@ -400,9 +405,9 @@ parse_line(gp__launch *launch, gp__endpoint *out, gp_error *err)
     }
     if (options->multiplex && handshake.multiplex != GP__MUX_YES) {
         rc = gp_error_set(err, GP_EHANDSHAKE,
-                          "the plugin cannot multiplex: everything over one connection was asked "
-                          "for, and its handshake does not end with \"|true\". It needs a newer "
-                          "library, or its host to do without broker_multiplex");
+                          "the plugin cannot multiplex: the host has set broker_multiplex, and the "
+                          "plugin's handshake does not end with \"|true\". Use a newer library in "
+                          "the plugin, or do not set broker_multiplex");
         gp_error_set_detail(err, line.data, line.len);
         return rc;
     }
@@ -425,7 +430,7 @@ parse_line(gp__launch *launch, gp__endpoint *out, gp_error *err)
     return rc;
 }
 
-/* The handshake is over: from now on stdout is only emptied. */
+/* The handshake is over: from now on stdout is read and discarded. */
 static int
 drain_output(gp__launch *launch, gp_error *err)
 {
@@ -438,7 +443,7 @@ drain_output(gp__launch *launch, gp_error *err)
     return rc;
 }
 
-/* As gp__launch_handshake(), but the process may still run on failure. */
+/* Wait for the handshake, as gp__launch_handshake(), but leave the process running on failure. */
 static int
 shake_hands(gp__launch *launch, gp__endpoint *out, const gp_interrupt *interrupt, gp_error *err)
 {
@@ -455,7 +460,7 @@ shake_hands(gp__launch *launch, gp__endpoint *out, const gp_interrupt *interrupt
         return report_no_line(launch, err);
     }
     if (launch->skipped.lines > 0) {
-        gp__reactor_call(log_skipped, launch, NULL); /* which is the mirror's */
+        gp__reactor_call(log_skipped, launch, NULL); /* the mirror is used on its thread */
     }
     if (rc >= 0) {
         /* At the end of output a line without its newline counts, as it does for go-plugin. */
@@ -519,7 +524,7 @@ gp__launch_release(gp__launch *launch)
     if (launch->process != NULL) {
         gp__process_unwatch(launch->process);
         if (!gp__process_gone(launch->process)) {
-            gp__process_watch(launch->process, NULL, NULL, NULL); /* to have it reaped */
+            gp__process_watch(launch->process, NULL, NULL, NULL); /* so that it is reaped */
         }
     }
     gp__process_unref(launch->process);

@@ -14,7 +14,7 @@
 static void add_to_message(gp_error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Append to the message of |err|. When memory is short it stays as it is. */
+/* Append to the message of |err|. When memory is short, the message stays as it is. */
 static void
 add_to_message(gp_error *err, const char *format, ...)
 {
@@ -51,7 +51,9 @@ add_sentence(gp_error *err, const char *sentence, size_t len)
 
 /* ---- What the plugin has printed ------------------------------------------------------------- */
 
-/* The end of stderr as text: "" if there is none. NULL: out of memory. */
+/*
+ * The end of stderr as text: "" if there is none. Owned by the caller; NULL when memory is short.
+ */
 static char *
 stderr_tail(const gp__launch *launch)
 {
@@ -84,7 +86,7 @@ add_stderr(const gp__launch *launch, gp_error *err)
     gp__free(tail);
 }
 
-/* What was skipped may be the reason why there is no handshake. */
+/* Append the skipped lines to the message: they may say why there is no handshake. */
 static void
 add_skipped(const gp__launch *launch, gp_error *err)
 {
@@ -96,9 +98,9 @@ add_skipped(const gp__launch *launch, gp_error *err)
     gp__free(lines);
 }
 
-/* ---- What may explain it --------------------------------------------------------------------- */
+/* ---- What may explain the failure ------------------------------------------------------------ */
 
-/* A runner knows best why what it runs is no plugin. */
+/* Ask the runner why the program that it runs may not be a plugin. */
 static void
 add_runners_diagnosis(const gp_runner *runner, gp_error *err)
 {
@@ -110,7 +112,7 @@ add_runners_diagnosis(const gp_runner *runner, gp_error *err)
     }
 }
 
-/* Something about the file may explain why it is no plugin, or not one for us. */
+/* Append what the file itself shows about why it is not a plugin, or not one that can run here. */
 static void
 add_diagnosis(const gp__launch *launch, gp_error *err)
 {
@@ -154,7 +156,7 @@ has_handshake(gp__text output)
     return false;
 }
 
-/* Whether there is a handshake behind the first line, in what has been printed by now. */
+/* Whether a handshake follows the first line in the output so far. */
 static bool
 handshake_follows(const gp__launch *launch)
 {
@@ -172,7 +174,7 @@ handshake_follows(const gp__launch *launch)
     return follows;
 }
 
-/* The first line is no handshake: there is an option for that. */
+/* The first line is not a handshake: mention the option that skips it. */
 static void
 add_hint(const gp__launch *launch, gp_error *err)
 {
@@ -241,8 +243,8 @@ gp__launch_explain_handshake(const gp__launch *launch, gp_error *err)
 }
 
 /*
- * A handshake line names one of the plugin's versions. Plugins made with this library name the
- * others on stderr, when the host speaks none of them.
+ * Append the end of stderr. A handshake line names only one of the plugin's versions; plugins made
+ * with this library name the others on stderr when the host speaks none of them.
  */
 void
 gp__launch_explain_version(const gp__launch *launch, gp_error *err)

@@ -5,7 +5,7 @@
 
 enum {
     DEFAULT_LIMIT = 64 * 1024,
-    KEPT = 4096, /* the most memory that is kept for unfinished lines while there is none */
+    KEPT = 4096, /* bytes; a larger buffer is freed while there is no unfinished line */
 };
 
 void
@@ -32,7 +32,7 @@ count_record(gp__lines *lines, gp__batch *batch, int rc)
     }
 }
 
-/* Add a record whose message is |text| as it is. Returns 1, or GP_ENOMEM. */
+/* Add a record with |text| as its message. Returns 1 or GP_ENOMEM. */
 static int
 put_record(gp__batch *batch, int level, const char *text, size_t len)
 {
@@ -115,14 +115,14 @@ static void
 extend_carry(gp__lines *lines, const char *bytes, size_t len)
 {
     if (gp__buf_append(&lines->carry, bytes, len) < 0) {
-        /* The rest of the line makes no sense to a parser any more. */
+        /* The line can no longer be parsed: treat the rest as pieces. */
         lines->lost++;
         lines->continuing = true;
         empty_carry(lines);
     }
 }
 
-/* The carried line has come to its end. */
+/* The end of the carried line has come: add it. */
 static void
 end_line(gp__lines *lines, gp__batch *batch, int level)
 {

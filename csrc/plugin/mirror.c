@@ -17,18 +17,20 @@
 #include "plugin/lines.h"
 
 enum {
-    CHUNK = 16 * 1024,              /* one read; on the stack, which may be small */
-    MOST_WAITING = 1024 * 1024,     /* more that is undelivered stops the reading */
-    MOST_LEFT_BEHIND = 1024 * 1024, /* how much a pipe can hold at most; usually 64 KiB */
+    CHUNK = 16 * 1024,              /* bytes of one read; on the stack, which may be small */
+    MOST_WAITING = 1024 * 1024,     /* bytes; if more is undelivered, reading stops */
+    MOST_LEFT_BEHIND = 1024 * 1024, /* bytes that a pipe can hold at most; usually 64 KiB */
 };
 
 struct gp__mirror {
-    gp__delivery_item item; /* queued while something is pending: holds a reference then */
+    gp__delivery_item item; /* while it is queued, it holds a reference */
     atomic_int refs;
     gp_log_sink sink; /* owned: released with the last reference */
-    atomic_int level; /* the lowest that the sink wants */
+    atomic_int level; /* the lowest level that the sink wants */
 
-    /* Used by the reader alone: the reactor's callback, or the owner once the watch is gone. */
+    /*
+     * Used only by the reader: the reactor's callback, or the owner once |watch| has been removed.
+     */
     int fd; /* owned */
     gp__lines lines;
     char tail[GP__MIRROR_TAIL];
@@ -36,15 +38,15 @@ struct gp__mirror {
 
     gp_mutex lock;
     gp_cond delivered;
-    gp__watch *watch GP_GUARDED_BY(&lock);   /* owned; NULL once it is finished or closed */
+    gp__watch *watch GP_GUARDED_BY(&lock);   /* owned; NULL after finish or close */
     gp__batch *pending GP_GUARDED_BY(&lock); /* owned; NULL while the reader adds to it */
-    size_t waiting GP_GUARDED_BY(&lock);     /* size of what was read and not delivered */
-    bool delivering GP_GUARDED_BY(&lock);    /* some of that is being delivered */
-    bool paused GP_GUARDED_BY(&lock); /* the pipe is not read until that has been delivered */
-    bool ended GP_GUARDED_BY(&lock);  /* the pipe is at its end */
+    size_t waiting GP_GUARDED_BY(&lock);     /* bytes that were read and not delivered */
+    bool delivering GP_GUARDED_BY(&lock);    /* a batch is being delivered */
+    bool paused GP_GUARDED_BY(&lock);        /* the pipe is not read until the batch is delivered */
+    bool ended GP_GUARDED_BY(&lock);         /* the pipe is at its end */
 };
 
-/* With the last reference, so that no other thread uses it. */
+/* The last reference is gone, so no other thread uses the mirror. */
 static void
 mirror_destroy(gp__mirror *mirror) GP_NO_THREAD_SAFETY_ANALYSIS
 {
@@ -142,7 +144,7 @@ keep_tail(gp__mirror *mirror, const char *bytes, size_t len)
 
 /*
  * Take the pending batch, or a new one, to add to it. Until it is put back, its size is not part of
- * |waiting|. NULL: out of memory.
+ * |waiting|. NULL when memory is short.
  */
 static gp__batch *
 take_pending(gp__mirror *mirror)
@@ -165,7 +167,7 @@ put_pending(gp__mirror *mirror, gp__batch *batch)
     int queued = GP_ECLOSED;
 
     if (batch->count > 0 || batch->raw.len > 0 || batch->skipped) {
-        atomic_fetch_add(&mirror->refs, 1); /* the queue's */
+        atomic_fetch_add(&mirror->refs, 1); /* of the queued item */
         gp_mutex_lock(&mirror->lock);
         queued = gp__delivery_post(&mirror->item);
         if (queued >= 0) {
@@ -182,7 +184,7 @@ put_pending(gp__mirror *mirror, gp__batch *batch)
         }
     }
     if (queued < 0) {
-        gp__batch_free(batch); /* it is empty, or there is no thread to deliver it any more */
+        gp__batch_free(batch); /* it is empty, or the delivery thread has ended */
     }
 }
 
@@ -204,7 +206,10 @@ take_bytes(gp__mirror *mirror, const char *bytes, size_t len)
     put_pending(mirror, batch);
 }
 
-/* Read once. Returns how much came, 0 at the pipe's end, or -1 with EAGAIN when it is empty. */
+/*
+ * Read once. Returns the number of bytes, 0 at the pipe's end, or -1 with EAGAIN when the pipe is
+ * empty.
+ */
 static ssize_t
 read_once(gp__mirror *mirror)
 {
@@ -228,7 +233,10 @@ end_lines(gp__mirror *mirror)
     }
 }
 
-/* On the reactor's thread. One read each time, so that a noisy plugin starves no other. */
+/*
+ * Called on the reactor's thread. Reads once each time, so that a noisy plugin does not hold up
+ * others.
+ */
 static void
 read_pipe(void *ctx)
 {
@@ -286,7 +294,7 @@ gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t buffer
     rc = gp__reactor_add(&mirror->watch, fd, read_pipe, mirror, err);
     gp_mutex_unlock(&mirror->lock);
     if (rc < 0) {
-        mirror->fd = -1; /* still the caller's, as is the sink */
+        mirror->fd = -1; /* on failure the caller keeps |fd| and the sink */
         mirror->sink.release = NULL;
         mirror_unref(mirror);
         return rc;
@@ -295,7 +303,7 @@ gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t buffer
     return 0;
 }
 
-/* Stop the reactor's callback. It takes the lock, so this waits for it without. */
+/* Stop the reactor's callback. It takes the lock, so this waits for it without the lock. */
 static void
 stop_watching(gp__mirror *mirror)
 {
@@ -321,9 +329,9 @@ gp__mirror_finish(gp__mirror *mirror)
     }
     gp_mutex_lock(&mirror->lock);
     ended = mirror->ended;
-    mirror->ended = true; /* no reader but this one is left */
+    mirror->ended = true; /* the reactor reads no more */
     gp_mutex_unlock(&mirror->lock);
-    /* A grandchild may go on writing, which is why there is a limit. */
+    /* There is a limit, since a grandchild may go on writing. */
     while (!ended && total < MOST_LEFT_BEHIND && (got = read_once(mirror)) > 0) {
         total += (size_t)got;
     }

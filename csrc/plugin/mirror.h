@@ -4,12 +4,13 @@
  *      pipe --read, split, parse--> pending batch --swap--> sink
  *           (the reactor's thread)                (the delivery thread)
  *
- * There is one pending batch. What arrives is added to it until the delivery thread takes it, so a
- * slow sink gets few large batches. When it is full, the pipe is not read until the batch has been
- * delivered: then the plugin blocks on a full pipe, and other plugins are not affected.
+ * There is one pending batch. Output that arrives is added to it until the delivery thread takes
+ * it, so a slow sink gets few large batches. When it is full, the pipe is not read until the batch
+ * has been delivered: then the plugin blocks on a full pipe, and other plugins are not affected.
  *
- * The owner uses a mirror from one thread at a time. |lock| guards what reader and delivery share;
- * it is taken before those of the reactor and the delivery queue, and never held during a callback.
+ * The owner uses a mirror from one thread at a time. |lock| guards what the reader and the delivery
+ * thread share. It is taken before the locks of the reactor and of the delivery queue, and never
+ * held during a callback.
  */
 #ifndef GP_PLUGIN_MIRROR_H
 #define GP_PLUGIN_MIRROR_H
@@ -25,18 +26,21 @@ typedef struct gp__mirror gp__mirror;
 enum { GP__MIRROR_TAIL = 4096 };
 
 /*
- * Start to read |fd|, which is non-blocking. On success |fd| and the sink belong to the mirror.
+ * Start to read |fd|, which must be non-blocking. On success the mirror owns |fd| and the sink.
  * |buffer_size| is the length of the longest line, 0 for the default.
  */
 int gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t buffer_size,
                     gp_error *err);
 
-/* Add a line of the host's own, at the level GP_WARN. On the reactor's thread, before finish. */
+/*
+ * Add a line that the host itself logs, at the level GP_WARN. To be called on the reactor's thread,
+ * before finish.
+ */
 void gp__mirror_add(gp__mirror *mirror, const char *message);
 
 /*
- * The process is dead: read what it left in the pipe, and no more, even if a child of its own still
- * has the other end. Does not wait for the delivery. Idempotent.
+ * The process is dead: read what is left in the pipe, and no more, even if a child of the process
+ * still has the other end. Does not wait for the delivery. Idempotent.
  */
 void gp__mirror_finish(gp__mirror *mirror);
 
@@ -49,7 +53,10 @@ int gp__mirror_flush(gp__mirror *mirror, int64_t deadline, const gp_interrupt *i
 /* The last |*len| bytes of the output, of any level. Only after finish. Borrowed. */
 const char *gp__mirror_tail(const gp__mirror *mirror, size_t *len);
 
-/* Close it. What was read is still delivered; then the sink is released. NULL is fine. */
+/*
+ * Close the mirror. Output that was read is still delivered; then the sink is released. NULL is
+ * fine.
+ */
 void gp__mirror_close(gp__mirror *mirror);
 
 #endif

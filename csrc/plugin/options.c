@@ -24,18 +24,18 @@ check_reattach(const gp_client_options *options, gp_error *err)
     if (options->auto_mtls) {
         return gp_error_set(
             err, GP_EINVAL,
-            "AutoMTLS excludes reattaching: the running plugin trusts nobody but the "
-            "host that launched it");
+            "AutoMTLS excludes reattaching: the running plugin trusts only the host that "
+            "launched it");
     }
     if (options->kill_group != NULL) {
         return gp_error_set(
             err, GP_EINVAL,
-            "killing a plugin's group excludes reattaching: what runs already is not "
-            "marked as one");
+            "killing a plugin's group excludes reattaching: the processes of a running plugin "
+            "are not marked as a group");
     }
     if (options->checksum_hash != NULL) {
         return gp_error_set(err, GP_EINVAL,
-                            "a checksum excludes reattaching: what runs already cannot be checked");
+                            "a checksum excludes reattaching: a running plugin cannot be checked");
     }
     if (address == NULL) {
         return gp_error_set(err, GP_EINVAL, "to reattach, both network and address are needed");
@@ -68,12 +68,12 @@ check_launch(const gp_client_options *options, gp_error *err)
                             "there is neither a command nor anything to reattach to");
     }
     if (options->cookie_key != NULL && strchr(options->cookie_key, '=') != NULL) {
-        return gp_error_set(err, GP_EINVAL, "the magic cookie's key %s holds an equals sign",
+        return gp_error_set(err, GP_EINVAL, "the magic cookie's key %s contains an equals sign",
                             options->cookie_key);
     }
     if (options->min_port < LOWEST_PORT || options->max_port > HIGHEST_PORT ||
         options->min_port > options->max_port) {
-        return gp_error_set(err, GP_EINVAL, "min_port %d and max_port %d are no range of ports",
+        return gp_error_set(err, GP_EINVAL, "min_port %d and max_port %d are not a range of ports",
                             options->min_port, options->max_port);
     }
     if (options->checksum_hash != NULL) {
@@ -81,7 +81,7 @@ check_launch(const gp_client_options *options, gp_error *err)
 
         if (size >= 0 && (size_t)size != options->checksum_len) {
             return gp_error_set(err, GP_EINVAL,
-                                "a checksum of %s has %d bytes, the one to expect has %zu",
+                                "a checksum of %s has %d bytes, but the expected one has %zu",
                                 options->checksum_hash, size, options->checksum_len);
         }
         if (size < 0) {
@@ -122,7 +122,7 @@ check_options(const gp_client_options *options, gp_error *err)
 
 /* ---- Copies ---------------------------------------------------------------------------------- */
 
-/* The members that are strings, and those that are NULL-terminated arrays of strings. */
+/* The members that are strings, and the members that are NULL-terminated arrays of strings. */
 static const size_t strings[] = {
     offsetof(gp_client_options, directory),        offsetof(gp_client_options, cookie_key),
     offsetof(gp_client_options, cookie_value),     offsetof(gp_client_options, kill_group),
@@ -135,7 +135,10 @@ static const size_t string_arrays[] = {
     offsetof(gp_client_options, env),
 };
 
-/* These replace what they get by copies in |memory|; NULL stays NULL. Return 0 or GP_ENOMEM. */
+/*
+ * The own_...() functions replace |*at| by a copy in |memory|; NULL stays NULL. They return 0 or
+ * GP_ENOMEM.
+ */
 static int
 own_string(gp__arena *memory, const char **at)
 {

@@ -16,19 +16,19 @@ enum {
 };
 
 typedef struct gp__options {
-    gp_client_options view; /* points into |memory| */
+    gp_client_options view; /* its pointers point into |memory| */
     gp__arena memory;
     unsigned owned; /* GP__OPTIONS_*: what gp__options_release() is to release */
 } gp__options;
 
 /*
- * Check and copy. The sinks and the runner are taken over even if this fails, and have been
- * released then. Returns: 0, GP_EINVAL or GP_ENOMEM.
+ * Check |from|, and copy it. The sinks and the runner are owned by |options| from here on; if this
+ * fails, they have been released. Returns: 0, GP_EINVAL or GP_ENOMEM.
  */
 int gp__options_init(gp__options *options, const gp_client_options *from, gp_error *err);
 void gp__options_release(gp__options *options);
 
-/* Release the sinks and the runner of |options|, which gp__options_init() has not seen. */
+/* Release the sinks and the runner of |options|, which were not passed to gp__options_init(). */
 void gp__options_discard(const gp_client_options *options);
 
 /* Another object releases |which|, one of GP__OPTIONS_*, from now on. */

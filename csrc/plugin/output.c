@@ -9,9 +9,9 @@
 #include "gp/lock.h"
 #include "plugin/delivery.h"
 
-enum { MOST_WAITING = 1024 * 1024 }; /* more that is undelivered stops the reading */
+enum { MOST_WAITING = 1024 * 1024 }; /* bytes; if more is undelivered, reading stops */
 
-/* Pieces of one channel that came in a row. */
+/* Consecutive pieces of one channel. */
 typedef struct run {
     gp_link link;
     int channel;
@@ -19,18 +19,18 @@ typedef struct run {
 } run;
 
 struct gp__output {
-    gp__delivery_item item; /* queued while something is pending: holds a reference then */
+    gp__delivery_item item; /* while it is queued, it holds a reference */
     atomic_int refs;
     gp_output_sink sink; /* owned: released with the last reference */
     void (*resume)(void *ctx);
-    void *ctx; /* borrowed: it lives until it has been resumed */
+    void *ctx; /* borrowed: outlives a call of |resume| that is due */
 
     gp_mutex lock;
     gp_cond delivered;
-    gp_list pending GP_GUARDED_BY(&lock);    /* owned runs: what waits for the delivery thread */
+    gp_list pending GP_GUARDED_BY(&lock);    /* run: owned; wait for the delivery thread */
     size_t waiting GP_GUARDED_BY(&lock);     /* bytes that were added and are not delivered */
-    bool delivering GP_GUARDED_BY(&lock);    /* some of them are being delivered */
-    bool source_paused GP_GUARDED_BY(&lock); /* the source has to be resumed */
+    bool delivering GP_GUARDED_BY(&lock);    /* runs are being delivered */
+    bool source_paused GP_GUARDED_BY(&lock); /* |resume| is to be called */
 };
 
 static void
@@ -77,10 +77,10 @@ gp__output_add(gp__output *output, int channel, const char *bytes, size_t len)
     int queued;
     bool room;
 
-    gp__output_ref(output); /* the queue's */
+    gp__output_ref(output); /* of the queued item */
     gp_mutex_lock(&output->lock);
     queued = gp__delivery_post(&output->item);
-    if (queued >= 0) { /* else there is no thread to deliver it any more */
+    if (queued >= 0) { /* otherwise the delivery thread has ended */
         append_locked(output, channel, bytes, len);
     }
     room = output->waiting <= MOST_WAITING;
@@ -103,7 +103,7 @@ deliver_runs(gp__output *output, gp_list *runs)
 
     for (one = gp_list_first_entry(runs, run, link); one != NULL;
          one = gp_list_next_entry(runs, one, run, link)) {
-        if (one->bytes.len > 0) { /* else there was no memory for it */
+        if (one->bytes.len > 0) { /* otherwise memory was short */
             output->sink.deliver(output->sink.ctx, one->channel, one->bytes.data, one->bytes.len);
             size += one->bytes.len;
         }
@@ -174,7 +174,7 @@ gp__output_ref(gp__output *output)
     return output;
 }
 
-/* With the last reference, so that no other thread uses it. */
+/* The last reference is gone, so no other thread uses the output. */
 static void
 output_destroy(gp__output *output) GP_NO_THREAD_SAFETY_ANALYSIS
 {

@@ -28,7 +28,9 @@ quote_line(gp__preamble *self, gp__text line)
                           gp__quote(quoted, line.data, line.len));
 }
 
-/* Where a handshake begins in a line that begins with something else; 0: nowhere. */
+/*
+ * The offset at which a handshake begins in a line that begins with other text; 0 if there is none.
+ */
 static size_t
 handshake_within(gp__text line)
 {
@@ -51,7 +53,7 @@ report_too_many(const gp__preamble *self, gp__text line, gp_error *err)
     gp_error_set(err, GP_EHANDSHAKE,
                  "no handshake came after %s; then there was %s, and no more than %zu may be "
                  "skipped (skip_output). Is this program a go-plugin plugin?",
-                 before != NULL ? before : "rubbish", gp__quote(quoted, line.data, line.len),
+                 before != NULL ? before : "some lines", gp__quote(quoted, line.data, line.len),
                  self->most);
     gp_error_set_detail(err, line.data, line.len);
     gp__free(before);

@@ -22,10 +22,10 @@ typedef struct gp__preamble {
 void gp__preamble_release(gp__preamble *preamble);
 
 /*
- * Remove lines that are no handshake from the beginning of |output|, as many as may be skipped.
+ * Remove lines that are not a handshake from the beginning of |output|, as many as may be skipped.
  * Text in front of a handshake in the same line is removed, too, and counts as a line.
  *
- * Returns: 1 (|output| begins with a whole line that is to be a handshake), 0 (more output is
+ * Returns: 1 (|output| begins with a whole line that should be a handshake), 0 (more output is
  * needed), GP_EHANDSHAKE (there were too many lines, or the line is too long) or GP_ENOMEM.
  */
 int gp__preamble_skip(gp__preamble *preamble, gp__buf *output, gp_error *err);
@@ -37,8 +37,8 @@ int gp__preamble_skip(gp__preamble *preamble, gp__buf *output, gp_error *err);
 gp__text gp__preamble_first_line(const gp__buf *output);
 
 /*
- * '2 lines on its stdout: "one", "two"'. Owned by the caller; NULL: nothing was skipped, or no
- * memory.
+ * Describe the skipped lines: '2 lines on its stdout: "one", "two"'. Owned by the caller; NULL if
+ * nothing was skipped, or memory is short.
  */
 char *gp__preamble_describe(const gp__preamble *preamble);
 

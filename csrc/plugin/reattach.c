@@ -9,9 +9,10 @@
 static const int64_t connect_ms = 5000;
 
 /*
- * The process with the options' pid. |listener| is the one that answered at the address, 0 if that
- * is unknown. NULL if another process has the pid, or the plugin is in another pid namespace: then
- * the pid is of no use.
+ * Check that |process|, which has the options' pid, is the plugin. |listener| is the pid that
+ * answered at the address, 0 if that is unknown. Returns |process|; or drops it and returns NULL if
+ * another process has the pid, or the plugin is in another pid namespace, so that the pid is of no
+ * use.
  */
 static gp__process *
 confirm_process(const gp_client_options *options, gp__process *process, int listener)
@@ -30,12 +31,12 @@ make_endpoint(const gp_client_options *options, const char *network, gp__endpoin
 {
     const char *address = options->reattach_address;
     const char *protocol = options->reattach_protocol;
-    /* As in the handshake line, no protocol means the old one. */
+    /* As in the handshake line, no protocol means net/rpc. */
     bool grpc = protocol != NULL && strcmp(protocol, "grpc") == 0;
     int rc = gp__endpoint_init(endpoint, network, (gp__text){address, strlen(address)}, NULL,
                                grpc ? "grpc" : "netrpc", options->reattach_version, err);
 
-    if (rc == GP_EHANDSHAKE) { /* there was no handshake that could be wrong */
+    if (rc == GP_EHANDSHAKE) { /* the address is the user's, not that of a handshake */
         rc = GP_EREATTACH;
         if (err != NULL) {
             err->code = rc;

@@ -6,13 +6,16 @@
 static gp_mutex lock = GP_MUTEX_INIT;
 static gp_list entries GP_GUARDED_BY(&lock) = GP_LIST_INIT(entries);
 
-/* In a forked child: the clients are the parent's, and do nothing here, not even leave the list. */
+/*
+ * In a forked child: the clients belong to the parent. Here they do nothing, and do not leave the
+ * list.
+ */
 static void
 reset_after_fork(void)
 {
     gp_mutex_init(&lock);
     gp_mutex_lock(&lock);
-    gp_list_init(&entries); /* which may have been left half changed */
+    gp_list_init(&entries); /* another thread may have been changing it */
     gp_mutex_unlock(&lock);
 }
 

@@ -8,16 +8,13 @@
 #include "services/health.h"
 #include "tls/probe.h"
 
-/* How long a process that has begun to exit may take to do so. */
+/* How long to wait for a process that has begun to exit. */
 static const int64_t dying_ms = 1000;
-/*
- * How long gRPC takes until it tries again, if it does: it never does without credentials that it
- * can use.
- */
+/* How long gRPC takes until it tries again. It never does if it cannot use the credentials. */
 static const int64_t retry_ms = 2000;
 /* How long a call may take to report why gRPC refuses to connect. */
 static const int64_t refusal_ms = 1000;
-/* How often gRPC may fail to connect to a plugin that nothing is wrong with. */
+/* How often gRPC may fail to connect although no fault is found. */
 enum { MOST_UNEXPLAINED = 2 };
 
 static bool
@@ -44,10 +41,10 @@ report_exit(gp__process *process, gp_error *err)
 }
 
 /*
- * gRPC could not connect: try the same without gRPC. |*reached|: a listener has accepted the
- * connection.
+ * gRPC could not connect: try the same without gRPC. |*reached| is set to whether a listener has
+ * accepted the connection.
  *
- * Returns: 0 if nothing is wrong with TLS, so that gRPC's next attempt may succeed, or as
+ * Returns: 0 if nothing is wrong with TLS, so that gRPC's next attempt may succeed; otherwise as
  * gp__secure_connect().
  */
 static int
@@ -67,8 +64,8 @@ find_fault(const gp__secure_spec *spec, bool *reached, const gp_interrupt *inter
 }
 
 /*
- * Our own handshake succeeds, and gRPC's has failed more than once: gRPC objects to something that
- * we do not. Its calls fail with the reason. Returns 0 if they do not fail.
+ * Our own handshake has succeeded, and gRPC's has failed more than once: gRPC refuses something
+ * that our handshake accepts. A call fails with gRPC's reason. Returns 0 if it does not fail.
  */
 static int
 report_refusal(const gp__secure_spec *spec, const gp_interrupt *interrupt, gp_error *err)
@@ -84,7 +81,7 @@ report_refusal(const gp__secure_spec *spec, const gp_interrupt *interrupt, gp_er
                           gp_error_message(&why));
         gp_error_set_detail(err, GP_TLS_CONFIGURATION, strlen(GP_TLS_CONFIGURATION));
     } else if (rc != GP_EUSER) {
-        rc = 0; /* it is connected; whether the plugin has a health service is not the question */
+        rc = 0; /* it is connected, even if the plugin has no health service */
     }
     gp_error_release(&why);
     return rc;
@@ -93,7 +90,7 @@ report_refusal(const gp__secure_spec *spec, const gp_interrupt *interrupt, gp_er
 static int
 report_timeout(gp_error *err)
 {
-    gp_error_set(err, GP_ETLS, "no secure connection to the plugin came about in time");
+    gp_error_set(err, GP_ETLS, "no secure connection to the plugin could be made in time");
     gp_error_set_detail(err, GP_TLS_TIMEOUT, strlen(GP_TLS_TIMEOUT));
     return GP_ETLS;
 }

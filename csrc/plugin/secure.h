@@ -16,14 +16,14 @@
 typedef struct gp__secure_spec {
     gp_channel *channel;
     gp_tls *tls;
-    const char *network;  /* what the channel connects to: "unix" or "tcp" ... */
-    const char *address;  /* ... and the socket's path, or host:port */
-    gp__process *process; /* the one at the other end; NULL: unknown */
+    const char *network;  /* of the channel: "unix" or "tcp" */
+    const char *address;  /* of the channel: the socket's path, or host:port */
+    gp__process *process; /* the plugin's; NULL: unknown */
     int64_t deadline;
 } gp__secure_spec;
 
 /*
- * Wait until the channel is connected, or TLS has failed and why.
+ * Wait until the channel is connected, or it is known why TLS has failed.
  *
  * Returns: 0, GP_ETLS, GP_EEXITED (the plugin died meanwhile), GP_ENOMEM, GP_EOS or GP_EUSER.
  */

@@ -10,7 +10,7 @@ static const gp__protocol *const protocols[] = {&gp__protocol_grpc};
 
 enum { PROTOCOLS = sizeof(protocols) / sizeof(protocols[0]) };
 
-/* The GP_PROTOCOL_* that sessions can be made for. */
+/* The GP_PROTOCOL_* that have an implementation. */
 static unsigned
 supported_protocols(void)
 {
@@ -22,7 +22,10 @@ supported_protocols(void)
     return bits;
 }
 
-/* The one of a plugin that runs already; 0: none, or it is for others to refuse. */
+/*
+ * The GP_PROTOCOL_* of a plugin to reattach to; 0 if the options do not reattach, or name an
+ * unknown protocol, which options.c refuses.
+ */
 static unsigned
 reattach_protocol(const gp_client_options *options)
 {

@@ -1,13 +1,13 @@
 /*
- * Layer: plugin. What a host does with a plugin once it knows where the plugin listens, whatever
- * protocol the two speak. Each protocol is a gp__protocol in a file of its own (session_grpc.c),
- * and session.c has the list of them.
+ * Layer: plugin. What a host does with a plugin once it knows where the plugin listens, whichever
+ * protocol they use. Each protocol is a gp__protocol in a file of its own (session_grpc.c), and
+ * session.c lists them.
  *
  *      new --> open --> (ping, channel, broker, ...) --> shutdown --> disconnect --> close --> free
  *
- * Every step but the last one may be left out, and a session that could not be opened is ended in
- * the same way. Threads: ping, channel, broker, cancel_calls and is_connected may be called from
- * any thread once the session is open; everything else from one thread at a time.
+ * Every step but the last one may be left out. A session that could not be opened is ended in the
+ * same way. Threads: ping, channel, broker, cancel_calls and is_connected may be called from any
+ * thread once the session is open; everything else from one thread at a time.
  */
 #ifndef GP_PLUGIN_SESSION_H
 #define GP_PLUGIN_SESSION_H
@@ -24,7 +24,7 @@
 #include "os/process/process.h"
 #include "plugin/output.h"
 
-/* What a session is opened with. Borrowed; everything but the output outlives the session. */
+/* The arguments of gp__session_open(). Borrowed; everything but the output outlives the session. */
 typedef struct gp__session_spec {
     const gp_client_options *options;
     const gp_endpoint *endpoint; /* where the plugin listens */
@@ -34,9 +34,9 @@ typedef struct gp__session_spec {
     int64_t deadline;            /* for the first connection */
 
     /*
-     * Called once at most, on the reactor's thread, when the connection has ended for a reason that
-     * is worth a line in the log; NULL: not at all. It must not block or call the session, and is
-     * never called after gp__session_disconnect() has returned.
+     * Called at most once, on the reactor's thread, when the connection has ended for a reason that
+     * is worth a line in the log; may be NULL. It must not block or call the session, and is never
+     * called after gp__session_disconnect() has returned.
      */
     void (*ended)(void *ctx, const char *why);
     void *ctx;
@@ -44,7 +44,7 @@ typedef struct gp__session_spec {
 
 typedef struct gp__session gp__session;
 
-/* One protocol. The functions are documented below, where each has a wrapper. */
+/* One protocol. The functions are documented at their wrappers below. */
 typedef struct gp__protocol {
     const char *name; /* as in handshake lines */
     unsigned bit;     /* GP_PROTOCOL_* */
@@ -70,8 +70,8 @@ struct gp__session {
 };
 
 /*
- * Refuse options that allow or name a protocol that there are no sessions for. A handshake that
- * names one is refused because the options do not allow it. Returns: 0 or GP_EINVAL.
+ * Refuse options that allow or name a protocol without an implementation here. (A handshake that
+ * names such a protocol is refused because the options do not allow it.) Returns: 0 or GP_EINVAL.
  */
 int gp__session_check_options(const gp_client_options *options, gp_error *err);
 
@@ -79,8 +79,8 @@ int gp__session_check_options(const gp_client_options *options, gp_error *err);
 int gp__session_new(gp__session **out, const char *protocol, gp_error *err);
 
 /*
- * Connect to the plugin and take what it prints and announces from now on. With TLS the connection
- * has been made when this returns; without, calls make it.
+ * Connect to the plugin, and receive its output and announcements from now on. With TLS the
+ * connection has been made when this returns; without, calls make it.
  *
  * Returns: 0, GP_ETLS, GP_EEXITED (the plugin died meanwhile), GP_EREATTACH, GP_ENOMEM, GP_EOS,
  * GP_EFORKED or GP_EUSER.
@@ -88,14 +88,17 @@ int gp__session_new(gp__session **out, const char *protocol, gp_error *err);
 int gp__session_open(gp__session *session, const gp__session_spec *spec,
                      const gp_interrupt *interrupt, gp_error *err);
 
-/* Whether the plugin is well. Returns: 0, GP_ERPC with the reason, GP_ECLOSED or GP_EUSER. */
+/*
+ * Ask the plugin whether it is healthy. Returns: 0, GP_ERPC with the reason, GP_ECLOSED or
+ * GP_EUSER.
+ */
 int gp__session_ping(gp__session *session, int64_t timeout_ms, const gp_interrupt *interrupt,
                      gp_error *err);
 
-/* The connection for what is dispensed. Borrowed; stays until the session is freed. */
+/* The channel for what is dispensed. Borrowed; stays until the session is freed. */
 gp_channel *gp__session_channel(gp__session *session);
 
-/* What makes further connections. Borrowed; stays until the session is freed. */
+/* The broker, which makes further connections. Borrowed; stays until the session is freed. */
 gp_broker *gp__session_broker(gp__session *session);
 
 /* Cancel all calls that users have made. NULL is fine. */
@@ -107,13 +110,14 @@ bool gp__session_is_connected(gp__session *session);
 /*
  * Ask the plugin to exit.
  *
- * Returns: 0 (it may be about to), GP_EUSER, or another code: it will not. GP_ECLOSED for NULL.
+ * Returns: 0 (it may be about to exit), GP_EUSER, or another code (it will not exit). GP_ECLOSED
+ * for NULL.
  */
 int gp__session_shutdown(gp__session *session, int64_t timeout_ms, const gp_interrupt *interrupt);
 
 /*
- * Wait until the plugin has said that it prints nothing more. At once for NULL, and if there is
- * no sink for it. Returns: 0, GP_ETIMEOUT or GP_EUSER.
+ * Wait until the plugin has reported that it prints nothing more. Returns at once for NULL, and if
+ * there is no sink for the output. Returns: 0, GP_ETIMEOUT or GP_EUSER.
  */
 int gp__session_await_output(gp__session *session, int64_t deadline, const gp_interrupt *interrupt);
 
@@ -121,9 +125,9 @@ int gp__session_await_output(gp__session *session, int64_t deadline, const gp_in
 void gp__session_disconnect(gp__session *session);
 
 /*
- * Close the connection and remove what this process has made for it. |left|, unless it is NULL,
- * says what of a dead plugin's sockets may be removed; then those that it announced to the broker
- * are. Idempotent. NULL is fine.
+ * Close the connection, and remove what this process has made for it. |left| says which sockets of
+ * a dead plugin may be removed: those of them that it has announced to the broker are removed.
+ * NULL: none. Idempotent. A NULL session is fine.
  */
 void gp__session_close(gp__session *session, const gp__leftover *left);
 

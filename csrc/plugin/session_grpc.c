@@ -12,29 +12,29 @@
 #include "services/grpc_mux.h"
 #include "services/health.h"
 
-/* How long a plugin that has just said where it listens may take to accept a connection. */
+/* How long a plugin may take to accept a connection after its handshake. */
 static const int64_t connect_ms = 10000;
 
-/* The service whose health is the plugin's. */
+/* The health service's name for the plugin as a whole. */
 static const char service_name[] = "plugin";
 
 typedef struct grpc_session {
     gp__session base;
     gp_grpc_mux *mux;        /* shared: ref; NULL: connections are separate */
     gp_channel *channel;     /* shared: ref */
-    gp__stdio_stream *stdio; /* owned: what the plugin prints; NULL once closed */
+    gp__stdio_stream *stdio; /* owned: the plugin's output; NULL once closed */
     gp_broker *broker;       /* shared: ref */
 } grpc_session;
 
 static grpc_session *
 as_grpc(gp__session *session)
 {
-    return (grpc_session *)session; /* its first member */
+    return (grpc_session *)session; /* |base| is its first member */
 }
 
 /* ---- Opening --------------------------------------------------------------------------------- */
 
-/* Once per process: hosts that were killed have left their directories behind. */
+/* Remove the directories that killed hosts have left, once per process. */
 static void
 remove_dead_hosts_directories(const gp_client_options *options)
 {
@@ -77,8 +77,8 @@ open_channel(grpc_session *session, const gp__session_spec *spec, const gp_inter
     gp__grpc_mux_explain(session->mux, session->channel, spec->process);
     if (spec->tls != NULL) {
         /*
-         * A multiplexed plugin takes one connection, which is there: what connects to the mux is
-         * one more of its streams.
+         * A multiplexed plugin accepts one connection, which has been made: a connection to the
+         * mux's own path is one more stream of it.
          */
         const gp__secure_spec secure = {
             .channel = session->channel,
@@ -146,7 +146,7 @@ static void
 cancel_calls(gp__session *self)
 {
     if (as_grpc(self)->channel != NULL) {
-        gp_channel_cancel_others(as_grpc(self)->channel); /* users have views of it */
+        gp_channel_cancel_others(as_grpc(self)->channel); /* users have other views of it */
     }
 }
 
@@ -169,7 +169,7 @@ shut_down(gp__session *self, int64_t timeout_ms, const gp_interrupt *interrupt)
         rc = gp__controller_shutdown(session->channel, timeout_ms, interrupt, &err);
     }
     if (rc == GP_ERPC && err.number != GP_GRPC_UNIMPLEMENTED) {
-        rc = 0; /* it took too long, or the connection is gone; the process may be ending */
+        rc = 0; /* the call timed out or lost the connection: the process may be exiting */
     }
     gp_error_release(&err);
     return rc;

@@ -10,7 +10,7 @@
 /* The length of the name of a plugin's socket. */
 enum { ROOM = sizeof("plugin") - 1 + GP__RANDOM_NAME };
 
-/* Its value for the plugin; NULL: there is no such variable, or it is empty. */
+/* The value of the variable |key| in the plugin's environment; NULL if it is not set, or empty. */
 static const char *
 variable_value(const gp_client_options *options, const char *key)
 {

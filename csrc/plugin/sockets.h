@@ -14,8 +14,8 @@
 bool gp__sockets_fit(const gp_client_options *options);
 
 /*
- * Fill |out| with what may be removed of the sockets of |process|, which was launched or joined
- * with |options|, is dead, and is borrowed. To be released.
+ * Set |out| to the sockets of |process| that may be removed. The process, which is borrowed, was
+ * launched or joined with |options|, and is dead. |out| is to be released.
  */
 void gp__sockets_left(gp__leftover *out, const gp_client_options *options, gp__process *process);
 

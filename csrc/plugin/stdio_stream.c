@@ -9,7 +9,7 @@
 #include "services/stdio_call.h"
 
 struct gp__stdio_stream {
-    atomic_int refs;    /* the owner's, and one until the stream has ended */
+    atomic_int refs;    /* of the owner, and one until the stream has ended */
     gp_call *call;      /* held: the owner's reference keeps it running */
     gp__output *output; /* shared: ref */
 
@@ -35,14 +35,17 @@ stream_unref(gp__stdio_stream *stream)
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
-/* Returns whether the next message may be asked for. */
+/* Add the output in |message|, which is freed. Returns whether the next message may be received. */
 static bool
 take_message(gp__stdio_stream *stream, gp_message *message)
 {
     gp__stdio_piece piece;
     bool room = true;
 
-    /* What is no output is left out: other versions of the protocol may have more channels. */
+    /*
+     * A message that is not output is ignored: other versions of the protocol may have more
+     * channels.
+     */
     if (gp__output_is_wanted(stream->output) && gp__stdio_read(&piece, message) == 0) {
         if (piece.bytes.len > 0) {
             room = gp__output_add(stream->output, piece.channel, piece.bytes.data, piece.bytes.len);
@@ -63,7 +66,7 @@ end_stream(gp__stdio_stream *stream)
     stream_unref(stream); /* the stream's own */
 }
 
-/* On the polling thread, or when the delivery thread resumes the reading. */
+/* Called on the polling thread, or on the delivery thread when it resumes the reading. */
 static void
 message_received(void *ctx, gp_message *message)
 {
@@ -78,7 +81,7 @@ message_received(void *ctx, gp_message *message)
     end_stream(stream);
 }
 
-/* At first, and when the output has room again. */
+/* Receive the next message: called at first, and when the output has room again. */
 static void
 receive_next(void *ctx)
 {
@@ -128,7 +131,10 @@ gp__stdio_stream_await_end(gp__stdio_stream *stream, int64_t deadline,
     if (!gp__output_is_wanted(stream->output) || gp__delivery_current()) {
         return 0;
     }
-    /* Waiting for the call polls; the last messages may still be under way on another thread. */
+    /*
+     * Wait for the call first, since that polls; then for the last messages, which another thread
+     * may still be handling.
+     */
     rc = gp_call_wait(stream->call, left > 0 ? left : 0, interrupt);
     if (rc < 0) {
         return rc;

@@ -9,8 +9,8 @@
 enum { HEX_MAX = 2 * GP__CHECKSUM_MAX + 1 };
 
 /*
- * A larger file is read twice: its checksum has to be right before memory is spent on a copy.
- * Smaller files are copied while they are checked, since that takes less time.
+ * A file of more bytes is read twice: its checksum has to be right before memory is spent on a
+ * copy. Smaller files are copied while they are checked, which takes less time.
  */
 static const uint64_t copied_unchecked = 32 << 20;
 
@@ -53,7 +53,7 @@ compare_checksum(const gp_client_options *options, const char *path, const unsig
     return GP_ECHECKSUM;
 }
 
-/* Read the file by |pass|, which may copy it, and compare its checksum. */
+/* Read the file with |pass|, which may copy it, and compare its checksum. */
 static int
 check_file(gp__sealed *file,
            int (*pass)(gp__sealed *file, const gp__sealed_reader *reader, gp_error *err),
@@ -79,7 +79,7 @@ check_file(gp__sealed *file,
     return rc;
 }
 
-/* The error of a start whose file could not be read to its end with |rc|. */
+/* Set the error of a start whose file could not be read to its end, because of |rc|. */
 static int
 explain_failure(int rc, const gp_client_options *options, const char *path, gp_error *err)
 {

@@ -92,7 +92,7 @@ options_are_checked_beforehand(void **state)
     options.checksum_hash = "sha257";
     expect_invalid(&options, "unknown hash");
     options.checksum_hash = "sha512";
-    expect_invalid(&options, "sha512 has 64 bytes, the one to expect has 32");
+    expect_invalid(&options, "sha512 has 64 bytes, but the expected one has 32");
     options.reattach_network = "unix";
     options.reattach_address = "/nowhere";
     expect_invalid(&options, "excludes reattaching");

@@ -4,7 +4,8 @@
  *      new --start--> STARTING --handshake--> RUNNING --death or kill--> EXITED
  *                         \--failure: killed, reaped--------------------->'
  *
- * Every function may be called from any thread at any time. Blocking ones take a gp_interrupt.
+ * Every function but gp_client_free() may be called from any thread at any time. Functions that
+ * block take a gp_interrupt.
  */
 #ifndef GP_CLIENT_H
 #define GP_CLIENT_H
@@ -24,7 +25,7 @@
 
 typedef struct gp_client gp_client;
 
-/* Where a plugin listens. The strings belong to the client and live as long as it does. */
+/* Where a plugin listens. The strings are owned by the client, and live as long as it does. */
 typedef struct gp_endpoint {
     const char *network;  /* "unix" or "tcp" */
     const char *address;  /* the socket's path, or host:port */
@@ -34,10 +35,10 @@ typedef struct gp_endpoint {
 } gp_endpoint;
 
 /*
- * What is called at the plugin's end. After a start that succeeded, |exited| is called once, when
- * the process has ended by itself or was killed: on a thread of the library or on the one that
+ * Callbacks for the plugin's end. After a start that has succeeded, |exited| is called once, when
+ * the process has ended by itself or was killed: on a thread of the library or on the thread that
  * kills, with no lock held; it must not block. |status| is as in gp_client_exit_status(). If the
- * end cannot be noticed, or the client is freed before, |release| is called instead.
+ * end cannot be noticed, or the client is freed before it, |release| is called instead.
  */
 typedef struct gp_exit_sink {
     void (*exited)(void *ctx, int status); /* NULL: there is no sink */
@@ -48,18 +49,21 @@ typedef struct gp_exit_sink {
 /* How to launch. Everything is copied by gp_client_new(). */
 typedef struct gp_client_options {
     const char *const *argv; /* argv[0] is the program; NULL-terminated. NULL when reattaching */
-    const char *const *env;  /* the child's whole environment but for the protocol's own variables;
-                                NULL: only those. Of several entries for a key the last counts */
-    gp_runner runner;        /* if its |start| is set, it starts the plugin; then argv[0] is the
-                                plugin's name */
-    const char *directory;   /* working directory; NULL: the host's */
+    /*
+     * The plugin's whole environment, apart from the protocol's own variables; NULL: only those. Of
+     * several entries for a key the last one counts.
+     */
+    const char *const *env;
+    /* If its |start| is set, it starts the plugin, and argv[0] is only the plugin's name. */
+    gp_runner runner;
+    const char *directory; /* working directory; NULL: the host's */
 
-    bool detach; /* it outlives this process and the client: only gp_client_kill() ends it */
+    bool detach; /* the plugin outlives this process: only gp_client_kill() ends it */
 
     /*
-     * All processes that the plugin has started are killed with it, and also when it has ended by
-     * itself. This needs Linux with pidfds. The string begins the value of a variable in their
-     * environment; the rest of the value is made for this launch. NULL: only the plugin is killed.
+     * All processes that the plugin has started are killed with it, or when it has ended by itself.
+     * This needs Linux with pidfds. The value of a variable in their environment begins with this
+     * string; the rest of the value is made for this launch. NULL: only the plugin is killed.
      * Excludes reattaching and runners.
      */
     const char *kill_group;
@@ -72,9 +76,9 @@ typedef struct gp_client_options {
     int min_port;
     int max_port;
     int64_t start_timeout_ms;
-    /* How long gp_client_kill() lets it exit by itself; 0: it is not asked to. */
+    /* How long gp_client_kill() lets the plugin exit by itself; 0: the plugin is not asked to. */
     int64_t kill_timeout_ms;
-    /* How many lines of its stdout may come before the handshake. */
+    /* How many lines the plugin may print to stdout before the handshake. */
     size_t skip_output;
 
     /*
@@ -86,16 +90,16 @@ typedef struct gp_client_options {
     const char *unix_socket_group;
 
     /*
-     * At most one of these. A reference is taken of |tls|. With |auto_mtls| one is made for this
-     * launch, which excludes reattaching.
+     * At most one of these. A reference is taken of |tls|. With |auto_mtls| a gp_tls is made for
+     * this launch; this excludes reattaching.
      */
     gp_tls *tls;
     bool auto_mtls;
 
     /*
-     * The executable must have this checksum. |checksum_hash| is as for gp_checksum_size(); NULL:
-     * there is no check. Excludes reattaching. A file of more than |checksum_max_size| bytes is
-     * not read; 0: there is no limit.
+     * The checksum that the executable must have. |checksum_hash| is as for gp_checksum_size();
+     * NULL: there is no check. Excludes reattaching. A file of more than |checksum_max_size| bytes
+     * is not read; 0: there is no limit.
      */
     const char *checksum_hash;
     const unsigned char *checksum;
@@ -104,21 +108,21 @@ typedef struct gp_client_options {
 
     bool multiplex; /* everything goes over one connection, which the plugin must support */
 
-    /* For its channels, brokered ones included. A reference is taken. NULL: none. */
+    /* For all channels to the plugin, brokered ones included. A reference is taken. NULL: none. */
     gp_channel_args *channel_args;
 
     /* To reattach, set at least the network and the address. */
     const char *reattach_network;
     const char *reattach_address;
-    const char *reattach_protocol; /* "grpc" or "netrpc"; NULL or "": the latter */
+    const char *reattach_protocol; /* "grpc" or "netrpc"; NULL or "": "netrpc" */
     int reattach_version;
     int reattach_pid;                       /* -1: unknown */
-    bool reattach_test;                     /* kill leaves the process alone */
+    bool reattach_test;                     /* gp_client_kill() does not end the process */
     unsigned long long reattach_start_time; /* as gp_client_start_time(); 0: unknown */
 
-    gp_log_sink log;        /* for the plugin's stderr; |deliver| may be NULL: it is discarded */
-    size_t log_buffer_size; /* a longer line is passed on in pieces; 0: 64 KiB */
-    gp_output_sink output;  /* for what it prints after the handshake */
+    gp_log_sink log;        /* for the plugin's stderr, which is discarded if |deliver| is NULL */
+    size_t log_buffer_size; /* bytes of a line; longer lines are passed on in pieces; 0: 64 KiB */
+    gp_output_sink output;  /* for the plugin's output after the handshake */
 
     gp_exit_sink exit;
 
@@ -126,8 +130,8 @@ typedef struct gp_client_options {
 } gp_client_options;
 
 /*
- * Make a client; nothing is started. The three sinks and the runner are taken over in any case: if
- * this fails, they have been released.
+ * Make a client; nothing is started. The client owns the three sinks and the runner from here on;
+ * if this fails, they have been released.
  *
  * Returns: 0, GP_EINVAL, GP_ENOMEM or GP_EFORKED.
  */
@@ -146,29 +150,35 @@ int gp_client_new(gp_client **out, const gp_client_options *options, gp_error *e
  */
 int gp_client_start(gp_client *client, const gp_interrupt *interrupt, gp_error *err);
 
-/* NULL before a successful start. */
+/* Where the plugin listens. Borrowed. NULL before a successful start. */
 const gp_endpoint *gp_client_endpoint(gp_client *client);
 
 /*
- * The one channel to the plugin. Borrowed: take a reference to keep it. NULL before a successful
- * start.
+ * The channel to the plugin. Borrowed: take a reference to keep it. NULL before a successful start.
  */
 gp_channel *gp_client_channel(gp_client *client);
 
-/* What makes further connections to the plugin and from it. As gp_client_channel(). */
+/*
+ * The broker, which makes further connections to the plugin and from it. Borrowed, as
+ * gp_client_channel().
+ */
 gp_broker *gp_client_broker(gp_client *client);
 
-/* Ask the plugin whether it is well. 0, or GP_ERPC with the reason, GP_ECLOSED, GP_EUSER. */
+/*
+ * Ask the plugin whether it is healthy. Returns: 0, GP_ERPC with the reason, GP_ECLOSED or
+ * GP_EUSER.
+ */
 int gp_client_ping(gp_client *client, int64_t timeout_ms, const gp_interrupt *interrupt,
                    gp_error *err);
 
 /*
  * Shut the plugin down: ask it to exit, wait up to |kill_timeout_ms| until it has, then send
  * SIGKILL and reap it. Then wait up to 5 s until its log and its output have been delivered.
- * Idempotent; a second caller waits for the first one. Before start it makes every later start
- * fail. After an interrupt the plugin is killed at once. When called from an interrupt of its own
- * start or kill, it cannot wait for that: it makes that end soon, and returns. A runner that is
- * just starting the process has 5 s to return; if it returns later, the process is killed then.
+ * Idempotent; a second caller waits for the first one. If it is called before the start, every
+ * later start fails. After an interrupt the plugin is killed at once. When called from an interrupt
+ * of its own start or kill, it cannot wait for that: it makes the start or kill end soon, and
+ * returns. A runner that is just starting the process has 5 s to return; if it returns later, the
+ * process is killed then.
  *
  * Returns: 0, or GP_EUSER after the process has been killed all the same.
  */
@@ -176,21 +186,23 @@ int gp_client_kill(gp_client *client, const gp_interrupt *interrupt);
 
 /*
  * Whether the plugin was reached and is gone: it has exited, or gp_client_kill() was called (which
- * does not end a process that was joined for a test). False before start. True at once after a call
- * that failed because the plugin died, which is why this may wait some milliseconds for a process
- * that is just exiting. No lock is held during that.
+ * does not end a process that was joined for a test). False before the start. True at once after a
+ * call that has failed because the plugin died: for that, this may wait some milliseconds for a
+ * process that is just exiting. No lock is held meanwhile.
  */
 bool gp_client_exited(gp_client *client);
 
-/* The exit status once it has exited: -N for signal N, GP_STATUS_UNKNOWN if it is unknown. */
+/*
+ * The exit status of a plugin that has exited: -N for signal N, GP_STATUS_UNKNOWN if it is unknown.
+ */
 int gp_client_exit_status(gp_client *client);
 
 /* The process id; -1 before start or when unknown. */
 int gp_client_pid(gp_client *client);
 
 /*
- * When the process started, in a unit of the system's. Together with the pid it identifies one
- * process. 0 before start or when unknown.
+ * When the process started, in a unit of the operating system. Together with the pid it identifies
+ * one process. 0 before the start or when unknown.
  */
 unsigned long long gp_client_start_time(gp_client *client);
 
