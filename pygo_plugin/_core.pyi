@@ -36,8 +36,8 @@ def share_threads(
     get_hub: Callable[[], Any],
     get_current: Callable[[], Any],
     wait: Callable[[int, float | None], None],
-    elsewhere: Callable[..., Any],
-    visit: Callable[..., Any] | None,
+    call_on_thread: Callable[..., Any],
+    call_in_greenlet: Callable[..., Any] | None,
     /,
 ) -> None: ...
 def digest_size(hash: str, /) -> int: ...  # noqa: A002

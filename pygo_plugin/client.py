@@ -544,8 +544,8 @@ class Client:
     def _command(self) -> tuple[list[str] | None, list[str]]:
         """What is launched: the arguments, None if nothing is, and the environment."""
         config, cmd = self._config, self._config.cmd()
-        # With it sys.stderr of a Python plugin leads to sync_stderr, without it to the log: see
-        # _serve/stdio.py.
+        # With this variable a Python plugin's sys.stderr leads to sync_stderr, otherwise to its
+        # log: see _serve/stdio.py.
         env = [] if config.sync_stderr is None else ["PYGO_PLUGIN_SYNC_STDERR=1"]
         if cmd is not None:
             return list(cmd.args), _environment(cmd, config.skip_host_env, self.name, env)

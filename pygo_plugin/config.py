@@ -205,13 +205,13 @@ SERVE_OPTIONS = (
         "plugins",
         check.PLUGIN_SET,
         None,
-        "Name to `Plugin`, for the protocol version of the handshake config.",
+        "The plugins by name, for the protocol version of the handshake config.",
     ),
     check.Option(
         "versioned_plugins",
         check.PLUGIN_SETS,
         None,
-        "Protocol version to a dict as `plugins` is. The highest version that the host offers is "
+        "Dicts as `plugins`, by protocol version. The highest version that the host offers is "
         "served, or the lowest one here if it offers none of them.",
         page="versioning.md",
     ),
@@ -329,14 +329,14 @@ SERVE_OPTIONS = (
 
 
 class ServeConfig(check.Config):
-    """Everything a plugin says about how it serves. Keywords left out mean the default.
+    """All options of a plugin that serves. Keywords left out mean the default.
 
     Options, written by scripts/options.py from SERVE_OPTIONS:
     handshake_config    A HandshakeConfig(protocol_version, magic_cookie_key, magic_cookie_value).
                         The cookie's key and value are both required; the version is that of
                         plugins.
-    plugins             Name to Plugin, for the protocol version of the handshake config.
-    versioned_plugins   Protocol version to a dict as plugins is. The highest version that the host
+    plugins             The plugins by name, for the protocol version of the handshake config.
+    versioned_plugins   Dicts as plugins, by protocol version. The highest version that the host
                         offers is served, or the lowest one here if it offers none of them. See
                         docs/versioning.md.
     network             What to listen on: "unix", or "tcp", where any process on this machine may

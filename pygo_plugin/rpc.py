@@ -326,7 +326,7 @@ if not TYPE_CHECKING:  # with a visible __getattr__, mypy would let misspelt nam
 
                 return RpcError
             raise AttributeError(
-                f"pygo_plugin.rpc.{name} would be grpcio's, which is not installed"
+                f"pygo_plugin.rpc.{name} is grpcio's, and grpcio is not installed"
             ) from None
         try:
             return getattr(grpc, name)

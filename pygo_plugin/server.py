@@ -262,7 +262,8 @@ class PluginServerBase:
                 )
             if certificate:
                 _log(
-                    "WARN", "the host asks for AutoMTLS, but this plugin's tls_provider goes first"
+                    "WARN",
+                    "the host asks for AutoMTLS, but this plugin's tls_provider goes first",
                 )
             config = given._need_certificate()
             return Security(given._tls, config)
@@ -271,7 +272,7 @@ class PluginServerBase:
         return Security()
 
     def _fail(self, message: str) -> bool:
-        """Say why it cannot serve. Returns: False."""
+        """Set `error_msg` to the reason why it cannot serve. Returns: False."""
         self.error_msg = message
         return False
 

@@ -14,8 +14,8 @@ typedef struct gp__allocator {
 } gp__allocator;
 
 /*
- * Replace the allocator; it is borrowed for good. NULL restores the C library's. For tests, before
- * any memory is allocated.
+ * Replace the allocator, which is borrowed until the process ends. NULL restores that of the C
+ * library. For tests, before any memory is allocated.
  */
 void gp__set_allocator(const gp__allocator *allocator);
 

@@ -207,7 +207,10 @@ install_handlers_locked(void)
     }
 }
 
-/* A handler of ours stays, and does nothing, if one that was installed later may call it. */
+/*
+ * Restore the handlers that were there before ours. One of ours stays, and does nothing, if a
+ * handler that was installed later may call it.
+ */
 static void
 uninstall_handlers_locked(void)
 {

@@ -23,7 +23,7 @@ const char *gp__path_name(const char *path);
 char *gp__path_parent(const char *path);
 
 /*
- * |path| as it follows "unix:" in an address of gRPC's: with %XX for characters that have a meaning
+ * |path| as it follows "unix:" in an address for gRPC: with %XX for characters that have a meaning
  * in a URI or are not ASCII. Returns: a string that the caller frees, or NULL: out of memory.
  */
 char *gp__path_escape(const char *path);

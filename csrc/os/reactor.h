@@ -42,7 +42,7 @@ int gp__reactor_every(gp__watch **out, int64_t period_ms, gp__watch_fn *tick, vo
  */
 void gp__reactor_want(gp__watch *watch, unsigned events);
 
-/* The same for a watch that only reads or ticks: look for GP__WATCH_READ, or for nothing. */
+/* As gp__reactor_want(), for a watch that only reads or ticks: with GP__WATCH_READ, or with 0. */
 void gp__reactor_enable(gp__watch *watch, bool enabled);
 
 /*

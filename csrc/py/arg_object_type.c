@@ -87,8 +87,8 @@ arg_object_dealloc(ArgObject *self)
 }
 
 /*
- * Unlike the objects of grpcio's, these have no __int__ that gives their address: grpcio would use
- * it, though the object belongs to another gRPC core.
+ * Unlike grpcio's objects, these have no __int__ that gives their address: grpcio would use it,
+ * though the object belongs to another gRPC core.
  */
 static PyType_Slot quota_slots[] = {
     {Py_tp_new, quota_new},

@@ -64,7 +64,7 @@ watch_end(AsyncCallObject *self, bool keep)
     }
     op->keep = keep ? Py_NewRef((PyObject *)self) : NULL;
     Py_BEGIN_ALLOW_THREADS
-    gp_call_on_done(self->base.call, pygo_operation_then, op);
+    gp_call_on_done(self->base.call, pygo_operation_finished, op);
     Py_END_ALLOW_THREADS
     return 0;
 }
@@ -201,7 +201,7 @@ call_on_metadata(AsyncCallObject *self, PyObject *future)
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    there = gp_call_initial_metadata_then(self->base.call, pygo_operation_then, op);
+    there = gp_call_initial_metadata_then(self->base.call, pygo_operation_finished, op);
     Py_END_ALLOW_THREADS
     if (there) {
         pygo_operation_resolve(&op->base, true);

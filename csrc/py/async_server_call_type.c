@@ -238,7 +238,7 @@ call_on_cancel(AsyncServerCallObject *self, PyObject *callable)
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_server_call_on_cancel(self->base.call, pygo_operation_then, op);
+    rc = gp_server_call_on_cancel(self->base.call, pygo_operation_finished, op);
     Py_END_ALLOW_THREADS
     if (rc < 0) {
         pygo_operation_free(op);

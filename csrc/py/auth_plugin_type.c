@@ -35,8 +35,8 @@ static void
 release_plugin(void *ctx)
 {
     /*
-     * Called on a thread of gRPC's, which may hold locks. Once the interpreter is ending, the
-     * callback is not run, and the plugin not freed.
+     * Called on a thread of gRPC, which may hold locks. Once the interpreter is ending, the
+     * callback is not run, and the plugin is not freed.
      */
     pygo_question_post(&((auth_plugin *)ctx)->release);
 }

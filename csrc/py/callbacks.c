@@ -229,7 +229,7 @@ shut_queue_down(callback_queue *queue)
     if (ended) {
         pthread_join(thread, NULL);
     } else if (running) {
-        pthread_detach(thread); /* like a daemon thread of Python's */
+        pthread_detach(thread); /* the process does not wait for it, as for a daemon thread */
     }
 }
 

@@ -34,8 +34,8 @@ typedef struct pygo_options {
 
 /*
  * Convert None, or an iterable of (name, value) pairs as grpcio takes them: names are str or bytes,
- * values int, str, bytes, or objects whose __int__ gives the address of an object of gRPC's.
- * Returns 0, or -1 with TypeError or ValueError.
+ * values int, str, bytes, or objects whose __int__ gives the address of a gRPC object. Returns 0,
+ * or -1 with TypeError or ValueError.
  */
 int pygo_options_from_python(pygo_options *out, PyObject *options);
 void pygo_options_release(pygo_options *options);

@@ -84,7 +84,7 @@ is_followed(const char *key)
     return false;
 }
 
-/* As with grpcio, __int__ of an object of another type gives the address of an object of gRPC's. */
+/* As with grpcio, __int__ of an object of another type gives the address of a gRPC object. */
 static int
 convert_address(gp_channel_arg *out, PyObject *value)
 {
@@ -101,8 +101,8 @@ convert_address(gp_channel_arg *out, PyObject *value)
     }
     if (Py_TYPE(value)->tp_as_number == NULL || Py_TYPE(value)->tp_as_number->nb_int == NULL) {
         PyErr_Format(PyExc_TypeError,
-                     "the channel option %s must be str, bytes, int, or an object of gRPC's with "
-                     "an __int__ that gives its address, not %.100s",
+                     "the channel option %s must be str, bytes, int, or an object whose __int__ "
+                     "gives the address of a gRPC object, not %.100s",
                      out->key, Py_TYPE(value)->tp_name);
         return -1;
     }
@@ -419,7 +419,7 @@ channel_watch_state(ChannelObject *self, PyObject *args)
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    rc = gp_channel_watch_state(self->channel, last, -1, pygo_operation_then, op);
+    rc = gp_channel_watch_state(self->channel, last, -1, pygo_operation_finished, op);
     Py_END_ALLOW_THREADS
     if (rc < 0) {
         pygo_operation_free(op);

@@ -151,11 +151,11 @@ pygo_interrupt(void)
 /* ---- Threads that green threads share ---- */
 
 static struct {
-    PyObject *get_hub;     /* owned; NULL: no thread is shared */
-    PyObject *get_current; /* owned */
-    PyObject *wait;        /* owned */
-    PyObject *elsewhere;   /* owned */
-    PyObject *visit;       /* owned; NULL: none is needed */
+    PyObject *get_hub;          /* owned; NULL: no thread is shared */
+    PyObject *get_current;      /* owned */
+    PyObject *wait;             /* owned */
+    PyObject *call_on_thread;   /* owned */
+    PyObject *call_in_greenlet; /* owned; NULL: none is needed */
 } sharing;
 
 /* For gp_interrupt.wait. */
@@ -174,13 +174,13 @@ wait_shared(void *Py_UNUSED(ctx), int fd, int64_t timeout_ns)
 }
 
 void
-pygo_gil_share(PyObject *get_hub, PyObject *get_current, PyObject *wait, PyObject *elsewhere,
-               PyObject *visit)
+pygo_gil_share(PyObject *get_hub, PyObject *get_current, PyObject *wait, PyObject *call_on_thread,
+               PyObject *call_in_greenlet)
 {
     sharing.get_current = Py_NewRef(get_current);
     sharing.wait = Py_NewRef(wait);
-    sharing.elsewhere = Py_NewRef(elsewhere);
-    sharing.visit = visit != Py_None ? Py_NewRef(visit) : NULL;
+    sharing.call_on_thread = Py_NewRef(call_on_thread);
+    sharing.call_in_greenlet = call_in_greenlet != Py_None ? Py_NewRef(call_in_greenlet) : NULL;
     sharing.get_hub = Py_NewRef(get_hub);
 }
 
@@ -206,8 +206,8 @@ thread_is_shared(void)
 PyObject *
 pygo_gil_call_blocking(PyObject *const *args, Py_ssize_t count)
 {
-    if (sharing.elsewhere != NULL) {
-        return PyObject_Vectorcall(sharing.elsewhere, args, (size_t)count, NULL);
+    if (sharing.call_on_thread != NULL) {
+        return PyObject_Vectorcall(sharing.call_on_thread, args, (size_t)count, NULL);
     }
     return PyObject_Vectorcall(args[0], args + 1, (size_t)count - 1, NULL);
 }
@@ -225,11 +225,11 @@ pygo_gil_call_user(PyObject *callable, PyObject *const *args, size_t count)
 {
     PyObject *all[PYGO_USER_ARGS + 1] = {callable};
 
-    if (sharing.visit == NULL || mine == NULL || count > PYGO_USER_ARGS) {
+    if (sharing.call_in_greenlet == NULL || mine == NULL || count > PYGO_USER_ARGS) {
         return PyObject_Vectorcall(callable, args, count, NULL);
     }
     for (size_t i = 0; i < count; i++) {
         all[i + 1] = args[i];
     }
-    return PyObject_Vectorcall(sharing.visit, all, count + 1, NULL);
+    return PyObject_Vectorcall(sharing.call_in_greenlet, all, count + 1, NULL);
 }

@@ -53,19 +53,22 @@ const gp_interrupt *pygo_call_interrupt(void);
  * get_current():              the green thread that is running
  * wait(fd, timeout):          wait in a green thread that is not the hub until |fd| (-1: none) is
  *                             readable or |timeout| seconds (None: no limit) are over
- * elsewhere(function, *args): call a function that blocks, for pygo_gil_call_blocking()
- * visit(function, *args):     call a function of the user for a thread of the core, on a thread on
- *                             which the user's locks work; None: it is called directly
+ * call_on_thread(function, *args):
+ *                             call a function that blocks, for pygo_gil_call_blocking()
+ * call_in_greenlet(function, *args):
+ *                             call a function of the user for a thread of the core, on which the
+ *                             user's locks do not work; None: it is called directly
  */
-void pygo_gil_share(PyObject *get_hub, PyObject *get_current, PyObject *wait, PyObject *elsewhere,
-                    PyObject *visit);
+void pygo_gil_share(PyObject *get_hub, PyObject *get_current, PyObject *wait,
+                    PyObject *call_on_thread, PyObject *call_in_greenlet);
 
 /* Call args[0], which may block, with the |count| - 1 other |args|. */
 PyObject *pygo_gil_call_blocking(PyObject *const *args, Py_ssize_t count);
 
 /*
  * Call a function of the user that is not a handler, with up to PYGO_USER_ARGS arguments. On a
- * thread of the core it is called by |visit|, if that is set. Returns as PyObject_Call().
+ * thread of the core it is called by |call_in_greenlet|, if that is set. Returns as
+ * PyObject_Call().
  */
 enum { PYGO_USER_ARGS = 4 };
 PyObject *pygo_gil_call_user(PyObject *callable, PyObject *const *args, size_t count);

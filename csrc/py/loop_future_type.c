@@ -143,8 +143,8 @@ resume_task(FutureObject *self)
     if (callback == NULL) { /* it has been removed */
         return 0;
     }
-    if (PyContext_Enter(context) <
-        0) { /* the task's context is entered already, as the loop runs inside of a task */
+    if (PyContext_Enter(context) < 0) {
+        /* The loop runs inside of this task, whose context has been entered already. */
         PyErr_Clear();
         return schedule_first(self);
     }
@@ -250,7 +250,7 @@ future_add_done_callback(FutureObject *self, PyObject *const *args, Py_ssize_t n
 {
     Py_ssize_t named = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
     PyObject *context = named == 1 ? args[nargs] : Py_None;
-    bool is_task = context != Py_None; /* only tasks pass one */
+    bool is_task = context != Py_None; /* only tasks pass a context */
     PyObject *pair;
     int rc = 0;
 

@@ -120,14 +120,14 @@ share_threads(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *get_hub;
     PyObject *get_current;
     PyObject *wait;
-    PyObject *elsewhere;
-    PyObject *visit;
+    PyObject *call_on_thread;
+    PyObject *call_in_greenlet;
 
-    if (!PyArg_ParseTuple(args, "OOOOO:share_threads", &get_hub, &get_current, &wait, &elsewhere,
-                          &visit)) {
+    if (!PyArg_ParseTuple(args, "OOOOO:share_threads", &get_hub, &get_current, &wait,
+                          &call_on_thread, &call_in_greenlet)) {
         return NULL;
     }
-    pygo_gil_share(get_hub, get_current, wait, elsewhere, visit);
+    pygo_gil_share(get_hub, get_current, wait, call_on_thread, call_in_greenlet);
     Py_RETURN_NONE;
 }
 
@@ -156,7 +156,8 @@ static PyMethodDef own_functions[] = {
      "call_blocking($module, function, /, *args)\n--\n\nReturn function(*args), which may block, "
      "without blocking other green threads."},
     {"share_threads", share_threads, METH_VARARGS,
-     "share_threads($module, get_hub, get_current, wait, elsewhere, visit, /)\n--\n\nHave waits "
+     "share_threads($module, get_hub, get_current, wait, call_on_thread, call_in_greenlet, "
+     "/)\n--\n\nHave waits "
      "for calls let other green threads run. Once per process."},
     {"unraisable", unraisable, METH_VARARGS,
      "unraisable($module, error, where, /)\n--\n\nHand an exception to sys.unraisablehook."},

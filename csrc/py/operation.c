@@ -77,7 +77,7 @@ pygo_operation_call(pygo_completion *completion, bool alive)
 /* ---- On the polling thread ---- */
 
 void
-pygo_operation_then(void *operation)
+pygo_operation_finished(void *operation)
 {
     pygo_completion_post(&((pygo_operation *)operation)->base);
 }
@@ -86,14 +86,14 @@ void
 pygo_operation_sent(void *operation, bool ok)
 {
     ((pygo_operation *)operation)->failed = !ok;
-    pygo_operation_then(operation);
+    pygo_operation_finished(operation);
 }
 
 void
 pygo_operation_received(void *operation, gp_message *message)
 {
     ((pygo_operation *)operation)->message = message;
-    pygo_operation_then(operation);
+    pygo_operation_finished(operation);
 }
 
 /* ---- Results of the methods that start operations ---- */

@@ -40,13 +40,13 @@ pygo_operation *pygo_operation_new(gp_queue *queue, PyObject *target,
 void pygo_operation_free(pygo_operation *self);
 
 /* Completion callbacks for the C library, with the operation as context. No GIL needed. */
-void pygo_operation_then(void *operation);
+void pygo_operation_finished(void *operation);
 void pygo_operation_sent(void *operation, bool ok);
 void pygo_operation_received(void *operation, gp_message *message);
 
 /*
- * What the method that has started a send with |rc| returns: True if the target will be resolved,
- * False if the call is over. Otherwise NULL with an exception.
+ * The result of a Python method that has started a send with the result |rc|: True if the target
+ * will be resolved, False if the call is over. NULL with an exception.
  */
 PyObject *pygo_operation_started(pygo_operation *self, int rc);
 
@@ -57,8 +57,8 @@ PyObject *pygo_operation_started(pygo_operation *self, int rc);
 PyObject *pygo_operation_posted(pygo_operation *self, int rc);
 
 /*
- * What the method that has started a receive returns: None. |there| is what gp_call_receive_then()
- * returned: whether |message| is the result already.
+ * The result of a Python method that has started a receive, which is None. If |there|, which
+ * gp_call_receive_then() returned, the message was there already and is |message|.
  */
 PyObject *pygo_operation_receiving(pygo_operation *self, int there, gp_message *message);
 

@@ -255,7 +255,7 @@ server_on_stopped(ServerObject *self, PyObject *args)
     if (op == NULL) {
         return NULL;
     }
-    gp_server_on_stopped(self->server, pygo_operation_then, op);
+    gp_server_on_stopped(self->server, pygo_operation_finished, op);
     Py_RETURN_NONE;
 }
 

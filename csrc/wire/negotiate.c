@@ -74,7 +74,7 @@ report_invalid(gp__text list, gp_version_note *note, void *ctx)
     }
 }
 
-/* Note all versions of ours: the host, which will refuse the plugin, sees only the one served. */
+/* Note all versions of both sides: the host, which will refuse the plugin, sees only |chosen|. */
 static void
 report_mismatch(const int *versions, size_t count, gp__text list, int chosen, gp_version_note *note,
                 void *ctx)

@@ -22,14 +22,14 @@ __all__ = ["ClientConfig"]
 
 
 class ClientConfig(check.Config):
-    """Everything a host says about one plugin. Keywords left out (or None) mean the default.
+    """All options of a host for one plugin. Keywords left out (or None) mean the default.
 
     Options, written by scripts/options.py from OPTIONS:
-    plugins             Name to Plugin, for the protocol version of the handshake config.
-    versioned_plugins   Protocol version to a dict as plugins is. The highest version that both
-                        sides know is used. See docs/versioning.md.
-    handshake_config    A HandshakeConfig(protocol_version, magic_cookie_key, magic_cookie_value):
-                        what the plugin must have as well. The version is that of plugins.
+    plugins             The plugins by name, for the protocol version of the handshake config.
+    versioned_plugins   Dicts as plugins, by protocol version. The highest version that both sides
+                        know is used. See docs/versioning.md.
+    handshake_config    A HandshakeConfig(protocol_version, magic_cookie_key, magic_cookie_value).
+                        The plugin must have the same one. The version is that of plugins.
     cmd                 What to launch: a Cmd, a program, or a list of a program and its arguments.
     reattach_config     The running plugin to connect to. See docs/reattach.md.
     runner              A Runner, which launches the plugin elsewhere. See docs/runners.md.
@@ -66,16 +66,16 @@ class ClientConfig(check.Config):
                         alone. See docs/security.md.
     tls_config          A TLSConfig, for plugins that serve with TLS of their own. See
                         docs/security.md.
-    secure_config       A SecureConfig: the checksum that the executable must have. It is not run
-                        otherwise. See docs/security.md.
-    unix_socket_dir     Where a private directory for the plugin's sockets is made, which is removed
-                        when the plugin ends. Empty: the sockets are in the plugin's temporary
-                        directory. See docs/security.md.
+    secure_config       A SecureConfig: the checksum that the executable must have. Otherwise it is
+                        not run. See docs/security.md.
+    unix_socket_dir     The directory in which a private directory for the plugin's sockets is made,
+                        which is removed when the plugin ends. Empty: the sockets are in the
+                        plugin's temporary directory. See docs/security.md.
     unix_socket_group   The name or the number of a group that may use the plugin's sockets, besides
                         this user. See docs/security.md.
     broker_multiplex    Use one socket for everything, brokered connections included. See
                         docs/broker.md.
-    kill_group          End whatever the plugin's process has started together with it, for scripts
+    kill_group          Kill also the processes that the plugin's process has started, for scripts
                         that start the plugin without exec. See docs/lifecycle.md.
     max_receive_message_length
                         The most bytes that a message from the plugin may have. None: 2**31 - 1, the
@@ -96,7 +96,7 @@ class ClientConfig(check.Config):
     skip_output         How many lines the plugin may print to its stdout before its handshake; True
                         stands for 100. They are skipped, and a warning in the plugin's log quotes
                         the first ten. A line without an end counts as one line and costs no memory.
-                        The start_timeout goes on.
+                        The start_timeout keeps running.
     """
 
     _checks: ClassVar[check.Checks] = {option.slot: option.kind.check for option in OPTIONS}

@@ -173,13 +173,13 @@ OPTIONS = (
         "plugins",
         check.PLUGIN_SET,
         None,
-        "Name to `Plugin`, for the protocol version of the handshake config.",
+        "The plugins by name, for the protocol version of the handshake config.",
     ),
     ClientOption(
         "versioned_plugins",
         check.PLUGIN_SETS,
         None,
-        "Protocol version to a dict as `plugins` is. The highest version that both sides know is "
+        "Dicts as `plugins`, by protocol version. The highest version that both sides know is "
         "used.",
         page="versioning.md",
     ),
@@ -187,8 +187,8 @@ OPTIONS = (
         "handshake_config",
         HANDSHAKE,
         HandshakeConfig,
-        "A `HandshakeConfig(protocol_version, magic_cookie_key, magic_cookie_value)`: what the "
-        "plugin must have as well. The version is that of `plugins`.",
+        "A `HandshakeConfig(protocol_version, magic_cookie_key, magic_cookie_value)`. The plugin "
+        "must have the same one. The version is that of `plugins`.",
     ),
     ClientOption(
         "cmd",
@@ -272,12 +272,12 @@ OPTIONS = (
         targets=SUBPROCESS,
         conflicts={
             "runner": "detach is for plugins that are subprocesses, without a runner",
-            "managed": "detach is for a plugin that outlives its host, managed for one that does "
-            "not",
+            "managed": "detach is for plugins that outlive their host, and managed for plugins "
+            "that do not",
             "auto_mtls": "detach does not go with auto_mtls: no other host could reattach, since "
             "the plugin trusts only the host that launched it",
-            "reattach_config": "detach is for the host that launches a plugin; one that reattaches "
-            "to it ends it with kill() alone in any case",
+            "reattach_config": "detach is for the host that launches a plugin; a host that "
+            "reattaches to it ends it only by kill() anyway",
         },
         core="detach",
     ),
@@ -371,13 +371,13 @@ OPTIONS = (
         "secure_config",
         check.Kind(_of_security("SecureConfig"), "SecureConfig", "SecureConfig | None"),
         None,
-        "A `SecureConfig`: the checksum that the executable must have. It is not run otherwise.",
+        "A `SecureConfig`: the checksum that the executable must have. Otherwise it is not run.",
         page="security.md",
         targets=SUBPROCESS,
         conflicts={
             "reattach_config": "secure_config does not go with a reattach_config: the executable "
             "of a plugin that runs already cannot be checked",
-            "runner": "secure_config does not go with a runner, which launches what it likes",
+            "runner": "secure_config does not go with a runner, whose program cannot be checked",
         },
         core="secure",
         convert=lambda config: None if config is None else config._for_core(),
@@ -386,8 +386,8 @@ OPTIONS = (
         "unix_socket_dir",
         PATH,
         "",
-        "Where a private directory for the plugin's sockets is made, which is removed when the "
-        "plugin ends. Empty: the sockets are in the plugin's temporary directory.",
+        "The directory in which a private directory for the plugin's sockets is made, which is "
+        "removed when the plugin ends. Empty: the sockets are in the plugin's temporary directory.",
         page="security.md",
         targets=SUBPROCESS,
         conflicts=SOCKET_CONFLICTS,
@@ -422,13 +422,13 @@ OPTIONS = (
         "kill_group",
         check.FLAG,
         False,
-        "End whatever the plugin's process has started together with it, for scripts that start "
-        "the plugin without exec.",
+        "Kill also the processes that the plugin's process has started, for scripts that start the "
+        "plugin without exec.",
         page="lifecycle.md",
         targets=SUBPROCESS,
         conflicts={
-            "reattach_config": "kill_group does not go with a reattach_config: what a plugin that "
-            "runs already has started cannot be told from others",
+            "reattach_config": "kill_group does not go with a reattach_config: processes that a "
+            "running plugin has started cannot be told from others",
             "runner": "kill_group does not go with a runner, which kills what it has started",
         },
     ),
@@ -484,7 +484,7 @@ OPTIONS = (
         0,
         "How many lines the plugin may print to its stdout before its handshake; True stands for "
         "100. They are skipped, and a warning in the plugin's log quotes the first ten. A line "
-        "without an end counts as one line and costs no memory. The `start_timeout` goes on.",
+        "without an end counts as one line and costs no memory. The `start_timeout` keeps running.",
         targets=LAUNCHED,
         core="skip_output",
     ),

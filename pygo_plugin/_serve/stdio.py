@@ -93,7 +93,7 @@ def keep_stderr(log: int, sync: bool) -> None:
     for stream in streams:
         file = _file_on_stderr(stream)
         if file is None:
-            continue  # no stream, not one of Python's, or closed
+            continue  # it is None or closed, or its class is not Python's
         name = file.name
         file.__init__(log, "wb", closefd=False)  # type: ignore[misc]  # the same object
         file.name = name
@@ -108,7 +108,7 @@ def keep_stderr(log: int, sync: bool) -> None:
 
 
 def _file_on_stderr(stream: Any) -> FileIO | None:
-    """The file below a stream of Python's, if it writes to descriptor 2 and does not own it."""
+    """The file below the stream, if that is Python's own and writes to descriptor 2."""
     file = getattr(stream, "buffer", None)
     file = getattr(file, "raw", file)  # with python -u there is no buffer around it
     if not isinstance(file, FileIO) or file.closed or file.closefd:
@@ -125,4 +125,4 @@ def _call(stream: Any, method: str, **arguments: Any) -> None:
     try:
         getattr(stream, method)(**arguments)
     except (AttributeError, OSError, RuntimeError, ValueError):
-        pass  # no stream, not one of Python's, closed, or in the middle of a write
+        pass  # it is None or closed, its class is not Python's, or a write is under way

@@ -225,7 +225,7 @@ except AttributeError as error:
 """)
     assert output.splitlines() == [
         "True",
-        "pygo_plugin.rpc.intercept_channel would be grpcio's, which is not installed",
+        "pygo_plugin.rpc.intercept_channel is grpcio's, and grpcio is not installed",
     ]
 
 

@@ -46,7 +46,7 @@ const char *gp_place_path(const gp_place *place);
 /* The path at which to bind the socket. */
 const char *gp_place_bind(const gp_place *place);
 
-/* The same path for gRPC: "unix:" and the path, escaped. */
+/* The path at which to bind, as an address for gRPC: "unix:" and the path, escaped. */
 const char *gp_place_target(const gp_place *place);
 
 /* The private directory that was made because no other one would do; NULL: none. */

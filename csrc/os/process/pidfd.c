@@ -7,7 +7,7 @@
 
 #include <sys/syscall.h>
 
-/* The same numbers on every architecture; older C libraries don't have them. */
+/* The numbers are the same on every architecture. Older C libraries do not name them. */
 #ifndef SYS_pidfd_send_signal
 #define SYS_pidfd_send_signal 424
 #endif

@@ -1,6 +1,6 @@
 /*
- * Layer: os. One process: a child of ours, one that was already running and that we have joined, or
- * one that a runner has started elsewhere.
+ * Layer: os. One process: a child of this one, a process that was already running and was joined,
+ * or a process that a runner has started elsewhere.
  *
  * Shared by reference. Every function may be called from any thread; none takes a lock of another
  * object while holding its own. On Linux a pidfd stands for the process, so that no signal can

@@ -16,11 +16,11 @@
 #include "os/process/procstat.h"
 #include "os/reactor.h"
 
-/* A process elsewhere. Its runner waits for it on a thread of its own. */
+/* A process elsewhere. A thread of its own waits for its end, by the runner's wait(). */
 typedef struct gp__elsewhere {
     gp_runner runner;           /* owned */
     int writing_end;            /* owned: of the pipe whose reading end is the pidfd; -1: closed */
-    atomic_bool kill_requested; /* a thread of its own kills it */
+    atomic_bool kill_requested; /* a thread has been started to kill it, by the runner's kill() */
 } gp__elsewhere;
 
 struct gp__process {

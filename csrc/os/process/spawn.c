@@ -58,8 +58,8 @@ typedef struct spawn_plan {
 
 /* ---- In the child ----------------------------------------------------------------------------
  *
- * It runs on the memory of its parent, whose calling thread is suspended until the exec: only
- * async-signal-safe calls, no allocation, no return.
+ * The child runs on the memory of its parent, whose calling thread is suspended until the exec. So
+ * it makes only async-signal-safe calls, allocates nothing, and never returns.
  */
 
 static _Noreturn void
