@@ -1,4 +1,4 @@
-"""Everybody who takes part: the hosts and the plugins, and how to run them.
+"""The hosts and plugins that are measured, and how to run them.
 
 A host and a plugin are named alike, after what they are made of. `LAB.measure(host, plugin, ...)`
 runs a host with a plugin and returns what it printed.

@@ -59,7 +59,7 @@ on_opened(void *ctx)
 }
 
 static void
-on_over(void *ctx, const gp_error *why)
+on_ended(void *ctx, const gp_error *why)
 {
     side *it = ctx;
 
@@ -82,7 +82,7 @@ side_init(side *it)
 int
 side_open_over(side *it, gp__stream *stream, gp__yamux_options session)
 {
-    const gp__pump_options options = {session, on_opened, NULL, on_over, it};
+    const gp__pump_options options = {session, on_opened, NULL, on_ended, it};
 
     return gp__pump_open(&it->pump, stream, &options, NULL);
 }

@@ -161,7 +161,7 @@ an_announcement_is_lost(void **state)
     gp_broker_unref(broker);
 }
 
-/* ---- Answers that nobody takes ---- */
+/* ---- Answers that are not taken ---- */
 
 /* Answers to a peer that does not read them are bounded; announcements are still sent. */
 static void

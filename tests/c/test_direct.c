@@ -36,7 +36,7 @@ open_over(const fixture *it)
 }
 
 static void
-drop(gp_channel *channel)
+close_and_unref(gp_channel *channel)
 {
     gp_channel_close(channel);
     gp_channel_unref(channel);
@@ -50,8 +50,8 @@ open_pair(int *other)
     int ends[2];
 
     assert_int_equal(gp__fd_socketpair(ends, NULL), 0);
-    assert_int_equal(gp__channel_open_over(&channel, ends[0], "nobody", "localhost", NULL, NULL),
-                     0);
+    assert_int_equal(
+        gp__channel_open_over(&channel, ends[0], "the other end", "localhost", NULL, NULL), 0);
     *other = ends[1];
     return channel;
 }
@@ -103,9 +103,9 @@ calls_go_through(void **state)
     }
     assert_int_equal(outcome_on(channel, "/t/Fail"), GP_GRPC_FAILED_PRECONDITION);
     assert_int_equal(gp_channel_view(&view, channel, NULL), 0);
-    drop(channel);
+    close_and_unref(channel);
     assert_int_equal(outcome_on(view, "/t/Echo"), GP_GRPC_OK);
-    drop(view);
+    close_and_unref(view);
     fixture_stop(&it);
 }
 
@@ -117,7 +117,8 @@ expect_ended(gp_call *call)
 
     assert_int_equal(status->code, GP_GRPC_UNAVAILABLE);
     assert_non_null(details);
-    if (strstr(details, "the connection to nobody has ended, and is not made again") == NULL) {
+    if (strstr(details, "the connection to the other end has ended, and is not made again") ==
+        NULL) {
         fail_msg("%s", details);
     }
     gp__free(details);
@@ -141,7 +142,7 @@ calls_end_with_the_connection(void **state)
     assert_int_equal(outcome(call), GP_GRPC_UNAVAILABLE);
     expect_ended(call);
     gp_call_unref(call);
-    drop(channel);
+    close_and_unref(channel);
 }
 
 /* What the other side has from us ends when the channel goes, though there are two descriptors. */
@@ -156,7 +157,7 @@ the_peer_sees_the_end(void **state)
     (void)state;
     channel = open_pair(&other);
     end = (struct pollfd){.fd = other, .events = POLLIN};
-    drop(channel);
+    close_and_unref(channel);
     do {
         assert_int_equal(gp__fd_poll(&end, 1, patience()), 1);
     } while (read(other, bytes, sizeof(bytes)) > 0);
@@ -181,7 +182,7 @@ waiting_for_the_end(void **state)
     assert_int_equal(gp_channel_wait_state(channel, GP_READY, PATIENCE_MS, NULL), GP_SHUTDOWN);
     assert_int_equal(gp_channel_state(channel, true), GP_SHUTDOWN);
     assert_int_equal(gp_channel_wait_state(channel, GP_SHUTDOWN, -1, NULL), GP_SHUTDOWN);
-    drop(channel);
+    close_and_unref(channel);
 }
 
 static void
@@ -208,7 +209,7 @@ the_end_calls_back(void **state)
     /* Nothing comes after that, until the channel goes. */
     assert_int_equal(gp_channel_watch_state(channel, GP_SHUTDOWN, -1, on_completed, &it), 0);
     assert_int_equal(it.times, 4);
-    drop(channel);
+    close_and_unref(channel);
     assert_int_equal(it.times, 5);
     completions_release(&it);
 }
@@ -225,7 +226,7 @@ another_state_than_ready_calls_back_at_once(void **state)
     channel = open_pair(&other);
     assert_int_equal(gp_channel_watch_state(channel, GP_CONNECTING, -1, on_completed, &it), 0);
     assert_int_equal(it.times, 1);
-    drop(channel);
+    close_and_unref(channel);
     gp__fd_close(&other);
     completions_release(&it);
 }
@@ -242,7 +243,7 @@ closing_the_channel_calls_back(void **state)
     channel = open_pair(&other);
     assert_int_equal(gp_channel_watch_state(channel, GP_READY, -1, on_completed, &it), 0);
     assert_int_equal(gp_channel_watch_state(channel, GP_READY, PATIENCE_MS, on_completed, &it), 0);
-    drop(channel);
+    close_and_unref(channel);
     assert_int_equal(it.times, 2);
     gp__fd_close(&other);
     completions_release(&it);
@@ -258,7 +259,7 @@ drop_it(void *ctx)
 {
     dropping *it = ctx;
 
-    drop(it->channel);
+    close_and_unref(it->channel);
     count_completion(&it->completions);
 }
 
@@ -311,7 +312,7 @@ watched_and_dropped(gp_channel *channel, int failure)
 
     completions_init(&heard);
     rc = gp_channel_watch_state(channel, GP_READY, PATIENCE_MS, on_completed, &heard);
-    drop(channel);
+    close_and_unref(channel);
     assert_true(rc == 0 || rc == failure);
     assert_int_equal(heard.times, rc == 0 ? 1 : 0);
     completions_release(&heard);

@@ -14,7 +14,7 @@ messages_end_with_the_text_of_errno(void **state)
     strcat(expected, strerror(ENOENT));
     assert_int_equal(gp_error_set_errno(&err, ENOENT, "cannot open %s", "x"), GP_EOS);
     assert_string_equal(gp_error_message(&err), expected);
-    assert_int_equal(gp_error_set_errno(NULL, ENOENT, "nobody listens"), GP_EOS);
+    assert_int_equal(gp_error_set_errno(NULL, ENOENT, "cannot connect"), GP_EOS);
     gp_error_release(&err);
 }
 

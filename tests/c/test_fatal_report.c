@@ -56,7 +56,7 @@ report_of_abort(char *found, size_t size, bool (*say)(const int *pipe, const cha
 }
 
 static bool
-put(int fd, const char *text)
+write_text(int fd, const char *text)
 {
     return write(fd, text, strlen(text)) == (ssize_t)strlen(text);
 }
@@ -68,11 +68,12 @@ write_and_read(const int *pipe, const char *const *texts)
     static char bytes[32768];
 
     for (; texts[1] != NULL; texts++) {
-        if (!put(pipe[1], texts[0]) || gp__fatal_report_read(pipe[0], bytes, sizeof(bytes)) < 0) {
+        if (!write_text(pipe[1], texts[0]) ||
+            gp__fatal_report_read(pipe[0], bytes, sizeof(bytes)) < 0) {
             return false;
         }
     }
-    return put(pipe[1], texts[0]);
+    return write_text(pipe[1], texts[0]);
 }
 
 static void *
@@ -95,7 +96,7 @@ write_for_a_thread(const int *pipe, const char *const *texts)
         return false;
     }
     for (; *texts != NULL; texts++) {
-        if (!put(pipe[1], *texts)) {
+        if (!write_text(pipe[1], *texts)) {
             return false;
         }
     }
@@ -160,7 +161,7 @@ what_is_written_meanwhile_is_not_copied(void **state)
     (void)state;
     assert_int_equal(pipe(from), 0);
     fcntl(from[0], F_SETFL, O_NONBLOCK);
-    assert_true(put(from[1], "and so on"));
+    assert_true(write_text(from[1], "and so on"));
     gp__fd_copy_available(from[0], from[1], 0);
     assert_int_equal(read(from[0], found, sizeof(found)), 9);
     assert_string_equal(found, "and so on");
@@ -273,7 +274,7 @@ static struct sigaction replaced;
 static void
 write_trace(int number)
 {
-    put(STDERR_FILENO, "trace\n");
+    write_text(STDERR_FILENO, "trace\n");
     sigaction(number, &replaced, NULL);
     raise(number);
 }

@@ -137,17 +137,17 @@ nothing_after_the_end(void **state)
 
 /* ---- Why it has ended ---- */
 
-typedef struct told {
+typedef struct failures {
     gp_mutex lock;
     gp_cond changed;
     int count;
     char why[200];
-} told;
+} failures;
 
 static void
-tell(void *ctx, const char *why)
+record_failure(void *ctx, const char *why)
 {
-    told *it = ctx;
+    failures *it = ctx;
 
     gp_mutex_lock(&it->lock);
     it->count++;
@@ -156,9 +156,9 @@ tell(void *ctx, const char *why)
     gp_mutex_unlock(&it->lock);
 }
 
-/* A host's end, told by |it|; what comes back is the plugin's. */
+/* Connect a host's end, whose failures |it| records. Returns: the plugin's end. */
 static int
-connect_told(gp_grpc_mux **mux, told *it)
+connect_and_record(gp_grpc_mux **mux, failures *it)
 {
     char address[200];
     int listener;
@@ -168,7 +168,7 @@ connect_told(gp_grpc_mux **mux, told *it)
     gp_mutex_init(&it->lock);
     gp_cond_init(&it->changed);
     assert_int_equal(gp_grpc_mux_new(mux, make_directory(), NULL), 0);
-    gp__grpc_mux_on_failure(*mux, tell, it);
+    gp__grpc_mux_on_failure(*mux, record_failure, it);
     snprintf(address, sizeof(address), "%s/plugin", make_directory());
     assert_int_equal(gp__socket_listen(&listener, "unix", address, NULL, NULL), 0);
     assert_int_equal(gp_grpc_mux_connect(*mux, "unix", address, PATIENCE_MS, NULL, NULL), 0);
@@ -178,7 +178,7 @@ connect_told(gp_grpc_mux **mux, told *it)
 }
 
 static void
-finish_told(gp_grpc_mux *mux, told *it)
+close_and_release(gp_grpc_mux *mux, failures *it)
 {
     gp_grpc_mux_close(mux);
     gp_grpc_mux_unref(mux);
@@ -207,11 +207,11 @@ a_fault_of_the_other_side(void **state)
     gp_error err = GP_ERROR_INIT;
     gp__grpc_dial *dial;
     gp_grpc_mux *mux;
-    told it;
+    failures it;
     int fd;
 
     (void)state;
-    fd = connect_told(&mux, &it);
+    fd = connect_and_record(&mux, &it);
     assert_int_equal(gp_grpc_mux_why(mux, &err), 0);
     assert_int_equal(send(fd, rubbish, sizeof(rubbish), MSG_NOSIGNAL), (ssize_t)sizeof(rubbish));
     gp_mutex_lock(&it.lock);
@@ -231,7 +231,7 @@ a_fault_of_the_other_side(void **state)
     assert_non_null(strstr(gp_error_message(&err), it.why));
     gp_error_release(&err);
     close(fd);
-    finish_told(mux, &it);
+    close_and_release(mux, &it);
 }
 
 static void
@@ -239,17 +239,17 @@ a_plain_end_needs_no_reason(void **state)
 {
     gp_error err = GP_ERROR_INIT;
     gp_grpc_mux *mux;
-    told it;
+    failures it;
 
     (void)state;
-    close(connect_told(&mux, &it));
+    close(connect_and_record(&mux, &it));
     await_end(mux);
     assert_int_equal(gp_grpc_mux_why(mux, &err), 0);
     assert_int_equal(it.count, 0);
     assert_int_equal(gp__grpc_mux_accept(mux, 1, "/nowhere", &err), GP_EBROKER);
     assert_non_null(strstr(gp_error_message(&err), "the connection has ended"));
     gp_error_release(&err);
-    finish_told(mux, &it);
+    close_and_release(mux, &it);
 }
 
 /* A plugin's reason goes to the log of its host, unless the host does not read it. */
@@ -350,11 +350,11 @@ use(void)
         gp__grpc_mux_requested(mux, 2, 0);
         gp__grpc_mux_forget(mux, 2);
         if (gp__grpc_dial_start(mux, 3, &dial, NULL) == 0) {
-            gp__grpc_dial_await(dial, "nobody", 0, NULL, NULL);
+            gp__grpc_dial_await(dial, "the plugin", 0, NULL, NULL);
         }
         if (gp__grpc_dial_start_pair(mux, 4, &dial, &fd, NULL) == 0) {
             close(fd);
-            gp__grpc_dial_await(dial, "nobody", 0, NULL, NULL);
+            gp__grpc_dial_await(dial, "the plugin", 0, NULL, NULL);
         }
         gp_grpc_mux_close(mux);
         gp_grpc_mux_unref(mux);

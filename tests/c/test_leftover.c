@@ -180,8 +180,8 @@ a_socket_that_the_plugin_may_not_remove_stays(void **state)
     close(make_socket(paths[0], base, "root", false));
     close(make_socket(paths[1], common, "root", false));
     close(make_socket(paths[2], private, "root", false));
-    close(make_socket(paths[3], common, "nobody", false));
-    close(make_socket(paths[4], theirs, "nobody", false));
+    close(make_socket(paths[3], common, "unused", false));
+    close(make_socket(paths[4], theirs, "unused", false));
     if (geteuid() == 0) {
         assert_int_equal(chown(theirs, NOBODY, (gid_t)-1), 0);
         assert_int_equal(chown(paths[3], NOBODY, (gid_t)-1), 0);

@@ -60,7 +60,7 @@ place_in(const char *directory, const char *group)
 }
 
 static void
-drop(gp_place *place)
+remove_twice_and_release(gp_place *place)
 {
     gp_place_remove(place);
     gp_place_remove(place);
@@ -78,7 +78,7 @@ expect_in(const char *directory, const char *given)
     assert_null(gp_place_directory(place));
     assert_string_equal(gp_place_bind(place), gp_place_path(place));
     gp__free(parent);
-    drop(place);
+    remove_twice_and_release(place);
 }
 
 static void
@@ -99,8 +99,8 @@ a_path_of_its_own(void **state)
     gp_place_remove(one);
     assert_int_equal(stat(gp_place_path(one), &file), -1);
     close(fd);
-    drop(one);
-    drop(two);
+    remove_twice_and_release(one);
+    remove_twice_and_release(two);
 }
 
 static void
@@ -169,7 +169,7 @@ another_directory_where_no_path_fits(void **state)
         close(fd);
         gp_place_remove(place);
         assert_int_equal(stat(made, &file), -1);
-        drop(place);
+        remove_twice_and_release(place);
         rmdir(paths[i]);
         gp__free(paths[i]);
     }
@@ -204,7 +204,7 @@ a_private_place_to_bind_in(void **state)
         assert_int_equal(file.st_mode & 0777, i == 0 ? 0660 : 0600);
         assert_int_equal(file.st_gid, getegid());
         close(fd);
-        drop(place);
+        remove_twice_and_release(place);
         assert_int_equal(rmdir(shared), 0); /* nothing else is left in it */
         assert_int_equal(mkdir(shared, 0700), 0);
     }
@@ -248,7 +248,7 @@ groups(void **state)
     assert_int_equal(gp_place_publish(place, &err), GP_EINVAL);
     assert_non_null(strstr(gp_error_message(&err), "no such group"));
     close(fd);
-    drop(place);
+    remove_twice_and_release(place);
     gp_error_release(&err);
 }
 
@@ -264,7 +264,7 @@ every_allocation_fails(void **state)
         rc = gp_place_new(&place, make_directory(), "0", NULL);
         assert_int_equal(rc, alloc_failures() > 0 ? GP_ENOMEM : 0);
         if (rc == 0) {
-            drop(place);
+            remove_twice_and_release(place);
         }
         alloc_end();
         if (rc == 0) {

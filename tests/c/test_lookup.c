@@ -100,9 +100,9 @@ so_does_an_interrupt(void **state)
     gp_error_release(&err);
 }
 
-/* Neither numbers nor other names wait for it. */
+/* Connections to addresses and to other names do not wait for a slow lookup. */
 static void
-nobody_else_waits(void **state)
+other_connections_do_not_wait(void **state)
 {
     char address[40];
     int fd = -1;
@@ -188,7 +188,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_deadline_holds, setup, teardown),
         cmocka_unit_test_setup_teardown(so_does_an_interrupt, setup, teardown),
-        cmocka_unit_test_setup_teardown(nobody_else_waits, setup, teardown),
+        cmocka_unit_test_setup_teardown(other_connections_do_not_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(not_any_number_of_threads, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_left_behind_is_released, setup, teardown),
     };

@@ -43,7 +43,7 @@ close_mirrored(mirrored *it)
 }
 
 static void
-put(mirrored *it, const char *text)
+write_text(mirrored *it, const char *text)
 {
     size_t len = strlen(text);
 
@@ -76,15 +76,15 @@ lines_become_records(void **state)
 
     (void)state;
     open_with(&it, GP_TRACE, false, 0);
-    put(&it, "one\n[WARN] two\r\n\n{\"@level\":\"info\",\"@message\":\"three\",\"k\":1}\n");
+    write_text(&it, "one\n[WARN] two\r\n\n{\"@level\":\"info\",\"@message\":\"three\",\"k\":1}\n");
     recorder_await_count(&it.rec, 4);
     assert_recorded(&it, 0, GP_DEBUG, "one");
     assert_recorded(&it, 1, GP_WARN, "[WARN] two");
     assert_recorded(&it, 2, GP_DEBUG, "");
     assert_recorded(&it, 3, GP_INFO, "three");
     assert_int_equal(it.rec.records[3].fields, 1);
-    put(&it, "par");
-    put(&it, "tial\n");
+    write_text(&it, "par");
+    write_text(&it, "tial\n");
     recorder_await_count(&it.rec, 5);
     assert_recorded(&it, 4, GP_DEBUG, "partial");
     close_mirrored(&it);
@@ -97,7 +97,7 @@ the_last_line_needs_no_end(void **state)
 
     (void)state;
     open_with(&it, GP_TRACE, false, 0);
-    put(&it, "one\nlast line");
+    write_text(&it, "one\nlast line");
     gp__fd_close(&it.in);
     recorder_await_count(&it.rec, 2);
     assert_recorded(&it, 1, GP_DEBUG, "last line");
@@ -118,7 +118,7 @@ nothing_is_lost_when_the_process_is_dead(void **state)
     for (int i = 0; i < 1000; i++) {
         dprintf(it.in, "line %d\n", i);
     }
-    put(&it, "end");
+    write_text(&it, "end");
     /* The pipe stays open, as a grandchild may keep it. */
     finish_and_flush(&it);
     assert_int_equal(it.rec.count, 1001);
@@ -138,7 +138,7 @@ long_lines_come_in_pieces(void **state)
 
     (void)state;
     open_with(&it, GP_TRACE, false, 10);
-    put(&it, "0123456789\n0123456789a\n[ERROR] 789abcdefghij0123456789\nshort\n");
+    write_text(&it, "0123456789\n0123456789a\n[ERROR] 789abcdefghij0123456789\nshort\n");
     recorder_await_count(&it.rec, 8);
     assert_recorded(&it, 0, GP_DEBUG, "0123456789");
     assert_recorded(&it, 1, GP_DEBUG, "0123456789");
@@ -159,8 +159,8 @@ raw_bytes_are_copied(void **state)
 
     (void)state;
     open_with(&it, GP_ERROR + 1, true, 0);
-    put(&it, "one\r\n{\"@level\":\"error\"}\n\x01par");
-    put(&it, "tial");
+    write_text(&it, "one\r\n{\"@level\":\"error\"}\n\x01par");
+    write_text(&it, "tial");
     finish_and_flush(&it);
     assert_int_equal(it.rec.count, 0);
     assert_int_equal(it.rec.raw_len, sizeof(whole) - 1);
@@ -178,12 +178,12 @@ the_sink_sets_the_level(void **state)
     (void)state;
     open_with(&it, GP_WARN, false, 0);
     it.rec.level = GP_TRACE; /* from the first delivery on */
-    put(&it, "debug\n[WARN] warn\n");
+    write_text(&it, "debug\n[WARN] warn\n");
     recorder_await_count(&it.rec, 1);
     assert_recorded(&it, 0, GP_WARN, "[WARN] warn");
     assert_true(it.rec.skipped);
     assert_int_equal(gp__mirror_flush(it.mirror, patience(), NULL), 0);
-    put(&it, "debug again\n");
+    write_text(&it, "debug again\n");
     recorder_await_count(&it.rec, 2);
     finish_and_flush(&it);
     tail = gp__mirror_tail(it.mirror, &len);
@@ -201,10 +201,10 @@ a_sink_that_wants_nothing_can_change_its_level(void **state)
     (void)state;
     open_with(&it, GP_ERROR + 1, false, 0);
     it.rec.level = GP_DEBUG;
-    put(&it, "this is discarded\n");
+    write_text(&it, "this is discarded\n");
     recorder_await_entered(&it.rec);
     assert_int_equal(gp__mirror_flush(it.mirror, patience(), NULL), 0);
-    put(&it, "heard\n");
+    write_text(&it, "heard\n");
     recorder_await_count(&it.rec, 1);
     assert_recorded(&it, 0, GP_DEBUG, "heard");
     close_mirrored(&it);
@@ -249,7 +249,7 @@ a_slow_sink_slows_its_plugin_down(void **state)
     assert_int_equal(gp__mirror_flush(it.mirror, gp_deadline_in(10), NULL), GP_ETIMEOUT);
     assert_int_equal(gp__mirror_flush(it.mirror, patience(), &interrupt_now), GP_EUSER);
     /* Another plugin's pipe is read all the same, although nothing of it can be delivered. */
-    put(&other, "other\n");
+    write_text(&other, "other\n");
     full.fd = other.in;
     assert_int_equal(gp__fd_poll(&full, 1, patience()), 1);
     recorder_block(&it.rec, false);
@@ -269,9 +269,9 @@ a_mirror_can_be_closed_while_its_sink_blocks(void **state)
     (void)state;
     open_with(&it, GP_TRACE, false, 0);
     recorder_block(&it.rec, true);
-    put(&it, "one\n");
+    write_text(&it, "one\n");
     recorder_await_entered(&it.rec);
-    put(&it, "two\n");
+    write_text(&it, "two\n");
     gp__mirror_finish(it.mirror);
     gp__mirror_close(it.mirror);
     it.mirror = NULL;
@@ -293,7 +293,7 @@ many_plugins_share_the_threads(void **state)
     }
     for (int turn = 0; turn < 100; turn++) {
         for (int i = 0; i < PLUGINS; i++) {
-            put(&them[i], "line\n");
+            write_text(&them[i], "line\n");
         }
     }
     for (int i = 0; i < PLUGINS; i++) {
@@ -368,7 +368,7 @@ shutdown_delivers_what_is_queued(void **state)
     (void)state;
     open_with(&it, GP_TRACE, false, 0);
     for (int i = 0; i < 50; i++) {
-        put(&it, "line\n");
+        write_text(&it, "line\n");
     }
     gp__mirror_finish(it.mirror);
     gp_log_shutdown();
@@ -377,10 +377,10 @@ shutdown_delivers_what_is_queued(void **state)
     close_mirrored(&it);
     /* The threads can be started again. */
     open_with(&it, GP_TRACE, false, 0);
-    put(&it, "line\n");
+    write_text(&it, "line\n");
     recorder_await_count(&it.rec, 1);
     gp_log_shutdown();
-    put(&it, "late\n");
+    write_text(&it, "late\n");
     gp__mirror_finish(it.mirror);
     assert_int_equal(gp__mirror_flush(it.mirror, patience(), NULL), 0);
     assert_int_equal(it.rec.count, 1); /* discarded */

@@ -99,7 +99,7 @@ await_flag(watched *it, const bool *flag)
 }
 
 static void
-put(watched *it, const char *text)
+write_text(watched *it, const char *text)
 {
     assert_int_equal(write(it->ends[1], text, strlen(text)), (ssize_t)strlen(text));
 }
@@ -113,9 +113,9 @@ data_and_the_end_are_noticed(void **state)
     (void)state;
     watched_init(&one);
     watched_init(&two);
-    put(&one, "abc");
+    write_text(&one, "abc");
     await_bytes(&one, 3);
-    put(&two, "x");
+    write_text(&two, "x");
     await_bytes(&two, 1);
     gp_mutex_lock(&one.lock);
     assert_int_equal(one.bytes, 3);
@@ -137,10 +137,10 @@ a_disabled_watch_is_not_called(void **state)
     watched_init(&other);
     gp__reactor_enable(one.watch, false);
     gp__reactor_enable(one.watch, false);
-    put(&one, "abc");
+    write_text(&one, "abc");
     gp__fd_close(&one.ends[1]);
     /* The callback of the other one runs, and that of the disabled one does not. */
-    put(&other, "x");
+    write_text(&other, "x");
     await_bytes(&other, 1);
     assert_int_equal(one.calls, 0);
     gp__reactor_enable(one.watch, true);
@@ -159,10 +159,10 @@ a_callback_may_remove_its_watch(void **state)
     watched_init(&one);
     watched_init(&other);
     one.remove_itself = true;
-    put(&one, "a");
+    write_text(&one, "a");
     await_bytes(&one, 1);
-    put(&one, "b");
-    put(&other, "x");
+    write_text(&one, "b");
+    write_text(&other, "x");
     await_bytes(&other, 1);
     assert_int_equal(one.calls, 1);
     watched_release(&one);
@@ -191,7 +191,7 @@ removing_waits_for_the_callback(void **state)
     (void)state;
     watched_init(&one);
     one.blocked = true;
-    put(&one, "a");
+    write_text(&one, "a");
     await_flag(&one, &one.in_callback);
     assert_int_equal(pthread_create(&remover, NULL, remove_watch, &one), 0);
     gp_mutex_lock(&one.lock);
@@ -210,7 +210,7 @@ add_and_remove(void *arg)
         watched it;
 
         watched_init(&it);
-        put(&it, "abc");
+        write_text(&it, "abc");
         if (i % 2 == 0) {
             await_bytes(&it, 3);
         }
@@ -290,11 +290,11 @@ watches_survive_a_stop(void **state)
 
     (void)state;
     watched_init(&one);
-    put(&one, "a");
+    write_text(&one, "a");
     await_bytes(&one, 1);
     gp__reactor_stop();
     gp__reactor_stop();
-    put(&one, "b");
+    write_text(&one, "b");
     gp__reactor_enable(one.watch, false);
     gp__reactor_enable(one.watch, true);
     watched_init(&two); /* starts the thread again, for the first one as well */
@@ -360,7 +360,7 @@ a_forked_child_has_no_reactor(void **state)
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
-    put(&one, "a");
+    write_text(&one, "a");
     await_bytes(&one, 1);
     watched_release(&one);
 }

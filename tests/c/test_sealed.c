@@ -17,7 +17,7 @@ static char seen[200000];
 static size_t seen_len;
 
 static void
-see(void *ctx, const void *bytes, size_t len)
+keep_seen(void *ctx, const void *bytes, size_t len)
 {
     (void)ctx;
     assert_true(seen_len + len <= sizeof(seen));
@@ -44,7 +44,7 @@ copy_seen_by(gp__sealed *out, const char *path, gp__sealed_reader reader, gp_err
 static int
 copy_of(gp__sealed *out, const char *path, gp_error *err)
 {
-    return copy_seen_by(out, path, (gp__sealed_reader){.see = see}, err);
+    return copy_seen_by(out, path, (gp__sealed_reader){.see = keep_seen}, err);
 }
 
 /* Run the copy with one argument. Returns its exit status; its output is in |seen|. */

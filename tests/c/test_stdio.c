@@ -146,7 +146,7 @@ finish(peers *it)
 }
 
 static void
-put(int fd, const char *text)
+write_text(int fd, const char *text)
 {
     assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
 }
@@ -214,13 +214,13 @@ output_reaches_the_host(void **state)
     connect_host(&it);
     replace_original(&before);
     assert_int_equal(gp_stdio_open(it.stdio, line, NULL), 0);
-    put(1, "out");
-    put(2, "err");
+    write_text(1, "out");
+    write_text(2, "err");
     await_output(&it.got, GP_STDOUT, 3);
     await_output(&it.got, GP_STDERR, 3);
-    put(1, "put");
+    write_text(1, "put");
     assert_int_equal(gp_stdio_end(it.stdio, PATIENCE_MS, NULL), 0);
-    put(2, "later");
+    write_text(2, "later");
     restore_original(&before);
     assert_int_equal(gp__stdio_stream_await_end(it.stream, patience(), NULL), 0);
     assert_int_equal(gp__output_flush(it.output, patience(), NULL), 0);
@@ -243,12 +243,12 @@ the_end_of_the_server_ends_the_output(void **state)
     connect_host(&it);
     replace_original(&before);
     assert_int_equal(gp_stdio_open(it.stdio, line, NULL), 0);
-    put(1, "o");
+    write_text(1, "o");
     await_output(&it.got, GP_STDOUT, 1);
-    put(1, "ut");
+    write_text(1, "ut");
     gp_server_stop(it.server, PATIENCE_MS);
     assert_int_equal(gp_server_wait(it.server, PATIENCE_MS, NULL), 0);
-    put(1, "later");
+    write_text(1, "later");
     restore_original(&before);
     assert_int_equal(gp__stdio_stream_await_end(it.stream, patience(), NULL), 0);
     assert_int_equal(gp__output_flush(it.output, patience(), NULL), 0);
@@ -269,8 +269,8 @@ output_without_a_consumer_goes_to_the_original_descriptors(void **state)
     begin(&it);
     replace_original(&before);
     assert_int_equal(gp_stdio_open(it.stdio, line, NULL), 0);
-    put(1, "out");
-    put(2, "err");
+    write_text(1, "out");
+    write_text(2, "err");
     assert_int_equal(gp_stdio_end(it.stdio, PATIENCE_MS, NULL), 0);
     restore_original(&before);
     assert_original(&before, 0, "line\nout");
@@ -289,14 +289,14 @@ the_next_host_gets_the_rest(void **state)
     connect_host(&it);
     replace_original(&before);
     assert_int_equal(gp_stdio_open(it.stdio, line, NULL), 0);
-    put(1, "one");
+    write_text(1, "one");
     await_output(&it.got, GP_STDOUT, 3);
     disconnect_host(&it);
     connect_host(&it);
     /* Output that is given to the first host before its end is noticed is lost. */
     gp_mutex_lock(&it.got.lock);
     for (int64_t deadline = patience(); it.got.by_channel[GP_STDOUT].len == 3;) {
-        put(1, "x");
+        write_text(1, "x");
         gp_cond_wait_until(&it.got.changed, &it.got.lock, gp_deadline_in(10));
         assert_true(gp__now() < deadline);
     }
@@ -346,7 +346,7 @@ a_host_that_does_not_read_blocks_the_writer_and_not_the_end(void **state)
     await_output(&it.got, GP_STDOUT, FLOOD);
     pthread_join(thread, NULL);
     set_blocked(&it.got, true);
-    put(1, "more");
+    write_text(1, "more");
     assert_int_equal(gp_stdio_end(it.stdio, 100, NULL), 0);
     restore_original(&before);
     set_blocked(&it.got, false);
@@ -404,9 +404,9 @@ the_second_reader_follows_the_first(void **state)
     assert_int_equal(gp_stdio_reader_new(&second, stdio, NULL), 0);
     replace_original(&before);
     assert_int_equal(gp_stdio_open(stdio, line, NULL), 0);
-    put(2, "err");
+    write_text(2, "err");
     got = gp_stdio_reader_next(first, &bytes, NULL);
-    put(1, "o");
+    write_text(1, "o");
     gp_stdio_reader_close(first);
     assert_int_equal(got, 1);
     assert_int_equal(bytes.len, sizeof(message));

@@ -154,7 +154,7 @@ an_encrypted_key_needs_its_password(void **state)
 }
 
 static void
-an_automatic_one_trusts_nobody_at_first(void **state)
+an_automatic_one_has_no_roots_at_first(void **state)
 {
     gp_channel_credentials *channel;
     gp_server_credentials *server;
@@ -236,7 +236,7 @@ main(void)
         cmocka_unit_test(nothing_has_to_be_given),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(an_encrypted_key_needs_its_password),
-        cmocka_unit_test(an_automatic_one_trusts_nobody_at_first),
+        cmocka_unit_test(an_automatic_one_has_no_roots_at_first),
         cmocka_unit_test(a_host_without_certificate),
         cmocka_unit_test(when_memory_is_short),
     };

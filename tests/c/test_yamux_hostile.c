@@ -73,7 +73,7 @@ hostile_frames(void **state)
 }
 
 static void
-answers_that_nobody_reads(void **state)
+unread_answers(void **state)
 {
     gp__yamux *session = make_session(&plain[0]);
     gp__yamux_event event;
@@ -95,7 +95,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hostile_frames),
-        cmocka_unit_test(answers_that_nobody_reads),
+        cmocka_unit_test(unread_answers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

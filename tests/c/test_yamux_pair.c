@@ -126,7 +126,7 @@ carry(end *from, end *to)
 }
 
 static bool
-settle(end *at, size_t streams)
+send_and_consume(end *at, size_t streams)
 {
     bool busy = false;
 
@@ -180,8 +180,8 @@ run_pair(pair *both, size_t streams, unsigned most, uint32_t window)
         if (!carry(&both->ends[0], &both->ends[1]) || !carry(&both->ends[1], &both->ends[0])) {
             break;
         }
-        busy = settle(&both->ends[0], streams);
-        busy = settle(&both->ends[1], streams) || busy;
+        busy = send_and_consume(&both->ends[0], streams);
+        busy = send_and_consume(&both->ends[1], streams) || busy;
     }
     both->failed = both->failed || alloc_failures() > 0;
     for (size_t i = 0; i < streams && !both->failed; i++) {

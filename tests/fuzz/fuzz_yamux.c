@@ -19,10 +19,10 @@
 
 enum { MOST_STREAMS = 16, WINDOW = GP__YAMUX_WINDOW };
 
-/* What the user knows of its streams, to compare with what it is told. */
+/* What the user of the session knows of a stream, to check events against. */
 typedef struct held {
     gp__yamux_stream *stream;
-    size_t owed; /* received and not used up: what the user would have to store */
+    size_t unconsumed; /* received and not yet consumed */
     bool ended;
     bool reset;
 } held;
@@ -38,7 +38,7 @@ typedef struct fuzzed {
 } fuzzed;
 
 static uint8_t
-take(fuzzed *it)
+take_byte(fuzzed *it)
 {
     if (it->left == 0) {
         return 0;
@@ -59,7 +59,7 @@ find(fuzzed *it, const gp__yamux_stream *stream)
 }
 
 static void
-drop(held *one)
+release_held(held *one)
 {
     gp__yamux_stream_release(one->stream);
     *one = (held){NULL, 0, false, false};
@@ -100,8 +100,8 @@ take_event(fuzzed *it, const gp__yamux_event *event)
     switch (event->kind) {
     case GP__YAMUX_DATA:
         CHECK(event->len > 0 && !one->ended);
-        one->owed += event->len;
-        CHECK(one->owed <= WINDOW);
+        one->unconsumed += event->len;
+        CHECK(one->unconsumed <= WINDOW);
         break;
     case GP__YAMUX_ENDED:
         CHECK(!one->ended);
@@ -134,8 +134,8 @@ receive_frame(fuzzed *it)
 {
     static const uint32_t lengths[] = {0, 1, 5, 200, WINDOW / 2, WINDOW, WINDOW + 1, UINT32_MAX};
     static const uint8_t zeros[WINDOW + 1];
-    uint8_t what = take(it);
-    uint8_t id = take(it);
+    uint8_t what = take_byte(it);
+    uint8_t id = take_byte(it);
     gp__yamux_header header = {what & 3, what >> 4, id & 15, lengths[id >> 5]};
     unsigned char bytes[GP__YAMUX_HEADER];
     size_t body =
@@ -206,19 +206,19 @@ use(fuzzed *it, held *one, uint8_t how)
     }
     switch (how & 7) {
     case 0:
-        drop(one);
+        release_held(one);
         break;
     case 1:
         gp__yamux_stream_shutdown(one->stream);
         break;
     case 2:
         gp__yamux_stream_shutdown(one->stream);
-        drop(one);
+        release_held(one);
         break;
     case 3:
     case 4:
-        gp__yamux_stream_consumed(one->stream, one->owed);
-        one->owed = 0;
+        gp__yamux_stream_consumed(one->stream, one->unconsumed);
+        one->unconsumed = 0;
         break;
     default:
         write_some(one->stream, (size_t)how * 1000);
@@ -229,7 +229,7 @@ use(fuzzed *it, held *one, uint8_t how)
 static void
 step(fuzzed *it)
 {
-    uint8_t what = take(it);
+    uint8_t what = take_byte(it);
 
     switch (what >> 6) {
     case 0: {
@@ -245,13 +245,13 @@ step(fuzzed *it)
         receive_frame(it);
         break;
     case 2:
-        use(it, &it->streams[what % MOST_STREAMS], take(it));
+        use(it, &it->streams[what % MOST_STREAMS], take_byte(it));
         break;
     default:
         if (what & 1) {
-            drain(it, (size_t)take(it) * 997);
+            drain(it, (size_t)take_byte(it) * 997);
         } else if (what & 2) {
-            it->now += (int64_t)take(it) * 1000000000;
+            it->now += (int64_t)take_byte(it) * 1000000000;
             it->over = gp__yamux_tick(it->session, it->now, NULL) < 0 || it->over;
         } else if (what == 0xfc) {
             gp__yamux_go_away(it->session, GP__YAMUX_NORMAL);
@@ -266,7 +266,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     fuzzed it = {.at = data, .left = size};
-    uint8_t how = take(&it);
+    uint8_t how = take_byte(&it);
     const gp__yamux_options options = {
         .client = how & 1,
         .max_streams = how & 2 ? 4 : 0,
@@ -281,7 +281,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     for (size_t i = 0; i < MOST_STREAMS; i++) {
         if (it.streams[i].stream != NULL && i % 2 == 0) {
-            drop(&it.streams[i]);
+            release_held(&it.streams[i]);
         }
     }
     drain(&it, SIZE_MAX);

@@ -228,7 +228,7 @@ def stuck_writer() -> None:
     started = make_client(stderr=Writer())
     _, probe = started.dispense("probe")
     print(started.pid, flush=True)
-    line = pb.Line(channel="LOG", text=b"to nobody", level="error")
+    line = pb.Line(channel="LOG", text=b"not delivered", level="error")
     probe.Print(pb.PrintRequest(lines=[line]), timeout=DEADLINE)
     assert entered.wait(DEADLINE)
 

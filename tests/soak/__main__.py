@@ -97,7 +97,7 @@ def soak(problems: calls.Problems, census: Census) -> None:
 
 
 def play(fleet: Fleet, problems: calls.Problems, seed: str, seconds: float) -> None:
-    """Have everybody call for a while. Exits when they do not come back."""
+    """Call from all threads for a while. Exits the process if a thread does not return."""
     stop = threading.Event()
     parts = [(calls.run, f"thread {n}") for n in range(THREADS)] + [(async_calls.run, "loop")]
     threads = [

@@ -54,7 +54,7 @@ serve(ServeConfig(handshake_config=HandshakeConfig(1, "PYGO_TEST", "x"), plugins
 
 @pytest.fixture
 def common(socket_dir: Path) -> Path:
-    """The temporary directory is everybody's, as /tmp is."""
+    """The temporary directory, writable by all users, as /tmp is."""
     socket_dir.chmod(0o1777)
     return socket_dir
 

@@ -123,7 +123,7 @@ typedef struct stream {
 } stream;
 
 static void
-start(pthread_t *thread, void *(*run)(void *), void *arg)
+start_thread(pthread_t *thread, void *(*run)(void *), void *arg)
 {
     pthread_attr_t attr;
 
@@ -218,7 +218,7 @@ on_opened(void *ctx)
         return -1;
     }
     set_blocking(ends[1]);
-    start(&thread, obey, (void *)(intptr_t)ends[1]);
+    start_thread(&thread, obey, (void *)(intptr_t)ends[1]);
     pthread_detach(thread);
     return ends[0];
 }
@@ -280,7 +280,7 @@ run(void *arg)
 
     switch (it->op) {
     case 'e':
-        start(&sender, send_all, it);
+        start_thread(&sender, send_all, it);
         if (!take_pattern(it->fd, it->seed, it->size)) {
             fail("wrong echo", it->op, it->seed);
         }
@@ -340,7 +340,7 @@ many(gp__pump *pump)
         }
         it->fd = open_stream(pump, it->op, it->size, it->seed);
         if (it->fd >= 0) {
-            start(&it->thread, run, it);
+            start_thread(&it->thread, run, it);
         }
     }
     for (unsigned i = 0; i < STREAMS; i++) {
@@ -365,7 +365,7 @@ stalled(gp__pump *pump)
     for (unsigned i = 0; i < 10; i++) {
         streams[i] = (stream){.op = 'i', .size = 16 << 20, .seed = i};
         streams[i].fd = open_stream(pump, 'i', 0, i);
-        start(&streams[i].thread, send_all, &streams[i]);
+        start_thread(&streams[i].thread, send_all, &streams[i]);
         pthread_detach(streams[i].thread);
     }
     for (unsigned i = 0; i < 50; i++) {
