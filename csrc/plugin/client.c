@@ -43,7 +43,7 @@ struct gp_client {
     client_state state GP_GUARDED_BY(&lock);
     pthread_t worker GP_GUARDED_BY(&lock); /* the thread that is starting or killing the plugin */
     bool kill_wanted GP_GUARDED_BY(&lock); /* gp_client_kill() was called */
-    bool kill_is_due GP_GUARDED_BY(&lock); /* the worker itself called it during the start */
+    bool kill_is_due GP_GUARDED_BY(&lock); /* gp_client_kill() was called by |worker| */
     gp__process *process GP_GUARDED_BY(&lock); /* shared: ref; NULL: none, or unknown */
     gp_error failure GP_GUARDED_BY(&lock);     /* why the start failed, once FAILED */
 };

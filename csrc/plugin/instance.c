@@ -14,7 +14,7 @@
 static const int64_t joined_ms = 10000;
 /* How long SIGKILL may take; only a process that hangs inside the kernel takes longer. */
 static const int64_t killed_ms = 10000;
-/* How long the sinks may take to take the last of the plugin's output. */
+/* How long the sinks may need for the last of the plugin's output. */
 static const int64_t flush_ms = 5000;
 /* How long to wait for a process that has begun to exit, before it counts as alive all the same. */
 static const int64_t exiting_ms = 1000;

@@ -99,7 +99,7 @@ run_job(void *arg)
 
 /*
  * Start a thread for each job. A client that this thread itself is starting or killing, further up
- * its stack, is only marked as to be killed. Returns whether there are other clients.
+ * its stack, is only marked to be killed. Returns whether there are other clients.
  */
 static bool
 start_jobs(group *jobs)

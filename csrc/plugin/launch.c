@@ -443,7 +443,7 @@ drain_output(gp__launch *launch, gp_error *err)
     return rc;
 }
 
-/* Wait for the handshake, as gp__launch_handshake(), but leave the process running on failure. */
+/* Wait for the handshake, as gp__launch_handshake(); but on failure the process may still run. */
 static int
 shake_hands(gp__launch *launch, gp__endpoint *out, const gp_interrupt *interrupt, gp_error *err)
 {

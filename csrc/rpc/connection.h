@@ -26,7 +26,7 @@
 typedef struct gp__connection {
     atomic_int refs;
     _Atomic(grpc_channel *) channel; /* owned; NULL: retired */
-    gp__direct *direct;   /* owned: watches a socket of ours; NULL: gRPC makes the connection */
+    gp__direct *direct;   /* owned: the socket that was given; NULL: gRPC makes the connection */
     gp__poller *poller;   /* borrowed: lives as long as the process */
     gp__carrier carrier;  /* what carries the connection; with a reference */
     gp__process *process; /* shared: ref; the plugin at the other end; NULL: not known */

@@ -29,8 +29,9 @@ typedef struct gp__inbox {
     gp__gate arrived; /* open when |incoming| may be taken */
     void *call;       /* borrowed: the call that this is part of */
     gp__start_batch *start_batch;
-    gp__poller *poller;         /* borrowed: the call's */
-    bool receiving;             /* not idle. Used by the receiving thread only */
+    gp__poller *poller; /* borrowed: the call's */
+    /* It is not idle. Used by the receiving thread; by the polling thread when it calls |then|. */
+    bool receiving;
     grpc_byte_buffer *incoming; /* owned until taken; NULL: the end of the messages */
 
     gp_mutex *lock;                         /* borrowed: the call's */

@@ -461,7 +461,7 @@ gp__poller_back_up_locked(gp__poller *poller)
             poller->backup_parked ? GP__FOREVER : gp__now() + (suspicious ? tick_ns : look_ns));
         /* A wake-up may come after the wait has timed out, and before it returns. */
         if (rc != GP_ETIMEOUT || poller->backup_woken) {
-            poller->polled_anew = true; /* or so it may be: the next look shows */
+            poller->polled_anew = true; /* unknown: do not park before the next look */
             return wanted_at_once_locked(poller);
         }
         poller->polled_anew = polls != poller->polls;

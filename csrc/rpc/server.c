@@ -203,8 +203,8 @@ add_listening_port(gp_server *server, const char *address, const gp_server_crede
 }
 
 /*
- * Let only its owner connect to a plugin's socket: a process that can connect can call. |escaped|
- * is the socket's path, escaped for a URI.
+ * Let only the owner of a plugin's socket connect to it: a process that can connect can call.
+ * |escaped| is the socket's path, escaped for a URI.
  */
 static int
 protect_socket(const char *escaped, gp_error *err)

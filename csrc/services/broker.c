@@ -62,7 +62,7 @@ gp_broker_ref(gp_broker *broker)
     return broker;
 }
 
-/* The last reference is gone: nothing else uses it any more. */
+/* The last reference is gone, so no other thread uses the broker. */
 static void free_broker(gp_broker *broker) GP_NO_THREAD_SAFETY_ANALYSIS;
 
 static void

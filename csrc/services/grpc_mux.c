@@ -130,7 +130,7 @@ gp_grpc_mux_ref(gp_grpc_mux *mux)
     return mux;
 }
 
-/* The last reference is gone: nothing else uses it any more. */
+/* The last reference is gone, so no other thread uses the mux. */
 static void free_mux(gp_grpc_mux *mux) GP_NO_THREAD_SAFETY_ANALYSIS;
 
 static void

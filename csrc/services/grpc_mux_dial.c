@@ -366,8 +366,8 @@ end_accept_wait_locked(gp_grpc_mux *mux)
         return;
     }
     /*
-     * SYN of a stream was not even sent, so a request would arrive before the stream of the request
-     * before it.
+     * Some streams have not even been announced: a request would arrive before the stream of the
+     * request before it.
      */
     for (pending = first_pending_locked(mux); pending != NULL; pending = next) {
         next = gp_list_next_entry(&mux->queue, pending, gp__grpc_pending, link);

@@ -234,7 +234,7 @@ deliver_locked(gp_stdio *stdio)
         first->busy = true;
         if (first->give(first, stdio->pending)) {
             stdio->pending.len = 0;
-        } else { /* its call is over; on_call_over() drops the last reference */
+        } else { /* its call is over; on_call_over() drops another reference */
             gp__stdio_remove_locked(stdio, first);
         }
     }
@@ -460,7 +460,7 @@ gp_stdio_end(gp_stdio *stdio, int64_t patience_ms, const gp_interrupt *interrupt
     }
     gp_stdio_finish(stdio, patience_ms);
     gp_mutex_lock(&stdio->lock);
-    /* Only when its call is over is a message certain to have been sent by gRPC. */
+    /* A message is certain to have been sent only once its call is over. */
     while (rc == 0 && (stdio->phase != GP__STDIO_ENDED || stdio->streams > 0)) {
         rc = gp__cond_wait_interruptible(&stdio->changed, &stdio->lock, deadline, interrupt);
     }
