@@ -76,13 +76,14 @@ class BrokerBase:
         self._credentials: _core.ServerCredentials | None = None
         self._accepted: set[int] = set()
         self._closed = False
+        self._disconnects = 0  # how often the other side has gone
         at_exit.register()
         this = weakref.ref(self)  # weak, because the core keeps the function
 
         def disconnected() -> None:
             broker = this()
             if broker is not None:
-                broker._close_all()
+                broker._disconnect_all()
 
         core.on_gone(disconnected)
 
@@ -100,19 +101,28 @@ class BrokerBase:
         The host's client calls it when it is killed.
         """
         self._closed = True
-        self._close_all()
+        for channel in self._stop_all():
+            channel.close()
 
-    def _close_all(self) -> None:
-        """Stop all servers and close all channels, when the other side has gone too."""
+    def _disconnect_all(self) -> None:
+        """Stop all servers, and end the calls of all channels: the other side has gone.
+
+        The channels' own connections end as well, but possibly later.
+        """
+        for channel in self._stop_all(gone=True):
+            channel._disconnect()
+
+    def _stop_all(self, gone: bool = False) -> list[Any]:
+        """Stop all servers. Returns: all channels, which the caller has to end."""
         with self._lock:
+            self._disconnects += gone
             servers = list(self._servers.values())
             self._servers.clear()
             channels = list(self._channels)
         for server in servers:
             server._core.stop(None)
             _remove_socket(server)
-        for channel in channels:
-            channel.close()
+        return channels
 
     def _check_usable(self) -> None:
         if _core.forked():
@@ -198,12 +208,18 @@ class BrokerBase:
             made["options"] = (*self._options.get("options", ()), *options["options"])
         return made
 
-    def _opened(self, channel: Any) -> Any:
-        """Add a channel to those that close() closes."""
+    def _opened(self, channel: Any, disconnects: int) -> Any:
+        """Add a channel to those that end with the broker.
+
+        `disconnects` is how often the other side had gone before the channel was dialled.
+        """
         with self._lock:
             self._channels.add(channel)
+            gone = self._disconnects != disconnects
         if self._closed:
             channel.close()
+        elif gone:
+            channel._disconnect()
         return channel
 
     def __repr__(self) -> str:
@@ -251,8 +267,9 @@ class Broker(BrokerBase):
         Raises: BrokerError if the connection cannot be made, with the reason.
         """
         self._check_dial(service_id)
+        disconnects = self._disconnects
         opened = _core.call_blocking(self._core.dial, service_id, timeout)
-        channel: Channel = self._opened(opened)
+        channel: Channel = self._opened(opened, disconnects)
         return channel
 
     # Objects instead of connections.

@@ -358,6 +358,15 @@ channel_close(ChannelObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+channel_disconnect(ChannelObject *self, PyObject *Py_UNUSED(ignored))
+{
+    Py_BEGIN_ALLOW_THREADS
+    gp_channel_disconnect(self->channel);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 channel_state(ChannelObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"connect", NULL};
@@ -452,6 +461,9 @@ static PyMethodDef methods[] = {
     {"wait_state", (PyCFunction)(void (*)(void))channel_wait_state, METH_VARARGS | METH_KEYWORDS,
      "wait_state($self, last, timeout=None)\n--\n\nWait up to timeout seconds for another state "
      "than last. Returns: the state."},
+    {"_disconnect", (PyCFunction)channel_disconnect, METH_NOARGS,
+     "_disconnect($self)\n--\n\nEnd this channel's calls, and later ones, as if the peer had ended "
+     "the connection. Idempotent."},
     {"_async_calls", (PyCFunction)channel_async_calls, METH_NOARGS,
      "_async_calls($self)\n--\n\nA list of the calls of asyncio programs that are still "
      "referenced."},

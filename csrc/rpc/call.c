@@ -412,6 +412,13 @@ gp__call_cancel_closed(gp_link *link)
     gp_call_cancel(gp_container_of(link, gp_call, link), GRPC_STATUS_CANCELLED, "Channel closed!");
 }
 
+void
+gp__call_cancel_disconnected(gp_link *link)
+{
+    gp_call_cancel(gp_container_of(link, gp_call, link), GRPC_STATUS_UNAVAILABLE,
+                   "the connection between host and plugin has ended");
+}
+
 bool
 gp_call_done(const gp_call *call)
 {

@@ -149,15 +149,16 @@ gp_channel_unref(gp_channel *channel)
     gp__free(channel);
 }
 
-static void cancel_calls_locked(gp_channel *channel) GP_REQUIRES(&channel->lock);
+static void cancel_calls_locked(gp_channel *channel, void (*cancel)(gp_link *link))
+    GP_REQUIRES(&channel->lock);
 
 /* gRPC ends the calls later: each removes itself from the list once the lock is free again. */
 static void
-cancel_calls_locked(gp_channel *channel)
+cancel_calls_locked(gp_channel *channel, void (*cancel)(gp_link *link))
 {
     for (gp_link *link = gp_list_first(&channel->calls); link != NULL;
          link = gp_list_next(&channel->calls, link)) {
-        gp__call_cancel_closed(link);
+        cancel(link);
     }
 }
 
@@ -169,7 +170,21 @@ gp_channel_close(gp_channel *channel)
     }
     gp_mutex_lock(&channel->lock);
     channel->closed = true;
-    cancel_calls_locked(channel);
+    cancel_calls_locked(channel, gp__call_cancel_closed);
+    gp_mutex_unlock(&channel->lock);
+}
+
+void
+gp_channel_disconnect(gp_channel *channel)
+{
+    if (gp_runtime_forked()) {
+        return;
+    }
+    gp_mutex_lock(&channel->lock);
+    if (!channel->closed && !channel->disconnected) {
+        channel->disconnected = true;
+        cancel_calls_locked(channel, gp__call_cancel_disconnected);
+    }
     gp_mutex_unlock(&channel->lock);
 }
 
@@ -183,7 +198,7 @@ gp_channel_cancel_others(gp_channel *channel)
          view = gp_list_next_entry(&connection->views, view, gp_channel, link)) {
         if (view != channel) {
             gp_mutex_lock(&view->lock);
-            cancel_calls_locked(view);
+            cancel_calls_locked(view, gp__call_cancel_closed);
             gp_mutex_unlock(&view->lock);
         }
     }
@@ -235,6 +250,9 @@ gp__channel_add_call(gp_channel *channel, gp_link *link, gp_error *err)
     if (!closed) {
         gp_list_append(&channel->calls, link);
     }
+    if (!closed && channel->disconnected) {
+        gp__call_cancel_disconnected(link);
+    }
     gp_mutex_unlock(&channel->lock);
     return closed ? gp_error_set(err, GP_ECLOSED, "the channel is closed") : 0;
 }
@@ -257,16 +275,16 @@ int
 gp_channel_state(gp_channel *channel, bool connect)
 {
     grpc_channel *grpc;
-    bool closed;
+    bool ended;
     int state;
 
     if (gp_runtime_forked()) {
         return GP_SHUTDOWN;
     }
     gp_mutex_lock(&channel->lock);
-    closed = channel->closed;
+    ended = channel->closed || channel->disconnected;
     gp_mutex_unlock(&channel->lock);
-    if (closed) {
+    if (ended) {
         return GP_SHUTDOWN;
     }
     grpc = gp__channel_use(channel);

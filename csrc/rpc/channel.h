@@ -89,9 +89,9 @@ void gp__channel_unuse(gp_channel *channel);
 void gp__channel_mark_ended(gp_channel *channel);
 
 /*
- * Retire connections: free gRPC's channel of each connection that has ended, or is closed in all
- * its views, and has no calls left. The views stay, closed. Returns whether there is such a
- * connection that still has calls.
+ * Retire connections: free gRPC's channel of each connection that has ended, or all of whose views
+ * are closed or disconnected, and that has no calls left. The views stay, closed. Returns whether
+ * there is such a connection that still has calls.
  */
 bool gp__channels_retire(void);
 
@@ -100,11 +100,17 @@ gp__poller *gp__channel_poller(const gp_channel *channel);
 /* The limit for gp__unpack(). */
 size_t gp__channel_unpack_limit(const gp_channel *channel);
 
-/* Add a call to the channel's list, or remove it. Returns: 0 or GP_ECLOSED. */
+/*
+ * Add a call to the channel's list before its first batch is started, or remove it. If the channel
+ * has been disconnected, the added call is ended at once. Returns: 0 or GP_ECLOSED.
+ */
 int gp__channel_add_call(gp_channel *channel, gp_link *link, gp_error *err);
 void gp__channel_remove_call(gp_channel *channel, gp_link *link);
 
-/* Cancel the call that |link| is part of, because its channel is closed. (In call.c.) */
+/* End the call that |link| is part of, because its channel is closed. (In call.c.) */
 void gp__call_cancel_closed(gp_link *link);
+
+/* The same because its channel has been disconnected. (In call.c.) */
+void gp__call_cancel_disconnected(gp_link *link);
 
 #endif

@@ -54,6 +54,7 @@ struct gp_channel {
     gp_mutex lock;
     gp_list calls GP_GUARDED_BY(&lock); /* gp_call: borrowed, each removes itself */
     bool closed GP_GUARDED_BY(&lock);
+    bool disconnected GP_GUARDED_BY(&lock); /* see gp_channel_disconnect() */
 };
 
 /* Connect to |target|. Returns: 0, or a code of gp_channel_open(). */

@@ -123,7 +123,7 @@ gp__channel_mark_ended(gp_channel *channel)
 
 static bool all_closed_locked(gp__connection *connection) GP_REQUIRES(&connection->lock);
 
-/* Whether the connection has views, and all of them are closed. */
+/* Whether the connection has views, and all of them are closed or disconnected. */
 static bool
 all_closed_locked(gp__connection *connection)
 {
@@ -132,7 +132,7 @@ all_closed_locked(gp__connection *connection)
 
     for (; view != NULL; view = gp_list_next_entry(&connection->views, view, gp_channel, link)) {
         gp_mutex_lock(&view->lock);
-        closed = closed && view->closed;
+        closed = closed && (view->closed || view->disconnected);
         gp_mutex_unlock(&view->lock);
     }
     return closed;

@@ -73,7 +73,9 @@ class Broker(broker.BrokerBase):
         Raises: BrokerError if the connection cannot be made, with the reason.
         """
         self._check_dial(service_id)
-        return Channel(self._opened(await in_thread(self._core.dial, service_id, timeout)))
+        disconnects = self._disconnects
+        opened = await in_thread(self._core.dial, service_id, timeout)
+        return Channel(self._opened(opened, disconnects))
 
     def serve(self, *servicers: Any, **options: Any) -> Serving:
         """Serve servicers while an `async with` block runs. Its variable is the id to pass on.

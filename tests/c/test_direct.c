@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -13,6 +14,7 @@
 #include "os/fd.h"
 #include "os/reactor.h"
 #include "os/socket.h"
+#include "process_fixture.h"
 #include "rpc/channel.h"
 
 static int
@@ -109,19 +111,25 @@ calls_go_through(void **state)
     fixture_stop(&it);
 }
 
+/* Expect the call to have ended with UNAVAILABLE and details that contain |part|. */
 static void
-expect_ended(gp_call *call)
+expect_unavailable(gp_call *call, const char *part)
 {
     const gp_call_status *status = gp_call_get_status(call);
     char *details = gp__memdup(status->details.data, status->details.len);
 
     assert_int_equal(status->code, GP_GRPC_UNAVAILABLE);
     assert_non_null(details);
-    if (strstr(details, "the connection to the other end has ended, and is not made again") ==
-        NULL) {
+    if (strstr(details, part) == NULL) {
         fail_msg("%s", details);
     }
     gp__free(details);
+}
+
+static void
+expect_ended(gp_call *call)
+{
+    expect_unavailable(call, "the connection to the other end has ended, and is not made again");
 }
 
 static void
@@ -143,6 +151,95 @@ calls_end_with_the_connection(void **state)
     expect_ended(call);
     gp_call_unref(call);
     close_and_unref(channel);
+}
+
+static const char disconnected[] = "the connection between host and plugin has ended";
+
+/* While the connection lasts: the call in progress ends, and so does one that starts later. */
+static void
+disconnected_calls_end_with_the_reason(void **state)
+{
+    static const char killed[] = "the connection between host and plugin has ended: "
+                                 "the plugin was killed by signal 9 (Killed)";
+    gp_call_options options = options_for("/t/Echo");
+    gp_error err = GP_ERROR_INIT;
+    gp_channel *channel;
+    gp_call *unary;
+    gp_call *stream;
+    child plugin;
+    int other;
+
+    (void)state;
+    SHELL(&plugin, "exec sleep 600");
+    channel = open_pair(&other);
+    gp__channel_explain(channel, NULL, plugin.process);
+    unary = start_on(channel, "/t/Echo");
+    assert_int_equal(gp_call_start_stream(&stream, channel, &options, NULL, NULL), 0);
+    assert_int_equal(kill(gp__process_pid(plugin.process), SIGKILL), 0);
+    child_await_exit(&plugin);
+    gp_channel_disconnect(channel);
+    gp_channel_disconnect(channel);
+    assert_int_equal(gp_channel_state(channel, true), GP_SHUTDOWN);
+    assert_int_equal(outcome(unary), GP_GRPC_UNAVAILABLE);
+    expect_unavailable(unary, killed);
+    assert_int_equal(outcome(stream), GP_GRPC_UNAVAILABLE);
+    expect_unavailable(stream, killed);
+    gp_call_unref(unary);
+    gp_call_unref(stream);
+    options.flags = GP_CALL_WAIT_FOR_READY;
+    assert_int_equal(gp_call_start_unary(&unary, channel, &options, text("x"), NULL), 0);
+    assert_int_equal(outcome(unary), GP_GRPC_UNAVAILABLE);
+    expect_unavailable(unary, killed);
+    gp_call_unref(unary);
+    gp_channel_close(channel);
+    assert_int_equal(gp_call_start_unary(&unary, channel, &options, text("x"), &err), GP_ECLOSED);
+    gp_error_release(&err);
+    gp_channel_unref(channel);
+    gp__fd_close(&other);
+    child_release(&plugin);
+}
+
+/* The same for a channel that gRPC connects, at its first call. */
+static void
+disconnected_before_the_first_call(void **state)
+{
+    fixture it;
+    gp_channel *channel;
+    gp_channel *view;
+    gp_call *call;
+
+    (void)state;
+    fixture_start(&it, 2, 0);
+    assert_int_equal(gp_channel_open(&channel, it.target, NULL, NULL), 0);
+    assert_int_equal(gp_channel_view(&view, channel, NULL), 0);
+    gp_channel_disconnect(channel);
+    call = start_on(channel, "/t/Echo");
+    assert_int_equal(outcome(call), GP_GRPC_UNAVAILABLE);
+    expect_unavailable(call, disconnected);
+    gp_call_unref(call);
+    close_and_unref(channel);
+    assert_int_equal(outcome_on(view, "/t/Echo"), GP_GRPC_OK);
+    close_and_unref(view);
+    fixture_stop(&it);
+}
+
+/* What is closed stays so. */
+static void
+disconnected_after_the_close(void **state)
+{
+    gp_channel *channel;
+    gp_call *call;
+    int other;
+
+    (void)state;
+    channel = open_pair(&other);
+    call = start_on(channel, "/t/Echo");
+    gp_channel_close(channel);
+    gp_channel_disconnect(channel);
+    assert_int_equal(outcome(call), GP_GRPC_CANCELLED);
+    gp_call_unref(call);
+    gp_channel_unref(channel);
+    gp__fd_close(&other);
 }
 
 /* What the other side has from us ends when the channel goes, though there are two descriptors. */
@@ -513,6 +610,9 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_go_through),
         cmocka_unit_test(calls_end_with_the_connection),
+        cmocka_unit_test(disconnected_calls_end_with_the_reason),
+        cmocka_unit_test(disconnected_before_the_first_call),
+        cmocka_unit_test(disconnected_after_the_close),
         cmocka_unit_test(the_peer_sees_the_end),
         cmocka_unit_test(waiting_for_the_end),
         cmocka_unit_test(the_end_calls_back),

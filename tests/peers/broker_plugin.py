@@ -17,7 +17,7 @@ from typing import Any
 
 from pygo_plugin_peer import HANDSHAKE, GrpcioServer, tls_provider
 
-from pygo_plugin import Plugin, ServeConfig, Server, aio, serve
+from pygo_plugin import Plugin, RpcError, ServeConfig, Server, aio, serve
 from pygo_plugin._grpc.handlers import MethodHandler
 
 SERVICE = "broker.Test"
@@ -153,6 +153,23 @@ class BrokerPlugin(Plugin):
             reply: bytes = stub.Hang(b"", timeout=60)
             return reply
 
+        def describe_ends(request: bytes) -> bytes:
+            """How Hang ends under the id, and then Echo, each on a line."""
+            stub = broker.stub(int(request), Test)
+            lines = []
+            for method in (stub.Hang, stub.Echo):
+                try:
+                    method(b"", timeout=60)
+                except RpcError as error:
+                    lines.append(f"{error.code()} {error.details()}")
+            return "\n".join(lines).encode()
+
+        def abandon(request: bytes) -> bytes:
+            """End the first connection alone: what the broker has made goes on."""
+            broker._disconnect_all = lambda: None
+            server.stop(None)
+            return b""
+
         add(
             server,
             Echo=lambda data: data,
@@ -167,6 +184,8 @@ class BrokerPlugin(Plugin):
             WriteFile=write_file,
             DialError=dial_error,
             Hang=hang,
+            DescribeEnds=describe_ends,
+            Abandon=abandon,
             Resources=lambda data: b"%d %d %d" % tuple(resources()),
             Exit=lambda data: os._exit(7),
         )
@@ -200,7 +219,24 @@ class AioBrokerPlugin(BrokerPlugin):
                 await file.write(data)
             return b""
 
-        add(server, CallBack=call_back, Nest=nest, ReadFile=read_file, WriteFile=write_file)
+        async def describe_ends(request: bytes) -> bytes:
+            stub = await broker.stub(int(request), Test)
+            lines = []
+            for method in (stub.Hang, stub.Echo):
+                try:
+                    await method(b"", timeout=60)
+                except RpcError as error:
+                    lines.append(f"{error.code()} {error.details()}")
+            return "\n".join(lines).encode()
+
+        add(
+            server,
+            CallBack=call_back,
+            Nest=nest,
+            ReadFile=read_file,
+            WriteFile=write_file,
+            DescribeEnds=describe_ends,
+        )
 
 
 def main() -> None:

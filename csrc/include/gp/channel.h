@@ -100,6 +100,13 @@ bool gp_channel_secure(const gp_channel *channel);
 /* Cancel every call and refuse new ones. Idempotent. Threads: any. */
 void gp_channel_close(gp_channel *channel);
 
+/*
+ * Treat the connection as ended, unless the channel is closed: calls in progress and later ones end
+ * with UNAVAILABLE and what is known about the peer's end. The state is GP_SHUTDOWN. Idempotent.
+ * Threads: any.
+ */
+void gp_channel_disconnect(gp_channel *channel);
+
 /* Cancel the calls made on the connection's other views. The views stay open. Threads: any. */
 void gp_channel_cancel_others(gp_channel *channel);
 
