@@ -91,7 +91,8 @@ make_private(gp_place *place, gp_error *err)
     }
     if (file.st_uid != geteuid() || (file.st_mode & 0777) != 0700) {
         return gp_error_set(err, GP_EOS,
-                            "no unix socket can be created in %s: another user interferes there",
+                            "no unix socket can be created in %s: another user has replaced the "
+                            "directory that was made there",
                             place->directory);
     }
     return 0;

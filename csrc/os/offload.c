@@ -80,7 +80,7 @@ start_operation(operation **out, void (*run)(void *ctx), void (*release)(void *c
     self->release = release;
     self->ctx = ctx;
     if (atomic_fetch_add(&running_count, 1) >= MOST_OPERATIONS) {
-        rc = gp_error_set(err, GP_EOS, "%d system calls are under way that do not return",
+        rc = gp_error_set(err, GP_EOS, "%d system calls have been started and do not return",
                           MOST_OPERATIONS);
     } else {
         rc = gp__thread_start(thread, "gp-offload", run_operation, self, err);

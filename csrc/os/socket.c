@@ -120,8 +120,8 @@ gp__socket_open(int *fd, char out[GP__SOCKET_BY_FD], const char *path, gp_error 
         gp__fd_close(fd);
         return gp_error_set(
             err, GP_EOS,
-            "cannot connect to %s: that takes a /proc, since the path holds a comma or is too "
-            "long",
+            "cannot connect to %s: the path holds a comma or is too long, and there is no /proc "
+            "to avoid that",
             path);
     }
     return 0;

@@ -246,16 +246,16 @@ static PyType_Spec base_spec = {
 
 static PyMethodDef call_methods[] = {
     {"_wait", (PyCFunction)call_wait, METH_O,
-     "_wait($self, timeout, /)\n--\n\nWait up to timeout seconds for the status; whether it is "
-     "there."},
+     "_wait($self, timeout, /)\n--\n\nWait up to timeout seconds for the status. Returns: whether "
+     "it is there."},
     {"_done", (PyCFunction)call_done, METH_NOARGS,
      "_done($self)\n--\n\nWhether the status is there."},
     {"_on_done", (PyCFunction)call_on_done, METH_O,
      "_on_done($self, callback, /)\n--\n\nHave callback() called once the status is there. May be "
      "used once."},
     {"initial_metadata", (PyCFunction)call_initial_metadata, METH_NOARGS,
-     "initial_metadata($self)\n--\n\nWait for the metadata that are sent ahead of the reply: "
-     "these."},
+     "initial_metadata($self)\n--\n\nWait for the metadata that is sent ahead of the reply, and "
+     "return it."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -238,7 +238,7 @@ static PyMethodDef methods[] = {
     {"kill", (PyCFunction)client_kill, METH_NOARGS,
      "kill($self)\n--\n\nShut down, then kill. Idempotent."},
     {"exited", (PyCFunction)client_exited, METH_NOARGS,
-     "exited($self)\n--\n\nWhether the process was started and has ended."},
+     "exited($self)\n--\n\nWhether the plugin was started and has ended, or was killed here."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -160,7 +160,7 @@ explain_not_found(gp__buf *out, const char *path)
                               "for another system or C library",
                               path);
     }
-    return gp__buf_printf(out, "%s is there, but something that it needs is not", path);
+    return gp__buf_printf(out, "%s exists, but a file that it needs does not", path);
 }
 
 static bool
