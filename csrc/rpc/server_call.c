@@ -369,8 +369,7 @@ send_initial_metadata(gp_server_call *call, gp_metadata metadata)
     int rc = gp__metadata_to_grpc(&items, metadata, 1);
 
     if (rc < 0) {
-        gp__outbox_abandon(&call->outbox);
-        return rc;
+        return gp__outbox_abandon(&call->outbox) < 0 ? rc : 0; /* 0: |then| has been called */
     }
     rc = add_initial_metadata(call, &op, items, metadata.count) == 0
              ? gp__outbox_abandon(&call->outbox)
