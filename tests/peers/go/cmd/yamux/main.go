@@ -250,7 +250,11 @@ func main() {
 	}
 	config := yamux.DefaultConfig()
 	config.LogOutput = io.Discard
-	config.StreamCloseTimeout = 500 * time.Millisecond // how Go comes to reset a stream
+	if os.Args[1] == "serve" {
+		// Go resets a stream when it has been half-closed for this time, and then loses what is
+		// still to come. The time is long enough for the other streams on a busy machine.
+		config.StreamCloseTimeout = 5 * time.Second
+	}
 	make := yamux.Client
 	if os.Args[2] == "listen" {
 		make = yamux.Server
