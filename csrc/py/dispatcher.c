@@ -71,19 +71,26 @@ find_handler(dispatcher *self, gp_server_call *call)
     return handler;
 }
 
+/* Whether a result of find_handler() is a tuple made by it. grpcio's handlers are tuples, too. */
+static bool
+has_context(PyObject *found)
+{
+    return PyTuple_CheckExact(found) && PyTuple_GET_SIZE(found) == 2 &&
+           PyContext_CheckExact(PyTuple_GET_ITEM(found, 1));
+}
+
 /* The handler in a result of find_handler(), borrowed. */
 static PyObject *
 handler_of(PyObject *found)
 {
-    /* grpcio's handlers are tuples of a subclass. */
-    return PyTuple_CheckExact(found) ? PyTuple_GET_ITEM(found, 0) : found;
+    return has_context(found) ? PyTuple_GET_ITEM(found, 0) : found;
 }
 
 /* A new reference to the contextvars.Context to run the handler in. */
 static PyObject *
 variables_of(PyObject *found)
 {
-    return PyTuple_CheckExact(found) ? Py_NewRef(PyTuple_GET_ITEM(found, 1)) : PyContext_New();
+    return has_context(found) ? Py_NewRef(PyTuple_GET_ITEM(found, 1)) : PyContext_New();
 }
 
 /* For gp_server_handler.begin. */

@@ -58,6 +58,15 @@ def test_codes_by_number(own: Stage, code: Any) -> None:
     assert (error.code(), error.details()) == (Code.NOT_FOUND, "gone")
 
 
+@pytest.mark.parametrize("handler", [(), (1, 2), 5])
+def test_what_is_no_handler_fails_its_calls(own: Stage, handler: Any) -> None:
+    server = own.make()
+    server.add_registered_method_handlers("test.T", {"M": handler})
+    server.start()
+    error = raised(lambda: own.connect().unary_unary("/test.T/M")(b"", timeout=DEADLINE))
+    assert error.code() is Code.UNKNOWN
+
+
 # ---- Its end ------------------------------------------------------------------------------------
 
 
