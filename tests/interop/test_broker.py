@@ -93,7 +93,7 @@ def test_every_kind_of_call_with_a_go_host(
 
 
 def rounds(how: str, direction: str) -> int:
-    """A handshake of TLS takes ten times as long as everything else together."""
+    """How many rounds to run. With TLS fewer: its handshake takes ten times as long as the rest."""
     return 30 if "mtls" in how else {"plugin dials": 1000, "host dials": 300}[direction]
 
 

@@ -75,7 +75,7 @@ def test_an_unread_stream(plugin: str, how: str, connect: Any) -> None:
 
 
 class Descriptors:
-    """Takes all that this process may have, and gives them back."""
+    """Opens all descriptors that this process may have, and closes them again."""
 
     def __init__(self) -> None:
         self._limits = resource.getrlimit(resource.RLIMIT_NOFILE)

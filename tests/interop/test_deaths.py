@@ -30,7 +30,7 @@ def hang_as_future(probe: Any) -> None:
 
 
 def read_on(probe: Any) -> None:
-    """A stream of replies without an end that the test would see."""
+    """Reads a stream of replies that does not end during the test."""
     for _ in probe.Count(pb.CountRequest(n=1 << 30, size=1000)):
         pass
 

@@ -195,7 +195,7 @@ def write(tmp_path: Path) -> Any:
 
 
 def check(lines: list[str], line: str, trace: str) -> None:
-    """The line is there once, and the trace comes after it."""
+    """The line is logged once, followed by the traceback."""
     (at,) = [number for number, found in enumerate(lines) if found.startswith("panic: ")]
     assert lines[at].startswith(line)
     assert trace in "\n".join(lines[at:])

@@ -27,14 +27,14 @@ FLOODER = Path(__file__).resolve().parents[1] / "peers" / "flooding_plugin.py"
 
 
 def resets(count: int) -> Iterator[bytes]:
-    """Calls that are taken back as soon as they have begun."""
+    """Calls that are reset as soon as they have begun."""
     for number in range(1, 2 * count, 2):
         yield http2.frame(http2.HEADERS, http2.END_HEADERS, number, http2.request(ECHO))
         yield http2.frame(http2.RST_STREAM, 0, number, struct.pack(">I", 8))
 
 
 def answered_resets(count: int) -> Iterator[bytes]:
-    """The same of calls that have had all of their request."""
+    """Calls that are reset after their whole request was sent."""
     for number in range(1, 2 * count, 2):
         yield http2.frame(http2.HEADERS, http2.END_HEADERS, number, http2.request(ECHO))
         yield http2.frame(http2.DATA, http2.END_STREAM, number, http2.message(b""))
@@ -42,7 +42,7 @@ def answered_resets(count: int) -> Iterator[bytes]:
 
 
 def streams(count: int) -> Iterator[bytes]:
-    """Calls that are begun and left alone."""
+    """Calls that are begun and never continued."""
     for number in range(1, 2 * count, 2):
         yield http2.frame(http2.HEADERS, http2.END_HEADERS, number, http2.request(ECHO))
 

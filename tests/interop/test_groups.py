@@ -37,7 +37,7 @@ HELPERS = {
 
 @pytest.fixture
 def helper(tmp_path: Path, eventually: Any) -> Any:
-    """The pid that a helper has written, once it has."""
+    """Waits until the helper has written its pid, and returns it."""
 
     def read() -> int:
         path = tmp_path / "pid"
@@ -213,7 +213,7 @@ def host(wrapped: Any) -> Any:
 
 
 def members() -> set[int]:
-    """All processes that have any group's mark."""
+    """All processes with the mark of any group."""
 
     def marked(pid: str) -> bool:
         try:

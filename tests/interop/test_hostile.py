@@ -241,7 +241,7 @@ def test_a_stopped_plugin(peers: Any, make_client: Any, freeze: Any, plugin: str
 
 
 def remove_sockets() -> None:
-    """Those of a plugin that was killed before it could, and whose host had not to."""
+    """Removes sockets that a killed plugin left and its host must not remove."""
     for path in Path(os.environ["TMPDIR"]).rglob("plugin*"):
         if path.is_socket():
             path.unlink()
@@ -360,7 +360,7 @@ MANY = 200
 
 @pytest.fixture
 def _descriptors() -> Iterator[None]:
-    """As many as the system allows: each plugin takes a few."""
+    """Raises the limit of descriptors as far as possible: each plugin needs some."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield

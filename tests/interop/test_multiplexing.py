@@ -125,7 +125,7 @@ class Launched:
         self.connection.connect(fields[3])
 
     def read_on(self) -> bytes:
-        """All that comes until the plugin hangs up."""
+        """Everything that arrives until the plugin closes the connection."""
         received = b""
         while data := self.connection.recv(1 << 16):
             received += data

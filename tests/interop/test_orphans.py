@@ -127,7 +127,7 @@ def test_outlive_host(peers: Any, go_host: Any, make_client: Any) -> None:
 
 
 def log_much(client: Any) -> None:
-    """More than a pipe holds, so that a plugin with a broken or a full one would show it."""
+    """Log more than a pipe holds, so that a broken or full pipe would show."""
     import probe_pb2
 
     _, probe = client.dispense("probe")

@@ -49,7 +49,7 @@ each_plugin = pytest.mark.parametrize("plugin", ["python", "go"])
 
 @pytest.fixture
 def odd(name: str, socket_dir: Path) -> Iterator[str]:
-    """A directory of such a name, or of that length."""
+    """A directory with an unusual name or length."""
     wanted = NAMES[name]
     base = os.fsencode(socket_dir)
     if isinstance(wanted, int):

@@ -81,7 +81,7 @@ def test_an_engine_that_hangs(tmp_path: Path, eventually: Any) -> None:
 
 
 class Stuck(Own):
-    """Its start takes until it is let go."""
+    """A runner whose start() waits until it is released."""
 
     def __init__(self, command: list[str]) -> None:
         super().__init__(command)
@@ -171,7 +171,7 @@ def test_a_start_that_does_not_return_and_the_exit() -> None:
 
 
 def use(client: Any) -> None:
-    """Calls, stderr's log, and the end."""
+    """Calls the plugin, reads what it logs on stderr, and ends it."""
     _, kv = client.dispense("kv")
     kv.Put(kv_pb2.PutRequest(key="k", value=b"v"), timeout=20)
     assert kv.Get(kv_pb2.GetRequest(key="k"), timeout=20).value == b"v"
@@ -180,7 +180,7 @@ def use(client: Any) -> None:
 
 
 def mode(path: str) -> tuple[int, int]:
-    """Of a file: the mode, and the group."""
+    """The mode and the group of a file."""
     found = os.stat(path)
     return stat.S_IMODE(found.st_mode), found.st_gid
 
@@ -211,7 +211,7 @@ def call_both_ways(client: Any) -> None:
 
 
 def foreign_group() -> int:
-    """A group other than this process's primary one, which it may give files to."""
+    """A group that this process may give files to, other than its primary one."""
     if os.geteuid() == 0:
         return grp.getgrnam("nogroup").gr_gid
     others = [group for group in os.getgroups() if group != os.getegid()]
@@ -575,7 +575,7 @@ def test_container(options: dict[str, Any], image: str, make_client: Any, record
 
 
 def limit(pid: int, controller: str, *names: str) -> list[str]:
-    """What the process's control group says, in the first of the files that is there."""
+    """A limit of the process's control group, read from the first of the files that exists."""
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":  # version 2

@@ -63,7 +63,7 @@ def command(request: pytest.FixtureRequest, peers: Any) -> list[str]:
 
 
 def end(client: Any, complete: Callable[[], bool], eventually: Any) -> None:
-    """Kill a client whose output has to be complete then; a Go plugin drops what it still holds."""
+    """Kill a client and check its output, of which a Go plugin may drop the end."""
     if client.name == "plugin":
         eventually(complete, "the output of a Go plugin")
     client.kill()

@@ -73,7 +73,7 @@ def asyncio_host() -> Callable[[], None]:
 
 
 def asyncio_call() -> Callable[[], None]:
-    """A call that has failed, and is asked how: what says so is imported late."""
+    """A failed call's exception; the module that makes it is imported late."""
     loop = asyncio.new_event_loop()
 
     async def begin() -> Any:
@@ -163,7 +163,7 @@ def plugin() -> Callable[[], None]:
 
 
 def outcome(make: Callable[[], Callable[[], None]], count: int) -> str:
-    """What happened; and what does when there are descriptors again, unless that is fine."""
+    """What happened, and what happens once there are descriptors again if that fails."""
     use = make()
     said = "ok"
     try:
@@ -183,7 +183,7 @@ def outcome(make: Callable[[], Callable[[], None]], count: int) -> str:
 
 
 def begin(make: Callable[[], Callable[[], None]], count: int) -> tuple[int, int]:
-    """A child at it, and where it says what happened."""
+    """A child that runs it, and the pipe to which it writes what happened."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -77,7 +77,7 @@ def subscription() -> None:
 
 
 def thread() -> None:
-    """The main thread is done long before the one that uses the plugin."""
+    """The main thread ends long before the thread that uses the plugin."""
     main_thread = threading.main_thread()
 
     def run() -> None:
@@ -92,7 +92,7 @@ def thread() -> None:
 
 
 def daemons() -> None:
-    """Threads that call for ever, in every way, and are overtaken by the end."""
+    """Daemon threads call in every way while the interpreter ends."""
     started = make_client()
     print(started.start() and started.pid, flush=True)
     going = threading.Semaphore(0)
@@ -160,7 +160,7 @@ def serve(block: bool, behavior: Any = None) -> None:
 
 
 def stuck_servers() -> None:
-    """All have the same second, not one after the other."""
+    """All servers are stopped within the same second, not one after another."""
     ends: list[float] = []
 
     def late() -> None:
@@ -178,7 +178,7 @@ def stuck_servers() -> None:
 
 
 def kill_at_exit() -> None:
-    """An exit handler of the author's that was there first comes last, and finds all gone."""
+    """A handler that was registered first runs last, when the plugin has ended."""
     started = make_client()
 
     def late() -> None:
@@ -192,7 +192,7 @@ def kill_at_exit() -> None:
 
 
 def running_call() -> None:
-    """It does not keep the plugin from its own end."""
+    """A call that still runs does not delay the plugin's exit."""
     started = make_client()
     atexit.register(lambda: os.write(1, f"{started.exit_status}\n".encode()))
     _, probe = started.dispense("probe")
@@ -201,7 +201,7 @@ def running_call() -> None:
 
 
 def stuck(entered: threading.Event) -> Any:
-    """A function that does not come back."""
+    """A function that does not return."""
 
     def wait(*arguments: Any) -> None:
         entered.set()

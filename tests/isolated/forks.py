@@ -25,7 +25,7 @@ from pygo_plugin import ClosedError, ForkedError, aio, rpc
 
 @contextmanager
 def calling(client: Any) -> Iterator[None]:
-    """Two threads call all the while; the block may only fail if they do."""
+    """Two threads call during the block. It fails if a call does."""
     stop = threading.Event()
     problems: list[BaseException] = []
 
@@ -113,7 +113,7 @@ def use() -> None:
 
 
 def leave() -> None:
-    """Children that never touch the plugin, with and without the interpreter's own end."""
+    """Children that do not use the plugin, and end by os._exit or with the interpreter."""
     with make_client() as client, calling(client):
         statuses = set()
         for number in range(10):
@@ -233,7 +233,7 @@ def watched() -> int:
 
 
 def workers(count: int) -> list[int]:
-    """Children that use everything at the same time: their statuses."""
+    """The exit statuses of children that use everything at the same time."""
     pids = []
     for _ in range(count):
         pid = os.fork()
@@ -250,7 +250,7 @@ def imported() -> None:
 
 
 def killed() -> None:
-    """The parent has used everything, keeps what is left of it, and goes on using it meanwhile."""
+    """The parent has used everything, and goes on using it while its children do."""
     left = use_everything()
     thread = threading.Thread(target=use_everything)
     print(workers(3), end=" ")
@@ -375,7 +375,7 @@ def own_fork() -> None:
 
 
 def reasons() -> None:
-    """What keeps gRPC running, by number, and that it is all."""
+    """What keeps gRPC running, by number; nothing else does."""
     credentials = rpc.access_token_call_credentials("x")
     channel = rpc.insecure_channel("unix:/nowhere")
     server = rpc.server()

@@ -38,7 +38,7 @@ from pygo_plugin import Client, ConfigError, rpc
 
 
 class Blocking:
-    """A server, whose methods wait until they are released."""
+    """A server whose methods wait until they are released."""
 
     def __init__(self) -> None:
         self._entered, self._enter = os.pipe()
@@ -78,7 +78,7 @@ class Blocking:
         gevent.os.tp_read(self._entered, 1)
 
     def release(self) -> None:
-        """Once a method waits. It has gone on when this returns: no later one does in its place."""
+        """Waits until a method waits, and lets it go on. It has gone on when this returns."""
         self.wait_for_method()
         self.let_go_on()
 
@@ -107,7 +107,7 @@ def serving(blocking: Blocking) -> Iterator[tuple[Any, Any]]:
 
 
 def calls() -> None:
-    """All kinds of calls, and whatever waits for them."""
+    """All kinds of calls, and all ways to wait for them."""
     blocking = Blocking()
     with serving(blocking) as (_, channel):
         unary = channel.unary_unary("/t/Unary")
@@ -136,7 +136,7 @@ def calls() -> None:
 
 
 def given_up() -> None:
-    """A greenlet that is taken away from its call, which is cancelled."""
+    """Calls are cancelled when their greenlet is interrupted or killed."""
     blocking = Blocking()
     with serving(blocking) as (_, channel):
         unary = channel.unary_unary("/t/Unary")
@@ -180,7 +180,7 @@ def given_up() -> None:
 
 
 def callbacks() -> None:
-    """What is no handler runs in greenlets of the main thread, whose locks it may so share."""
+    """All callbacks but handlers run in greenlets of the main thread, and can share its locks."""
     native = monkey.get_original("_thread", "get_ident")
     main_thread = native()
     seen: dict[str, bool] = {}
@@ -287,7 +287,7 @@ def echo(request: bytes, context: Any) -> bytes:
 
 
 def unpatched() -> None:
-    """Greenlets without patches, and calls of the hub itself, which cannot wait for itself."""
+    """Greenlets without patches, and calls from the hub, which cannot wait for itself."""
     blocking = Blocking()
     with serving(blocking) as (_, channel):
         unary = channel.unary_unary("/t/Unary")

@@ -49,7 +49,7 @@ def when_logged() -> None:
 
 
 def act() -> None:
-    """Runs all of them on the core's threads, and returns once they have been seen."""
+    """Runs all these functions on the core's threads, and returns once they have been seen."""
     logging.getLogger("p").addHandler(Handler())
     leave = threading.Event()
 
@@ -83,7 +83,7 @@ def profile() -> None:
 
 
 def existing() -> None:
-    """Threads that run handlers already, in the ways that Python offers (from 3.12 on)."""
+    """Hooks that are set when handlers' threads already exist (from Python 3.12 on)."""
     watching: list[Callable[[], Any]] = []
     if sys.version_info >= (3, 12):
         watching += [

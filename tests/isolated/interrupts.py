@@ -18,7 +18,7 @@ PATIENCE = 5.0  # seconds; what a person notices is a tenth of it
 
 
 def main_thread_waits() -> None:
-    """Returns once the main thread has stood at one place of `wait` for ten looks."""
+    """Returns once the main thread has been seen ten times at one place of `wait`."""
     pause = threading.Event()
     last: object = None
     seen = 0
@@ -95,7 +95,7 @@ def waits_for_a_future() -> list[Callable[[Any], Any]]:
 
 
 def ask() -> None:
-    """Whatever a call is asked; one call each, since an interrupted wait may end it."""
+    """All questions to a call, each with a call of its own: an interrupt may end it."""
     with make_client() as client:
         _, probe = client.dispense("probe")
         for wait in waits_for_a_future():
@@ -191,7 +191,7 @@ def start() -> None:
 
 
 def killer() -> None:
-    """A handler that ends what the thread below it is about to start."""
+    """A signal handler that ends the plugin that the interrupted thread starts."""
     from pygo_plugin import ClosedError, cleanup_clients
 
     silent = [sys.executable, "-c", "import signal; signal.pause()"]
@@ -207,7 +207,7 @@ def killer() -> None:
 
 
 def handler() -> None:
-    """A handler that returns runs during the call, which goes on."""
+    """A signal handler that returns runs during the call, which goes on."""
     handled: list[int] = []
     signal.signal(signal.SIGUSR1, lambda number, frame: handled.append(number))
     with make_client() as client:

@@ -158,7 +158,7 @@ def asyncio_server() -> None:
 
 
 def threads() -> None:
-    """With which masks the user's code runs, and that the program's choice is kept."""
+    """The user's code runs with the signal mask that the program has chosen."""
     blocked = {signal.SIGUSR2}
     signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     for part in (host, server, credentials, asyncio_server):

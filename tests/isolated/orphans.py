@@ -33,7 +33,7 @@ def killed() -> None:
 
 
 def thread_gone() -> None:
-    """The thread that launched the plugin ends, and nothing happens. Then as above."""
+    """The plugin goes on when the thread that launched it ends. Then as in killed()."""
     clients = []
 
     def launch() -> None:
@@ -62,7 +62,7 @@ def detached_killed() -> None:
 
 
 def detached_forgotten() -> None:
-    """Collected in a host that goes on; the plugin is still reaped when it ends."""
+    """The client is collected while its host goes on. The plugin is still reaped when it ends."""
     client = launch_detached()
     tell(client)
     pid = client.pid

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,6 +15,7 @@ import grpc.aio
 import probe_pb2
 import probe_pb2_grpc
 import pytest
+from stage import BaseStage
 
 from pygo_plugin import aio
 
@@ -26,32 +26,10 @@ Code = grpc.StatusCode
 LIBRARIES: dict[str, Any] = {"ours": aio, "grpcio": grpc.aio}
 
 
-class Stage:
+class Stage(BaseStage):
     """Servers of one library, and channels of one to them, on the running loop."""
 
-    def __init__(self, channel: str, server: str, directory: Path) -> None:
-        self.ours = server == "ours"
-        self.our_channel = channel == "ours"
-        self.client = LIBRARIES[channel]
-        self.host = LIBRARIES[server]
-        self._directory = directory
-        self.servers: list[Any] = []
-        self.channels: list[Any] = []
-
-    def make(self, **options: Any) -> Any:
-        """A server that listens and has not been started."""
-        server = self.host.server(**options)
-        server.add_insecure_port(self.target(len(self.servers)))
-        self.servers.append(server)
-        return server
-
-    def target(self, number: int = 0) -> str:
-        return f"unix:{self._directory}/{number}"
-
-    def connect(self, number: int = 0, **options: Any) -> Any:
-        channel = self.client.insecure_channel(self.target(number), **options)
-        self.channels.append(channel)
-        return channel
+    libraries = LIBRARIES
 
     async def serve(self, methods: dict[str, Any], **options: Any) -> Any:
         """Serves the methods, by name, as /test.T/name: a channel to them."""

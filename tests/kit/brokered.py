@@ -27,7 +27,7 @@ OPTIONS: dict[str, Any] = {"handshake_config": HANDSHAKE, "plugins": {"test": Br
 
 
 class OverTCP(Own):
-    """Puts a relay in front of a plugin that listens on a unix socket only, as Go's do."""
+    """Puts a TCP proxy in front of a plugin that listens only on a unix socket, as Go's do."""
 
     proxy: Proxy | None = None
 
@@ -94,7 +94,7 @@ def at_once(count: int, once: Callable[[], None]) -> None:
 
 
 class Census:
-    """Compares what there was with what there is: descriptors, threads and memory of a process.
+    """Compares the descriptors, threads and memory of a process with those before.
 
     Some of what has just ended may still be on its way, or be kept for the next time.
     """

@@ -17,7 +17,7 @@ PATIENCE = 60.0
 
 
 def built(*parts: str) -> Path:
-    """What the set-up has built of an example's Go programs."""
+    """A Go program of an example, as the set-up has built it."""
     path = ROOT.joinpath("build", "examples", *parts)
     if not path.exists():
         pytest.fail(f"{path.relative_to(ROOT)} is missing: run scripts/test --quick")
@@ -25,7 +25,7 @@ def built(*parts: str) -> Path:
 
 
 def run(*command: Any, directory: Path, **environment: str) -> str:
-    """What a program prints, its errors included; it must end well."""
+    """What a program prints, its errors included. It must succeed."""
     done = subprocess.run(
         [*map(str, command)],
         cwd=directory,

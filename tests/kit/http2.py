@@ -58,7 +58,7 @@ def bomb(size: int) -> bytes:
 
 
 class Connection:
-    """To a server, without TLS. What that sends is thrown away, unless it is not to be read."""
+    """A connection to a server, without TLS. What the server sends is discarded, or not read."""
 
     def __init__(self, path: str, read: bool = True) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
@@ -80,7 +80,7 @@ class Connection:
         self._socket.sendall(data)
 
     def flood(self, frames: Iterator[bytes]) -> None:
-        """Send them all, or as much as the other side takes before it hangs up or stops reading."""
+        """Send all frames, or as many as the server reads before it closes the connection."""
         with contextlib.suppress(OSError):
             kept = b""
             for one in frames:

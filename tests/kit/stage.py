@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import grpc
 import probe_pb2
@@ -70,21 +70,23 @@ def fail(*args: Any) -> Any:
 # ---- Servers with the methods of one test --------------------------------------------------------
 
 
-class Stage:
+class BaseStage:
     """Servers of one library, and channels of one to them, over unix sockets."""
+
+    libraries: ClassVar[dict[str, Any]]
 
     def __init__(self, channel: str, server: str, directory: Path) -> None:
         self.ours = server == "ours"
         self.our_channel = channel == "ours"
-        self.client = LIBRARIES[channel]
-        self.host = LIBRARIES[server]
+        self.client = self.libraries[channel]
+        self.host = self.libraries[server]
         self._directory = directory
         self.servers: list[Any] = []
         self.channels: list[Any] = []
 
-    def make(self, max_workers: int = 16, **options: Any) -> Any:
+    def make(self, *arguments: Any, **options: Any) -> Any:
         """A server that listens and has not been started."""
-        server = self.host.server(ThreadPoolExecutor(max_workers), **options)
+        server = self.host.server(*arguments, **options)
         server.add_insecure_port(self.target(len(self.servers)))
         self.servers.append(server)
         return server
@@ -96,6 +98,15 @@ class Stage:
         channel = self.client.insecure_channel(self.target(number), **options)
         self.channels.append(channel)
         return channel
+
+
+class Stage(BaseStage):
+    """The same with blocking calls, and servers of threads."""
+
+    libraries = LIBRARIES
+
+    def make(self, max_workers: int = 16, **options: Any) -> Any:
+        return super().make(ThreadPoolExecutor(max_workers), **options)
 
     def serve(self, methods: dict[str, Any], **options: Any) -> Any:
         """Serves the methods, by name, as /test.T/name: a channel to them."""

@@ -88,7 +88,7 @@ def test_nothing_leaks(socket_dir: Any) -> None:
 
 
 async def lets_others_run(awaitable: Callable[[], Any]) -> bool:
-    """Whether a coroutine that awaits this in a loop, whatever it raises, gives others a turn."""
+    """Whether other tasks run while a coroutine awaits this in a loop, even if it raises."""
     others = asyncio.Event()
     asyncio.get_running_loop().call_soon(others.set)
     for _ in range(1000):
@@ -285,7 +285,7 @@ def test_uvloop(socket_dir: Any) -> None:
 
 
 class Hanging(probe_pb2_grpc.ProbeServicer):  # type: ignore[misc]
-    """Counts the calls that have come, and those of them that are over."""
+    """Counts the calls that have arrived, and those that have ended."""
 
     def __init__(self) -> None:
         self.started = threading.Semaphore(0)
@@ -600,7 +600,7 @@ def test_the_loop_runs_while_a_plugin_starts(
 
 
 def at_once(coroutine: Any) -> bool:
-    """Whether it ends without having waited for anything; otherwise it is closed."""
+    """Whether the coroutine ends without waiting. If it does not, it is closed."""
     try:
         coroutine.send(None)
     except StopIteration:
@@ -610,7 +610,7 @@ def at_once(coroutine: Any) -> bool:
 
 
 async def until_still(count: Callable[[], int], pause: Callable[[], Any]) -> int:
-    """The count that stays the same while others are served."""
+    """The count once it no longer changes while other calls are served."""
     seen = -1
     while seen != count():
         seen = count()

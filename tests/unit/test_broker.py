@@ -48,7 +48,7 @@ def echo(server: Any) -> None:
 
 @pytest.fixture
 def launch() -> Iterator[Callable[..., Client]]:
-    """Starts clients and kills them in the end: as a fixture's value one would live too long."""
+    """Starts clients, and kills them after the test."""
     clients: list[Client] = []
 
     def launch(*arguments: str, **options: Any) -> Client:

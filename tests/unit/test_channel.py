@@ -20,7 +20,7 @@ from pygo_plugin import Client, ClosedError
 
 @pytest.fixture(scope="module")
 def running(peers: Any) -> Iterator[Callable[[str], Client]]:
-    """One plugin of each kind for all tests that do not harm it."""
+    """One plugin of each kind, for all tests that do not end it."""
     import pygo_plugin_peer
 
     clients: dict[str, Client] = {}

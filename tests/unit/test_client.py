@@ -45,7 +45,7 @@ def command(peers: Any) -> list[str]:
 
 @pytest.fixture
 def plain_command(peers: Any) -> list[str]:
-    """A plugin whose stderr is its log for good; ours send what is printed there elsewhere."""
+    """A plugin that keeps its original stderr. Ours redirect it once they serve."""
     peer: list[str] = peers.plugin("grpcio")
     return peer
 

@@ -36,7 +36,7 @@ class Keeper(logging.Handler):
 
 @pytest.fixture
 def parent() -> Iterator[logging.Logger]:
-    """A logger of the application's, wide open."""
+    """A logger of the application that lets all levels through."""
     logger = logging.getLogger("test_host_logging")
     logger.setLevel(1)
     yield logger

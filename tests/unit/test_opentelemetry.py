@@ -113,7 +113,7 @@ class AsyncProbe(Probe):
 
 @contextmanager
 def expect_linked(tracing: Tracing, method: str, code: int = 0) -> Iterator[None]:
-    """One call inside: from the caller's span down to the handler's they are one trace."""
+    """The spans of a call belong to one trace, from the caller's down to the handler's."""
     with tracing.tracer.start_as_current_span("caller") as caller:
         yield
     (client,) = tracing.of(SpanKind.CLIENT)

@@ -32,7 +32,7 @@ CONFLICTS = [(option.name, other) for option in OPTIONS for other in option.conf
 
 
 class Runner:
-    """As much of one as is checked when it is given."""
+    """The attributes of a runner that the option checks."""
 
     name = "elsewhere"
     start = wait = kill = diagnose = plugin_to_host = host_to_plugin = print

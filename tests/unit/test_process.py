@@ -47,7 +47,7 @@ def run(peers: Any) -> Run:
 
 
 def output(done: subprocess.CompletedProcess[str]) -> str:
-    """What the script printed; it must have ended well, and quietly."""
+    """What the script printed. It must have succeeded without errors on stderr."""
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return done.stdout
 

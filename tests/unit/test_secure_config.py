@@ -286,7 +286,7 @@ def test_changes_come_too_late(script: Path, make_client: Any, tmp_path: Path) -
 
 @pytest.fixture
 def vast(tmp_path: Path) -> Path:
-    """A terabyte that takes up no room on the disk, and far more time to read than any test has."""
+    """A sparse file of a terabyte: no test has the time to read it."""
     path = tmp_path / "vast-plugin"
     path.write_text("#!/bin/sh\n")
     path.chmod(0o755)

@@ -657,7 +657,7 @@ def test_order_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Lines(Protocol):
-    """A protocol of one line for each connection: what a second protocol has to bring."""
+    """A protocol of one line for each connection, to show what a protocol has to implement."""
 
     name = "lines"
 

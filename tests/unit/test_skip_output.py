@@ -24,7 +24,7 @@ LINE = "1|1|unix|/nowhere|grpc"
 
 @pytest.fixture
 def talkative(peers: Any) -> Any:
-    """The command line of a plugin that a shell says something before."""
+    """The command line of a plugin; a shell prints something before it starts."""
 
     def make(script: str, *arguments: str) -> list[str]:
         command = shlex.join(peers.plugin("python", *arguments))

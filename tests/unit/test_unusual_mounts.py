@@ -39,7 +39,7 @@ client.kill()
 
 @pytest.fixture(scope="module")
 def private_mounts() -> list[str]:
-    """What runs a command with mounts of its own, as root or in a user namespace. []: nothing."""
+    """A command that runs another with mounts of its own; [] if that is not possible."""
     for command in (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"]):
         if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:
             return command
@@ -85,7 +85,7 @@ def test_a_file_system_mounted_with_noexec(
 
 
 def noexec_mounts() -> list[str]:
-    """Where this user may write and nothing may be executed."""
+    """Directories where this user may write and no file may be executed."""
     entries = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     places = [where for _, where, _, options, *_ in entries if "noexec" in options.split(",")]
     return [place for place in places if os.path.isdir(place) and os.access(place, os.W_OK)]

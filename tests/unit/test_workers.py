@@ -24,7 +24,7 @@ Serving = Callable[..., AbstractContextManager[Any]]
 
 
 class Blocking:
-    """Block, which waits, and Release, by which the client ends that."""
+    """Two methods: Block waits, and Release ends that."""
 
     def __init__(self) -> None:
         self.inside = threading.Semaphore(0)
