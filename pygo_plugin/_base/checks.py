@@ -7,7 +7,7 @@ Error messages never quote a value that may be secret.
 
 from __future__ import annotations
 
-from os import PathLike, fsdecode
+from os import PathLike, fsdecode, fsencode
 
 from pygo_plugin.errors import ConfigError, ConfigTypeError
 
@@ -138,7 +138,21 @@ def path(what: str, value: Any) -> str:
         return ""
     if not isinstance(value, (str, bytes, PathLike)):
         raise refuse(what, "a str or a path", value)
-    return fsdecode(value)
+    return for_system(what, fsdecode(value))
+
+
+def for_system(what: str, value: str) -> str:
+    """A str that goes to system calls, which end it at a null character."""
+    try:
+        end = fsencode(value).find(0)
+    except UnicodeEncodeError as error:
+        found = f"{value!r} with {value[error.start]!r}"
+        raise ConfigError(
+            f"{what} must be text that can be encoded as {error.encoding}, but is {found}"
+        ) from None
+    if end >= 0:
+        raise ConfigError(f"{what} must not contain a null character, but is {value!r}")
+    return value
 
 
 def integer(what: str, value: Any) -> int:

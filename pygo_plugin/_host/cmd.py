@@ -46,6 +46,8 @@ class Cmd(check.Config):
     dir     The working directory; "" for the host's.
     """
 
+    __module__ = "pygo_plugin.config"  # where users import it from, and pickles look for it
+
     __slots__ = ("args", "dir", "env")
     _checks: ClassVar[check.Checks] = {"args": _argv, "env": _environment, "dir": check.path}
 

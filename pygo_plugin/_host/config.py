@@ -100,6 +100,8 @@ class ClientConfig(check.Config):
     """
 
     _checks: ClassVar[check.Checks] = {option.slot: option.kind.check for option in OPTIONS}
+    __module__ = "pygo_plugin.config"  # where users import it from, and pickles look for it
+
     __slots__ = tuple(_checks)
     _checks["_start_timeout"] = milliseconds  # the keyword is in seconds, the attribute is not
 

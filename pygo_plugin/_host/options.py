@@ -104,10 +104,12 @@ def _runner(what: str, value: Any) -> Any:
 
 
 def _group(what: str, value: Any) -> str | None:
-    if value is None or (isinstance(value, str) and value):
-        return value
+    if value is None:
+        return None
     if isinstance(value, str):
-        raise ConfigError(f"{what} must be the name or the number of a group, but is empty")
+        if not value:
+            raise ConfigError(f"{what} must be the name or the number of a group, but is empty")
+        return check.for_system(what, value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise check.refuse(what, "the name or the number of a group", value)
     return str(check.natural(what, value))
@@ -149,7 +151,7 @@ def milliseconds(what: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise check.refuse(what, "a number", value)
     if not 0 < value < 2**53:  # also refuses nan and infinity
-        raise ConfigError(f"{what} must be greater than 0, but is {value}")
+        raise ConfigError(f"{what} must be greater than 0 and less than 2**53, but is {value}")
     return max(1, round(value))
 
 

@@ -32,6 +32,8 @@ class ReattachConfig(check.Config):
                         tells the process from a later one with the same id.
     """
 
+    __module__ = "pygo_plugin.config"  # where users import it from, and pickles look for it
+
     __slots__ = (
         "address",
         "network",

@@ -131,6 +131,15 @@ def test_programs_in_the_documentation(page: str, output: str, tmp_path: Path) -
     assert shown is None or shown.group(1) == output
 
 
+def test_asyncio_programs_in_the_documentation(tmp_path: Path) -> None:
+    shared = {name: programs("docs/first-plugin.md")[name] for name in ("kv.proto", "shared.py")}
+    for name, text in {**shared, **programs("docs/asyncio.md")}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    generate, _ = commands("docs/first-plugin.md")
+    run_python(*generate.split(), directory=tmp_path)
+    assert run_python("host.py", directory=tmp_path) == "b'world'\n"
+
+
 def test_links_in_the_documentation() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
     pages += [KV / "README.md", GREETER / "README.md"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,34 @@ def test_cmd_repr_hides_values_of_the_environment() -> None:
 def test_cmd_arguments_are_strings(args: Any) -> None:
     with pytest.raises(ConfigError, match=r"Cmd\.args.* must be"):
         Cmd(args)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("a\0b", r"must not contain a null character, but is 'a\\x00b'"),
+        ("a\ud800", r"must be text that can be encoded as utf-8, but is 'a\\ud800'"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "configure"),
+    [
+        (r"Cmd\.args\[1\]", lambda value: Cmd(["program", value])),
+        (r"Cmd\.dir", lambda value: Cmd("program", dir=value)),
+        (r"ClientConfig\.unix_socket_dir", lambda value: ClientConfig(unix_socket_dir=value)),
+        (r"ClientConfig\.unix_socket_group", lambda value: ClientConfig(unix_socket_group=value)),
+    ],
+)
+def test_text_for_system_calls(name: str, configure: Any, value: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} {words}"):
+        configure(value)
+
+
+@pytest.mark.parametrize("value", [ReattachConfig("grpc", "unix", "/x", 5), Cmd(["x"])])
+def test_configurations_can_be_pickled(value: Any) -> None:
+    text = pickle.dumps(value)
+    assert b"pygo_plugin.config" in text  # no private module, which may move
+    assert pickle.loads(text) == value
 
 
 def test_cmd_env_is_a_list() -> None:
