@@ -36,6 +36,9 @@ FOREIGN = {
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+NEEDS_LOCK = re.compile(r"(?P<name>\w+)\([^;{}]*?\)\s*GP_REQUIRES\(")
+# They release the lock that they are given while they wait.
+WAITS = {"gp_cond_wait", "gp_cond_wait_until", "gp__cond_wait_interruptible"}
 # A definition that other files can see: our style puts the name at the start of its own line.
 DEFINITION = re.compile(r"^(?P<type>[^\n{}();#]+)\n(?P<name>gp_\w+)\(", re.MULTILINE)
 
@@ -169,3 +172,10 @@ def test_source_is_declared_in_a_header(path: Path) -> None:
         f"{name_of(path)} has no header of its own, and no header of {path.parent.name}/ or "
         f"include/gp/ declares {', '.join(missing)}"
     )
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *PUBLIC_HEADERS], ids=name_of)
+def test_functions_that_need_a_lock_say_so(path: Path) -> None:
+    text = COMMENT.sub("", path.read_text(encoding="utf-8"))
+    names = {m["name"] for m in NEEDS_LOCK.finditer(text)} - WAITS
+    assert [name for name in names if not name.endswith("_locked")] == []
