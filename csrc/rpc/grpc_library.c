@@ -35,6 +35,12 @@ static struct {
     gp_mutex lock; /* comes before the locks of the engine and that of base/fork.c */
     bool running GP_GUARDED_BY(&lock);
     bool inherited GP_GUARDED_BY(&lock); /* a parent process may have run gRPC before */
+    /*
+     * Owned; NULL while gRPC does not run. A channel without a connection, which keeps gRPC's event
+     * engine alive: gRPC frees that with its last channel, and aborts if it cannot open descriptors
+     * for a new one.
+     */
+    grpc_channel *engine_keeper GP_GUARDED_BY(&lock);
 } process = {.lock = GP_MUTEX_INIT};
 
 static _Atomic(void (*)(int, const char *)) log_line;
@@ -122,8 +128,9 @@ static gp_fork_part part = {.reset = reset_after_fork};
 
 /*
  * gRPC makes two epoll sets and two eventfds, half of them with the first object, and ends the
- * process if it cannot. So we check that enough descriptors are free, and make gRPC open all of
- * them at once. There are two to spare, for other threads that open descriptors in between.
+ * process if it cannot. So we check that enough descriptors are free, have gRPC open all of them at
+ * once, and keep the object. There are two to spare, for other threads that open descriptors in
+ * between.
  */
 static int
 check_descriptors(gp_error *err)
@@ -150,10 +157,10 @@ check_descriptors(gp_error *err)
         NEEDED, count);
 }
 
-static void
-open_descriptors(void)
+static grpc_channel *
+make_engine_keeper(void)
 {
-    grpc_channel_destroy(grpc_lame_client_channel_create("", GRPC_STATUS_UNAVAILABLE, ""));
+    return grpc_lame_client_channel_create("", GRPC_STATUS_UNAVAILABLE, "");
 }
 
 static int
@@ -175,7 +182,7 @@ start_grpc_locked(gp_error *err) GP_REQUIRES(&process.lock)
     disable_abseil_deadlock_detection();
     gp__fork_add(GP__FORK_CORE);
     gp__fork_release();
-    open_descriptors();
+    process.engine_keeper = make_engine_keeper();
     process.running = true;
     return 0;
 }
@@ -229,6 +236,8 @@ shut_down_locked(int64_t deadline) GP_REQUIRES(&process.lock)
     bool stopped;
 
     gp__fork_hold();
+    grpc_channel_destroy(process.engine_keeper);
+    process.engine_keeper = NULL;
     grpc_shutdown();
     while (!(stopped = !grpc_is_initialized() && !gp__grpc_has_threads()) && gp__now() < deadline) {
         usleep(500);
@@ -237,6 +246,7 @@ shut_down_locked(int64_t deadline) GP_REQUIRES(&process.lock)
         gp__fork_drop(GP__FORK_CORE);
     } else {
         grpc_init();
+        process.engine_keeper = make_engine_keeper();
     }
     gp__fork_release();
     return stopped;

@@ -60,6 +60,20 @@ def host(**options: Any) -> Callable[[], None]:
     return use
 
 
+def host_again(**options: Any) -> Callable[[], None]:
+    """Further plugins, when gRPC has run and has no channel any more."""
+    use_once = host(**options)
+    use_once()
+
+    def use() -> None:
+        for _ in range(2):
+            with contextlib.suppress(PluginError, RpcError):
+                use_once()
+        use_once()
+
+    return use
+
+
 def asyncio_host() -> Callable[[], None]:
     async def use() -> None:
         options = {"handshake_config": HANDSHAKE, "plugins": plugins()}
@@ -225,6 +239,14 @@ def multiplexed() -> None:
     sweep(lambda: host(broker_multiplex=True))
 
 
+def again() -> None:
+    sweep(host_again)
+
+
+def multiplexed_again() -> None:
+    sweep(lambda: host_again(broker_multiplex=True))
+
+
 def with_asyncio() -> None:
     sweep(asyncio_host)
 
@@ -258,6 +280,8 @@ if __name__ == "__main__":
         plain,
         tls,
         multiplexed,
+        again,
+        multiplexed_again,
         with_asyncio,
         channels,
         asyncio_calls,
