@@ -87,7 +87,7 @@ def unary_with_call(plugin: Plugin, random: Random) -> None:
 
 
 def unary_on_a_new_channel(plugin: Plugin, random: Random) -> None:
-    channel, probe = plugin.blocking.dispense("probe")
+    channel, probe = plugin.dispense()
     sent = payload(random)
     assert probe.Echo(pb.EchoRequest(payload=sent)).payload == sent
     if random.random() < 0.5:
@@ -95,7 +95,7 @@ def unary_on_a_new_channel(plugin: Plugin, random: Random) -> None:
 
 
 def closed_channel(plugin: Plugin, random: Random) -> None:
-    channel, probe = plugin.blocking.dispense("probe")
+    channel, probe = plugin.dispense()
     future = probe.Hang.future(pb.HangRequest())
     replies = probe.Count(pb.CountRequest(n=1000, size=100))
     next(replies)

@@ -8,8 +8,10 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import probe_pb2 as pb
+import probe_pb2_grpc
 import pygo_plugin_peer
 from calls import Problems
 
@@ -38,7 +40,12 @@ class Plugin:
             plugins=pygo_plugin_peer.plugins(),
         )
         self.blocking: Client = self.client._client
-        self.channel, self.probe = self.blocking.dispense("probe")
+        self.channel, self.probe = self.dispense()
+
+    def dispense(self) -> tuple[Any, Any]:
+        """A new channel for threads, and a stub on it. What the client dispenses is for asyncio."""
+        channel = self.blocking.new_channel()
+        return channel, probe_pb2_grpc.ProbeStub(channel)
 
     def check_alive(self, problems: Problems) -> None:
         if self.blocking.exited() and not self.doomed:
