@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from brokered import (
     OPTIONS,
     TIMEOUT,
     Census,
+    accept_hanging,
     at_once,
     call_back,
     call_dialled,
@@ -197,21 +197,7 @@ def test_the_plugin_is_killed_in_mid_callback(
     plugin: str, how: str, connect: Any, eventually: Any, socket_dir: Path
 ) -> None:
     client, broker, test = connect(plugin, "unix", how)
-    entered, ended = threading.Event(), threading.Event()
-
-    def hang(request: bytes, context: Any) -> bytes:
-        context.add_callback(ended.set)
-        entered.set()
-        ended.wait(TIMEOUT)
-        return b""
-
-    def register(server: Any) -> None:
-        from pygo_plugin._grpc.handlers import MethodHandler
-
-        handlers = {"Hang": MethodHandler(unary_unary=hang)}
-        server.add_registered_method_handlers(broker_plugin.SERVICE, handlers)
-
-    server = broker.accept_and_serve(broker.next_id(), register)
+    server, entered, ended = accept_hanging(broker)
     call = test.Hang.future(b"%d" % server.id)
     assert entered.wait(TIMEOUT)
     test.Serve(b"", timeout=TIMEOUT)  # leaves a socket behind

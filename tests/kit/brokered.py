@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import broker_plugin
 import exercise
+import pytest
 from broker_plugin import HANDSHAKE, BrokerPlugin, Test, add, add_all
 from own_runner import Own
 from proxy import Proxy
+
+from pygo_plugin import Client
 
 TIMEOUT = 60.0
 
@@ -24,6 +29,9 @@ HOW: dict[str, dict[str, bool]] = {
     "multiplexed mtls": {"broker_multiplex": True, "auto_mtls": True},
 }
 OPTIONS: dict[str, Any] = {"handshake_config": HANDSHAKE, "plugins": {"test": BrokerPlugin()}}
+PLUGIN = [sys.executable, broker_plugin.__file__]
+
+each_connection = pytest.mark.parametrize("how", list(HOW.values()), ids=list(HOW))
 
 
 class OverTCP(Own):
@@ -45,14 +53,57 @@ class OverTCP(Own):
 def target(peers: Any, plugin: str, network: str, multiplex: bool, *arguments: str) -> Any:
     """What to give a Client: a command, or a runner."""
     if plugin == "python":
-        return [sys.executable, broker_plugin.__file__, "--network", network, *arguments]
+        return [*PLUGIN, "--network", network, *arguments]
     if network == "tcp" and multiplex:
         return OverTCP(peers.plugin("go", *arguments))
     return peers.plugin("go", "--network", network, *arguments)
 
 
+def client_of(*arguments: str, **options: Any) -> Client:
+    return Client([*PLUGIN, *arguments], **OPTIONS, **options)
+
+
+@contextlib.contextmanager
+def launching() -> Iterator[Callable[..., Client]]:
+    """A function that starts clients, which are killed in the end."""
+    clients: list[Client] = []
+
+    def launch(*arguments: str, **options: Any) -> Client:
+        client = client_of(*arguments, **options)
+        clients.append(client)
+        client.start()
+        return client
+
+    yield launch
+    for client in clients:
+        client.kill()
+    clients.clear()
+
+
 def echo(server: Any) -> None:
     add(server, Echo=lambda data: b"host: " + data)
+
+
+def accept_hanging(broker: Any) -> tuple[Any, threading.Event, threading.Event]:
+    """Serve a method Hang, which waits until its call has ended.
+
+    Returns: the server; events that are set when a call has reached the method, and has ended.
+    """
+    entered, ended = threading.Event(), threading.Event()
+
+    def hang(request: bytes, context: Any) -> bytes:
+        context.add_callback(ended.set)
+        entered.set()
+        ended.wait(TIMEOUT)
+        return b""
+
+    def register(server: Any) -> None:
+        from pygo_plugin._grpc.handlers import MethodHandler
+
+        handlers = {"Hang": MethodHandler(unary_unary=hang)}
+        server.add_registered_method_handlers(broker_plugin.SERVICE, handlers)
+
+    return broker.accept_and_serve(broker.next_id(), register), entered, ended
 
 
 def serve_all(server: Any) -> None:

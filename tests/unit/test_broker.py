@@ -8,16 +8,23 @@ import io
 import os
 import queue
 import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import broker_plugin
 import pytest
-from broker_plugin import HANDSHAKE, BrokerPlugin, Test, add
+from broker_plugin import Test, add
+from brokered import (
+    OPTIONS,
+    PLUGIN,
+    TIMEOUT,
+    accept_hanging,
+    client_of,
+    each_connection,
+    echo,
+    launching,
+)
 
 from pygo_plugin import (
     BrokerError,
@@ -31,54 +38,19 @@ from pygo_plugin import (
     aio,
 )
 
-PLUGIN = [sys.executable, broker_plugin.__file__]
-PLUGINS = {"test": BrokerPlugin()}
-TIMEOUT = 60.0
-
 pytestmark = pytest.mark.usefixtures("no_leftovers")
-
-
-def client_of(*arguments: str, **options: Any) -> Client:
-    return Client([*PLUGIN, *arguments], handshake_config=HANDSHAKE, plugins=PLUGINS, **options)
-
-
-def echo(server: Any) -> None:
-    add(server, Echo=lambda data: b"host: " + data)
 
 
 @pytest.fixture
 def launch() -> Iterator[Callable[..., Client]]:
-    """Starts clients, and kills them after the test."""
-    clients: list[Client] = []
-
-    def launch(*arguments: str, **options: Any) -> Client:
-        client = client_of(*arguments, **options)
-        clients.append(client)
-        client.start()
-        return client
-
-    yield launch
-    for client in clients:
-        client.kill()
-    clients.clear()
-
-
-either_way = pytest.mark.parametrize(
-    "how",
-    [
-        {},
-        {"auto_mtls": True},
-        {"broker_multiplex": True},
-        {"broker_multiplex": True, "auto_mtls": True},
-    ],
-    ids=["plain", "mtls", "multiplexed", "multiplexed mtls"],
-)
+    with launching() as launch:
+        yield launch
 
 
 # ---- Directions ----------------------------------------------------------------------------------
 
 
-@either_way
+@each_connection
 def test_the_plugin_calls_the_host(launch: Any, how: Any) -> None:
     client = launch(**how)
     broker, test = client.dispense("test")
@@ -86,7 +58,7 @@ def test_the_plugin_calls_the_host(launch: Any, how: Any) -> None:
         assert test.CallBack(b"%d" % service_id, timeout=TIMEOUT) == b"host: %d" % service_id
 
 
-@either_way
+@each_connection
 def test_the_host_calls_what_the_plugin_serves(launch: Any, how: Any) -> None:
     client = launch(**how)
     broker, test = client.dispense("test")
@@ -95,7 +67,7 @@ def test_the_host_calls_what_the_plugin_serves(launch: Any, how: Any) -> None:
     assert [stub.Echo(b"%d" % i) for i in range(3)] == [b"plugin: %d" % i for i in range(3)]
 
 
-@either_way
+@each_connection
 def test_a_call_to_what_a_dead_plugin_has_served_says_how_it_died(launch: Any, how: Any) -> None:
     client = launch(**how)
     broker, test = client.dispense("test")
@@ -108,7 +80,7 @@ def test_a_call_to_what_a_dead_plugin_has_served_says_how_it_died(launch: Any, h
     assert "the plugin was killed by signal 9" in caught.value.details()
 
 
-@either_way
+@each_connection
 @pytest.mark.parametrize("arguments", [(), ("--aio",)], ids=["threads", "asyncio"])
 def test_nested_callbacks_with_one_worker(arguments: tuple[str, ...], how: Any) -> None:
     with client_of("--max-workers", "1", *arguments, **how) as client:
@@ -237,8 +209,7 @@ def test_plugins_that_cannot_multiplex(ending: str) -> None:
     script = f"echo '1|1|tcp|127.0.0.1:9|grpc{ending}'; exec sleep 60"
     client = Client(
         ["/bin/sh", "-c", script],
-        handshake_config=HANDSHAKE,
-        plugins=PLUGINS,
+        **OPTIONS,
         broker_multiplex=True,
     )
     with pytest.raises(HandshakeError, match="the plugin cannot multiplex"):
@@ -284,22 +255,7 @@ def test_killed_while_dialling() -> None:
 def test_the_plugin_dies_in_mid_callback(launch: Any, eventually: Any, socket_dir: Path) -> None:
     plain = launch()
     broker, test = plain.dispense("test")
-    entered = threading.Event()
-    ended = threading.Event()
-
-    def hang(server: Any) -> None:
-        from pygo_plugin._grpc.handlers import MethodHandler
-
-        def handler(request: bytes, context: Any) -> bytes:
-            context.add_callback(ended.set)
-            entered.set()
-            ended.wait(TIMEOUT)
-            return b""
-
-        handlers = {"Hang": MethodHandler(unary_unary=handler)}
-        server.add_registered_method_handlers(broker_plugin.SERVICE, handlers)
-
-    server = broker.accept_and_serve(broker.next_id(), hang)
+    server, entered, ended = accept_hanging(broker)
     call = test.Hang.future(b"%d" % server.id)
     assert entered.wait(TIMEOUT)
     test.Serve(b"")  # leaves a socket behind
@@ -312,7 +268,7 @@ def test_the_plugin_dies_in_mid_callback(launch: Any, eventually: Any, socket_di
     assert not [path for path in socket_dir.rglob("*") if path.is_socket()]
 
 
-@either_way
+@each_connection
 def test_kill_ends_everything(launch: Any, how: Any, socket_dir: Path) -> None:
     client = launch(**how)
     broker, test = client.dispense("test")
@@ -387,7 +343,7 @@ def test_asyncio_is_told_that_the_other_side_stops(how: Any) -> None:
     ready, shutdown = grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.SHUTDOWN
 
     async def main() -> None:
-        async with aio.Client(PLUGIN, handshake_config=HANDSHAKE, plugins=PLUGINS, **how) as client:
+        async with aio.Client(PLUGIN, **OPTIONS, **how) as client:
             broker, test = await client.dispense("test")
             number = await test.Serve(b"")
             channel = await broker.dial(int(number))
@@ -494,9 +450,7 @@ def test_asyncio_hosts(arguments: tuple[str, ...]) -> None:
         return b"host: " + data
 
     async def main() -> None:
-        async with aio.Client(
-            [*PLUGIN, *arguments], handshake_config=HANDSHAKE, plugins=PLUGINS
-        ) as client:
+        async with aio.Client([*PLUGIN, *arguments], **OPTIONS) as client:
             broker, test = await client.dispense("test")
             assert isinstance(broker, aio.Broker)
             async with broker.serve(lambda server: add(server, Echo=echo_later)) as service_id:

@@ -10,20 +10,15 @@ import asyncio
 import os
 import queue
 import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import broker_plugin
 import pytest
-from broker_plugin import HANDSHAKE, SERVICE, BrokerPlugin, Test
+from broker_plugin import Test
+from brokered import OPTIONS, PLUGIN, TIMEOUT, accept_hanging, each_connection, launching
 
 from pygo_plugin import Client, ClosedError, RpcError, aio
 
-PLUGIN = [sys.executable, broker_plugin.__file__]
-OPTIONS: dict[str, Any] = {"handshake_config": HANDSHAKE, "plugins": {"test": BrokerPlugin()}}
-TIMEOUT = 60.0
 SHUTDOWN = 4
 
 ENDED = "the connection between host and plugin has ended"
@@ -31,33 +26,11 @@ KILLED = "the plugin was killed by signal 9 (Killed)"
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
 
-each_way = pytest.mark.parametrize(
-    "how",
-    [
-        {},
-        {"auto_mtls": True},
-        {"broker_multiplex": True},
-        {"broker_multiplex": True, "auto_mtls": True},
-    ],
-    ids=["plain", "mtls", "multiplexed", "multiplexed mtls"],
-)
-
 
 @pytest.fixture
 def launch() -> Iterator[Callable[..., Client]]:
-    """Starts clients, and kills them in the end."""
-    clients: list[Client] = []
-
-    def launch(*arguments: str, **options: Any) -> Client:
-        client = Client([*PLUGIN, *arguments], **OPTIONS, **options)
-        clients.append(client)
-        client.start()
-        return client
-
-    yield launch
-    for client in clients:
-        client.kill()
-    clients.clear()
+    with launching() as launch:
+        yield launch
 
 
 @pytest.fixture
@@ -77,7 +50,7 @@ def unavailable(call: Callable[[], Any]) -> str:
     return details
 
 
-@each_way
+@each_connection
 def test_the_plugin_goes(launch: Any, requests: Any, eventually: Any, how: Any) -> None:
     import probe_pb2 as pb
     import probe_pb2_grpc
@@ -116,7 +89,7 @@ def test_the_plugin_goes(launch: Any, requests: Any, eventually: Any, how: Any) 
         probe.Echo(request)
 
 
-@each_way
+@each_connection
 def test_the_plugin_of_an_asyncio_program_goes(eventually: Any, how: Any) -> None:
     import probe_pb2 as pb
     import probe_pb2_grpc
@@ -152,27 +125,13 @@ def test_the_plugin_of_an_asyncio_program_goes(eventually: Any, how: Any) -> Non
     asyncio.run(main())
 
 
-@each_way
+@each_connection
 @pytest.mark.parametrize("arguments", [(), ("--aio",)], ids=["threads", "asyncio"])
 def test_the_host_goes(launch: Any, arguments: tuple[str, ...], how: Any) -> None:
     """As its plugin sees it, though here the host ends no more than the broker's stream."""
-    from pygo_plugin._grpc.handlers import MethodHandler
-
-    entered, ended = threading.Event(), threading.Event()
-
-    def hang(request: bytes, context: Any) -> bytes:
-        context.add_callback(ended.set)
-        entered.set()
-        ended.wait(TIMEOUT)
-        return b""
-
-    def register(server: Any) -> None:
-        handlers = {"Hang": MethodHandler(unary_unary=hang)}
-        server.add_registered_method_handlers(SERVICE, handlers)
-
     client = launch(*arguments, **how)
     broker, test = client.dispense("test")
-    server = broker.accept_and_serve(broker.next_id(), register)
+    server, entered, ended = accept_hanging(broker)
     ends = test.DescribeEnds.future(b"%d" % server.id)
     assert entered.wait(TIMEOUT)
     broker._core.close()
@@ -181,7 +140,7 @@ def test_the_host_goes(launch: Any, arguments: tuple[str, ...], how: Any) -> Non
     assert ended.wait(TIMEOUT)
 
 
-@each_way
+@each_connection
 def test_a_connection_that_is_made_while_the_plugin_goes(launch: Any, how: Any) -> None:
     broker, test = launch(**how).dispense("test")
     with pytest.MonkeyPatch.context() as patch:
