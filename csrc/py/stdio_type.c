@@ -1,5 +1,6 @@
 #include "py/stdio_type.h"
 
+#include "gp/services.h"
 #include "py/errors.h"
 #include "py/gil.h"
 

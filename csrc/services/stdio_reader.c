@@ -1,7 +1,9 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "gp/container.h"
-#include "services/stdio_state.h"
+#include "gp/services.h"
+#include "os/stdio_state.h"
+#include "services/stdio_message.h"
 
 /* All fields except |copy| are guarded by the lock of its gp_stdio. */
 struct gp_stdio_reader {
@@ -18,9 +20,9 @@ reader_of(gp__stdio_consumer *consumer)
 }
 
 static bool
-give_to_reader(gp__stdio_consumer *self, gp_bytes message)
+give_to_reader(gp__stdio_consumer *self, const gp__stdio_chunk *chunk)
 {
-    reader_of(self)->given = message;
+    reader_of(self)->given = gp__stdio_message(chunk);
     gp_cond_broadcast(&self->stdio->changed);
     return true;
 }

@@ -2,8 +2,9 @@
 #include "gp/container.h"
 #include "gp/grpc_status.h"
 #include "gp/services.h"
+#include "os/stdio_state.h"
 #include "rpc/method.h"
-#include "services/stdio_state.h"
+#include "services/stdio_message.h"
 
 #define STREAM "/plugin.GRPCStdio/StreamStdio"
 
@@ -37,8 +38,10 @@ on_sent(void *ctx, bool ok)
 }
 
 static bool
-give_to_stream(gp__stdio_consumer *self, gp_bytes message)
+give_to_stream(gp__stdio_consumer *self, const gp__stdio_chunk *chunk)
 {
+    gp_bytes message = gp__stdio_message(chunk);
+
     self->refs++; /* until it has been sent */
     if (gp_server_call_send_then(stream_of(self)->call, message, on_sent, self) < 0) {
         self->refs--;
@@ -75,7 +78,8 @@ on_call_over(void *ctx)
 
     gp_mutex_lock(&stdio->lock);
     gp__stdio_remove_locked(stdio, self);
-    gp__stdio_count_stream_locked(stdio, -1);
+    /* Only now is the last message certain to have been sent. */
+    gp__stdio_count_sending_locked(stdio, -1);
     gp_mutex_unlock(&stdio->lock);
     gp__stdio_update(stdio);
     gp__stdio_consumer_unref(self);
@@ -100,7 +104,7 @@ answer_stream_stdio(void *ctx, gp_server_call *call, const gp_message *request)
     self->call = gp_server_call_ref(call);
     gp_mutex_lock(&stdio->lock);
     gp__stdio_append_locked(stdio, &self->consumer);
-    gp__stdio_count_stream_locked(stdio, 1);
+    gp__stdio_count_sending_locked(stdio, 1);
     /*
      * The initial metadata are sent by themselves: if they were sent with the first message, they
      * would wait for output that may never come.

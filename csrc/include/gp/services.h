@@ -22,6 +22,23 @@ int gp_server_add_controller(gp_server *server, int64_t grace_ms, gp_error *err)
  */
 int gp_server_add_stdio(gp_server *server, gp_stdio *stdio, gp_error *err);
 
+/* A consumer of |stdio|, for servers that are not ours. */
+typedef struct gp_stdio_reader gp_stdio_reader;
+
+int gp_stdio_reader_new(gp_stdio_reader **out, gp_stdio *stdio, gp_error *err);
+
+/*
+ * Wait for the next message of the stream. One thread at a time.
+ * Returns: 1 with |out| set until the next call; 0 at the end or once it was closed; GP_EUSER.
+ */
+int gp_stdio_reader_next(gp_stdio_reader *reader, gp_bytes *out, const gp_interrupt *interrupt);
+
+/* Have gp_stdio_reader_next() return 0, from now on and if a thread waits in it. Idempotent. */
+void gp_stdio_reader_close(gp_stdio_reader *reader);
+
+/* No thread may be waiting in gp_stdio_reader_next(). */
+void gp_stdio_reader_free(gp_stdio_reader *reader);
+
 /* What a client of server reflection asks about. */
 typedef enum gp_reflection_kind {
     GP_REFLECT_FILE,       /* a file name      -> serialized FileDescriptorProtos */

@@ -38,9 +38,9 @@ typedef struct gp_output_sink {
 /* ---- Plugins ---- */
 
 /*
- * The output of this process on its way to its consumers: hosts that call StreamStdio (see
- * gp_server_add_stdio() in gp/services.h), or readers of a server that is not ours. The oldest
- * consumer gets all of it, until it ends, and then the next one. While there is none, nothing is
+ * The output of this process on its way to its consumers, such as hosts that call
+ * StreamStdio (gp/services.h). The oldest consumer gets all of it, until it ends, and then the next
+ * one. While there is none, nothing is
  * read; so a process that prints much blocks until its host reads.
  *
  *      new --open--> OPEN --finish--> ENDING --all has been read, or patience is over--> ENDED
@@ -72,22 +72,5 @@ void gp_stdio_finish(gp_stdio *stdio, int64_t patience_ms);
 
 /* Finish, and wait for the end. Returns: 0 or GP_EUSER. */
 int gp_stdio_end(gp_stdio *stdio, int64_t patience_ms, const gp_interrupt *interrupt);
-
-/* A consumer of the output, for servers that are not ours. */
-typedef struct gp_stdio_reader gp_stdio_reader;
-
-int gp_stdio_reader_new(gp_stdio_reader **out, gp_stdio *stdio, gp_error *err);
-
-/*
- * Wait for the next message of the stream. One thread at a time.
- * Returns: 1 with |out| set until the next call; 0 at the end or once it was closed; GP_EUSER.
- */
-int gp_stdio_reader_next(gp_stdio_reader *reader, gp_bytes *out, const gp_interrupt *interrupt);
-
-/* Have gp_stdio_reader_next() return 0, from now on and if a thread waits in it. Idempotent. */
-void gp_stdio_reader_close(gp_stdio_reader *reader);
-
-/* No thread may be waiting in gp_stdio_reader_next(). */
-void gp_stdio_reader_free(gp_stdio_reader *reader);
 
 #endif

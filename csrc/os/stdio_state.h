@@ -1,12 +1,12 @@
 /*
- * Layer: services. What a gp_stdio is, for the files that implement it:
+ * Layer: os. What a gp_stdio is, for the files that implement it:
  *
- *     stdio.c          the pipes, the queue of consumers, and the end; writes all fields
- *     stdio_stream.c   consumers that are calls of StreamStdio, of hosts
- *     stdio_reader.c   consumers for servers that are not ours
+ *     os/stdio.c                 the pipes, the queue of consumers, and the end; writes all fields
+ *     services/stdio_stream.c    consumers that are calls of StreamStdio, of hosts
+ *     services/stdio_reader.c    consumers for servers that are not ours
  */
-#ifndef GP_SERVICES_STDIO_STATE_H
-#define GP_SERVICES_STDIO_STATE_H
+#ifndef GP_OS_STDIO_STATE_H
+#define GP_OS_STDIO_STATE_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -18,9 +18,16 @@
 #include "os/redirect.h"
 
 enum {
-    GP__STDIO_HEADER = 8,        /* bytes that precede the output in a message, at most */
-    GP__STDIO_CHUNK = 64 * 1024, /* the default capacity of a pipe */
+    GP__STDIO_ROOM = 8,         /* bytes in front of a chunk that a consumer may write to */
+    GP__STDIO_MOST = 64 * 1024, /* bytes of a chunk; the default capacity of a pipe */
 };
+
+/* Output that was read at once. GP__STDIO_ROOM bytes in front of it are the consumer's. */
+typedef struct gp__stdio_chunk {
+    int channel;          /* GP_STDOUT or GP_STDERR */
+    unsigned char *bytes; /* borrowed: the gp_stdio's */
+    size_t len;
+} gp__stdio_chunk;
 
 /* Standard output or standard error. Its fields are guarded by the lock of |stdio|. */
 typedef struct gp__stdio_source {
@@ -39,7 +46,7 @@ typedef enum gp__stdio_phase {
 
 struct gp_stdio {
     atomic_int refs;
-    gp_mutex lock; /* taken before the locks of the reactor, of calls and of the poller */
+    gp_mutex lock; /* taken before the locks of the reactor and of what consumers send through */
     gp_cond changed;
     gp__stdio_phase phase GP_GUARDED_BY(&lock);
     gp__redirect redirect GP_GUARDED_BY(&lock);
@@ -47,17 +54,16 @@ struct gp_stdio {
     int next_source GP_GUARDED_BY(&lock);   /* the index of the source that is read first */
     gp_list consumers GP_GUARDED_BY(&lock); /* each with a reference; the first gets the output */
     bool has_had_consumer GP_GUARDED_BY(&lock);
-    int streams GP_GUARDED_BY(&lock); /* calls of StreamStdio that are not over */
+    int sending
+        GP_GUARDED_BY(&lock); /* consumers that may not have sent all that they were given */
     int64_t ending_since GP_GUARDED_BY(&lock);
     int64_t ending_until GP_GUARDED_BY(&lock);
     gp__watch *timer GP_GUARDED_BY(&lock);  /* owned; while ENDING */
     int64_t last_read GP_GUARDED_BY(&lock); /* when output was last read, or ENDING began */
 
-    /* The message that was read last. Its length is 0 once a consumer has taken it. */
-    gp_bytes pending GP_GUARDED_BY(&lock);
-    int pending_source GP_GUARDED_BY(&lock);
-    size_t pending_size GP_GUARDED_BY(&lock); /* bytes of output, which are at its end */
-    unsigned char buffer[GP__STDIO_HEADER + GP__STDIO_CHUNK] GP_GUARDED_BY(&lock);
+    /* The chunk that was read last. Its length is 0 once a consumer has taken it. */
+    gp__stdio_chunk pending GP_GUARDED_BY(&lock);
+    unsigned char buffer[GP__STDIO_ROOM + GP__STDIO_MOST] GP_GUARDED_BY(&lock);
 };
 
 /*
@@ -69,13 +75,13 @@ struct gp__stdio_consumer {
     gp_link link;    /* among the consumers of |stdio|, with a reference */
     gp_stdio *stdio; /* shared: ref */
     int refs;
-    bool busy; /* it is not done with the message that it was given */
+    bool busy; /* it is not done with the chunk that it was given */
     /*
-     * Take a message, which stays valid until |busy| is reset. Returns false if the consumer can
+     * Take a chunk, whose bytes stay valid until |busy| is reset. Returns false if the consumer can
      * take no more.
      */
-    bool (*give)(gp__stdio_consumer *self, gp_bytes message);
-    /* No message will follow. |busy|: the consumer was not done with the last one. */
+    bool (*give)(gp__stdio_consumer *self, const gp__stdio_chunk *chunk);
+    /* No chunk will follow. |busy|: the consumer was not done with the last one. */
     void (*end)(gp__stdio_consumer *self, bool busy);
     void (*free)(gp__stdio_consumer *self);
 };
@@ -92,8 +98,11 @@ void gp__stdio_append_locked(gp_stdio *stdio, gp__stdio_consumer *self) GP_REQUI
  */
 void gp__stdio_remove_locked(gp_stdio *stdio, gp__stdio_consumer *self) GP_REQUIRES(&stdio->lock);
 
-/* A call of StreamStdio has begun (1) or is over (-1). */
-void gp__stdio_count_stream_locked(gp_stdio *stdio, int by) GP_REQUIRES(&stdio->lock);
+/*
+ * One more consumer (1) sends what it is given, so that gp_stdio_end() waits for it, or is sure to
+ * have sent all of it (-1).
+ */
+void gp__stdio_count_sending_locked(gp_stdio *stdio, int by) GP_REQUIRES(&stdio->lock);
 
 /*
  * To be called after each change: give output to the first consumer, and end everything if it is

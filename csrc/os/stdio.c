@@ -8,7 +8,7 @@
 #include "base/thread.h"
 #include "os/fatal_report.h"
 #include "os/fd.h"
-#include "services/stdio_state.h"
+#include "os/stdio_state.h"
 
 /* Times of the phase ENDING. */
 enum {
@@ -18,10 +18,8 @@ enum {
 };
 
 static void set_watched_locked(gp_stdio *stdio, int i, bool watched) GP_REQUIRES(&stdio->lock);
-static gp_bytes make_message_locked(gp_stdio *stdio, int channel, size_t size)
-    GP_REQUIRES(&stdio->lock);
 static bool read_source_locked(gp_stdio *stdio, int i) GP_REQUIRES(&stdio->lock);
-static bool fetch_message_locked(gp_stdio *stdio) GP_REQUIRES(&stdio->lock);
+static bool fetch_chunk_locked(gp_stdio *stdio) GP_REQUIRES(&stdio->lock);
 static gp__stdio_consumer *first_consumer_locked(gp_stdio *stdio) GP_REQUIRES(&stdio->lock);
 static void deliver_locked(gp_stdio *stdio) GP_REQUIRES(&stdio->lock);
 static bool is_empty_locked(const gp_stdio *stdio) GP_REQUIRES(&stdio->lock);
@@ -102,45 +100,19 @@ set_watched_locked(gp_stdio *stdio, int i, bool watched)
     }
 }
 
-/*
- * Encode a StdioData: the channel, field 1; the length of the output, field 2; and the output,
- * |size| bytes that are in the buffer already. The rest goes into the room in front of them.
- */
-static gp_bytes
-make_message_locked(gp_stdio *stdio, int channel, size_t size)
-{
-    const unsigned char *end = stdio->buffer + GP__STDIO_HEADER + size;
-    unsigned char length[GP__STDIO_HEADER];
-    size_t count = 0;
-    unsigned char *at;
-
-    do {
-        length[count++] = (unsigned char)((size & 0x7f) | 0x80);
-        size >>= 7;
-    } while (size > 0);
-    length[count - 1] &= 0x7f;
-    at = stdio->buffer + GP__STDIO_HEADER - count - 3;
-    at[0] = 1 << 3;
-    at[1] = (unsigned char)channel;
-    at[2] = 2 << 3 | 2;
-    for (size_t i = 0; i < count; i++) {
-        at[3 + i] = length[i];
-    }
-    return (gp_bytes){at, (size_t)(end - at)};
-}
-
-/* Read from one of the two sources. Returns whether there is a message now. */
+/* Read from one of the two sources. Returns whether there is a chunk now. */
 static bool
 read_source_locked(gp_stdio *stdio, int i)
 {
-    char *out = (char *)stdio->buffer + GP__STDIO_HEADER;
+    unsigned char *at = stdio->buffer + GP__STDIO_ROOM;
+    char *out = (char *)at;
     ssize_t got;
 
     if (stdio->sources[i].closed) {
         return false;
     }
-    got = i == 1 ? gp__fatal_report_read(stdio->redirect.fds[i], out, GP__STDIO_CHUNK)
-                 : gp__fd_read(stdio->redirect.fds[i], out, GP__STDIO_CHUNK);
+    got = i == 1 ? gp__fatal_report_read(stdio->redirect.fds[i], out, GP__STDIO_MOST)
+                 : gp__fd_read(stdio->redirect.fds[i], out, GP__STDIO_MOST);
     if (got <= 0) {
         bool closed = got == 0 || errno != EAGAIN;
 
@@ -148,17 +120,15 @@ read_source_locked(gp_stdio *stdio, int i)
         set_watched_locked(stdio, i, !closed);
         return false;
     }
-    stdio->pending = make_message_locked(stdio, i == 0 ? GP_STDOUT : GP_STDERR, (size_t)got);
-    stdio->pending_source = i;
-    stdio->pending_size = (size_t)got;
+    stdio->pending = (gp__stdio_chunk){i == 0 ? GP_STDOUT : GP_STDERR, at, (size_t)got};
     stdio->last_read = gp__now();
     stdio->next_source = !i;
     return true;
 }
 
-/* If no message is pending, read output into one. Returns whether a message is pending. */
+/* If no chunk is pending, read one. Returns whether a chunk is pending. */
 static bool
-fetch_message_locked(gp_stdio *stdio)
+fetch_chunk_locked(gp_stdio *stdio)
 {
     int first = stdio->next_source;
 
@@ -208,9 +178,9 @@ gp__stdio_remove_locked(gp_stdio *stdio, gp__stdio_consumer *self)
 }
 
 void
-gp__stdio_count_stream_locked(gp_stdio *stdio, int by)
+gp__stdio_count_sending_locked(gp_stdio *stdio, int by)
 {
-    stdio->streams += by;
+    stdio->sending += by;
     gp_cond_broadcast(&stdio->changed);
 }
 
@@ -230,11 +200,11 @@ deliver_locked(gp_stdio *stdio)
     gp__stdio_consumer *first;
 
     while ((first = first_consumer_locked(stdio)) != NULL && !first->busy &&
-           fetch_message_locked(stdio)) {
+           fetch_chunk_locked(stdio)) {
         first->busy = true;
-        if (first->give(first, stdio->pending)) {
+        if (first->give(first, &stdio->pending)) {
             stdio->pending.len = 0;
-        } else { /* its call is over; on_call_over() drops another reference */
+        } else { /* its connection is over; what notices that drops another reference */
             gp__stdio_remove_locked(stdio, first);
         }
     }
@@ -286,9 +256,8 @@ write_rest_locked(gp_stdio *stdio)
         if (to < 0) {
             continue;
         }
-        if (stdio->pending.len > 0 && stdio->pending_source == i) {
-            gp__fd_write_within(to, (const char *)stdio->buffer + GP__STDIO_HEADER,
-                                stdio->pending_size, 0);
+        if (stdio->pending.len > 0 && stdio->pending.channel == (i == 0 ? GP_STDOUT : GP_STDERR)) {
+            gp__fd_write_within(to, (const char *)stdio->pending.bytes, stdio->pending.len, 0);
         }
         gp__fd_copy_available(stdio->redirect.fds[i], to, 0);
     }
@@ -460,8 +429,7 @@ gp_stdio_end(gp_stdio *stdio, int64_t patience_ms, const gp_interrupt *interrupt
     }
     gp_stdio_finish(stdio, patience_ms);
     gp_mutex_lock(&stdio->lock);
-    /* A message is certain to have been sent only once its call is over. */
-    while (rc == 0 && (stdio->phase != GP__STDIO_ENDED || stdio->streams > 0)) {
+    while (rc == 0 && (stdio->phase != GP__STDIO_ENDED || stdio->sending > 0)) {
         rc = gp__cond_wait_interruptible(&stdio->changed, &stdio->lock, deadline, interrupt);
     }
     gp_mutex_unlock(&stdio->lock);
