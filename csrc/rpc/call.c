@@ -8,6 +8,7 @@
 #include "base/thread.h"
 #include "gp/container.h"
 #include "rpc/convert.h"
+#include "rpc/reset.h"
 #include "rpc/unpack.h"
 
 static void
@@ -156,6 +157,18 @@ unpack_incoming(gp_call *call)
     grpc_call_cancel_with_status(call->call, code, why, NULL);
 }
 
+/* If the server has reset the stream because the deadline has passed, the status says so. */
+static void
+correct_reset(gp_call *call)
+{
+    if (gp__reset_by_deadline((int)call->code, gp__bytes_from_slice(&call->details), call->deadline,
+                              gp__now())) {
+        grpc_slice_unref(call->details);
+        call->code = GRPC_STATUS_DEADLINE_EXCEEDED;
+        call->details = grpc_slice_from_static_string(GP__DEADLINE_DETAILS);
+    }
+}
+
 static void
 status_complete(gp__event *event, bool ok)
 {
@@ -165,7 +178,9 @@ status_complete(gp__event *event, bool ok)
     if (call->one_reply) {
         unpack_incoming(call);
     }
-    if (call->code == GRPC_STATUS_UNAVAILABLE) {
+    if (call->code == GRPC_STATUS_CANCELLED || call->code == GRPC_STATUS_DEADLINE_EXCEEDED) {
+        correct_reset(call);
+    } else if (call->code == GRPC_STATUS_UNAVAILABLE) {
         call->reason_waiter.on_known = end_with_reason;
         if (gp__channel_await_reason(call->channel, &call->reason_waiter)) {
             return;

@@ -5,9 +5,9 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "gp/grpc_status.h"
+#include "rpc/reset.h"
 
-/* gRPC's text for GP_GRPC_DEADLINE_EXCEEDED. */
-static const char deadline_exceeded[] = "Deadline Exceeded";
+static const char deadline_exceeded[] = GP__DEADLINE_DETAILS;
 
 static int
 copy_reply(gp_call *call, unsigned char **reply, size_t *reply_len, gp_error *err)

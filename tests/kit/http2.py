@@ -8,6 +8,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
@@ -96,6 +97,52 @@ class Connection:
         if self._reader.is_alive():
             self._reader.join()
         self._socket.close()
+
+
+class Server:
+    """A server for one connection on a unix socket, which answers every call by RST_STREAM.
+
+    `after` is how many seconds each call lasts, counted from the arrival of its headers.
+    """
+
+    def __init__(self, path: str, code: int) -> None:
+        self.after = 0.0
+        self._code = code
+        self._closed = threading.Event()
+        self._connection: socket.socket | None = None
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            self._connection, _ = self._listener.accept()
+            with self._connection as connection, connection.makefile("rb") as reader:
+                self._answer(connection, reader)
+
+    def _answer(self, connection: socket.socket, reader: BinaryIO) -> None:
+        reader.read(len(PREFACE))
+        connection.sendall(frame(SETTINGS, 0, 0))
+        while head := reader.read(9):
+            size, kind, flags, stream = struct.unpack(">IBBI", b"\0" + head)
+            payload = reader.read(size)
+            if kind in (SETTINGS, PING) and not flags & ACK:
+                connection.sendall(frame(kind, ACK, 0, payload if kind == PING else b""))
+            elif kind == HEADERS:
+                self._closed.wait(self.after)
+                reset = frame(RST_STREAM, 0, stream, struct.pack(">I", self._code))
+                connection.sendall(reset)
+
+    def close(self) -> None:
+        self._closed.set()
+        for one in (self._listener, self._connection):
+            if one is not None:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
 
 
 # ---- Floods, of either side ----------------------------------------------------------------------
