@@ -153,6 +153,10 @@ class Peers:
         """grpc-go's side of gRPC's standard interop cases."""
         return self._go("interop", *arguments)
 
+    def gob(self) -> list[str]:
+        """Go's encoding/gob, which takes JSON requests."""
+        return self._go("gob")
+
     def _go(self, name: str, *arguments: str) -> list[str]:
         path = GO_PEERS / name
         if not path.exists():
@@ -210,6 +214,16 @@ def socket_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TMPDIR", path)
     yield Path(path)
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def go_gob(peers: Peers) -> Iterator[Any]:
+    """Go's encoding/gob; see kit/go_gob.py."""
+    from go_gob import GoGob
+
+    judge = GoGob(peers.gob())
+    yield judge
+    judge.close()
 
 
 # ---- Certificates -------------------------------------------------------------------------------
