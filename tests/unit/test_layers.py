@@ -1,6 +1,6 @@
 """The order of the layers under csrc/, read from the #include lines.
 
-    py -> plugin -> services -> rpc -> mux, tls -> wire, os -> base
+    py -> plugin -> services -> rpc, netrpc -> mux, tls, gob -> wire, os -> base
 
 Each layer may include what is right of it. Layers that share a step do not know each other, and
 py/ sees the public headers only.
@@ -18,7 +18,15 @@ ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 PUBLIC = CSRC / "include" / "gp"
 
-STEPS = [("base",), ("wire", "os"), ("mux", "tls"), ("rpc",), ("services",), ("plugin",), ("py",)]
+STEPS = [
+    ("base",),
+    ("wire", "os"),
+    ("mux", "tls", "gob"),
+    ("rpc", "netrpc"),
+    ("services",),
+    ("plugin",),
+    ("py",),
+]
 RANK = {layer: rank for rank, step in enumerate(STEPS) for layer in step}
 ORDER = " -> ".join(", ".join(step) for step in reversed(STEPS))
 
