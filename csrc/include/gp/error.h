@@ -28,7 +28,8 @@
     X(GP_EPROTOCOL, -15, "the other side broke the protocol")             \
     X(GP_ETLS, -16, "no secure connection")                               \
     X(GP_EBROKER, -17, "no brokered connection")                          \
-    X(GP_ECHECKSUM, -18, "not the expected executable")
+    X(GP_ECHECKSUM, -18, "not the expected executable")                   \
+    X(GP_EGOB, -19, "no valid gob")
 
 enum {
 #define GP__STATUS_ENUM(name, value, text) name = (value),
@@ -43,7 +44,8 @@ typedef struct gp_error {
                       with TLS as one of gp/tls.h's words, or both checksums. May be NULL */
     size_t detail_len;
     long number; /* GP_EEXITED: exit status, -N for signal N. GP_EVERSION: the plugin's version.
-                    GP_EOS, GP_ESTART: errno, or 0. GP_ERPC: gRPC's status code */
+                    GP_EOS, GP_ESTART: errno, or 0. GP_ERPC: gRPC's status code. GP_EGOB:
+                    GP_GOB_CORRUPT, or 0 */
 } gp_error;
 
 #define GP_ERROR_INIT {0, NULL, NULL, 0, 0}
