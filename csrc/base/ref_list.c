@@ -1,7 +1,5 @@
 #include "base/ref_list.h"
 
-#include <stdbool.h>
-
 void
 gp__ref_list_reset(gp__ref_list *list)
 {
@@ -25,9 +23,8 @@ gp__ref_list_remove(gp__ref_list *list, gp__ref_link *link)
     gp_mutex_unlock(&list->lock);
 }
 
-/* Take a reference unless the last one has gone. */
-static bool
-try_ref(atomic_int *refs)
+bool
+gp__try_ref(atomic_int *refs)
 {
     int count = atomic_load(refs);
 
@@ -44,7 +41,7 @@ gp__ref_list_next(gp__ref_list *list, gp__ref_link *last)
     gp_mutex_lock(&list->lock);
     next = last != NULL ? gp_list_next_entry(&list->members, last, gp__ref_link, link)
                         : gp_list_first_entry(&list->members, gp__ref_link, link);
-    while (next != NULL && !try_ref(next->refs)) {
+    while (next != NULL && !gp__try_ref(next->refs)) {
         next = gp_list_next_entry(&list->members, next, gp__ref_link, link);
     }
     gp_mutex_unlock(&list->lock);

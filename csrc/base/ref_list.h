@@ -10,6 +10,7 @@
 #define GP_BASE_REF_LIST_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "gp/list.h"
 #include "gp/lock.h"
@@ -26,6 +27,12 @@ typedef struct gp__ref_list {
 
 /* For a variable with static storage. */
 #define GP__REF_LIST_INIT(list) {.lock = GP_MUTEX_INIT, .members = GP_LIST_INIT((list).members)}
+
+/*
+ * Take a reference by the object's count of references, unless the last one has been dropped. The
+ * object must not be freed meanwhile. Returns whether there is a reference.
+ */
+bool gp__try_ref(atomic_int *refs);
 
 /* Empty the list in a forked child, whatever thread of the parent held the lock. */
 void gp__ref_list_reset(gp__ref_list *list);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "base/ref_list.h"
 #include "base/thread.h"
 #include "os/fatal_report.h"
 #include "os/fd.h"
@@ -319,7 +320,12 @@ gp__stdio_update(gp_stdio *stdio)
     }
 }
 
-/* Called on the reactor's thread. */
+/*
+ * Callbacks on the reactor's thread need a reference of their own. The end of the last consumer may
+ * drop the last one of the others, and once the timer is removed, gp_stdio_unref() no longer waits
+ * for its callback. If there is no reference any more, gp_stdio_unref() does wait.
+ */
+
 static void
 on_readable(void *ctx)
 {
@@ -327,6 +333,9 @@ on_readable(void *ctx)
     gp_stdio *stdio = source->stdio;
     const gp__stdio_consumer *first;
 
+    if (!gp__try_ref(&stdio->refs)) {
+        return;
+    }
     gp_mutex_lock(&stdio->lock);
     first = first_consumer_locked(stdio);
     if (first == NULL || first->busy) {
@@ -334,13 +343,19 @@ on_readable(void *ctx)
     }
     gp_mutex_unlock(&stdio->lock);
     gp__stdio_update(stdio);
+    gp_stdio_unref(stdio);
 }
 
-/* Called on the reactor's thread in the phase ENDING. */
+/* Called in the phase ENDING. */
 static void
 on_tick(void *ctx)
 {
-    gp__stdio_update(ctx);
+    gp_stdio *stdio = ctx;
+
+    if (gp__try_ref(&stdio->refs)) {
+        gp__stdio_update(stdio);
+        gp_stdio_unref(stdio);
+    }
 }
 
 /* Write the whole |line|. Returns 0 or GP_EOS. */

@@ -6,10 +6,13 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "gp/container.h"
 #include "gp/lock.h"
 #include "gp/services.h"
 #include "gp/stdio.h"
 #include "os/fd.h"
+#include "os/reactor.h"
+#include "os/stdio_state.h"
 #include "plugin/output.h"
 #include "plugin/stdio_stream.h"
 #include "support.h"
@@ -425,6 +428,97 @@ the_second_reader_follows_the_first(void **state)
     }
 }
 
+/* A consumer whose end, on the reactor's thread, waits until the test has dropped its references. */
+typedef struct last_holder {
+    gp__stdio_consumer consumer;
+    gp_mutex lock;
+    gp_cond changed;
+    bool ending;
+    bool dropped;
+    bool freed;
+} last_holder;
+
+static bool
+give_nothing(gp__stdio_consumer *self, const gp__stdio_chunk *chunk)
+{
+    (void)self;
+    (void)chunk;
+    return false;
+}
+
+static void
+set_flag(last_holder *holder, bool *flag)
+{
+    gp_mutex_lock(&holder->lock);
+    *flag = true;
+    gp_cond_broadcast(&holder->changed);
+    gp_mutex_unlock(&holder->lock);
+}
+
+static void
+await_flag(last_holder *holder, const bool *flag)
+{
+    gp_mutex_lock(&holder->lock);
+    while (!*flag) {
+        assert_int_equal(gp_cond_wait_until(&holder->changed, &holder->lock, patience()), 0);
+    }
+    gp_mutex_unlock(&holder->lock);
+}
+
+static void
+end_last_holder(gp__stdio_consumer *self, bool busy)
+{
+    last_holder *holder = gp_container_of(self, last_holder, consumer);
+
+    (void)busy;
+    set_flag(holder, &holder->ending);
+    await_flag(holder, &holder->dropped);
+}
+
+static void
+free_last_holder(gp__stdio_consumer *self)
+{
+    last_holder *holder = gp_container_of(self, last_holder, consumer);
+
+    set_flag(holder, &holder->freed);
+}
+
+static void
+the_last_consumer_may_have_the_last_reference(void **state)
+{
+    last_holder holder = {
+        .consumer = {
+            .busy = true, .give = give_nothing, .end = end_last_holder, .free = free_last_holder}};
+    gp_stdio *stdio;
+    original before;
+
+    (void)state;
+    gp_mutex_init(&holder.lock);
+    gp_cond_init(&holder.changed);
+    assert_int_equal(gp_stdio_new(&stdio, NULL), 0);
+    replace_original(&before);
+    assert_int_equal(gp_stdio_open(stdio, line, NULL), 0);
+    gp_mutex_lock(&stdio->lock);
+    holder.consumer.stdio = gp_stdio_ref(stdio);
+    gp__stdio_append_locked(stdio, &holder.consumer);
+    gp_mutex_unlock(&stdio->lock);
+    gp_stdio_finish(stdio, PATIENCE_MS);
+    restore_original(&before);
+    gp_mutex_lock(&stdio->lock);
+    holder.consumer.busy = false; /* noticed by the reactor's thread, at its next look */
+    gp_mutex_unlock(&stdio->lock);
+    await_flag(&holder, &holder.ending);
+    gp_stdio_unref(stdio);
+    set_flag(&holder, &holder.dropped);
+    await_flag(&holder, &holder.freed);
+    gp__reactor_stop(); /* waits until the callback has returned */
+    gp_cond_release(&holder.changed);
+    gp_mutex_release(&holder.lock);
+    for (int i = 0; i < 2; i++) {
+        gp__fd_close(&before.read[i]);
+    }
+}
+
 static void
 memory_may_be_short(void **state)
 {
@@ -459,6 +553,7 @@ main(void)
         cmocka_unit_test(a_host_that_does_not_read_blocks_the_writer_and_not_the_end),
         cmocka_unit_test(descriptors_are_replaced_once_at_a_time),
         cmocka_unit_test(the_second_reader_follows_the_first),
+        cmocka_unit_test(the_last_consumer_may_have_the_last_reference),
         cmocka_unit_test(memory_may_be_short),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
