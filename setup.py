@@ -96,7 +96,7 @@ def check_dependencies() -> None:
 
 
 def pkg_config(option: str) -> list[str]:
-    packages = ["grpc", "libprotobuf-c", "openssl", "jansson", "zlib"]
+    packages = ["libprotobuf-c", "openssl", "jansson", "zlib"]
     command = [*shlex.split(TOOLS["pkg-config"]), option, *packages]
     return shlex.split(subprocess.check_output(command, text=True))
 
@@ -176,7 +176,7 @@ def compile_args() -> list[str]:
 
 
 def link_args() -> list[str]:
-    # pkg-config lists all of abseil for gRPC; record only the libraries that are used.
+    # Record only the libraries that are used.
     args = [] if sys.platform == "darwin" else ["-Wl,--as-needed"]
     return [*args, f"-fsanitize={SANITIZE}"] if SANITIZE else args
 

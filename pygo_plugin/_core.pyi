@@ -10,8 +10,6 @@ from typing_extensions import Self, TypeAlias, disjoint_base
 
 __version__: str
 
-GRPC_VERSION: str
-
 # One record of a plugin's stderr: level (as in `logging`, TRACE is 5), message, hclog's @module,
 # the plugin's own time stamp in seconds since the epoch (0.0 if it sent none), structured fields.
 _LogRecord: TypeAlias = tuple[int, str, str | None, float, dict[str, Any] | None]

@@ -188,8 +188,8 @@ class Client:
         Idempotent: later calls, on any thread, wait for the first and share its outcome.
 
         Raises: ConfigError; StartError and its subclasses, and TLSError, after which the process
-        has ended; ChecksumError; ReattachError; ClosedError after `kill()`; ForkedError in a forked
-        child.
+        has ended; ChecksumError; ReattachError; ClosedError after `kill()`; LibraryError if
+        gRPC's library is missing; ForkedError in a forked child.
         """
         self._refuse_fork()
         if at_exit.ending:

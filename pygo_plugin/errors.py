@@ -14,6 +14,7 @@
     ├── BrokerError                      a brokered connection could not be made
     ├── ClosedError (ValueError)         used before the start, or after the end
     ├── SystemCallError (OSError)        the system refused something: descriptors, threads
+    ├── LibraryError                     gRPC's or OpenSSL's shared library cannot be loaded
     ├── ForkedError                      used in a child that was forked while gRPC was running
     └── RpcError                         a call failed; also a grpc.RpcError
 
@@ -45,6 +46,7 @@ __all__ = [
     "BrokerError",
     "ClosedError",
     "SystemCallError",
+    "LibraryError",
     "ForkedError",
     "RpcError",
 ]
@@ -143,6 +145,13 @@ class SystemCallError(PluginError, OSError):
     """The operating system refused something: descriptors, threads, an address.
 
     `errno` is the number of the error where it is known.
+    """
+
+
+class LibraryError(PluginError):
+    """A shared library that this package was built with is missing, or is another version.
+
+    gRPC's library is loaded when something first uses gRPC, not with the package.
     """
 
 

@@ -37,6 +37,8 @@ class_for(int code)
         return pygo_provided(PYGO_CLOSED_ERROR);
     case GP_EFORKED:
         return pygo_provided(PYGO_FORKED_ERROR);
+    case GP_ELIBRARY:
+        return pygo_provided(PYGO_LIBRARY_ERROR);
     case GP_EOS:
         return pygo_provided(PYGO_SYSTEM_CALL_ERROR);
     default:

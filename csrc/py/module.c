@@ -241,8 +241,7 @@ module_exec(PyObject *module)
         PyModule_AddFunctions(module, pygo_launch_functions) < 0 ||
         PyModule_AddFunctions(module, pygo_hclog_functions) < 0 ||
         PyModule_AddFunctions(module, pygo_reflection_functions) < 0 ||
-        PyModule_AddStringConstant(module, "__version__", PYGO_VERSION) < 0 ||
-        PyModule_AddStringConstant(module, "GRPC_VERSION", gp_grpc_version()) < 0) {
+        PyModule_AddStringConstant(module, "__version__", PYGO_VERSION) < 0) {
         return -1;
     }
     gp_grpc_set_log(pygo_grpc_log);

@@ -36,6 +36,7 @@ static const char *const names[PYGO_NAME_COUNT] = {
     [PYGO_CLOSED_ERROR] = "ClosedError",
     [PYGO_SYSTEM_CALL_ERROR] = "SystemCallError",
     [PYGO_FORKED_ERROR] = "ForkedError",
+    [PYGO_LIBRARY_ERROR] = "LibraryError",
 };
 
 static PyObject *provider;                  /* owned; NULL until the package has handed it over */

@@ -46,6 +46,7 @@ typedef enum pygo_name {
     PYGO_CLOSED_ERROR,
     PYGO_SYSTEM_CALL_ERROR,
     PYGO_FORKED_ERROR,
+    PYGO_LIBRARY_ERROR,
     PYGO_NAME_COUNT,
 } pygo_name;
 

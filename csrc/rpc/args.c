@@ -1,6 +1,5 @@
 #include "rpc/args.h"
 
-#include <grpc/grpc_security.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -10,6 +9,7 @@
 #include "gp/error.h"
 #include "os/rlimit.h"
 #include "rpc/grpc_library.h"
+#include "rpc/grpc_symbols.h"
 
 /* ---- Objects ---- */
 

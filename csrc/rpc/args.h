@@ -5,9 +5,8 @@
 #ifndef GP_RPC_ARGS_H
 #define GP_RPC_ARGS_H
 
-#include <grpc/grpc.h>
-
 #include "gp/channel.h"
+#include "rpc/grpc_symbols.h"
 
 /* The largest message that gRPC receives by default, in bytes. */
 enum { GP__MESSAGE_LENGTH = 4 << 20 };

@@ -4,9 +4,9 @@
 #ifndef GP_RPC_BATCH_H
 #define GP_RPC_BATCH_H
 
-#include <grpc/grpc.h>
 #include <stddef.h>
 
+#include "rpc/grpc_symbols.h"
 #include "rpc/poller.h"
 
 /*

@@ -1,13 +1,10 @@
 #include "rpc/call.h"
 
-#include <grpc/slice.h>
-#include <grpc/support/alloc.h>
-#include <grpc/support/string_util.h>
-
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "gp/container.h"
 #include "rpc/convert.h"
+#include "rpc/grpc_symbols.h"
 #include "rpc/reset.h"
 #include "rpc/unpack.h"
 

@@ -7,12 +7,11 @@
 #ifndef GP_RPC_CALL_H
 #define GP_RPC_CALL_H
 
-#include <grpc/grpc.h>
-
 #include "gp/call.h"
 #include "gp/list.h"
 #include "gp/lock.h"
 #include "rpc/channel.h"
+#include "rpc/grpc_symbols.h"
 #include "rpc/inbox.h"
 #include "rpc/outbox.h"
 

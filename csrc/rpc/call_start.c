@@ -1,11 +1,10 @@
 #include "rpc/call.h"
 
-#include <grpc/slice.h>
-
 #include "base/thread.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
 #include "rpc/grpc_library.h"
+#include "rpc/grpc_symbols.h"
 
 static uint32_t
 initial_flags(unsigned flags)

@@ -4,11 +4,10 @@
 #ifndef GP_RPC_CHANNEL_H
 #define GP_RPC_CHANNEL_H
 
-#include <grpc/grpc.h>
-
 #include "gp/channel.h"
 #include "gp/list.h"
 #include "os/process/process.h"
+#include "rpc/grpc_symbols.h"
 #include "rpc/poller.h"
 
 /*

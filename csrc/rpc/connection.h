@@ -11,7 +11,6 @@
 #ifndef GP_RPC_CONNECTION_H
 #define GP_RPC_CONNECTION_H
 
-#include <grpc/grpc.h>
 #include <stdatomic.h>
 
 #include "base/ref_list.h"
@@ -21,6 +20,7 @@
 #include "os/reactor.h"
 #include "rpc/channel.h"
 #include "rpc/direct.h"
+#include "rpc/grpc_symbols.h"
 #include "rpc/poller.h"
 
 typedef struct gp__connection {

@@ -1,12 +1,11 @@
 #include "rpc/convert.h"
 
-#include <grpc/byte_buffer_reader.h>
-#include <grpc/slice.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "gp/grpc_status.h"
+#include "rpc/grpc_symbols.h"
 
 /* gp/grpc_status.h has the same codes as gRPC's own header, which rpc/ uses. */
 #define ASSERT_STATUS(name) \
@@ -169,18 +168,33 @@ gp_message_free(gp_message *message)
     }
 }
 
+/* The two rules are those of gRPC's protocol (Header-Name, ASCII-Value). */
+
 int
 gp_metadata_key_valid(gp_bytes key)
 {
-    grpc_slice slice = grpc_slice_from_static_buffer(key.data, key.len);
+    const unsigned char *bytes = key.data;
 
-    return grpc_header_key_is_legal(slice);
+    for (size_t i = 0; i < key.len; i++) {
+        unsigned char c = bytes[i];
+
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+              c == '.')) {
+            return 0;
+        }
+    }
+    return key.len > 0;
 }
 
 int
 gp_metadata_value_valid(gp_bytes value)
 {
-    grpc_slice slice = grpc_slice_from_static_buffer(value.data, value.len);
+    const unsigned char *bytes = value.data;
 
-    return grpc_header_nonbin_value_is_legal(slice);
+    for (size_t i = 0; i < value.len; i++) {
+        if (bytes[i] < ' ' || bytes[i] > '~') {
+            return 0;
+        }
+    }
+    return 1;
 }

@@ -2,13 +2,12 @@
 #ifndef GP_RPC_CONVERT_H
 #define GP_RPC_CONVERT_H
 
-#include <grpc/byte_buffer.h>
-#include <grpc/grpc.h>
 #include <stdint.h>
 
 #include "gp/channel.h"
 #include "gp/error.h"
 #include "gp/message.h"
+#include "rpc/grpc_symbols.h"
 
 /* |deadline| is on CLOCK_MONOTONIC, in nanoseconds; GP__FOREVER: never. */
 gpr_timespec gp__timespec_from_deadline(int64_t deadline);

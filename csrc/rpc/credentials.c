@@ -1,7 +1,5 @@
 #include "rpc/credentials.h"
 
-#include <grpc/support/alloc.h>
-#include <grpc/support/string_util.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -9,6 +7,7 @@
 #include "gp/runtime.h"
 #include "rpc/convert.h"
 #include "rpc/grpc_library.h"
+#include "rpc/grpc_symbols.h"
 #include "tls/pem.h"
 
 struct gp_channel_credentials {

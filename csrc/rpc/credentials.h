@@ -2,14 +2,8 @@
 #ifndef GP_RPC_CREDENTIALS_H
 #define GP_RPC_CREDENTIALS_H
 
-#include <grpc/grpc_security.h>
-#ifdef __has_include
-#if __has_include(<grpc/credentials.h>) /* where newer versions have moved the constructors */
-#include <grpc/credentials.h>
-#endif
-#endif
-
 #include "gp/credentials.h"
+#include "rpc/grpc_symbols.h"
 
 /* All borrowed. */
 grpc_channel_credentials *gp__channel_credentials(const gp_channel_credentials *credentials);

@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grpc/grpc_posix.h>
-#include <grpc/grpc_security.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -16,6 +14,7 @@
 #include "gp/lock.h"
 #include "os/fd.h"
 #include "os/reactor.h"
+#include "rpc/grpc_symbols.h"
 
 /* A callback that waits for the end of the connection. */
 typedef struct end_callback {

@@ -13,10 +13,10 @@
 #ifndef GP_RPC_DIRECT_H
 #define GP_RPC_DIRECT_H
 
-#include <grpc/grpc.h>
 #include <stdbool.h>
 
 #include "base/thread.h"
+#include "rpc/grpc_symbols.h"
 
 typedef struct gp__direct gp__direct;
 

@@ -1,10 +1,7 @@
 #include "rpc/grpc_library.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grpc/grpc.h>
-#include <grpc/support/log.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -16,6 +13,7 @@
 #include "gp/log.h"
 #include "gp/runtime.h"
 #include "rpc/grpc_leftovers.h"
+#include "rpc/grpc_symbols.h"
 
 /* The same as gRPC's gpr_log_func_args, which newer versions do not have: see listen_to_grpc(). */
 typedef struct log_args {
@@ -45,12 +43,6 @@ static struct {
 
 static _Atomic(void (*)(int, const char *)) log_line;
 
-const char *
-gp_grpc_version(void)
-{
-    return grpc_version_string();
-}
-
 void
 gp_grpc_set_log(void (*line)(int level, const char *text))
 {
@@ -79,7 +71,7 @@ listen_to_grpc(void)
 {
     void (*set_log_function)(void (*)(log_args *));
 
-    *(void **)&set_log_function = dlsym(RTLD_DEFAULT, "gpr_set_log_function");
+    *(void **)&set_log_function = gp__grpc_find("gpr_set_log_function");
     if (set_log_function != NULL) {
         set_log_function(on_grpc_log);
     }
@@ -107,7 +99,7 @@ disable_abseil_deadlock_detection(void)
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         void (*set_mode)(int);
 
-        *(void **)&set_mode = dlsym(RTLD_DEFAULT, names[i]);
+        *(void **)&set_mode = gp__grpc_find(names[i]);
         if (set_mode != NULL) {
             set_mode(IGNORE);
             return;
@@ -171,12 +163,16 @@ start_grpc_locked(gp_error *err) GP_REQUIRES(&process.lock)
     if (rc < 0) {
         return rc;
     }
+    gp__fork_hold();
+    if ((rc = gp__grpc_load(err)) < 0) {
+        gp__fork_release();
+        return rc;
+    }
     gp_runtime_on_fork(&part);
     if (process.inherited) {
         gp__grpc_renew_epoll_set();
         process.inherited = false;
     }
-    gp__fork_hold();
     listen_to_grpc();
     grpc_init();
     disable_abseil_deadlock_detection();

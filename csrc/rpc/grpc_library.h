@@ -1,6 +1,6 @@
 /*
- * Layer: rpc. The gRPC library: started on first use, and shut down before a fork that finds it
- * unused.
+ * Layer: rpc. The gRPC library: loaded and started on first use, and shut down before a fork
+ * that finds it unused.
  */
 #ifndef GP_RPC_GRPC_LIBRARY_H
 #define GP_RPC_GRPC_LIBRARY_H
@@ -15,7 +15,7 @@
  * Start gRPC if it is not running.
  *
  * Returns: 0; GP_EFORKED in a forked child whose parent was running gRPC; GP_EOS when descriptors
- * are short.
+ * are short; GP_ELIBRARY if gRPC's library cannot be loaded.
  */
 int gp__grpc_start(gp_error *err);
 

@@ -10,12 +10,12 @@
 #ifndef GP_RPC_INBOX_H
 #define GP_RPC_INBOX_H
 
-#include <grpc/grpc.h>
 #include <stdbool.h>
 
 #include "gp/lock.h"
 #include "gp/message.h"
 #include "rpc/batch.h"
+#include "rpc/grpc_symbols.h"
 #include "rpc/poller.h"
 
 /*

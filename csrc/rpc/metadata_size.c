@@ -6,7 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/text.h"
-#include "gp/grpc.h"
+#include "rpc/grpc_symbols.h"
 
 #define MARK "pygo-plugin (max_metadata_size="
 
@@ -20,7 +20,7 @@ char *
 gp__user_agent(const char *given, const char *name, int size)
 {
     return gp__format("%s%s%s/%s " MARK "%d)", given != NULL ? given : "", given != NULL ? " " : "",
-                      name, gp_grpc_version(), size);
+                      name, grpc_version_string(), size);
 }
 
 /* Where |what| begins in |in|; NULL if it is not there. */

@@ -10,13 +10,13 @@
 #ifndef GP_RPC_OUTBOX_H
 #define GP_RPC_OUTBOX_H
 
-#include <grpc/grpc.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "gp/lock.h"
 #include "gp/message.h"
 #include "rpc/batch.h"
+#include "rpc/grpc_symbols.h"
 #include "rpc/poller.h"
 
 /* The queue is full when it has this many messages, or at least this many bytes. */

@@ -1,11 +1,10 @@
 #include "rpc/poller.h"
 
-#include <grpc/support/time.h>
-
 #include "base/alloc.h"
 #include "gp/lock.h"
 #include "os/fd.h"
 #include "rpc/convert.h"
+#include "rpc/grpc_symbols.h"
 
 /*
  * How often the backup poller looks at the poller role; and how long the role must stay free, once

@@ -20,7 +20,6 @@
 #ifndef GP_RPC_POLLER_H
 #define GP_RPC_POLLER_H
 
-#include <grpc/grpc.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,6 +28,7 @@
 #include "base/thread.h"
 #include "gp/list.h"
 #include "gp/lock.h"
+#include "rpc/grpc_symbols.h"
 
 /*
  * Guards the engine, which runs the process's calls: the poller, the worker pool, and the state of

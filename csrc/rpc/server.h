@@ -12,14 +12,13 @@
 #ifndef GP_RPC_SERVER_H
 #define GP_RPC_SERVER_H
 
-#include <grpc/grpc.h>
-
 #include "base/ref_list.h"
 #include "base/task.h"
 #include "gp/lock.h"
 #include "gp/server.h"
 #include "os/reactor.h"
 #include "rpc/dispatch.h"
+#include "rpc/grpc_symbols.h"
 
 struct gp_server {
     /*

@@ -1,8 +1,5 @@
 #include "rpc/server_call.h"
 
-#include <grpc/slice.h>
-#include <grpc/support/alloc.h>
-#include <grpc/support/time.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -11,6 +8,7 @@
 #include "base/thread.h"
 #include "rpc/convert.h"
 #include "rpc/credentials.h"
+#include "rpc/grpc_symbols.h"
 #include "rpc/metadata_size.h"
 #include "rpc/trim.h"
 #include "rpc/unpack.h"

@@ -7,12 +7,11 @@
 #ifndef GP_RPC_SERVER_CALL_H
 #define GP_RPC_SERVER_CALL_H
 
-#include <grpc/grpc.h>
-
 #include "base/task.h"
 #include "gp/list.h"
 #include "gp/lock.h"
 #include "gp/server.h"
+#include "rpc/grpc_symbols.h"
 #include "rpc/inbox.h"
 #include "rpc/method.h"
 #include "rpc/outbox.h"

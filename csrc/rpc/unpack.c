@@ -1,13 +1,11 @@
 #include "rpc/unpack.h"
 
-#include <grpc/byte_buffer.h>
-#include <grpc/byte_buffer_reader.h>
-#include <grpc/slice.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <zlib.h>
 
 #include "base/alloc.h"
+#include "rpc/grpc_symbols.h"
 
 /* The unpacked message so far. */
 typedef struct output {

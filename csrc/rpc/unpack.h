@@ -8,8 +8,9 @@
 #ifndef GP_RPC_UNPACK_H
 #define GP_RPC_UNPACK_H
 
-#include <grpc/grpc.h>
 #include <stddef.h>
+
+#include "rpc/grpc_symbols.h"
 
 /* Room for the details of a failure. */
 enum { GP__UNPACK_WHY = 128 };

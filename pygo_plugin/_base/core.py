@@ -31,6 +31,7 @@ _HOMES = {
         "BrokerError",
         "ClosedError",
         "SystemCallError",
+        "LibraryError",
         "ForkedError",
     ),
     "_base.threads": ("register_thread", "unregister_thread"),

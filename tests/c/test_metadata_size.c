@@ -190,6 +190,13 @@ memory_runs_out(void **state)
     }
 }
 
+static int
+load_grpc(void **state)
+{
+    (void)state;
+    return gp__grpc_load(NULL);
+}
+
 int
 main(void)
 {
@@ -201,5 +208,5 @@ main(void)
         cmocka_unit_test(memory_runs_out),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, load_grpc, NULL);
 }

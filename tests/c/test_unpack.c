@@ -1,9 +1,7 @@
-#include <grpc/byte_buffer.h>
-#include <grpc/byte_buffer_reader.h>
-#include <grpc/slice.h>
 #include <string.h>
 #include <zlib.h>
 
+#include "rpc/grpc_symbols.h"
 #include "rpc/unpack.h"
 #include "support.h"
 
@@ -192,6 +190,13 @@ memory_is_short(void **state)
     }
 }
 
+static int
+load_grpc(void **state)
+{
+    (void)state;
+    return gp__grpc_load(NULL);
+}
+
 int
 main(void)
 {
@@ -204,5 +209,5 @@ main(void)
         cmocka_unit_test(memory_is_short),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, load_grpc, NULL);
 }

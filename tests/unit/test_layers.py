@@ -39,7 +39,10 @@ FOREIGN = {
     r"zlib\.h": {"rpc"},
     r"protobuf-c/.*": {"rpc", "services"},
     # What protobuf-c generates from proto/.
-    r"gen/.*|.*\.pb-c\.h": {"rpc", "services"},
+    r"gen/[^/]*\.pb-c\.h|.*\.pb-c\.h": {"rpc", "services"},
+    # What csrc/Makefile makes from lists of functions (os/library.h).
+    r"gen/rpc/.*": {"rpc"},
+    r"gen/libraries\.h": {"rpc"},
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
@@ -187,3 +190,22 @@ def test_functions_that_need_a_lock_say_so(path: Path) -> None:
     text = COMMENT.sub("", path.read_text(encoding="utf-8"))
     names = {m["name"] for m in NEEDS_LOCK.finditer(text)} - WAITS
     assert [name for name in names if not name.endswith("_locked")] == []
+
+
+SYMBOL_LISTS = sorted(CSRC.rglob("*_symbols.txt"))
+
+
+def test_there_are_lists_of_functions() -> None:
+    assert SYMBOL_LISTS
+
+
+@pytest.mark.parametrize("path", SYMBOL_LISTS, ids=name_of)
+def test_lists_of_functions_name_those_that_are_called(path: Path) -> None:
+    """The linker and the compiler tell what is missing in a list, but not what is superfluous."""
+    names = path.read_text(encoding="utf-8").splitlines()
+    assert names == sorted(set(names))
+    code = "\n".join(
+        COMMENT.sub("", p.read_text(encoding="utf-8")) for p in path.parent.glob("*.c")
+    )
+    used = set(re.findall(r"\w+", code))
+    assert [name for name in names if name not in used] == []

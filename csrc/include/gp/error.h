@@ -29,7 +29,8 @@
     X(GP_ETLS, -16, "no secure connection")                               \
     X(GP_EBROKER, -17, "no brokered connection")                          \
     X(GP_ECHECKSUM, -18, "not the expected executable")                   \
-    X(GP_EGOB, -19, "no valid gob")
+    X(GP_EGOB, -19, "no valid gob")                                       \
+    X(GP_ELIBRARY, -20, "a shared library is missing")
 
 enum {
 #define GP__STATUS_ENUM(name, value, text) name = (value),

@@ -1,14 +1,11 @@
 /*
- * Layer: public. Facts about the gRPC library below, and its log.
+ * Layer: public. The gRPC library below, as the whole process has it: its log, its threads, forks.
  */
 #ifndef GP_GRPC_H
 #define GP_GRPC_H
 
 #include <stdbool.h>
 #include <stdint.h>
-
-/* The version of the gRPC C core that is loaded, as "1.51.1". */
-const char *gp_grpc_version(void);
 
 /*
  * Have |line| called for each line that gRPC logs; NULL drops them. (gRPC must not write to stderr,

@@ -1,0 +1,46 @@
+/*
+ * Layer: rpc. gRPC's types and functions. Files include this in place of gRPC's own headers.
+ *
+ * Nothing here is linked with gRPC, which takes 6 ms and 6 MiB to load together with the libraries
+ * that it needs, and which a process that speaks only net/rpc does not need at all.
+ * gp__grpc_start() loads it. Each function of gRPC's that the library uses is in grpc_symbols.txt
+ * (os/library.h says how that works), and cannot be called before; objects of gRPC's do not exist
+ * before either. The extension does not load if it calls a function that is not listed.
+ *
+ * With GP_GRPC_LINKED the macros are not defined, and the functions have to be linked.
+ */
+#ifndef GP_RPC_GRPC_SYMBOLS_H
+#define GP_RPC_GRPC_SYMBOLS_H
+
+#include <grpc/byte_buffer.h>
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/grpc.h>
+#include <grpc/grpc_posix.h>
+#include <grpc/grpc_security.h>
+#include <grpc/slice.h>
+#include <grpc/support/alloc.h>
+#include <grpc/support/log.h>
+#include <grpc/support/string_util.h>
+#include <grpc/support/time.h>
+#if defined(__has_include)
+#if __has_include(<grpc/credentials.h>) /* where newer versions have moved the constructors */
+#include <grpc/credentials.h>
+#endif
+#endif
+
+#include "gp/error.h"
+
+#ifndef GP_GRPC_LINKED
+#include "gen/rpc/grpc_symbols.h"
+#endif
+
+/*
+ * Load gRPC's library, unless that has been done. Once it has returned 0, any thread may call
+ * gRPC's functions. Not on several threads at once. Returns: 0 or GP_ELIBRARY.
+ */
+int gp__grpc_load(gp_error *err);
+
+/* The address of a function that not all versions of gRPC have; NULL if this one has it not. */
+void *gp__grpc_find(const char *name);
+
+#endif
