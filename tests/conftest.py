@@ -319,15 +319,29 @@ def descriptors() -> set[tuple[str, str]]:
     return found
 
 
+FAILED = pytest.StashKey[bool]()  # whether a test's function has failed
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    report = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
+
+
 @pytest.fixture
-def no_leftovers(socket_dir: Path) -> Iterator[None]:
+def no_leftovers(request: pytest.FixtureRequest, socket_dir: Path) -> Iterator[None]:
     """Fails the test if a process, a descriptor or a socket file is left after it.
 
     For `pytest.mark.usefixtures`, which comes before a test's arguments and so is the last to end.
+    After a failure it says nothing: what the failed function had is kept with its traceback.
     """
     children_before, descriptors_before = children(), descriptors()
     yield
-    gc.collect()  # a failed test's traceback holds its client
+    if request.node.stash.get(FAILED, False):
+        return
+    gc.collect()  # exceptions that the test has caught may hold its client
     wait_until_none(lambda: children() - children_before, "child processes")
     wait_until_none(lambda: descriptors() - descriptors_before, "descriptors")
     wait_until_none(lambda: {p for p in socket_dir.rglob("*") if p.is_socket()}, "sockets")
