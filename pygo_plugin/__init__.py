@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from pygo_plugin.errors import (
         BrokerError,
+        CallTimeoutError,
         ChecksumError,
         ClosedError,
         ConfigError,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         PluginError,
         ReattachError,
         RpcError,
+        ServerError,
         StartError,
         StartTimeoutError,
         SystemCallError,
@@ -83,6 +85,7 @@ __all__ = [
     "service",
     # errors
     "BrokerError",
+    "CallTimeoutError",
     "ChecksumError",
     "ClosedError",
     "ConfigError",
@@ -94,6 +97,7 @@ __all__ = [
     "PluginError",
     "ReattachError",
     "RpcError",
+    "ServerError",
     "StartError",
     "StartTimeoutError",
     "SystemCallError",
@@ -130,6 +134,7 @@ _HOMES = {
     ),
     "errors": (
         "BrokerError",
+        "CallTimeoutError",
         "ChecksumError",
         "ClosedError",
         "ConfigError",
@@ -141,6 +146,7 @@ _HOMES = {
         "PluginError",
         "ReattachError",
         "RpcError",
+        "ServerError",
         "StartError",
         "StartTimeoutError",
         "SystemCallError",

@@ -16,10 +16,12 @@
     ├── SystemCallError (OSError)        the system refused something: descriptors, threads
     ├── LibraryError                     gRPC's or OpenSSL's shared library cannot be loaded
     ├── ForkedError                      used in a child that was forked while gRPC was running
+    ├── ServerError                      a net/rpc call was answered with an error
+    ├── CallTimeoutError (TimeoutError)  a net/rpc call was not answered within its timeout
     └── RpcError                         a call failed; also a grpc.RpcError
 
-Messages start with the plugin's name. A leaf module: it imports nothing. The extension calls
-`cls(message)` and then sets the attributes.
+Messages start with the plugin's name, except those of ServerError. A leaf module: it imports
+nothing. The extension calls `cls(message)` and then sets the attributes.
 """
 
 from __future__ import annotations
@@ -48,6 +50,8 @@ __all__ = [
     "SystemCallError",
     "LibraryError",
     "ForkedError",
+    "ServerError",
+    "CallTimeoutError",
     "RpcError",
 ]
 
@@ -162,6 +166,18 @@ class ForkedError(PluginError):
     been started, or after all of it has been killed, stopped and closed. Or start processes with
     the methods "spawn" or "forkserver" of `multiprocessing`. See docs/lifecycle.md.
     """
+
+
+class ServerError(PluginError):
+    """A net/rpc call was answered with an error, whose text is the message, without any addition.
+
+    A method that is called over net/rpc may raise it, too: it answers with that text, as any other
+    exception does, but is not logged.
+    """
+
+
+class CallTimeoutError(PluginError, TimeoutError):
+    """A net/rpc call was not answered within its timeout. An answer that comes later is dropped."""
 
 
 class RpcError(PluginError):

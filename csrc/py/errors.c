@@ -39,6 +39,8 @@ class_for(int code)
         return pygo_provided(PYGO_FORKED_ERROR);
     case GP_ELIBRARY:
         return pygo_provided(PYGO_LIBRARY_ERROR);
+    case GP_ESERVER:
+        return pygo_provided(PYGO_SERVER_ERROR);
     case GP_EOS:
         return pygo_provided(PYGO_SYSTEM_CALL_ERROR);
     default:
@@ -117,7 +119,9 @@ pygo_raise(gp_error *err, const char *name)
         gp_error_release(err);
         return NULL;
     }
-    message = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+    message = err->code == GP_ESERVER && err->detail != NULL
+                  ? PyUnicode_DecodeUTF8(err->detail, (Py_ssize_t)err->detail_len, "replace")
+                  : PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
     if (message != NULL && name != NULL && name[0] != '\0') {
         PyObject *whole = PyUnicode_FromFormat("%s: %U", name, message);
 

@@ -37,6 +37,8 @@ static const char *const names[PYGO_NAME_COUNT] = {
     [PYGO_SYSTEM_CALL_ERROR] = "SystemCallError",
     [PYGO_FORKED_ERROR] = "ForkedError",
     [PYGO_LIBRARY_ERROR] = "LibraryError",
+    [PYGO_SERVER_ERROR] = "ServerError",
+    [PYGO_CALL_TIMEOUT_ERROR] = "CallTimeoutError",
 };
 
 static PyObject *provider;                  /* owned; NULL until the package has handed it over */

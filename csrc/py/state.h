@@ -47,6 +47,8 @@ typedef enum pygo_name {
     PYGO_SYSTEM_CALL_ERROR,
     PYGO_FORKED_ERROR,
     PYGO_LIBRARY_ERROR,
+    PYGO_SERVER_ERROR,
+    PYGO_CALL_TIMEOUT_ERROR,
     PYGO_NAME_COUNT,
 } pygo_name;
 

@@ -33,6 +33,8 @@ _HOMES = {
         "SystemCallError",
         "LibraryError",
         "ForkedError",
+        "ServerError",
+        "CallTimeoutError",
     ),
     "_base.threads": ("register_thread", "unregister_thread"),
     "_grpc.abstract": ("class_of",),

@@ -30,7 +30,8 @@
     X(GP_EBROKER, -17, "no brokered connection")                          \
     X(GP_ECHECKSUM, -18, "not the expected executable")                   \
     X(GP_EGOB, -19, "no valid gob")                                       \
-    X(GP_ELIBRARY, -20, "a shared library is missing")
+    X(GP_ELIBRARY, -20, "a shared library is missing")                    \
+    X(GP_ESERVER, -21, "the other side has answered with an error")
 
 enum {
 #define GP__STATUS_ENUM(name, value, text) name = (value),
@@ -42,7 +43,8 @@ typedef struct gp_error {
     int code;      /* one of GP_E*, 0 while nothing has failed */
     char *message; /* owned; NULL means the code's own text */
     char *detail;  /* owned; the evidence: the handshake line, the tail of stderr, what is wrong
-                      with TLS as one of gp/tls.h's words, or both checksums. May be NULL */
+                      with TLS as one of gp/tls.h's words, both checksums, or the text of
+                      GP_ESERVER. May be NULL */
     size_t detail_len;
     long number; /* GP_EEXITED: exit status, -N for signal N. GP_EVERSION: the plugin's version.
                     GP_EOS, GP_ESTART: errno, or 0. GP_ERPC: gRPC's status code. GP_EGOB:
