@@ -116,13 +116,13 @@ typedef struct gp__transport_options {
 /* Who drives (transport_driver.c). */
 typedef struct gp__transport_role {
     bool driven;      /* a thread has the driver role */
-    bool dispatching; /* the thread that holds the lock dispatches */
     bool watching;    /* the reactor watches the connection; else it looks at each tick */
     bool ticking;     /* the timer |ticks| is enabled */
     unsigned awaited; /* GP__STREAM_ flags that the driver polls for, or the reactor watches for */
     int urgent;       /* things under way that no thread waits for */
     bool driven_anew; /* a thread has begun to drive since the last tick */
     gp_list waiters;  /* threads that sleep and whose gates are closed, oldest first */
+    gp_list yielding; /* waits by gp_interrupt.wait, whose gates are closed */
     gp_list deferred; /* tasks of gp__transport_defer_locked() */
     int wakeup[2];    /* owned; wakes the driver */
     gp__watch *watch; /* owned; of the connection */
@@ -148,8 +148,10 @@ typedef struct gp__transport_channel {
     gp_error why;         /* why the connection is over; code 0: it is not */
     gp_error unsendable;  /* why it takes no bytes any more; code 0: it does */
     int64_t stuck_since;  /* when it last took bytes, although there are more; 0: there are none */
+    bool dispatching;     /* the thread that holds the lock dispatches */
     bool flushing;        /* the thread that holds the lock sends output */
     bool unflushed;       /* the stream has stored bytes that are to be sent */
+    bool raw_shut;        /* raw: this side's direction ends once everything is sent */
     gp__watch *keepalive; /* owned; a timer. NULL: raw, or none */
     gp__transport_gate drained; /* opened when everything is sent, if a thread waits for it */
 } gp__transport_channel;
@@ -160,7 +162,6 @@ typedef struct gp__transport_streams {
     gp_list waiting;           /* those that wait for room in the output, oldest first */
     gp__transport_stream *raw; /* of a raw transport, in |all|; NULL: not opened, or released */
     bool raw_opened;
-    bool raw_shut; /* the connection's direction is to be ended, once everything is sent */
 } gp__transport_streams;
 
 struct gp__transport {

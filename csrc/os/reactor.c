@@ -51,7 +51,7 @@ static pthread_t reactor_thread GP_GUARDED_BY(&lock);
 /* Owned. Written with the lock held while the thread does not run; the thread reads it unlocked. */
 static gp__selector *selector;
 
-/* Timers; owned by their users. */
+/* Timers that are enabled; owned by their users. */
 static gp_list ticking GP_GUARDED_BY(&lock) = GP_LIST_INIT(ticking);
 
 /* Owned: watches that may still be among the events that the thread has just fetched. */
@@ -132,8 +132,13 @@ tick_locked(void)
             watch->due = now + watch->period;
             call_locked(watch);
         }
-        /* A timer that has been removed meanwhile has no successor: the others tick next time. */
-        watch = watch->is_removed ? NULL : gp_list_next_entry(&ticking, watch, gp__watch, link);
+        /*
+         * A timer that has been removed or disabled meanwhile has no successor: the others tick
+         * next time.
+         */
+        watch = watch->is_removed || watch->events == 0
+                    ? NULL
+                    : gp_list_next_entry(&ticking, watch, gp__watch, link);
     }
 }
 
@@ -258,6 +263,14 @@ set_events_locked(gp__watch *watch, unsigned events)
 
     watch->events = events;
     if (watch->fd < 0) {
+        gp_link_remove(&watch->link);
+        if (events != 0) {
+            watch->due = gp__now() + watch->period;
+            gp_list_prepend(&ticking, &watch->link);
+            if (!is_reactor) {
+                gp__selector_wake(selector);
+            }
+        }
         return;
     }
     /* A hang-up is reported whatever is looked for, so the selector gets only what has events. */

@@ -42,7 +42,10 @@ int gp__reactor_every(gp__watch **out, int64_t period_ms, gp__watch_fn *tick, vo
  */
 void gp__reactor_want(gp__watch *watch, unsigned events);
 
-/* As gp__reactor_want(), for a watch that only reads or ticks: with GP__WATCH_READ, or with 0. */
+/*
+ * As gp__reactor_want(), for a watch that only reads or ticks: with GP__WATCH_READ, or with 0. A
+ * timer that is enabled again ticks after a whole period.
+ */
 void gp__reactor_enable(gp__watch *watch, bool enabled);
 
 /*
