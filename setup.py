@@ -41,7 +41,7 @@ DEPENDENCIES = [
         "protobuf-c-dev",
         "protobuf-c",
     ),
-    ("openssl", "openssl >= 1.1.1", "libssl-dev", "openssl-devel", "openssl-dev", "openssl"),
+    ("openssl", "openssl >= 3.0", "libssl-dev", "openssl-devel", "openssl-dev", "openssl"),
     ("jansson", "jansson >= 2.10", "libjansson-dev", "jansson-devel", "jansson-dev", "jansson"),
     ("zlib", "zlib >= 1.2", "zlib1g-dev", "zlib-devel", "zlib-dev", "zlib"),
 ]
@@ -96,7 +96,7 @@ def check_dependencies() -> None:
 
 
 def pkg_config(option: str) -> list[str]:
-    packages = ["libprotobuf-c", "openssl", "jansson", "zlib"]
+    packages = ["libprotobuf-c", "jansson", "zlib"]
     command = [*shlex.split(TOOLS["pkg-config"]), option, *packages]
     return shlex.split(subprocess.check_output(command, text=True))
 

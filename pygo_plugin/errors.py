@@ -155,7 +155,7 @@ class SystemCallError(PluginError, OSError):
 class LibraryError(PluginError):
     """A shared library that this package was built with is missing, or is another version.
 
-    gRPC's library is loaded when something first uses gRPC, not with the package.
+    gRPC's library is loaded when something first uses gRPC, OpenSSL's by TLS and checksums.
     """
 
 

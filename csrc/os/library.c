@@ -3,33 +3,67 @@
 #include <dlfcn.h>
 #include <string.h>
 
-int
-gp__library_load(void **handle, const char *file, const char *of, const char *names, void *table,
-                 gp_error *err)
-{
-    unsigned char *slot = table;
-    void *opened = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+#include "base/fork.h"
 
-    if (opened == NULL) {
-        return gp_error_set(err, GP_ELIBRARY,
-                            "%s's library cannot be loaded: %s; install the package that has %s, "
-                            "or build pygo_plugin again with the %s that is installed",
-                            of, dlerror(), file, of);
-    }
-    for (const char *name = names; *name != '\0'; name += strlen(name) + 1) {
-        void *found = dlsym(opened, name);
+static int
+find_all(gp__library *library, void *handle, gp_error *err)
+{
+    unsigned char *slot = library->table;
+
+    for (const char *name = library->names; *name != '\0'; name += strlen(name) + 1) {
+        void *found = dlsym(handle, name);
 
         if (found == NULL) {
-            /* The library stays loaded: C++ libraries do not all survive dlclose(). */
             return gp_error_set(err, GP_ELIBRARY,
                                 "%s's library is not the one that pygo_plugin was built with: %s "
                                 "has no function %s; build pygo_plugin again with the %s that is "
                                 "installed",
-                                of, file, name, of);
+                                library->of, library->file, name, library->of);
         }
         memcpy(slot, &found, sizeof(found));
         slot += sizeof(found);
     }
-    *handle = opened;
     return 0;
+}
+
+/* With the lock of gp__fork_hold(). */
+static int
+load(gp__library *library, gp_error *err)
+{
+    void *handle = dlopen(library->file, RTLD_NOW | RTLD_LOCAL);
+    int rc;
+
+    if (handle == NULL) {
+        return gp_error_set(err, GP_ELIBRARY,
+                            "%s's library cannot be loaded: %s; install the package that has %s, "
+                            "or build pygo_plugin again with the %s that is installed",
+                            library->of, dlerror(), library->file, library->of);
+    }
+    /* If a function is missing, the library stays: not all libraries in C++ survive dlclose(). */
+    if ((rc = find_all(library, handle, err)) == 0) {
+        atomic_store_explicit(&library->handle, handle, memory_order_release);
+    }
+    return rc;
+}
+
+int
+gp__library_load(gp__library *library, gp_error *err)
+{
+    int rc = 0;
+
+    if (atomic_load_explicit(&library->handle, memory_order_acquire) != NULL) {
+        return 0;
+    }
+    gp__fork_hold();
+    if (atomic_load_explicit(&library->handle, memory_order_relaxed) == NULL) {
+        rc = load(library, err);
+    }
+    gp__fork_release();
+    return rc;
+}
+
+void *
+gp__library_find(const gp__library *library, const char *name)
+{
+    return dlsym(library->handle, name);
 }

@@ -7,16 +7,32 @@
 #ifndef GP_OS_LIBRARY_H
 #define GP_OS_LIBRARY_H
 
+#include <stdatomic.h>
+
 #include "gp/error.h"
 
+/* A library that may be loaded. Static; never unloaded. */
+typedef struct gp__library {
+    const char *file;     /* its name, as the dynamic linker knows it */
+    const char *of;       /* whose it is, for messages */
+    const char *names;    /* functions of it, or of libraries that it needs: strings one after the
+                          other, of which the last is empty */
+    void *table;          /* an array of as many pointers, which are filled in */
+    void *_Atomic handle; /* for dlsym(); NULL: not loaded */
+} gp__library;
+
 /*
- * Load the library |file|, which is then never unloaded, and find the symbols |names| in it and in
- * the libraries that it needs. |names| are strings one after the other, of which the last is empty;
- * |table| is an array of as many pointers, to be filled. |of| is whose library it is, for messages.
+ * Load |library|, unless that has been done. Once this has returned 0, any thread may call the
+ * functions. No other thread can fork meanwhile in any way that runs fork handlers.
  *
- * Returns: 0 with |*handle| for dlsym(), or GP_ELIBRARY; the table is then incomplete.
+ * Threads: any. Takes the lock of gp__fork_hold(). Returns: 0 or GP_ELIBRARY.
  */
-int gp__library_load(void **handle, const char *file, const char *of, const char *names,
-                     void *table, gp_error *err);
+int gp__library_load(gp__library *library, gp_error *err);
+
+/*
+ * The address of another function of |library|, which is loaded. NULL: this version does not have
+ * it.
+ */
+void *gp__library_find(const gp__library *library, const char *name);
 
 #endif

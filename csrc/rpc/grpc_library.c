@@ -158,14 +158,9 @@ make_engine_keeper(void)
 static int
 start_grpc_locked(gp_error *err) GP_REQUIRES(&process.lock)
 {
-    int rc = check_descriptors(err);
+    int rc = gp__grpc_load(err);
 
-    if (rc < 0) {
-        return rc;
-    }
-    gp__fork_hold();
-    if ((rc = gp__grpc_load(err)) < 0) {
-        gp__fork_release();
+    if (rc < 0 || (rc = check_descriptors(err)) < 0) {
         return rc;
     }
     gp_runtime_on_fork(&part);
@@ -173,6 +168,7 @@ start_grpc_locked(gp_error *err) GP_REQUIRES(&process.lock)
         gp__grpc_renew_epoll_set();
         process.inherited = false;
     }
+    gp__fork_hold();
     listen_to_grpc();
     grpc_init();
     disable_abseil_deadlock_detection();

@@ -1,9 +1,9 @@
 #include "rpc/grpc_symbols.h"
 
+#ifdef GP_GRPC_LINKED
+
 #include <dlfcn.h>
 #include <stddef.h>
-
-#ifdef GP_GRPC_LINKED
 
 int
 gp__grpc_load(gp_error *err)
@@ -25,22 +25,18 @@ gp__grpc_find(const char *name)
 
 struct gp__grpc_symbols gp__grpc_symbols;
 
-static void *handle; /* NULL: not loaded. Guarded by the lock of grpc_library.c */
+static gp__library library = {GP__GRPC_FILE, "gRPC", GP__GRPC_SYMBOLS, &gp__grpc_symbols, NULL};
 
 int
 gp__grpc_load(gp_error *err)
 {
-    if (handle != NULL) {
-        return 0;
-    }
-    return gp__library_load(&handle, GP__GRPC_FILE, "gRPC", GP__GRPC_SYMBOLS, &gp__grpc_symbols,
-                            err);
+    return gp__library_load(&library, err);
 }
 
 void *
 gp__grpc_find(const char *name)
 {
-    return dlsym(handle, name);
+    return gp__library_find(&library, name);
 }
 
 #endif

@@ -34,10 +34,7 @@
 #include "gen/rpc/grpc_symbols.h"
 #endif
 
-/*
- * Load gRPC's library, unless that has been done. Once it has returned 0, any thread may call
- * gRPC's functions. Not on several threads at once. Returns: 0 or GP_ELIBRARY.
- */
+/* Load gRPC's library, unless that has been done. Threads: any. Returns: 0 or GP_ELIBRARY. */
 int gp__grpc_load(gp_error *err);
 
 /* The address of a function that not all versions of gRPC have; NULL if this one has it not. */

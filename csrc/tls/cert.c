@@ -1,21 +1,12 @@
 #include "tls/cert.h"
 
-#include <openssl/bio.h>
-#include <openssl/bn.h>
-#include <openssl/crypto.h>
-#include <openssl/ec.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/rand.h>
-#include <openssl/x509.h>
-#include <openssl/x509v3.h>
 #include <stdbool.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/alloc.h"
 #include "gp/tls.h"
+#include "tls/openssl_symbols.h"
 
 enum { SERIAL_BYTES = 16 };
 
@@ -199,11 +190,16 @@ certificate_field(X509 *certificate)
 int
 gp__cert_make(gp__cert_pair *out, gp_error *err)
 {
-    EVP_PKEY *key = make_key();
-    X509 *certificate = key != NULL ? make_certificate(key) : NULL;
-    int rc = 0;
+    EVP_PKEY *key;
+    X509 *certificate;
+    int rc = gp__openssl_load(err);
 
     *out = (gp__cert_pair){NULL, NULL, NULL};
+    if (rc < 0) {
+        return rc;
+    }
+    key = make_key();
+    certificate = key != NULL ? make_certificate(key) : NULL;
     if (certificate == NULL) {
         char reason[160];
 
@@ -282,8 +278,11 @@ gp__cert_from_field(char **out, const char *field, size_t len, gp_error *err)
     const unsigned char *at;
     X509 *certificate = NULL;
     long size;
-    int rc = 0;
+    int rc = gp__openssl_load(err);
 
+    if (rc < 0) {
+        return rc;
+    }
     /* Some encoders pad although go-plugin does not. */
     for (int i = 0; i < 2 && len > 0 && field[len - 1] == '='; i++) {
         len--;

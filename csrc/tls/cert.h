@@ -17,7 +17,7 @@ typedef struct gp__cert_pair {
 
 /*
  * Make a P-521 key and the certificate that go-plugin's peers expect with it.
- * Returns: 0, GP_ETLS or GP_ENOMEM.
+ * Returns: 0, GP_ETLS, GP_ELIBRARY or GP_ENOMEM.
  */
 int gp__cert_make(gp__cert_pair *out, gp_error *err);
 
@@ -26,7 +26,7 @@ void gp__cert_release(gp__cert_pair *pair);
 
 /*
  * Read field 6 of a handshake line. |*out| is the certificate as PEM, owned by the caller.
- * Returns: 0, GP_ETLS or GP_ENOMEM.
+ * Returns: 0, GP_ETLS, GP_ELIBRARY or GP_ENOMEM.
  */
 int gp__cert_from_field(char **out, const char *field, size_t len, gp_error *err);
 

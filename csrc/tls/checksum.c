@@ -1,52 +1,58 @@
 #include "tls/checksum.h"
 
-#include <openssl/crypto.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <stdbool.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/text.h"
+#include "tls/openssl_symbols.h"
 
 struct gp__checksum {
     EVP_MD_CTX *context; /* owned */
     bool failed;
 };
 
-static const EVP_MD *
-find(const char *hash, gp_error *err)
+/* Returns: 0, GP_EINVAL or GP_ELIBRARY. */
+static int
+find_digest(const EVP_MD **out, const char *hash, gp_error *err)
 {
-    const EVP_MD *digest = EVP_get_digestbyname(hash);
+    const EVP_MD *digest;
     char quoted[GP__QUOTED];
+    int rc = gp__openssl_load(err);
 
+    if (rc < 0) {
+        return rc;
+    }
+    digest = EVP_get_digestbyname(hash);
     if (digest == NULL || EVP_MD_get_size(digest) <= 0 ||
         EVP_MD_get_size(digest) > GP__CHECKSUM_MAX) {
-        gp_error_set(err, GP_EINVAL,
-                     "unknown hash %s: expected \"sha256\", \"sha384\", \"sha512\" or the name of "
-                     "another digest of OpenSSL's",
-                     gp__quote(quoted, hash, strlen(hash)));
-        return NULL;
+        return gp_error_set(err, GP_EINVAL,
+                            "unknown hash %s: expected \"sha256\", \"sha384\", \"sha512\" or the "
+                            "name of another digest of OpenSSL's",
+                            gp__quote(quoted, hash, strlen(hash)));
     }
-    return digest;
+    *out = digest;
+    return 0;
 }
 
 int
 gp_checksum_size(const char *hash, gp_error *err)
 {
-    const EVP_MD *digest = find(hash, err);
+    const EVP_MD *digest;
+    int rc = find_digest(&digest, hash, err);
 
-    return digest != NULL ? EVP_MD_get_size(digest) : GP_EINVAL;
+    return rc < 0 ? rc : EVP_MD_get_size(digest);
 }
 
 int
 gp__checksum_new(gp__checksum **out, const char *hash, gp_error *err)
 {
-    const EVP_MD *digest = find(hash, err);
+    const EVP_MD *digest;
     gp__checksum *sum;
+    int rc = find_digest(&digest, hash, err);
 
-    if (digest == NULL) {
-        return GP_EINVAL;
+    if (rc < 0) {
+        return rc;
     }
     sum = gp__calloc(1, sizeof(*sum));
     if (sum != NULL) {

@@ -12,7 +12,7 @@ enum { GP__CHECKSUM_MAX = 64 };
 
 typedef struct gp__checksum gp__checksum;
 
-/* Returns: 0, GP_EINVAL (there is no such digest) or GP_ENOMEM. */
+/* Returns: 0, GP_EINVAL (there is no such digest), GP_ELIBRARY or GP_ENOMEM. */
 int gp__checksum_new(gp__checksum **out, const char *hash, gp_error *err);
 
 /* |ctx| is the gp__checksum. Failures show at the end. */

@@ -1,16 +1,11 @@
 #include "tls/pem.h"
 
-#include <openssl/bio.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/ssl.h>
-#include <openssl/x509.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "tls/openssl_symbols.h"
 
 /* Give no passphrase. Without a callback OpenSSL would ask for one on the terminal. */
 static int
@@ -35,11 +30,16 @@ at_end(void)
 int
 gp__pem_check_certificates(const char *pem, const char *what, gp_error *err)
 {
-    BIO *source = BIO_new_mem_buf(pem, (int)strlen(pem));
+    BIO *source;
     X509 *certificate;
     size_t count = 0;
     bool broken;
+    int rc = gp__openssl_load(err);
 
+    if (rc < 0) {
+        return rc;
+    }
+    source = BIO_new_mem_buf(pem, (int)strlen(pem));
     if (source == NULL) {
         return gp_error_set(err, GP_ENOMEM, "%s", what);
     }
@@ -206,12 +206,17 @@ key_text(EVP_PKEY *key)
 int
 gp__pem_decrypt_key(char **out, const char *pem, const char *password, gp_error *err)
 {
-    BIO *source = BIO_new_mem_buf(pem, (int)strlen(pem));
-    EVP_PKEY *key = source != NULL ? PEM_read_bio_PrivateKey(source, NULL, give_password,
-                                                             (void *)(uintptr_t)password)
-                                   : NULL;
-    int rc = 0;
+    BIO *source;
+    EVP_PKEY *key = NULL;
+    int rc = gp__openssl_load(err);
 
+    if (rc < 0) {
+        return rc;
+    }
+    source = BIO_new_mem_buf(pem, (int)strlen(pem));
+    if (source != NULL) {
+        key = PEM_read_bio_PrivateKey(source, NULL, give_password, (void *)(uintptr_t)password);
+    }
     if (key == NULL) {
         rc = gp_error_set(err, GP_EINVAL,
                           "the private key cannot be read: it is no key in PEM, or the password is "

@@ -1,13 +1,10 @@
 #include "tls/tls_failure.h"
 
-#include <openssl/bio.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "tls/openssl_symbols.h"
 
 int
 gp__tls_fault(gp_error *err, const char *reason, const char *format, ...)

@@ -1,15 +1,11 @@
 #include "tls/tls_stream.h"
 
-#include <openssl/bio.h>
-#include <openssl/err.h>
-#include <openssl/pem.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "gp/container.h"
+#include "tls/openssl_symbols.h"
 #include "tls/pem.h"
 #include "tls/tls_failure.h"
 
@@ -524,9 +520,14 @@ int
 gp__tls_stream_new(gp__stream **out, gp__stream *below, gp_tls *tls,
                    const gp__tls_stream_options *options, gp_error *err)
 {
-    tls_stream *self = gp__calloc(1, sizeof(*self));
-    int rc = 0;
+    tls_stream *self;
+    int rc = gp__openssl_load(err);
 
+    if (rc < 0) {
+        gp__stream_close(below);
+        return rc;
+    }
+    self = gp__calloc(1, sizeof(*self));
     if (self == NULL) {
         gp__stream_close(below);
         return gp_error_set(err, GP_ENOMEM, "out of memory for TLS");

@@ -29,7 +29,7 @@ typedef struct gp__tls_stream_options {
  * |tls|. Nothing is sent yet.
  *
  * Returns: 0, GP_ETLS (OpenSSL does not accept the settings), GP_EINVAL (a server without a
- * certificate) or GP_ENOMEM.
+ * certificate), GP_ELIBRARY or GP_ENOMEM.
  */
 int gp__tls_stream_new(gp__stream **out, gp__stream *below, gp_tls *tls,
                        const gp__tls_stream_options *options, gp_error *err);

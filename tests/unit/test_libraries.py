@@ -13,42 +13,59 @@ from pygo_plugin import _core
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# gRPC's library and those that only gRPC needs.
-OF_GRPC = ("libgrpc", "libgpr", "libabsl", "libupb", "libre2", "libcares", "libstdc++")
+# The libraries of gRPC and OpenSSL, and those that only gRPC needs.
+LATE = ("libgrpc", "libgpr", "libabsl", "libupb", "libre2", "libcares", "libstdc++")
+LATE += ("libssl", "libcrypto")
 
 PRELUDE = f"""
 import sys
 
 def loaded():
     with open("/proc/self/maps") as maps:
-        files = {{line.rstrip("\\n").rpartition("/")[2] for line in maps if "/" in line}}
-    return sorted(name for name in files if name.startswith({OF_GRPC!r}))
+        files = {{line.rstrip().rpartition("/")[2] for line in maps if "/" in line}}
+    return sorted(name for name in files if name.startswith({LATE!r}))
 
 """
 
+# The start of a plugin that prints no handshake.
 LAUNCH = """
 from pygo_plugin import Client, ClientConfig, Cmd, HandshakeConfig, HandshakeError, Plugin
 
-config = ClientConfig(
-    handshake_config=HandshakeConfig(1, "KEY", "value"),
-    plugins={"x": Plugin()},
-    cmd=Cmd([sys.executable, "-S", "-c", "print('no handshake')"]),
-)
+def client(**more):
+    config = ClientConfig(
+        handshake_config=HandshakeConfig(1, "KEY", "value"),
+        plugins={"x": Plugin()},
+        cmd=Cmd([sys.executable, "-S", "-c", "print('no handshake')"]),
+        **more,
+    )
+    return Client(config)
+
 try:
-    Client(config).start()
+    client().start()
 except HandshakeError:
     pass
 else:
     raise SystemExit("the plugin has started")
 """
 
+FORK = """
+import os
+import pygo_plugin.client
 
-def run(statements: str, path: Path = ROOT) -> str:
-    """What a new interpreter prints that runs the statements with the package in |path|."""
-    command = [sys.executable, "-c", PRELUDE + f"sys.path.insert(0, {str(path)!r})\n" + statements]
+child = os.fork()
+if child == 0:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def run(statements: str, path: Path = ROOT) -> list[str]:
+    """The lines that the statements print in a new interpreter, with the package in |path|."""
+    script = f"{PRELUDE}\nsys.path.insert(0, {str(path)!r})\n{statements}"
+    command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -57,14 +74,19 @@ def run(statements: str, path: Path = ROOT) -> str:
         "import pygo_plugin._core",
         "from pygo_plugin import *",
         "from pygo_plugin import Client, Server, serve, cleanup_clients; cleanup_clients()",
-        "from pygo_plugin import aio, broker, rpc, testing; aio.Client, rpc.server",
+        "from pygo_plugin import broker, rpc, testing; rpc.server",
         LAUNCH,
-        "import os\nimport pygo_plugin.client\nif os.fork() == 0: os._exit(0)\nos.wait()",
+        FORK,
     ],
     ids=["core", "all names", "client and server", "modules", "failed launch", "fork"],
 )
-def test_grpc_is_not_loaded(statements: str) -> None:
-    assert run(f"{statements}\nprint(loaded())") == "[]"
+def test_what_uses_none_loads_none(statements: str) -> None:
+    assert run(f"{statements}\nprint(loaded())") == ["[]"]
+
+
+def test_clients_on_asyncio_load_no_grpc() -> None:
+    (found,) = run("from pygo_plugin import aio\naio.Client, aio.serve\nprint(loaded())")
+    assert "libgrpc" not in found  # asyncio loads OpenSSL itself
 
 
 @pytest.mark.parametrize(
@@ -76,11 +98,27 @@ def test_grpc_is_not_loaded(statements: str) -> None:
     ],
 )
 def test_grpc_is_loaded_when_it_is_used(statements: str) -> None:
-    before, _, after = run(
-        f"from pygo_plugin import rpc\nprint(loaded(), end=';')\n{statements}\nprint(loaded())"
-    ).partition(";")
+    before, after = run(
+        f"from pygo_plugin import rpc\nprint(loaded())\n{statements}\nprint(loaded())"
+    )
     assert before == "[]"
     assert "libgrpc" in after
+
+
+def test_openssl_is_loaded_when_it_is_used() -> None:
+    before, after = run(
+        """
+from pygo_plugin import SecureConfig, TLSConfig
+
+TLSConfig()
+print(loaded())
+SecureConfig(bytes(32), hash="sha256")
+print(loaded())
+"""
+    )
+    assert before == "[]"
+    assert "libssl" in after
+    assert "libgrpc" not in after
 
 
 # ---- A library that is missing -------------------------------------------------------------------
@@ -98,44 +136,73 @@ def copy_with(directory: Path, name: bytes, other: bytes) -> Path:
     return directory
 
 
-def library_of_grpc() -> bytes:
-    """By what name the core asks for it."""
+def file_of(library: bytes) -> bytes:
+    """The name by which the core asks for the library."""
     core = Path(str(_core.__file__)).read_bytes()
-    start = core.index(b"\0libgrpc") + 1
+    start = core.index(b"\0" + library + b".") + 1
     return core[start : core.index(b"\0", start)]
 
 
+# Prints what each of |uses| raises.
 USE = """
-import pygo_plugin
-from pygo_plugin import LibraryError, PluginError, rpc
+from pygo_plugin import LibraryError
 
-for use in (lambda: rpc.insecure_channel("unix:/nowhere"), lambda: rpc.server(max_workers=2)):
+for use in uses:
     try:
         use()
     except LibraryError as error:
         print(error)
     else:
-        raise SystemExit("gRPC was loaded")
+        raise SystemExit("the library was loaded")
 print(loaded())
 """
 
+USE_GRPC = f"""
+from pygo_plugin import rpc
 
-def test_a_missing_library_is_an_error_of_what_uses_it(tmp_path: Path) -> None:
-    name = library_of_grpc()
-    other = b"libnone" + name[len(b"libgrpc") :]
-    path = copy_with(tmp_path, name, other)
-    lines = run(LAUNCH + USE, path).splitlines()
-    file = other.decode()
-    assert len(lines) == 3
-    assert lines[0] == lines[1]
-    assert lines[0].startswith(f"gRPC's library cannot be loaded: {file}: ")
-    assert f"install the package that has {file}, or build pygo_plugin again" in lines[0]
-    assert lines[2] == "[]"
+uses = (lambda: rpc.insecure_channel("unix:/nowhere"), lambda: rpc.server(max_workers=2))
+{USE}
+"""
+
+USE_OPENSSL = f"""
+from pygo_plugin import SecureConfig, rpc
+from pygo_plugin._base.core import _core
+
+uses = (
+    lambda: client(auto_mtls=True).start(),
+    lambda: SecureConfig(bytes(32), hash="sha256"),
+    lambda: rpc.ssl_channel_credentials(b"roots"),
+    lambda: _core.TLS(certificate=b"certificate", private_key=b"key"),
+    lambda: _core.TLS(certificate=b"certificate", private_key=b"key", password="password"),
+)
+{USE}
+"""
+
+
+@pytest.mark.parametrize(
+    ("whose", "library", "other", "statements"),
+    [
+        ("gRPC", b"libgrpc", b"libnone", LAUNCH + USE_GRPC),
+        ("OpenSSL", b"libssl", b"libnon", LAUNCH + USE_OPENSSL),
+    ],
+    ids=["gRPC", "OpenSSL"],
+)
+def test_a_missing_library_is_an_error_of_what_uses_it(
+    whose: str, library: bytes, other: bytes, statements: str, tmp_path: Path
+) -> None:
+    name = file_of(library)
+    absent = name.replace(library, other)
+    *lines, found = run(statements, copy_with(tmp_path, name, absent))
+    file = absent.decode()
+    assert lines
+    assert found == "[]"
+    for line in lines:
+        assert f"{whose}'s library cannot be loaded: {file}: " in line
+        assert f"install the package that has {file}, or build pygo_plugin again" in line
 
 
 def test_another_version_of_a_library_is_an_error_of_what_uses_it(tmp_path: Path) -> None:
     path = copy_with(tmp_path, b"grpc_server_create", b"grpc_server_kreate")
-    lines = run(USE, path).splitlines()
-    assert len(lines) == 3
-    assert f"{library_of_grpc().decode()} has no function grpc_server_kreate" in lines[0]
-    assert lines[0] == lines[1]
+    first, second, _ = run(USE_GRPC, path)
+    assert f"{file_of(b'libgrpc').decode()} has no function grpc_server_kreate" in first
+    assert first == second

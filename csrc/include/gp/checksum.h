@@ -7,8 +7,8 @@
 #include "gp/error.h"
 
 /*
- * Returns: the number of bytes of the digest |hash| ("sha256", say), or GP_EINVAL: there is none of
- * that name.
+ * Returns: the number of bytes of the digest |hash| ("sha256", say), GP_EINVAL (there is none of
+ * that name) or GP_ELIBRARY.
  */
 int gp_checksum_size(const char *hash, gp_error *err);
 
