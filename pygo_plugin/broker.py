@@ -6,8 +6,8 @@ The other side dials the id. See docs/broker.md.
 
 from __future__ import annotations
 
+import _thread  # threading is not imported at run time: a plugin's start would pay for it
 import sys
-import threading
 import weakref
 
 from pygo_plugin._base import at_exit
@@ -18,6 +18,7 @@ from pygo_plugin.errors import BrokerError, ClosedError, ConfigTypeError, _impor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
     from types import TracebackType
     from typing import Any, TypeVar
@@ -70,7 +71,7 @@ class BrokerBase:
         self._group = group
         self._directory = directory
         self._options = options or {}  # of servers
-        self._lock = threading.Lock()
+        self._lock = _thread.allocate_lock()
         self._servers: dict[int, Any] = {}
         self._channels: weakref.WeakSet[Any] = weakref.WeakSet()
         self._credentials: _core.ServerCredentials | None = None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
 from pygo_plugin._base.core import _core
 from pygo_plugin._grpc.abstract import Abstract
 
+TYPE_CHECKING = False  # typing is not imported at run time: a plugin's start would pay for it
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any
 
     from typing_extensions import Self
 
