@@ -261,6 +261,7 @@ only_the_tail_of_stderr_is_quoted(void **state)
     prepare(&it, "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done >&2; exit 1");
     refused(&it, GP_EEXITED, "line 1999");
     assert_true(it.err.detail_len <= 4096 && it.err.detail_len > 4000);
+    recorder_await_count(&it.rec, 2000); /* the error waits for them, but no longer than a second */
     assert_int_equal(it.rec.count, 2000);
     done(&it);
 }
