@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/rpc"
 	"os"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -60,6 +61,23 @@ var operations = map[string]operation{
 	"hang_in_host": onClient(hangInHost),
 	"call_test":    onClient(callTest),
 	"descriptors":  descriptors,
+
+	"rpc_call":          onClient(callRPC),
+	"rpc_begin":         onClient(beginRPC),
+	"rpc_wait":          onClient(waitRPC),
+	"rpc_types":         onClient(callTypes),
+	"rpc_many":          onClient(manyCalls),
+	"rpc_call_back":     lent(rpcCallBack),
+	"rpc_call_served":   lent(rpcCallServed),
+	"rpc_descend":       lent(rpcDescend),
+	"rpc_lend_reader":   lent(lendReader),
+	"rpc_lend_writer":   lent(lendWriter),
+	"rpc_borrow_reader": lent(borrowReader),
+	"rpc_borrow_writer": lent(borrowWriter),
+	"rpc_listen":        listenRPC,
+	"rpc_dial":          dialRPC,
+	"rpc_close":         onClient(closeRPC),
+	"goroutines":        goroutines,
 
 	"health":  onClient(health),
 	"reflect": onClient(reflectServices),
@@ -126,6 +144,10 @@ func failure(err error) reply {
 		if call.partial != nil {
 			answer["partial"] = call.partial
 		}
+	}
+	var serverError rpc.ServerError
+	if errors.As(err, &serverError) {
+		answer["server_error"] = true
 	}
 	if st, ok := status.FromError(err); ok {
 		answer["code"] = code.Code(st.Code()).String()

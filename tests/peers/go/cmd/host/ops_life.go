@@ -13,10 +13,11 @@ import (
 	"github.com/hashicorp/go-plugin"
 
 	"pygo-plugin.example/peers/internal/peer"
+	"pygo-plugin.example/peers/internal/rpcpeer"
 )
 
 // startRequest holds the options of a client. Those left out have go-plugin's
-// defaults, but for the protocol, which is gRPC.
+// defaults, but for the protocol, which is gRPC unless NetRPC says otherwise.
 type startRequest struct {
 	Client         string         `json:"client"`
 	Cmd            []string       `json:"cmd"`
@@ -28,6 +29,7 @@ type startRequest struct {
 	Multiplex      bool           `json:"multiplex"`
 	Managed        bool           `json:"managed"`
 	Versions       []int          `json:"versions"`
+	NetRPC         []int          `json:"netrpc"` // Those versions that speak net/rpc.
 	MinPort        uint           `json:"min_port"`
 	MaxPort        uint           `json:"max_port"`
 	StartTimeoutMS int            `json:"start_timeout_ms"`
@@ -60,12 +62,8 @@ func start(s *session, raw json.RawMessage) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	if old, ok := s.clients[request.Client]; ok {
-		s.replaced = append(s.replaced, old)
-		go old.plugin.Kill()
-	}
 	c := newClient(config)
-	s.clients[request.Client] = c
+	s.add(request.Client, c)
 
 	begin := time.Now()
 	addr, err := c.plugin.Start()
@@ -104,12 +102,18 @@ func (r *startRequest) config() (*plugin.ClientConfig, error) {
 		config.Cmd.Env = r.Env
 	}
 	if len(r.Versions) > 0 {
-		config.VersionedPlugins = peer.Versions(r.Versions, nil)
+		config.VersionedPlugins = rpcpeer.Versions(r.Versions, r.NetRPC, nil)
 		config.ProtocolVersion = 0
 	}
 	// A reattached client negotiates nothing and uses this set.
 	if len(r.Versions) == 0 || r.Reattach != nil {
 		config.Plugins = peer.Plugins(int(peer.Handshake.ProtocolVersion), nil)
+		if len(r.NetRPC) > 0 {
+			config.Plugins = rpcpeer.Plugins(nil)
+		}
+	}
+	if len(r.NetRPC) > 0 {
+		config.AllowedProtocols = append(config.AllowedProtocols, plugin.ProtocolNetRPC)
 	}
 	if r.SocketGroup != "" {
 		config.UnixSocketConfig = &plugin.UnixSocketConfig{Group: r.SocketGroup}

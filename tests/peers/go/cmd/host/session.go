@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
 
+	"pygo-plugin.example/peers/internal/rpcpeer"
 	"pygo-plugin.example/peers/kvpb"
 	"pygo-plugin.example/peers/probepb"
 )
@@ -22,6 +23,7 @@ import (
 type session struct {
 	clients  map[string]*client
 	replaced []*client
+	cleanups []func()
 }
 
 // killTimeout bounds the end of the host, since go-plugin's Kill never returns
@@ -30,15 +32,17 @@ const killTimeout = 10 * time.Second
 
 // client is one go-plugin client and all that it captured from its plugin.
 type client struct {
-	plugin *plugin.Client
+	plugin *plugin.Client // nil for a server that is no plugin
 	logs   logCapture
 	stderr capture // The plugin's stderr as it is.
-	// What the plugin printed after the handshake, as it came through GRPCStdio.
+	// What the plugin printed after the handshake, as go-plugin brought it.
 	syncStdout, syncStderr capture
+	objects                map[string]*rpcpeer.Client // by the plugin's name
+	calls                  map[string]*begun
 }
 
 func newClient(config *plugin.ClientConfig) *client {
-	c := &client{}
+	c := &client{objects: make(map[string]*rpcpeer.Client), calls: make(map[string]*begun)}
 	logger := hclog.NewInterceptLogger(&hclog.LoggerOptions{
 		Name:   "host",
 		Level:  hclog.Trace,
@@ -82,7 +86,7 @@ func (s *session) killAll() {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			c.plugin.Kill()
+			c.end()
 		}()
 	}
 	done := make(chan struct{})
@@ -93,6 +97,29 @@ func (s *session) killAll() {
 	select {
 	case <-done:
 	case <-time.After(killTimeout):
+	}
+	for _, cleanup := range s.cleanups {
+		cleanup()
+	}
+}
+
+// add names a client. An earlier one of that name is killed in the background.
+func (s *session) add(name string, c *client) {
+	if old, ok := s.clients[name]; ok {
+		s.replaced = append(s.replaced, old)
+		go old.end()
+	}
+	s.clients[name] = c
+}
+
+// end kills the plugin, or hangs up where there is none.
+func (c *client) end() {
+	if c.plugin != nil {
+		c.plugin.Kill()
+		return
+	}
+	for _, object := range c.objects {
+		object.Close()
 	}
 }
 

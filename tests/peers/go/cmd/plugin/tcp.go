@@ -13,11 +13,13 @@ import (
 	"strings"
 
 	"github.com/hashicorp/go-plugin"
+
+	"pygo-plugin.example/peers/internal/peer"
 )
 
 // serveTCP does what plugin.Serve does on Windows. On POSIX systems plugin.Serve
-// insists on a unix socket, but its gRPC server takes any listener.
-func serveTCP(config *plugin.ServeConfig) error {
+// insists on a unix socket, but its servers take any listener.
+func serveTCP(config *plugin.ServeConfig, netRPC []int) error {
 	if os.Getenv(config.MagicCookieKey) != config.MagicCookieValue {
 		return errors.New("this is a plugin, start it from its host")
 	}
@@ -40,19 +42,34 @@ func serveTCP(config *plugin.ServeConfig) error {
 	}
 	version := chooseVersion(config.VersionedPlugins)
 	done := make(chan struct{})
-	server := &plugin.GRPCServer{
-		Plugins: config.VersionedPlugins[version],
-		Server:  config.GRPCServer,
-		TLS:     tlsConfig,
-		DoneCh:  done,
-		Stdout:  stdoutReader,
-		Stderr:  stderrReader,
+	var server plugin.ServerProtocol
+	protocol := plugin.ProtocolGRPC
+	if slices.Contains(netRPC, version) {
+		protocol = plugin.ProtocolNetRPC
+		if tlsConfig != nil {
+			listener = tls.NewListener(listener, tlsConfig)
+		}
+		server = &plugin.RPCServer{
+			Plugins: config.VersionedPlugins[version],
+			DoneCh:  done,
+			Stdout:  stdoutReader,
+			Stderr:  stderrReader,
+		}
+	} else {
+		server = &plugin.GRPCServer{
+			Plugins: config.VersionedPlugins[version],
+			Server:  config.GRPCServer,
+			TLS:     tlsConfig,
+			DoneCh:  done,
+			Stdout:  stdoutReader,
+			Stderr:  stderrReader,
+		}
 	}
 	if err := server.Init(); err != nil {
 		return err
 	}
 
-	line := fmt.Sprintf("%d|%d|tcp|%s|grpc|%s", plugin.CoreProtocolVersion, version, listener.Addr(), serverCert)
+	line := fmt.Sprintf("%d|%d|tcp|%s|%s|%s", plugin.CoreProtocolVersion, version, listener.Addr(), protocol, serverCert)
 	if os.Getenv("PLUGIN_MULTIPLEX_GRPC") != "" {
 		line += "|false" // The multiplexer is private to plugin.Serve.
 	}
@@ -61,7 +78,7 @@ func serveTCP(config *plugin.ServeConfig) error {
 	// Ctrl-C is for the host. Receiving it is enough to ignore it.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	os.Stdout, os.Stderr = stdoutWriter, stderrWriter
-	server.Serve(listener)
+	go server.Serve(listener) // RPCServer's returns when the listener is closed.
 	<-done
 	return nil
 }
@@ -112,7 +129,7 @@ func serverTLS(config *plugin.ServeConfig) (*tls.Config, string, error) {
 	if hostPEM == "" {
 		return nil, "", nil
 	}
-	tlsConfig, err := mutualTLS([]byte(hostPEM))
+	tlsConfig, err := peer.MutualTLS([]byte(hostPEM))
 	if err != nil {
 		return nil, "", err
 	}

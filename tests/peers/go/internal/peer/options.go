@@ -9,9 +9,12 @@ import (
 	"strings"
 )
 
-// ParseVersions reads a comma-separated list of protocol versions.
+// ParseVersions reads a comma-separated list of protocol versions, which may be empty.
 func ParseVersions(list string) ([]int, error) {
 	var versions []int
+	if list == "" {
+		return nil, nil
+	}
 	for _, field := range strings.Split(list, ",") {
 		version, err := strconv.Atoi(strings.TrimSpace(field))
 		if err != nil {

@@ -1,4 +1,4 @@
-package main
+package peer
 
 import (
 	"crypto/ecdsa"
@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// mutualTLS makes a one-time certificate and trusts nothing but the host's.
-func mutualTLS(hostPEM []byte) (*tls.Config, error) {
+// MutualTLS makes a one-time certificate and trusts nothing but the host's.
+func MutualTLS(hostPEM []byte) (*tls.Config, error) {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(hostPEM) {
 		return nil, errors.New("PLUGIN_CLIENT_CERT holds no certificate")
