@@ -153,6 +153,10 @@ class Peers:
         """grpc-go's side of gRPC's standard interop cases."""
         return self._go("interop", *arguments)
 
+    def upstream(self, name: str) -> str:
+        """A program of go-plugin's own examples."""
+        return self._go(f"go-plugin/{name}")[0]
+
     def gob(self) -> list[str]:
         """Go's encoding/gob, which takes JSON requests."""
         return self._go("gob")

@@ -235,6 +235,10 @@ go_build() {
 setup_peers() {
     setup_go
     go_build tests/peers/go build/peers/ ./cmd/...
+    # go-plugin's own examples, which are part of its module.
+    local examples=github.com/hashicorp/go-plugin/examples
+    go_build tests/peers/go build/peers/go-plugin/ $examples/basic $examples/basic/plugin \
+        $examples/grpc $examples/grpc/plugin-go-netrpc $examples/negotiated $examples/negotiated/plugin-go
     # For a container that holds nothing else.
     CGO_ENABLED=0 go_build tests/peers/go build/peers/static/plugin ./cmd/plugin
     make -s -C csrc -j"$(getconf _NPROCESSORS_ONLN)" WERROR="${PYGO_WERROR:-0}" \
@@ -247,6 +251,7 @@ setup_go_example() {
     # Static, for a container that holds nothing else.
     CGO_ENABLED=0 go_build examples/bidirectional/go build/examples/counter-go/ ./plugin ./host
     go_build examples/streaming/go build/examples/streaming-go/ ./plugin ./host
+    go_build examples/netrpc/go build/examples/words-go/ ./plugin ./host
 }
 
 # ---- One set-up at a time ----------------------------------------------------------------------
