@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_programs import EXAMPLES, built, fail, run
+from example_programs import EXAMPLES, built, fail, run, without_yamux
 
 COUNTER = EXAMPLES / "bidirectional"
 STREAMING = EXAMPLES / "streaming"
@@ -43,12 +43,6 @@ each_security = pytest.mark.parametrize("auto_mtls", [False, True], ids=["plain"
 def options(host: str, auto_mtls: bool, multiplex: bool) -> list[str]:
     asked = ["auto-mtls"] * auto_mtls + ["multiplex"] * multiplex
     return [("--" if host == "python" else "-") + option for option in asked]
-
-
-def without_yamux(output: str) -> str:
-    """A Go side's yamux may log, as it ends, that its connection has been closed under a write."""
-    lines = output.splitlines(keepends=True)
-    return "".join(line for line in lines if "yamux: Failed to write" not in line)
 
 
 @each_security
