@@ -8,6 +8,7 @@
 //	bench -calls 1000 -call-back -auto-mtls -multiplex -cmd ./plugin
 //	bench -open 1000 -cmd ./plugin
 //	bench -plugins 200 -cmd ./plugin
+//	bench -netrpc -calls 20000 -cmd ./plugin -- -netrpc 1
 //
 // Arguments after the flags go to the plugin. The measurements asked for are
 // printed as one JSON object.
@@ -26,6 +27,7 @@ import (
 	"github.com/hashicorp/go-plugin"
 
 	"pygo-plugin.example/peers/internal/peer"
+	"pygo-plugin.example/peers/internal/rpcpeer"
 )
 
 // bench holds what all measurements have in common.
@@ -33,12 +35,13 @@ type bench struct {
 	cmd       []string
 	autoMTLS  bool
 	multiplex bool
+	netRPC    bool
 }
 
 // wanted says what to measure; zero means not to.
 type wanted struct {
 	calls, size, threads int
-	callBack             bool
+	callBack, order      bool
 	launches             int
 	logLines             int
 	output               int
@@ -55,6 +58,7 @@ func main() {
 	flag.IntVar(&want.size, "size", 100, "payload of a call or a message in `bytes`")
 	flag.IntVar(&want.threads, "threads", 1, "callers at the same time, a `number`")
 	flag.BoolVar(&want.callBack, "call-back", false, "have each call dial the host and call it back")
+	flag.BoolVar(&want.order, "order", false, "send a struct with 100 others in a slice there and back instead; with -netrpc")
 	flag.IntVar(&want.launches, "launch", 0, "launch and kill the plugin `K` times")
 	flag.IntVar(&want.logLines, "loglines", 0, "mirror `N` log lines from the plugin")
 	flag.IntVar(&want.output, "stdio", 0, "have the plugin print `N` MiB")
@@ -64,9 +68,10 @@ func main() {
 	flag.IntVar(&want.plugins, "plugins", 0, "keep `N` plugins running, between lines of input")
 	autoMTLS := flag.Bool("auto-mtls", false, "use AutoMTLS")
 	multiplex := flag.Bool("multiplex", false, "everything over one connection")
+	netRPC := flag.Bool("netrpc", false, "over net/rpc: -calls and -launch")
 	flag.Parse()
 
-	b := &bench{append([]string{*cmd}, flag.Args()...), *autoMTLS, *multiplex}
+	b := &bench{append([]string{*cmd}, flag.Args()...), *autoMTLS, *multiplex, *netRPC}
 	if err := b.run(*cmd, want); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -76,6 +81,9 @@ func main() {
 func (b *bench) run(cmd string, want wanted) error {
 	if cmd == "" || want.threads < 1 {
 		return errors.New("-cmd is needed, and at least one thread")
+	}
+	if want.order && !b.netRPC {
+		return errors.New("-order needs -netrpc")
 	}
 	if want.open > 0 {
 		return b.holdOpen(want.open)
@@ -120,10 +128,14 @@ func (b *bench) newClient(log io.Writer) *plugin.Client {
 
 // newClientWith also takes what the plugin prints.
 func (b *bench) newClientWith(log, stdout io.Writer) *plugin.Client {
+	plugins, protocol := peer.Plugins(int(peer.Handshake.ProtocolVersion), nil), plugin.ProtocolGRPC
+	if b.netRPC {
+		plugins, protocol = rpcpeer.Plugins(nil), plugin.ProtocolNetRPC
+	}
 	return plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:     peer.Handshake,
-		Plugins:             peer.Plugins(int(peer.Handshake.ProtocolVersion), nil),
-		AllowedProtocols:    []plugin.Protocol{plugin.ProtocolGRPC},
+		Plugins:             plugins,
+		AllowedProtocols:    []plugin.Protocol{protocol},
 		AutoMTLS:            b.autoMTLS,
 		GRPCBrokerMultiplex: b.multiplex,
 		SyncStdout:          stdout,

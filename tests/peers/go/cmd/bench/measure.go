@@ -52,20 +52,19 @@ type callResult struct {
 func (b *bench) calls(want wanted) (*callResult, error) {
 	client := b.newClient(io.Discard)
 	defer client.Kill()
-	stub, err := probe(client)
+	found, err := b.subject(client)
 	if err != nil {
 		return nil, err
 	}
 	payload, threads := make([]byte, want.size), want.threads
-	request := &probepb.EchoRequest{Payload: payload}
-	call := func() error {
-		_, err := stub.Echo(context.Background(), request)
-		return err
-	}
+	call := func() error { return found.echo(payload) }
 	before := min(warmup*threads, mostWarmup)
-	if want.callBack {
-		call = func() error { return stub.CallBackOnce(context.Background(), payload) }
+	switch {
+	case want.callBack:
+		call = func() error { return found.callBack(payload) }
 		before = callBackWarmup
+	case want.order:
+		call = found.order
 	}
 	for range before {
 		if err := call(); err != nil {
@@ -146,11 +145,11 @@ func (b *bench) launch() (reply, kill time.Duration, err error) {
 	client := b.newClient(io.Discard)
 	defer client.Kill()
 	begin := time.Now()
-	stub, err := probe(client)
+	found, err := b.subject(client)
 	if err != nil {
 		return 0, 0, err
 	}
-	if _, err := stub.Echo(context.Background(), &probepb.EchoRequest{}); err != nil {
+	if err := found.echo(nil); err != nil {
 		return 0, 0, err
 	}
 	reply = time.Since(begin)
