@@ -123,10 +123,11 @@ typedef struct gp__transport_role {
     bool driven_anew; /* a thread has begun to drive since the last tick */
     gp_list waiters;  /* threads that sleep and whose gates are closed, oldest first */
     gp_list yielding; /* waits by gp_interrupt.wait, whose gates are closed */
-    gp_list deferred; /* tasks of gp__transport_defer_locked() */
-    int wakeup[2];    /* owned; wakes the driver */
-    gp__watch *watch; /* owned; of the connection */
-    gp__watch *ticks; /* owned */
+    unsigned long woken; /* times that a sleeping thread's gate was opened */
+    gp_list deferred;    /* tasks of gp__transport_defer_locked() */
+    int wakeup[2];       /* owned; wakes the driver */
+    gp__watch *watch;    /* owned; of the connection */
+    gp__watch *ticks;    /* owned */
 } gp__transport_role;
 
 /* What workers do for it (workers.c). */
@@ -301,13 +302,16 @@ void gp__transport_flush_locked(gp__transport *transport) GP_REQUIRES(&transport
 /*
  * Wait for |gate|, driving if no other thread does. Releases and re-acquires the lock meanwhile.
  *
- * Returns: 0 when the gate is open; GP_ETIMEOUT at |deadline|; GP_EUSER; GP_ECLOSED if the
+ * Returns: 0 when the gate is, or was, open; GP_ETIMEOUT at |deadline|; GP_EUSER; GP_ECLOSED if the
  * connection is over and the gate closed.
  */
 int gp__transport_wait_locked(gp__transport *transport, gp__transport_gate *gate, int64_t deadline,
                               const gp_interrupt *interrupt) GP_REQUIRES(&transport->lock);
 
-/* Open |gate| and wake the threads that wait for it. To close it again, clear |open|. */
+/*
+ * Open |gate|: the threads that wait for it return, even if it is closed again before they run. To
+ * close it, clear |open|.
+ */
 void gp__transport_gate_open_locked(gp__transport *transport, gp__transport_gate *gate)
     GP_REQUIRES(&transport->lock);
 

@@ -19,6 +19,7 @@ struct gp__transport_waiter {
     gp_link link; /* in the role's |waiters| while the thread sleeps, or in |yielding| */
     gp__transport_waiter *next;  /* in the gate's chain */
     gp__transport_gate *chained; /* the gate whose chain it is in; NULL: none */
+    bool opened;                 /* the gate has been opened, and may be closed again by now */
     bool driving;                /* the thread has the driver role */
     bool yielding;               /* it is woken by |fds|, and else by |cond| */
     gp_cond cond;                /* owned; made before the thread first sleeps */
@@ -57,9 +58,11 @@ wake_waiter_locked(gp__transport *transport, gp__transport_waiter *waiter)
 {
     unchain_waiter(waiter);
     gp_link_remove(&waiter->link);
+    waiter->opened = true;
     if (waiter->yielding) {
         gp__fd_wake(waiter->fds);
     } else if (!waiter->driving) {
+        transport->role.woken++;
         gp_cond_signal(&waiter->cond);
     } else if (!transport->channel.dispatching) {
         gp__fd_wake(transport->role.wakeup);
@@ -208,7 +211,7 @@ gp__transport_role_take_locked(gp__transport *transport)
 }
 
 void
-gp__transport_role_give_up_locked(gp__transport *transport, bool returning)
+gp__transport_role_give_up_locked(gp__transport *transport)
 {
     gp__transport_role *role = &transport->role;
     gp__transport_waiter *oldest;
@@ -222,7 +225,26 @@ gp__transport_role_give_up_locked(gp__transport *transport, bool returning)
     oldest = gp_list_first_entry(&role->waiters, gp__transport_waiter, link);
     if (oldest != NULL) {
         gp_cond_signal(&oldest->cond);
-    } else if (!returning) {
+    }
+}
+
+void
+gp__transport_role_watch_locked(gp__transport *transport)
+{
+    gp__transport_role *role = &transport->role;
+
+    if (!role->driven && !role->watching && gp_list_is_empty(&role->waiters) &&
+        !gp__transport_is_over_locked(transport)) {
+        watch_locked(transport);
+    }
+}
+
+/* This thread does not drive. If none does, and none is woken to, the reactor may be needed. */
+static void
+leave_role_locked(gp__transport *transport) GP_REQUIRES(&transport->lock)
+{
+    gp__transport_role_give_up_locked(transport);
+    if (gp_list_is_empty(&transport->role.waiters)) {
         gp__transport_role_update_locked(transport);
     }
 }
@@ -278,19 +300,18 @@ gp__transport_role_drive_locked(gp__transport *transport, int64_t deadline)
 
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
-/* Drive until |gate| is open, the connection is over, or |deadline|. */
+/* Drive until the gate is opened, the connection is over, or |deadline|. */
 static void
-drive_for_gate_locked(gp__transport *transport, gp__transport_waiter *me,
-                      const gp__transport_gate *gate, int64_t deadline)
+drive_for_gate_locked(gp__transport *transport, gp__transport_waiter *me, int64_t deadline)
     GP_REQUIRES(&transport->lock)
 {
     me->driving = true;
     gp__transport_role_take_locked(transport);
-    while (gp__transport_role_drive_locked(transport, deadline) && !gate->open &&
+    while (gp__transport_role_drive_locked(transport, deadline) && !me->opened &&
            !gp__transport_is_over_locked(transport)) {
     }
-    gp__transport_role_give_up_locked(transport, false);
     me->driving = false;
+    leave_role_locked(transport);
 }
 
 /* Sleep until the gate has opened, the role is free, the connection is over, or |deadline|. */
@@ -318,8 +339,8 @@ new_yielding_waiter(void)
 }
 
 /*
- * Wait by |interrupt->wait|, in which this thread may run other code, while another thread or the
- * reactor drives. Frees |me|.
+ * As wait_on_thread_locked(), by |interrupt->wait|, in which this thread may run other code, while
+ * another thread or the reactor drives. Frees |me|.
  */
 static int
 wait_by_interrupt_locked(gp__transport *transport, gp__transport_waiter *me,
@@ -329,9 +350,8 @@ wait_by_interrupt_locked(gp__transport *transport, gp__transport_waiter *me,
     int rc = 0;
 
     gp__transport_urgent_locked(transport, 1);
-    while (!gate->open && !gp__transport_is_over_locked(transport) && rc != GP_EUSER) {
+    while (!me->opened && !gp__transport_is_over_locked(transport) && rc != GP_EUSER) {
         int64_t left = deadline == GP__FOREVER ? -1 : deadline - gp__now();
-        char drained[64];
 
         if (deadline != GP__FOREVER && left <= 0) {
             rc = GP_ETIMEOUT;
@@ -343,18 +363,16 @@ wait_by_interrupt_locked(gp__transport *transport, gp__transport_waiter *me,
         rc = interrupt->wait(interrupt->ctx, me->fds[0], left);
         gp_mutex_lock(&transport->lock);
         gp_link_remove(&me->link);
-        if (me->chained == NULL) {
-            gp__fd_read(me->fds[0], drained, sizeof(drained));
-        }
     }
     unchain_waiter(me);
     gp__transport_urgent_locked(transport, -1);
+    rc = me->opened && rc != GP_EUSER ? 0 : rc < 0 ? rc : GP_ECLOSED;
     gp__fd_close_wakeup(me->fds);
     gp__free(me);
     return rc;
 }
 
-/* Wait by polling or sleeping. */
+/* Wait by polling or sleeping. GP_EUSER is returned even if the gate has opened meanwhile. */
 static int
 wait_on_thread_locked(gp__transport *transport, gp__transport_gate *gate, int64_t deadline,
                       const gp_interrupt *interrupt) GP_REQUIRES(&transport->lock)
@@ -363,12 +381,12 @@ wait_on_thread_locked(gp__transport *transport, gp__transport_gate *gate, int64_
     bool has_slept = false;
     int rc = 0;
 
-    while (!gate->open && !gp__transport_is_over_locked(transport)) {
+    while (!me.opened && !gp__transport_is_over_locked(transport)) {
         int64_t slice = gp__slice(deadline, interrupt);
 
         chain_waiter(gate, &me);
         if (!transport->role.driven) {
-            drive_for_gate_locked(transport, &me, gate, slice);
+            drive_for_gate_locked(transport, &me, slice);
         } else {
             if (!has_slept) {
                 gp_cond_init(&me.cond);
@@ -376,7 +394,7 @@ wait_on_thread_locked(gp__transport *transport, gp__transport_gate *gate, int64_
             }
             sleep_locked(transport, &me, slice);
         }
-        if (gate->open || slice == GP__FOREVER || gp__now() < slice) {
+        if (me.opened || slice == GP__FOREVER || gp__now() < slice) {
             continue;
         }
         if (slice == deadline) {
@@ -394,11 +412,11 @@ wait_on_thread_locked(gp__transport *transport, gp__transport_gate *gate, int64_
     if (has_slept) {
         /* This thread may have been woken to drive, which it does not need any more. */
         if (!transport->role.driven) {
-            gp__transport_role_give_up_locked(transport, false);
+            leave_role_locked(transport);
         }
         gp_cond_release(&me.cond);
     }
-    return rc;
+    return me.opened && rc != GP_EUSER ? 0 : rc < 0 ? rc : GP_ECLOSED;
 }
 
 int
@@ -419,10 +437,7 @@ gp__transport_wait_locked(gp__transport *transport, gp__transport_gate *gate, in
     rc = yielding != NULL ? wait_by_interrupt_locked(transport, yielding, gate, deadline, interrupt)
                           : wait_on_thread_locked(transport, gate, deadline, interrupt);
     gp__transport_service_end_wait_locked(transport);
-    if (rc == GP_EUSER) { /* never dropped */
-        return rc;
-    }
-    return gate->open ? 0 : rc < 0 ? rc : GP_ECLOSED;
+    return rc;
 }
 
 /* ---- Deferred tasks -------------------------------------------------------------------------- */

@@ -82,15 +82,14 @@ void gp__transport_role_release(gp__transport *transport);
  */
 void gp__transport_role_update_locked(gp__transport *transport) GP_REQUIRES(&transport->lock);
 
-/* For workers: take the role, which is free; give it up. */
+/* For workers: take the role, which is free. */
 void gp__transport_role_take_locked(gp__transport *transport) GP_REQUIRES(&transport->lock);
 
-/*
- * |returning|: the thread will be back soon, so that the reactor need not take its place at once if
- * something is urgent.
- */
-void gp__transport_role_give_up_locked(gp__transport *transport, bool returning)
-    GP_REQUIRES(&transport->lock);
+/* Give the role up, and wake the thread that has slept for longest to take it, if there is one. */
+void gp__transport_role_give_up_locked(gp__transport *transport) GP_REQUIRES(&transport->lock);
+
+/* If no thread drives or is about to: have the reactor watch, without waiting for a tick. */
+void gp__transport_role_watch_locked(gp__transport *transport) GP_REQUIRES(&transport->lock);
 
 /*
  * With the role: wait until the connection is ready, or this thread is woken, or |deadline|, and

@@ -47,6 +47,7 @@ typedef struct gp__worker_queue {
     gp_link turn;  /* linked while a task may run */
     int limit;
     int running;
+    size_t waiting; /* the length of |tasks| */
 } gp__worker_queue;
 
 void gp__worker_queue_init(gp__worker_queue *queue, int limit);
