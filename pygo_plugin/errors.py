@@ -15,7 +15,7 @@
     ├── ClosedError (ValueError)         used before the start, or after the end
     ├── SystemCallError (OSError)        the system refused something: descriptors, threads
     ├── LibraryError                     gRPC's or OpenSSL's shared library cannot be loaded
-    ├── ForkedError                      used in a child that was forked while gRPC was running
+    ├── ForkedError                      used in a child forked while the package was in use
     ├── ServerError                      a net/rpc call was answered with an error
     ├── CallTimeoutError (TimeoutError)  a net/rpc call was not answered within its timeout
     └── RpcError                         a call failed; also a grpc.RpcError
@@ -160,9 +160,9 @@ class LibraryError(PluginError):
 
 
 class ForkedError(PluginError):
-    """This process was forked while gRPC was running, or the object belongs to the parent.
+    """This process was forked while the package was in use, or the object belongs to the parent.
 
-    Connections and threads of gRPC do not survive a fork. Fork before anything of this package has
+    Connections and threads do not survive a fork. Fork before anything of this package has
     been started, or after all of it has been killed, stopped and closed. Or start processes with
     the methods "spawn" or "forkserver" of `multiprocessing`. See docs/lifecycle.md.
     """

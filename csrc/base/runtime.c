@@ -139,26 +139,41 @@ gp__fork_users(void)
            gp__fork_count(GP__FORK_CREDENTIALS);
 }
 
+/* What the parent had in use, from the counts as they were at the fork. */
+static void
+describe_use(char *out, size_t size)
+{
+    if (gp__fork_users() > 0) {
+        snprintf(out, size, "gRPC was in use (connections: %d, servers: %d, credentials: %d)",
+                 gp__fork_count(GP__FORK_CONNECTION), gp__fork_count(GP__FORK_SERVER),
+                 gp__fork_count(GP__FORK_CREDENTIALS));
+    } else if (gp__fork_count(GP__FORK_CORE) > 0) {
+        snprintf(out, size, "gRPC was running, though unused, and could not be ended");
+    } else {
+        snprintf(out, size, "plugins were starting or running, or were served");
+    }
+}
+
 int
 gp_runtime_refuse_fork(gp_error *err)
 {
+    char use[128];
+
     if (!forked) {
         return gp_error_set(
             err, GP_EFORKED,
             "it was made before this process was forked, and is the parent's: make a "
             "new one here");
     }
+    describe_use(use, sizeof(use));
     return gp_error_set(
         err, GP_EFORKED,
-        "this process was forked from one in which gRPC was %s (connections: %d, servers: %d, "
-        "credentials: %d). gRPC's threads do not exist in the child, and its descriptors must not "
-        "be shared. Fork before anything of pygo_plugin is started, or after all of it has been "
-        "killed, stopped and closed, with its calls, their errors and its credentials no longer "
-        "referenced; "
-        "or start this process with the method 'spawn' or 'forkserver' of multiprocessing",
-        gp__fork_users() > 0 ? "in use" : "running, though unused, and could not be ended",
-        gp__fork_count(GP__FORK_CONNECTION), gp__fork_count(GP__FORK_SERVER),
-        gp__fork_count(GP__FORK_CREDENTIALS));
+        "this process was forked from one in which %s. The threads of pygo_plugin do not exist in "
+        "the child, and its descriptors must not be shared. Fork before anything of pygo_plugin is "
+        "started, or after all of it has been killed, stopped and closed, with its calls, their "
+        "errors and its credentials no longer referenced; or start this process with the method "
+        "'spawn' or 'forkserver' of multiprocessing",
+        use);
 }
 
 /* ---- Signals --------------------------------------------------------------------------------- */

@@ -24,7 +24,7 @@ PyObject *pygo_take_exception(void);
 /* |callable|(). What it raises goes to sys.unraisablehook, since it has no caller in Python. */
 void pygo_call_back(PyObject *callable);
 
-/* 0, or -1 with ForkedError in a child that was forked while gRPC was in use. */
+/* 0, or -1 with ForkedError in a child that was forked while the library was in use. */
 int pygo_check_forked(void);
 
 #endif

@@ -162,7 +162,7 @@ static PyMethodDef own_functions[] = {
     {"unraisable", unraisable, METH_VARARGS,
      "unraisable($module, error, where, /)\n--\n\nHand an exception to sys.unraisablehook."},
     {"forked", forked, METH_NOARGS,
-     "forked($module)\n--\n\nWhether this process was forked while gRPC was in use."},
+     "forked($module)\n--\n\nWhether this process was forked while the library was in use."},
     {"refuse_forked", refuse_forked, METH_NOARGS,
      "refuse_forked($module)\n--\n\nRaise ForkedError, with the reason, if forked() is true."},
     {"before_fork", before_fork, METH_NOARGS,

@@ -59,6 +59,49 @@ assert os.waitpid(child, 0)[1] == 0
 """
 
 
+# A fork while a plugin starts, which prints to its log and no handshake.
+FORK_MEANWHILE = """
+import logging, os, threading
+from pygo_plugin import Client, ClientConfig, Cmd, HandshakeConfig, Plugin, rpc
+from pygo_plugin import ForkedError, StartError
+
+up = threading.Event()
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        up.set()
+
+def start():
+    try:
+        client.start()
+    except StartError:
+        pass
+
+logging.basicConfig(level=1, handlers=[Handler()])
+config = ClientConfig(
+    handshake_config=HandshakeConfig(1, "KEY", "value"),
+    plugins={"x": Plugin()},
+    cmd=Cmd(["/bin/sh", "-c", "echo up >&2; exec sleep 60"]),
+)
+client = Client(config)
+starting = threading.Thread(target=start)
+starting.start()
+assert up.wait(60)
+child = os.fork()
+if child == 0:
+    try:
+        rpc.server()
+    except ForkedError as error:
+        assert "plugins were starting or running" in str(error), error
+        assert "spawn" in str(error), error
+        os._exit(len(loaded()))
+    os._exit(99)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+client.kill()
+starting.join()
+"""
+
+
 def run(statements: str, path: Path = ROOT) -> list[str]:
     """The lines that the statements print in a new interpreter, with the package in |path|."""
     script = f"{PRELUDE}\nsys.path.insert(0, {str(path)!r})\n{statements}"
@@ -77,8 +120,9 @@ def run(statements: str, path: Path = ROOT) -> list[str]:
         "from pygo_plugin import broker, rpc, testing; rpc.server",
         LAUNCH,
         FORK,
+        FORK_MEANWHILE,
     ],
-    ids=["core", "all names", "client and server", "modules", "failed launch", "fork"],
+    ids=["core", "all names", "client and server", "modules", "launch", "fork", "fork in launch"],
 )
 def test_what_uses_none_loads_none(statements: str) -> None:
     assert run(f"{statements}\nprint(loaded())") == ["[]"]

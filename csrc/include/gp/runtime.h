@@ -32,7 +32,8 @@ typedef struct gp_interrupt {
 int gp_runtime_init(void);
 
 /*
- * Whether this process was forked from one in which gRPC was running.
+ * Whether this process was forked from one in which gRPC was running, or the reactor watched
+ * something, as it does while a plugin runs.
  *
  * gRPC's threads do not survive a fork, and its epoll descriptor does, so that a child that uses it
  * crashes its parent. In such a child every entry point must return GP_EFORKED, and every
