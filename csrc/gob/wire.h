@@ -10,6 +10,7 @@
 #ifndef GP_GOB_WIRE_H
 #define GP_GOB_WIRE_H
 
+#include <float.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -120,6 +121,22 @@ gp__gob_bits_of(double value)
 
     memcpy(&bits, &value, sizeof(bits));
     return gp__gob_reverse(bits);
+}
+
+/*
+ * Round to 32 bits. As in Go infinity fits, and what is too small becomes 0; false if the number is
+ * too large.
+ */
+static inline bool
+gp__gob_narrow(double *value)
+{
+    double size = *value < 0 ? -*value : *value;
+
+    if (size > (double)FLT_MAX && size <= DBL_MAX) {
+        return false;
+    }
+    *value = (double)(float)*value;
+    return true;
 }
 
 #endif

@@ -253,7 +253,7 @@ typedef struct gp_gob_limits {
     size_t message;     /* bytes of a message; 1 GiB. Memory grows only as they come */
     size_t depth;       /* values within values; 10,000 */
     size_t types;       /* definitions in the stream; 4,096 */
-    size_t definitions; /* bytes of all definitions together; 8 MiB */
+    size_t definitions; /* bytes of all definitions together; 1 MiB */
     size_t fields;      /* of a struct; 4,096 */
     size_t name;        /* bytes of the name of a type, of a field, or of what an interface holds;
                            1,024 as in Go */
@@ -281,17 +281,18 @@ int gp_gob_decoder_feed(gp_gob_decoder *decoder, const void *bytes, size_t len, 
  */
 typedef struct gp_gob_message {
     const gp_gob_wire_type *type; /* borrowed from the decoder */
-    unsigned char *body;          /* owned */
+    const unsigned char *body;    /* borrowed from |memory| */
     size_t len;
+    void *memory; /* owned */
 } gp_gob_message;
 
-#define GP_GOB_MESSAGE_INIT {NULL, NULL, 0}
+#define GP_GOB_MESSAGE_INIT {NULL, NULL, 0, NULL}
 
 /*
  * Take the next value out of the bytes that have been fed, and the definitions before and in it.
  *
- * Returns: 1 with |out|; 0 if more bytes are needed; GP_ENOMEM, after which it may be called again;
- * or GP_EGOB, which is final: the same error comes again.
+ * Returns: 1 with |out|; 0 if more bytes are needed; GP_ENOMEM or GP_EGOB, which are final: the same
+ * error comes again.
  */
 int gp_gob_decoder_next(gp_gob_decoder *decoder, gp_gob_message *out, gp_error *err);
 void gp_gob_message_release(gp_gob_message *message);
