@@ -266,7 +266,7 @@ int
 gp_gob_record_new(gp_gob_type **out, const char *name, const gp_gob_member *members, size_t count,
                   gp_error *err)
 {
-    gp_gob_group *group;
+    gp_gob_group *group = NULL;
     int rc = gp_gob_group_new(&group, err);
 
     if (rc < 0) {

@@ -668,32 +668,30 @@ output_hex(const gp_gob_output *output)
     return digits;
 }
 
-void
-decode_stream(gp_gob_decoder **decoder, gp_gob_message *message, const char *digits)
-{
-    size_t len;
-    const unsigned char *bytes = from_hex(digits, &len);
-
-    assert_int_equal(gp_gob_decoder_new(decoder, NULL, NULL), 0);
-    assert_int_equal(gp_gob_decoder_feed(*decoder, bytes, len, NULL), 0);
-    assert_int_equal(gp_gob_decoder_next(*decoder, message, NULL), 1);
-}
-
 const char *
-decoded(node_world *world, const char *digits, const gp_gob_type *type)
+decoded(node_world *world, const void *bytes, size_t len, const gp_gob_type *type)
 {
-    static char text[1024];
+    static char text[64 * 1024];
     gp_gob_decoder *decoder;
-    gp_gob_message message;
+    gp_gob_message message = GP_GOB_MESSAGE_INIT;
     gp_error err = GP_ERROR_INIT;
-    void *value;
+    void *value = NULL;
+    int rc;
 
-    decode_stream(&decoder, &message, digits);
-    if (gp_gob_decode(decoder, &message, type, &node_sink, world, &value, &err) == 0) {
+    assert_int_equal(gp_gob_decoder_new(&decoder, NULL, NULL), 0);
+    assert_int_equal(gp_gob_decoder_feed(decoder, bytes, len, NULL), 0);
+    rc = gp_gob_decoder_next(decoder, &message, &err);
+    if (rc > 0) {
+        rc = gp_gob_decode(decoder, &message, type, &node_sink, world, &value, &err);
+    } else {
+        assert_true(rc < 0); /* a whole value, or what is none */
+    }
+    if (rc == 0) {
         snprintf(text, sizeof(text), "%s", node_text(value));
         node_free(world, value);
     } else {
         snprintf(text, sizeof(text), "error: %s", gp_error_message(&err));
+        assert_int_equal(err.code, rc);
     }
     gp_error_release(&err);
     gp_gob_message_release(&message);

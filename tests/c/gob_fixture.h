@@ -76,14 +76,9 @@ const char *to_hex(const void *bytes, size_t len);
 const char *output_hex(const gp_gob_output *output);
 
 /*
- * Feed a stream of one value and take that out. The decoder is the caller's, as is the message.
+ * What the first value of a stream is when decoded into |type|, or untyped if that is NULL; or the
+ * message of the error, after "error: ". Lives until the next call.
  */
-void decode_stream(gp_gob_decoder **decoder, gp_gob_message *message, const char *digits);
-
-/*
- * What a stream of one value is when decoded into |type|, or untyped if that is NULL, or the message of
- * the error, after "error: ". Lives until the next call.
- */
-const char *decoded(node_world *world, const char *digits, const gp_gob_type *type);
+const char *decoded(node_world *world, const void *bytes, size_t len, const gp_gob_type *type);
 
 #endif

@@ -255,7 +255,10 @@ untyped(void **state)
     fixture *it = *state;
 
     for (size_t i = 0; i < COUNT; i++) {
-        assert_string_equal(decoded(&it->world, streams[i].stream, NULL), streams[i].values[0]);
+        size_t len;
+        const unsigned char *bytes = from_hex(streams[i].stream, &len);
+
+        assert_string_equal(decoded(&it->world, bytes, len, NULL), streams[i].values[0]);
     }
 }
 
