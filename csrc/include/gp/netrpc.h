@@ -66,8 +66,9 @@ int gp_netrpc_call(gp_netrpc_client *client, gp_bytes method, gp_gob_output *arg
 typedef struct gp_netrpc_pending gp_netrpc_pending;
 
 /*
- * Start a call. |done|(|ctx|) is called once, unless the call is cancelled, when there is an answer
- * or there will be none: on a thread that must not block or enter Python, with no lock held.
+ * Start a call. |args| is taken over, also when this fails. |done|(|ctx|) is called once, unless the call is cancelled, when there is an answer
+ * or there will be none: on a thread that must not block or enter Python, with no lock held. |*out|
+ * is set before that.
  *
  * Returns: 0; otherwise as gp_netrpc_call(), and |done| is not called.
  */
@@ -204,5 +205,18 @@ int gp_netrpc_listener_wait(gp_netrpc_listener *listener, int64_t deadline,
 
 /* Close and free. NULL is fine. */
 void gp_netrpc_listener_free(gp_netrpc_listener *listener);
+
+/* ---- The process ------------------------------------------------------------------------------ */
+
+/*
+ * Have |then| called on each worker before it ends. Set once, before there is a worker.
+ */
+void gp_netrpc_on_worker_exit(void (*then)(void));
+
+/*
+ * End the workers, which run handlers, for the end of the process: no others are started after
+ * this. Returns: 0, or GP_ETIMEOUT if one has not ended after |patience_ms|; it is left behind.
+ */
+int gp_netrpc_shutdown(int64_t patience_ms);
 
 #endif
