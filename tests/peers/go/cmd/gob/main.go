@@ -3,6 +3,8 @@
 //	gob                      answers requests on stdin, one JSON object in a line each
 //	gob -samples             prints a line {"kind": K, "type": T, "values": [V, ...], "hex": H} for each
 //	                         kind of gobtypes.Samples, whose values follow each other in the stream H
+//	gob -time DURATION       prints how many microseconds it takes to encode and to decode an Order of
+//	                         100 items, as {"encode_us": N, "decode_us": N}
 //	gob -corpus DIRECTORY    writes a file for each value, and one for each kind, as seeds for a fuzzer
 //
 // Requests, and what answers them; package gobjson says what types T and values V look like:
@@ -52,11 +54,14 @@ type reply map[string]any
 func main() {
 	samples := flag.Bool("samples", false, "print the samples")
 	corpus := flag.String("corpus", "", "write the samples into this `directory`")
+	duration := flag.Duration("time", 0, "measure for this `time`")
 	flag.Parse()
 	var err error
 	switch {
 	case *samples:
 		err = printSamples(os.Stdout)
+	case *duration > 0:
+		err = measure(os.Stdout, *duration)
 	case *corpus != "":
 		err = writeCorpus(*corpus)
 	default:

@@ -120,7 +120,7 @@ func NewOrder(items int) Order {
 		Labels:   map[string]string{"colour": "red"},
 	}
 	for i := range items {
-		order.Items = append(order.Items, Item{fmt.Sprintf("item %d", i), float64(i) + 0.1, i})
+		order.Items = append(order.Items, Item{fmt.Sprintf("item %d", i), float64(i) + 0.1, i, []string{"red", "large"}})
 	}
 	return order
 }

@@ -125,6 +125,7 @@ type Item struct {
 	Name  string
 	Price float64
 	Count int
+	Tags  []string
 }
 
 // Order is the struct of 11 fields that benchmarks send there and back.
