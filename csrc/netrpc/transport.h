@@ -122,7 +122,6 @@ typedef struct gp__transport_role {
     int urgent;       /* things under way that no thread waits for */
     bool driven_anew; /* a thread has begun to drive since the last tick */
     gp_list waiters;  /* threads that sleep and whose gates are closed, oldest first */
-    gp_list yielding; /* waits by gp_interrupt.wait, whose gates are closed */
     unsigned long woken; /* times that a sleeping thread's gate was opened */
     gp_list deferred;    /* tasks of gp__transport_defer_locked() */
     int wakeup[2];       /* owned; wakes the driver */
@@ -229,7 +228,12 @@ void gp__transport_end_locked(gp__transport *transport, const gp_error *why)
 const gp_error *gp__transport_why_locked(const gp__transport *transport)
     GP_REQUIRES(&transport->lock);
 
-/* ---- Streams (transport_stream.c) ---- */
+/*
+ * ---- Streams (transport_stream.c) ----
+ *
+ * These functions need the lock of the stream's transport, although those that take a stream do not
+ * say so to the analysis: it cannot know that |stream->transport| is the caller's.
+ */
 
 /*
  * Open a stream; with |raw| there is only one, and it is the connection. It belongs to the caller
@@ -246,16 +250,16 @@ int gp__transport_stream_open_locked(gp__transport_stream **out, gp__transport *
  * before this returns, as it is by gp__transport_stream_resume_locked().
  */
 void gp__transport_stream_use_locked(gp__transport_stream *stream,
-                                     const gp__transport_stream_ops *ops, void *ctx)
-    GP_REQUIRES(&stream->transport->lock);
+                                     const gp__transport_stream_ops *ops, void *ctx);
 
 /* Pass the unused data, if there is any, to |received| again. */
-void gp__transport_stream_resume_locked(gp__transport_stream *stream)
-    GP_REQUIRES(&stream->transport->lock);
+void gp__transport_stream_resume_locked(gp__transport_stream *stream);
+
+/* How many bytes have come and are not used. */
+size_t gp__transport_stream_unused_locked(const gp__transport_stream *stream);
 
 /* Take at most |size| bytes out of the unused data. Returns how many there were. */
-size_t gp__transport_stream_read_locked(gp__transport_stream *stream, void *bytes, size_t size)
-    GP_REQUIRES(&stream->transport->lock);
+size_t gp__transport_stream_read_locked(gp__transport_stream *stream, void *bytes, size_t size);
 
 /*
  * Write what there is room for now. gp__transport_flush_locked() sends it.
@@ -264,8 +268,7 @@ size_t gp__transport_stream_read_locked(gp__transport_stream *stream, void *byte
  * GP_ECLOSED if the stream is over or has been shut down, with the reason in |err|; GP_ENOMEM.
  */
 ptrdiff_t gp__transport_stream_write_locked(gp__transport_stream *stream, const void *bytes,
-                                            size_t len, gp_error *err)
-    GP_REQUIRES(&stream->transport->lock);
+                                            size_t len, gp_error *err);
 
 /*
  * Write all of |len| bytes: what there is no room for is stored and sent later. Bounding what is
@@ -273,23 +276,20 @@ ptrdiff_t gp__transport_stream_write_locked(gp__transport_stream *stream, const 
  * GP_ENOMEM; in the last case part of it may have been sent, and the stream is of no use.
  */
 int gp__transport_stream_send_locked(gp__transport_stream *stream, const void *bytes, size_t len,
-                                     gp_error *err) GP_REQUIRES(&stream->transport->lock);
+                                     gp_error *err);
 
 /* How many bytes gp__transport_stream_send_locked() has stored that have found no room yet. */
-size_t gp__transport_stream_stored_locked(const gp__transport_stream *stream)
-    GP_REQUIRES(&stream->transport->lock);
+size_t gp__transport_stream_stored_locked(const gp__transport_stream *stream);
 
 /* Nothing more will be written. The other side is told after what is stored has been sent. */
-void gp__transport_stream_shutdown_locked(gp__transport_stream *stream)
-    GP_REQUIRES(&stream->transport->lock);
+void gp__transport_stream_shutdown_locked(gp__transport_stream *stream);
 
 /*
  * The user is done with |stream| and must not use it any more; no callback follows. If it has been
  * shut down, what is stored is still sent. Otherwise the stream is reset. The only stream of a raw
  * transport is not reset: gp__transport_close() ends it. NULL is fine.
  */
-void gp__transport_stream_release_locked(gp__transport_stream *stream)
-    GP_REQUIRES(&stream->transport->lock);
+void gp__transport_stream_release_locked(gp__transport_stream *stream);
 
 /*
  * Send what has been written, as far as the connection takes it; the rest follows by itself. Needed
@@ -301,9 +301,9 @@ void gp__transport_flush_locked(gp__transport *transport) GP_REQUIRES(&transport
 
 /*
  * Wait for |gate|, driving if no other thread does. Releases and re-acquires the lock meanwhile.
+ * When the connection ends, the users of its streams have to open the gates of those who wait.
  *
- * Returns: 0 when the gate is, or was, open; GP_ETIMEOUT at |deadline|; GP_EUSER; GP_ECLOSED if the
- * connection is over and the gate closed.
+ * Returns: 0 when the gate is, or was, open; GP_ETIMEOUT at |deadline|; GP_EUSER.
  */
 int gp__transport_wait_locked(gp__transport *transport, gp__transport_gate *gate, int64_t deadline,
                               const gp_interrupt *interrupt) GP_REQUIRES(&transport->lock);

@@ -16,7 +16,7 @@ enum { TICK_MS = 20 };
  * lets other code use the memory of the stack.
  */
 struct gp__transport_waiter {
-    gp_link link; /* in the role's |waiters| while the thread sleeps, or in |yielding| */
+    gp_link link;                /* in the role's |waiters| while the thread sleeps */
     gp__transport_waiter *next;  /* in the gate's chain */
     gp__transport_gate *chained; /* the gate whose chain it is in; NULL: none */
     bool opened;                 /* the gate has been opened, and may be closed again by now */
@@ -350,7 +350,7 @@ wait_by_interrupt_locked(gp__transport *transport, gp__transport_waiter *me,
     int rc = 0;
 
     gp__transport_urgent_locked(transport, 1);
-    while (!me->opened && !gp__transport_is_over_locked(transport) && rc != GP_EUSER) {
+    while (!me->opened && rc != GP_EUSER) {
         int64_t left = deadline == GP__FOREVER ? -1 : deadline - gp__now();
 
         if (deadline != GP__FOREVER && left <= 0) {
@@ -358,15 +358,13 @@ wait_by_interrupt_locked(gp__transport *transport, gp__transport_waiter *me,
             break;
         }
         chain_waiter(gate, me);
-        gp_list_append(&transport->role.yielding, &me->link);
         gp_mutex_unlock(&transport->lock);
         rc = interrupt->wait(interrupt->ctx, me->fds[0], left);
         gp_mutex_lock(&transport->lock);
-        gp_link_remove(&me->link);
     }
     unchain_waiter(me);
     gp__transport_urgent_locked(transport, -1);
-    rc = me->opened && rc != GP_EUSER ? 0 : rc < 0 ? rc : GP_ECLOSED;
+    rc = me->opened && rc != GP_EUSER ? 0 : rc;
     gp__fd_close_wakeup(me->fds);
     gp__free(me);
     return rc;
@@ -381,11 +379,11 @@ wait_on_thread_locked(gp__transport *transport, gp__transport_gate *gate, int64_
     bool has_slept = false;
     int rc = 0;
 
-    while (!me.opened && !gp__transport_is_over_locked(transport)) {
+    while (!me.opened) {
         int64_t slice = gp__slice(deadline, interrupt);
 
         chain_waiter(gate, &me);
-        if (!transport->role.driven) {
+        if (!transport->role.driven && !gp__transport_is_over_locked(transport)) {
             drive_for_gate_locked(transport, &me, slice);
         } else {
             if (!has_slept) {
@@ -416,7 +414,7 @@ wait_on_thread_locked(gp__transport *transport, gp__transport_gate *gate, int64_
         }
         gp_cond_release(&me.cond);
     }
-    return me.opened && rc != GP_EUSER ? 0 : rc < 0 ? rc : GP_ECLOSED;
+    return me.opened && rc != GP_EUSER ? 0 : rc;
 }
 
 int
@@ -469,7 +467,6 @@ gp__transport_role_open_locked(gp__transport *transport, gp_error *err)
     int rc;
 
     gp_list_init(&role->waiters);
-    gp_list_init(&role->yielding);
     gp_list_init(&role->deferred);
     rc = gp__fd_open_wakeup(role->wakeup, err);
 
@@ -495,15 +492,6 @@ gp__transport_role_end_locked(gp__transport *transport)
 
     unwatch_locked(transport);
     enable_ticks_locked(transport, false);
-    for (gp__transport_waiter *it = gp_list_first_entry(&role->waiters, gp__transport_waiter, link);
-         it != NULL; it = gp_list_next_entry(&role->waiters, it, gp__transport_waiter, link)) {
-        gp_cond_signal(&it->cond);
-    }
-    for (gp__transport_waiter *it =
-             gp_list_first_entry(&role->yielding, gp__transport_waiter, link);
-         it != NULL; it = gp_list_next_entry(&role->yielding, it, gp__transport_waiter, link)) {
-        gp__fd_wake(it->fds);
-    }
     if (!role->driven) {
         gp__transport_close_stream_locked(transport);
     } else if (!transport->channel.dispatching) {

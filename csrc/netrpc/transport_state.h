@@ -70,7 +70,7 @@ void gp__transport_streams_end_locked(gp__transport *transport) GP_REQUIRES(&tra
 int gp__transport_role_open_locked(gp__transport *transport, gp_error *err)
     GP_REQUIRES(&transport->lock);
 
-/* The connection is over: wake all threads that wait. */
+/* The connection is over: nothing waits for it any more. */
 void gp__transport_role_end_locked(gp__transport *transport) GP_REQUIRES(&transport->lock);
 
 /* With the last reference gone, and no lock held. */

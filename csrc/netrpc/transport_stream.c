@@ -25,10 +25,9 @@ new_stream_locked(gp__transport *transport, gp__yamux_stream *mux) GP_REQUIRES(&
 }
 
 static void
-free_stream_locked(gp__transport_stream *stream) GP_REQUIRES(&stream->transport->lock)
+free_stream_locked(gp__transport *transport, gp__transport_stream *stream)
+    GP_REQUIRES(&transport->lock)
 {
-    gp__transport *transport = stream->transport;
-
     if (transport->streams.raw == stream) {
         transport->streams.raw = NULL;
     }
@@ -65,7 +64,7 @@ gp__transport_stream_open_locked(gp__transport_stream **out, gp__transport *tran
         return gp_error_set(err, GP_ENOMEM, "out of memory for a stream");
     }
     if (!raw && (rc = gp__yamux_open(&stream->mux, transport->channel.session, stream, err)) < 0) {
-        free_stream_locked(stream);
+        free_stream_locked(transport, stream);
         return rc;
     }
     stream->ops = ops;
@@ -83,19 +82,22 @@ gp__transport_stream_open_locked(gp__transport_stream **out, gp__transport *tran
 
 /* The user has used |len| bytes: the other side may send as many again. */
 static void
-report_used_locked(gp__transport_stream *stream, size_t len) GP_REQUIRES(&stream->transport->lock)
+report_used_locked(gp__transport *transport, gp__transport_stream *stream, size_t len)
+    GP_REQUIRES(&transport->lock)
 {
     if (stream->mux != NULL) {
         gp__yamux_stream_consumed(stream->mux, len);
     } else if (len > 0) {
-        gp__transport_role_update_locked(stream->transport); /* raw: it may be read again */
+        gp__transport_role_update_locked(transport); /* raw: it may be read again */
     }
 }
 
 /* Tell the user that no more data will come, once. The stream may be freed after this. */
 static void
-report_end_locked(gp__transport_stream *stream) GP_REQUIRES(&stream->transport->lock)
+report_end_locked(gp__transport *transport, gp__transport_stream *stream)
+    GP_REQUIRES(&transport->lock)
 {
+    (void)transport;
     if (stream->ended && !stream->end_reported && stream->ops != NULL && stream->freed == NULL) {
         stream->end_reported = true;
         stream->ops->ended(stream->ctx, &stream->why);
@@ -107,8 +109,8 @@ report_end_locked(gp__transport_stream *stream) GP_REQUIRES(&stream->transport->
  * how many were used; -1 if the stream has been freed.
  */
 static ptrdiff_t
-pass_data_locked(gp__transport_stream *stream, const unsigned char *bytes, size_t len)
-    GP_REQUIRES(&stream->transport->lock)
+pass_data_locked(gp__transport *transport, gp__transport_stream *stream, const unsigned char *bytes,
+                 size_t len) GP_REQUIRES(&transport->lock)
 {
     size_t used = 0;
     bool freed = false;
@@ -124,13 +126,14 @@ pass_data_locked(gp__transport_stream *stream, const unsigned char *bytes, size_
         }
     } while (stream->again);
     stream->freed = NULL;
-    report_used_locked(stream, used);
+    report_used_locked(transport, stream, used);
     return (ptrdiff_t)used;
 }
 
 /* Pass the stored data to the user, then the end. The stream may be freed after this. */
 static void
-pass_stored_locked(gp__transport_stream *stream) GP_REQUIRES(&stream->transport->lock)
+pass_stored_locked(gp__transport *transport, gp__transport_stream *stream)
+    GP_REQUIRES(&transport->lock)
 {
     ptrdiff_t used;
 
@@ -139,19 +142,19 @@ pass_stored_locked(gp__transport_stream *stream) GP_REQUIRES(&stream->transport-
         return;
     }
     if (stream->in.len > 0) {
-        used = pass_data_locked(stream, gp__fifo_front(&stream->in), stream->in.len);
+        used = pass_data_locked(transport, stream, gp__fifo_front(&stream->in), stream->in.len);
         if (used < 0) {
             return;
         }
         gp__fifo_drop(&stream->in, (size_t)used);
     }
-    report_end_locked(stream);
+    report_end_locked(transport, stream);
 }
 
 /* |bytes| have come for the stream, which may be freed after this. */
 static void
-receive_locked(gp__transport_stream *stream, const unsigned char *bytes, size_t len)
-    GP_REQUIRES(&stream->transport->lock)
+receive_locked(gp__transport *transport, gp__transport_stream *stream, const unsigned char *bytes,
+               size_t len) GP_REQUIRES(&transport->lock)
 {
     bool had_stored = stream->in.len > 0;
     ptrdiff_t used = 0;
@@ -159,23 +162,23 @@ receive_locked(gp__transport_stream *stream, const unsigned char *bytes, size_t 
     if (stream->released) {
         /* The data will not be read: tell the sender. */
         if (stream->mux != NULL) {
-            free_stream_locked(stream);
+            free_stream_locked(transport, stream);
         }
         return;
     }
-    if (!had_stored && (used = pass_data_locked(stream, bytes, len)) < 0) {
+    if (!had_stored && (used = pass_data_locked(transport, stream, bytes, len)) < 0) {
         return;
     }
     if ((size_t)used < len && gp__fifo_put(&stream->in, bytes + used, len - (size_t)used) < 0) {
         gp_error why = GP_ERROR_INIT;
 
         gp_error_set(&why, GP_ENOMEM, "out of memory for a stream's data");
-        gp__transport_end_locked(stream->transport, &why);
+        gp__transport_end_locked(transport, &why);
         gp_error_release(&why);
     } else if (had_stored) {
-        pass_stored_locked(stream);
+        pass_stored_locked(transport, stream);
     } else {
-        report_end_locked(stream); /* the user may have ended the connection */
+        report_end_locked(transport, stream); /* the user may have ended the connection */
     }
 }
 
@@ -183,53 +186,59 @@ void
 gp__transport_stream_use_locked(gp__transport_stream *stream, const gp__transport_stream_ops *ops,
                                 void *ctx)
 {
+    gp__transport *transport = stream->transport;
+
+    gp_mutex_assert_held(&transport->lock);
     stream->ops = ops;
     stream->ctx = ctx;
     stream->end_reported = false;
-    pass_stored_locked(stream);
+    pass_stored_locked(transport, stream);
 }
 
 void
 gp__transport_stream_resume_locked(gp__transport_stream *stream)
 {
-    pass_stored_locked(stream);
+    gp__transport *transport = stream->transport;
+
+    gp_mutex_assert_held(&transport->lock);
+    pass_stored_locked(transport, stream);
+}
+
+size_t
+gp__transport_stream_unused_locked(const gp__transport_stream *stream)
+{
+    return stream->in.len;
 }
 
 size_t
 gp__transport_stream_read_locked(gp__transport_stream *stream, void *bytes, size_t size)
 {
+    gp__transport *transport = stream->transport;
     size_t len = stream->in.len < size ? stream->in.len : size;
 
+    gp_mutex_assert_held(&transport->lock);
     if (len > 0) {
         memcpy(bytes, gp__fifo_front(&stream->in), len);
         gp__fifo_drop(&stream->in, len);
-        report_used_locked(stream, len);
+        report_used_locked(transport, stream, len);
     }
     return len;
 }
 
 /* ---- Data to be sent ------------------------------------------------------------------------- */
 
-static bool
-is_raw(const gp__transport_stream *stream)
-{
-    return stream->transport->options.raw;
-}
-
 /* Why nothing can be written; 0 if something can. */
 static int
-check_writable_locked(const gp__transport_stream *stream, gp_error *err)
-    GP_REQUIRES(&stream->transport->lock)
+check_writable_locked(const gp__transport *transport, const gp__transport_stream *stream,
+                      gp_error *err) GP_REQUIRES(&transport->lock)
 {
-    const gp__transport *transport = stream->transport;
-
     if (stream->shut) {
         return gp_error_set(err, GP_ECLOSED, "this side has ended the stream");
     }
     if (gp__transport_is_over_locked(transport)) {
         return gp_error_set(err, GP_ECLOSED, "%s", gp_error_message(&transport->channel.why));
     }
-    if (stream->mux == NULL && !is_raw(stream)) {
+    if (stream->mux == NULL && !transport->options.raw) {
         return gp_error_set(err, GP_ECLOSED, "%s", gp_error_message(&stream->why));
     }
     return 0;
@@ -237,19 +246,20 @@ check_writable_locked(const gp__transport_stream *stream, gp_error *err)
 
 /* Have the stream written to when the output has room again. */
 static void
-await_room_locked(gp__transport_stream *stream) GP_REQUIRES(&stream->transport->lock)
+await_room_locked(gp__transport *transport, gp__transport_stream *stream)
+    GP_REQUIRES(&transport->lock)
 {
     if (!gp_link_is_linked(&stream->waiting)) {
-        gp_list_append(&stream->transport->streams.waiting, &stream->waiting);
+        gp_list_append(&transport->streams.waiting, &stream->waiting);
     }
 }
 
 /* Returns how many bytes the output has taken, or GP_ENOMEM. */
 static ptrdiff_t
-put_raw_locked(gp__transport_stream *stream, const unsigned char *bytes, size_t len)
-    GP_REQUIRES(&stream->transport->lock)
+put_raw_locked(gp__transport *transport, const unsigned char *bytes, size_t len)
+    GP_REQUIRES(&transport->lock)
 {
-    gp__fifo *out = &stream->transport->channel.raw_out;
+    gp__fifo *out = &transport->channel.raw_out;
     size_t room = out->len < RAW_OUTPUT_FULL ? RAW_OUTPUT_FULL - out->len : 0;
     size_t part = len < room ? len : room;
 
@@ -260,8 +270,7 @@ put_raw_locked(gp__transport_stream *stream, const unsigned char *bytes, size_t 
 }
 
 static ptrdiff_t
-put_mux_locked(gp__transport_stream *stream, const unsigned char *bytes, size_t len)
-    GP_REQUIRES(&stream->transport->lock)
+put_mux(gp__transport_stream *stream, const unsigned char *bytes, size_t len)
 {
     unsigned char *room;
     ptrdiff_t part = gp__yamux_stream_reserve(stream->mux, &room, len);
@@ -278,16 +287,15 @@ put_mux_locked(gp__transport_stream *stream, const unsigned char *bytes, size_t 
  * written to again when there is room. Returns how many, GP_ECLOSED or GP_ENOMEM.
  */
 static ptrdiff_t
-put_locked(gp__transport_stream *stream, const unsigned char *bytes, size_t len)
-    GP_REQUIRES(&stream->transport->lock)
+put_locked(gp__transport *transport, gp__transport_stream *stream, const unsigned char *bytes,
+           size_t len) GP_REQUIRES(&transport->lock)
 {
-    gp__transport *transport = stream->transport;
     bool full = false;
     size_t put = 0;
 
     while (put < len) {
-        ptrdiff_t part = is_raw(stream) ? put_raw_locked(stream, bytes + put, len - put)
-                                        : put_mux_locked(stream, bytes + put, len - put);
+        ptrdiff_t part = transport->options.raw ? put_raw_locked(transport, bytes + put, len - put)
+                                                : put_mux(stream, bytes + put, len - put);
 
         if (part < 0) {
             return part;
@@ -304,7 +312,7 @@ put_locked(gp__transport_stream *stream, const unsigned char *bytes, size_t len)
         }
     }
     if (put < len && full) {
-        await_room_locked(stream);
+        await_room_locked(transport, stream);
     }
     return (ptrdiff_t)put;
 }
@@ -313,13 +321,16 @@ ptrdiff_t
 gp__transport_stream_write_locked(gp__transport_stream *stream, const void *bytes, size_t len,
                                   gp_error *err)
 {
-    ptrdiff_t put = check_writable_locked(stream, err);
+    gp__transport *transport = stream->transport;
+    ptrdiff_t put;
 
+    gp_mutex_assert_held(&transport->lock);
+    put = check_writable_locked(transport, stream, err);
     if (put < 0 || len == 0) {
         return put;
     }
     /* What has been stored goes first. */
-    put = stream->out.len > 0 ? 0 : put_locked(stream, bytes, len);
+    put = stream->out.len > 0 ? 0 : put_locked(transport, stream, bytes, len);
     if (put < 0) {
         return gp_error_set(err, (int)put,
                             put == GP_ENOMEM ? "out of memory for a stream's data"
@@ -353,10 +364,11 @@ gp__transport_stream_stored_locked(const gp__transport_stream *stream)
 
 /* Everything has been put into the output, and nothing will follow: tell the other side. */
 static void
-send_end_locked(gp__transport_stream *stream) GP_REQUIRES(&stream->transport->lock)
+send_end_locked(gp__transport *transport, gp__transport_stream *stream)
+    GP_REQUIRES(&transport->lock)
 {
-    if (is_raw(stream)) {
-        gp__transport_shutdown_output_locked(stream->transport);
+    if (transport->options.raw) {
+        gp__transport_shutdown_output_locked(transport);
     } else if (stream->mux != NULL) {
         gp__yamux_stream_shutdown(stream->mux);
     }
@@ -365,10 +377,13 @@ send_end_locked(gp__transport_stream *stream) GP_REQUIRES(&stream->transport->lo
 void
 gp__transport_stream_shutdown_locked(gp__transport_stream *stream)
 {
+    gp__transport *transport = stream->transport;
+
+    gp_mutex_assert_held(&transport->lock);
     if (!stream->shut) {
         stream->shut = true;
         if (stream->out.len == 0) {
-            send_end_locked(stream);
+            send_end_locked(transport, stream);
         }
     }
 }
@@ -378,21 +393,23 @@ gp__transport_stream_shutdown_locked(gp__transport_stream *stream)
  * write. The stream may be freed after this.
  */
 static void
-write_more_locked(gp__transport_stream *stream) GP_REQUIRES(&stream->transport->lock)
+write_more_locked(gp__transport *transport, gp__transport_stream *stream)
+    GP_REQUIRES(&transport->lock)
 {
     if (stream->out.len > 0) {
-        ptrdiff_t put = put_locked(stream, gp__fifo_front(&stream->out), stream->out.len);
+        ptrdiff_t put =
+            put_locked(transport, stream, gp__fifo_front(&stream->out), stream->out.len);
 
         gp__fifo_drop(&stream->out, put < 0 ? stream->out.len : (size_t)put);
         if (stream->out.len > 0) {
             return;
         }
         if (stream->shut) {
-            send_end_locked(stream);
+            send_end_locked(transport, stream);
         }
     }
     if (stream->released) {
-        free_stream_locked(stream);
+        free_stream_locked(transport, stream);
     } else if (stream->blocked) {
         stream->blocked = false;
         if (stream->ops != NULL && stream->ops->writable != NULL) {
@@ -410,7 +427,7 @@ gp__transport_streams_write_locked(gp__transport *transport)
         if (link == NULL) {
             break;
         }
-        write_more_locked(gp_container_of(link, gp__transport_stream, waiting));
+        write_more_locked(transport, gp_container_of(link, gp__transport_stream, waiting));
     }
 }
 
@@ -433,13 +450,17 @@ gp__transport_streams_have_output_locked(const gp__transport *transport)
 void
 gp__transport_stream_release_locked(gp__transport_stream *stream)
 {
+    gp__transport *transport;
+
     if (stream == NULL) {
         return;
     }
+    transport = stream->transport;
+    gp_mutex_assert_held(&transport->lock);
     stream->ops = NULL;
     stream->released = true;
-    if (!stream->shut || stream->out.len == 0 || gp__transport_is_over_locked(stream->transport)) {
-        free_stream_locked(stream);
+    if (!stream->shut || stream->out.len == 0 || gp__transport_is_over_locked(transport)) {
+        free_stream_locked(transport, stream);
         return;
     }
     /* It stays until what is stored has been sent. */
@@ -452,7 +473,8 @@ gp__transport_stream_release_locked(gp__transport_stream *stream)
 
 /* The stream is over for the reason |why|. It may be freed after this. */
 static void
-end_locked(gp__transport_stream *stream, const gp_error *why) GP_REQUIRES(&stream->transport->lock)
+end_locked(gp__transport *transport, gp__transport_stream *stream, const gp_error *why)
+    GP_REQUIRES(&transport->lock)
 {
     bool was_blocked = stream->blocked;
 
@@ -462,7 +484,7 @@ end_locked(gp__transport_stream *stream, const gp_error *why) GP_REQUIRES(&strea
     }
     gp__fifo_drop(&stream->out, stream->out.len);
     if (stream->released) {
-        free_stream_locked(stream);
+        free_stream_locked(transport, stream);
         return;
     }
     stream->blocked = false;
@@ -474,7 +496,7 @@ end_locked(gp__transport_stream *stream, const gp_error *why) GP_REQUIRES(&strea
         stream->ops->writable != NULL) {
         stream->ops->writable(stream->ctx); /* the user finds out that nothing can be written */
     } else {
-        report_end_locked(stream);
+        report_end_locked(transport, stream);
     }
 }
 
@@ -489,7 +511,8 @@ gp__transport_streams_end_locked(gp__transport *transport)
     /* Callbacks may release any stream. */
     while ((link = gp_list_pop(&rest)) != NULL) {
         gp_list_append(&transport->streams.all, link);
-        end_locked(gp_container_of(link, gp__transport_stream, link), &transport->channel.why);
+        end_locked(transport, gp_container_of(link, gp__transport_stream, link),
+                   &transport->channel.why);
     }
 }
 
@@ -512,11 +535,12 @@ accept_stream_locked(gp__transport *transport, gp__yamux_stream *mux) GP_REQUIRE
 
 /* The other side has ended its direction. The stream may be freed after this. */
 static void
-end_input_locked(gp__transport_stream *stream) GP_REQUIRES(&stream->transport->lock)
+end_input_locked(gp__transport *transport, gp__transport_stream *stream)
+    GP_REQUIRES(&transport->lock)
 {
     if (!stream->ended) {
         stream->ended = true;
-        report_end_locked(stream);
+        report_end_locked(transport, stream);
     }
 }
 
@@ -531,19 +555,19 @@ gp__transport_streams_event_locked(gp__transport *transport, const gp__yamux_eve
         accept_stream_locked(transport, event->stream);
         break;
     case GP__YAMUX_WRITABLE:
-        write_more_locked(stream);
+        write_more_locked(transport, stream);
         break;
     case GP__YAMUX_DATA:
-        receive_locked(stream, event->data, event->len);
+        receive_locked(transport, stream, event->data, event->len);
         break;
     case GP__YAMUX_ENDED:
-        end_input_locked(stream);
+        end_input_locked(transport, stream);
         break;
     case GP__YAMUX_RESET: {
         gp_error why = GP_ERROR_INIT;
 
         gp_error_set(&why, GP_ECLOSED, "the other side has reset the stream");
-        end_locked(stream, &why);
+        end_locked(transport, stream, &why);
         gp_error_release(&why);
         break;
     }
@@ -558,7 +582,7 @@ gp__transport_streams_raw_data_locked(gp__transport *transport, const unsigned c
                                       size_t len)
 {
     if (transport->streams.raw != NULL) {
-        receive_locked(transport->streams.raw, bytes, len);
+        receive_locked(transport, transport->streams.raw, bytes, len);
     }
 }
 
@@ -566,7 +590,7 @@ void
 gp__transport_streams_raw_end_locked(gp__transport *transport)
 {
     if (transport->streams.raw != NULL) {
-        end_input_locked(transport->streams.raw);
+        end_input_locked(transport, transport->streams.raw);
     }
 }
 

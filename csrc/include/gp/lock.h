@@ -37,6 +37,7 @@
 #define GP_EXCLUDES(...) GP__ANNOTATE(locks_excluded(__VA_ARGS__))
 #define GP_ACQUIRE(...) GP__ANNOTATE(acquire_capability(__VA_ARGS__))
 #define GP_RELEASE(...) GP__ANNOTATE(release_capability(__VA_ARGS__))
+#define GP_ASSERT_HELD(...) GP__ANNOTATE(assert_capability(__VA_ARGS__))
 #define GP_NO_THREAD_SAFETY_ANALYSIS GP__ANNOTATE(no_thread_safety_analysis)
 
 typedef struct GP_CAPABILITY("mutex") gp_mutex {
@@ -75,6 +76,9 @@ gp_cond_release(gp_cond *cond)
 static inline void gp_mutex_lock(gp_mutex *mutex) GP_ACQUIRE(mutex) GP_NO_THREAD_SAFETY_ANALYSIS;
 static inline void gp_mutex_unlock(gp_mutex *mutex) GP_RELEASE(mutex) GP_NO_THREAD_SAFETY_ANALYSIS;
 
+/* Tells the analysis what it cannot know: the caller holds the lock. */
+static inline void gp_mutex_assert_held(const gp_mutex *mutex) GP_ASSERT_HELD(mutex);
+
 static inline void gp_cond_wait(gp_cond *cond, gp_mutex *mutex) GP_REQUIRES(mutex);
 
 static inline void
@@ -87,6 +91,12 @@ static inline void
 gp_mutex_unlock(gp_mutex *mutex)
 {
     pthread_mutex_unlock(&mutex->os);
+}
+
+static inline void
+gp_mutex_assert_held(const gp_mutex *mutex)
+{
+    (void)mutex;
 }
 
 /*
