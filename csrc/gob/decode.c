@@ -674,7 +674,7 @@ gp_gob_decode(gp_gob_decoder *decoder, const gp_gob_message *message, const gp_g
     it.slots_left = decoder->slots;
     it.value_cap = sizeof(it.first_values) / sizeof(it.first_values[0]);
     gp_error_release(it.err);
-    gp__gob_skim_init(&it.skim, &skim_ops, decoder, decoder->depth);
+    gp__gob_skim_init(&it.skim, &skim_ops, decoder, decoder->depth, decoder->name);
     rc = decode(&it, plan);
     if (rc < 0) {
         discard_all(&it);

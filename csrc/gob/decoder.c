@@ -29,10 +29,11 @@ gp_gob_decoder_new(gp_gob_decoder **out, const gp_gob_limits *limits, gp_error *
     gp__gob_types_init(&decoder->types, limits);
     gp__gob_plans_init(&decoder->plans);
     decoder->depth = decoder->types.limits.depth;
+    decoder->name = decoder->types.limits.name;
     decoder->slots = decoder->types.limits.slots;
     decoder->message = decoder->types.limits.message;
     gp_mutex_unlock(&decoder->lock);
-    gp__gob_skim_init(&decoder->skim, &skim_ops, decoder, decoder->depth);
+    gp__gob_skim_init(&decoder->skim, &skim_ops, decoder, decoder->depth, decoder->name);
     *out = decoder;
     return 0;
 }

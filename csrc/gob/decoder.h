@@ -19,6 +19,7 @@
 struct gp_gob_decoder {
     atomic_int refs;
     size_t depth; /* limits that need no lock */
+    size_t name;
     size_t slots;
 
     gp_mutex lock; /* innermost: no function of a user is called with it held */

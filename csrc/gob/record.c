@@ -161,7 +161,7 @@ skip_field(gp_gob_decoder *decoder, const gp_gob_wire_type *wire, gp__gob_cursor
     gp__gob_skim skim;
     int rc;
 
-    gp__gob_skim_init(&skim, &skim_ops, decoder, decoder->depth);
+    gp__gob_skim_init(&skim, &skim_ops, decoder, decoder->depth, decoder->name);
     rc = gp__gob_skim_value(&skim, wire, false, cursor, err);
     gp__gob_skim_release(&skim);
     return rc;

@@ -6,9 +6,10 @@
 enum { AT_END = 1, IN_VALUE = 2 }; /* besides 0: the value continues in the next message */
 
 void
-gp__gob_skim_init(gp__gob_skim *skim, const gp__gob_skim_ops *ops, void *ctx, size_t depth)
+gp__gob_skim_init(gp__gob_skim *skim, const gp__gob_skim_ops *ops, void *ctx, size_t depth,
+                  size_t name)
 {
-    *skim = (gp__gob_skim){.ops = ops, .ctx = ctx, .depth = depth};
+    *skim = (gp__gob_skim){.ops = ops, .ctx = ctx, .depth = depth, .name = name};
 }
 
 void
@@ -20,9 +21,8 @@ gp__gob_skim_release(gp__gob_skim *skim)
 }
 
 static int
-refuse(gp_error *err, const char *text)
+mark_corrupt(gp_error *err)
 {
-    gp_error_set(err, GP_EGOB, "%s", text);
     if (err != NULL) {
         err->number = GP_GOB_CORRUPT;
     }
@@ -36,10 +36,7 @@ gp__gob_refuse_bytes(gp_error *err, const gp_gob_wire_type *type)
 
     gp_error_set(err, GP_EGOB, "%s is cut short or garbled",
                  gp__gob_wire_type_describe(type, described));
-    if (err != NULL) {
-        err->number = GP_GOB_CORRUPT;
-    }
-    return GP_EGOB;
+    return mark_corrupt(err);
 }
 
 static int
@@ -47,10 +44,7 @@ push(gp__gob_skim *skim, const gp_gob_wire_type *type, uint64_t left, gp_error *
 {
     if (skim->count == skim->depth) {
         gp_error_set(err, GP_EGOB, "values are nested more than %zu deep", skim->depth);
-        if (err != NULL) {
-            err->number = GP_GOB_CORRUPT;
-        }
-        return GP_EGOB;
+        return mark_corrupt(err);
     }
     if (skim->count == skim->cap) {
         size_t cap = skim->cap > 0 ? skim->cap * 2 : 16;
@@ -109,6 +103,11 @@ enter(gp__gob_skim *skim, const gp_gob_wire_type *type, gp__gob_cursor *cursor, 
         if (!gp__gob_get_bytes(cursor, &bytes, &len)) {
             return gp__gob_refuse_bytes(err, type);
         }
+        if (len > skim->name) {
+            gp_error_set(err, GP_EGOB, "the name of a type has %zu bytes, and %zu are allowed", len,
+                         skim->name);
+            return mark_corrupt(err);
+        }
         return len > 0 ? push(skim, type, 1, err) : AT_END;
     case GP_GOB_STRUCT:
         return push(skim, type, 0, err);
@@ -156,7 +155,8 @@ enter_interface(gp__gob_skim *skim, gp__gob_cursor *cursor, gp_error *err)
             return enter_top(skim, type, cursor, err);
         }
         if (skim->ops->define == NULL || id == INT64_MIN) {
-            return refuse(err, "a type is defined where no definition can be");
+            gp_error_set(err, GP_EGOB, "a type is defined where no definition can be");
+            return mark_corrupt(err);
         }
         rc = skim->ops->define(skim->ctx, -id, start, cursor, err);
         if (rc < 0) {

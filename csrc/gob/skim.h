@@ -38,13 +38,15 @@ typedef struct gp__gob_skim_frame {
 typedef struct gp__gob_skim {
     const gp__gob_skim_ops *ops;
     void *ctx;
-    size_t depth;               /* as many values may be within each other */
+    size_t depth;               /* limit: values within each other */
+    size_t name;                /* limit: bytes of the name of what an interface holds */
     gp__gob_skim_frame *frames; /* owned */
     size_t count;
     size_t cap;
 } gp__gob_skim;
 
-void gp__gob_skim_init(gp__gob_skim *skim, const gp__gob_skim_ops *ops, void *ctx, size_t depth);
+void gp__gob_skim_init(gp__gob_skim *skim, const gp__gob_skim_ops *ops, void *ctx, size_t depth,
+                       size_t name);
 void gp__gob_skim_release(gp__gob_skim *skim);
 
 /*
