@@ -591,3 +591,78 @@ class StdioReader:
     def __iter__(self) -> Self: ...
     def __next__(self) -> bytes: ...
     def close(self) -> None: ...
+
+# ---- gob ----
+
+def gob_registry() -> tuple[dict[type[Any], tuple[str, GobType]], dict[str, GobType]]: ...
+
+@final
+class GobGroup:
+    def __new__(cls) -> Self: ...
+
+# `kind` is one of "bool", "int", "uint", "float", "complex", "bytes", "string", "interface",
+# "array", "slice", "map", "struct", "none", "optional", "time", or a flavour of opaque types:
+# "gob", "binary", "text".
+@final
+class GobType:
+    def __new__(
+        cls,
+        kind: str,
+        spelling: str,
+        *,
+        group: GobGroup = ...,
+        name: str | None = None,
+        bits: int = 0,
+        element: GobType = ...,
+        key: GobType = ...,
+        length: int = 0,
+        python: Any = ...,
+        encode: Callable[[Any], Any] = ...,
+        decode: Callable[[Any], Any] = ...,
+        zero: Callable[[], Any] = ...,
+    ) -> Self: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def spelling(self) -> str: ...
+    @property
+    def optional(self) -> bool: ...
+    @property
+    def bits(self) -> int: ...
+    @property
+    def python(self) -> Any: ...
+    @property
+    def element(self) -> GobType | None: ...
+    def define(
+        self,
+        fields: tuple[tuple[str, str, GobType], ...],
+        hidden: tuple[tuple[str, Any, Any], ...],
+        missing: object,
+        /,
+    ) -> None: ...
+
+@final
+class GobOutput:
+    def __new__(cls, type: GobType, value: object) -> Self: ...  # noqa: A002
+
+@final
+class GobEncoder:
+    def __new__(cls) -> Self: ...
+    def commit(self, output: GobOutput, /) -> bytes: ...
+
+@final
+class GobDecoder:
+    def __new__(
+        cls,
+        message: int = 0,
+        depth: int = 0,
+        types: int = 0,
+        definitions: int = 0,
+        fields: int = 0,
+        name: int = 0,
+        slots: int = 0,
+    ) -> Self: ...
+    def feed(self, data: Any, /) -> None: ...
+    def take(self, type: GobType | None, none: Any, /) -> Any: ...  # noqa: A002
+    @property
+    def at_end(self) -> bool: ...

@@ -18,6 +18,7 @@
     ├── ForkedError                      used in a child forked while the package was in use
     ├── ServerError                      a net/rpc call was answered with an error
     ├── CallTimeoutError (TimeoutError)  a net/rpc call was not answered within its timeout
+    ├── GobError (ValueError)            gob cannot encode a value as its type, or decode bytes
     └── RpcError                         a call failed; also a grpc.RpcError
 
 Messages start with the plugin's name, except those of ServerError. A leaf module: it imports
@@ -52,6 +53,7 @@ __all__ = [
     "ForkedError",
     "ServerError",
     "CallTimeoutError",
+    "GobError",
     "RpcError",
 ]
 
@@ -178,6 +180,13 @@ class ServerError(PluginError):
 
 class CallTimeoutError(PluginError, TimeoutError):
     """A net/rpc call was not answered within its timeout. An answer that comes later is dropped."""
+
+
+class GobError(PluginError, ValueError):
+    """A value that gob cannot encode as its type, or bytes that it cannot decode."""
+
+    path: str = ""
+    """Where in the value, such as `Order.Items[3].Price`; "" if the bytes are no gob."""
 
 
 class RpcError(PluginError):

@@ -101,6 +101,7 @@ gp__gob_fail(gp_error *err, int code, gp__buf *path, const char *format, ...)
         va_end(args);
         gp_error_set(err, code, "%.*s: %s", (int)path->len, path->data != NULL ? path->data : "",
                      message != NULL ? message : gp_strerror(code));
+        gp_error_set_detail(err, path->data, path->len);
         gp__free(message);
     }
     gp__buf_release(path);

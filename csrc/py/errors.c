@@ -43,6 +43,8 @@ class_for(int code)
         return pygo_provided(PYGO_SERVER_ERROR);
     case GP_EOS:
         return pygo_provided(PYGO_SYSTEM_CALL_ERROR);
+    case GP_EGOB:
+        return pygo_provided(PYGO_GOB_ERROR);
     default:
         return pygo_provided(PYGO_PLUGIN_ERROR);
     }
@@ -97,6 +99,8 @@ attach_evidence(PyObject *exception, const gp_error *err)
         return set_attribute(exception, "reason", PyUnicode_DecodeUTF8(detail, len, "replace"));
     case GP_ECHECKSUM:
         return attach_checksums(exception, detail);
+    case GP_EGOB:
+        return set_attribute(exception, "path", PyUnicode_DecodeUTF8(detail, len, "replace"));
     case GP_EVERSION:
         return set_attribute(exception, "plugin_version", PyLong_FromLong(err->number));
     case GP_EOS:

@@ -219,6 +219,8 @@ static int (*const setups[])(PyObject *module, pygo_state *state) = {
     pygo_server_setup,
     pygo_stdio_setup,
     pygo_runner_setup,
+    pygo_gob_type_setup,
+    pygo_gob_stream_setup,
 };
 
 static int

@@ -32,7 +32,13 @@ typedef enum pygo_name {
     PYGO_CLASS_OF,           /* class_of(type) -> type */
     PYGO_REGISTER_THREAD,    /* register_thread(name) -> thread */
     PYGO_UNREGISTER_THREAD,  /* unregister_thread(thread) */
-    PYGO_PLUGIN_ERROR,       /* PluginError, and so on: classes of exceptions */
+    PYGO_INTERFACE_TYPE,     /* interface_type(value) -> (name, GobType, value), or why not: str */
+    PYGO_REGISTERED_TYPE,    /* registered_type(name) -> GobType, or None */
+    PYGO_STRUCT,       /* Struct(type, values), and so on: classes of untyped objects of gob */
+    PYGO_STRUCT_TYPE,  /* StructType(name, names, kinds) */
+    PYGO_OPAQUE,       /* Opaque(name, flavour, data) */
+    PYGO_TIME,         /* Time: a datetime with nanoseconds */
+    PYGO_PLUGIN_ERROR, /* PluginError, and so on: classes of exceptions */
     PYGO_CONFIG_ERROR,
     PYGO_START_ERROR,
     PYGO_EXITED_EARLY_ERROR,
@@ -46,6 +52,7 @@ typedef enum pygo_name {
     PYGO_CLOSED_ERROR,
     PYGO_SYSTEM_CALL_ERROR,
     PYGO_FORKED_ERROR,
+    PYGO_GOB_ERROR,
     PYGO_LIBRARY_ERROR,
     PYGO_SERVER_ERROR,
     PYGO_CALL_TIMEOUT_ERROR,
@@ -77,6 +84,9 @@ typedef struct pygo_state {
     PyTypeObject *tls_type;
     PyTypeObject *broker_type;
     PyTypeObject *mux_type;
+    PyTypeObject *gob_group_type;
+    PyTypeObject *gob_type_type;
+    PyTypeObject *gob_output_type;
     PyTypeObject *memory_quota_type;
     PyTypeObject *session_cache_type;
     PyObject *json_loads; /* imported with the first structured log field */
@@ -122,6 +132,8 @@ int pygo_async_server_call_setup(PyObject *module, pygo_state *state);
 int pygo_stdio_setup(PyObject *module, pygo_state *state);
 int pygo_metadata_setup(PyObject *module, pygo_state *state);
 int pygo_runner_setup(PyObject *module, pygo_state *state);
+int pygo_gob_type_setup(PyObject *module, pygo_state *state);
+int pygo_gob_stream_setup(PyObject *module, pygo_state *state);
 
 /* Make a public type from |spec| that the C code does not refer to. 0, or -1 with an exception. */
 int pygo_export_type(PyObject *module, PyType_Spec *spec);

@@ -44,6 +44,7 @@ PACKAGE = ROOT / "pygo_plugin"
 # The private folders, and the other ones that their modules may import.
 MAY_IMPORT: dict[str, set[str]] = {
     "_base": set(),
+    "_gob": {"_base"},
     "_grpc": {"_base"},
     "_service": {"_base", "_grpc"},
     "_host": {"_base", "_grpc"},

@@ -43,8 +43,8 @@ typedef struct gp_error {
     int code;      /* one of GP_E*, 0 while nothing has failed */
     char *message; /* owned; NULL means the code's own text */
     char *detail;  /* owned; the evidence: the handshake line, the tail of stderr, what is wrong
-                      with TLS as one of gp/tls.h's words, both checksums, or the text of
-                      GP_ESERVER. May be NULL */
+                      with TLS as one of gp/tls.h's words, both checksums, the text of
+                      GP_ESERVER, or the path of GP_EGOB. May be NULL */
     size_t detail_len;
     long number; /* GP_EEXITED: exit status, -N for signal N. GP_EVERSION: the plugin's version.
                     GP_EOS, GP_ESTART: errno, or 0. GP_ERPC: gRPC's status code. GP_EGOB:

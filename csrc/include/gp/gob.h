@@ -15,8 +15,9 @@
  *
  * Errors: GP_ENOMEM, GP_EUSER (a source or a sink has failed and knows why), GP_EINVAL (a type that
  * cannot be), or GP_EGOB. The |number| of a GP_EGOB is 0 if a value and a type disagree: the message
- * then names the path ("Order.Items[3].Price: the stream has a string, the class a float"), and the
- * stream goes on with its next message. It is GP_GOB_CORRUPT if the bytes are no gob.
+ * then names the path ("Order.Items[3].Price: the stream has a string, the class a float"), which is
+ * also its detail, and the stream goes on with its next message. It is GP_GOB_CORRUPT if the bytes
+ * are no gob. The message of a GP_EUSER is the path.
  */
 #ifndef GP_GOB_H
 #define GP_GOB_H

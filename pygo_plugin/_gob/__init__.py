@@ -1,0 +1,1 @@
+"""gob in Python: classes and their types, registered names, times, untyped objects, streams."""
