@@ -1,7 +1,10 @@
 #include "os/library.h"
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fork.h"
 
@@ -26,17 +29,35 @@ find_all(gp__library *library, void *handle, gp_error *err)
     return 0;
 }
 
+/* dlopen() needs a descriptor, and does not set errno if there is none. */
+static int
+check_descriptors(const gp__library *library, gp_error *err)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0) {
+        return gp_error_set_errno(err, errno, "%s's library cannot be loaded", library->of);
+    }
+    close(fd);
+    return 0;
+}
+
 /* With the lock of gp__fork_hold(). */
 static int
 load(gp__library *library, gp_error *err)
 {
-    void *handle = dlopen(library->file, RTLD_NOW | RTLD_LOCAL);
-    int rc;
+    void *handle;
+    int rc = check_descriptors(library, err);
 
+    if (rc < 0) {
+        return rc;
+    }
+    handle = dlopen(library->file, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL) {
         return gp_error_set(err, GP_ELIBRARY,
-                            "%s's library cannot be loaded: %s; install the package that has %s, "
-                            "or build pygo_plugin again with the %s that is installed",
+                            "%s's library cannot be loaded: %s; if it is missing, install the "
+                            "package that has %s, or build pygo_plugin again with the %s that is "
+                            "installed",
                             library->of, dlerror(), library->file, library->of);
     }
     /* If a function is missing, the library stays: not all libraries in C++ survive dlclose(). */

@@ -25,7 +25,8 @@ typedef struct gp__library {
  * Load |library|, unless that has been done. Once this has returned 0, any thread may call the
  * functions. No other thread can fork meanwhile in any way that runs fork handlers.
  *
- * Threads: any. Takes the lock of gp__fork_hold(). Returns: 0 or GP_ELIBRARY.
+ * Threads: any. Takes the lock of gp__fork_hold(). Returns: 0, GP_ELIBRARY, or GP_EOS when
+ * descriptors are short.
  */
 int gp__library_load(gp__library *library, gp_error *err);
 

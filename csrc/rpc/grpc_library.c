@@ -158,9 +158,9 @@ make_engine_keeper(void)
 static int
 start_grpc_locked(gp_error *err) GP_REQUIRES(&process.lock)
 {
-    int rc = gp__grpc_load(err);
+    int rc = check_descriptors(err);
 
-    if (rc < 0 || (rc = check_descriptors(err)) < 0) {
+    if (rc < 0 || (rc = gp__grpc_load(err)) < 0) {
         return rc;
     }
     gp_runtime_on_fork(&part);

@@ -34,7 +34,11 @@
 #include "gen/rpc/grpc_symbols.h"
 #endif
 
-/* Load gRPC's library, unless that has been done. Threads: any. Returns: 0 or GP_ELIBRARY. */
+/*
+ * Load gRPC's library, unless that has been done. Threads: any.
+ *
+ * Returns: 0, GP_ELIBRARY, or GP_EOS when descriptors are short.
+ */
 int gp__grpc_load(gp_error *err);
 
 /* The address of a function that not all versions of gRPC have; NULL if this one has it not. */

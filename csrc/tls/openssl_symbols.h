@@ -31,7 +31,9 @@
 #endif
 
 /*
- * Load OpenSSL's library, unless that has been done. Threads: any. Returns: 0 or GP_ELIBRARY.
+ * Load OpenSSL's library, unless that has been done. Threads: any.
+ *
+ * Returns: 0, GP_ELIBRARY, or GP_EOS when descriptors are short.
  */
 int gp__openssl_load(gp_error *err);
 

@@ -1,4 +1,6 @@
+#include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "gen/libraries.h"
 #include "os/library.h"
@@ -36,6 +38,25 @@ a_missing_library_is_named(void **state)
 }
 
 static void
+descriptors_are_short(void **state)
+{
+    void *table[1] = {NULL};
+    gp__library library = {"libnowhere.so.7", "Nowhere", "here\0", table, NULL};
+    gp_error err = GP_ERROR_INIT;
+    struct rlimit before;
+    struct rlimit none;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){0, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    assert_int_equal(gp__library_load(&library, &err), GP_EOS);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(err.number, EMFILE);
+    gp_error_release(&err);
+}
+
+static void
 a_missing_function_is_named(void **state)
 {
     void *table[2] = {NULL, NULL};
@@ -55,6 +76,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(functions_are_found),
         cmocka_unit_test(a_missing_library_is_named),
+        cmocka_unit_test(descriptors_are_short),
         cmocka_unit_test(a_missing_function_is_named),
     };
 
