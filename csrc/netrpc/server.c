@@ -573,6 +573,13 @@ gp_netrpc_server_unref(gp_netrpc_server *server)
     gp__free(server);
 }
 
+/* Its caller holds the transport's lock, which the analysis does not know. */
+GP_NO_THREAD_SAFETY_ANALYSIS size_t
+gp__netrpc_server_unanswered_locked(gp_netrpc_server *server)
+{
+    return server->unanswered;
+}
+
 void
 gp_netrpc_server_close(gp_netrpc_server *server)
 {

@@ -23,4 +23,7 @@ int gp__netrpc_server_open_locked(gp_netrpc_server **out, gp__transport_stream *
                                   const gp_netrpc_server_options *options, gp_then *finished,
                                   void *ctx, gp_error *err) GP_REQUIRES(&stream->transport->lock);
 
+/* How many requests are not answered yet. */
+size_t gp__netrpc_server_unanswered_locked(gp_netrpc_server *server);
+
 #endif

@@ -299,6 +299,8 @@ void
 gp__stdio_update(gp_stdio *stdio)
 {
     gp__watch *timer = NULL;
+    gp_then *then = NULL;
+    void *ctx = NULL;
     bool ended;
 
     gp_mutex_lock(&stdio->lock);
@@ -312,12 +314,28 @@ gp__stdio_update(gp_stdio *stdio)
     if (ended) {
         timer = stdio->timer;
         stdio->timer = NULL;
+        then = stdio->then;
+        ctx = stdio->then_ctx;
+        stdio->then = NULL;
         gp_cond_broadcast(&stdio->changed);
     }
     gp_mutex_unlock(&stdio->lock);
     gp__reactor_remove(timer);
     while (ended && end_consumer(stdio)) {
     }
+    if (then != NULL) {
+        then(ctx);
+    }
+}
+
+void
+gp__stdio_on_ended(gp_stdio *stdio, gp_then *then, void *ctx)
+{
+    gp_mutex_lock(&stdio->lock);
+    stdio->then = then;
+    stdio->then_ctx = ctx;
+    gp_mutex_unlock(&stdio->lock);
+    gp__stdio_update(stdio);
 }
 
 /*

@@ -61,6 +61,9 @@ struct gp_stdio {
     gp__watch *timer GP_GUARDED_BY(&lock);  /* owned; while ENDING */
     int64_t last_read GP_GUARDED_BY(&lock); /* when output was last read, or ENDING began */
 
+    gp_then *then GP_GUARDED_BY(&lock); /* called when ENDED; NULL: none, or called */
+    void *then_ctx GP_GUARDED_BY(&lock);
+
     /* The chunk that was read last. Its length is 0 once a consumer has taken it. */
     gp__stdio_chunk pending GP_GUARDED_BY(&lock);
     unsigned char buffer[GP__STDIO_ROOM + GP__STDIO_MOST] GP_GUARDED_BY(&lock);
@@ -103,6 +106,12 @@ void gp__stdio_remove_locked(gp_stdio *stdio, gp__stdio_consumer *self) GP_REQUI
  * have sent all of it (-1).
  */
 void gp__stdio_count_sending_locked(gp_stdio *stdio, int by) GP_REQUIRES(&stdio->lock);
+
+/*
+ * Have |then|(|ctx|) called once, when the output has ended and so have all consumers: with no lock
+ * held, on any thread; it must not block. At once if that is so already. One at a time.
+ */
+void gp__stdio_on_ended(gp_stdio *stdio, gp_then *then, void *ctx) GP_EXCLUDES(&stdio->lock);
 
 /*
  * To be called after each change: give output to the first consumer, and end everything if it is

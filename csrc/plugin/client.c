@@ -83,13 +83,8 @@ make_name(const gp_client_options *options)
 static int
 client_init(gp_client *client, const gp_client_options *options, gp_error *err)
 {
-    int rc = gp__session_check_options(options, err);
+    int rc = gp__options_init(&client->options, options, err);
 
-    if (rc < 0) {
-        gp__options_discard(options);
-        return rc;
-    }
-    rc = gp__options_init(&client->options, options, err);
     if (rc < 0) {
         return rc;
     }
@@ -602,6 +597,12 @@ gp_client_broker(gp_client *client)
     return was_started(client) ? gp__session_broker(client->instance.session) : NULL;
 }
 
+gp_mux_broker *
+gp_client_mux_broker(gp_client *client)
+{
+    return was_started(client) ? gp__session_mux_broker(client->instance.session) : NULL;
+}
+
 void
 gp__client_cancel_calls(gp_client *client)
 {
@@ -627,24 +628,51 @@ add_exit(gp_client *client, gp_error *err)
     gp__process_unref(process);
 }
 
-int
-gp_client_ping(gp_client *client, int64_t timeout_ms, const gp_interrupt *interrupt, gp_error *err)
+/* Returns: 0, GP_ECLOSED or GP_EFORKED. */
+static int
+require_running(gp_client *client, gp_error *err)
 {
     client_state state;
-    int rc;
 
     if (belongs_to_parent(client)) {
         return gp_runtime_refuse_fork(err);
     }
     state = state_of(client);
-    if (state != RUNNING) {
-        bool killed = state == KILLING || state == OVER;
+    if (state == RUNNING) {
+        return 0;
+    }
+    return gp_error_set(err, GP_ECLOSED, "%s: it %s", client->name,
+                        state == KILLING || state == OVER ? "was killed" : "has not been started");
+}
 
-        return gp_error_set(err, GP_ECLOSED, "%s: it %s", client->name,
-                            killed ? "was killed" : "has not been started");
+int
+gp_client_ping(gp_client *client, int64_t timeout_ms, const gp_interrupt *interrupt, gp_error *err)
+{
+    int rc = require_running(client, err);
+
+    if (rc < 0) {
+        return rc;
     }
     rc = gp__session_ping(client->instance.session, timeout_ms, interrupt, err);
     if (rc == GP_ERPC) {
+        add_exit(client, err);
+    }
+    return rc;
+}
+
+int
+gp_client_dispense(gp_client *client, const char *name, const gp_gob_limits *limits,
+                   int64_t deadline, const gp_interrupt *interrupt, gp_netrpc_client **out,
+                   gp_error *err)
+{
+    int rc = require_running(client, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    rc =
+        gp__session_dispense(client->instance.session, name, limits, deadline, interrupt, out, err);
+    if (rc == GP_ECLOSED || rc == GP_EBROKER) {
         add_exit(client, err);
     }
     return rc;

@@ -5,40 +5,16 @@
 
 #include "base/thread.h"
 #include "os/socket.h"
+#include "plugin/early_exit.h"
 #include "services/health.h"
 #include "tls/probe.h"
 
-/* How long to wait for a process that has begun to exit. */
-static const int64_t dying_ms = 1000;
 /* How long gRPC takes until it tries again. It never does if it cannot use the credentials. */
 static const int64_t retry_ms = 2000;
 /* How long a call may take to report why gRPC refuses to connect. */
 static const int64_t refusal_ms = 1000;
 /* How often gRPC may fail to connect although no fault is found. */
 enum { MOST_UNEXPLAINED = 2 };
-
-static bool
-is_gone(gp__process *process)
-{
-    if (gp__process_inspect(process) == GP__PROCESS_DYING) {
-        gp__process_wait(process, gp_deadline_in(dying_ms), NULL);
-    }
-    return gp__process_gone(process);
-}
-
-static int
-report_exit(gp__process *process, gp_error *err)
-{
-    int status = gp__process_status(process);
-    char how[96];
-
-    gp_error_set(err, GP_EEXITED, "the plugin %s before the host could connect to it",
-                 gp__process_describe_exit(status, how, sizeof(how)));
-    if (err != NULL) {
-        err->number = status;
-    }
-    return GP_EEXITED;
-}
 
 /*
  * gRPC could not connect: try the same without gRPC. |*reached| is set to whether a listener has
@@ -57,8 +33,8 @@ find_fault(const gp__secure_spec *spec, bool *reached, const gp_interrupt *inter
     if (*reached) {
         rc = gp__tls_probe(spec->tls, fd, spec->deadline, interrupt, err);
     }
-    if (rc < 0 && rc != GP_EUSER && spec->process != NULL && is_gone(spec->process)) {
-        return report_exit(spec->process, err);
+    if (rc < 0 && rc != GP_EUSER) {
+        rc = gp__early_exit(rc, spec->process, err);
     }
     return rc == GP_EREATTACH ? 0 : rc;
 }

@@ -3,55 +3,12 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "gp/handshake.h"
 #include "plugin/session_grpc.h"
+#include "plugin/session_netrpc.h"
 
-static const gp__protocol *const protocols[] = {&gp__protocol_grpc};
+static const gp__protocol *const protocols[] = {&gp__protocol_grpc, &gp__protocol_netrpc};
 
 enum { PROTOCOLS = sizeof(protocols) / sizeof(protocols[0]) };
-
-/* The GP_PROTOCOL_* that have an implementation. */
-static unsigned
-supported_protocols(void)
-{
-    unsigned bits = 0;
-
-    for (size_t i = 0; i < PROTOCOLS; i++) {
-        bits |= protocols[i]->bit;
-    }
-    return bits;
-}
-
-/*
- * The GP_PROTOCOL_* of a plugin to reattach to; 0 if the options do not reattach, or name an
- * unknown protocol, which options.c refuses.
- */
-static unsigned
-reattach_protocol(const gp_client_options *options)
-{
-    const char *name = options->reattach_protocol;
-
-    if (options->reattach_network == NULL) {
-        return 0;
-    }
-    if (name == NULL || name[0] == '\0' || strcmp(name, "netrpc") == 0) {
-        return GP_PROTOCOL_NETRPC;
-    }
-    return strcmp(name, "grpc") == 0 ? GP_PROTOCOL_GRPC : 0;
-}
-
-int
-gp__session_check_options(const gp_client_options *options, gp_error *err)
-{
-    unsigned asked = options->protocols | reattach_protocol(options);
-
-    if ((asked & ~supported_protocols()) == 0) {
-        return 0;
-    }
-    return gp_error_set(err, GP_EINVAL,
-                        "the protocol netrpc is not available in this version of pygo_plugin yet; "
-                        "allowed_protocols must be [\"grpc\"]");
-}
 
 int
 gp__session_new(gp__session **out, const char *protocol, gp_error *err)
@@ -90,13 +47,33 @@ gp__session_ping(gp__session *session, int64_t timeout_ms, const gp_interrupt *i
 gp_channel *
 gp__session_channel(gp__session *session)
 {
-    return session->protocol->channel(session);
+    return session->protocol->channel != NULL ? session->protocol->channel(session) : NULL;
 }
 
 gp_broker *
 gp__session_broker(gp__session *session)
 {
-    return session->protocol->broker(session);
+    return session->protocol->broker != NULL ? session->protocol->broker(session) : NULL;
+}
+
+gp_mux_broker *
+gp__session_mux_broker(gp__session *session)
+{
+    return session->protocol->mux_broker != NULL ? session->protocol->mux_broker(session) : NULL;
+}
+
+int
+gp__session_dispense(gp__session *session, const char *name, const gp_gob_limits *limits,
+                     int64_t deadline, const gp_interrupt *interrupt, gp_netrpc_client **out,
+                     gp_error *err)
+{
+    const gp__protocol *protocol = session->protocol;
+
+    if (protocol->dispense == NULL) {
+        return gp_error_set(err, GP_EINVAL, "a plugin that speaks %s dispenses nothing by net/rpc",
+                            protocol->name);
+    }
+    return protocol->dispense(session, name, limits, deadline, interrupt, out, err);
 }
 
 void

@@ -1,13 +1,13 @@
 /*
  * Layer: plugin. What a host does with a plugin once it knows where the plugin listens, whichever
- * protocol they use. Each protocol is a gp__protocol in a file of its own (session_grpc.c), and
- * session.c lists them.
+ * protocol they use. Each protocol is a gp__protocol in a file of its own (session_grpc.c,
+ * session_netrpc.c), and session.c lists them.
  *
- *      new --> open --> (ping, channel, broker, ...) --> shutdown --> disconnect --> close --> free
+ *      new --> open --> (ping, channel, dispense, ...) --> shutdown --> disconnect --> close --> free
  *
  * Every step but the last one may be left out. A session that could not be opened is ended in the
- * same way. Threads: ping, channel, broker, cancel_calls and is_connected may be called from any
- * thread once the session is open; everything else from one thread at a time.
+ * same way. Threads: ping, what belongs to one protocol, cancel_calls and is_connected may be called
+ * from any thread once the session is open; everything else from one thread at a time.
  */
 #ifndef GP_PLUGIN_SESSION_H
 #define GP_PLUGIN_SESSION_H
@@ -19,6 +19,8 @@
 #include "gp/broker.h"
 #include "gp/channel.h"
 #include "gp/client.h"
+#include "gp/mux_broker.h"
+#include "gp/netrpc.h"
 #include "gp/runtime.h"
 #include "os/leftover.h"
 #include "os/process/process.h"
@@ -54,8 +56,12 @@ typedef struct gp__protocol {
                 gp_error *err);
     int (*ping)(gp__session *session, int64_t timeout_ms, const gp_interrupt *interrupt,
                 gp_error *err);
-    gp_channel *(*channel)(gp__session *session);
+    gp_channel *(*channel)(gp__session *session); /* NULL, as the next one, unless it is gRPC */
     gp_broker *(*broker)(gp__session *session);
+    gp_mux_broker *(*mux_broker)(gp__session *session); /* NULL, as the next one, for gRPC */
+    int (*dispense)(gp__session *session, const char *name, const gp_gob_limits *limits,
+                    int64_t deadline, const gp_interrupt *interrupt, gp_netrpc_client **out,
+                    gp_error *err);
     void (*cancel_calls)(gp__session *session);
     bool (*is_connected)(gp__session *session);
     int (*shutdown)(gp__session *session, int64_t timeout_ms, const gp_interrupt *interrupt);
@@ -69,21 +75,15 @@ struct gp__session {
     const gp__protocol *protocol;
 };
 
-/*
- * Refuse options that allow or name a protocol without an implementation here. (A handshake that
- * names such a protocol is refused because the options do not allow it.) Returns: 0 or GP_EINVAL.
- */
-int gp__session_check_options(const gp_client_options *options, gp_error *err);
-
 /* Make a session for the protocol with that name. Returns: 0, GP_EINVAL (unknown) or GP_ENOMEM. */
 int gp__session_new(gp__session **out, const char *protocol, gp_error *err);
 
 /*
- * Connect to the plugin, and receive its output and announcements from now on. With TLS the
- * connection has been made when this returns; without, calls make it.
+ * Connect to the plugin, and receive its output and announcements from now on. With TLS or net/rpc
+ * the connection has been made when this returns; with gRPC alone, calls make it.
  *
- * Returns: 0, GP_ETLS, GP_EEXITED (the plugin died meanwhile), GP_EREATTACH, GP_ENOMEM, GP_EOS,
- * GP_EFORKED or GP_EUSER.
+ * Returns: 0, GP_ETLS, GP_EEXITED (the plugin died meanwhile), GP_EREATTACH, GP_ESTART (nothing
+ * accepts connections), GP_ENOMEM, GP_EOS, GP_EFORKED or GP_EUSER.
  */
 int gp__session_open(gp__session *session, const gp__session_spec *spec,
                      const gp_interrupt *interrupt, gp_error *err);
@@ -95,11 +95,20 @@ int gp__session_open(gp__session *session, const gp__session_spec *spec,
 int gp__session_ping(gp__session *session, int64_t timeout_ms, const gp_interrupt *interrupt,
                      gp_error *err);
 
-/* The channel for what is dispensed. Borrowed; stays until the session is freed. */
+/* The channel for what is dispensed. Borrowed; stays until the session is freed. NULL: net/rpc. */
 gp_channel *gp__session_channel(gp__session *session);
 
-/* The broker, which makes further connections. Borrowed; stays until the session is freed. */
+/*
+ * The broker, which makes further connections. Borrowed; stays until the session is freed. One of
+ * them is NULL: the first one is that of gRPC, the second one that of net/rpc.
+ */
 gp_broker *gp__session_broker(gp__session *session);
+gp_mux_broker *gp__session_mux_broker(gp__session *session);
+
+/* As gp_client_dispense(). */
+int gp__session_dispense(gp__session *session, const char *name, const gp_gob_limits *limits,
+                         int64_t deadline, const gp_interrupt *interrupt, gp_netrpc_client **out,
+                         gp_error *err);
 
 /* Cancel all calls that users have made. NULL is fine. */
 void gp__session_cancel_calls(gp__session *session);

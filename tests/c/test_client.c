@@ -115,33 +115,11 @@ freeing_kills_the_plugin(void **state)
 }
 
 static void
-refuse_options(plugin *it, const char *words)
+a_protocol_that_is_not_allowed_is_refused(void **state)
 {
-    assert_int_equal(gp_client_new(&it->client, &it->options, &it->err), GP_EINVAL);
-    assert_non_null(strstr(gp_error_message(&it->err), words));
-    assert_int_equal(it->rec.released, 1);
-    recorder_release(&it->rec);
-    gp_error_release(&it->err);
-}
-
-static void
-netrpc_is_refused(void **state)
-{
-    static const char *const names[] = {"netrpc", "", NULL};
     plugin it;
 
     (void)state;
-    plugin_prepare(&it, test_program, "--plugin", "polite");
-    it.options.protocols = GP_PROTOCOL_GRPC | GP_PROTOCOL_NETRPC;
-    refuse_options(&it, "netrpc is not available in this version");
-    for (int i = 0; i < 3; i++) {
-        plugin_prepare(&it, NULL, NULL, NULL);
-        it.options.argv = NULL;
-        it.options.reattach_network = "unix";
-        it.options.reattach_address = "/nonexistent";
-        it.options.reattach_protocol = names[i];
-        refuse_options(&it, "netrpc is not available in this version");
-    }
     plugin_make_script(&it, "echo '1|1|unix|/nonexistent'; exec sleep 1000");
     assert_int_equal(gp_client_start(it.client, NULL, &it.err), GP_EHANDSHAKE);
     assert_non_null(strstr(gp_error_message(&it.err), "the plugin speaks net/rpc"));
@@ -392,7 +370,7 @@ main(int argc, char **argv)
         cmocka_unit_test(a_plugin_that_does_not_exit_is_killed),
         cmocka_unit_test(a_dead_plugin_is_noticed),
         cmocka_unit_test(freeing_kills_the_plugin),
-        cmocka_unit_test(netrpc_is_refused),
+        cmocka_unit_test(a_protocol_that_is_not_allowed_is_refused),
         cmocka_unit_test(only_its_own_socket_is_removed),
         cmocka_unit_test(many_threads_start_it_once),
         cmocka_unit_test(a_call_says_how_the_plugin_has_ended),

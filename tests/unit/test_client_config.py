@@ -91,8 +91,6 @@ def test_options_beside_a_config_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"allowed_protocols": ["netrpc"]}, "netrpc is not available in this version"),
-        ({"allowed_protocols": ["grpc", "netrpc"]}, "netrpc is not available"),
         ({"allowed_protocols": ["carrier-pigeon"]}, "'carrier-pigeon'"),
         ({"allowed_protocols": []}, "allowed_protocols is empty"),
         ({"min_port": 2000, "max_port": 1000}, "min_port is 2000, more than max_port 1000"),

@@ -18,6 +18,8 @@
 #include "gp/error.h"
 #include "gp/handshake.h"
 #include "gp/log.h"
+#include "gp/mux_broker.h"
+#include "gp/netrpc.h"
 #include "gp/runner.h"
 #include "gp/runtime.h"
 #include "gp/stdio.h"
@@ -154,7 +156,8 @@ int gp_client_start(gp_client *client, const gp_interrupt *interrupt, gp_error *
 const gp_endpoint *gp_client_endpoint(gp_client *client);
 
 /*
- * The channel to the plugin. Borrowed: take a reference to keep it. NULL before a successful start.
+ * The channel to the plugin. Borrowed: take a reference to keep it. NULL before a successful start,
+ * and for a plugin that speaks net/rpc.
  */
 gp_channel *gp_client_channel(gp_client *client);
 
@@ -163,6 +166,20 @@ gp_channel *gp_client_channel(gp_client *client);
  * gp_client_channel().
  */
 gp_broker *gp_client_broker(gp_client *client);
+
+/* As gp_client_broker(), of a plugin that speaks net/rpc. NULL for one that speaks gRPC. */
+gp_mux_broker *gp_client_mux_broker(gp_client *client);
+
+/*
+ * Have a plugin that speaks net/rpc make an implementation of what it calls |name|. |*out| calls it,
+ * by the service "Plugin". |limits| (NULL: defaults) are for replies. Blocks.
+ *
+ * Returns: 0; GP_ESERVER with the plugin's error; GP_EBROKER; GP_ECLOSED if the plugin does not run;
+ * GP_ETIMEOUT, GP_EINVAL (the plugin speaks gRPC), GP_EGOB, GP_EUSER, GP_ENOMEM or GP_EFORKED.
+ */
+int gp_client_dispense(gp_client *client, const char *name, const gp_gob_limits *limits,
+                       int64_t deadline, const gp_interrupt *interrupt, gp_netrpc_client **out,
+                       gp_error *err);
 
 /*
  * Ask the plugin whether it is healthy. Returns: 0, GP_ERPC with the reason, GP_ECLOSED or
