@@ -125,6 +125,7 @@ typedef struct obstacle {
     gp_cond changed;
     bool there;
     bool gone;
+    bool passed; /* the polling thread does not use the obstacle any more */
 } obstacle;
 
 static void
@@ -138,13 +139,15 @@ obstruct(void *ctx)
     while (!at->gone) {
         gp_cond_wait(&at->changed, &at->lock);
     }
+    at->passed = true;
+    gp_cond_broadcast(&at->changed);
     gp_mutex_unlock(&at->lock);
 }
 
 static void
 the_deadline_holds_while_the_polling_thread_is_blocked(void **state)
 {
-    obstacle at = {GP_MUTEX_INIT, GP_COND_INIT, false, false};
+    obstacle at = {GP_MUTEX_INIT, GP_COND_INIT, false, false, false};
     const gp_call_options options = {.method = {"/t/Nothing", 10}, .timeout_ns = -1};
     pthread_t thread;
     gp_call *call;
@@ -167,6 +170,9 @@ the_deadline_holds_while_the_polling_thread_is_blocked(void **state)
     gp_mutex_lock(&at.lock);
     at.gone = true;
     gp_cond_broadcast(&at.changed);
+    while (!at.passed) {
+        gp_cond_wait(&at.changed, &at.lock);
+    }
     gp_mutex_unlock(&at.lock);
     pthread_join(thread, NULL);
     assert_int_equal(gp_client_exit_status(it.client), -SIGKILL);
