@@ -4,9 +4,12 @@ import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import Context
-from typing import Any, final
+from typing import Any, Literal, TypeVar, final, overload
 
 from typing_extensions import Self, TypeAlias, disjoint_base
+
+_T = TypeVar("_T")
+_Call = TypeVar("_Call", bound=NetRpcCall)
 
 __version__: str
 
@@ -666,3 +669,108 @@ class GobDecoder:
     def take(self, type: GobType | None, none: Any, /) -> Any: ...  # noqa: A002
     @property
     def at_end(self) -> bool: ...
+
+# ---- net/rpc
+
+_Limits: TypeAlias = tuple[int, ...]  # of gob.Limits, each 0 for the default
+
+# Service, method, name for log records, callable, type of the argument (None: untyped; False: there
+# is none), type of the reply (None: that of the result's class), whether it is a coroutine.
+_NetRpcRow: TypeAlias = tuple[
+    str, str, str, Callable[..., Any], GobType | Literal[False] | None, GobType | None, bool
+]
+
+@disjoint_base
+class NetRpcClient:
+    @overload
+    def call(
+        self,
+        method: str,
+        args: object = None,
+        reply: type[_T] = ...,
+        timeout: float | None = None,
+        args_type: Any = ...,
+    ) -> _T: ...
+    @overload
+    def call(
+        self,
+        method: str,
+        args: object = None,
+        reply: Any = ...,
+        timeout: float | None = None,
+        args_type: Any = ...,
+    ) -> Any: ...
+    @classmethod
+    def _connect(
+        cls,
+        network: str,
+        address: str,
+        tls: TLS | None,
+        limits: _Limits | None,
+        timeout: float | None,
+        /,
+    ) -> Self: ...
+    def _start(
+        self,
+        kind: type[_Call],
+        /,
+        method: str,
+        args: object = None,
+        reply: Any = ...,
+        timeout: Any = ...,
+        args_type: Any = ...,
+    ) -> _Call: ...
+    def _begin(
+        self,
+        queue: LoopQueue,
+        future: LoopFuture,
+        /,
+        method: str,
+        args: object = None,
+        reply: Any = ...,
+        timeout: Any = ...,
+        args_type: Any = ...,
+    ) -> NetRpcCall: ...
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+
+@disjoint_base
+class NetRpcCall:
+    def _wait(self, timeout: float | None, /) -> bool: ...
+    def _over(self) -> bool: ...
+    def _result(self) -> Any: ...
+    def _error(self) -> BaseException | None: ...
+    def _cancel(self) -> bool: ...
+    def _expire(self, method: str, /) -> None: ...
+    def _cancelled(self) -> bool: ...
+    def _on_done(self, callback: Callable[[], Any], /) -> None: ...
+
+@final
+class NetRpcServices:
+    def __new__(
+        cls,
+        rows: tuple[_NetRpcRow, ...],
+        nothing: GobType,
+        queue: LoopQueue | None = None,
+        loop: AbstractEventLoop | None = None,
+    ) -> Self: ...
+
+@final
+class NetRpcTask:
+    def __call__(self, task: Any, /) -> None: ...
+
+@disjoint_base
+class NetRpcListener:
+    port: int
+    def __new__(
+        cls,
+        network: str,
+        address: str,
+        services: NetRpcServices,
+        tls: TLS | None,
+        limits: _Limits | None,
+        max_workers: int,
+    ) -> Self: ...
+    def close(self) -> None: ...
+    def wait(self, timeout: float | None, /) -> bool: ...

@@ -60,12 +60,12 @@ unref_connection(connection *self)
     if (atomic_fetch_sub_explicit(&self->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }
+    gp_netrpc_server_unref(self->server);
+    gp__transport_unref(self->transport);
     gp_mutex_lock(&listener->lock);
     gp_link_remove(&self->link);
     gp_cond_broadcast(&listener->changed);
     gp_mutex_unlock(&listener->lock);
-    gp_netrpc_server_unref(self->server);
-    gp__transport_unref(self->transport);
     gp__free(self);
     unref_listener(listener);
 }

@@ -84,11 +84,13 @@ static void
 report_finished(gp__task *task)
 {
     gp_netrpc_server *server = gp_container_of(task, gp_netrpc_server, report);
+    gp_then *then = server->on_finished;
+    void *ctx = server->on_finished_ctx;
 
-    if (server->on_finished != NULL) {
-        server->on_finished(server->on_finished_ctx);
+    gp_netrpc_server_unref(server); /* first, so that what it serves may be gone by then */
+    if (then != NULL) {
+        then(ctx);
     }
-    gp_netrpc_server_unref(server);
 }
 
 /* Called when what is_idle_locked() looks at has changed. */

@@ -7,6 +7,7 @@
 #include "py/functions.h"
 #include "py/gil.h"
 #include "py/grpc_log.h"
+#include "py/netrpc.h"
 #include "py/runner.h"
 #include "py/server.h"
 #include "py/state.h"
@@ -46,7 +47,11 @@ shutdown_core(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 
     if (!gp_runtime_forked()) {
         patience_ms = pygo_servers_shutdown();
+        pygo_netrpc_listeners_shutdown();
         Py_BEGIN_ALLOW_THREADS
+        if (gp_netrpc_shutdown(patience_ms) < 0) {
+            patience_ms = 0; /* a handler has not returned: others have had the same time */
+        }
         gp_log_shutdown();
         gp_grpc_shutdown(patience_ms);
         gp_grpc_set_log(NULL);
@@ -219,6 +224,11 @@ static int (*const setups[])(PyObject *module, pygo_state *state) = {
     pygo_server_setup,
     pygo_stdio_setup,
     pygo_runner_setup,
+    pygo_netrpc_client_setup,
+    pygo_netrpc_call_setup,
+    pygo_netrpc_services_setup,
+    pygo_netrpc_task_setup,
+    pygo_netrpc_listener_setup,
     pygo_gob_type_setup,
     pygo_gob_stream_setup,
 };

@@ -32,6 +32,9 @@ typedef enum pygo_name {
     PYGO_CLASS_OF,           /* class_of(type) -> type */
     PYGO_REGISTER_THREAD,    /* register_thread(name) -> thread */
     PYGO_UNREGISTER_THREAD,  /* unregister_thread(thread) */
+    PYGO_GOB_TYPE_OF,        /* type_of(annotation) -> GobType */
+    PYGO_INFER_TYPE,         /* infer_type(value) -> (GobType, value) */
+    PYGO_METHOD_FAILED,      /* method_failed(name, exception, decoding) -> str */
     PYGO_INTERFACE_TYPE,     /* interface_type(value) -> (name, GobType, value), or why not: str */
     PYGO_REGISTERED_TYPE,    /* registered_type(name) -> GobType, or None */
     PYGO_STRUCT,       /* Struct(type, values), and so on: classes of untyped objects of gob */
@@ -89,6 +92,10 @@ typedef struct pygo_state {
     PyTypeObject *gob_output_type;
     PyTypeObject *memory_quota_type;
     PyTypeObject *session_cache_type;
+    PyTypeObject *netrpc_client_type;
+    PyTypeObject *netrpc_call_type;
+    PyTypeObject *netrpc_services_type;
+    PyTypeObject *netrpc_task_type;
     PyObject *json_loads; /* imported with the first structured log field */
 } pygo_state;
 
@@ -132,6 +139,11 @@ int pygo_async_server_call_setup(PyObject *module, pygo_state *state);
 int pygo_stdio_setup(PyObject *module, pygo_state *state);
 int pygo_metadata_setup(PyObject *module, pygo_state *state);
 int pygo_runner_setup(PyObject *module, pygo_state *state);
+int pygo_netrpc_client_setup(PyObject *module, pygo_state *state);
+int pygo_netrpc_call_setup(PyObject *module, pygo_state *state);
+int pygo_netrpc_services_setup(PyObject *module, pygo_state *state);
+int pygo_netrpc_task_setup(PyObject *module, pygo_state *state);
+int pygo_netrpc_listener_setup(PyObject *module, pygo_state *state);
 int pygo_gob_type_setup(PyObject *module, pygo_state *state);
 int pygo_gob_stream_setup(PyObject *module, pygo_state *state);
 

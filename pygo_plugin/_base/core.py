@@ -53,7 +53,10 @@ _HOMES = {
         "run_in_pool",
         "workers_full",
     ),
+    "_gob.resolve": ("type_of",),
     "_log.grpc": ("log_line",),
+    "_netrpc.server": ("method_failed",),
+    "_netrpc.values": ("infer_type",),
 }
 
 

@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_service": {"_base", "_grpc"},
     "_host": {"_base", "_grpc"},
     "_serve": {"_base", "_grpc"},
+    "_netrpc": {"_base", "_gob"},
     "_log": {"_base", "_host"},
 }
 

@@ -1,0 +1,57 @@
+"""net/rpc, go-plugin's first protocol: Go's package of that name, with gob. See docs/netrpc.md.
+
+Names are imported at first use, so that a plugin does not load the client's side.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pygo_plugin._netrpc import aio as aio
+    from pygo_plugin._netrpc.client import Client, connect
+    from pygo_plugin._netrpc.future import Future
+    from pygo_plugin._netrpc.methods import method
+    from pygo_plugin._netrpc.server import Server, listen
+    from pygo_plugin.errors import CallTimeoutError, ServerError
+
+__all__ = [
+    "CallTimeoutError",
+    "Client",
+    "Future",
+    "Server",
+    "ServerError",
+    "aio",
+    "connect",
+    "listen",
+    "method",
+]
+
+_HOMES = {
+    "CallTimeoutError": "errors",
+    "Client": "_netrpc.client",
+    "Future": "_netrpc.future",
+    "Server": "_netrpc.server",
+    "ServerError": "errors",
+    "connect": "_netrpc.client",
+    "listen": "_netrpc.server",
+    "method": "_netrpc.methods",
+}
+
+
+if not TYPE_CHECKING:  # with a visible __getattr__, mypy would let misspelt names pass
+
+    def __getattr__(name):
+        from sys import modules
+
+        from pygo_plugin.errors import _importing
+
+        home = "_netrpc.aio" if name == "aio" else _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = f"pygo_plugin.{home}"
+        with _importing(module):
+            __import__(module)
+        value = modules[module] if name == "aio" else getattr(modules[module], name)
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
