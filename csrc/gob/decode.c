@@ -151,9 +151,9 @@ refuse_limit(decoding *it, const gp__gob_plan *plan, const char *what, size_t li
     return GP_EGOB;
 }
 
-/* A field that is skipped, about which a message has been recorded without a path. */
+/* An error has been recorded without a path. */
 static int
-refuse_skipped(decoding *it, const gp__gob_plan *plan, int code)
+add_path(decoding *it, const gp__gob_plan *plan, int code)
 {
     gp__buf path;
 
@@ -466,14 +466,15 @@ read_interface(decoding *it, const gp__gob_plan *plan)
     }
     rc = gp__gob_decoder_find_type(it->decoder, id, &top->held_wire, it->err);
     if (rc < 0) {
-        return rc;
+        return add_path(it, plan, rc);
     }
     rc = it->sink->find_type(it->ctx, plan->type, name, len, top->held_wire, &top->held);
-    if (rc == 0) {
-        rc = gp__gob_decoder_find_plan(it->decoder, top->held_wire, top->held, &held, NULL);
-    }
     if (rc < 0) {
         return fail_value(it, plan, rc);
+    }
+    rc = gp__gob_decoder_find_plan(it->decoder, top->held_wire, top->held, &held, it->err);
+    if (rc < 0) {
+        return add_path(it, plan, rc);
     }
     rc = read_top_value(it, held);
     return rc == MADE ? make_interface(it) : rc;
@@ -518,7 +519,7 @@ read_struct(decoding *it)
             rc = gp__gob_skim_value(&it->skim, wire->fields[top->at - 1].type, false, &it->cursor,
                                     it->err);
             if (rc < 0) {
-                return refuse_skipped(it, plan, rc);
+                return add_path(it, plan, rc);
             }
             continue;
         }

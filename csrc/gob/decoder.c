@@ -3,9 +3,13 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "gob/path.h"
 
 /* A message of so many bytes that is alone in the input takes the input's memory with it. */
 enum { LARGE = 4096 };
+
+/* How much memory plans may take: some anyway, and more if more definitions are allowed. */
+enum { PLANS_ANYWAY = 1 << 20, PLANS_PER_DEFINITION = 64 };
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
@@ -27,7 +31,8 @@ gp_gob_decoder_new(gp_gob_decoder **out, const gp_gob_limits *limits, gp_error *
     gp_mutex_init(&decoder->lock);
     gp_mutex_lock(&decoder->lock);
     gp__gob_types_init(&decoder->types, limits);
-    gp__gob_plans_init(&decoder->plans);
+    gp__gob_plans_init(&decoder->plans,
+                       PLANS_ANYWAY + decoder->types.limits.definitions * PLANS_PER_DEFINITION);
     decoder->depth = decoder->types.limits.depth;
     decoder->name = decoder->types.limits.name;
     decoder->slots = decoder->types.limits.slots;
@@ -84,9 +89,9 @@ gp__gob_decoder_find_plan(gp_gob_decoder *decoder, const gp_gob_wire_type *wire,
     int rc;
 
     gp_mutex_lock(&decoder->lock);
-    rc = gp__gob_plans_get(&decoder->plans, wire, type, out);
+    rc = gp__gob_plans_get(&decoder->plans, wire, type, out, err);
     gp_mutex_unlock(&decoder->lock);
-    return rc < 0 ? gp_error_set(err, rc, "a plan to decode gob") : 0;
+    return rc;
 }
 
 static int
@@ -103,22 +108,12 @@ define_type(gp_gob_decoder *decoder, int64_t id, gp__gob_cursor *cursor, gp_erro
 /* ---- Messages -------------------------------------------------------------------------------- */
 
 static int
-refuse(gp_error *err, const char *text)
-{
-    gp_error_set(err, GP_EGOB, "%s", text);
-    err->number = GP_GOB_CORRUPT;
-    return GP_EGOB;
-}
-
-static int
 keep_bytes(gp_gob_decoder *decoder, const unsigned char *end, gp_error *err)
 {
     size_t len = (size_t)(end - decoder->kept);
 
     if (len > decoder->message - decoder->body.len) {
-        gp_error_set(err, GP_EGOB, "a gob value is longer than %zu bytes", decoder->message);
-        err->number = GP_GOB_CORRUPT;
-        return GP_EGOB;
+        return gp__gob_corrupt(err, "a gob value is longer than %zu bytes", decoder->message);
     }
     if (gp__buf_append(&decoder->body, decoder->kept, len) < 0) {
         return gp_error_set(err, GP_ENOMEM, "a gob message");
@@ -141,7 +136,7 @@ define_in_value(void *ctx, int64_t id, const unsigned char *start, gp__gob_curso
     int rc = define_type(decoder, id, cursor, err);
 
     if (rc == 0 && gp__gob_left(cursor) > 0 && !gp__gob_get_uint(cursor, &length)) {
-        rc = refuse(err, "a gob definition is followed by garbage");
+        rc = gp__gob_corrupt(err, "a gob definition is followed by garbage");
     }
     if (rc == 0) {
         rc = keep_bytes(decoder, start, err);
@@ -165,16 +160,14 @@ find_message(const gp_gob_decoder *decoder, gp__gob_cursor *out, size_t *taken, 
         return 0;
     }
     if (!gp__gob_get_uint(&cursor, &len)) {
-        return *front >= 0xf8 ? 0 : refuse(err, "the length of a gob message is garbled");
+        return *front >= 0xf8 ? 0 : gp__gob_corrupt(err, "the length of a gob message is garbled");
     }
     if (len > decoder->message) {
-        gp_error_set(err, GP_EGOB, "a gob message has %llu bytes, and %zu are allowed",
-                     (unsigned long long)len, decoder->message);
-        err->number = GP_GOB_CORRUPT;
-        return GP_EGOB;
+        return gp__gob_corrupt(err, "a gob message has %llu bytes, and %zu are allowed",
+                               (unsigned long long)len, decoder->message);
     }
     if (len == 0) {
-        return refuse(err, "a gob message is empty");
+        return gp__gob_corrupt(err, "a gob message is empty");
     }
     if (len > gp__gob_left(&cursor)) {
         return 0;
@@ -271,7 +264,7 @@ take_message(gp_gob_decoder *decoder, gp__gob_cursor *cursor, size_t taken, gp_g
         return take_value(decoder, cursor, taken, out, err);
     }
     if (!gp__gob_get_int(cursor, &id) || id == INT64_MIN) {
-        return refuse(err, "a gob message has no id of a type");
+        return gp__gob_corrupt(err, "a gob message has no id of a type");
     }
     if (id >= 0) {
         rc = gp__gob_decoder_find_type(decoder, id, &decoder->type, err);
@@ -279,7 +272,7 @@ take_message(gp_gob_decoder *decoder, gp__gob_cursor *cursor, size_t taken, gp_g
     }
     rc = define_type(decoder, -id, cursor, err);
     if (rc == 0 && gp__gob_left(cursor) > 0) {
-        rc = refuse(err, "a gob definition is followed by garbage");
+        rc = gp__gob_corrupt(err, "a gob definition is followed by garbage");
     }
     if (rc == 0) {
         decoder->defined = true;

@@ -107,3 +107,20 @@ gp__gob_fail(gp_error *err, int code, gp__buf *path, const char *format, ...)
     gp__buf_release(path);
     return code;
 }
+
+int
+gp__gob_corrupt(gp_error *err, const char *format, ...)
+{
+    va_list args;
+    char *message;
+
+    va_start(args, format);
+    message = gp__vformat(format, args);
+    va_end(args);
+    gp_error_set(err, GP_EGOB, "%s", message != NULL ? message : gp_strerror(GP_EGOB));
+    gp__free(message);
+    if (err != NULL) {
+        err->number = GP_GOB_CORRUPT;
+    }
+    return GP_EGOB;
+}

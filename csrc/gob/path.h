@@ -1,5 +1,5 @@
 /*
- * Layer: gob. Where in a value something is wrong: "Order.Items[3].Price".
+ * Layer: gob. Errors, and where in a value something is wrong: "Order.Items[3].Price".
  *
  * Paths are best effort: what memory does not suffice for is left out, and so is what makes a path
  * very long.
@@ -31,5 +31,8 @@ void gp__gob_path_remark(gp__buf *path, const void *text, size_t len);
  */
 int gp__gob_fail(gp_error *err, int code, gp__buf *path, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* Record that bytes are no gob. Returns GP_EGOB. */
+int gp__gob_corrupt(gp_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -17,9 +17,10 @@ typedef struct gp__gob_parent {
 } gp__gob_parent;
 
 void
-gp__gob_plans_init(gp__gob_plans *plans)
+gp__gob_plans_init(gp__gob_plans *plans, size_t most)
 {
     memset(plans, 0, sizeof(*plans));
+    plans->most = most;
 }
 
 void
@@ -211,23 +212,26 @@ compile(gp__gob_plans *plans, gp__gob_plan *plan)
 
 int
 gp__gob_plans_get(gp__gob_plans *plans, const gp_gob_wire_type *wire, const gp_gob_type *type,
-                  const gp__gob_plan **out)
+                  const gp__gob_plan **out, gp_error *err)
 {
     *out = find_or_add(plans, wire, type);
     if (*out == NULL) {
-        return GP_ENOMEM;
+        return gp_error_set(err, GP_ENOMEM, "a plan to decode gob");
     }
     while (plans->pending != NULL) {
         gp__gob_plan *plan = plans->pending;
         int rc;
 
+        if (plans->arena.used > plans->most) {
+            return gp__gob_corrupt(err, "the stream has too many types under too many names");
+        }
         plans->pending = plan->next;
         plan->next = NULL;
         rc = compile(plans, plan);
         if (rc < 0) {
             plan->next = plans->pending;
             plans->pending = plan;
-            return rc;
+            return gp_error_set(err, rc, "a plan to decode gob");
         }
     }
     return 0;

@@ -54,14 +54,21 @@ typedef struct gp__gob_plans {
     gp__gob_map by_types;
     gp__gob_plan *newest;
     gp__gob_plan *pending; /* to be compiled */
+    size_t most;           /* limit: bytes of |arena| */
 } gp__gob_plans;
 
-void gp__gob_plans_init(gp__gob_plans *plans);
+/* |most|: how much memory all plans may take. */
+void gp__gob_plans_init(gp__gob_plans *plans, size_t most);
 void gp__gob_plans_release(gp__gob_plans *plans);
 
-/* The plan for a pair of types. |wire| is resolved; |type| may be NULL. Returns 0 or GP_ENOMEM. */
+/*
+ * The plan for a pair of types. |wire| is resolved; |type| may be NULL.
+ *
+ * Returns: 0, GP_ENOMEM, or GP_EGOB if plans would take too much memory, which is only so if the
+ * stream has values of a great many types in interfaces, under a great many names.
+ */
 int gp__gob_plans_get(gp__gob_plans *plans, const gp_gob_wire_type *wire, const gp_gob_type *type,
-                      const gp__gob_plan **out);
+                      const gp__gob_plan **out, gp_error *err);
 
 /*
  * Record why a faulty plan cannot be used, with the path of the types that do not fit. |path| leads

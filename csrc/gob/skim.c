@@ -1,6 +1,7 @@
 #include "gob/skim.h"
 
 #include "base/alloc.h"
+#include "gob/path.h"
 #include "gob/type.h"
 
 enum { AT_END = 1, IN_VALUE = 2 }; /* besides 0: the value continues in the next message */
@@ -20,31 +21,20 @@ gp__gob_skim_release(gp__gob_skim *skim)
     skim->count = skim->cap = 0;
 }
 
-static int
-mark_corrupt(gp_error *err)
-{
-    if (err != NULL) {
-        err->number = GP_GOB_CORRUPT;
-    }
-    return GP_EGOB;
-}
-
 int
 gp__gob_refuse_bytes(gp_error *err, const gp_gob_wire_type *type)
 {
     char described[GP__GOB_DESCRIBED];
 
-    gp_error_set(err, GP_EGOB, "%s is cut short or garbled",
-                 gp__gob_wire_type_describe(type, described));
-    return mark_corrupt(err);
+    return gp__gob_corrupt(err, "%s is cut short or garbled",
+                           gp__gob_wire_type_describe(type, described));
 }
 
 static int
 push(gp__gob_skim *skim, const gp_gob_wire_type *type, uint64_t left, gp_error *err)
 {
     if (skim->count == skim->depth) {
-        gp_error_set(err, GP_EGOB, "values are nested more than %zu deep", skim->depth);
-        return mark_corrupt(err);
+        return gp__gob_corrupt(err, "values are nested more than %zu deep", skim->depth);
     }
     if (skim->count == skim->cap) {
         size_t cap = skim->cap > 0 ? skim->cap * 2 : 16;
@@ -104,9 +94,8 @@ enter(gp__gob_skim *skim, const gp_gob_wire_type *type, gp__gob_cursor *cursor, 
             return gp__gob_refuse_bytes(err, type);
         }
         if (len > skim->name) {
-            gp_error_set(err, GP_EGOB, "the name of a type has %zu bytes, and %zu are allowed", len,
-                         skim->name);
-            return mark_corrupt(err);
+            return gp__gob_corrupt(err, "the name of a type has %zu bytes, and %zu are allowed",
+                                   len, skim->name);
         }
         return len > 0 ? push(skim, type, 1, err) : AT_END;
     case GP_GOB_STRUCT:
@@ -155,8 +144,7 @@ enter_interface(gp__gob_skim *skim, gp__gob_cursor *cursor, gp_error *err)
             return enter_top(skim, type, cursor, err);
         }
         if (skim->ops->define == NULL || id == INT64_MIN) {
-            gp_error_set(err, GP_EGOB, "a type is defined where no definition can be");
-            return mark_corrupt(err);
+            return gp__gob_corrupt(err, "a type is defined where no definition can be");
         }
         rc = skim->ops->define(skim->ctx, -id, start, cursor, err);
         if (rc < 0) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "gob/path.h"
 
 typedef struct gp__gob_tag {
     void *value;
@@ -127,8 +128,7 @@ typedef struct reader {
 static int
 refuse_garbled(const reader *it)
 {
-    gp_error_set(it->err, GP_EGOB, "the definition of type %lld is garbled", (long long)it->id);
-    return GP_EGOB;
+    return gp__gob_corrupt(it->err, "the definition of type %lld is garbled", (long long)it->id);
 }
 
 /*
@@ -158,15 +158,13 @@ read_name(const reader *it, const char **name, size_t *name_len)
         return refuse_garbled(it);
     }
     if (len > it->types->limits.name) {
-        return gp_error_set(
-            it->err, GP_EGOB,
-            "the definition of type %lld has a name of %zu bytes, and %zu are allowed",
+        return gp__gob_corrupt(
+            it->err, "the definition of type %lld has a name of %zu bytes, and %zu are allowed",
             (long long)it->id, len, it->types->limits.name);
     }
     if (len > 0 && memchr(bytes, '\0', len) != NULL) {
-        return gp_error_set(it->err, GP_EGOB,
-                            "the definition of type %lld has a name with a zero byte",
-                            (long long)it->id);
+        return gp__gob_corrupt(it->err, "the definition of type %lld has a name with a zero byte",
+                               (long long)it->id);
     }
     copy = gp__arena_alloc(&it->types->arena, len + 1);
     if (copy == NULL) {
@@ -219,8 +217,8 @@ read_fields(const reader *it)
         return refuse_garbled(it);
     }
     if (count > it->types->limits.fields) {
-        return gp_error_set(it->err, GP_EGOB, "the struct %s has %llu fields, and %zu are allowed",
-                            type->name, (unsigned long long)count, it->types->limits.fields);
+        return gp__gob_corrupt(it->err, "the struct %s has %llu fields, and %zu are allowed",
+                               type->name, (unsigned long long)count, it->types->limits.fields);
     }
     type->fields = gp__arena_alloc(&it->types->arena, (size_t)count * sizeof(*type->fields));
     if (type->fields == NULL) {
@@ -236,8 +234,8 @@ read_fields(const reader *it)
             return rc;
         }
         if (field->len == 0 || field->id == 0) {
-            return gp_error_set(it->err, GP_EGOB, "field %zu of the struct %s has no %s", i,
-                                type->name, field->len == 0 ? "name" : "type");
+            return gp__gob_corrupt(it->err, "field %zu of the struct %s has no %s", i, type->name,
+                                   field->len == 0 ? "name" : "type");
         }
     }
     type->field_count = (size_t)count;
@@ -319,8 +317,8 @@ read_wire_type(const reader *it)
     it->type->name = "";
     while ((rc = next_field(it, &field, LAST_KIND)) == 0 && field != 0) {
         if (found) {
-            return gp_error_set(it->err, GP_EGOB, "type %lld is defined as two kinds at once",
-                                (long long)it->id);
+            return gp__gob_corrupt(it->err, "type %lld is defined as two kinds at once",
+                                   (long long)it->id);
         }
         found = true;
         rc = read_kind(it, field);
@@ -336,23 +334,14 @@ read_wire_type(const reader *it)
           it->type->kind == GP_GOB_MAP) &&
          it->type->element_id == 0) ||
         (it->type->kind == GP_GOB_MAP && it->type->key_id == 0)) {
-        return gp_error_set(it->err, GP_EGOB, "the definition of type %lld is incomplete",
-                            (long long)it->id);
+        return gp__gob_corrupt(it->err, "the definition of type %lld is incomplete",
+                               (long long)it->id);
     }
     return 0;
 }
 
-static int
-mark_corrupt(gp_error *err, int rc)
-{
-    if (rc == GP_EGOB && err != NULL) {
-        err->number = GP_GOB_CORRUPT;
-    }
-    return rc;
-}
-
-static int
-define(gp__gob_types *types, int64_t id, gp__gob_cursor *cursor, gp_error *err)
+int
+gp__gob_types_define(gp__gob_types *types, int64_t id, gp__gob_cursor *cursor, gp_error *err)
 {
     const unsigned char *start = cursor->at;
     gp_gob_wire_type *type;
@@ -360,11 +349,10 @@ define(gp__gob_types *types, int64_t id, gp__gob_cursor *cursor, gp_error *err)
 
     if (id < GP__GOB_PREDEFINED || id > INT32_MAX ||
         gp__gob_map_get(&types->by_id, (uint64_t)id, NULL) != NULL) {
-        return gp_error_set(err, GP_EGOB, "type %lld is defined again", (long long)id);
+        return gp__gob_corrupt(err, "type %lld is defined again", (long long)id);
     }
     if (types->by_id.used >= types->limits.types) {
-        return gp_error_set(err, GP_EGOB, "the stream defines more than %zu types",
-                            types->limits.types);
+        return gp__gob_corrupt(err, "the stream defines more than %zu types", types->limits.types);
     }
     type = gp__arena_alloc(&types->arena, sizeof(*type));
     if (type == NULL) {
@@ -378,8 +366,8 @@ define(gp__gob_types *types, int64_t id, gp__gob_cursor *cursor, gp_error *err)
     }
     types->bytes += (size_t)(cursor->at - start);
     if (types->bytes > types->limits.definitions) {
-        return gp_error_set(err, GP_EGOB, "the stream has more than %zu bytes of definitions",
-                            types->limits.definitions);
+        return gp__gob_corrupt(err, "the stream has more than %zu bytes of definitions",
+                               types->limits.definitions);
     }
     if (gp__gob_map_add(&types->by_id, (uint64_t)id, NULL, type) < 0) {
         return gp_error_set(err, GP_ENOMEM, "the definition of a gob type");
@@ -387,12 +375,6 @@ define(gp__gob_types *types, int64_t id, gp__gob_cursor *cursor, gp_error *err)
     type->older = types->defined;
     types->defined = type;
     return 0;
-}
-
-int
-gp__gob_types_define(gp__gob_types *types, int64_t id, gp__gob_cursor *cursor, gp_error *err)
-{
-    return mark_corrupt(err, define(types, id, cursor, err));
 }
 
 /* ---- Resolving ------------------------------------------------------------------------------- */
@@ -447,7 +429,7 @@ link_type(search *it, int32_t id, const gp_gob_wire_type **out, gp_error *err)
     }
     type = look_up(it->types, id);
     if (type == NULL) {
-        return gp_error_set(err, GP_EGOB, "type %d is used and has not been defined", id);
+        return gp__gob_corrupt(err, "type %d is used and has not been defined", id);
     }
     *out = type;
     return add_found(it, type) < 0 ? gp_error_set(err, GP_ENOMEM, "gob types") : 0;
@@ -496,8 +478,7 @@ gp__gob_types_find(gp__gob_types *types, int64_t id, const gp_gob_wire_type **ou
 
     *out = type;
     if (type == NULL) {
-        gp_error_set(err, GP_EGOB, "type %lld is used and has not been defined", (long long)id);
-        return mark_corrupt(err, GP_EGOB);
+        return gp__gob_corrupt(err, "type %lld is used and has not been defined", (long long)id);
     }
-    return type->resolved ? 0 : mark_corrupt(err, resolve(types, type, err));
+    return type->resolved ? 0 : resolve(types, type, err);
 }

@@ -204,7 +204,7 @@ field_numbers(void **state)
     stream_release(&it);
 }
 
-/* Types of which every value contains another one of the same type: there is no end but that of the bytes. */
+/* Types of which every value contains another one of the same type. */
 static void
 types_without_end(void **state)
 {
@@ -469,6 +469,58 @@ long_chains_of_types(void **state)
     gp_gob_group_unref(group);
 }
 
+/* A great many types that are decoded into a great many others. */
+static void
+pairs_of_types(void **state)
+{
+    enum { TYPES = 60, FIRST = 100 };
+    const gp_gob_limits limits = {.definitions = 16 << 10};
+    gp_gob_group *group;
+    gp_gob_decoder *decoder;
+    gp_gob_message messages[TYPES];
+    stream it = STREAM_INIT;
+    gp_error err = GP_ERROR_INIT;
+    int rc = 0;
+
+    (void)state;
+    assert_int_equal(gp_gob_group_new(&group, NULL), 0);
+    assert_int_equal(gp_gob_decoder_new(&decoder, &limits, NULL), 0);
+    for (int i = 0; i < TYPES; i++) {
+        define_struct(&it, FIRST + i, "S", "A", ID_INT, "B", ID_INT, "C", ID_INT, "D", ID_INT, "E",
+                      ID_INT, "F", ID_INT, "G", ID_INT, "H", ID_INT, "I", ID_INT, "J", ID_INT,
+                      NULL);
+        put_int(&it, FIRST + i);
+        put_uint(&it, 0);
+        end_message(&it);
+        assert_int_equal(gp_gob_decoder_feed(decoder, it.bytes.data, it.bytes.len, NULL), 0);
+        assert_int_equal(gp_gob_decoder_next(decoder, &messages[i], NULL), 1);
+        it.bytes.len = 0;
+    }
+    for (int i = 0; i < 10000 && rc == 0; i++) {
+        gp_gob_type *type = struct_type(group, "S");
+
+        set_fields(type, "A", simple_type(group, GP_GOB_INT, 0), NULL);
+        for (int j = 0; j < TYPES && rc == 0; j++) {
+            void *value;
+
+            rc = gp_gob_decode(decoder, &messages[j], type, &node_sink, &world, &value, &err);
+            if (rc == 0) {
+                node_free(&world, value);
+            }
+        }
+    }
+    assert_int_equal(rc, GP_EGOB);
+    assert_string_equal(gp_error_message(&err),
+                        "the stream has too many types under too many names");
+    gp_error_release(&err);
+    for (int i = 0; i < TYPES; i++) {
+        gp_gob_message_release(&messages[i]);
+    }
+    gp_gob_decoder_unref(decoder);
+    gp_gob_group_unref(group);
+    stream_release(&it);
+}
+
 /* A stream that has failed stays so. */
 static void
 failures_are_final(void **state)
@@ -514,6 +566,7 @@ main(void)
         cmocka_unit_test(other_limits),
         cmocka_unit_test(a_split_value_is_limited),
         cmocka_unit_test(long_chains_of_types),
+        cmocka_unit_test(pairs_of_types),
         cmocka_unit_test(failures_are_final),
         cmocka_unit_test(bytes_behind_a_value),
     };
