@@ -293,7 +293,8 @@ void gp__transport_stream_release_locked(gp__transport_stream *stream);
 
 /*
  * Send what has been written, as far as the connection takes it; the rest follows by itself. Needed
- * after writing, except in callbacks. If the connection is lost, the streams are told so later.
+ * after writing, reading, shutting down and releasing, except in callbacks. May call the callbacks
+ * of any stream. If the connection is lost, the streams are told so later.
  */
 void gp__transport_flush_locked(gp__transport *transport) GP_REQUIRES(&transport->lock);
 
@@ -323,11 +324,13 @@ void gp__transport_urgent_locked(gp__transport *transport, int change)
     GP_REQUIRES(&transport->lock);
 
 /*
- * Have |task| run with no lock held, soon, on the thread that dispatches. It must neither block nor
- * enter Python. Outside of callbacks, call gp__transport_run_deferred() once the lock is released.
+ * Have |task| run with no lock held, soon, on the thread that dispatches or on the reactor's. It
+ * must neither block nor enter Python.
  */
 void gp__transport_defer_locked(gp__transport *transport, gp__task *task)
     GP_REQUIRES(&transport->lock);
+
+/* Run such tasks on this thread, without waiting for others to do so. */
 void gp__transport_run_deferred(gp__transport *transport) GP_EXCLUDES(&transport->lock);
 
 #endif

@@ -89,12 +89,20 @@ enable_ticks_locked(gp__transport *transport, bool enabled) GP_REQUIRES(&transpo
     }
 }
 
+/* What the reactor is to watch for. If tasks are to run, it is called as soon as possible. */
+static unsigned
+watched_events_locked(const gp__transport *transport) GP_REQUIRES(&transport->lock)
+{
+    return gp__transport_events_locked(transport) |
+           (gp_list_is_empty(&transport->role.deferred) ? 0u : GP__STREAM_WRITE);
+}
+
 /* Have the reactor watch the connection from now on, for what it is to be waited for. */
 static void
 watch_locked(gp__transport *transport) GP_REQUIRES(&transport->lock)
 {
     transport->role.watching = true;
-    transport->role.awaited = gp__transport_events_locked(transport);
+    transport->role.awaited = watched_events_locked(transport);
     gp__reactor_want(transport->role.watch, transport->role.awaited);
 }
 
@@ -130,20 +138,20 @@ connection_ready(void *ctx)
     gp_mutex_lock(&transport->lock);
     role = &transport->role;
     if (gp__transport_is_over_locked(transport)) {
-        gp__reactor_want(role->watch, 0);
+        gp_list_move(&deferred, &role->deferred);
     } else if (role->driven) {
         /* A thread has taken the role since: it sees the same. */
         unwatch_locked(transport);
         enable_ticks_locked(transport, true);
     } else {
         gp__transport_dispatch_locked(transport);
+        gp_list_move(&deferred, &role->deferred);
         if (!gp__transport_is_over_locked(transport)) {
             gp__transport_role_update_locked(transport);
             if (gp__transport_service_is_busy_locked(transport)) {
                 enable_ticks_locked(transport, true);
             }
         }
-        gp_list_move(&deferred, &role->deferred);
     }
     gp_mutex_unlock(&transport->lock);
     run_tasks(&deferred);
@@ -155,11 +163,16 @@ look_at_role(void *ctx)
 {
     gp__transport *transport = ctx;
     gp__transport_role *role;
+    gp_list deferred;
     bool busy;
 
+    gp_list_init(&deferred);
     gp_mutex_lock(&transport->lock);
     role = &transport->role;
-    if (!gp__transport_is_over_locked(transport)) {
+    if (gp__transport_is_over_locked(transport)) {
+        enable_ticks_locked(transport, false);
+        gp_list_move(&deferred, &role->deferred);
+    } else {
         busy = gp__transport_service_tick_locked(transport);
         if (!role->driven && !role->driven_anew && !role->watching) {
             watch_locked(transport);
@@ -170,6 +183,7 @@ look_at_role(void *ctx)
         }
     }
     gp_mutex_unlock(&transport->lock);
+    run_tasks(&deferred);
 }
 
 void
@@ -181,13 +195,15 @@ gp__transport_role_update_locked(gp__transport *transport)
     if (transport->channel.dispatching || gp__transport_is_over_locked(transport)) {
         return;
     }
-    events = gp__transport_events_locked(transport);
     if (role->driven) {
-        if ((events & ~role->awaited) != 0) {
+        if ((gp__transport_events_locked(transport) & ~role->awaited) != 0) {
             gp__fd_wake(role->wakeup);
         }
-    } else if (role->watching ? events != role->awaited
-                              : role->urgent > 0 || (events & GP__STREAM_WRITE) != 0) {
+        return;
+    }
+    events = watched_events_locked(transport);
+    if (role->watching ? events != role->awaited
+                       : role->urgent > 0 || (events & GP__STREAM_WRITE) != 0) {
         watch_locked(transport);
     }
 }
@@ -274,14 +290,17 @@ bool
 gp__transport_role_drive_locked(gp__transport *transport, int64_t deadline)
 {
     gp__transport_role *role = &transport->role;
-    struct pollfd fds[2] = {{.fd = gp__stream_fd(transport->channel.stream)},
-                            {.fd = role->wakeup[0], .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = -1}, {.fd = role->wakeup[0], .events = POLLIN}};
     char drained[64];
     int ready;
 
+    run_deferred_locked(transport);
+    if (gp__transport_is_over_locked(transport)) {
+        return true;
+    }
     role->awaited = gp__transport_events_locked(transport);
-    if (role->awaited == 0) {
-        fds[0].fd = -1; /* a connection that is closed would be ready all the time */
+    if (role->awaited != 0) { /* otherwise a closed connection would be ready all the time */
+        fds[0].fd = gp__stream_fd(transport->channel.stream);
     }
     fds[0].events = (short)((role->awaited & GP__STREAM_READ ? POLLIN : 0) |
                             (role->awaited & GP__STREAM_WRITE ? POLLOUT : 0));
@@ -443,7 +462,19 @@ gp__transport_wait_locked(gp__transport *transport, gp__transport_gate *gate, in
 void
 gp__transport_defer_locked(gp__transport *transport, gp__task *task)
 {
-    gp_list_append(&transport->role.deferred, &task->link);
+    gp__transport_role *role = &transport->role;
+
+    gp_list_append(&role->deferred, &task->link);
+    if (transport->channel.dispatching) {
+        return; /* this thread runs it */
+    }
+    if (gp__transport_is_over_locked(transport)) {
+        enable_ticks_locked(transport, true);
+    } else if (role->driven) {
+        gp__fd_wake(role->wakeup);
+    } else {
+        gp__transport_role_update_locked(transport);
+    }
 }
 
 void
@@ -491,7 +522,7 @@ gp__transport_role_end_locked(gp__transport *transport)
     gp__transport_role *role = &transport->role;
 
     unwatch_locked(transport);
-    enable_ticks_locked(transport, false);
+    enable_ticks_locked(transport, !gp_list_is_empty(&role->deferred));
     if (!role->driven) {
         gp__transport_close_stream_locked(transport);
     } else if (!transport->channel.dispatching) {

@@ -68,6 +68,29 @@ on_writable(void *ctx)
 
 static const gp__transport_stream_ops line_ops = {on_received, on_ended, on_writable};
 
+static size_t
+ignore_data(void *ctx, const unsigned char *bytes, size_t len)
+{
+    (void)ctx;
+    (void)bytes;
+    return len;
+}
+
+static void
+ignore_end(void *ctx, const gp_error *why)
+{
+    (void)ctx;
+    (void)why;
+}
+
+const gp__transport_stream_ops ignoring_ops = {ignore_data, ignore_end, NULL};
+
+void
+line_use_locked(line *it, gp__transport_stream *stream)
+{
+    gp__transport_stream_use_locked(stream, &line_ops, it);
+}
+
 static void
 free_line(line *it)
 {

@@ -62,6 +62,12 @@ int end_open_alone(end *it, carrier how, const gp__transport_options *options);
 /* Open a stream. Of a raw connection each side opens the only one. */
 line *line_open(end *it);
 
+/* Make |it| the user of |stream|. */
+void line_use_locked(line *it, gp__transport_stream *stream);
+
+/* A user that uses all data and remembers nothing. */
+extern const gp__transport_stream_ops ignoring_ops;
+
 /* Wait for a stream that the other side opens. */
 line *line_arrive(end *it);
 
