@@ -100,21 +100,19 @@ gp__transport_file_new_locked(gp__transport_file **out, gp__transport_stream *st
 void
 gp__transport_file_close(gp__transport_file *file)
 {
-    gp__transport *transport = file->transport;
-
     if (gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&file->transport->lock);
     if (file->stream != NULL) {
         gp__transport_stream_shutdown_locked(file->stream);
         gp__transport_stream_release_locked(file->stream);
         file->stream = NULL;
         report_ready_locked(file, GP__STREAM_READ | GP__STREAM_WRITE);
-        gp__transport_flush_locked(transport);
+        gp__transport_flush_locked(file->transport);
     }
-    gp_mutex_unlock(&transport->lock);
-    gp__transport_run_deferred(transport);
+    gp_mutex_unlock(&file->transport->lock);
+    gp__transport_run_deferred(file->transport);
 }
 
 void
@@ -176,18 +174,17 @@ ptrdiff_t
 gp__transport_file_read(gp__transport_file *file, void *bytes, size_t size, int64_t deadline,
                         const gp_interrupt *interrupt, gp_error *err)
 {
-    gp__transport *transport = file->transport;
     ptrdiff_t got;
     int rc = 0;
 
     if (gp_runtime_forked()) {
         return gp_runtime_refuse_fork(err);
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&file->transport->lock);
     while ((got = try_to_read_locked(file, bytes, size, err)) == GP__WOULD_BLOCK &&
            (rc = wait_locked(file, &file->readable, deadline, interrupt, err)) == 0) {
     }
-    gp_mutex_unlock(&transport->lock);
+    gp_mutex_unlock(&file->transport->lock);
     return rc < 0 ? rc : got;
 }
 
@@ -195,14 +192,13 @@ int
 gp__transport_file_write(gp__transport_file *file, const void *bytes, size_t len, size_t *written,
                          int64_t deadline, const gp_interrupt *interrupt, gp_error *err)
 {
-    gp__transport *transport = file->transport;
     int rc = 0;
 
     *written = 0;
     if (gp_runtime_forked()) {
         return gp_runtime_refuse_fork(err);
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&file->transport->lock);
     while (rc == 0 && *written < len) {
         ptrdiff_t put;
 
@@ -218,31 +214,29 @@ gp__transport_file_write(gp__transport_file *file, const void *bytes, size_t len
         }
         *written += (size_t)put;
         file->blocked = *written < len;
-        gp__transport_flush_locked(transport);
+        gp__transport_flush_locked(file->transport);
         if (file->blocked) {
             rc = wait_locked(file, &file->writable, deadline, interrupt, err);
         }
     }
-    gp_mutex_unlock(&transport->lock);
+    gp_mutex_unlock(&file->transport->lock);
     return rc;
 }
 
 void
 gp__transport_file_shutdown(gp__transport_file *file)
 {
-    gp__transport *transport = file->transport;
-
     if (gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&file->transport->lock);
     if (file->stream != NULL) {
         gp__transport_stream_shutdown_locked(file->stream);
         report_ready_locked(file, GP__STREAM_WRITE); /* threads that write find out */
-        gp__transport_flush_locked(transport);
+        gp__transport_flush_locked(file->transport);
     }
-    gp_mutex_unlock(&transport->lock);
-    gp__transport_run_deferred(transport);
+    gp_mutex_unlock(&file->transport->lock);
+    gp__transport_run_deferred(file->transport);
 }
 
 /* ---- Event loops ----------------------------------------------------------------------------- */
@@ -259,37 +253,35 @@ ready_events_locked(const gp__transport_file *file) GP_REQUIRES(&file->transport
 bool
 gp__transport_file_add_wait(gp__transport_file *file, gp__transport_file_wait *wait)
 {
-    gp__transport *transport = file->transport;
     bool added = false;
 
     if (gp_runtime_forked()) {
         return false;
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&file->transport->lock);
     if ((ready_events_locked(file) & wait->events) == 0) {
         gp_list_append(&file->waits, &wait->link);
-        gp__transport_urgent_locked(transport, 1);
+        gp__transport_urgent_locked(file->transport, 1);
         added = true;
     }
-    gp_mutex_unlock(&transport->lock);
+    gp_mutex_unlock(&file->transport->lock);
     return added;
 }
 
 bool
 gp__transport_file_remove_wait(gp__transport_file *file, gp__transport_file_wait *wait)
 {
-    gp__transport *transport = file->transport;
     bool removed = false;
 
     if (gp_runtime_forked()) {
         return false;
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&file->transport->lock);
     if (gp_link_is_linked(&wait->link)) {
         gp_link_remove(&wait->link);
-        gp__transport_urgent_locked(transport, -1);
+        gp__transport_urgent_locked(file->transport, -1);
         removed = true;
     }
-    gp_mutex_unlock(&transport->lock);
+    gp_mutex_unlock(&file->transport->lock);
     return removed;
 }
