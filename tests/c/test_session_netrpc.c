@@ -1,7 +1,9 @@
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
 
 #include "client_fixture.h"
+#include "gen/libraries.h"
 #include "netrpc_plugin_fixture.h"
 
 /* A host that joins the plugin. */
@@ -189,6 +191,14 @@ a_stop_gives_handlers_up_after_its_grace(void **state)
     netrpc_plugin_finish(&it);
 }
 
+/* The last test: neither side of the others has loaded it. */
+static void
+grpc_is_not_loaded(void **state)
+{
+    (void)state;
+    assert_null(dlopen(GP__GRPC_FILE, RTLD_NOW | RTLD_NOLOAD));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -199,6 +209,7 @@ main(int argc, char **argv)
         cmocka_unit_test(quit_stops_the_plugin),
         cmocka_unit_test(a_stop_waits_for_handlers),
         cmocka_unit_test(a_stop_gives_handlers_up_after_its_grace),
+        cmocka_unit_test(grpc_is_not_loaded),
     };
 
     return plugin_main(tests, argc, argv);
