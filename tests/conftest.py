@@ -161,6 +161,10 @@ class Peers:
         """Go's encoding/gob, which takes JSON requests."""
         return self._go("gob")
 
+    def netrpc(self, *arguments: str) -> list[str]:
+        """Go's net/rpc without go-plugin."""
+        return self._go("netrpc", *arguments)
+
     def _go(self, name: str, *arguments: str) -> list[str]:
         path = GO_PEERS / name
         if not path.exists():
