@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from pygo_plugin._host.runner import Adapter
-    from pygo_plugin.broker import Broker, BrokerBase
     from pygo_plugin.config import Cmd, StrPath, Writer
-    from pygo_plugin.plugin import Plugin
+    from pygo_plugin.plugin import PluginBase
     from pygo_plugin.runners import Runner
     from pygo_plugin.security import SecureConfig, TLSConfig
 
 __all__ = ["Address", "Client", "cleanup_clients"]
 
 PING_TIMEOUT = 10.0  # seconds
+DISPENSE_TIMEOUT = 60.0  # seconds, within which a plugin that speaks net/rpc makes an object
 
 # Variables that a host sets for its own plugins. A host that is a plugin itself must not pass them
 # on: an inherited PLUGIN_CLIENT_CERT, for one, makes a Go plugin speak TLS to a host that does not.
@@ -120,8 +120,8 @@ class Client:
         cmd: ClientConfig | Cmd | StrPath | Sequence[StrPath] | None = None,
         *,
         # Keywords, written by scripts/options.py from OPTIONS without cmd:
-        plugins: Mapping[str, Plugin] | None = None,
-        versioned_plugins: Mapping[int, Mapping[str, Plugin]] | None = None,
+        plugins: Mapping[str, PluginBase] | None = None,
+        versioned_plugins: Mapping[int, Mapping[str, PluginBase]] | None = None,
         handshake_config: HandshakeConfig | None = None,
         reattach_config: ReattachConfig | None = None,
         runner: Runner | None = None,
@@ -177,7 +177,7 @@ class Client:
         self._remove_socket_dir: Any = None  # a weakref.finalize, if there is a runner
         self._endpoint: tuple[str, str, str, str, int] | None = None  # what start() has returned
         self._channel: _core.Channel | None = None  # made at first use, as the broker is
-        self._broker: BrokerBase | None = None
+        self._broker: Any = None  # a BrokerBase or, with net/rpc, a MuxBrokerBase
         self._quota: _core.MemoryQuota | None = None  # for all connections
 
     # Life cycle.
@@ -267,13 +267,18 @@ class Client:
         """What the plugin `name` offers: by default `(channel, stub)`. Starts the plugin if needed.
 
         Each `dispense` returns a new channel on the client's one connection. Closing a channel
-        cancels only the calls of that channel.
+        cancels only the calls of that channel. With net/rpc, what it returns calls a new object in
+        the plugin's process, see `netrpc.Plugin`.
 
-        Raises: ConfigError (a ValueError) for an unknown name; what `start()` raises.
+        Raises: ConfigError (a ValueError) for an unknown name; what `start()` raises; with net/rpc
+        ServerError if the plugin does not know the name or cannot make the object.
         """
         self._check_plugin(name)
         self.start()
-        return self._plugin(name).client(self._user_client())
+        plugin = self._plugin(name)
+        if plugin._protocol == "grpc":
+            return plugin.client(self._user_client())
+        return plugin.client(self.broker, self._dispense(name))
 
     def ping(self, timeout: float = PING_TIMEOUT) -> str:
         """Ask the plugin's health service. Starts the plugin if needed.
@@ -294,9 +299,11 @@ class Client:
     def new_channel(self) -> _core.Channel:
         """A new `grpc.Channel` on the plugin's connection, which the caller has to close.
 
-        Starts the plugin if needed. Raises: what `start()` raises.
+        Starts the plugin if needed. Raises: what `start()` raises; ConfigError if the plugin speaks
+        net/rpc, which has no channels.
         """
         self.start()
+        self._require_grpc("new_channel()")
         return self._open().channel()
 
     # What is known once it has started.
@@ -305,9 +312,11 @@ class Client:
     def channel(self) -> _core.Channel:
         """The client's own `grpc.Channel`, always the same.
 
-        Raises: ClosedError before the start and after `kill()`, ForkedError in a forked child.
+        Raises: ClosedError before the start and after `kill()`, ForkedError in a forked child,
+        ConfigError if the plugin speaks net/rpc, which has no channels.
         """
         self._refuse_fork()
+        self._require_grpc("channel")
         with self._lock:
             core, _ = self._started_locked("channel")
             if self._channel is None:
@@ -315,13 +324,15 @@ class Client:
             return self._channel
 
     @property
-    def broker(self) -> Broker:
-        """Makes further connections to the plugin, in either direction; see docs/broker.md.
+    def broker(self) -> Any:
+        """Makes further connections to the plugin, in either direction.
+
+        A `pygo_plugin.broker.Broker`, see docs/broker.md; with net/rpc a `netrpc.MuxBroker`, see
+        docs/netrpc.md.
 
         Raises: ClosedError before the start and after `kill()`, ForkedError in a forked child.
         """
-        broker: Broker = self._make_broker()
-        return broker
+        return self._make_broker()
 
     @property
     def name(self) -> str:
@@ -355,7 +366,7 @@ class Client:
 
     @property
     def protocol(self) -> str:
-        """The protocol that the plugin speaks, "grpc"; "" before the start."""
+        """The protocol that the plugin speaks, "grpc" or "netrpc"; "" before the start."""
         return self._endpoint[3] if self._endpoint else ""
 
     @property
@@ -406,6 +417,13 @@ class Client:
 
         return Broker
 
+    def _mux_broker_class(self) -> Any:
+        """The subclass of MuxBrokerBase, for a plugin that speaks net/rpc."""
+        with _importing("pygo_plugin._netrpc.mux_broker"):
+            from pygo_plugin._netrpc.mux_broker import MuxBroker
+
+        return MuxBroker
+
     def _check_plugin(self, name: str) -> None:
         """Refuse a name that is in no plugin set, before anything is started for it.
 
@@ -419,11 +437,13 @@ class Client:
 
     def _make_broker(self) -> Any:
         """The client's one broker, made at first use."""
-        make = self._broker_class()
+        make = self._mux_broker_class() if self.protocol == "netrpc" else self._broker_class()
         self._refuse_fork()
         with self._lock:
             core, endpoint = self._started_locked("broker")
-            if self._broker is None:
+            if self._broker is None and endpoint[3] == "netrpc":
+                self._broker = make(core.mux_broker(), self._explainer())
+            elif self._broker is None:
                 config = self._config
                 options = checks.grpc_options(config, self._quota, config.server_options)
                 directory, group = self._sockets()
@@ -466,7 +486,7 @@ class Client:
         with self._lock:
             self._killed = True
             broker = self._broker
-        if broker is not None:
+        if broker is not None and self.protocol == "grpc":
             broker.close()
 
     def _refuse_fork(self) -> None:
@@ -477,14 +497,54 @@ class Client:
             except ForkedError as error:
                 raise ForkedError(f"{self.name}: {error}") from None
 
-    def _plugin(self, name: str) -> Plugin:
+    def _plugin(self, name: str) -> PluginBase:
         """The plugin of that name in the set of the negotiated version, after the start."""
         sets = plugin_sets(self._config, self.name)
         # A reattached plugin may serve a version that is in no set.
         plugins = sets.get(self.negotiated_version, self._config.plugins)
         if name not in plugins:
             raise self._unknown(name, {self.negotiated_version: plugins})
-        return plugins[name]
+        plugin = plugins[name]
+        if plugin._protocol != self.protocol:
+            raise ConfigError(
+                f"{self.name}: plugin {name!r} of version {self.negotiated_version} is one of "
+                f"{plugin._protocol}, and the plugin's process speaks {self.protocol} in that "
+                f"version"
+            )
+        return plugin
+
+    def _require_grpc(self, what: str) -> None:
+        """Raises: ConfigError if the plugin speaks net/rpc."""
+        if self.protocol == "netrpc":
+            raise ConfigError(
+                f"{self.name}: {what} is for gRPC, and this plugin speaks net/rpc: use dispense() "
+                f"and the broker"
+            )
+
+    def _dispense(self, name: str) -> Any:
+        """A `netrpc.Client` of a new object in the plugin's process. Blocks."""
+        with _importing("pygo_plugin._netrpc.client"):
+            from pygo_plugin._netrpc.client import Client as RpcClient
+
+        dispense = self._open().dispense
+        return _core.call_blocking(
+            dispense, RpcClient, name, DISPENSE_TIMEOUT, None, self._explainer()
+        )
+
+    def _explainer(self) -> Callable[[str], Exception]:
+        """A function that makes the exception for a lost net/rpc connection of its text.
+
+        It holds the client weakly: what calls the plugin does not keep it alive.
+        """
+        name, owner = self.name, weakref.ref(self)
+
+        def explain(text: str) -> Exception:
+            client = owner()
+            if client is not None and client.exited():
+                text = f"{_ending(client)}: {text}"
+            return ClosedError(f"{name}: {text}")
+
+        return explain
 
     def _unknown(self, name: str, sets: Mapping[int, Mapping[str, object]]) -> ConfigError:
         """The error about a name that is in none of the sets."""
@@ -572,6 +632,16 @@ def _callbacks(client: Client) -> tuple[Callable[[], int], Callable[[int | None]
             client._call_on_exit(status)
 
     return pid, exited
+
+
+def _ending(client: Client) -> str:
+    """How the process of a plugin has ended."""
+    status = client.exit_status
+    if client._killed or status is None:
+        return "the plugin has been killed" if client._killed else "the plugin has exited"
+    if status < 0:
+        return f"the plugin was killed by signal {-status}"
+    return f"the plugin exited with status {status}"
 
 
 def _endpoint_to_join(config: ClientConfig) -> tuple[str, str, str, int, int, bool, int] | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pygo_plugin._base import checks as check
 from pygo_plugin.errors import ConfigError
-from pygo_plugin.plugin import Plugin
+from pygo_plugin.plugin import PluginBase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         def write(self, data: Any, /) -> object: ...
 
     StrPath = Union[str, "os.PathLike[str]"]
-    PluginSet = dict[str, Plugin]
+    PluginSet = dict[str, PluginBase]
 
 __all__ = [
     "ClientConfig",
@@ -236,6 +236,7 @@ SERVE_OPTIONS = (
         check.Kind(_interceptors, "Sequence[Any]", "tuple[Any, ...]"),
         (),
         "A list of `grpc.ServerInterceptor`, the first one outermost.",
+        protocol="grpc",
         takes_none=False,
     ),
     check.Option(
@@ -285,6 +286,7 @@ SERVE_OPTIONS = (
         "The most bytes that a message to this plugin may have. None: `2**31 - 1`, the most that "
         "gRPC can carry.",
         page="security.md#limits",
+        protocol="grpc",
     ),
     check.Option(
         "max_send_message_length",
@@ -292,6 +294,7 @@ SERVE_OPTIONS = (
         None,
         "The most bytes that a message from this plugin may have. None: `2**31 - 1`.",
         page="security.md#limits",
+        protocol="grpc",
     ),
     check.Option(
         "max_metadata_size",
@@ -299,6 +302,7 @@ SERVE_OPTIONS = (
         None,
         "The most bytes of metadata, error details included, that a call may bring. None: 262,144.",
         page="security.md#limits",
+        protocol="grpc",
     ),
     check.Option(
         "memory_quota",
@@ -307,6 +311,7 @@ SERVE_OPTIONS = (
         "The most bytes that all connections of this process may take together for what they "
         "receive, before gRPC refuses more. None: no limit.",
         page="security.md#limits",
+        protocol="grpc",
     ),
     check.Option(
         "channel_options",
@@ -315,6 +320,7 @@ SERVE_OPTIONS = (
         "gRPC's channel arguments, a list of (name, value) as grpcio takes them, for the channels "
         "that the broker dials. They take precedence over the limits above.",
         page="broker.md",
+        protocol="grpc",
     ),
     check.Option(
         "server_options",
@@ -324,6 +330,7 @@ SERVE_OPTIONS = (
         "that the broker makes. They take precedence over the options and limits that the package "
         "sets.",
         page="broker.md",
+        protocol="grpc",
     ),
 )
 
@@ -405,8 +412,8 @@ class ServeConfig(check.Config):
         *,
         # Keywords, written by scripts/options.py from SERVE_OPTIONS:
         handshake_config: HandshakeConfig | None = None,
-        plugins: Mapping[str, Plugin] | None = None,
-        versioned_plugins: Mapping[int, Mapping[str, Plugin]] | None = None,
+        plugins: Mapping[str, PluginBase] | None = None,
+        versioned_plugins: Mapping[int, Mapping[str, PluginBase]] | None = None,
         network: str | None = None,
         max_workers: int | None = None,
         interceptors: Sequence[Any] = (),
@@ -450,6 +457,20 @@ def plugin_sets(config: ClientConfig | ServeConfig, owner: str) -> dict[int, Plu
             what = f"{owner}: plugin {name!r} of version {version}"
             if isinstance(plugin, type):
                 raise check.refuse(what, "an object", plugin, f"write {plugin.__name__}()")
-            if not isinstance(plugin, Plugin):
-                raise check.refuse(what, "an instance of a subclass of Plugin", plugin)
+            if not isinstance(plugin, PluginBase):
+                raise check.refuse(
+                    what, "an instance of a subclass of Plugin or of netrpc.Plugin", plugin
+                )
+            first = next(iter(plugins))
+            if plugin._protocol != plugins[first]._protocol:
+                raise ConfigError(
+                    f"{owner}: the plugins of version {version} speak different protocols, "
+                    f"{first!r} {plugins[first]._protocol} and {name!r} {plugin._protocol}: give "
+                    f"those of one protocol a version of their own in versioned_plugins"
+                )
     return sets
+
+
+def set_protocol(plugins: PluginSet) -> str:
+    """The protocol that the plugins of one set speak. That of a set without plugins is gRPC."""
+    return next((plugin._protocol for plugin in plugins.values()), "grpc")

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from pygo_plugin._netrpc.client import Client, connect
     from pygo_plugin._netrpc.future import Future
     from pygo_plugin._netrpc.methods import method
+    from pygo_plugin._netrpc.mux_broker import MuxBroker, Serving
+    from pygo_plugin._netrpc.plugin import Plugin, plugin
     from pygo_plugin._netrpc.server import Server, listen
     from pygo_plugin.errors import CallTimeoutError, ServerError
 
@@ -16,23 +18,31 @@ __all__ = [
     "CallTimeoutError",
     "Client",
     "Future",
+    "MuxBroker",
+    "Plugin",
     "Server",
     "ServerError",
+    "Serving",
     "aio",
     "connect",
     "listen",
     "method",
+    "plugin",
 ]
 
 _HOMES = {
     "CallTimeoutError": "errors",
     "Client": "_netrpc.client",
     "Future": "_netrpc.future",
+    "MuxBroker": "_netrpc.mux_broker",
+    "Plugin": "_netrpc.plugin",
     "Server": "_netrpc.server",
     "ServerError": "errors",
+    "Serving": "_netrpc.mux_broker",
     "connect": "_netrpc.client",
     "listen": "_netrpc.server",
     "method": "_netrpc.methods",
+    "plugin": "_netrpc.plugin",
 }
 
 

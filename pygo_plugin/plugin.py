@@ -1,4 +1,7 @@
-"""The base class of plugins: how a service is served, and how it is used."""
+"""The base class of gRPC plugins: how a service is served, and how it is used.
+
+Plugins of net/rpc have a base class of their own, `pygo_plugin.netrpc.Plugin`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from abc import ABC
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, ClassVar
 
     from pygo_plugin.broker import Broker
     from pygo_plugin.client import Client
@@ -15,7 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["Plugin"]
 
 
-class Plugin(ABC):  # noqa: B024  # no method is abstract, since each side needs other methods
+class PluginBase(ABC):  # no method is abstract, since each side needs other methods
+    """The base class of what may be in a plugin set, whatever the protocol."""
+
+    _protocol: ClassVar[str]
+    """What handshake lines call the protocol: "grpc" or "netrpc"."""
+
+    client: Callable[..., Any]
+    """Makes what `dispense` returns, of what a host has with this protocol."""
+
+
+class Plugin(PluginBase):
     """A named service that a plugin serves and a host uses.
 
         class KVPlugin(Plugin):
@@ -28,6 +41,8 @@ class Plugin(ABC):  # noqa: B024  # no method is abstract, since each side needs
     The host needs `client_class()`, or an override of `grpc_client()` or `client()`. The plugin
     needs `server_register()` or `grpc_server()`. Subclasses need not call `super().__init__()`.
     """
+
+    _protocol = "grpc"
 
     def client_class(self) -> Callable[[Any], Any] | None:
         """The stub class: what is called with a channel and returns a stub.

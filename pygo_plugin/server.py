@@ -12,12 +12,13 @@ import os
 import sys
 
 from pygo_plugin._base import at_exit
+from pygo_plugin._base.checks import refuse_other_protocols
 from pygo_plugin._base.core import _core
 from pygo_plugin._serve import panic
 from pygo_plugin._serve.cleanup import Cleanup
 from pygo_plugin._serve.protocol import NoSocketError, Security, port_range, socket_group
 from pygo_plugin._serve.stdio import Stdio, keep_stderr
-from pygo_plugin.config import ServeConfig, plugin_sets
+from pygo_plugin.config import SERVE_OPTIONS, ServeConfig, plugin_sets, set_protocol
 from pygo_plugin.errors import ConfigError, ConfigTypeError, StartError, TLSError, _importing
 
 TYPE_CHECKING = False
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from pygo_plugin._serve.grpc_protocol import GrpcProtocol
+    from pygo_plugin._serve.netrpc_protocol import NetrpcProtocol
     from pygo_plugin._serve.protocol import Protocol
     from pygo_plugin.config import ReattachConfig
 
@@ -122,8 +124,10 @@ class PluginServerBase:
         """Make a server on the C core."""
         raise NotImplementedError
 
-    def _make_protocol(self, security: Security) -> Protocol:
+    def _make_protocol(self, name: str, security: Security) -> Protocol:
         """Make the server, and choose the protocol object for it."""
+        if name == "netrpc":
+            return self._netrpc_protocol_class()(self._config, security)
         with _importing("pygo_plugin._serve.grpc_protocol"):
             from pygo_plugin._serve.grpc_protocol import GrpcOptions
 
@@ -133,6 +137,10 @@ class PluginServerBase:
 
     def _protocol_class(self, server: Any) -> type[GrpcProtocol]:
         """The class of the protocol object for this server."""
+        raise NotImplementedError
+
+    def _netrpc_protocol_class(self) -> type[NetrpcProtocol]:
+        """The class of the protocol object for net/rpc."""
         raise NotImplementedError
 
     def _open(self) -> tuple[Protocol, Cleanup, bytes] | None:
@@ -156,6 +164,8 @@ class PluginServerBase:
             panic.announce()
         try:
             sets = plugin_sets(self._config, "ServeConfig")
+            spoken = {set_protocol(plugins) for plugins in sets.values()}
+            refuse_other_protocols(self._config, "ServeConfig", SERVE_OPTIONS, spoken)
             security = self._choose_security(test)
         except (ConfigError, TLSError) as error:
             self._fail(str(error))
@@ -168,10 +178,10 @@ class PluginServerBase:
             for note in notes:
                 _log("WARN", note)
 
-        protocol = self._make_protocol(security)
+        protocol = self._make_protocol(set_protocol(sets[version]), security)
         protocol.add_services(self.GRPC_SERVICE_NAME, self._stdio)
         try:
-            protocol.register(sets[version].values())
+            protocol.register(sets[version])
         except NoSocketError as error:
             protocol.stop(None)
             protocol.close()
@@ -314,6 +324,12 @@ class Server(PluginServerBase):
         from pygo_plugin._serve.grpcio_protocol import GrpcioProtocol
 
         return GrpcioProtocol
+
+    def _netrpc_protocol_class(self) -> type[NetrpcProtocol]:
+        with _importing("pygo_plugin._serve.netrpc_protocol"):
+            from pygo_plugin._serve.netrpc_protocol import NetrpcProtocol
+
+        return NetrpcProtocol
 
     def default_grpc_server(self, **opts: Any) -> Any:
         """The server on the C core, with the interface of `grpc.Server`.

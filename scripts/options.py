@@ -90,6 +90,8 @@ def table(options: Iterable[Option]) -> list[str]:
         text = option.doc
         if isinstance(option, ClientOption) and option.targets not in (TARGETS, (option.name,)):
             text += f" Only with {' or '.join(f'`{target}`' for target in option.targets)}."
+        if option.protocol:
+            text += " Only for gRPC."
         if option.page:
             text += f" See [{option.page.partition('.')[0]}]({option.page})."
         lines.append(f"| `{option.name}` | {f'`{default}`' if default else ''} | {text} |")

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "netrpc/client.h"
+#include "netrpc/netrpc_file.h"
 #include "netrpc/server.h"
 #include "netrpc/transport_hold.h"
 #include "os/reactor.h"
@@ -59,7 +60,8 @@ struct gp_mux_serving {
     gp_mux_broker *broker;        /* shared: ref */
     gp_netrpc_services *services; /* shared: ref */
     gp_netrpc_server_options options;
-    gp__task end; /* drops the reference that it has to itself */
+    gp_gob_limits limits; /* of |options| */
+    gp__task end;         /* drops the reference that it has to itself */
 
     /* Guarded by the transport's lock. */
     gp_link link;             /* in |broker->servings| */
@@ -355,6 +357,84 @@ add_acceptor_locked(gp_mux_broker *broker, acceptor *self, gp_error *err)
     return 0;
 }
 
+/* ---- Waiting for a dialler ------------------------------------------------------------------- */
+
+typedef struct waiting_thread {
+    acceptor acceptor;
+    gp_mux_broker *broker; /* borrowed */
+    gp__transport_gate gate;
+    gp__transport_stream *stream; /* owned; NULL: it has not been dialled */
+} waiting_thread;
+
+GP_NO_THREAD_SAFETY_ANALYSIS static void
+wake_thread_locked(acceptor *self, gp__transport_stream *stream)
+{
+    waiting_thread *thread = gp_container_of(self, waiting_thread, acceptor);
+
+    thread->stream = stream;
+    gp__transport_gate_open_locked(thread->broker->transport, &thread->gate);
+}
+
+static int await_dialler_locked(waiting_thread *thread, int64_t deadline,
+                                const gp_interrupt *interrupt, gp_error *err)
+    GP_REQUIRES(&thread->broker->transport->lock);
+
+/* Returns: 0 with |thread->stream|, GP_EBROKER or GP_EUSER. */
+static int
+await_dialler_locked(waiting_thread *thread, int64_t deadline, const gp_interrupt *interrupt,
+                     gp_error *err)
+{
+    gp_mux_broker *broker = thread->broker;
+    unsigned id = thread->acceptor.id;
+    int rc = add_acceptor_locked(broker, &thread->acceptor, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    gp__transport_flush_locked(broker->transport);
+    rc = gp__transport_wait_locked(broker->transport, &thread->gate, deadline, interrupt);
+    gp_link_remove(&thread->acceptor.link);
+    watch_ages_locked(broker);
+    if (thread->stream != NULL) {
+        return 0;
+    }
+    if (rc == GP_EUSER) {
+        return gp_error_set(err, rc, "waiting for connection %u was interrupted", id);
+    }
+    rc = refuse_closed_locked(broker, id, "accepted", err);
+    return rc < 0 ? rc
+                  : gp_error_set(err, GP_EBROKER,
+                                 "connection %u was not dialled by the other side in time", id);
+}
+
+int
+gp_mux_broker_accept_file(gp_mux_broker *broker, uint32_t id, int64_t deadline,
+                          const gp_interrupt *interrupt, gp_netrpc_file **out, gp_error *err)
+{
+    waiting_thread *thread;
+    int rc;
+
+    if (gp_runtime_forked()) {
+        return gp_runtime_refuse_fork(err);
+    }
+    thread = gp__calloc(1, sizeof(*thread));
+    if (thread == NULL) {
+        return gp_error_set(err, GP_ENOMEM, "out of memory for connection %u", (unsigned)id);
+    }
+    thread->broker = broker;
+    thread->acceptor =
+        (acceptor){.id = id, .deadline = INT64_MAX, .done_locked = wake_thread_locked};
+    gp_mutex_lock(&broker->transport->lock);
+    rc = await_dialler_locked(thread, deadline, interrupt, err);
+    if (rc == 0) {
+        rc = gp__netrpc_file_new_locked(out, thread->stream, err);
+    }
+    gp_mutex_unlock(&broker->transport->lock);
+    gp__transport_run_deferred(broker->transport);
+    gp__free(thread);
+    return rc;
+}
+
 /* ---- Serving --------------------------------------------------------------------------------- */
 
 static void
@@ -435,6 +515,10 @@ gp_mux_broker_serve(gp_mux_broker *broker, uint32_t id, gp_netrpc_services *serv
     serving->services = gp_netrpc_services_ref(services);
     if (options != NULL) {
         serving->options = *options;
+    }
+    if (options != NULL && options->limits != NULL) {
+        serving->limits = *options->limits;
+        serving->options.limits = &serving->limits;
     }
     gp_mutex_lock(&broker->transport->lock);
     rc = add_acceptor_locked(broker, &serving->acceptor, err);
@@ -615,6 +699,25 @@ gp_mux_broker_dial(gp_mux_broker *broker, uint32_t id, const gp_gob_limits *limi
     if (rc == 0) {
         gp_mutex_lock(&broker->transport->lock);
         rc = gp__netrpc_client_new_locked(out, stream, false, limits, err);
+        gp_mutex_unlock(&broker->transport->lock);
+    }
+    return rc;
+}
+
+int
+gp_mux_broker_dial_file(gp_mux_broker *broker, uint32_t id, int64_t deadline,
+                        const gp_interrupt *interrupt, gp_netrpc_file **out, gp_error *err)
+{
+    gp__transport_stream *stream = NULL;
+    int rc;
+
+    if (gp_runtime_forked()) {
+        return gp_runtime_refuse_fork(err);
+    }
+    rc = dial_stream(broker, id, deadline, interrupt, &stream, err);
+    if (rc == 0) {
+        gp_mutex_lock(&broker->transport->lock);
+        rc = gp__netrpc_file_new_locked(out, stream, err);
         gp_mutex_unlock(&broker->transport->lock);
     }
     return rc;

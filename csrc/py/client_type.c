@@ -1,4 +1,5 @@
 #include "gp/client.h"
+#include "gp/lock.h"
 
 #include "py/broker.h"
 #include "py/channel.h"
@@ -6,6 +7,8 @@
 #include "py/convert.h"
 #include "py/errors.h"
 #include "py/gil.h"
+#include "py/mux_broker.h"
+#include "py/netrpc.h"
 
 typedef struct ClientObject {
     PyObject_HEAD
@@ -152,6 +155,53 @@ client_broker(ClientObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+client_mux_broker(ClientObject *self, PyObject *Py_UNUSED(ignored))
+{
+    gp_error err = GP_ERROR_INIT;
+    gp_mux_broker *broker;
+
+    if (pygo_check_forked() < 0) {
+        return NULL;
+    }
+    broker = gp_client_mux_broker(self->client);
+    if (broker == NULL) {
+        gp_error_set(&err, GP_ECLOSED,
+                     "there is no broker: the plugin has not been started, or has been killed");
+        return pygo_raise(&err, name_of(self));
+    }
+    return pygo_mux_broker_wrap(gp_mux_broker_ref(broker), self->name);
+}
+
+static PyObject *
+client_dispense(ClientObject *self, PyObject *args)
+{
+    const gp_interrupt *interrupt = pygo_call_interrupt();
+    gp_error err = GP_ERROR_INIT;
+    gp_netrpc_client *client;
+    PyTypeObject *type;
+    PyObject *explain;
+    PyObject *given;
+    PyObject *timeout;
+    gp_gob_limits limits;
+    const char *name;
+    int64_t timeout_ms;
+    int rc;
+
+    if (!PyArg_ParseTuple(args, "O!sOOO:dispense", &PyType_Type, &type, &name, &timeout, &given,
+                          &explain) ||
+        pygo_check_forked() < 0 || pygo_timeout_ms(&timeout_ms, timeout) < 0 ||
+        pygo_netrpc_limits(&limits, given) < 0) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    rc = gp_client_dispense(self->client, name, &limits, gp_deadline_in(timeout_ms), interrupt,
+                            &client, &err);
+    Py_END_ALLOW_THREADS
+    return rc < 0 ? pygo_raise(&err, name_of(self))
+                  : pygo_netrpc_client_wrap(type, client, explain != Py_None ? explain : NULL);
+}
+
+static PyObject *
 client_ping(ClientObject *self, PyObject *timeout)
 {
     const gp_interrupt *interrupt = pygo_interrupt();
@@ -233,6 +283,11 @@ static PyMethodDef methods[] = {
      "channel($self)\n--\n\nA new channel on the client's one connection."},
     {"broker", (PyCFunction)client_broker, METH_NOARGS,
      "broker($self)\n--\n\nThe one broker between this host and the plugin."},
+    {"mux_broker", (PyCFunction)client_mux_broker, METH_NOARGS,
+     "mux_broker($self)\n--\n\nThe MuxBroker between this host and a plugin that speaks net/rpc."},
+    {"dispense", (PyCFunction)client_dispense, METH_VARARGS,
+     "dispense($self, kind, name, timeout, limits, explain, /)\n--\n\nHave a plugin that speaks "
+     "net/rpc make an implementation. Returns: a client of it, of this subclass of NetRpcClient."},
     {"ping", (PyCFunction)client_ping, METH_O,
      "ping($self, timeout, /)\n--\n\nHealth check, within timeout seconds; raises when unhealthy."},
     {"kill", (PyCFunction)client_kill, METH_NOARGS,

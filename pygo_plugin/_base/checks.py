@@ -46,10 +46,11 @@ class Option:
     doc         what it means, in sentences for the documentation
     page        the page of docs/ that says more
     slot        the name of the attribute, if it is private because methods read and set it
+    protocol    the one protocol that it has a meaning for; empty: for both
     takes_none  whether None means the default, too
     """
 
-    __slots__ = ("default", "doc", "kind", "name", "page", "slot", "takes_none")
+    __slots__ = ("default", "doc", "kind", "name", "page", "protocol", "slot", "takes_none")
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class Option:
         *,
         page: str = "",
         slot: str = "",
+        protocol: str = "",
         takes_none: bool = True,
     ) -> None:
         self.name = name
@@ -68,6 +70,7 @@ class Option:
         self.doc = doc
         self.page = page
         self.slot = slot or name
+        self.protocol = protocol
         self.takes_none = takes_none
 
 
@@ -85,6 +88,23 @@ def fill(target: object, options: Iterable[Option], given: Mapping[str, Any]) ->
                 value = value()
         value = option.kind.check(f"{owner}.{option.name}", value)
         object.__setattr__(target, option.slot, value)
+
+
+def refuse_other_protocols(
+    config: object, owner: str, options: Iterable[Option], protocols: Iterable[str]
+) -> None:
+    """Refuse options that are set although they have a meaning for none of the `protocols`.
+
+    Raises: ConfigError, whose message starts with `owner`.
+    """
+    for option in options:
+        if not option.protocol or option.protocol in protocols:
+            continue
+        if getattr(config, option.slot) != option.kind.check(option.name, option.default):
+            raise ConfigError(
+                f"{owner}: {option.name} is an option for gRPC, which is not spoken here: all "
+                f"plugins are of net/rpc"
+            )
 
 
 class Config:
@@ -297,8 +317,8 @@ def optional(kind: type) -> Callable[[str, Any], Any]:
 
 FLAG = Kind(flag, "bool")
 SECONDS = Kind(seconds, "float")
-PLUGIN_SET = Kind(mapping, "Mapping[str, Plugin]", "PluginSet")
-PLUGIN_SETS = Kind(mapping, "Mapping[int, Mapping[str, Plugin]]", "dict[int, PluginSet]")
+PLUGIN_SET = Kind(mapping, "Mapping[str, PluginBase]", "PluginSet")
+PLUGIN_SETS = Kind(mapping, "Mapping[int, Mapping[str, PluginBase]]", "dict[int, PluginSet]")
 LOGGER = Kind(logger, "logging.Logger", "logging.Logger | None")
 MESSAGE_LENGTH = Kind(message_length, "int", "int | None")
 METADATA_SIZE = Kind(metadata_size, "int", "int | None")

@@ -237,8 +237,8 @@ class Server(GrpcServerBase):
         Never blocks. Returns: an event that is set when no call is left.
         """
         self._core.stop(grace)
-        with _importing("pygo_plugin._grpc.stopped"):
-            from pygo_plugin._grpc.stopped import Stopped
+        with _importing("pygo_plugin._base.stopped"):
+            from pygo_plugin._base.stopped import Stopped
         return Stopped(self._core)
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:

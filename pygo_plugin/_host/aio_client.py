@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from pygo_plugin._grpc.aio_broker import Broker
     from pygo_plugin.config import (
         ClientConfig,
         Cmd,
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
         StrPath,
         Writer,
     )
-    from pygo_plugin.plugin import Plugin
+    from pygo_plugin.plugin import PluginBase
     from pygo_plugin.runners import Runner
     from pygo_plugin.security import SecureConfig, TLSConfig
 
@@ -55,8 +54,8 @@ class Client:
         cmd: ClientConfig | Cmd | StrPath | Sequence[StrPath] | None = None,
         *,
         # Keywords, written by scripts/options.py from OPTIONS without cmd, AIO_OPTIONS:
-        plugins: Mapping[str, Plugin] | None = None,
-        versioned_plugins: Mapping[int, Mapping[str, Plugin]] | None = None,
+        plugins: Mapping[str, PluginBase] | None = None,
+        versioned_plugins: Mapping[int, Mapping[str, PluginBase]] | None = None,
         handshake_config: HandshakeConfig | None = None,
         reattach_config: ReattachConfig | None = None,
         runner: Runner | None = None,
@@ -163,12 +162,19 @@ class Client:
         """What the plugin `name` offers: by default `(channel, stub)`. Starts the plugin if needed.
 
         The plugin's `client()` gets this client, whose `new_channel()` gives channels of asyncio.
+        With net/rpc it gets a broker and a client of `netrpc.aio`.
 
-        Raises: ConfigError (a ValueError) for an unknown name; what `start()` raises.
+        Raises: as `pygo_plugin.Client.dispense`.
         """
         self._client._check_plugin(name)
         await self.start()
-        return self._client.dispense(name)
+        plugin = self._client._plugin(name)
+        if plugin._protocol == "grpc":
+            return plugin.client(self)
+        from pygo_plugin._netrpc.aio import Client as RpcClient
+
+        rpc_client = RpcClient(await in_thread(self._client._dispense, name))
+        return plugin.client(self.broker, rpc_client)
 
     async def ping(self, timeout: float = _client.PING_TIMEOUT) -> str:
         """Ask the plugin's health service. Starts the plugin if needed.
@@ -181,7 +187,8 @@ class Client:
     def new_channel(self) -> Channel:
         """A new channel on the plugin's connection, which the caller has to close.
 
-        Raises: ClosedError before the start and after `kill()`.
+        Raises: ClosedError before the start and after `kill()`; ConfigError if the plugin speaks
+        net/rpc, which has no channels.
         """
         if not self._client.conn_endpoint():
             raise ClosedError(f"{self.name}: has not been started, so there is no channel")
@@ -191,7 +198,7 @@ class Client:
     def channel(self) -> Channel:
         """The client's own channel, always the same.
 
-        Raises: ClosedError before the start and after `kill()`.
+        Raises: as `new_channel`.
         """
         channel = self._client.channel
         if self._channel is None:
@@ -199,13 +206,15 @@ class Client:
         return self._channel
 
     @property
-    def broker(self) -> Broker:
-        """Makes further connections to the plugin, in either direction; see docs/broker.md.
+    def broker(self) -> Any:
+        """Makes further connections to the plugin, in either direction.
+
+        An `aio.Broker`, see docs/broker.md; with net/rpc a `netrpc.aio.MuxBroker`, see
+        docs/netrpc.md.
 
         Raises: ClosedError before the start and after `kill()`.
         """
-        broker: Any = self._client.broker  # of _BlockingClient's class
-        return broker  # type: ignore[no-any-return]
+        return self._client.broker  # of _BlockingClient's class
 
     # What is known once it has started.
 
@@ -231,7 +240,7 @@ class Client:
 
     @property
     def protocol(self) -> str:
-        """The protocol that the plugin speaks, "grpc"; "" before the start."""
+        """The protocol that the plugin speaks, "grpc" or "netrpc"; "" before the start."""
         return self._client.protocol
 
     @property
@@ -275,6 +284,12 @@ class _BlockingClient(_client.Client):
             from pygo_plugin._grpc.aio_broker import Broker
 
         return Broker
+
+    def _mux_broker_class(self) -> Any:
+        with _importing("pygo_plugin._netrpc.aio_mux_broker"):
+            from pygo_plugin._netrpc.aio_mux_broker import MuxBroker
+
+        return MuxBroker
 
 
 def _ignore_exception(task: asyncio.Future[Any]) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pygo_plugin._host.cmd import Cmd
     from pygo_plugin._host.reattach import ReattachConfig
     from pygo_plugin.config import HandshakeConfig, PluginSet, StrPath, Writer
-    from pygo_plugin.plugin import Plugin
+    from pygo_plugin.plugin import PluginBase
     from pygo_plugin.runners import Runner
     from pygo_plugin.security import SecureConfig, TLSConfig
 
@@ -42,8 +42,8 @@ class ClientConfig(check.Config):
     kill_timeout        Seconds that the plugin has to exit by itself after kill() has asked it to,
                         before it gets SIGKILL. 0: SIGKILL at once, without asking. Default: 2. See
                         docs/lifecycle.md.
-    allowed_protocols   The protocols that the plugin may speak. "netrpc" is refused in this
-                        version. Default: ["grpc"].
+    allowed_protocols   The protocols that the plugin may speak: "grpc", "netrpc", or both. Default:
+                        ["grpc"]. See docs/netrpc.md.
     managed             Have cleanup_clients() kill this plugin.
     detach              Have the plugin outlive its host, for another host to reattach to. See
                         docs/reattach.md.
@@ -145,8 +145,8 @@ class ClientConfig(check.Config):
         self,
         *,
         # Keywords, written by scripts/options.py from OPTIONS:
-        plugins: Mapping[str, Plugin] | None = None,
-        versioned_plugins: Mapping[int, Mapping[str, Plugin]] | None = None,
+        plugins: Mapping[str, PluginBase] | None = None,
+        versioned_plugins: Mapping[int, Mapping[str, PluginBase]] | None = None,
         handshake_config: HandshakeConfig | None = None,
         cmd: Cmd | StrPath | Sequence[StrPath] | None = None,
         reattach_config: ReattachConfig | None = None,

@@ -13,7 +13,13 @@ from os.path import abspath
 from pygo_plugin._base import checks as check
 from pygo_plugin._host.cmd import Cmd
 from pygo_plugin._host.reattach import ReattachConfig
-from pygo_plugin.config import HANDSHAKE, PROTOCOLS, HandshakeConfig
+from pygo_plugin.config import (
+    HANDSHAKE,
+    PROTOCOLS,
+    HandshakeConfig,
+    plugin_sets,
+    set_protocol,
+)
 from pygo_plugin.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -63,12 +69,13 @@ class ClientOption(check.Option):
         *,
         page: str = "",
         slot: str = "",
+        protocol: str = "",
         targets: tuple[str, ...] = TARGETS,
         conflicts: Mapping[str, str] | None = None,
         core: str = "",
         convert: Callable[[Any], Any] | None = None,
     ) -> None:
-        super().__init__(name, kind, default, doc, page=page, slot=slot)
+        super().__init__(name, kind, default, doc, page=page, slot=slot, protocol=protocol)
         self.targets = targets
         self.conflicts = conflicts or {}
         self.core = core
@@ -255,7 +262,8 @@ OPTIONS = (
         "allowed_protocols",
         check.Kind(_protocols, "Sequence[str]", "list[str]"),
         ["grpc"],
-        'The protocols that the plugin may speak. `"netrpc"` is refused in this version.',
+        'The protocols that the plugin may speak: `"grpc"`, `"netrpc"`, or both.',
+        page="netrpc.md",
         core="protocols",
     ),
     ClientOption(
@@ -412,6 +420,7 @@ OPTIONS = (
         False,
         "Use one socket for everything, brokered connections included.",
         page="broker.md",
+        protocol="grpc",
         targets=LAUNCHED,
         conflicts=dict.fromkeys(
             ("detach", "reattach_config"),
@@ -441,6 +450,7 @@ OPTIONS = (
         "The most bytes that a message from the plugin may have. None: `2**31 - 1`, the most that "
         "gRPC can carry.",
         page="security.md#limits",
+        protocol="grpc",
     ),
     ClientOption(
         "max_send_message_length",
@@ -448,6 +458,7 @@ OPTIONS = (
         None,
         "The most bytes that a message to the plugin may have. None: `2**31 - 1`.",
         page="security.md#limits",
+        protocol="grpc",
     ),
     ClientOption(
         "max_metadata_size",
@@ -455,6 +466,7 @@ OPTIONS = (
         None,
         "The most bytes of metadata, error details included, that a call may bring. None: 262,144.",
         page="security.md#limits",
+        protocol="grpc",
     ),
     ClientOption(
         "memory_quota",
@@ -463,6 +475,7 @@ OPTIONS = (
         "The most bytes that all connections of this plugin may take together for what they "
         "receive, before gRPC refuses more. None: no limit.",
         page="security.md#limits",
+        protocol="grpc",
     ),
     ClientOption(
         "channel_options",
@@ -472,6 +485,7 @@ OPTIONS = (
         "to the plugin, brokered ones included. They take precedence over the options and limits "
         "that the package sets.",
         page="launching.md#grpcs-own-options",
+        protocol="grpc",
     ),
     ClientOption(
         "server_options",
@@ -479,6 +493,7 @@ OPTIONS = (
         None,
         "gRPC's channel arguments for the servers that the broker serves to the plugin.",
         page="broker.md",
+        protocol="grpc",
     ),
     ClientOption(
         "skip_output",
@@ -501,6 +516,7 @@ AIO_OPTIONS = (
         "Interceptors of `grpc.aio`'s kinds for the calls of the client's channels, the first one "
         "outermost.",
         page="asyncio.md",
+        protocol="grpc",
         slot="_interceptors",
     ),
 )
@@ -570,14 +586,25 @@ def _check_protocols(config: ClientConfig, name: str) -> None:
     allowed, reattach = config.allowed_protocols, config.reattach_config()
     unknown = [protocol for protocol in allowed if protocol not in PROTOCOLS]
     if unknown:
-        raise ConfigError(f'{name}: allowed_protocols has {unknown[0]!r}; there is only "grpc"')
+        raise ConfigError(
+            f'{name}: allowed_protocols has {unknown[0]!r}; there are "grpc" and "netrpc"'
+        )
     if not allowed:
-        raise ConfigError(f'{name}: allowed_protocols is empty; it must be ["grpc"]')
+        raise ConfigError(f'{name}: allowed_protocols is empty; it is ["grpc"] by default')
     if reattach is not None and reattach.protocol not in allowed:
         raise ConfigError(
             f"{name}: the ReattachConfig's protocol is {reattach.protocol!r}, and allowed are "
             f"{allowed}"
         )
+    spoken = allowed if reattach is None else [reattach.protocol]
+    check.refuse_other_protocols(config, name, OPTIONS, spoken)
+    for version, plugins in plugin_sets(config, name).items():
+        protocol = set_protocol(plugins)
+        if plugins and protocol not in allowed:
+            raise ConfigError(
+                f"{name}: the plugins of version {version} speak {protocol}, and allowed_protocols "
+                f'is {allowed}: add "{protocol}" to it'
+            )
 
 
 def _is_set(config: ClientConfig, name: str) -> bool:

@@ -108,7 +108,8 @@ class ReattachConfig(check.Config):
     def from_json(cls, text: str | bytes) -> ReattachConfig:
         """The config of a JSON object, as `to_json()` and plugins in Go write it.
 
-        Fields that are left out have their defaults. Unknown fields are ignored.
+        Fields that are left out have their defaults, which is net/rpc for the protocol, as in
+        go-plugin. Unknown fields are ignored.
 
         Raises: ConfigError if the text is something else.
         """
@@ -154,7 +155,7 @@ def _reattach(found: Any, what: str) -> ReattachConfig:
             '{"Protocol": "grpc", "Pid": 1, "Addr": {"Network": "unix", "String": "/path"}}'
         )
     fields = (
-        *(found.get("Protocol", ""), address.get("Network", ""), address.get("String", "")),
+        *(found.get("Protocol") or "netrpc", address.get("Network", ""), address.get("String", "")),
         *(found.get("Pid", -1), found.get("Test", False)),
         *(found.get("ProtocolVersion", 0), found.get("PidStartTime", 0)),
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from typing import TYPE_CHECKING, Any
 
 from pygo_plugin import server as _plugin_server
-from pygo_plugin._base.aio_loops import checkpoint
+from pygo_plugin._base.aio_loops import checkpoint, queue_of, running_loop
 from pygo_plugin._base.aio_threads import in_thread
+from pygo_plugin._base.core import _core
+from pygo_plugin._core import LoopFuture
 from pygo_plugin._grpc.aio_server import Server as RpcServer
 from pygo_plugin._serve.grpc_protocol import GrpcProtocol
+from pygo_plugin._serve.netrpc_protocol import NetrpcProtocol
 from pygo_plugin.errors import ConfigError, _importing
 
 if TYPE_CHECKING:
@@ -33,6 +37,42 @@ class AioGrpcProtocol(GrpcProtocol):
         return Broker
 
 
+class AioNetrpcProtocol(NetrpcProtocol):
+    """Serves net/rpc. Coroutine methods run on the running loop."""
+
+    def add_services(self, name: str, stdio: Any) -> None:
+        super().add_services(name, stdio)
+        self._loop = running_loop()
+        self._stopped: LoopFuture = LoopFuture(self._loop)
+        self._server.on_stopped(queue_of(self._loop), self._stopped)
+
+    async def start(self) -> None:
+        self._server.start()
+        await checkpoint()
+
+    def stop(self, grace: float | None) -> None:
+        self._server.stop(grace)  # which works on any thread
+
+    async def wait(self) -> None:
+        if not self._stopped.done():
+            await asyncio.shield(self._stopped)
+
+    def _answer(self, request: _core.Dispense) -> None:
+        try:
+            self._loop.call_soon_threadsafe(super()._answer, request)
+        except RuntimeError:
+            request.fail("the plugin's event loop has been closed")
+
+    def _make_broker(self, core: Any) -> Any:
+        with _importing("pygo_plugin._netrpc.aio_mux_broker"):
+            from pygo_plugin._netrpc.aio_mux_broker import MuxBroker
+
+        return MuxBroker(core, None, self._config.max_workers or 0)
+
+    def _serve(self, broker: Any, service_id: int, target: Any) -> None:
+        broker._serve_now(service_id, target)
+
+
 class Server(_plugin_server.PluginServerBase):
     """Serves the plugins of a ServeConfig in this process, on the running loop.
 
@@ -54,6 +94,9 @@ class Server(_plugin_server.PluginServerBase):
                 f"server() must give a server of pygo_plugin.aio, not {type(server).__name__}"
             )
         return AioGrpcProtocol
+
+    def _netrpc_protocol_class(self) -> type[AioNetrpcProtocol]:
+        return AioNetrpcProtocol
 
     async def serve(self, wait: bool = False) -> bool:
         """Start to serve and print the handshake line; with `wait`, return when serving has ended.

@@ -12,7 +12,7 @@ from pygo_plugin.plugin import Plugin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from pygo_plugin._serve.protocol import Security
@@ -58,9 +58,9 @@ class GrpcProtocol(Protocol):
     def add_services(self, name: str, stdio: Stdio) -> None:
         self.server.add_plugin_services(name, stdio.core, self._config.shutdown_grace)
 
-    def register(self, plugins: Iterable[Plugin]) -> None:
+    def register(self, plugins: Mapping[str, Any]) -> None:
         self._prepare_broker()
-        for plugin in plugins:
+        for plugin in plugins.values():
             if type(plugin).grpc_server is Plugin.grpc_server:
                 plugin.server_register(self.server)
             else:

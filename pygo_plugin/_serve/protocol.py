@@ -8,12 +8,12 @@ from pygo_plugin.errors import StartError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
     from typing import Any, ClassVar
 
     from pygo_plugin._base.core import _core
     from pygo_plugin._serve.stdio import Stdio
-    from pygo_plugin.plugin import Plugin
+    from pygo_plugin.plugin import PluginBase
     from pygo_plugin.security import TLSConfig
 
 __all__ = ["NoSocketError", "Protocol", "Security", "port_range", "socket_group"]
@@ -28,7 +28,8 @@ class Protocol:
     thread. Only `wait` waits.
 
     gRPC: `GrpcProtocol` (grpc_protocol.py), and its subclasses for servers of asyncio programs
-    (aio_server.py) and for grpcio's servers (grpcio_protocol.py).
+    (aio_server.py) and for grpcio's servers (grpcio_protocol.py). net/rpc: `NetrpcProtocol`
+    (netrpc_protocol.py), and its subclass for asyncio programs (aio_server.py).
     """
 
     name: ClassVar[str]
@@ -38,10 +39,13 @@ class Protocol:
     """Carries all connections over one socket, if the host has asked for that; otherwise None."""
 
     def add_services(self, name: str, stdio: Stdio) -> None:
-        """Add what every host expects: health, for the service `name`, controller, and stdio."""
+        """Add what every host expects: that it can ask for health, shut down, and get the output.
+
+        `name` is that of the plugin's service, for protocols in which health has one.
+        """
         raise NotImplementedError
 
-    def register(self, plugins: Iterable[Plugin]) -> None:
+    def register(self, plugins: Mapping[str, PluginBase]) -> None:
         """Have the plugins add what they serve, and give those that want it the broker.
 
         Raises: NoSocketError; what an author's method raises.

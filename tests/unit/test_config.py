@@ -430,7 +430,7 @@ def test_no_plugins_at_all_is_one_empty_set() -> None:
 
 @pytest.mark.parametrize(
     ("plugin", "words"),
-    [(Nothing, r"write Nothing\(\)"), ("kv", "an instance of a subclass of Plugin, not str")],
+    [(Nothing, r"write Nothing\(\)"), ("kv", "a subclass of Plugin or of netrpc.Plugin, not str")],
 )
 def test_plugins_are_instances(plugin: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):

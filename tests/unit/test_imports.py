@@ -47,8 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_gob": {"_base"},
     "_grpc": {"_base"},
     "_service": {"_base", "_grpc"},
-    "_host": {"_base", "_grpc"},
-    "_serve": {"_base", "_grpc"},
+    "_host": {"_base", "_grpc", "_netrpc"},
+    "_serve": {"_base", "_grpc", "_netrpc"},
     "_netrpc": {"_base", "_gob"},
     "_log": {"_base", "_host"},
 }

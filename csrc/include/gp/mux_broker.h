@@ -18,6 +18,7 @@
 
 #include "gp/error.h"
 #include "gp/netrpc.h"
+#include "gp/netrpc_file.h"
 #include "gp/runtime.h"
 
 typedef struct gp_mux_broker gp_mux_broker;
@@ -42,12 +43,24 @@ int gp_mux_broker_dial(gp_mux_broker *broker, uint32_t id, const gp_gob_limits *
                        int64_t deadline, const gp_interrupt *interrupt, gp_netrpc_client **out,
                        gp_error *err);
 
+/* As gp_mux_broker_dial(), for bytes. */
+int gp_mux_broker_dial_file(gp_mux_broker *broker, uint32_t id, int64_t deadline,
+                            const gp_interrupt *interrupt, gp_netrpc_file **out, gp_error *err);
+
+/*
+ * Wait until the other side dials |id|. Returns: 0; GP_EBROKER if it has not by |deadline|, if
+ * the id is being accepted already, or if the connection has ended; GP_EUSER, GP_ENOMEM or
+ * GP_EFORKED.
+ */
+int gp_mux_broker_accept_file(gp_mux_broker *broker, uint32_t id, int64_t deadline,
+                              const gp_interrupt *interrupt, gp_netrpc_file **out, gp_error *err);
+
 /* An id that is accepted and served. Shared by reference. Threads: any. */
 typedef struct gp_mux_serving gp_mux_serving;
 
 /*
  * Serve |services| to the one caller that dials |id| by |deadline|. A reference is taken of
- * |services|. |options| may be NULL. |out| (may be NULL) gets a reference. Never blocks.
+ * |services|. |options| are copied; NULL: defaults. |out| (may be NULL) gets a reference. Never blocks.
  *
  * Returns: 0; GP_EBROKER if the id is being accepted already, or the connection has ended;
  * GP_ENOMEM or GP_EFORKED.

@@ -1,12 +1,22 @@
-#include "netrpc/transport_file.h"
+#include "netrpc/netrpc_file.h"
 
 #include "base/alloc.h"
+#include "gp/container.h"
 #include "netrpc/transport_state.h"
+
+/* An event loop that waits until the file is ready. */
+typedef struct file_wait {
+    gp__task task;
+    gp_link link;    /* in the file's list */
+    unsigned events; /* GP__STREAM_READ or GP__STREAM_WRITE */
+    gp_then *then;
+    void *ctx; /* borrowed: until |then| has been called */
+} file_wait;
 
 /*
  * Guarded by the transport's lock. What has come and is not read is the stream's unused data.
  */
-struct gp__transport_file {
+struct gp_netrpc_file {
     gp__transport *transport;     /* shared: ref */
     gp__transport_stream *stream; /* owned; NULL: closed */
     gp__transport_gate readable;  /* opened when threads that read are to look again */
@@ -21,9 +31,9 @@ struct gp__transport_file {
 
 /* The file is ready for |events|: wake those who wait for that. */
 static void
-report_ready_locked(gp__transport_file *file, unsigned events) GP_REQUIRES(&file->transport->lock)
+report_ready_locked(gp_netrpc_file *file, unsigned events) GP_REQUIRES(&file->transport->lock)
 {
-    gp__transport_file_wait *next;
+    file_wait *next;
 
     if ((events & GP__STREAM_READ) != 0) {
         gp__transport_gate_open_locked(file->transport, &file->readable);
@@ -32,10 +42,9 @@ report_ready_locked(gp__transport_file *file, unsigned events) GP_REQUIRES(&file
         file->blocked = false;
         gp__transport_gate_open_locked(file->transport, &file->writable);
     }
-    for (gp__transport_file_wait *it =
-             gp_list_first_entry(&file->waits, gp__transport_file_wait, link);
-         it != NULL; it = next) {
-        next = gp_list_next_entry(&file->waits, it, gp__transport_file_wait, link);
+    for (file_wait *it = gp_list_first_entry(&file->waits, file_wait, link); it != NULL;
+         it = next) {
+        next = gp_list_next_entry(&file->waits, it, file_wait, link);
         if ((it->events & events) != 0) {
             gp_link_remove(&it->link);
             gp__transport_urgent_locked(file->transport, -1);
@@ -47,7 +56,7 @@ report_ready_locked(gp__transport_file *file, unsigned events) GP_REQUIRES(&file
 static size_t
 data_has_come(void *ctx, const unsigned char *bytes, size_t len)
 {
-    gp__transport_file *file = ctx;
+    gp_netrpc_file *file = ctx;
 
     (void)bytes;
     (void)len;
@@ -59,7 +68,7 @@ data_has_come(void *ctx, const unsigned char *bytes, size_t len)
 static void
 input_has_ended(void *ctx, const gp_error *why)
 {
-    gp__transport_file *file = ctx;
+    gp_netrpc_file *file = ctx;
 
     gp_mutex_assert_held(&file->transport->lock);
     file->ended = true;
@@ -70,7 +79,7 @@ input_has_ended(void *ctx, const gp_error *why)
 static void
 there_is_room(void *ctx)
 {
-    gp__transport_file *file = ctx;
+    gp_netrpc_file *file = ctx;
 
     gp_mutex_assert_held(&file->transport->lock);
     report_ready_locked(file, GP__STREAM_WRITE);
@@ -81,9 +90,9 @@ static const gp__transport_stream_ops stream_ops = {data_has_come, input_has_end
 /* ---- Opening, closing ------------------------------------------------------------------------ */
 
 int
-gp__transport_file_new_locked(gp__transport_file **out, gp__transport_stream *stream, gp_error *err)
+gp__netrpc_file_new_locked(gp_netrpc_file **out, gp__transport_stream *stream, gp_error *err)
 {
-    gp__transport_file *file = gp__calloc(1, sizeof(*file));
+    gp_netrpc_file *file = gp__calloc(1, sizeof(*file));
 
     if (file == NULL) {
         gp__transport_stream_release_locked(stream);
@@ -98,28 +107,30 @@ gp__transport_file_new_locked(gp__transport_file **out, gp__transport_stream *st
 }
 
 void
-gp__transport_file_close(gp__transport_file *file)
+gp_netrpc_file_close(gp_netrpc_file *file)
 {
+    gp__transport *transport = file->transport;
+
     if (gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&file->transport->lock);
+    gp_mutex_lock(&transport->lock);
     if (file->stream != NULL) {
         gp__transport_stream_shutdown_locked(file->stream);
         gp__transport_stream_release_locked(file->stream);
         file->stream = NULL;
         report_ready_locked(file, GP__STREAM_READ | GP__STREAM_WRITE);
-        gp__transport_flush_locked(file->transport);
+        gp__transport_flush_locked(transport);
     }
-    gp_mutex_unlock(&file->transport->lock);
-    gp__transport_run_deferred(file->transport);
+    gp_mutex_unlock(&transport->lock);
+    gp__transport_run_deferred(transport);
 }
 
 void
-gp__transport_file_free(gp__transport_file *file)
+gp_netrpc_file_free(gp_netrpc_file *file)
 {
     if (file != NULL) {
-        gp__transport_file_close(file);
+        gp_netrpc_file_close(file);
         gp__transport_unref(file->transport);
         gp_error_release(&file->why);
         gp__free(file);
@@ -130,7 +141,7 @@ gp__transport_file_free(gp__transport_file *file)
 
 /* Wait for |gate|. Returns 0, or GP_ETIMEOUT or GP_EUSER with |err|. */
 static int
-wait_locked(gp__transport_file *file, gp__transport_gate *gate, int64_t deadline,
+wait_locked(gp_netrpc_file *file, gp__transport_gate *gate, int64_t deadline,
             const gp_interrupt *interrupt, gp_error *err) GP_REQUIRES(&file->transport->lock)
 {
     int rc = GP_ETIMEOUT;
@@ -148,9 +159,9 @@ refuse_closed(gp_error *err)
     return gp_error_set(err, GP_ECLOSED, "this side has closed the stream");
 }
 
-/* Returns what gp__transport_file_read() does, or GP__WOULD_BLOCK. */
+/* Returns what gp_netrpc_file_read() does, or GP__WOULD_BLOCK. */
 static ptrdiff_t
-try_to_read_locked(gp__transport_file *file, void *bytes, size_t size, gp_error *err)
+try_to_read_locked(gp_netrpc_file *file, void *bytes, size_t size, gp_error *err)
     GP_REQUIRES(&file->transport->lock)
 {
     size_t got;
@@ -171,34 +182,36 @@ try_to_read_locked(gp__transport_file *file, void *bytes, size_t size, gp_error 
 }
 
 ptrdiff_t
-gp__transport_file_read(gp__transport_file *file, void *bytes, size_t size, int64_t deadline,
-                        const gp_interrupt *interrupt, gp_error *err)
+gp_netrpc_file_read(gp_netrpc_file *file, void *bytes, size_t size, int64_t deadline,
+                    const gp_interrupt *interrupt, gp_error *err)
 {
+    gp__transport *transport = file->transport;
     ptrdiff_t got;
     int rc = 0;
 
     if (gp_runtime_forked()) {
         return gp_runtime_refuse_fork(err);
     }
-    gp_mutex_lock(&file->transport->lock);
+    gp_mutex_lock(&transport->lock);
     while ((got = try_to_read_locked(file, bytes, size, err)) == GP__WOULD_BLOCK &&
            (rc = wait_locked(file, &file->readable, deadline, interrupt, err)) == 0) {
     }
-    gp_mutex_unlock(&file->transport->lock);
+    gp_mutex_unlock(&transport->lock);
     return rc < 0 ? rc : got;
 }
 
 int
-gp__transport_file_write(gp__transport_file *file, const void *bytes, size_t len, size_t *written,
-                         int64_t deadline, const gp_interrupt *interrupt, gp_error *err)
+gp_netrpc_file_write(gp_netrpc_file *file, const void *bytes, size_t len, size_t *written,
+                     int64_t deadline, const gp_interrupt *interrupt, gp_error *err)
 {
+    gp__transport *transport = file->transport;
     int rc = 0;
 
     *written = 0;
     if (gp_runtime_forked()) {
         return gp_runtime_refuse_fork(err);
     }
-    gp_mutex_lock(&file->transport->lock);
+    gp_mutex_lock(&transport->lock);
     while (rc == 0 && *written < len) {
         ptrdiff_t put;
 
@@ -214,35 +227,37 @@ gp__transport_file_write(gp__transport_file *file, const void *bytes, size_t len
         }
         *written += (size_t)put;
         file->blocked = *written < len;
-        gp__transport_flush_locked(file->transport);
+        gp__transport_flush_locked(transport);
         if (file->blocked) {
             rc = wait_locked(file, &file->writable, deadline, interrupt, err);
         }
     }
-    gp_mutex_unlock(&file->transport->lock);
+    gp_mutex_unlock(&transport->lock);
     return rc;
 }
 
 void
-gp__transport_file_shutdown(gp__transport_file *file)
+gp_netrpc_file_shutdown(gp_netrpc_file *file)
 {
+    gp__transport *transport = file->transport;
+
     if (gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&file->transport->lock);
+    gp_mutex_lock(&transport->lock);
     if (file->stream != NULL) {
         gp__transport_stream_shutdown_locked(file->stream);
         report_ready_locked(file, GP__STREAM_WRITE); /* threads that write find out */
-        gp__transport_flush_locked(file->transport);
+        gp__transport_flush_locked(transport);
     }
-    gp_mutex_unlock(&file->transport->lock);
-    gp__transport_run_deferred(file->transport);
+    gp_mutex_unlock(&transport->lock);
+    gp__transport_run_deferred(transport);
 }
 
 /* ---- Event loops ----------------------------------------------------------------------------- */
 
 static unsigned
-ready_events_locked(const gp__transport_file *file) GP_REQUIRES(&file->transport->lock)
+ready_events_locked(const gp_netrpc_file *file) GP_REQUIRES(&file->transport->lock)
 {
     bool readable =
         file->stream == NULL || file->ended || gp__transport_stream_unused_locked(file->stream) > 0;
@@ -250,38 +265,41 @@ ready_events_locked(const gp__transport_file *file) GP_REQUIRES(&file->transport
     return (readable ? GP__STREAM_READ : 0u) | (file->blocked ? 0u : GP__STREAM_WRITE);
 }
 
-bool
-gp__transport_file_add_wait(gp__transport_file *file, gp__transport_file_wait *wait)
+/* A deferred task. */
+static void
+call_then(gp__task *task)
 {
-    bool added = false;
+    file_wait wait = *gp_container_of(task, file_wait, task);
 
-    if (gp_runtime_forked()) {
-        return false;
-    }
-    gp_mutex_lock(&file->transport->lock);
-    if ((ready_events_locked(file) & wait->events) == 0) {
-        gp_list_append(&file->waits, &wait->link);
-        gp__transport_urgent_locked(file->transport, 1);
-        added = true;
-    }
-    gp_mutex_unlock(&file->transport->lock);
-    return added;
+    gp__free(gp_container_of(task, file_wait, task));
+    wait.then(wait.ctx);
 }
 
-bool
-gp__transport_file_remove_wait(gp__transport_file *file, gp__transport_file_wait *wait)
+int
+gp_netrpc_file_when_ready(gp_netrpc_file *file, bool writing, gp_then *then, void *ctx)
 {
-    bool removed = false;
+    gp__transport *transport = file->transport;
+    file_wait *wait = gp__calloc(1, sizeof(*wait));
+    bool added = false;
 
-    if (gp_runtime_forked()) {
-        return false;
+    if (wait == NULL) {
+        return GP_ENOMEM;
     }
-    gp_mutex_lock(&file->transport->lock);
-    if (gp_link_is_linked(&wait->link)) {
-        gp_link_remove(&wait->link);
-        gp__transport_urgent_locked(file->transport, -1);
-        removed = true;
+    wait->task.run = call_then;
+    wait->events = writing ? GP__STREAM_WRITE : GP__STREAM_READ;
+    wait->then = then;
+    wait->ctx = ctx;
+    if (!gp_runtime_forked()) {
+        gp_mutex_lock(&transport->lock);
+        if ((ready_events_locked(file) & wait->events) == 0) {
+            gp_list_append(&file->waits, &wait->link);
+            gp__transport_urgent_locked(transport, 1);
+            added = true;
+        }
+        gp_mutex_unlock(&transport->lock);
     }
-    gp_mutex_unlock(&file->transport->lock);
-    return removed;
+    if (!added) {
+        gp__free(wait);
+    }
+    return added ? 1 : 0;
 }

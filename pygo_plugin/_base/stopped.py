@@ -15,7 +15,7 @@ __all__ = ["Stopped"]
 class Stopped(Event):
     """An event that is set when the server has stopped. It asks the core instead of being set."""
 
-    def __init__(self, core: _core.Server) -> None:
+    def __init__(self, core: _core.Server | _core.NetRpcPlugin) -> None:
         super().__init__()
         self._core = core
         if core.wait(0):  # raises ForkedError in a forked child

@@ -1,4 +1,4 @@
-#include "netrpc/transport_file.h"
+#include "netrpc/netrpc_file.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 /* Two files that are the ends of one stream. */
 typedef struct pair {
     end ends[2];
-    gp__transport_file *files[2];
+    gp_netrpc_file *files[2];
 } pair;
 
 static void
@@ -22,7 +22,7 @@ open_pair(pair *it, carrier how)
     lines_open(it->ends, lines);
     for (int i = 0; i < 2; i++) {
         gp_mutex_lock(&it->ends[i].transport->lock);
-        assert_int_equal(gp__transport_file_new_locked(&it->files[i], lines[i]->stream, NULL), 0);
+        assert_int_equal(gp__netrpc_file_new_locked(&it->files[i], lines[i]->stream, NULL), 0);
         gp_mutex_unlock(&it->ends[i].transport->lock);
         gp__free(lines[i]);
     }
@@ -31,21 +31,20 @@ open_pair(pair *it, carrier how)
 static void
 close_pair(pair *it)
 {
-    gp__transport_file_free(it->files[0]);
-    gp__transport_file_free(it->files[1]);
+    gp_netrpc_file_free(it->files[0]);
+    gp_netrpc_file_free(it->files[1]);
     ends_release(it->ends);
 }
 
 static void
-expect_read(gp__transport_file *file, const char *text)
+expect_read(gp_netrpc_file *file, const char *text)
 {
     char bytes[64];
     size_t len = strlen(text);
     size_t got = 0;
 
     while (got < len) {
-        ptrdiff_t some =
-            gp__transport_file_read(file, bytes + got, len - got, patience(), NULL, NULL);
+        ptrdiff_t some = gp_netrpc_file_read(file, bytes + got, len - got, patience(), NULL, NULL);
 
         assert_true(some > 0);
         got += (size_t)some;
@@ -54,20 +53,20 @@ expect_read(gp__transport_file *file, const char *text)
 }
 
 static void
-expect_end(gp__transport_file *file)
+expect_end(gp_netrpc_file *file)
 {
     char byte;
 
-    assert_int_equal(gp__transport_file_read(file, &byte, 1, patience(), NULL, NULL), 0);
+    assert_int_equal(gp_netrpc_file_read(file, &byte, 1, patience(), NULL, NULL), 0);
 }
 
 static void
-write_text(gp__transport_file *file, const char *text)
+write_text(gp_netrpc_file *file, const char *text)
 {
     size_t written;
 
     assert_int_equal(
-        gp__transport_file_write(file, text, strlen(text), &written, patience(), NULL, NULL), 0);
+        gp_netrpc_file_write(file, text, strlen(text), &written, patience(), NULL, NULL), 0);
     assert_int_equal(written, strlen(text));
 }
 
@@ -91,12 +90,12 @@ what_is_written_is_read(void **state)
     expect_read(it.files[1], "e");
     expect_read(it.files[0], "two");
     write_text(it.files[0], "last");
-    gp__transport_file_shutdown(it.files[0]);
+    gp_netrpc_file_shutdown(it.files[0]);
     expect_read(it.files[1], "last");
     expect_end(it.files[1]);
     expect_end(it.files[1]);
     write_text(it.files[1], "back");
-    gp__transport_file_close(it.files[1]);
+    gp_netrpc_file_close(it.files[1]);
     expect_read(it.files[0], "back");
     expect_end(it.files[0]);
     close_pair(&it);
@@ -119,9 +118,8 @@ write_much(void *arg)
     for (size_t i = 0; i < LARGE; i++) {
         bytes[i] = byte_at(i);
     }
-    assert_int_equal(gp__transport_file_write(arg, bytes, LARGE, &written, patience(), NULL, NULL),
-                     0);
-    gp__transport_file_shutdown(arg);
+    assert_int_equal(gp_netrpc_file_write(arg, bytes, LARGE, &written, patience(), NULL, NULL), 0);
+    gp_netrpc_file_shutdown(arg);
     gp__free(bytes);
     return NULL;
 }
@@ -133,8 +131,7 @@ read_much(void *arg)
     size_t at = 0;
     ptrdiff_t got;
 
-    while ((got = gp__transport_file_read(arg, bytes + at, LARGE - at, patience(), NULL, NULL)) >
-           0) {
+    while ((got = gp_netrpc_file_read(arg, bytes + at, LARGE - at, patience(), NULL, NULL)) > 0) {
         for (size_t until = at + (size_t)got; at < until; at++) {
             assert_int_equal(bytes[at], byte_at(at));
         }
@@ -177,12 +174,12 @@ a_reader_that_does_not_come_blocks_the_writer(void **state)
     pair it;
 
     open_pair(&it, carrier_of(state));
-    assert_int_equal(gp__transport_file_write(it.files[0], bytes, LARGE, &first, 0, NULL, NULL),
+    assert_int_equal(gp_netrpc_file_write(it.files[0], bytes, LARGE, &first, 0, NULL, NULL),
                      GP_ETIMEOUT);
     assert_true(first > 0 && first < LARGE);
-    assert_int_equal(gp__transport_file_write(it.files[0], bytes, LARGE, &written,
-                                              gp_deadline_in(30), NULL, &err),
-                     GP_ETIMEOUT);
+    assert_int_equal(
+        gp_netrpc_file_write(it.files[0], bytes, LARGE, &written, gp_deadline_in(30), NULL, &err),
+        GP_ETIMEOUT);
     assert_true(first + written < LARGE);
     assert_string_equal(gp_error_message(&err), "timed out");
     gp_error_release(&err);
@@ -197,8 +194,8 @@ reads_time_out(void **state)
     pair it;
 
     open_pair(&it, carrier_of(state));
-    assert_int_equal(gp__transport_file_read(it.files[0], &byte, 1, 0, NULL, NULL), GP_ETIMEOUT);
-    assert_int_equal(gp__transport_file_read(it.files[0], &byte, 1, gp_deadline_in(5), NULL, NULL),
+    assert_int_equal(gp_netrpc_file_read(it.files[0], &byte, 1, 0, NULL, NULL), GP_ETIMEOUT);
+    assert_int_equal(gp_netrpc_file_read(it.files[0], &byte, 1, gp_deadline_in(5), NULL, NULL),
                      GP_ETIMEOUT);
     write_text(it.files[1], "x");
     expect_read(it.files[0], "x");
@@ -210,7 +207,7 @@ read_until_closed(void *arg)
 {
     char byte;
 
-    assert_int_equal(gp__transport_file_read(arg, &byte, 1, patience(), NULL, NULL), GP_ECLOSED);
+    assert_int_equal(gp_netrpc_file_read(arg, &byte, 1, patience(), NULL, NULL), GP_ECLOSED);
     return NULL;
 }
 
@@ -220,7 +217,7 @@ write_until_closed(void *arg)
     unsigned char *bytes = gp__calloc(1, LARGE);
     size_t written;
 
-    assert_int_equal(gp__transport_file_write(arg, bytes, LARGE, &written, patience(), NULL, NULL),
+    assert_int_equal(gp_netrpc_file_write(arg, bytes, LARGE, &written, patience(), NULL, NULL),
                      GP_ECLOSED);
     assert_true(written < LARGE);
     gp__free(bytes);
@@ -242,13 +239,13 @@ closing_ends_reads_and_writes(void **state)
         pthread_create(&threads[0], NULL, read_until_closed, it.files[0]);
         pthread_create(&threads[1], NULL, write_until_closed, it.files[0]);
         if (how == CLOSE_FILE) {
-            gp__transport_file_close(it.files[0]);
+            gp_netrpc_file_close(it.files[0]);
         } else {
             gp__transport_close(it.ends[how == CLOSE_TRANSPORT ? 0 : 1].transport, NULL, 0);
         }
         pthread_join(threads[0], NULL);
         pthread_join(threads[1], NULL);
-        assert_int_equal(gp__transport_file_read(it.files[0], &byte, 1, patience(), NULL, &err),
+        assert_int_equal(gp_netrpc_file_read(it.files[0], &byte, 1, patience(), NULL, &err),
                          GP_ECLOSED);
         assert_string_equal(gp_error_message(&err),
                             how == CLOSE_FILE        ? "this side has closed the stream"
@@ -262,16 +259,15 @@ closing_ends_reads_and_writes(void **state)
 /* ---- Event loops ----------------------------------------------------------------------------- */
 
 typedef struct loop_wait {
-    gp__transport_file_wait wait;
     gp_mutex lock;
     gp_cond changed;
     int runs GP_GUARDED_BY(&lock);
 } loop_wait;
 
 static void
-count_run(gp__task *task)
+count_run(void *ctx)
 {
-    loop_wait *it = gp_container_of(task, loop_wait, wait.task);
+    loop_wait *it = ctx;
 
     gp_mutex_lock(&it->lock);
     it->runs++;
@@ -296,7 +292,8 @@ static void
 event_loops_are_told_when_to_try_again(void **state)
 {
     unsigned char *bytes = gp__calloc(1, LARGE);
-    loop_wait reading = {.wait = {.task = {.run = count_run}, .events = GP__STREAM_READ}};
+    loop_wait reading = {0};
+    bool writing = false;
     size_t written;
     pair it;
 
@@ -304,24 +301,21 @@ event_loops_are_told_when_to_try_again(void **state)
     gp_cond_init(&reading.changed);
     open_pair(&it, carrier_of(state));
     for (int i = 1; i < 4; i++) {
-        assert_true(gp__transport_file_add_wait(it.files[0], &reading.wait));
+        assert_int_equal(gp_netrpc_file_when_ready(it.files[0], writing, count_run, &reading), 1);
         write_text(it.files[1], "x");
         await_runs(&reading, i);
-        assert_false(gp__transport_file_add_wait(it.files[0], &reading.wait));
+        assert_int_equal(gp_netrpc_file_when_ready(it.files[0], writing, count_run, &reading), 0);
         expect_read(it.files[0], "x");
     }
-    assert_true(gp__transport_file_add_wait(it.files[0], &reading.wait));
-    assert_true(gp__transport_file_remove_wait(it.files[0], &reading.wait));
-    assert_false(gp__transport_file_remove_wait(it.files[0], &reading.wait));
 
-    reading.wait.events = GP__STREAM_WRITE;
-    assert_false(gp__transport_file_add_wait(it.files[0], &reading.wait));
-    assert_int_equal(gp__transport_file_write(it.files[0], bytes, LARGE, &written, 0, NULL, NULL),
+    writing = true;
+    assert_int_equal(gp_netrpc_file_when_ready(it.files[0], writing, count_run, &reading), 0);
+    assert_int_equal(gp_netrpc_file_write(it.files[0], bytes, LARGE, &written, 0, NULL, NULL),
                      GP_ETIMEOUT);
-    assert_true(gp__transport_file_add_wait(it.files[0], &reading.wait));
+    assert_int_equal(gp_netrpc_file_when_ready(it.files[0], writing, count_run, &reading), 1);
     while (written > 0) {
         ptrdiff_t got =
-            gp__transport_file_read(it.files[1], bytes, LARGE, gp_deadline_in(5), NULL, NULL);
+            gp_netrpc_file_read(it.files[1], bytes, LARGE, gp_deadline_in(5), NULL, NULL);
 
         if (got == GP_ETIMEOUT) {
             break; /* the rest is held up until the event loop is told */
@@ -331,9 +325,9 @@ event_loops_are_told_when_to_try_again(void **state)
     }
     await_runs(&reading, 4);
 
-    reading.wait.events = GP__STREAM_READ;
-    assert_true(gp__transport_file_add_wait(it.files[0], &reading.wait));
-    gp__transport_file_close(it.files[0]);
+    writing = false;
+    assert_int_equal(gp_netrpc_file_when_ready(it.files[0], writing, count_run, &reading), 1);
+    gp_netrpc_file_close(it.files[0]);
     await_runs(&reading, 5);
     gp_mutex_lock(&it.ends[0].transport->lock);
     assert_int_equal(it.ends[0].transport->role.urgent, 0);
