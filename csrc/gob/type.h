@@ -11,7 +11,7 @@
 
 #include "gp/gob.h"
 
-/* The first id that is not predefined: Go gives ids from here on, too. */
+/* The first id that is given here. Go begins with 64 or 65, depending on its version. */
 enum { GP__GOB_FIRST_ID = 65 };
 
 /* The bytes that define a type in a stream: a whole message, with its length. */

@@ -143,7 +143,8 @@ const gp_gob_wire_type *gp_gob_wire_type_field(const gp_gob_wire_type *type, siz
 /*
  * What the user of an untyped decoder knows of a wire type, NULL at first. gp_gob_wire_type_set_tag()
  * takes |tag| over unless the type has one already; |release| is called with it when the decoder is
- * freed. Returns the tag that the type has then: if it is not |tag|, the caller keeps that.
+ * freed. Returns the tag that the type has then: if it is not |tag|, the caller keeps that; NULL when
+ * memory is short.
  */
 void *gp_gob_wire_type_tag(const gp_gob_wire_type *type);
 void *gp_gob_wire_type_set_tag(const gp_gob_wire_type *type, void *tag, void (*release)(void *tag));
