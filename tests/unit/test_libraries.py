@@ -250,3 +250,44 @@ def test_another_version_of_a_library_is_an_error_of_what_uses_it(tmp_path: Path
     first, second, _ = run(USE_GRPC, path)
     assert f"{file_of(b'libgrpc').decode()} has no function grpc_server_kreate" in first
     assert first == second
+
+
+# ---- Plugins over net/rpc ------------------------------------------------------------------------
+
+# Serves, with an argument: launches this script as a plugin, and calls it.
+OVER_NETRPC = f"""{PRELUDE}
+from pygo_plugin import Client, ClientConfig, Cmd, HandshakeConfig, ServeConfig, netrpc, serve
+
+class Lister:
+    def __init__(self, broker):
+        pass
+
+    def libraries(self) -> str:
+        return str(loaded())
+
+HANDSHAKE = HandshakeConfig(1, "KEY", "value")
+PLUGINS = {{"lister": netrpc.plugin(Lister)}}
+
+if sys.argv[1:] == ["serve"]:
+    serve(ServeConfig(handshake_config=HANDSHAKE, plugins=PLUGINS))
+else:
+    config = ClientConfig(
+        handshake_config=HANDSHAKE,
+        plugins=PLUGINS,
+        allowed_protocols=["netrpc"],
+        cmd=Cmd([sys.executable, __file__, "serve"]),
+    )
+    with Client(config) as client:
+        print(client.dispense("lister").libraries())
+        print(client.ping())
+    print(loaded())
+"""
+
+
+def test_host_and_plugin_over_netrpc_load_neither_grpc_nor_openssl(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(OVER_NETRPC, encoding="utf-8")
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[]", "", "[]"]
