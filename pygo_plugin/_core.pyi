@@ -696,8 +696,18 @@ class NetRpcClient:
     def call(
         self,
         method: str,
+        args: object,
+        reply: type[_T],
+        timeout: float | None = None,
+        args_type: Any = ...,
+    ) -> _T: ...
+    @overload
+    def call(
+        self,
+        method: str,
         args: object = None,
-        reply: type[_T] = ...,
+        *,
+        reply: type[_T],
         timeout: float | None = None,
         args_type: Any = ...,
     ) -> _T: ...

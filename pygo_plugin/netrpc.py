@@ -5,6 +5,7 @@ Names are imported at first use, so that a plugin does not load the client's sid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pygo_plugin._gob.basic_error import BasicError
     from pygo_plugin._netrpc import aio as aio
     from pygo_plugin._netrpc.client import Client, connect
     from pygo_plugin._netrpc.future import Future
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pygo_plugin.errors import CallTimeoutError, ServerError
 
 __all__ = [
+    "BasicError",
     "CallTimeoutError",
     "Client",
     "Future",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BasicError": "_gob.basic_error",
     "CallTimeoutError": "errors",
     "Client": "_netrpc.client",
     "Future": "_netrpc.future",

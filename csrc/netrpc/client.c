@@ -10,6 +10,9 @@
 /* With more bytes than these stored, since the server does not read, calls are not sent. */
 enum { STORED_MOST = 256 * 1024 };
 
+/* How much of a server's text the message has; the detail has all of it. */
+enum { SHOWN_MOST = 64 * 1024 };
+
 /*
  *              the stream takes it             answered, or the stream ends
  *   (QUEUED) ----------------------> (SENT) -------------------------------> (OVER)
@@ -246,7 +249,9 @@ take_head_locked(gp_netrpc_client *client, const gp_gob_message *message, gp_err
     client->has_head = true;
     client->head_seq = head.seq;
     if (head.error.len > 0) {
-        gp_error_set(&client->head_error, GP_ESERVER, "%.*s", (int)head.error.len, head.error.data);
+        gp_error_set(&client->head_error, GP_ESERVER, "%.*s",
+                     (int)(head.error.len < SHOWN_MOST ? head.error.len : SHOWN_MOST),
+                     head.error.data);
         gp_error_set_detail(&client->head_error, head.error.data, head.error.len);
     }
     return 0;

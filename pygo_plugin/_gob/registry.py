@@ -91,6 +91,10 @@ def registered_type(name: str) -> GobType | None:
         from pygo_plugin._gob.kinds import BigInt
 
         found = type_of(BigInt)
+    elif name in ("*plugin.BasicError", "github.com/hashicorp/go-plugin.BasicError"):
+        from pygo_plugin._gob.basic_error import BasicError
+
+        found = type_of(BasicError)
     else:
         basic = basic_type(name)
         if basic is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pygo_plugin._base import at_exit
 from pygo_plugin._base.aio_loops import queue_of, running_loop
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pygo_plugin.gob import Limits
     from pygo_plugin.security import TLSConfig
 
+T = TypeVar("T")
+
 __all__ = ["Client", "Server", "connect", "listen"]
 
 
@@ -36,10 +38,41 @@ class Client:
     def __init__(self, core: _core.NetRpcClient) -> None:
         self._core = core
 
+    if TYPE_CHECKING:
+
+        @overload
+        async def call(
+            self,
+            method: str,
+            args: object,
+            reply: type[T],
+            timeout: float | None = None,
+            args_type: Any = ...,
+        ) -> T: ...
+        @overload
+        async def call(
+            self,
+            method: str,
+            args: object = None,
+            *,
+            reply: type[T],
+            timeout: float | None = None,
+            args_type: Any = ...,
+        ) -> T: ...
+        @overload
+        async def call(
+            self,
+            method: str,
+            args: object = None,
+            reply: Any = ...,
+            timeout: float | None = None,
+            args_type: Any = ...,
+        ) -> Any: ...
+
     async def call(
         self,
         method: str,
-        args: Any = None,
+        args: object = None,
         reply: Any = ...,
         timeout: float | None = None,
         args_type: Any = ...,

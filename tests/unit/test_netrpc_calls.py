@@ -90,6 +90,12 @@ class Desk:
     def fail_silently(self, value: str) -> str:
         raise ServerError(value)
 
+    def fail_basic(self, value: str) -> None:
+        raise netrpc.BasicError(value)
+
+    def error_value(self, value: str) -> Any:
+        return netrpc.BasicError(value)
+
     def leave(self, value: int) -> None:
         raise SystemExit(value)
 
@@ -234,6 +240,16 @@ def test_a_server_error_is_not_logged(
     assert str(caught.value) == text
     with pytest.raises(ServerError, match="Args: the stream has a string"):
         client.call("Desk.Add", "text")
+    assert caplog.records == []
+
+
+def test_errors_as_values(client: netrpc.Client, caplog: pytest.LogCaptureFixture) -> None:
+    error = client.call("Desk.ErrorValue", "as a value", Any)
+    assert error == netrpc.BasicError("as a value")
+    assert str(error) == "as a value"
+    assert isinstance(error, ServerError)
+    with pytest.raises(ServerError, match=r"^raised$"):
+        client.call("Desk.FailBasic", "raised")
     assert caplog.records == []
 
 
