@@ -8,6 +8,9 @@
 /* A message of so many bytes that is alone in the input takes the input's memory with it. */
 enum { LARGE = 4096 };
 
+/* More memory of the input is freed when there is nothing in it. */
+enum { KEPT = 1 << 20 };
+
 /* How much memory plans may take: some anyway, and more if more definitions are allowed. */
 enum { PLANS_ANYWAY = 1 << 20, PLANS_PER_DEFINITION = 64 };
 
@@ -296,6 +299,9 @@ next_message(gp_gob_decoder *decoder, gp_gob_message *out, gp_error *err)
     }
     if (rc > 0) {
         decoder->defined = false;
+    }
+    if (decoder->input.len == 0 && decoder->input.cap > KEPT) {
+        gp__fifo_release(&decoder->input);
     }
     return rc;
 }

@@ -6,6 +6,9 @@
 #include "base/alloc.h"
 #include "gob/type.h"
 
+/* A longer message does not stay in memory when the next one begins. */
+enum { KEPT = 1 << 20 };
+
 int
 gp_gob_output_new(gp_gob_output **out, gp_error *err)
 {
@@ -33,6 +36,9 @@ gp__gob_output_clear(gp_gob_output *output)
         gp_gob_type_unref(output->roots[i]);
     }
     output->root_count = 0;
+    if (output->message.cap > KEPT) {
+        gp__buf_release(&output->message);
+    }
     output->message.len = 0;
     output->start = 0;
     output->definitions.len = 0;

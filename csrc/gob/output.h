@@ -30,7 +30,7 @@ int gp__gob_output_add_root(gp_gob_output *output, const gp_gob_type *type, gp_e
 /* Put the length before the message. */
 void gp__gob_output_finish(gp_gob_output *output);
 
-/* Drop the contents, but not their memory. */
+/* Drop the contents, but not their memory if there is little of it. */
 void gp__gob_output_clear(gp_gob_output *output);
 
 /* Make room for |len| more bytes of the message. Returns 0 or GP_ENOMEM. */

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gob/decoder.h"
+#include "gob/output.h"
 #include "gob_fixture.h"
 #include "gob_stream.h"
 #include "support.h"
@@ -512,6 +514,52 @@ several_streams(void **state)
     gp_gob_group_unref(it.group);
 }
 
+/* What large messages have needed is not kept. */
+static void
+memory_of_large_messages(void **state)
+{
+    enum { LARGE = 3 << 20 };
+    static unsigned char zeros[LARGE];
+    gp_gob_group *group;
+    gp_gob_type *bytes;
+    gp_gob_type *integer;
+    gp_gob_output *output;
+    gp_gob_decoder *decoder;
+    gp_gob_message message;
+    gp_gob_part parts[2];
+    node_world world = {.count = 0};
+    node large = {.kind = GP_GOB_BYTES, .bytes = zeros, .len = LARGE};
+    node small = {.kind = GP_GOB_INT, .number = 1};
+
+    (void)state;
+    assert_int_equal(gp_gob_group_new(&group, NULL), 0);
+    bytes = simple_type(group, GP_GOB_BYTES, 0);
+    integer = simple_type(group, GP_GOB_INT, 0);
+    assert_int_equal(gp_gob_output_new(&output, NULL), 0);
+    assert_int_equal(gp_gob_decoder_new(&decoder, NULL, NULL), 0);
+    assert_int_equal(gp_gob_encode(output, bytes, &node_source, &world, &large, NULL), 0);
+    gp_gob_output_parts(output, parts);
+    for (int i = 0; i < 2; i++) {
+        /* Once alone, so that the message takes the memory of the input, and once with another. */
+        assert_int_equal(gp_gob_decoder_feed(decoder, parts[1].bytes, parts[1].len, NULL), 0);
+        if (i == 1) {
+            assert_int_equal(gp_gob_decoder_feed(decoder, "\3\4\0\2", 4, NULL), 0);
+        }
+        for (int j = 0; j <= i; j++) {
+            assert_int_equal(gp_gob_decoder_next(decoder, &message, NULL), 1);
+            assert_int_equal(message.len, j == 0 ? LARGE + 5 : 2);
+            gp_gob_message_release(&message);
+        }
+        assert_int_equal(gp_gob_decoder_next(decoder, &message, NULL), 0);
+        assert_int_equal(decoder->input.cap, 0);
+    }
+    assert_int_equal(gp_gob_encode(output, integer, &node_source, &world, &small, NULL), 0);
+    assert_true(output->message.cap < LARGE);
+    gp_gob_decoder_unref(decoder);
+    gp_gob_output_free(output);
+    gp_gob_group_unref(group);
+}
+
 enum { THREADS = 4, MESSAGES = 40 };
 
 typedef struct worker {
@@ -636,6 +684,7 @@ main(void)
         cmocka_unit_test(each_call_of_a_source_fails),
         cmocka_unit_test(values_that_cannot_be_sent),
         cmocka_unit_test(several_streams),
+        cmocka_unit_test(memory_of_large_messages),
         cmocka_unit_test(several_threads),
         cmocka_unit_test(types_defined_by_several_threads),
     };
