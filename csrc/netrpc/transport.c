@@ -408,6 +408,8 @@ gp__transport_open(gp__transport **out, gp__stream *stream, const gp__transport_
     if (rc == 0) {
         *out = transport;
         gp__transport_flush_locked(transport); /* begins the stream's handshake, if it has one */
+    } else {
+        transport->channel.why.code = rc; /* callbacks of the reactor, which may run, do nothing */
     }
     gp_mutex_unlock(&transport->lock);
     if (rc < 0) {

@@ -246,8 +246,9 @@ int gp__transport_stream_open_locked(gp__transport_stream **out, gp__transport *
     GP_REQUIRES(&transport->lock);
 
 /*
- * Give |stream| a new user. If there is unused data, or the stream has ended, the new user is told
- * before this returns, as it is by gp__transport_stream_resume_locked().
+ * Give |stream| a new user. |ops| is NULL if it has none for a moment; what comes meanwhile is
+ * stored. If there is unused data, or the stream has ended, the new user is told before this
+ * returns, as it is by gp__transport_stream_resume_locked().
  */
 void gp__transport_stream_use_locked(gp__transport_stream *stream,
                                      const gp__transport_stream_ops *ops, void *ctx);
