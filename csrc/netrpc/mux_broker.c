@@ -12,7 +12,7 @@
 
 enum {
     ID = 4,              /* bytes of an id */
-    MOST_INCOMING = 256, /* streams that wait to be accepted */
+    MOST_INCOMING = 256, /* streams that wait to be accepted; of more, the oldest is dropped */
     CHECK_MS = 250,      /* how often to check what has waited too long */
 };
 
@@ -236,6 +236,21 @@ check_ages(void *ctx)
     gp__transport_run_deferred(broker->transport);
 }
 
+static incoming *least_wanted_locked(gp_mux_broker *broker) GP_REQUIRES(&broker->transport->lock);
+
+/* The oldest stream whose id has not come or, if all have, the oldest one. There is one. */
+static incoming *
+least_wanted_locked(gp_mux_broker *broker)
+{
+    incoming *oldest = gp_list_first_entry(&broker->incoming, incoming, link);
+    incoming *one = oldest;
+
+    while (one != NULL && one->known) {
+        one = gp_list_next_entry(&broker->incoming, one, incoming, link);
+    }
+    return one != NULL ? one : oldest;
+}
+
 /* ---- Accepting ------------------------------------------------------------------------------- */
 
 static void accept_stream_locked(gp_mux_broker *broker, incoming *one, acceptor *by)
@@ -302,14 +317,14 @@ static const gp__transport_stream_ops incoming_ops = {
 GP_NO_THREAD_SAFETY_ANALYSIS void
 gp__mux_broker_take_stream_locked(gp_mux_broker *broker, gp__transport_stream *stream)
 {
-    incoming *one = NULL;
+    incoming *one = broker->closed ? NULL : gp__calloc(1, sizeof(*one));
 
-    if (!broker->closed && broker->incoming_count < MOST_INCOMING) {
-        one = gp__calloc(1, sizeof(*one));
-    }
     if (one == NULL) {
         gp__transport_stream_release_locked(stream);
         return;
+    }
+    if (broker->incoming_count >= MOST_INCOMING) {
+        drop_incoming_locked(broker, least_wanted_locked(broker));
     }
     one->broker = broker;
     one->stream = stream;
@@ -375,16 +390,15 @@ wake_thread_locked(acceptor *self, gp__transport_stream *stream)
     gp__transport_gate_open_locked(thread->broker->transport, &thread->gate);
 }
 
-static int await_dialler_locked(waiting_thread *thread, int64_t deadline,
+static int await_dialler_locked(gp_mux_broker *broker, waiting_thread *thread, int64_t deadline,
                                 const gp_interrupt *interrupt, gp_error *err)
-    GP_REQUIRES(&thread->broker->transport->lock);
+    GP_REQUIRES(&broker->transport->lock);
 
 /* Returns: 0 with |thread->stream|, GP_EBROKER or GP_EUSER. */
 static int
-await_dialler_locked(waiting_thread *thread, int64_t deadline, const gp_interrupt *interrupt,
-                     gp_error *err)
+await_dialler_locked(gp_mux_broker *broker, waiting_thread *thread, int64_t deadline,
+                     const gp_interrupt *interrupt, gp_error *err)
 {
-    gp_mux_broker *broker = thread->broker;
     unsigned id = thread->acceptor.id;
     int rc = add_acceptor_locked(broker, &thread->acceptor, err);
 
@@ -425,7 +439,7 @@ gp_mux_broker_accept_file(gp_mux_broker *broker, uint32_t id, int64_t deadline,
     thread->acceptor =
         (acceptor){.id = id, .deadline = INT64_MAX, .done_locked = wake_thread_locked};
     gp_mutex_lock(&broker->transport->lock);
-    rc = await_dialler_locked(thread, deadline, interrupt, err);
+    rc = await_dialler_locked(broker, thread, deadline, interrupt, err);
     if (rc == 0) {
         rc = gp__netrpc_file_new_locked(out, thread->stream, err);
     }
@@ -552,16 +566,15 @@ stop_serving_locked(gp_mux_serving *serving)
 void
 gp_mux_serving_stop(gp_mux_serving *serving)
 {
-    gp__transport *transport = serving->broker->transport;
     gp_netrpc_server *server;
 
     if (gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&serving->broker->transport->lock);
     server = stop_serving_locked(serving);
-    gp_mutex_unlock(&transport->lock);
-    gp__transport_run_deferred(transport);
+    gp_mutex_unlock(&serving->broker->transport->lock);
+    gp__transport_run_deferred(serving->broker->transport);
     if (server != NULL) {
         gp_netrpc_server_close(server);
         gp_netrpc_server_unref(server);
@@ -614,13 +627,13 @@ static const gp__transport_stream_ops dial_ops = {
     .ended = answer_ended,
 };
 
-static int await_answer_locked(dial *self, gp__transport_stream *stream, int64_t deadline,
-                               const gp_interrupt *interrupt, gp_error *err)
-    GP_REQUIRES(&self->transport->lock);
+static int await_answer_locked(gp_mux_broker *broker, dial *self, gp__transport_stream *stream,
+                               int64_t deadline, const gp_interrupt *interrupt, gp_error *err)
+    GP_REQUIRES(&broker->transport->lock);
 
 static int
-await_answer_locked(dial *self, gp__transport_stream *stream, int64_t deadline,
-                    const gp_interrupt *interrupt, gp_error *err)
+await_answer_locked(gp_mux_broker *broker, dial *self, gp__transport_stream *stream,
+                    int64_t deadline, const gp_interrupt *interrupt, gp_error *err)
 {
     unsigned char bytes[ID];
     int rc;
@@ -628,8 +641,8 @@ await_answer_locked(dial *self, gp__transport_stream *stream, int64_t deadline,
     write_id(bytes, self->id);
     rc = gp__transport_stream_send_locked(stream, bytes, ID, err);
     if (rc == 0) {
-        gp__transport_flush_locked(self->transport);
-        rc = gp__transport_wait_locked(self->transport, &self->gate, deadline, interrupt);
+        gp__transport_flush_locked(broker->transport);
+        rc = gp__transport_wait_locked(broker->transport, &self->gate, deadline, interrupt);
     }
     if (self->failure.code != 0) {
         return gp_error_set(err, GP_EBROKER, "%s", gp_error_message(&self->failure));
@@ -651,7 +664,6 @@ static int
 dial_stream(gp_mux_broker *broker, uint32_t id, int64_t deadline, const gp_interrupt *interrupt,
             gp__transport_stream **out, gp_error *err)
 {
-    gp__transport *transport = broker->transport;
     gp__transport_stream *stream = NULL;
     dial *self = gp__calloc(1, sizeof(*self));
     int rc;
@@ -659,26 +671,26 @@ dial_stream(gp_mux_broker *broker, uint32_t id, int64_t deadline, const gp_inter
     if (self == NULL) {
         return gp_error_set(err, GP_ENOMEM, "out of memory for connection %u", (unsigned)id);
     }
-    self->transport = transport;
+    self->transport = broker->transport;
     self->id = id;
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&broker->transport->lock);
     rc = refuse_closed_locked(broker, id, "dialled", err);
     if (rc == 0) {
-        rc = gp__transport_stream_open_locked(&stream, transport, &dial_ops, self, err);
-        rc = rc == 0 ? await_answer_locked(self, stream, deadline, interrupt, err) : rc;
+        rc = gp__transport_stream_open_locked(&stream, broker->transport, &dial_ops, self, err);
+        rc = rc == 0 ? await_answer_locked(broker, self, stream, deadline, interrupt, err) : rc;
         if (rc < 0) {
             gp_error_prefix(err, "connection %u cannot be dialled", (unsigned)id);
         }
     }
     if (rc < 0) {
         gp__transport_stream_release_locked(stream);
-        gp__transport_flush_locked(transport);
+        gp__transport_flush_locked(broker->transport);
     } else {
         gp__transport_stream_hold_locked(stream);
         *out = stream;
     }
-    gp_mutex_unlock(&transport->lock);
-    gp__transport_run_deferred(transport);
+    gp_mutex_unlock(&broker->transport->lock);
+    gp__transport_run_deferred(broker->transport);
     gp_error_release(&self->failure);
     gp__free(self);
     return rc;
@@ -698,6 +710,7 @@ gp_mux_broker_dial(gp_mux_broker *broker, uint32_t id, const gp_gob_limits *limi
     rc = dial_stream(broker, id, deadline, interrupt, &stream, err);
     if (rc == 0) {
         gp_mutex_lock(&broker->transport->lock);
+        gp_mutex_assert_held(&stream->transport->lock);
         rc = gp__netrpc_client_new_locked(out, stream, false, limits, err);
         gp_mutex_unlock(&broker->transport->lock);
     }
@@ -776,18 +789,17 @@ gp__mux_broker_end_locked(gp_mux_broker *broker)
 void
 gp__mux_broker_close(gp_mux_broker *broker)
 {
-    gp__transport *transport = broker->transport;
     gp_mux_serving *serving;
 
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&broker->transport->lock);
     gp__mux_broker_end_locked(broker);
     while ((serving = pop_serving_locked(broker)) != NULL) {
-        gp_mutex_unlock(&transport->lock);
+        gp_mutex_unlock(&broker->transport->lock);
         gp_mux_serving_stop(serving);
         serving_unref(serving);
-        gp_mutex_lock(&transport->lock);
+        gp_mutex_lock(&broker->transport->lock);
     }
-    gp__transport_flush_locked(transport);
-    gp_mutex_unlock(&transport->lock);
-    gp__transport_run_deferred(transport);
+    gp__transport_flush_locked(broker->transport);
+    gp_mutex_unlock(&broker->transport->lock);
+    gp__transport_run_deferred(broker->transport);
 }

@@ -109,21 +109,20 @@ gp__netrpc_file_new_locked(gp_netrpc_file **out, gp__transport_stream *stream, g
 void
 gp_netrpc_file_close(gp_netrpc_file *file)
 {
-    gp__transport *transport = file->transport;
 
     if (gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&file->transport->lock);
     if (file->stream != NULL) {
         gp__transport_stream_shutdown_locked(file->stream);
         gp__transport_stream_release_locked(file->stream);
         file->stream = NULL;
         report_ready_locked(file, GP__STREAM_READ | GP__STREAM_WRITE);
-        gp__transport_flush_locked(transport);
+        gp__transport_flush_locked(file->transport);
     }
-    gp_mutex_unlock(&transport->lock);
-    gp__transport_run_deferred(transport);
+    gp_mutex_unlock(&file->transport->lock);
+    gp__transport_run_deferred(file->transport);
 }
 
 void
@@ -185,18 +184,17 @@ ptrdiff_t
 gp_netrpc_file_read(gp_netrpc_file *file, void *bytes, size_t size, int64_t deadline,
                     const gp_interrupt *interrupt, gp_error *err)
 {
-    gp__transport *transport = file->transport;
     ptrdiff_t got;
     int rc = 0;
 
     if (gp_runtime_forked()) {
         return gp_runtime_refuse_fork(err);
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&file->transport->lock);
     while ((got = try_to_read_locked(file, bytes, size, err)) == GP__WOULD_BLOCK &&
            (rc = wait_locked(file, &file->readable, deadline, interrupt, err)) == 0) {
     }
-    gp_mutex_unlock(&transport->lock);
+    gp_mutex_unlock(&file->transport->lock);
     return rc < 0 ? rc : got;
 }
 
@@ -204,14 +202,13 @@ int
 gp_netrpc_file_write(gp_netrpc_file *file, const void *bytes, size_t len, size_t *written,
                      int64_t deadline, const gp_interrupt *interrupt, gp_error *err)
 {
-    gp__transport *transport = file->transport;
     int rc = 0;
 
     *written = 0;
     if (gp_runtime_forked()) {
         return gp_runtime_refuse_fork(err);
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&file->transport->lock);
     while (rc == 0 && *written < len) {
         ptrdiff_t put;
 
@@ -227,31 +224,30 @@ gp_netrpc_file_write(gp_netrpc_file *file, const void *bytes, size_t len, size_t
         }
         *written += (size_t)put;
         file->blocked = *written < len;
-        gp__transport_flush_locked(transport);
+        gp__transport_flush_locked(file->transport);
         if (file->blocked) {
             rc = wait_locked(file, &file->writable, deadline, interrupt, err);
         }
     }
-    gp_mutex_unlock(&transport->lock);
+    gp_mutex_unlock(&file->transport->lock);
     return rc;
 }
 
 void
 gp_netrpc_file_shutdown(gp_netrpc_file *file)
 {
-    gp__transport *transport = file->transport;
 
     if (gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&file->transport->lock);
     if (file->stream != NULL) {
         gp__transport_stream_shutdown_locked(file->stream);
         report_ready_locked(file, GP__STREAM_WRITE); /* threads that write find out */
-        gp__transport_flush_locked(transport);
+        gp__transport_flush_locked(file->transport);
     }
-    gp_mutex_unlock(&transport->lock);
-    gp__transport_run_deferred(transport);
+    gp_mutex_unlock(&file->transport->lock);
+    gp__transport_run_deferred(file->transport);
 }
 
 /* ---- Event loops ----------------------------------------------------------------------------- */
@@ -278,7 +274,6 @@ call_then(gp__task *task)
 int
 gp_netrpc_file_when_ready(gp_netrpc_file *file, bool writing, gp_then *then, void *ctx)
 {
-    gp__transport *transport = file->transport;
     file_wait *wait = gp__calloc(1, sizeof(*wait));
     bool added = false;
 
@@ -290,13 +285,13 @@ gp_netrpc_file_when_ready(gp_netrpc_file *file, bool writing, gp_then *then, voi
     wait->then = then;
     wait->ctx = ctx;
     if (!gp_runtime_forked()) {
-        gp_mutex_lock(&transport->lock);
+        gp_mutex_lock(&file->transport->lock);
         if ((ready_events_locked(file) & wait->events) == 0) {
             gp_list_append(&file->waits, &wait->link);
-            gp__transport_urgent_locked(transport, 1);
+            gp__transport_urgent_locked(file->transport, 1);
             added = true;
         }
-        gp_mutex_unlock(&transport->lock);
+        gp_mutex_unlock(&file->transport->lock);
     }
     if (!added) {
         gp__free(wait);

@@ -8,9 +8,9 @@
 
 /*
  * Keep |stream| until gp__transport_stream_use_locked() gives it its next user, which is told of
- * what has come meanwhile.
+ * what has come meanwhile. As with other functions of streams, its caller holds the lock of the
+ * stream's transport.
  */
-void gp__transport_stream_hold_locked(gp__transport_stream *stream)
-    GP_REQUIRES(&stream->transport->lock);
+void gp__transport_stream_hold_locked(gp__transport_stream *stream);
 
 #endif

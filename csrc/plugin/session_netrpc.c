@@ -99,20 +99,21 @@ static int open_streams_locked(netrpc_session *session, const gp__session_spec *
 static int
 open_streams_locked(netrpc_session *session, const gp__session_spec *spec, gp_error *err)
 {
-    gp__transport *transport = session->transport;
     gp__transport_stream *stream;
-    int rc = gp__mux_broker_new(&session->broker, transport, err);
+    int rc = gp__mux_broker_new(&session->broker, session->transport, err);
 
     if (rc == 0) {
-        rc = gp__transport_stream_open_locked(&stream, transport, NULL, NULL, err);
+        rc = gp__transport_stream_open_locked(&stream, session->transport, NULL, NULL, err);
     }
     if (rc == 0) {
+        gp_mutex_assert_held(&stream->transport->lock);
         rc = gp__netrpc_client_new_locked(&session->control, stream, false, NULL, err);
     }
     if (rc == 0) {
-        rc = gp__output_streams_open_locked(&session->output, transport, spec->output, err);
+        rc =
+            gp__output_streams_open_locked(&session->output, session->transport, spec->output, err);
     }
-    gp__transport_flush_locked(transport);
+    gp__transport_flush_locked(session->transport);
     return rc;
 }
 
