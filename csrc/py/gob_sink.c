@@ -446,7 +446,7 @@ static int
 make_untyped_struct(const gp_gob_wire_type *wire, void *const *fields, void **out)
 {
     PyObject *type = struct_type_of(wire);
-    PyObject *names = type != NULL ? PyObject_GetAttrString(type, "names") : NULL;
+    PyObject *names = type != NULL ? PyObject_GetAttr(type, pygo_gob_names.names) : NULL;
     PyObject *values = names != NULL ? PyDict_New() : NULL;
     Py_ssize_t count = values != NULL ? PyTuple_GET_SIZE(names) : 0;
     Py_ssize_t i;
@@ -507,7 +507,7 @@ make_struct(void *ctx, const gp_gob_type *type, const gp_gob_wire_type *wire, vo
         goto fail;
     }
     if (tag->post_init) {
-        result = PyObject_CallMethod(object, "__post_init__", NULL);
+        result = PyObject_CallMethodObjArgs(object, pygo_gob_names.post_init, NULL);
         if (result == NULL) {
             goto fail;
         }

@@ -301,7 +301,7 @@ open_items(void *ctx, const gp_gob_type *type, void *value, gp_gob_items *out)
     PyObject *items;
 
     if (map) {
-        if (!PyDict_Check(object) && !PyObject_HasAttrString(object, "keys")) {
+        if (!PyDict_Check(object) && !PyObject_HasAttr(object, pygo_gob_names.keys)) {
             return refuse_type(ctx, object, "a dict");
         }
         items = flatten(object);

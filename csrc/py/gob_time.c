@@ -79,7 +79,7 @@ find_offset(GobContext *context, PyObject *value, int *seconds)
         *seconds = 0;
         return 0;
     }
-    delta = PyObject_CallMethod(value, "utcoffset", NULL);
+    delta = PyObject_CallMethodObjArgs(value, pygo_gob_names.utcoffset, NULL);
     if (delta == NULL) {
         return GP_EUSER;
     }
@@ -106,7 +106,7 @@ find_nanosecond(GobContext *context, PyObject *value, long *nanosecond)
     if (PyDateTime_CheckExact(value)) {
         return 0;
     }
-    found = PyObject_GetAttrString(value, "nanosecond");
+    found = PyObject_GetAttr(value, pygo_gob_names.nanosecond);
     if (found == NULL) {
         if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
             return GP_EUSER;
@@ -221,7 +221,7 @@ with_nanosecond(PyObject *made, uint32_t nanosecond)
     PyObject *number = nanosecond != 0 ? PyLong_FromUnsignedLong(nanosecond) : NULL;
 
     if (nanosecond != 0 &&
-        (number == NULL || PyObject_SetAttrString(made, "_nanosecond", number) < 0)) {
+        (number == NULL || PyObject_SetAttr(made, pygo_gob_names.own_nanosecond, number) < 0)) {
         Py_CLEAR(made);
     }
     Py_XDECREF(number);

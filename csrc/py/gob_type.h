@@ -78,6 +78,21 @@ GobTypeObject *pygo_gob_type(PyObject *object);
 PyObject *pygo_gob_by_class(void);
 PyObject *pygo_gob_by_name(void);
 
+/*
+ * Interned: a str that is made for each use would go into the interpreter's cache of attributes, where
+ * it is found by its address.
+ */
+typedef struct GobNames {
+    PyObject *keys;
+    PyObject *names;
+    PyObject *nanosecond;
+    PyObject *own_nanosecond; /* "_nanosecond" */
+    PyObject *post_init;
+    PyObject *utcoffset;
+} GobNames;
+
+extern GobNames pygo_gob_names; /* valid once a GobType has been made */
+
 /* ---- Errors ---- */
 
 /* One run of the encoder or the decoder. */

@@ -381,7 +381,7 @@ type_define(GobTypeObject *self, PyObject *args)
         }
     }
     PyMem_Free(fields);
-    self->post_init = self->cls != NULL && PyObject_HasAttrString(self->cls, "__post_init__");
+    self->post_init = self->cls != NULL && PyObject_HasAttr(self->cls, pygo_gob_names.post_init);
     if (rc < 0) {
         return NULL;
     }
@@ -431,6 +431,24 @@ static PyType_Spec type_spec = {
     .slots = type_slots,
 };
 
+/* ---- Names ---- */
+
+GobNames pygo_gob_names;
+
+static int
+intern_names(void)
+{
+    GobNames *names = &pygo_gob_names;
+
+    names->keys = PyUnicode_InternFromString("keys");
+    names->names = PyUnicode_InternFromString("names");
+    names->nanosecond = PyUnicode_InternFromString("nanosecond");
+    names->own_nanosecond = PyUnicode_InternFromString("_nanosecond");
+    names->post_init = PyUnicode_InternFromString("__post_init__");
+    names->utcoffset = PyUnicode_InternFromString("utcoffset");
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 /* ---- The registry ---- */
 
 static PyObject *by_class; /* owned: a dict, class -> (name, GobType) */
@@ -469,8 +487,8 @@ pygo_gob_type_setup(PyObject *module, pygo_state *state)
     by_name = PyDict_New();
     state->gob_group_type = pygo_add_type(module, &group_spec);
     state->gob_type_type = pygo_add_type(module, &type_spec);
-    if (by_class == NULL || by_name == NULL || state->gob_group_type == NULL ||
-        state->gob_type_type == NULL) {
+    if (intern_names() < 0 || by_class == NULL || by_name == NULL ||
+        state->gob_group_type == NULL || state->gob_type_type == NULL) {
         return -1;
     }
     return PyModule_AddFunctions(module, functions);

@@ -137,7 +137,12 @@ NAMED: dict[str, list[tuple[str, Any]]] = {
         ("Celsius", "Celsius"),
         ("Duration", "duration"),
     ],
-    "Item": [("Name", "string"), ("Price", "float64"), ("Count", "int")],
+    "Item": [
+        ("Name", "string"),
+        ("Price", "float64"),
+        ("Count", "int"),
+        ("Tags", {"slice": "string"}),
+    ],
     "Order": [
         ("ID", "uint64"),
         ("Number", "int"),
