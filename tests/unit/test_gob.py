@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import sys
+import uuid
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from datetime import datetime, timezone
 from enum import IntEnum
 from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Literal, NewType, Optional, Union
 from uuid import UUID
 
@@ -928,3 +932,22 @@ def test_loads_takes_one_value() -> None:
         gob.loads(data[:-1])
     with pytest.raises(TypeError):
         gob.loads("text")
+
+
+# ---- The documentation ----
+
+
+def test_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "gob.md").read_text(encoding="utf-8")
+    first, _, register, codecs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {"__name__": "shop", "Annotated": Annotated, "uuid": uuid}
+    sys.modules["shop"] = ModuleType("shop")
+    vars(sys.modules["shop"]).update(names)
+    try:
+        exec(compile(first, "gob.md", "exec", dont_inherit=True), vars(sys.modules["shop"]))
+        exec(compile(register, "gob.md", "exec", dont_inherit=True), vars(sys.modules["shop"]))
+        exec(compile(codecs, "gob.md", "exec", dont_inherit=True), vars(sys.modules["shop"]))
+    finally:
+        del sys.modules["shop"]
+    for name in gob.__all__:
+        assert re.search(rf"\b{name}\b", text), f"docs/gob.md does not mention {name}"
