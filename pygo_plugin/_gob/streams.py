@@ -11,7 +11,21 @@ from pygo_plugin.errors import ConfigError, ConfigTypeError, GobError
 TYPE_CHECKING = False  # typing is not imported at run time: a plugin's start would pay for it
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import IO, Any
+    from typing import IO, Any, Generic, TypeVar, overload
+
+    T = TypeVar("T")
+    U = TypeVar("U")
+
+    class _Base(Generic[T]):
+        pass
+else:
+
+    class _Base:
+        __slots__ = ()
+
+        def __class_getitem__(cls, of):  # Decoder[Order], where annotations are evaluated
+            return cls
+
 
 __all__ = ["Decoder", "Encoder", "Limits", "dump", "dumps", "load", "loads"]
 
@@ -120,43 +134,74 @@ def dump(value: Any, file: IO[bytes], type: Any = None) -> None:  # noqa: A002
     Encoder(file).encode(value, type)
 
 
-def loads(data: Any, type: Any = None, *, limits: Limits | None = None) -> Any:  # noqa: A002
-    """Decode the one value of a stream: bytes, a bytearray or the like.
+if TYPE_CHECKING:
 
-    `type` is a class or another annotation. Without it the stream's own definitions decide, and
-    structs are `Struct` objects.
+    @overload
+    def loads(data: Any, type: type[T], *, limits: Limits | None = None) -> T: ...
+    @overload
+    def loads(data: Any, type: Any = None, *, limits: Limits | None = None) -> Any: ...
+    def loads(data: Any, type: Any = None, *, limits: Limits | None = None) -> Any: ...  # noqa: A002
 
-    Raises: GobError, a ValueError, also for a stream of several values; use a Decoder for those.
-    """
-    decoder = _new_decoder(limits)
-    decoder.feed(data)
-    value = decoder.take(_wanted(type), _NOTHING)
-    if value is _NOTHING:
-        raise _cut_off() if len(data) else GobError("there is no value in 0 bytes")
-    if not decoder.at_end:
-        raise GobError("more bytes follow the value: use a gob.Decoder")
-    return value
+else:
+
+    def loads(data, type=None, *, limits=None):  # noqa: A002
+        """Decode the one value of a stream: bytes, a bytearray or the like.
+
+        `type` is a class or another annotation. Without it the stream's own definitions decide, and
+        structs are `Struct` objects.
+
+        Raises: GobError, a ValueError, also for a stream of several values; those are for a
+        Decoder.
+        """
+        decoder = _new_decoder(limits)
+        decoder.feed(data)
+        value = decoder.take(_wanted(type), _NOTHING)
+        if value is _NOTHING:
+            raise _cut_off() if len(data) else GobError("there is no value in 0 bytes")
+        if not decoder.at_end:
+            raise GobError("more bytes follow the value: use a gob.Decoder")
+        return value
 
 
 def _cut_off() -> GobError:
     return GobError("the stream ends in the middle of a value")
 
 
-def load(file: IO[bytes], type: Any = None, *, limits: Limits | None = None) -> Any:  # noqa: A002
-    """As loads(), from a file, of which no more is read than the value.
+if TYPE_CHECKING:
 
-    Raises: EOFError if the file has no more bytes.
-    """
-    wanted = _wanted(type)
-    decoder = _new_decoder(limits)
-    for piece in _pieces(file):
-        decoder.feed(piece)
-        value = decoder.take(wanted, _NOTHING)
-        if value is not _NOTHING:
-            return value
-    if decoder.at_end:
-        raise EOFError("the file has no more values")
-    raise _cut_off()
+    @overload
+    def load(
+        file: IO[bytes],
+        type: type[T],
+        *,
+        limits: Limits | None = None,
+    ) -> T: ...
+    @overload
+    def load(
+        file: IO[bytes],
+        type: Any = None,
+        *,
+        limits: Limits | None = None,
+    ) -> Any: ...
+    def load(file: IO[bytes], type: Any = None, *, limits: Limits | None = None) -> Any: ...  # noqa: A002
+
+else:
+
+    def load(file, type=None, *, limits=None):  # noqa: A002
+        """As loads(), from a file, of which no more is read than the value.
+
+        Raises: EOFError if the file has no more bytes.
+        """
+        wanted = _wanted(type)
+        decoder = _new_decoder(limits)
+        for piece in _pieces(file):
+            decoder.feed(piece)
+            value = decoder.take(wanted, _NOTHING)
+            if value is not _NOTHING:
+                return value
+        if decoder.at_end:
+            raise EOFError("the file has no more values")
+        raise _cut_off()
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:
@@ -233,7 +278,7 @@ def _write(file: IO[bytes], data: bytes) -> None:
         rest = rest[written:]
 
 
-class Decoder:
+class Decoder(_Base["T"]):
     """Decodes the values of one stream; an iterator.
 
         for order in gob.Decoder(file, Order):
@@ -244,34 +289,79 @@ class Decoder:
     threads use one, they have to take turns.
     """
 
-    def __init__(
-        self,
-        file: IO[bytes] | None = None,
-        type: Any = None,  # noqa: A002
-        *,
-        limits: Limits | None = None,
-    ) -> None:
-        if file is not None and not hasattr(file, "read"):
-            raise ConfigTypeError(f"Decoder: a binary file is needed, not {file!r}")
-        # What a pipe has, without waiting for more.
-        self._read = None if file is None else getattr(file, "read1", file.read)
-        self._core = _new_decoder(limits)
-        self._type = type
+    if TYPE_CHECKING:
+        _core: Any
+        _read: Any
+        _type: Any
+
+        @overload
+        def __init__(
+            self: Decoder[T],
+            file: IO[bytes] | None = None,
+            *,
+            type: type[T],
+            limits: Limits | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Decoder[T],
+            file: IO[bytes] | None,
+            type: type[T],
+            *,
+            limits: Limits | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: Decoder[Any],
+            file: IO[bytes] | None = None,
+            type: Any = None,
+            *,
+            limits: Limits | None = None,
+        ) -> None: ...
+        def __init__(
+            self,
+            file: IO[bytes] | None = None,
+            type: Any = None,  # noqa: A002
+            *,
+            limits: Limits | None = None,
+        ) -> None: ...
+
+    else:
+
+        def __init__(self, file=None, type=None, *, limits=None):  # noqa: A002
+            if file is not None and not hasattr(file, "read"):
+                raise ConfigTypeError(f"Decoder: a binary file is needed, not {file!r}")
+            # What a pipe has, without waiting for more.
+            self._read = None if file is None else getattr(file, "read1", file.read)
+            self._core = _new_decoder(limits)
+            self._type = type
 
     def feed(self, data: Any) -> None:
         """Add bytes of the stream."""
         self._core.feed(data)
 
-    def decode(self, type: Any = None) -> Any:  # noqa: A002
-        """The next value, as a class or another annotation; by default as the decoder's.
+    if TYPE_CHECKING:
 
-        Raises: EOFError if there is none: at the end of the file, or until more is fed. GobError;
-        if it has a path, the next call gives the next value.
-        """
-        value = self._take(type)
-        if value is _NOTHING:
-            raise EOFError("the stream has no more values")
-        return value
+        @overload
+        def decode(self, type: type[U]) -> U: ...
+        @overload
+        def decode(self, type: None = None) -> T: ...
+        @overload
+        def decode(self, type: Any) -> Any: ...
+        def decode(self, type: Any = None) -> Any: ...  # noqa: A002
+
+    else:
+
+        def decode(self, type=None):  # noqa: A002
+            """The next value, as a class or another annotation; by default as the decoder's.
+
+            Raises: EOFError if there is none: at the end of the file, or until more is fed.
+            GobError; if it has a path, the next call gives the next value.
+            """
+            value = self._take(type)
+            if value is _NOTHING:
+                raise EOFError("the stream has no more values")
+            return value
 
     def _take(self, type: Any) -> Any:  # noqa: A002
         wanted = _wanted(self._type if type is None else type)
@@ -288,11 +378,11 @@ class Decoder:
                 raise _cut_off()
             self._core.feed(data)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[T]:
         return self
 
-    def __next__(self) -> Any:
-        value = self._take(None)
+    def __next__(self) -> T:
+        value: T = self._take(None)
         if value is _NOTHING:
             raise StopIteration
         return value
