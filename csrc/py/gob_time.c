@@ -7,6 +7,12 @@
 
 #include <datetime.h>
 
+#ifndef PyDateTime_DATE_GET_TZINFO /* CPython 3.9 does not have it */
+#define PyDateTime_DATE_GET_TZINFO(value)                                                   \
+    (((PyDateTime_DateTime *)(value))->hastzinfo ? ((PyDateTime_DateTime *)(value))->tzinfo \
+                                                 : Py_None)
+#endif
+
 enum { V1_SIZE = 15, V2_SIZE = 16, DAY = 86400 };
 
 /* Days from the start of year 1 to the start of year 10000. */
