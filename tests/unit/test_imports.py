@@ -77,6 +77,7 @@ print(json.dumps(new))
         "from pygo_plugin import Server, serve",
         "from pygo_plugin import Cmd, ClientConfig, ReattachConfig",
         "from pygo_plugin import Service, ServicePlugin, StatusCode, service",
+        "from pygo_plugin import gob; gob.Uint8; gob.struct(type('T', (), {}))",
     ],
 )
 def test_what_a_plugin_needs_is_light(statements: str) -> None:
