@@ -54,8 +54,11 @@ class_for(int code)
 static int
 set_attribute(PyObject *exception, const char *name, PyObject *value)
 {
-    int rc = value != NULL ? PyObject_SetAttrString(exception, name, value) : -1;
+    /* Interned: the interpreter's cache of attributes would keep a fresh str for each exception. */
+    PyObject *key = PyUnicode_InternFromString(name);
+    int rc = key != NULL && value != NULL ? PyObject_SetAttr(exception, key, value) : -1;
 
+    Py_XDECREF(key);
     Py_XDECREF(value);
     return rc;
 }

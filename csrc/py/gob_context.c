@@ -51,18 +51,23 @@ pygo_gob_add_field(GobContext *context, const char *field)
 static void
 add_note(const char *path)
 {
-    PyObject *exception = pygo_take_exception();
-    PyObject *note = NULL;
+    PyObject *exception;
+    PyObject *note;
+    PyObject *result = NULL;
 
-    if (PyObject_IsInstance(exception, PyExc_Exception) == 1 &&
-        PyObject_HasAttrString(exception, "add_note")) {
-        note = PyObject_CallMethod(exception, "add_note", "N",
-                                   PyUnicode_FromFormat("gob: at %s", path));
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) { /* KeyboardInterrupt, for instance */
+        return;
     }
-    if (note == NULL) {
+    exception = pygo_take_exception();
+    note = PyUnicode_FromFormat("gob: at %s", path);
+    if (note != NULL && PyObject_HasAttr(exception, pygo_gob_names.add_note)) {
+        result = PyObject_CallMethodObjArgs(exception, pygo_gob_names.add_note, note, NULL);
+    }
+    if (result == NULL) {
         PyErr_Clear();
     }
     Py_XDECREF(note);
+    Py_XDECREF(result);
     pygo_raise_object(exception);
 }
 
@@ -92,7 +97,7 @@ pygo_gob_raise(GobContext *context, gp_error *err)
     if (cls != NULL && message != NULL) {
         error = PyObject_CallFunctionObjArgs(cls, message, NULL);
     }
-    if (error != NULL && PyObject_SetAttrString(error, "path", path) < 0) {
+    if (error != NULL && PyObject_SetAttr(error, pygo_gob_names.path, path) < 0) {
         Py_CLEAR(error);
     }
     if (error != NULL && context->cause != NULL) {

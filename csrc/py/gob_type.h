@@ -83,10 +83,12 @@ PyObject *pygo_gob_by_name(void);
  * it is found by its address.
  */
 typedef struct GobNames {
+    PyObject *add_note;
     PyObject *keys;
     PyObject *names;
     PyObject *nanosecond;
     PyObject *own_nanosecond; /* "_nanosecond" */
+    PyObject *path;
     PyObject *post_init;
     PyObject *utcoffset;
 } GobNames;

@@ -440,10 +440,12 @@ intern_names(void)
 {
     GobNames *names = &pygo_gob_names;
 
+    names->add_note = PyUnicode_InternFromString("add_note");
     names->keys = PyUnicode_InternFromString("keys");
     names->names = PyUnicode_InternFromString("names");
     names->nanosecond = PyUnicode_InternFromString("nanosecond");
     names->own_nanosecond = PyUnicode_InternFromString("_nanosecond");
+    names->path = PyUnicode_InternFromString("path");
     names->post_init = PyUnicode_InternFromString("__post_init__");
     names->utcoffset = PyUnicode_InternFromString("utcoffset");
     return PyErr_Occurred() ? -1 : 0;
