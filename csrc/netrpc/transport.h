@@ -116,7 +116,7 @@ typedef struct gp__transport_options {
 /* Who drives (transport_driver.c). */
 typedef struct gp__transport_role {
     bool driven;      /* a thread has the driver role */
-    bool watching;    /* the reactor watches the connection; else it looks at each tick */
+    bool watching;    /* the reactor watches the connection */
     bool ticking;     /* the timer |ticks| is enabled */
     unsigned awaited; /* GP__STREAM_ flags that the driver polls for, or the reactor watches for */
     int urgent;       /* things under way that no thread waits for */

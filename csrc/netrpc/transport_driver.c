@@ -177,10 +177,11 @@ look_at_role(void *ctx)
         if (!role->driven && !role->driven_anew && !role->watching) {
             watch_locked(transport);
         }
-        role->driven_anew = false;
-        if (role->watching && !busy) {
+        /* A thread that has driven for a whole tick has the reactor watch when it leaves. */
+        if (!busy && (role->watching || (role->driven && !role->driven_anew))) {
             enable_ticks_locked(transport, false);
         }
+        role->driven_anew = false;
     }
     gp_mutex_unlock(&transport->lock);
     run_tasks(&deferred);
@@ -241,6 +242,13 @@ gp__transport_role_give_up_locked(gp__transport *transport)
     oldest = gp_list_first_entry(&role->waiters, gp__transport_waiter, link);
     if (oldest != NULL) {
         gp_cond_signal(&oldest->cond);
+    } else if (!role->watching && !role->ticking) {
+        /* The thread has driven for long, so that the ticks have been disabled. */
+        if (gp__transport_service_is_busy_locked(transport)) {
+            enable_ticks_locked(transport, true);
+        } else {
+            watch_locked(transport);
+        }
     }
 }
 
@@ -313,6 +321,10 @@ gp__transport_role_drive_locked(gp__transport *transport, int64_t deadline)
     if (fds[0].revents != 0 && !gp__transport_is_over_locked(transport)) {
         gp__transport_dispatch_locked(transport);
         run_deferred_locked(transport);
+        if (gp__transport_service_is_busy_locked(transport) &&
+            !gp__transport_is_over_locked(transport)) {
+            enable_ticks_locked(transport, true); /* they find out which tasks are slow */
+        }
     }
     return ready != 0;
 }

@@ -429,6 +429,51 @@ no_more_run_than_the_limit_allows(void **state)
     close_service(ends, caller, &it);
 }
 
+static void *
+expect_slow_answer(void *arg)
+{
+    line_expect(arg, "s");
+    return NULL;
+}
+
+/* The thread that drives has done so for so long that the reactor does not look at it any more. */
+static void
+slow_handlers_are_noticed_after_a_long_wait(void **state)
+{
+    end ends[2];
+    service services[2];
+    line *there[2];
+    line *back[2];
+    bool looking = true;
+    pthread_t driver;
+
+    (void)state;
+    ends_open(ends, PLAIN, NULL);
+    lines_open(ends, there);
+    lines_open(ends, back);
+    serve(&services[0], back[0], 10);
+    serve(&services[1], there[1], 10);
+    line_send(there[0], "s", 1);
+    await_inside(&services[1], 1);
+    assert_int_equal(pthread_create(&driver, NULL, expect_slow_answer, there[0]), 0);
+    while (looking) {
+        gp_mutex_lock(&ends[0].transport->lock);
+        looking = !ends[0].transport->role.driven || ends[0].transport->role.ticking;
+        gp_mutex_unlock(&ends[0].transport->lock);
+    }
+    line_send(back[1], "ss", 2);
+    await_inside(&services[0], 2);
+    let_go(&services[0], 2);
+    line_expect(back[1], "ss");
+    let_go(&services[1], 1);
+    pthread_join(driver, NULL);
+    stop_serving(&services[0]);
+    stop_serving(&services[1]);
+    line_close(there[0]);
+    line_close(back[1]);
+    ends_release(ends);
+}
+
 /* Each stream has a queue of its own. */
 static void
 a_full_queue_does_not_hold_up_another(void **state)
@@ -504,6 +549,7 @@ main(void)
         cmocka_unit_test(a_slow_handler_does_not_hold_up_others),
         cmocka_unit_test(what_waits_behind_a_slow_handler_goes_on),
         cmocka_unit_test(no_more_run_than_the_limit_allows),
+        cmocka_unit_test(slow_handlers_are_noticed_after_a_long_wait),
         cmocka_unit_test(a_full_queue_does_not_hold_up_another),
         cmocka_unit_test(the_connection_ends_while_handlers_run),
         cmocka_unit_test(the_end_waits_for_workers),
