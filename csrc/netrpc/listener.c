@@ -14,7 +14,7 @@ enum { LINGER_MS = 1000 };
 /* Order of locks: a connection's transport's, then the listener's. */
 struct gp_netrpc_listener {
     atomic_int refs;              /* its owner's, and its connections' */
-    gp_netrpc_services *services; /* shared: ref */
+    gp_netrpc_services *services; /* shared: ref; NULL: closed. Used by the reactor until then */
     gp_netrpc_server_options options;
     gp_gob_limits limits; /* what |options.limits| points to, if it is not NULL */
     char *path;           /* owned; of a unix socket, else NULL */
@@ -245,6 +245,7 @@ take_connection(gp_netrpc_listener *listener)
 void
 gp_netrpc_listener_close(gp_netrpc_listener *listener)
 {
+    gp_netrpc_services *services;
     gp__acceptor *acceptor;
     connection *self;
 
@@ -268,8 +269,11 @@ gp_netrpc_listener_close(gp_netrpc_listener *listener)
         unref_connection(self);
     }
     gp_mutex_lock(&listener->lock);
+    services = listener->services;
+    listener->services = NULL;
     gp_cond_broadcast(&listener->changed);
     gp_mutex_unlock(&listener->lock);
+    gp_netrpc_services_unref(services); /* now, since connections may keep the listener for long */
 }
 
 int

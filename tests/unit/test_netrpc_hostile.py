@@ -432,6 +432,46 @@ def test_the_interpreter_exits_during_calls(tmp_path: Path) -> None:
     assert run_script(script, f"{tmp_path}/s") == "bye\n"
 
 
+def test_greenlets_run_while_one_calls(tmp_path: Path) -> None:
+    script = """
+        import sys, threading
+        import gevent
+        from pygo_plugin import netrpc
+
+        class Echo:
+            def __init__(self):
+                self.event = threading.Event()
+            def wait(self, value: int) -> int:
+                assert self.event.wait(60)
+                return value
+            def echo(self, value: int) -> int:
+                return value
+
+        def wait():
+            finished.append(client.call("Echo.Wait", 1, int))
+
+        def expire():
+            try:
+                client.call("Echo.Wait", 0, int, timeout=0.01)
+            except TimeoutError:
+                finished.append("timeout")
+
+        def release():
+            finished.append(client.go("Echo.Echo", 2, int).result())
+            echo.event.set()
+
+        echo, finished = Echo(), []
+        with netrpc.listen("unix:" + sys.argv[1], echo) as server:
+            with netrpc.connect(server.address) as client:
+                waiting = gevent.spawn(wait)
+                gevent.spawn(expire).get()
+                gevent.spawn(release).get()
+                waiting.get()
+        print(finished)
+    """
+    assert run_script(script, f"{tmp_path}/s") == "['timeout', 2, 1]\n"
+
+
 def test_descriptors_are_closed(server: netrpc.Server) -> None:
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
