@@ -528,6 +528,38 @@ gp_netrpc_plugin_stopping(gp_netrpc_plugin *plugin)
     return stopping;
 }
 
+/* The connection of that number, with a reference; NULL: there are not so many. */
+static connection *
+find_connection(gp_netrpc_plugin *plugin, int number)
+{
+    connection *self;
+
+    gp_mutex_lock(&plugin->lock);
+    self = gp_list_first_entry(&plugin->connections, connection, link);
+    for (; self != NULL && number > 0; number--) {
+        self = gp_list_next_entry(&plugin->connections, self, connection, link);
+    }
+    if (self != NULL) {
+        connection_ref(self);
+    }
+    gp_mutex_unlock(&plugin->lock);
+    return self;
+}
+
+void
+gp_netrpc_plugin_drain(gp_netrpc_plugin *plugin, int64_t timeout_ms)
+{
+    int64_t deadline = gp_deadline_in(timeout_ms);
+    connection *self;
+
+    for (int i = 0; !gp_runtime_forked() && (self = find_connection(plugin, i)) != NULL; i++) {
+        int64_t left_ms = (deadline - gp__now()) / GP__MS;
+
+        gp__transport_drain(self->transport, left_ms > 0 ? left_ms : 0);
+        connection_unref(self);
+    }
+}
+
 void
 gp_netrpc_plugin_close(gp_netrpc_plugin *plugin, int64_t linger_ms)
 {

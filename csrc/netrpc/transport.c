@@ -487,6 +487,21 @@ drain_locked(gp__transport *transport, int64_t deadline) GP_REQUIRES(&transport-
 }
 
 void
+gp__transport_drain(gp__transport *transport, int64_t timeout_ms)
+{
+    if (gp_runtime_forked()) {
+        return;
+    }
+    gp_mutex_lock(&transport->lock);
+    if (!gp__transport_is_over_locked(transport)) {
+        gp__transport_flush_locked(transport);
+        drain_locked(transport, gp_deadline_in(timeout_ms));
+    }
+    gp_mutex_unlock(&transport->lock);
+    gp__transport_run_deferred(transport);
+}
+
+void
 gp__transport_close(gp__transport *transport, const gp_error *why, int64_t linger_ms)
 {
     if (gp_runtime_forked()) {

@@ -220,6 +220,10 @@ void gp__transport_unref(gp__transport *transport);
 void gp__transport_close(gp__transport *transport, const gp_error *why, int64_t linger_ms)
     GP_EXCLUDES(&transport->lock);
 
+/* Wait until everything that was written is sent, at most |timeout_ms|. Not in callbacks. */
+void gp__transport_drain(gp__transport *transport, int64_t timeout_ms)
+    GP_EXCLUDES(&transport->lock);
+
 /* End the connection and all streams now, for the reason |why|, whose code is not 0. Idempotent. */
 void gp__transport_end_locked(gp__transport *transport, const gp_error *why)
     GP_REQUIRES(&transport->lock);

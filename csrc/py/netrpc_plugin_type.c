@@ -340,6 +340,20 @@ plugin_close(NetRpcPluginObject *self, PyObject *linger)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+plugin_drain(NetRpcPluginObject *self, PyObject *timeout)
+{
+    int64_t timeout_ms;
+
+    if (pygo_timeout_ms(&timeout_ms, timeout) < 0) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    gp_netrpc_plugin_drain(self->plugin, timeout_ms);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef plugin_methods[] = {
     {"listen", (PyCFunction)plugin_listen, METH_VARARGS,
      "listen($self, network, address, /)\n--\n\nListen, once. Returns: the port of TCP. Raises: "
@@ -356,6 +370,8 @@ static PyMethodDef plugin_methods[] = {
      "used once, before the start."},
     {"stopping", (PyCFunction)plugin_stopping, METH_NOARGS,
      "stopping($self)\n--\n\nWhether stop() was called, here or by a host's Quit."},
+    {"drain", (PyCFunction)plugin_drain, METH_O,
+     "drain($self, timeout, /)\n--\n\nWait until everything is sent, at most timeout seconds."},
     {"close", (PyCFunction)plugin_close, METH_O,
      "close($self, linger, /)\n--\n\nStop at once, and end all connections when everything is "
      "sent, after linger seconds at the latest."},

@@ -120,6 +120,7 @@ class Cleanup:
         self.remove_socket()
         self._close_mux()
         self._stdio.end()
+        self._protocol.deliver()
         _signal.signal(number, _signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
@@ -132,6 +133,7 @@ class Cleanup:
                 self._protocol.stop(None)
             except RuntimeError:
                 pass  # raised after the stop: newer Pythons do not start stop()'s thread at exit
+            self._protocol.deliver()
         self._close_mux()
 
 

@@ -84,6 +84,9 @@ class NetrpcProtocol(Protocol):
     def cuts_output_off(self, grace: float | None) -> bool:
         return False
 
+    def deliver(self) -> None:
+        self._server.drain(LINGER)
+
     def wait(self) -> Any:
         _core.call_blocking(self._server.wait, None)
 

@@ -104,6 +104,12 @@ class Protocol:
         """
         raise NotImplementedError
 
+    def deliver(self) -> None:
+        """Wait a moment until what is on its way to the host is sent: this process is about to end.
+
+        Nothing is with gRPC: its output has arrived once its stream has ended.
+        """
+
     def remove_sockets(self) -> None:
         """Remove the sockets that the protocol has made itself. Idempotent."""
 

@@ -66,6 +66,11 @@ class Greeter:
         print(text, file=sys.stderr, flush=True)
         os.write(2, b"direct\n")
 
+    def show_and_die(self, size: int) -> None:
+        print("x" * size, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
     def call_back(self, service_id: int) -> str:
         with self.broker.client(service_id) as client:
             told: str = client.call("Plugin.Tell", 2, reply=str)
@@ -274,6 +279,16 @@ def test_what_is_printed_reaches_the_host(start: Start) -> None:
     client.kill()
     assert stdout.text == "text 0\ntext 1\ntext 2\n"
     assert stderr.text == "text 0\ndirect\ntext 1\ndirect\ntext 2\ndirect\n"
+
+
+def test_what_is_printed_before_a_signal_reaches_the_host(start: Start) -> None:
+    size = 3_000_000  # more than pipes, windows and sockets hold
+    stdout = Written()
+    client = start(sync_stdout=stdout)
+    with pytest.raises(ClosedError, match="killed by signal 15"):
+        client.dispense("greeter").show_and_die(size)
+    client.kill()
+    assert stdout.text == "x" * size + "\n"
 
 
 @pytest.mark.parametrize("options", [{"auto_mtls": True}, {}], ids=["mtls", "plain"])

@@ -77,6 +77,12 @@ void gp_netrpc_plugin_on_stopped(gp_netrpc_plugin *plugin, gp_then *then, void *
 bool gp_netrpc_plugin_stopping(gp_netrpc_plugin *plugin);
 
 /*
+ * Wait until everything that was written to the hosts is sent, at most |timeout_ms|: for the end of
+ * the process, which loses what is not.
+ */
+void gp_netrpc_plugin_drain(gp_netrpc_plugin *plugin, int64_t timeout_ms);
+
+/*
  * Stop at once, and end all connections: once what was written is sent, but after |linger_ms| at the
  * latest. Idempotent.
  */
