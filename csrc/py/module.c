@@ -227,6 +227,7 @@ static int (*const setups[])(PyObject *module, pygo_state *state) = {
     pygo_netrpc_file_setup,
     pygo_netrpc_plugin_setup,
     pygo_runner_setup,
+    pygo_netrpc_values_setup,
     pygo_netrpc_client_setup,
     pygo_netrpc_call_setup,
     pygo_netrpc_services_setup,

@@ -146,6 +146,7 @@ int pygo_mux_broker_setup(PyObject *module, pygo_state *state);
 int pygo_netrpc_file_setup(PyObject *module, pygo_state *state);
 int pygo_netrpc_plugin_setup(PyObject *module, pygo_state *state);
 int pygo_runner_setup(PyObject *module, pygo_state *state);
+int pygo_netrpc_values_setup(PyObject *module, pygo_state *state);
 int pygo_netrpc_client_setup(PyObject *module, pygo_state *state);
 int pygo_netrpc_call_setup(PyObject *module, pygo_state *state);
 int pygo_netrpc_services_setup(PyObject *module, pygo_state *state);
