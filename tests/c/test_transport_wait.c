@@ -17,6 +17,7 @@ typedef struct waiting_thread {
     line *line;
     int64_t deadline;
     const gp_interrupt *interrupt;
+    bool returned; /* guarded by the transport's lock */
     int rc;
 } waiting_thread;
 
@@ -28,6 +29,7 @@ wait_for_news(void *arg)
 
     gp_mutex_lock(&transport->lock);
     it->rc = gp__transport_wait_locked(transport, &it->line->news, it->deadline, it->interrupt);
+    it->returned = true;
     gp_mutex_unlock(&transport->lock);
     return NULL;
 }
@@ -46,16 +48,17 @@ stop_waiting(waiting_thread *it)
     return it->rc;
 }
 
-/* Wait until a thread drives the end's transport. */
+/* Wait until a thread drives the transport of |it|, or |it| has returned from its wait. */
 static void
-await_driver(const end *it)
+await_driver(const waiting_thread *it)
 {
+    gp__transport *transport = it->line->transport;
     bool driven = false;
 
     while (!driven) {
-        gp_mutex_lock(&it->transport->lock);
-        driven = it->transport->role.driven;
-        gp_mutex_unlock(&it->transport->lock);
+        gp_mutex_lock(&transport->lock);
+        driven = transport->role.driven || it->returned;
+        gp_mutex_unlock(&transport->lock);
     }
 }
 
@@ -91,7 +94,7 @@ the_role_goes_from_thread_to_thread(void **state)
     for (int i = 0; i < THREADS; i++) {
         lines_open(ends, lines[i]);
         start_waiting(&threads[i], lines[i][0], patience(), NULL);
-        await_driver(&ends[0]);
+        await_driver(&threads[i]);
         await_sleepers(&ends[0], (size_t)i);
     }
     /* The one that has driven from the beginning leaves first, then the others in any order. */
@@ -166,7 +169,7 @@ an_opened_gate_releases_all_that_waited(void **state)
     lines_open(ends, lines);
     for (size_t i = 0; i < 3; i++) {
         start_waiting(&threads[i], lines[0], patience(), NULL);
-        await_driver(&ends[0]);
+        await_driver(&threads[i]);
         await_sleepers(&ends[0], i);
     }
     gp_mutex_lock(&ends[0].transport->lock);
@@ -197,14 +200,14 @@ deadlines_pass_while_driving_and_while_sleeping(void **state)
     lines_open(ends, lines);
     lines_open(ends, others);
     start_waiting(&driving, lines[0], patience(), NULL);
-    await_driver(&ends[0]);
+    await_driver(&driving);
     start_waiting(&sleeping, others[0], gp_deadline_in(5), NULL);
     assert_int_equal(stop_waiting(&sleeping), GP_ETIMEOUT);
     line_send(lines[1], "x", 1);
     assert_int_equal(stop_waiting(&driving), 0);
 
     start_waiting(&driving, others[0], gp_deadline_in(20), NULL);
-    await_driver(&ends[0]);
+    await_driver(&driving);
     lines[0]->news.open = false;
     start_waiting(&sleeping, lines[0], patience(), NULL);
     assert_int_equal(stop_waiting(&driving), GP_ETIMEOUT);
@@ -236,7 +239,7 @@ interrupts_end_waits(void **state)
     ends_open(ends, PLAIN, NULL);
     lines_open(ends, lines);
     start_waiting(&threads[0], lines[0], GP__FOREVER, &interrupt);
-    await_driver(&ends[0]);
+    await_driver(&threads[0]);
     start_waiting(&threads[1], lines[0], GP__FOREVER, &interrupt);
     await_sleepers(&ends[0], 1);
     atomic_store(&stop, 1);
@@ -424,7 +427,7 @@ deferred_tasks_run_soon(void **state)
     for (size_t i = 1; i < 4; i++) {
         if (i == 2) {
             start_waiting(&driving, lines[0], patience(), NULL);
-            await_driver(&ends[0]);
+            await_driver(&driving);
         }
         it.transport = ends[0].transport;
         gp_mutex_lock(&it.transport->lock);
