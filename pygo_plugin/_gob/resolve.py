@@ -205,7 +205,12 @@ class _Resolver:
         if owner is None:
             raise ConfigTypeError(f"a type is needed, not the str {text!r}")
         frame = owner.__dict__.get("__gob_frame__")
-        names = {**(frame.f_locals if frame is not None else {}), owner.__name__: owner}
+        names = {
+            **(frame.f_locals if frame is not None else {}),
+            owner.__name__: owner,
+            # The classes in it, but no defaults: a field may be called int.
+            **{name: value for name, value in vars(owner).items() if isinstance(value, type)},
+        }
         module = sys.modules.get(owner.__module__)
         try:
             return eval(text, getattr(module, "__dict__", {}), names)

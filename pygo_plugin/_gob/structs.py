@@ -43,6 +43,9 @@ __all__ = ["StructField", "field", "fields_of", "struct"]
 NAME = "pygo_plugin.gob.name"  # the key in the metadata of a dataclass's field
 
 
+CO_OPTIMIZED = 1  # of the code of functions, as inspect has it
+
+
 class Missing:
     """The class of MISSING: there is no such value."""
 
@@ -140,7 +143,10 @@ def make_struct(cls: Any, caller: Any) -> None:
         add_methods(cls)
     if "<locals>" in cls.__qualname__:
         # Annotations may name other classes of the function that is running. Dropped when they
-        # have been resolved.
+        # have been resolved. The body of a class around this one has the defaults of its fields
+        # as names, which may be those of types.
+        while not caller.f_code.co_flags & CO_OPTIMIZED and caller.f_locals is not caller.f_globals:
+            caller = caller.f_back
         cls.__gob_frame__ = caller
 
 

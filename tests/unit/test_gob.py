@@ -251,6 +251,20 @@ def test_forward_references_and_local_classes() -> None:
     assert "__gob_frame__" not in vars(Tree)
 
 
+def test_names_within_a_class() -> None:
+    @gob.struct
+    class Outer:
+        @gob.struct
+        class Inner:
+            int: int = 0
+
+        int: int = 5
+        inner: Inner = gob.field(default_factory=Inner)
+
+    value = Outer(7, Outer.Inner(8))
+    assert back(value) == value
+
+
 def test_optional_values_are_pointers() -> None:
     @gob.struct
     class Pointers:
