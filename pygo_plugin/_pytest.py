@@ -55,6 +55,7 @@ def pygo_aio_stub() -> Iterator[Callable[..., Awaitable[Any]]]:
     from contextlib import ExitStack
 
     from pygo_plugin import aio, testing
+    from pygo_plugin.config import PROTOCOLS
 
     with ExitStack() as stack:
 
@@ -64,6 +65,7 @@ def pygo_aio_stub() -> Iterator[Callable[..., Awaitable[Any]]]:
             client = aio.Client(
                 reattach_config=reattach,
                 plugins=plugins,
+                allowed_protocols=PROTOCOLS,
                 handshake_config=options.get("handshake_config"),
             )
             stack.callback(client._client.kill)  # needs no loop

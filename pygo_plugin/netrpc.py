@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pygo_plugin._netrpc.mux_broker import MuxBroker, Serving
     from pygo_plugin._netrpc.plugin import Plugin, plugin
     from pygo_plugin._netrpc.server import Server, listen
+    from pygo_plugin._netrpc.stream import Stream
     from pygo_plugin.errors import CallTimeoutError, ServerError
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Server",
     "ServerError",
     "Serving",
+    "Stream",
     "aio",
     "connect",
     "listen",
@@ -42,6 +44,7 @@ _HOMES = {
     "Server": "_netrpc.server",
     "ServerError": "errors",
     "Serving": "_netrpc.mux_broker",
+    "Stream": "_netrpc.stream",
     "connect": "_netrpc.client",
     "listen": "_netrpc.server",
     "method": "_netrpc.methods",

@@ -11,9 +11,15 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pygo_plugin.client import Client
-from pygo_plugin.config import HandshakeConfig, ReattachConfig, ServeConfig, ServeTestConfig
+from pygo_plugin.config import (
+    PROTOCOLS,
+    HandshakeConfig,
+    ReattachConfig,
+    ServeConfig,
+    ServeTestConfig,
+)
 from pygo_plugin.errors import ConfigError
-from pygo_plugin.plugin import Plugin
+from pygo_plugin.plugin import PluginBase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,7 +29,7 @@ __all__ = ["client", "serve", "stub"]
 
 @contextlib.contextmanager
 def serve(
-    plugins: Mapping[str, Plugin] | None = None,
+    plugins: Mapping[str, PluginBase] | None = None,
     *,
     asyncio: bool = False,
     sync_stdio: bool = False,
@@ -104,7 +110,7 @@ def _serve(config: ServeConfig, on_loop: bool, ready: _Ready) -> None:
 
 @contextlib.contextmanager
 def client(
-    plugins: Mapping[str, Plugin] | None = None,
+    plugins: Mapping[str, PluginBase] | None = None,
     *,
     asyncio: bool = False,
     **options: Any,
@@ -113,7 +119,9 @@ def client(
     with serve(plugins, asyncio=asyncio, **options) as reattach:
         kinds = ("versioned_plugins", "handshake_config")
         shared = {name: options[name] for name in kinds if name in options}
-        joined = Client(reattach_config=reattach, plugins=plugins, **shared)
+        joined = Client(
+            reattach_config=reattach, plugins=plugins, allowed_protocols=PROTOCOLS, **shared
+        )
         try:
             joined.start()
             yield joined
@@ -123,7 +131,7 @@ def client(
 
 @contextlib.contextmanager
 def stub(
-    plugin: Plugin | Mapping[str, Plugin],
+    plugin: PluginBase | Mapping[str, PluginBase],
     name: str | None = None,
     *,
     asyncio: bool = False,
@@ -131,8 +139,8 @@ def stub(
 ) -> Iterator[Any]:
     """Serve plugins as `serve`. The block's variable is the stub of the plugin `name`.
 
-    If the plugin overrides `client()`, it is what that returns. `plugin` is a plugin set, or a
-    single plugin, which needs no name.
+    If the plugin overrides `client()`, or is one of net/rpc, it is what that returns. `plugin` is a
+    plugin set, or a single plugin, which needs no name.
 
     Raises: as `serve`; ConfigError for an unknown name.
     """
@@ -142,10 +150,10 @@ def stub(
 
 
 def named(
-    plugin: Plugin | Mapping[str, Plugin], name: str | None
-) -> tuple[Mapping[str, Plugin], str]:
+    plugin: PluginBase | Mapping[str, PluginBase], name: str | None
+) -> tuple[Mapping[str, PluginBase], str]:
     """A plugin set, and the name of the plugin in it whose stub `stub()` returns."""
-    plugins = {name or "plugin": plugin} if isinstance(plugin, Plugin) else plugin
+    plugins = {name or "plugin": plugin} if isinstance(plugin, PluginBase) else plugin
     if name is None:
         if len(plugins) != 1:
             raise ConfigError(f"name one of the plugins: {', '.join(sorted(plugins))}")

@@ -18,12 +18,26 @@ from pygo_plugin._netrpc.server import ServerBase, core_services, named_services
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from pygo_plugin._netrpc.aio_mux_broker import MuxBroker
+    from pygo_plugin._netrpc.aio_stream import Stream
     from pygo_plugin.gob import Limits
     from pygo_plugin.security import TLSConfig
 
 T = TypeVar("T")
 
-__all__ = ["Client", "Server", "connect", "listen"]
+__all__ = ["Client", "MuxBroker", "Server", "Stream", "connect", "listen"]
+
+if not TYPE_CHECKING:  # if mypy saw __getattr__, it would accept misspelt names
+
+    def __getattr__(name):
+        if name == "MuxBroker":
+            from pygo_plugin._netrpc.aio_mux_broker import MuxBroker as found
+        elif name == "Stream":
+            from pygo_plugin._netrpc.aio_stream import Stream as found
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found
+        return found
 
 
 class Client:

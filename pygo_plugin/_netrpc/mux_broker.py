@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from io import BufferedReader, BufferedWriter
     from types import TracebackType
-    from typing import Any
+    from typing import Any, TypeVar
 
     from pygo_plugin._netrpc.stream import Stream
+
+    T = TypeVar("T")
 
     Explain = Callable[[str], Exception]
 
@@ -115,11 +117,12 @@ class MuxBroker(MuxBrokerBase):
         )
         return found
 
-    def proxy(self, service_id: int, interface: Any, timeout: float = TIMEOUT) -> Any:
+    def proxy(self, service_id: int, interface: type[T], timeout: float = TIMEOUT) -> T:
         """As `client`, with the methods of a class: see `netrpc.plugin`."""
         from pygo_plugin._netrpc.plugin import proxy_class
 
-        return proxy_class(interface, False)(self.client(service_id, timeout))
+        made: Any = proxy_class(interface, False)
+        return made(self.client(service_id, timeout))  # type: ignore[no-any-return]
 
     def serve_io(self, file: Any, mode: str = "", timeout: float = TIMEOUT) -> Serving:
         """Let the other side read from, or write to, a binary file object of this side.

@@ -315,6 +315,14 @@ def test_reattach(start: Start, make_client: Any) -> None:
     assert first.exited()
 
 
+def test_serving_in_the_process_of_a_test(pygo_stub: Any, pygo_client: Any) -> None:
+    greeter = pygo_stub(netrpc.plugin(Greeter))
+    assert greeter.greet("you") == "Hello, you!"
+    client = pygo_client(PLUGINS)
+    with client.broker.serve(Teller()) as service_id:
+        assert client.dispense("greeter").call_back(service_id) == "told told "
+
+
 # ---- Versions and options ------------------------------------------------------------------------
 
 

@@ -170,6 +170,21 @@ def test_a_lost_stream_is_an_os_error(start: Start) -> None:
     asyncio.run(main())
 
 
+def test_the_names_of_asyncio_are_in_one_module() -> None:
+    for name in netrpc.aio.__all__:
+        assert getattr(netrpc.aio, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = netrpc.aio.Nothing  # type: ignore[attr-defined]
+
+
+def test_the_fixture_for_asyncio(pygo_aio_stub: Any) -> None:
+    async def main() -> None:
+        worker = await pygo_aio_stub(netrpc.plugin(Worker))
+        assert await worker.add(1) == 2
+
+    asyncio.run(main())
+
+
 def test_test_mode() -> None:
     async def main() -> None:
         ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
