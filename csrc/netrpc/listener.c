@@ -8,7 +8,7 @@
 #include "netrpc/acceptor.h"
 #include "netrpc/server.h"
 
-/* How long to wait for answers that are not sent yet when the listener is closed. */
+/* How long to wait in all for answers that are not sent yet when the listener is closed. */
 enum { LINGER_MS = 1000 };
 
 /* Order of locks: a connection's transport's, then the listener's. */
@@ -248,6 +248,7 @@ gp_netrpc_listener_close(gp_netrpc_listener *listener)
     gp_netrpc_services *services;
     gp__acceptor *acceptor;
     connection *self;
+    int64_t deadline;
 
     if (gp_runtime_forked()) {
         return;
@@ -263,9 +264,12 @@ gp_netrpc_listener_close(gp_netrpc_listener *listener)
             unlink(listener->path);
         }
     }
+    deadline = gp_deadline_in(LINGER_MS);
     while ((self = take_connection(listener)) != NULL) {
+        int64_t left = (deadline - gp__now()) / GP__MS;
+
         gp_netrpc_server_close(self->server);
-        gp__transport_close(self->transport, NULL, LINGER_MS);
+        gp__transport_close(self->transport, NULL, left > 0 ? left : 0);
         unref_connection(self);
     }
     gp_mutex_lock(&listener->lock);

@@ -257,6 +257,20 @@ def test_a_client_that_floods_and_does_not_read(server: netrpc.Server, echo: Ech
             assert len(client.read_answer()[2]) == 1_000_000
 
 
+def test_closing_does_not_wait_for_each_client(tmp_path: Path) -> None:
+    echo = Echo()
+    server = netrpc.listen(f"unix:{tmp_path}/closing", echo)
+    clients = [raw_rpc.dial(server.address) for _ in range(100)]
+    for client in clients:
+        client.request("Echo.BlowUp", 1, 400_000)
+    with netrpc.connect(server.address) as last:
+        assert last.call("Echo.Echo", "x") == "x"
+    server.close()  # with answers that are not read
+    assert server.wait(PATIENCE)
+    for client in clients:
+        client.close()
+
+
 def test_many_connections_that_say_nothing(server: netrpc.Server) -> None:
     silent = [raw_rpc.dial(server.address) for _ in range(100)]
     with netrpc.connect(server.address) as client:
