@@ -40,7 +40,7 @@ class Limits:
     message      bytes of one message; 1 GiB. Memory grows only as they come
     depth        values within values; 10,000
     types        definitions of types in the stream; 4,096
-    definitions  bytes of all definitions together; 8 MiB
+    definitions  bytes of all definitions together; 1 MiB
     fields       fields of a struct; 4,096
     name         bytes of the name of a type, of a field, or of an interface's type; 1,024
     slots        fields of all structs of one message together, those that are left out because they
