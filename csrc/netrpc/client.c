@@ -39,28 +39,31 @@ struct gp_netrpc_pending {
     int waiters;             /* threads in gp_netrpc_pending_wait() */
 };
 
+/* All below |owns_transport| is guarded by the transport's lock. */
 struct gp_netrpc_client {
     atomic_int refs;
-    gp__transport *transport;                                     /* shared: ref */
-    bool owns_transport;                                          /* closing us closes it */
-    gp__transport_stream *stream GP_GUARDED_BY(&transport->lock); /* owned; NULL: released */
+    gp__transport *transport;     /* shared: ref */
+    bool owns_transport;          /* closing us closes it */
+    gp__transport_stream *stream; /* owned; NULL: released */
     gp__netrpc_framing framing;
-    gp_error why GP_GUARDED_BY(&transport->lock);       /* why it is over; code 0: it is not */
-    gp_list queued GP_GUARDED_BY(&transport->lock);     /* QUEUED calls, oldest first */
-    gp__seq_table sent GP_GUARDED_BY(&transport->lock); /* SENT calls */
-    uint64_t next_seq GP_GUARDED_BY(&transport->lock);
+    gp_error why;       /* why it is over; code 0: it is not */
+    gp_list queued;     /* QUEUED calls, oldest first */
+    gp__seq_table sent; /* SENT calls */
+    uint64_t next_seq;
     /* The head that was read last, and whose reply is to come. */
-    bool has_head GP_GUARDED_BY(&transport->lock);
-    uint64_t head_seq GP_GUARDED_BY(&transport->lock);
-    gp_error head_error GP_GUARDED_BY(&transport->lock); /* GP_ESERVER; code 0: none */
+    bool has_head;
+    uint64_t head_seq;
+    gp_error head_error; /* GP_ESERVER; code 0: none */
 };
 
 #define SHUT_DOWN "connection is shut down" /* Go's text, which users match on */
 
 /* ---- The end of calls ------------------------------------------------------------------------ */
 
-static void finish_call_locked(gp_netrpc_pending *call) GP_REQUIRES(&call->client->transport->lock);
-static void drop_call_locked(gp_netrpc_pending *call) GP_REQUIRES(&call->client->transport->lock);
+static void finish_call_locked(gp_netrpc_client *client, gp_netrpc_pending *call)
+    GP_REQUIRES(&client->transport->lock);
+static void drop_call_locked(gp_netrpc_client *client, gp_netrpc_pending *call)
+    GP_REQUIRES(&client->transport->lock);
 static void end_client_locked(gp_netrpc_client *client, const gp_error *why)
     GP_REQUIRES(&client->transport->lock);
 
@@ -79,29 +82,27 @@ report_call(gp__task *task)
  * reference of the client goes on to report_call().
  */
 static void
-finish_call_locked(gp_netrpc_pending *call)
+finish_call_locked(gp_netrpc_client *client, gp_netrpc_pending *call)
 {
-    gp__transport *transport = call->client->transport;
-
     call->state = OVER;
-    gp__transport_gate_open_locked(transport, &call->gate);
+    gp__transport_gate_open_locked(client->transport, &call->gate);
     if (call->done != NULL) {
         if (call->waiters == 0) {
-            gp__transport_urgent_locked(transport, -1);
+            gp__transport_urgent_locked(client->transport, -1);
         }
         call->report.run = report_call;
-        gp__transport_defer_locked(transport, &call->report);
+        gp__transport_defer_locked(client->transport, &call->report);
     }
 }
 
 /* Take |call|, which is not OVER, out of the list that it is in: its answer is not wanted. */
 static void
-drop_call_locked(gp_netrpc_pending *call)
+drop_call_locked(gp_netrpc_client *client, gp_netrpc_pending *call)
 {
     if (call->state == QUEUED) {
         gp_link_remove(&call->link);
     } else {
-        gp__seq_table_remove(&call->client->sent, call->entry.seq);
+        gp__seq_table_remove(&client->sent, call->entry.seq);
     }
     call->state = OVER;
 }
@@ -141,12 +142,12 @@ end_client_locked(gp_netrpc_client *client, const gp_error *why)
     while ((entry = gp__seq_table_take(&client->sent)) != NULL) {
         call = gp_container_of(entry, gp_netrpc_pending, entry);
         copy_error(&call->error, &client->why);
-        finish_call_locked(call);
+        finish_call_locked(client, call);
     }
     while ((call = gp_list_first_entry(&client->queued, gp_netrpc_pending, link)) != NULL) {
         gp_link_remove(&call->link);
         copy_error(&call->error, &client->why);
-        finish_call_locked(call);
+        finish_call_locked(client, call);
     }
 }
 
@@ -194,7 +195,7 @@ send_queued_locked(gp_netrpc_client *client)
            (call = gp_list_first_entry(&client->queued, gp_netrpc_pending, link)) != NULL) {
         gp_link_remove(&call->link);
         if (send_call_locked(client, call, &call->error) < 0) {
-            finish_call_locked(call);
+            finish_call_locked(client, call);
         } else if (call->done != NULL) {
             gp_gob_output_free(call->args);
             call->args = NULL;
@@ -281,7 +282,7 @@ take_reply_locked(gp_netrpc_client *client, gp_gob_message *message)
     } else {
         call->reply = *message;
     }
-    finish_call_locked(call);
+    finish_call_locked(client, call);
 }
 
 /* |message| is taken over. Returns: 0, GP_EGOB or GP_ENOMEM. */
@@ -299,15 +300,17 @@ take_message_locked(gp_netrpc_client *client, gp_gob_message *message, gp_error 
     return rc;
 }
 
-/* For gp__transport_stream_ops.received. Not analysed, since it is called with the lock held. */
-GP_NO_THREAD_SAFETY_ANALYSIS static size_t
+/* For gp__transport_stream_ops. */
+static size_t
 receive_bytes(void *ctx, const unsigned char *bytes, size_t len)
 {
     gp_netrpc_client *client = ctx;
     gp_gob_message message = GP_GOB_MESSAGE_INIT;
     gp_error err = GP_ERROR_INIT;
-    int rc = gp_gob_decoder_feed(client->framing.decoder, bytes, len, &err);
+    int rc;
 
+    gp_mutex_assert_held(&client->transport->lock);
+    rc = gp_gob_decoder_feed(client->framing.decoder, bytes, len, &err);
     while (rc == 0 && (rc = gp_gob_decoder_next(client->framing.decoder, &message, &err)) == 1) {
         rc = take_message_locked(client, &message, &err);
     }
@@ -319,13 +322,14 @@ receive_bytes(void *ctx, const unsigned char *bytes, size_t len)
     return len;
 }
 
-/* For gp__transport_stream_ops.ended. Called with the lock held. */
-GP_NO_THREAD_SAFETY_ANALYSIS static void
+/* For gp__transport_stream_ops. */
+static void
 handle_end(void *ctx, const gp_error *why)
 {
     gp_netrpc_client *client = ctx;
     gp_error err = GP_ERROR_INIT;
 
+    gp_mutex_assert_held(&client->transport->lock);
     if (why->code == 0) {
         gp_error_set(&err, GP_ECLOSED, "the other side has ended it%s",
                      gp_gob_decoder_at_end(client->framing.decoder) && !client->has_head
@@ -337,11 +341,14 @@ handle_end(void *ctx, const gp_error *why)
     gp_error_release(&err);
 }
 
-/* For gp__transport_stream_ops.writable. Called with the lock held. */
-GP_NO_THREAD_SAFETY_ANALYSIS static void
+/* For gp__transport_stream_ops. */
+static void
 handle_room(void *ctx)
 {
-    send_queued_locked(ctx);
+    gp_netrpc_client *client = ctx;
+
+    gp_mutex_assert_held(&client->transport->lock);
+    send_queued_locked(client);
 }
 
 static const gp__transport_stream_ops stream_ops = {
@@ -352,7 +359,6 @@ static const gp__transport_stream_ops stream_ops = {
 
 /* ---- Clients --------------------------------------------------------------------------------- */
 
-/* Its transport's lock is held, and no other thread knows it yet. */
 int
 gp__netrpc_client_new_locked(gp_netrpc_client **out, gp__transport_stream *stream,
                              bool owns_transport, const gp_gob_limits *limits, gp_error *err)
@@ -415,25 +421,24 @@ gp_netrpc_client_unref(gp_netrpc_client *client)
 void
 gp_netrpc_client_close(gp_netrpc_client *client)
 {
-    gp__transport *transport = client->transport;
     bool closes;
 
     if (gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&client->transport->lock);
     closes = client->stream != NULL;
     if (closes) {
         gp__transport_stream_shutdown_locked(client->stream);
         end_client_locked(client, NULL);
-        gp__transport_flush_locked(transport);
+        gp__transport_flush_locked(client->transport);
     }
-    gp_mutex_unlock(&transport->lock);
+    gp_mutex_unlock(&client->transport->lock);
     if (closes) {
-        gp__transport_run_deferred(transport);
+        gp__transport_run_deferred(client->transport);
     }
     if (client->owns_transport) {
-        gp__transport_close(transport, NULL, 0);
+        gp__transport_close(client->transport, NULL, 0);
     }
 }
 
@@ -480,21 +485,20 @@ static int
 run_call(gp_netrpc_client *client, gp_netrpc_pending *call, int64_t deadline,
          const gp_interrupt *interrupt, gp_error *err)
 {
-    gp__transport *transport = client->transport;
     int rc;
 
     call->client = client;
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&client->transport->lock);
     rc = start_call_locked(client, call, err);
     if (rc == 0) {
-        rc = gp__transport_wait_locked(transport, &call->gate, deadline, interrupt);
+        rc = gp__transport_wait_locked(client->transport, &call->gate, deadline, interrupt);
         if (call->state != OVER) {
-            drop_call_locked(call);
+            drop_call_locked(client, call);
         } else {
             rc = 0;
         }
     }
-    gp_mutex_unlock(&transport->lock);
+    gp_mutex_unlock(&client->transport->lock);
     if (rc == GP_ETIMEOUT) {
         return gp_error_set(err, GP_ETIMEOUT, "%.*s was not answered in time",
                             (int)call->method.len, (const char *)call->method.data);
@@ -542,7 +546,6 @@ int
 gp_netrpc_start(gp_netrpc_pending **out, gp_netrpc_client *client, gp_bytes method,
                 gp_gob_output *args, gp_then *done, void *ctx, gp_error *err)
 {
-    gp__transport *transport = client->transport;
     gp_netrpc_pending *call = NULL;
     int rc;
 
@@ -562,19 +565,19 @@ gp_netrpc_start(gp_netrpc_pending **out, gp_netrpc_client *client, gp_bytes meth
     call->done = done;
     call->ctx = ctx;
     atomic_init(&call->refs, 2); /* the caller's, and one until |done| is called */
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&client->transport->lock);
     rc = start_call_locked(client, call, err);
     if (rc == 0) {
         *out = call; /* before |done| can be called */
         gp_netrpc_client_ref(client);
-        gp__transport_urgent_locked(transport, 1);
+        gp__transport_urgent_locked(client->transport, 1);
         if (call->state == SENT) {
             call->args = NULL;
         } else {
             args = NULL; /* still needed */
         }
     }
-    gp_mutex_unlock(&transport->lock);
+    gp_mutex_unlock(&client->transport->lock);
     if (rc < 0) {
         goto fail_start;
     }
@@ -612,64 +615,64 @@ gp_netrpc_pending_unref(gp_netrpc_pending *pending)
 int
 gp_netrpc_pending_wait(gp_netrpc_pending *pending, int64_t deadline, const gp_interrupt *interrupt)
 {
-    gp__transport *transport = pending->client->transport;
+    gp_netrpc_client *client = pending->client;
     int rc = 0;
 
     if (gp_runtime_forked()) {
         return GP_EFORKED;
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&client->transport->lock);
     if (pending->state != OVER) {
         if (pending->waiters++ == 0) {
-            gp__transport_urgent_locked(transport, -1); /* this thread drives */
+            gp__transport_urgent_locked(client->transport, -1); /* this thread drives */
         }
-        rc = gp__transport_wait_locked(transport, &pending->gate, deadline, interrupt);
+        rc = gp__transport_wait_locked(client->transport, &pending->gate, deadline, interrupt);
         if (--pending->waiters == 0 && pending->state != OVER) {
-            gp__transport_urgent_locked(transport, 1);
+            gp__transport_urgent_locked(client->transport, 1);
         }
         if (pending->state == OVER) {
             rc = 0;
         }
     }
-    gp_mutex_unlock(&transport->lock);
+    gp_mutex_unlock(&client->transport->lock);
     return rc;
 }
 
 bool
 gp_netrpc_pending_over(gp_netrpc_pending *pending)
 {
-    gp__transport *transport = pending->client->transport;
+    gp_netrpc_client *client = pending->client;
     bool over;
 
     if (gp_runtime_forked()) {
         return false;
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&client->transport->lock);
     over = pending->state == OVER;
-    gp_mutex_unlock(&transport->lock);
+    gp_mutex_unlock(&client->transport->lock);
     return over;
 }
 
 bool
 gp_netrpc_pending_cancel(gp_netrpc_pending *pending)
 {
-    gp__transport *transport = pending->client->transport;
+    gp_netrpc_client *client = pending->client;
     bool cancels;
 
     if (gp_runtime_forked()) {
         return false;
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&client->transport->lock);
     cancels = pending->state != OVER;
     if (cancels) {
-        drop_call_locked(pending);
+        drop_call_locked(client, pending);
         gp_error_set(&pending->error, GP_EUSER, "the call was cancelled");
-        gp__transport_gate_open_locked(transport, &pending->gate);
+        gp__transport_gate_open_locked(client->transport, &pending->gate);
         if (pending->waiters == 0) {
-            gp__transport_urgent_locked(transport, -1);
+            gp__transport_urgent_locked(client->transport, -1);
         }
     }
-    gp_mutex_unlock(&transport->lock);
+    gp_mutex_unlock(&client->transport->lock);
     if (cancels) {
         gp_netrpc_pending_unref(pending); /* |done| is not called */
     }

@@ -92,11 +92,6 @@ gp__netrpc_framing_release(gp__netrpc_framing *framing)
 
 /* ---- Sending --------------------------------------------------------------------------------- */
 
-static int send_locked(gp__netrpc_framing *framing, gp__transport_stream *stream,
-                       gp_gob_output *body, gp_error *err) GP_REQUIRES(&stream->transport->lock);
-static int send_empty_locked(gp__netrpc_framing *framing, gp__transport_stream *stream,
-                             gp_error *err) GP_REQUIRES(&stream->transport->lock);
-
 /* Send the head that is in |framing->head|, and |body|. */
 static int
 send_locked(gp__netrpc_framing *framing, gp__transport_stream *stream, gp_gob_output *body,

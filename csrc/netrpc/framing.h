@@ -49,12 +49,11 @@ void gp__netrpc_framing_release(gp__netrpc_framing *framing);
 int gp__netrpc_framing_send_request_locked(gp__netrpc_framing *framing,
                                            gp__transport_stream *stream,
                                            const gp__netrpc_request_head *head, gp_gob_output *body,
-                                           gp_error *err) GP_REQUIRES(&stream->transport->lock);
+                                           gp_error *err);
 int gp__netrpc_framing_send_response_locked(gp__netrpc_framing *framing,
                                             gp__transport_stream *stream,
                                             const gp__netrpc_response_head *head,
-                                            gp_gob_output *body, gp_error *err)
-    GP_REQUIRES(&stream->transport->lock);
+                                            gp_gob_output *body, gp_error *err);
 
 /*
  * Read a head out of |message|, which the texts of |out| are borrowed from. Returns 0, GP_EGOB or

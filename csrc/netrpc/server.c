@@ -35,6 +35,7 @@ struct gp_netrpc_request {
     bool with_worker;    /* it is in the workers' queue, or its handler runs on a worker */
 };
 
+/* All from |stream| to |head_name_len| is guarded by the transport's lock. */
 struct gp_netrpc_server {
     atomic_int refs;
     gp__transport *transport;     /* shared: ref */
@@ -42,21 +43,21 @@ struct gp_netrpc_server {
     gp__netrpc_framing framing;
     /* A hint: answers are stored that the client does not read. Written with the lock held. */
     atomic_bool congested;
-    gp__transport_stream *stream GP_GUARDED_BY(&transport->lock); /* owned; NULL: it has ended */
-    gp__worker_queue queue GP_GUARDED_BY(&transport->lock);       /* requests for workers */
-    gp_list waiting GP_GUARDED_BY(&transport->lock); /* requests that are held back, oldest first */
-    size_t unanswered GP_GUARDED_BY(&transport->lock); /* requests */
-    size_t bytes GP_GUARDED_BY(&transport->lock);      /* of their arguments */
-    bool held GP_GUARDED_BY(&transport->lock);         /* nothing is read: see REQUESTS_MOST */
-    bool draining GP_GUARDED_BY(&transport->lock);     /* the client sends no more requests */
-    bool finished GP_GUARDED_BY(&transport->lock);     /* see is_idle_locked() */
-    gp_cond changed;                                   /* |finished| is set */
+    gp__transport_stream *stream; /* owned; NULL: it has ended */
+    gp__worker_queue queue;       /* requests for workers */
+    gp_list waiting;              /* requests that are held back, oldest first */
+    size_t unanswered;            /* requests */
+    size_t bytes;                 /* of their arguments */
+    bool held;                    /* nothing is read: see REQUESTS_MOST */
+    bool draining;                /* the client sends no more requests */
+    bool finished;                /* see is_idle_locked() */
+    gp_cond changed;              /* |finished| is set */
     /* The head that was read last, and whose argument is to come. */
-    bool has_head GP_GUARDED_BY(&transport->lock);
-    uint64_t head_seq GP_GUARDED_BY(&transport->lock);
-    gp__netrpc_method *head_method GP_GUARDED_BY(&transport->lock); /* NULL: it does not exist */
-    char *head_name GP_GUARDED_BY(&transport->lock); /* owned; only if there is no such method */
-    size_t head_name_len GP_GUARDED_BY(&transport->lock);
+    bool has_head;
+    uint64_t head_seq;
+    gp__netrpc_method *head_method; /* NULL: it does not exist */
+    char *head_name;                /* owned; only if there is no such method */
+    size_t head_name_len;
     gp__task report;      /* calls |on_finished|, and drops the reference until then */
     gp_then *on_finished; /* NULL: none */
     void *on_finished_ctx;
@@ -204,29 +205,28 @@ run_on_worker(gp__task *task)
 {
     gp_netrpc_request *request = gp_container_of(task, gp_netrpc_request, task.task);
     gp_netrpc_server *server = request->server;
-    gp__transport *transport = server->transport;
     bool held_back;
     bool answered;
     bool finished;
 
     if (atomic_load_explicit(&server->congested, memory_order_relaxed)) {
-        gp_mutex_lock(&transport->lock);
+        gp_mutex_lock(&server->transport->lock);
         held_back = hold_back_locked(server, request);
-        gp_mutex_unlock(&transport->lock);
+        gp_mutex_unlock(&server->transport->lock);
         if (held_back) {
             return;
         }
     }
     call_handler(request);
-    gp_mutex_lock(&transport->lock);
-    gp__worker_queue_end_task_locked(transport, &server->queue);
+    gp_mutex_lock(&server->transport->lock);
+    gp__worker_queue_end_task_locked(server->transport, &server->queue);
     request->with_worker = false;
     answered = request->answered;
     note_idle_locked(server);
     finished = server->finished;
-    gp_mutex_unlock(&transport->lock);
+    gp_mutex_unlock(&server->transport->lock);
     if (finished) {
-        gp__transport_run_deferred(transport);
+        gp__transport_run_deferred(server->transport);
     }
     if (answered) {
         free_request(request);
@@ -319,7 +319,6 @@ static void
 answer_request(gp_netrpc_request *request, gp_gob_output *reply, gp_bytes error)
 {
     gp_netrpc_server *server = request->server;
-    gp__transport *transport = server->transport;
     const gp__netrpc_response_head head = {
         {request->method->name, request->method->len}, request->seq, {error.data, error.len}};
     bool with_worker;
@@ -327,7 +326,7 @@ answer_request(gp_netrpc_request *request, gp_gob_output *reply, gp_bytes error)
     if (gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&server->transport->lock);
     send_answer_locked(server, &head, reply);
     server->unanswered--;
     server->bytes -= request->args.len;
@@ -336,9 +335,9 @@ answer_request(gp_netrpc_request *request, gp_gob_output *reply, gp_bytes error)
     end_if_drained_locked(server);
     resume_reading_locked(server);
     note_idle_locked(server);
-    gp__transport_flush_locked(transport);
-    gp_mutex_unlock(&transport->lock);
-    gp__transport_run_deferred(transport);
+    gp__transport_flush_locked(server->transport);
+    gp_mutex_unlock(&server->transport->lock);
+    gp__transport_run_deferred(server->transport);
     if (!with_worker) {
         free_request(request);
     }
@@ -448,8 +447,8 @@ take_args_locked(gp_netrpc_server *server, gp_gob_message *message, gp_error *er
     return 0;
 }
 
-/* For gp__transport_stream_ops.received. Not analysed, since it is called with the lock held. */
-GP_NO_THREAD_SAFETY_ANALYSIS static size_t
+/* For gp__transport_stream_ops. */
+static size_t
 receive_bytes(void *ctx, const unsigned char *bytes, size_t len)
 {
     gp_netrpc_server *server = ctx;
@@ -457,6 +456,7 @@ receive_bytes(void *ctx, const unsigned char *bytes, size_t len)
     gp_error err = GP_ERROR_INIT;
     int rc;
 
+    gp_mutex_assert_held(&server->transport->lock);
     server->held = is_full_locked(server);
     if (server->held) {
         return 0;
@@ -479,12 +479,13 @@ receive_bytes(void *ctx, const unsigned char *bytes, size_t len)
     return len;
 }
 
-/* For gp__transport_stream_ops.ended. Called with the lock held. */
-GP_NO_THREAD_SAFETY_ANALYSIS static void
+/* For gp__transport_stream_ops. */
+static void
 handle_end(void *ctx, const gp_error *why)
 {
     gp_netrpc_server *server = ctx;
 
+    gp_mutex_assert_held(&server->transport->lock);
     if (why->code == 0) { /* the client may still read answers */
         server->draining = true;
         end_if_drained_locked(server);
@@ -493,12 +494,13 @@ handle_end(void *ctx, const gp_error *why)
     }
 }
 
-/* For gp__transport_stream_ops.writable. Called with the lock held. */
-GP_NO_THREAD_SAFETY_ANALYSIS static void
+/* For gp__transport_stream_ops. */
+static void
 handle_room(void *ctx)
 {
     gp_netrpc_server *server = ctx;
 
+    gp_mutex_assert_held(&server->transport->lock);
     if (!is_congested_locked(server)) {
         atomic_store_explicit(&server->congested, false, memory_order_relaxed);
     }
@@ -575,8 +577,7 @@ gp_netrpc_server_unref(gp_netrpc_server *server)
     gp__free(server);
 }
 
-/* Its caller holds the transport's lock, which the analysis does not know. */
-GP_NO_THREAD_SAFETY_ANALYSIS size_t
+size_t
 gp__netrpc_server_unanswered_locked(gp_netrpc_server *server)
 {
     return server->unanswered;
@@ -585,33 +586,31 @@ gp__netrpc_server_unanswered_locked(gp_netrpc_server *server)
 void
 gp_netrpc_server_close(gp_netrpc_server *server)
 {
-    gp__transport *transport = server->transport;
-
     if (gp_runtime_forked()) {
         return;
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&server->transport->lock);
     if (server->stream != NULL) {
         end_server_locked(server, NULL);
-        gp__transport_flush_locked(transport);
+        gp__transport_flush_locked(server->transport);
     }
-    gp_mutex_unlock(&transport->lock);
-    gp__transport_run_deferred(transport);
+    gp_mutex_unlock(&server->transport->lock);
+    gp__transport_run_deferred(server->transport);
 }
 
 int
 gp_netrpc_server_wait(gp_netrpc_server *server, int64_t deadline, const gp_interrupt *interrupt)
 {
-    gp__transport *transport = server->transport;
     int rc = 0;
 
     if (gp_runtime_forked()) {
         return GP_EFORKED;
     }
-    gp_mutex_lock(&transport->lock);
+    gp_mutex_lock(&server->transport->lock);
     while (rc == 0 && !server->finished) {
-        rc = gp__cond_wait_interruptible(&server->changed, &transport->lock, deadline, interrupt);
+        rc = gp__cond_wait_interruptible(&server->changed, &server->transport->lock, deadline,
+                                         interrupt);
     }
-    gp_mutex_unlock(&transport->lock);
+    gp_mutex_unlock(&server->transport->lock);
     return rc;
 }

@@ -242,6 +242,7 @@ many_threads_may_add_and_remove(void **state)
 typedef struct timer {
     watched base;
     size_t until;
+    size_t disable_at;
 } timer;
 
 static void
@@ -253,6 +254,9 @@ on_tick(void *ctx)
     if (++it->base.bytes == it->until) {
         gp__reactor_remove(it->base.watch);
         it->base.watch = NULL;
+    }
+    if (it->base.bytes == it->disable_at) {
+        gp__reactor_enable(it->base.watch, false);
     }
     gp_cond_broadcast(&it->base.changed);
     gp_mutex_unlock(&it->base.lock);
@@ -268,6 +272,7 @@ timers_tick_until_they_are_removed(void **state)
         watched_init(&timers[i].base);
         gp__reactor_remove(timers[i].base.watch);
         timers[i].until = i == 1 ? 2 : 0;
+        timers[i].disable_at = 0;
         gp_mutex_lock(&timers[i].base.lock);
         assert_int_equal(gp__reactor_every(&timers[i].base.watch, 5, on_tick, &timers[i], NULL), 0);
         gp_mutex_unlock(&timers[i].base.lock);
@@ -276,6 +281,37 @@ timers_tick_until_they_are_removed(void **state)
     await_bytes(&timers[2].base, 5);
     assert_int_equal(timers[1].base.bytes, 2);
     for (int i = 0; i < 3; i++) {
+        watched_release(&timers[i].base);
+    }
+}
+
+/* The first one disables itself in its callback; the others tick on. */
+static void
+timers_can_be_disabled(void **state)
+{
+    timer timers[2];
+    size_t ticks;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        watched_init(&timers[i].base);
+        gp__reactor_remove(timers[i].base.watch);
+        timers[i].until = 0;
+        timers[i].disable_at = i == 0 ? 2 : 0;
+        gp_mutex_lock(&timers[i].base.lock);
+        assert_int_equal(gp__reactor_every(&timers[i].base.watch, 5, on_tick, &timers[i], NULL), 0);
+        gp_mutex_unlock(&timers[i].base.lock);
+    }
+    await_bytes(&timers[0].base, 2);
+    gp_mutex_lock(&timers[1].base.lock);
+    ticks = timers[1].base.bytes;
+    gp_mutex_unlock(&timers[1].base.lock);
+    await_bytes(&timers[1].base, ticks + 4);
+    assert_int_equal(timers[0].base.bytes, 2);
+    gp__reactor_enable(timers[0].base.watch, true);
+    await_bytes(&timers[0].base, 3);
+    for (int i = 0; i < 2; i++) {
+        gp__reactor_enable(timers[i].base.watch, false);
         watched_release(&timers[i].base);
     }
 }
@@ -442,6 +478,7 @@ main(void)
         cmocka_unit_test(removing_waits_for_the_callback),
         cmocka_unit_test(many_threads_may_add_and_remove),
         cmocka_unit_test(timers_tick_until_they_are_removed),
+        cmocka_unit_test(timers_can_be_disabled),
         cmocka_unit_test(watches_survive_a_stop),
         cmocka_unit_test(calls_run_before_the_thread_ends),
         cmocka_unit_test(a_forked_child_has_no_reactor),
