@@ -652,8 +652,6 @@ await_answer_locked(gp_mux_broker *broker, dial *self, gp__transport_stream *str
         return gp_error_set(err, GP_EBROKER, "the other side has not accepted it in time");
     case GP_EUSER:
         return gp_error_set(err, rc, "dialling was interrupted");
-    case GP_ECLOSED:
-        return GP_EBROKER; /* |err| says why if it was not sent */
     default:
         return rc;
     }
@@ -678,6 +676,12 @@ dial_stream(gp_mux_broker *broker, uint32_t id, int64_t deadline, const gp_inter
     if (rc == 0) {
         rc = gp__transport_stream_open_locked(&stream, broker->transport, &dial_ops, self, err);
         rc = rc == 0 ? await_answer_locked(broker, self, stream, deadline, interrupt, err) : rc;
+        if (rc == GP_ECLOSED) { /* the connection is about to end, and |err| says why */
+            rc = GP_EBROKER;
+            if (err != NULL) {
+                err->code = rc;
+            }
+        }
         if (rc < 0) {
             gp_error_prefix(err, "connection %u cannot be dialled", (unsigned)id);
         }

@@ -239,6 +239,7 @@ the_end_of_the_connection_ends_waits(void **state)
     await_attempt(&dialling);
     assert_int_equal(accepting.rc, GP_EBROKER);
     assert_int_equal(dialling.rc, GP_EBROKER);
+    assert_int_equal(dialling.err.code, GP_EBROKER);
     assert_false(gp_mux_broker_connected(sides[0].broker));
     gp_error_release(&accepting.err);
     gp_error_release(&dialling.err);
