@@ -11,7 +11,12 @@ from example_programs import EXAMPLES, built, run, without_yamux
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
 
-CELLS = [pytest.param("go", "go", id="go-go", marks=pytest.mark.go)]
+CELLS = [
+    pytest.param("python", "python", id="python-python"),
+    pytest.param("python", "go", id="python-go", marks=pytest.mark.go),
+    pytest.param("go", "python", id="go-python", marks=pytest.mark.go),
+    pytest.param("go", "go", id="go-go", marks=pytest.mark.go),
+]
 
 
 def program(name: str, language: str) -> list[Any]:
