@@ -36,6 +36,8 @@ C = "c"
 BARE = "bare"
 OURS_AIO = "pygo.aio"
 GRPC_AIO = "grpc.aio"
+RPC = "netrpc"
+GO_RPC = "go.netrpc"
 PYTHON_PLUGIN = "python-plugin"
 PYVIDER = "pyvider-rpcplugin"
 OPTIONAL = (PYTHON_PLUGIN, PYVIDER)
@@ -73,9 +75,11 @@ class Lab:
         """The command line of a plugin."""
         if name == GO:
             return [str(BUILD / "peers" / "plugin")]
+        if name == GO_RPC:
+            return [*self.plugin(GO), "-netrpc", "1"]
         if name == C:
             return [self.pair, "plugin"]
-        program = "bare.py" if name == BARE else f"echo_{_module(name)}.py"
+        program = f"{name}.py" if name in (BARE, RPC) else f"echo_{_module(name)}.py"
         return [self.python(name), str(BENCH / "plugins" / program)]
 
     def host(self, name: str, plugin: str, **options: int | str) -> list[str]:
@@ -84,7 +88,9 @@ class Lab:
         for key, value in options.items():
             if value is not False:
                 arguments += [_flag(name, key)] if value is True else [_flag(name, key), str(value)]
-        if name == GO:
+        if name in (GO, GO_RPC):
+            if name == GO_RPC:
+                arguments.append("-netrpc")
             program, *rest = self.plugin(plugin)
             return [str(BUILD / "peers" / "bench"), *arguments, "-cmd", program, "--", *rest]
         program = str(BENCH / "hosts" / f"host_{_module(name)}.py")
@@ -158,7 +164,8 @@ class Lab:
             for key, value in os.environ.items()
             if not key.startswith(("PLUGIN_", "PYTHON", "GRPC_"))
         }
-        environment["PYTHONPATH"] = str(BUILD / "proto")
+        # Generated modules; and orders.py, for plugins.
+        environment["PYTHONPATH"] = os.pathsep.join([str(BUILD / "proto"), str(BENCH / "hosts")])
         environment["TMPDIR"] = self.scratch
         environment["PLUGIN_PROTOCOL_VERSIONS"] = "1"
         environment[COOKIE[0]] = COOKIE[1]
@@ -246,7 +253,7 @@ def _module(name: str) -> str:
 
 
 def _flag(host: str, key: str) -> str:
-    return f"{'-' if host == GO else '--'}{key.replace('_', '-')}"
+    return f"{'-' if host in (GO, GO_RPC) else '--'}{key.replace('_', '-')}"
 
 
 def _shown(command: Sequence[str]) -> str:

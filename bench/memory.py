@@ -47,7 +47,7 @@ def cases(lab: Lab, seconds: float) -> list[Case]:
 def _calling_case(lab: Lab, seconds: float) -> Case:
     pairs = [(OURS, OURS), (BARE, BARE), (GO, GO), (GRPCIO, GRPCIO)]
     pairs += [(name, name) for name in OPTIONAL if name not in lab.missing]
-    contenders = {pair(*names): _contender(lab, *names, seconds) for names in pairs}
+    contenders = {pair(*names): calling_memory(lab, *names, seconds) for names in pairs}
     ours, bare, go, grpcio, *optional = contenders
 
     def row(what: str, ours: str, peer: str) -> Row:
@@ -159,7 +159,8 @@ def _host_of(plugins: int) -> Callable[[subprocess.Popen[bytes]], Values]:
     return look
 
 
-def _contender(lab: Lab, host: str, plugin: str, seconds: float) -> Callable[[], Values]:
+def calling_memory(lab: Lab, host: str, plugin: str, seconds: float) -> Callable[[], Values]:
+    """The memory of a host and its plugin while the host calls."""
     calls = FIRST_CALLS
 
     def measure() -> Values:

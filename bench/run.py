@@ -15,6 +15,7 @@ import costs
 import logs
 import loops
 import memory
+import netrpc
 import report
 import rounds
 import start
@@ -34,7 +35,17 @@ class Effort:
 
 FULL = Effort(rounds=5, seconds=0.3, launches=5, log_lines=50_000)
 QUICK = Effort(rounds=2, seconds=0.15, launches=3, log_lines=20_000)
-SUBJECTS = ("unary", "streams", "asyncio", "concurrency", "broker", "start", "logs", "memory")
+SUBJECTS = (
+    "unary",
+    "streams",
+    "asyncio",
+    "concurrency",
+    "broker",
+    "start",
+    "logs",
+    "memory",
+    "netrpc",
+)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -64,6 +75,7 @@ def make_cases(lab: Lab, effort: Effort, subjects: tuple[str, ...], quick: bool)
         "start": lambda: start.cases(lab, effort.launches),
         "logs": lambda: logs.cases(lab, effort.log_lines),
         "memory": lambda: memory.cases(lab, effort.seconds),
+        "netrpc": lambda: netrpc.cases(lab, effort.seconds, effort.launches, quick),
     }
     return [case for subject in subjects for case in makers[subject]()]
 

@@ -45,7 +45,7 @@ def _handshake_case(lab: Lab, launches: int) -> Case:
 
     def contender(name: str, command: Sequence[str]) -> Callable[[], Values]:
         def measure() -> Values:
-            times = [_first_line(lab, name, command) for _ in range(launches)]
+            times = [first_line_time(lab, name, command) for _ in range(launches)]
             return {"ms": statistics.median(times) * 1e3}
 
         return measure
@@ -64,7 +64,7 @@ def _handshake_case(lab: Lab, launches: int) -> Case:
     return Case("start", "exec to handshake", contenders, rows)
 
 
-def _first_line(lab: Lab, name: str, command: Sequence[str]) -> float:
+def first_line_time(lab: Lab, name: str, command: Sequence[str]) -> float:
     """Seconds from before the launch until the first line, or until the end if there is none."""
     begin = time.perf_counter()
     process = lab.spawn(command)
@@ -87,14 +87,7 @@ def _launch_case(lab: Lab, launches: int) -> Case:
     encrypted = [(OURS, GO), (GO, GO), (OURS, OURS), (OURS, BARE)]
 
     def contender(host: str, plugin: str, **options: int) -> Callable[[], Values]:
-        def measure() -> Values:
-            got = lab.measure(host, plugin, False, launch=launches, **options)["launch"]
-            return {
-                "first_reply_ms": got["first_reply_ms"]["median"],
-                "kill_ms": got["kill_ms"]["median"],
-            }
-
-        return measure
+        return launching(lab, host, plugin, launches, **options)
 
     def reply(ours: str, peer: str) -> Row:
         return Row("launch to first reply", "first_reply_ms", "ms", ours, peer)
@@ -139,3 +132,18 @@ def _launch_case(lab: Lab, launches: int) -> Case:
         {encrypted_name(*names): contender(*names, auto_mtls=True) for names in encrypted}
     )
     return Case("start", "launch to first reply, and kill", contenders, rows)
+
+
+def launching(
+    lab: Lab, host: str, plugin: str, launches: int, **options: int
+) -> Callable[[], Values]:
+    """Launches of a plugin, each with one call and a kill."""
+
+    def measure() -> Values:
+        got = lab.measure(host, plugin, False, launch=launches, **options)["launch"]
+        return {
+            "first_reply_ms": got["first_reply_ms"]["median"],
+            "kill_ms": got["kill_ms"]["median"],
+        }
+
+    return measure

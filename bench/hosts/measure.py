@@ -2,7 +2,7 @@
 
 A host is a program of its own, so that nothing of the orchestrator's is in the measured process:
 
-    host_pygo.py [--calls N --size B --threads T --delay-ms D --call-back]
+    host_pygo.py [--calls N --size B --threads T --delay-ms D --call-back --order]
                  [--launch K --idle-ms D]
                  [--stream KIND --messages N --size B] [--loglines N --log-style STYLE]
                  [--stdio MIB] [--auto-mtls] [--multiplex]
@@ -40,6 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="callers at the same time")
     parser.add_argument("--delay-ms", type=int, default=0, help="how long a handler sleeps")
     parser.add_argument("--call-back", action="store_true", help="dial this host, and call it back")
+    parser.add_argument("--order", action="store_true", help="send a large struct, over net/rpc")
     parser.add_argument("--messages", type=int, default=0, help="messages on one stream")
     parser.add_argument("--stream", choices=["server", "client", "chat"], default="server")
     parser.add_argument("--open", type=int, default=0, help="calls to keep open")
