@@ -141,9 +141,19 @@ class Peers:
         }
         return [sys.executable, str(PEERS / scripts[kind]), *arguments]
 
+    def netrpc_plugin(self, kind: str, *arguments: str) -> list[str]:
+        """A plugin that speaks net/rpc in version 1: "python" or "go"."""
+        if kind == "go":
+            return self.plugin("go", "--netrpc", "1", *arguments)
+        return [sys.executable, str(PEERS / "netrpc_peer.py"), *arguments]
+
     def bad(self, mode: str, *arguments: str) -> list[str]:
         """A plugin that misbehaves."""
         return self._go("bad", "-mode", mode, *arguments)
+
+    def bad_netrpc(self, mode: str, at: str) -> list[str]:
+        """A plugin that misbehaves over net/rpc; calls of the `at` "control" or "plugin"."""
+        return self._go("badrpc", "-mode", mode, "-at", at)
 
     def host(self) -> list[str]:
         """The Go host, which takes JSON requests."""
