@@ -236,21 +236,6 @@ check_ages(void *ctx)
     gp__transport_run_deferred(broker->transport);
 }
 
-static incoming *least_wanted_locked(gp_mux_broker *broker) GP_REQUIRES(&broker->transport->lock);
-
-/* The oldest stream whose id has not come or, if all have, the oldest one. There is one. */
-static incoming *
-least_wanted_locked(gp_mux_broker *broker)
-{
-    incoming *oldest = gp_list_first_entry(&broker->incoming, incoming, link);
-    incoming *one = oldest;
-
-    while (one != NULL && one->known) {
-        one = gp_list_next_entry(&broker->incoming, one, incoming, link);
-    }
-    return one != NULL ? one : oldest;
-}
-
 /* ---- Accepting ------------------------------------------------------------------------------- */
 
 static void accept_stream_locked(gp_mux_broker *broker, incoming *one, acceptor *by)
@@ -324,7 +309,7 @@ gp__mux_broker_take_stream_locked(gp_mux_broker *broker, gp__transport_stream *s
         return;
     }
     if (broker->incoming_count >= MOST_INCOMING) {
-        drop_incoming_locked(broker, least_wanted_locked(broker));
+        drop_incoming_locked(broker, gp_list_first_entry(&broker->incoming, incoming, link));
     }
     one->broker = broker;
     one->stream = stream;
