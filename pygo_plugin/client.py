@@ -507,9 +507,10 @@ class Client:
         plugin = plugins[name]
         if plugin._protocol != self.protocol:
             raise ConfigError(
-                f"{self.name}: plugin {name!r} of version {self.negotiated_version} is one of "
-                f"{plugin._protocol}, and the plugin's process speaks {self.protocol} in that "
-                f"version"
+                f"{self.name}: this host has a {plugin._protocol} plugin as {name!r} of version "
+                f"{self.negotiated_version}, and the plugin's process speaks {self.protocol} in "
+                f"that version: give the host a {self.protocol} plugin of that name, or a version "
+                f"that both sides serve over {plugin._protocol}"
             )
         return plugin
 

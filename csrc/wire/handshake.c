@@ -276,7 +276,10 @@ set_unsupported(const line *in, unsigned protocol, gp_error *err)
                      quoted, in->count < 5 ? ", which names no protocol" : "");
     } else {
         gp_error_set(err, GP_EHANDSHAKE,
-                     "the plugin speaks gRPC, and this host only net/rpc; its handshake line is %s",
+                     "the plugin speaks gRPC, and this host only net/rpc: the host needs gRPC's "
+                     "plugins and \"grpc\" in its allowed_protocols, or the plugin has to serve "
+                     "net/rpc (in Go: leave GRPCServer out of its plugin.ServeConfig); its "
+                     "handshake line is %s",
                      quoted);
     }
     gp_error_set_detail(err, in->whole.data, in->whole.len);

@@ -328,6 +328,13 @@ class _Resolver:
             return self._new(kind, _spelling_of(cls), python=cls)
         if cls is tuple:
             raise self.refuse("a tuple needs the types of its values, as in tuple[int, ...]")
+        from pygo_plugin._gob.untyped import Opaque, Struct
+
+        if issubclass(cls, (Struct, Opaque)):
+            raise self.refuse(
+                f"gob cannot encode a gob.{cls.__name__}, which was decoded without a type: decode "
+                f"into a class"
+            )
         raise self.refuse(
             f"gob cannot encode the class {cls.__name__}: make it a @gob.struct or a dataclass, "
             f"give it __gob_encode__ and __gob_decode__, or annotate it with a gob.Codec"

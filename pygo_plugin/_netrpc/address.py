@@ -29,8 +29,12 @@ def parse(address: Any) -> tuple[str, str]:
             raise ConfigError(f"the address {address!r} has no path of a socket")
         return "unix", path
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
+    if not colon:
         raise ConfigError(f"the address {address!r} must be 'unix:/path' or 'host:port'")
+    if not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(
+            f"the address {address!r} must end with a port, which is a number from 0 to 65535"
+        )
     return "tcp", f"{host or '127.0.0.1'}:{port}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from typing import Any
 
@@ -17,16 +18,28 @@ PART = 64 * 1024  # bytes that are copied at once
 def lend(core: _core.MuxBroker, service_id: int, file: Any, mode: str, timeout: float) -> LentFile:
     """Accept `service_id` on a thread, and copy between `file` and the stream.
 
-    Raises: ConfigError if it is not clear which of them is copied to the other.
+    Raises: ConfigError if it is not clear which of them is copied to the other, or the file cannot
+    be used so.
     """
     return LentFile(core, service_id, file, _is_read(file, mode), timeout)
 
 
 def _is_read(file: Any, mode: str) -> bool:
     """Whether the other side reads the file."""
-    if mode:
-        return check_mode(mode)
+    if isinstance(file, io.TextIOBase):
+        raise ConfigError(
+            f"serve_io() takes a binary file object, not the text file {file!r}: open it with "
+            f'mode "rb" or "wb"'
+        )
     reads, writes = (_can(file, what) for what in ("readable", "writable"))
+    if mode:
+        asked = check_mode(mode)
+        if not (reads if asked else writes):
+            raise ConfigError(
+                f"serve_io() with mode {mode!r} needs a file object that can be "
+                f"{'read' if asked else 'written'}, and {file!r} cannot"
+            )
+        return asked
     if reads == writes:
         raise ConfigError(
             f"serve_io() takes a binary file object that can be read or written, not {file!r}"

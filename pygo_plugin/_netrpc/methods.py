@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["Method", "method", "methods_of"]
+__all__ = ["Method", "method", "methods_of", "refusals_of"]
 
 _NAME = "__netrpc_name__"  # the attribute of functions that method() has named
 _TABLE = "__netrpc_methods__"  # the attribute of classes that keeps their table
@@ -108,6 +108,18 @@ def methods_of(cls: type[Any]) -> tuple[Method, ...]:
         except (AttributeError, TypeError):
             pass  # a class that takes no attributes has its table made each time
     return table
+
+
+def refusals_of(cls: type[Any]) -> dict[str, str]:
+    """The public methods of the class that net/rpc cannot call, and the reasons."""
+    found: dict[str, str] = {}
+    for name in dir(cls):
+        function = _function(cls, name)
+        if function is not None and _wire_name(name, function) is not None:
+            reason = _refusal(function)
+            if reason:
+                found[name] = reason
+    return found
 
 
 def _make_table(cls: type[Any]) -> tuple[Method, ...]:

@@ -8,7 +8,7 @@ from pygo_plugin.plugin import PluginBase
 TYPE_CHECKING = False  # typing is not imported at run time: a plugin's start would pay for it
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, ClassVar
 
     from pygo_plugin._netrpc.methods import Method
 
@@ -131,9 +131,20 @@ class Proxy:
 
     rpc_client: Any
     """The `netrpc.Client` that it calls through."""
+    # Methods of the interface that net/rpc cannot call, and the reasons.
+    _refusals: ClassVar[dict[str, str]] = {}
 
     def __init__(self, rpc_client: Any) -> None:
         self.rpc_client = rpc_client
+
+    def __getattr__(self, name: str) -> Any:
+        reason = self._refusals.get(name)
+        if reason:
+            raise AttributeError(
+                f"{type(self).__name__}.{name}() cannot be called over net/rpc, since it {reason}: "
+                f"a method takes one argument or none, so put several values into a @gob.struct"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} in a plugin>"
@@ -162,10 +173,11 @@ def proxy_class(interface: Any, asynchronous: bool) -> type[Proxy]:
 
 
 def _make_proxy(interface: type[Any], asynchronous: bool) -> type[Proxy]:
-    from pygo_plugin._netrpc.methods import methods_of
+    from pygo_plugin._netrpc.methods import methods_of, refusals_of
 
     close = _close_async if asynchronous else _close
     members: dict[str, Any] = {"__slots__": (), "__doc__": interface.__doc__, "close": close}
+    members["_refusals"] = refusals_of(interface)
     for method in methods_of(interface):
         given = getattr(interface, method.name)
         function = _proxy_method(method, given)

@@ -9,6 +9,7 @@
 static const int versions[] = {1, 4};
 static const gp__handshake_rules both = {versions, 2, GP_PROTOCOL_GRPC | GP_PROTOCOL_NETRPC};
 static const gp__handshake_rules grpc_only = {versions, 2, GP_PROTOCOL_GRPC};
+static const gp__handshake_rules netrpc_only = {versions, 2, GP_PROTOCOL_NETRPC};
 
 static gp__handshake
 parse(const char *line)
@@ -210,8 +211,12 @@ protocols_that_are_not_allowed(void **state)
     static const char *const absent[] = {"names no protocol", "only gRPC", NULL};
     static const char netrpc[] = "1|1|unix|/s|netrpc";
     static const char none[] = "1|1|unix|/s";
+    static const char grpc[] = "1|1|unix|/s|grpc";
+    static const char *const other[] = {"the plugin speaks gRPC, and this host only net/rpc",
+                                        "allowed_protocols", "GRPCServer", grpc, NULL};
 
     (void)state;
+    expect_refusal(grpc, strlen(grpc), &netrpc_only, GP_EHANDSHAKE, other);
     expect_refusal(netrpc, strlen(netrpc), &grpc_only, GP_EHANDSHAKE, words);
     expect_refusal(none, strlen(none), &grpc_only, GP_EHANDSHAKE, absent);
 }

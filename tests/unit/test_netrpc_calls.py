@@ -530,6 +530,11 @@ def test_addresses_that_mean_nothing(address: Any) -> None:
         netrpc.listen(address, Desk())
 
 
+def test_a_port_that_is_none() -> None:
+    with pytest.raises(ConfigError, match=r"'host:99999' must end with a port, .* 0 to 65535"):
+        netrpc.connect("host:99999")
+
+
 def test_addresses_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(SystemCallError):
         netrpc.connect(f"unix:{tmp_path}/nobody")

@@ -9,6 +9,7 @@ import pytest
 
 from pygo_plugin import ConfigError, gob, netrpc
 from pygo_plugin._netrpc.methods import Method, methods_of
+from pygo_plugin._netrpc.plugin import proxy_class
 from pygo_plugin._netrpc.server import core_services
 from pygo_plugin.errors import ConfigTypeError
 
@@ -180,6 +181,21 @@ def test_no_methods() -> None:
         methods_of(Nothing)
     with pytest.raises(ConfigTypeError, match="NoneType has no public method"):
         netrpc.listen("127.0.0.1:0", {"Arith": None})
+
+
+def test_a_proxy_tells_why_a_method_cannot_be_called() -> None:
+    class Mixed:
+        def one(self, a: int) -> int:
+            return a
+
+        def two(self, a: int, b: int) -> int:
+            return a + b
+
+    proxy: Any = proxy_class(Mixed, False)(None)
+    with pytest.raises(AttributeError, match=r"Mixed.two\(\) .* it takes 2 arguments: "):
+        proxy.two(1, 2)
+    with pytest.raises(AttributeError, match="'Mixed' object has no attribute 'three'"):
+        proxy.three()
 
 
 def test_a_named_method_that_cannot_be_called() -> None:

@@ -199,6 +199,24 @@ def test_calls_back(start: Start) -> None:
     assert "connected" in repr(client.broker)
 
 
+def test_files_that_cannot_be_lent(start: Start, tmp_path: Path) -> None:
+    client = start()
+    client.start()
+    path = tmp_path / "file"
+    with open(path, "w") as text, pytest.raises(ConfigError, match="a binary file object, not the"):
+        client.broker.serve_io(text)
+    with open(path, "rb") as read, pytest.raises(ConfigError, match=r"'wb' needs .* be written"):
+        client.broker.serve_io(read, "wb")
+    with open(path, "wb") as written, pytest.raises(ConfigError, match=r"'rb' needs .* be read"):
+        client.broker.serve_io(written, "rb")
+
+
+def test_a_plugin_of_the_other_protocol_than_its_process(start: Start) -> None:
+    client = start(plugins={"greeter": Nothing()}, allowed_protocols=["netrpc", "grpc"])
+    with pytest.raises(ConfigError, match=r"a grpc plugin as 'greeter' .* give the host a netrpc"):
+        client.dispense("greeter")
+
+
 def test_ids_that_are_not_accepted_or_not_dialled(start: Start) -> None:
     client = start()
     broker = client.broker
