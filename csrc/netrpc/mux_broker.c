@@ -7,7 +7,6 @@
 #include "netrpc/client.h"
 #include "netrpc/netrpc_file.h"
 #include "netrpc/server.h"
-#include "netrpc/transport_hold.h"
 #include "os/reactor.h"
 
 enum {
@@ -253,7 +252,7 @@ accept_stream_locked(gp_mux_broker *broker, incoming *one, acceptor *by)
     gp__free(one);
     gp_link_remove(&by->link);
     write_id(answer, by->id);
-    gp__transport_stream_hold_locked(stream);
+    gp__transport_stream_use_locked(stream, NULL, NULL);
     /* If it cannot be sent, the stream has ended, which its next user is told. */
     gp__transport_stream_send_locked(stream, answer, ID, NULL);
     by->done_locked(by, stream);
@@ -675,7 +674,7 @@ dial_stream(gp_mux_broker *broker, uint32_t id, int64_t deadline, const gp_inter
         gp__transport_stream_release_locked(stream);
         gp__transport_flush_locked(broker->transport);
     } else {
-        gp__transport_stream_hold_locked(stream);
+        gp__transport_stream_use_locked(stream, NULL, NULL);
         *out = stream;
     }
     gp_mutex_unlock(&broker->transport->lock);

@@ -12,7 +12,6 @@
 #include "netrpc/mux_broker.h"
 #include "netrpc/server.h"
 #include "netrpc/stdio_consumer.h"
-#include "netrpc/transport_hold.h"
 #include "os/reactor.h"
 #include "os/stdio_state.h"
 
@@ -253,7 +252,7 @@ take_stream(void *ctx, gp__transport_stream *stream)
         self->services = NULL;
         return;
     }
-    gp__transport_stream_hold_locked(stream);
+    gp__transport_stream_use_locked(stream, NULL, NULL);
     self->output[number - 1] = stream;
     if (number == OUTPUTS) {
         connection_ref(self);
