@@ -4,6 +4,7 @@
  *     os/stdio.c                 the pipes, the queue of consumers, and the end; writes all fields
  *     services/stdio_stream.c    consumers that are calls of StreamStdio, of hosts
  *     services/stdio_reader.c    consumers for servers that are not ours
+ *     netrpc/stdio_consumer.c    consumers that are connections over net/rpc
  */
 #ifndef GP_OS_STDIO_STATE_H
 #define GP_OS_STDIO_STATE_H
