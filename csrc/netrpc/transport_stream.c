@@ -459,6 +459,11 @@ gp__transport_stream_release_locked(gp__transport_stream *stream)
     gp_mutex_assert_held(&transport->lock);
     stream->ops = NULL;
     stream->released = true;
+    if (stream->mux != NULL && stream->shut && stream->in.len > 0) {
+        /* A sender that waits for room is to go on: what it sends next is answered by a reset. */
+        gp__yamux_stream_consumed(stream->mux, stream->in.len);
+        gp__fifo_drop(&stream->in, stream->in.len);
+    }
     if (!stream->shut || stream->out.len == 0 || gp__transport_is_over_locked(transport)) {
         free_stream_locked(transport, stream);
         return;

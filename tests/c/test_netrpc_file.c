@@ -224,6 +224,26 @@ write_until_closed(void *arg)
     return NULL;
 }
 
+/* The reader closes while the window is used up: the writer must not wait for room for ever. */
+static void
+a_reader_that_closes_ends_the_writer(void **state)
+{
+    unsigned char *bytes = gp__calloc(1, LARGE);
+    size_t written;
+    pthread_t thread;
+    pair it;
+
+    open_pair(&it, carrier_of(state));
+    assert_int_equal(
+        gp_netrpc_file_write(it.files[0], bytes, LARGE, &written, gp_deadline_in(30), NULL, NULL),
+        GP_ETIMEOUT);
+    pthread_create(&thread, NULL, write_until_closed, it.files[0]);
+    gp_netrpc_file_close(it.files[1]);
+    pthread_join(thread, NULL);
+    close_pair(&it);
+    gp__free(bytes);
+}
+
 typedef enum closing { CLOSE_FILE, CLOSE_TRANSPORT, CLOSE_OTHER_SIDE } closing;
 
 static void
@@ -356,6 +376,7 @@ main(void)
         WITH(much_is_written_and_read_at_once, RAW),
         BOTH(a_reader_that_does_not_come_blocks_the_writer),
         BOTH(reads_time_out),
+        BOTH(a_reader_that_closes_ends_the_writer),
         BOTH(closing_ends_reads_and_writes),
         BOTH(event_loops_are_told_when_to_try_again),
     };
