@@ -263,12 +263,28 @@ gp__transport_role_watch_locked(gp__transport *transport)
     }
 }
 
+/*
+ * Whether the other side may call at any time, while no worker is about to drive: in a plugin, where
+ * a thread of the user has driven while it waited.
+ */
+static bool
+is_deserted_locked(const gp__transport *transport) GP_REQUIRES(&transport->lock)
+{
+    return !transport->options.raw && !transport->options.client &&
+           transport->service.attentive == 0 && !gp__transport_service_is_busy_locked(transport);
+}
+
 /* This thread does not drive. If none does, and none is woken to, the reactor may be needed. */
 static void
 leave_role_locked(gp__transport *transport) GP_REQUIRES(&transport->lock)
 {
     gp__transport_role_give_up_locked(transport);
-    if (gp_list_is_empty(&transport->role.waiters)) {
+    if (!gp_list_is_empty(&transport->role.waiters)) {
+        return;
+    }
+    if (is_deserted_locked(transport)) {
+        gp__transport_role_watch_locked(transport);
+    } else {
         gp__transport_role_update_locked(transport);
     }
 }
