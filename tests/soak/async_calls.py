@@ -189,7 +189,7 @@ async def one(plugin: Plugin, call: Call, random: Random) -> None:
 async def repeat(fleet: Fleet, problems: Problems, stop: threading.Event, seed: str) -> None:
     random = Random(seed)
     while not stop.is_set():
-        plugin = fleet.any(random)
+        plugin = fleet.any(random, "grpc")
         call = random.choice(CALLS)
         under_way[seed] = f"{call.__name__} of asyncio on {plugin.client!r}"
         try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import probe_pb2 as pb
+import rpc_calls
 
 from pygo_plugin import PluginError
 
@@ -251,12 +252,12 @@ def run(fleet: Fleet, problems: Problems, stop: threading.Event, seed: str) -> N
     """Call until the stop event is set."""
     choice = Random(seed)
     while not stop.is_set():
-        plugin = fleet.any(choice)
-        call = choice.choice(CALLS)
+        plugin = fleet.any(choice, "grpc", "netrpc")
+        call = choice.choice(CALLS if plugin.protocol == "grpc" else rpc_calls.CALLS)
         under_way[seed] = f"{call.__name__} on {plugin.blocking!r}"
         try:
             call(plugin, choice)
-        except (grpc.RpcError, PluginError, StopIteration) as error:
+        except (grpc.RpcError, PluginError, StopIteration, OSError) as error:
             # `doomed` is set before the plugin is ended.
             if not plugin.doomed:
                 problems.add(f"{call.__name__} on {plugin.kind}: {error!r}")

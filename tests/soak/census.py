@@ -67,8 +67,8 @@ def descriptors_of(pid: int | str) -> collections.Counter[str]:
     return found
 
 
-# Threads of the worker pool: two stay, others end when they have been idle for ten seconds.
-IDLE_WORKERS = 5
+# Threads of the worker pools: two of gRPC's stay, others end when they have been idle for long.
+IDLE_WORKERS = {"gp-worker": 5, "gp-netrpc": 3}
 
 
 def own_threads() -> collections.Counter[str]:
@@ -78,7 +78,8 @@ def own_threads() -> collections.Counter[str]:
             name = path.read_text().strip()
             if not name.startswith(GRPC_THREADS):
                 found[name] += 1
-    found["gp-worker"] = max(found["gp-worker"] - IDLE_WORKERS, 0)
+    for name, idle in IDLE_WORKERS.items():
+        found[name] = max(found[name] - idle, 0)
     return +found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -10,12 +11,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import netrpc_peer
 import probe_pb2 as pb
 import probe_pb2_grpc
 import pygo_plugin_peer
 from calls import Problems
 
-from pygo_plugin import Client, PluginError, RpcError, aio
+from pygo_plugin import Client, ClosedError, PluginError, RpcError, aio
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / "tests" / "peers"
@@ -24,22 +26,36 @@ COMMANDS = {
     "python": [sys.executable, str(PEERS / "pygo_plugin_peer.py")],
     "asyncio": [sys.executable, str(Path(__file__).with_name("async_plugin.py"))],
     "go": [str(ROOT / "build" / "peers" / "plugin")],
+    "netrpc": [sys.executable, str(PEERS / "netrpc_peer.py")],
+    "go.netrpc": [str(ROOT / "build" / "peers" / "plugin"), "-netrpc", "1"],
 }
+NET_RPC = ("netrpc", "go.netrpc")
 
 
 class Plugin:
     """One launch of a plugin, with clients for threads and for asyncio on its one connection."""
 
+    plugins: Any = staticmethod(pygo_plugin_peer.plugins)
+    protocol = "grpc"
+
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.doomed = False  # from just before it is made to end
         self.expected: set[int] = {0}  # its exit status
-        self.client = aio.Client(
-            COMMANDS[kind],
-            handshake_config=pygo_plugin_peer.HANDSHAKE,
-            plugins=pygo_plugin_peer.plugins(),
-        )
-        self.blocking: Client = self.client._client
+        options: Any = {
+            "handshake_config": pygo_plugin_peer.HANDSHAKE,
+            "plugins": self.plugins(),
+            "allowed_protocols": [self.protocol],
+        }
+        self.blocking: Client = self.make_client(COMMANDS[kind], options)
+        self.begin()
+
+    def make_client(self, command: list[str], options: Any) -> Client:
+        self.client = aio.Client(command, **options)
+        return self.client._client
+
+    def begin(self) -> None:
+        """Start the plugin, and keep what calls need."""
         self.channel, self.probe = self.dispense()
 
     def dispense(self) -> tuple[Any, Any]:
@@ -59,15 +75,38 @@ class Plugin:
             os.kill(self.blocking.pid, signal.SIGKILL)
         elif how == "exit":
             self.expected = {3}
-            try:
-                self.probe.Exit(pb.ExitRequest(status=3))
-            except RpcError:
-                pass
+            self.exit(3)
         self.blocking.kill()
         status = self.blocking.exit_status
         # A plugin that is busy when it is asked to go may need more than its two seconds.
         if status not in self.expected | {-signal.SIGKILL}:
             problems.add(f"{self.blocking!r} ended with status {status} after {how}")
+
+    def exit(self, status: int) -> None:
+        """Have it end itself."""
+        with contextlib.suppress(RpcError):
+            self.probe.Exit(pb.ExitRequest(status=status))
+
+
+class NetRpcPlugin(Plugin):
+    """The same over net/rpc."""
+
+    plugins = staticmethod(netrpc_peer.plugins)
+    protocol = "netrpc"
+
+    def make_client(self, command: list[str], options: Any) -> Client:
+        return Client(command, **options)  # asyncio's has a broker for asyncio
+
+    def begin(self) -> None:
+        self.test = self.blocking.dispense("test")
+
+    def exit(self, status: int) -> None:
+        with contextlib.suppress(ClosedError):
+            self.test.exit(status)
+
+
+def launch(kind: str) -> Plugin:
+    return NetRpcPlugin(kind) if kind in NET_RPC else Plugin(kind)
 
 
 class Fleet:
@@ -77,12 +116,14 @@ class Fleet:
         self._problems = problems
         self._random = random
         self._lock = threading.Lock()
-        self._lasting = [Plugin(kind) for kind in COMMANDS]
-        self._passing = [Plugin(kind) for kind in COMMANDS]
+        self._lasting = [launch(kind) for kind in COMMANDS]
+        self._passing = [launch(kind) for kind in COMMANDS]
 
-    def any(self, random: random.Random) -> Plugin:
+    def any(self, random: random.Random, *protocols: str) -> Plugin:
+        """Any plugin that speaks one of the protocols."""
         with self._lock:
-            plugin = random.choice(self._lasting + self._passing)
+            plugins = self._lasting + self._passing
+        plugin = random.choice([one for one in plugins if one.protocol in protocols])
         plugin.check_alive(self._problems)
         return plugin
 
@@ -96,7 +137,7 @@ class Fleet:
             old = self._passing[place]
             old.end(self._random.choice(["kill", "signal", "exit"]), self._problems)
             try:
-                new = Plugin(old.kind)
+                new = launch(old.kind)
             except PluginError as error:
                 self._problems.add(f"{old.kind} does not start again: {error}")
                 return
