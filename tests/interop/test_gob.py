@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gob_json
@@ -10,6 +11,12 @@ import pytest
 from pygo_plugin import gob
 
 pytestmark = pytest.mark.go
+
+
+@pytest.fixture(scope="module", autouse=True)
+def names() -> Iterator[None]:
+    with gob_json.registered():
+        yield
 
 
 @pytest.fixture(scope="module")

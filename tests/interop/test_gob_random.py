@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import gob_json
@@ -13,6 +14,13 @@ from hypothesis import strategies as st
 from pygo_plugin import gob
 
 pytestmark = pytest.mark.go
+
+
+@pytest.fixture(scope="module", autouse=True)
+def names() -> Iterator[None]:
+    with gob_json.registered():
+        yield
+
 
 # The same examples each time, however long one takes on a busy machine.
 SETTINGS = settings(

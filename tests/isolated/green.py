@@ -45,6 +45,7 @@ class Blocking:
         self._released, self._release = os.pipe()
         self._resumed, self._resume = os.pipe()
         self.ended: list[bool] = []
+        self.in_never = 0  # handlers of Never that run
 
     def unary(self, request: bytes, context: Any) -> bytes:
         context.add_callback(lambda: self.ended.append(True))
@@ -53,11 +54,13 @@ class Blocking:
 
     def never(self, request: bytes, context: Any) -> bytes:
         """Returns when its call has ended. Not released like the others: it may never be called."""
+        self.in_never += 1
         read, write = os.pipe()
         if context.add_callback(lambda: os.write(write, b"x")):
             os.read(read, 1)
         os.close(read)
         os.close(write)
+        self.in_never -= 1
         return request
 
     def replies(self, request: bytes, context: Any) -> Iterator[bytes]:
@@ -165,6 +168,8 @@ def given_up() -> None:
             channel.unary_unary("/t/Never")(b"", timeout=0.1)
         except grpc.RpcError as error:
             print(error.code().name)
+        while blocking.in_never:  # or its callback is interrupted
+            gevent.sleep(0.01)
 
         def interrupt() -> None:
             os.read(blocking._entered, 1)

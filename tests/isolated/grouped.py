@@ -37,7 +37,8 @@ client.start()
 try:
     print(client.pid, flush=True)
     if how == "terminal":
-        threading.Event().wait()
+        while True:  # a signal just before a wait without a limit does not end it
+            threading.Event().wait(0.1)
     elif how != "exit":
         sys.stdin.read(1)
 except KeyboardInterrupt:  # as soon as the line is out

@@ -9,13 +9,17 @@ tests/peers/go/internal/gobjson has the format, gobtypes the types that have nam
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Optional
 
 from pygo_plugin import gob
+from pygo_plugin._gob import registry
 
 GOBTYPES = "pygo-plugin.example/peers/internal/gobtypes"
+NAMES: dict[str, Any] = {}  # under which Go registers types, see registered()
 
 
 class Sealed:
@@ -197,9 +201,9 @@ def struct_class(name: str, fields: list[tuple[str, Any]]) -> Any:
             setattr(made, field, gob.field(name=field, default_factory=lambda of=of: zero(of)))
         gob.struct(made)
         if name in ("Point", "Tree"):
-            gob.register(f"{GOBTYPES}.{name}", made)
+            NAMES[f"{GOBTYPES}.{name}"] = made
         elif name == "Circle":
-            gob.register("*gobtypes.Circle", made)
+            NAMES["*gobtypes.Circle"] = made
     return classes[key]
 
 
@@ -352,9 +356,29 @@ def bits(number: Any) -> list[bytes]:
     return [b"nan" if part != part else struct.pack("d", part) for part in parts]
 
 
-gob.register(f"{GOBTYPES}.Sealed", Sealed)
-gob.register("net/netip.Addr", Addr)
-gob.register("example.com/units.Celsius", Celsius)
+NAMES[f"{GOBTYPES}.Sealed"] = Sealed
+NAMES["net/netip.Addr"] = Addr
+NAMES["example.com/units.Celsius"] = Celsius
 for each in NAMED:
     annotation(each)
-gob.register("[]gobtypes.Point", annotation({"slice": "Point"}))
+NAMES["[]gobtypes.Point"] = annotation({"slice": "Point"})
+
+
+@contextlib.contextmanager
+def registered() -> Iterator[None]:
+    """Has interface values be objects of these classes.
+
+    Other modules of the tests have classes of their own for the same types.
+    """
+    tables: list[dict[Any, Any]] = [registry._annotations, registry._names]
+    before = [dict(table) for table in tables]
+    for name in NAMES:
+        registry._annotations.pop(name, None)
+    for name, made in NAMES.items():
+        gob.register(name, made)
+    yield
+    for table, entries in zip(tables, before):
+        table.clear()
+        table.update(entries)
+    for name in NAMES:
+        registry._forget(name)

@@ -721,7 +721,7 @@ def test_a_protocol_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     where: list[ReattachConfig] = []
     config = ServeConfig(plugins={"x": Plugin()}, test=ServeTestConfig(ready=where.append))
     plugin = Server(config)
-    monkeypatch.setattr(plugin, "_make_protocol", lambda security: Lines())
+    monkeypatch.setattr(plugin, "_make_protocol", lambda *_: Lines())
     assert plugin.serve() is True
     assert (where[0].protocol, where[0].network) == ("lines", "unix")
     with socket.socket(socket.AF_UNIX) as client:
