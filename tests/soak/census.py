@@ -67,8 +67,8 @@ def descriptors_of(pid: int | str) -> collections.Counter[str]:
     return found
 
 
-# Threads of the worker pools: two of gRPC's stay, others end when they have been idle for long.
-IDLE_WORKERS = {"gp-worker": 5, "gp-netrpc": 3}
+# Threads of the worker pools: two of gRPC's stay, others end when they have been idle for 20 s.
+IDLE_WORKERS = {"gp-worker": 5, "gp-netrpc": 8}
 
 
 def own_threads() -> collections.Counter[str]:
