@@ -46,13 +46,6 @@ hand_over(gp__acceptor *acceptor, int fd)
     acceptor->accepted(acceptor->ctx, stream);
 }
 
-/* Whether accept() has failed with |errnum| because there are no descriptors or no memory. */
-static bool
-is_short(int errnum)
-{
-    return errnum == EMFILE || errnum == ENFILE || errnum == ENOBUFS || errnum == ENOMEM;
-}
-
 static void
 accept_connections(void *ctx)
 {
@@ -63,7 +56,7 @@ accept_connections(void *ctx)
 
         if (fd >= 0) {
             hand_over(acceptor, fd);
-        } else if (is_short(errno)) {
+        } else if (gp__fd_exhausted(errno)) {
             /* The socket stays readable: without a pause, the reactor would spin. */
             atomic_store(&acceptor->paused, true);
             gp__reactor_enable(acceptor->watch, false);

@@ -132,6 +132,12 @@ gp__fd_prepare(int fd)
     gp__fd_set_nonblocking(fd);
 }
 
+bool
+gp__fd_exhausted(int errnum)
+{
+    return errnum == EMFILE || errnum == ENFILE || errnum == ENOBUFS || errnum == ENOMEM;
+}
+
 void
 gp__fd_close(int *fd)
 {

@@ -30,6 +30,12 @@ int gp__fd_set_nonblocking(int fd);
 /* Make a descriptor close-on-exec and non-blocking, for instance one that accept() returned. */
 void gp__fd_prepare(int fd);
 
+/*
+ * Whether accept() has failed with |errnum| because descriptors or memory are short, so that it may
+ * succeed later.
+ */
+bool gp__fd_exhausted(int errnum);
+
 /* Close |*fd| unless it is negative, and set it to -1. Keeps errno. */
 void gp__fd_close(int *fd);
 

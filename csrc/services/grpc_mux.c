@@ -473,7 +473,7 @@ listener_ready(void *ctx)
         gp__fd_prepare(fd);
         /* A process that connects later is not the host, and start_session() refuses it. */
         start_session(mux, fd, false, NULL);
-    } else if (gp__grpc_mux_exhausted(errno)) {
+    } else if (gp__fd_exhausted(errno)) {
         gp_mutex_lock(&mux->lock);
         if (mux->listener_watch != NULL) {
             mux->paused = true;

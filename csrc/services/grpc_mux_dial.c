@@ -400,12 +400,6 @@ gp__grpc_mux_dial_tick_locked(gp_grpc_mux *mux)
 
 /* ---- Starting to dial ------------------------------------------------------------------------ */
 
-bool
-gp__grpc_mux_exhausted(int errnum)
-{
-    return errnum == EMFILE || errnum == ENFILE || errnum == ENOBUFS || errnum == ENOMEM;
-}
-
 /* Called on the reactor's thread: this process's gRPC has connected. */
 static void
 dial_ready(void *ctx)
@@ -414,7 +408,7 @@ dial_ready(void *ctx)
     gp_grpc_mux *mux = dial->mux;
     gp__grpc_pending *pending;
     int fd = accept(dial->fd, NULL, NULL);
-    bool exhausted = fd < 0 && gp__grpc_mux_exhausted(errno);
+    bool exhausted = fd < 0 && gp__fd_exhausted(errno);
 
     pending = fd >= 0 ? gp__calloc(1, sizeof(*pending)) : NULL;
     gp_mutex_lock(&mux->lock);

@@ -170,12 +170,6 @@ enum { GP__GRPC_MUX_REASON = 300 };
 const char *gp__grpc_mux_reason_locked(const gp_grpc_mux *mux, char out[GP__GRPC_MUX_REASON])
     GP_REQUIRES(&mux->lock);
 
-/*
- * Whether accept() has failed with |errnum| because descriptors or memory are short, so that it may
- * succeed later.
- */
-bool gp__grpc_mux_exhausted(int errnum);
-
 /* ---- grpc_mux_dial.c ---- */
 
 /* Listen for the main connection. Returns as gp__grpc_dial_start(). */
