@@ -1,37 +1,10 @@
 #include "netrpc/client.h"
 
-#include <poll.h>
-
-#include "os/fd.h"
 #include "os/socket.h"
 #include "tls/tls_stream.h"
 
 /* A client's stream between its opening and gp__netrpc_client_new_locked(), which replaces this. */
 static const gp__transport_stream_ops no_ops;
-
-/* Wait until |stream| is ready to go on. Returns: 0, GP_ETIMEOUT or GP_EUSER. */
-static int
-wait_for_stream(gp__stream *stream, int64_t deadline, const gp_interrupt *interrupt, gp_error *err)
-{
-    unsigned events = gp__stream_events(stream, GP__STREAM_READ);
-    struct pollfd fds = {.fd = gp__stream_fd(stream),
-                         .events = (short)((events & GP__STREAM_READ ? POLLIN : 0) |
-                                           (events & GP__STREAM_WRITE ? POLLOUT : 0))};
-
-    for (;;) {
-        int64_t slice = gp__slice(deadline, interrupt);
-
-        if (gp__fd_poll(&fds, 1, slice) != 0) {
-            return 0;
-        }
-        if (slice == deadline) {
-            return gp_error_set(err, GP_ETIMEOUT, "no TLS connection was made in time");
-        }
-        if (gp__interrupted(interrupt) < 0) {
-            return gp_error_set(err, GP_EUSER, "connecting was interrupted");
-        }
-    }
-}
 
 /* Put TLS over |*stream| and wait for the handshake. If that fails, |*stream| is closed. */
 static int
@@ -45,7 +18,11 @@ secure_stream(gp__stream **stream, gp_tls *tls, int64_t deadline, const gp_inter
         return rc;
     }
     while ((rc = gp__tls_stream_handshake(*stream, err)) == GP__WOULD_BLOCK) {
-        if ((rc = wait_for_stream(*stream, deadline, interrupt, err)) < 0) {
+        rc = gp__stream_await(*stream, GP__STREAM_READ, deadline, interrupt);
+        if (rc < 0) {
+            gp_error_set(err, rc,
+                         rc == GP_ETIMEOUT ? "no TLS connection was made in time"
+                                           : "connecting was interrupted");
             break;
         }
     }

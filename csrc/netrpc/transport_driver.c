@@ -326,8 +326,7 @@ gp__transport_role_drive_locked(gp__transport *transport, int64_t deadline)
     if (role->awaited != 0) { /* otherwise a closed connection would be ready all the time */
         fds[0].fd = gp__stream_fd(transport->channel.stream);
     }
-    fds[0].events = (short)((role->awaited & GP__STREAM_READ ? POLLIN : 0) |
-                            (role->awaited & GP__STREAM_WRITE ? POLLOUT : 0));
+    fds[0].events = gp__stream_poll_events(role->awaited);
     gp_mutex_unlock(&transport->lock);
     ready = gp__fd_poll(fds, 2, deadline);
     gp_mutex_lock(&transport->lock);

@@ -24,8 +24,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "gp/error.h"
+#include "gp/runtime.h"
 
 /* Returned by functions that would have to wait. It is not a GP_E* code, and no error is set. */
 enum { GP__WOULD_BLOCK = -1000 };
@@ -133,6 +135,20 @@ gp__stream_pending(const gp__stream *stream)
 {
     return stream->ops->pending != NULL && stream->ops->pending(stream);
 }
+
+/* ---- Waiting (stream.c) ---- */
+
+/* The events by which poll() waits for |events|, the result of gp__stream_events(). */
+short gp__stream_poll_events(unsigned events);
+
+/*
+ * Wait until the stream can go on in the directions |wanted|. The deadline and the interrupt are
+ * checked even if it can, since a peer may never stop sending.
+ *
+ * Returns: 0, GP_ETIMEOUT or GP_EUSER.
+ */
+int gp__stream_await(const gp__stream *stream, unsigned wanted, int64_t deadline,
+                     const gp_interrupt *interrupt);
 
 /* ---- Sockets (stream_socket.c) ---- */
 

@@ -1,9 +1,5 @@
 #include "tls/probe.h"
 
-#include <poll.h>
-
-#include "base/thread.h"
-#include "os/fd.h"
 #include "tls/tls_failure.h"
 #include "tls/tls_stream.h"
 
@@ -15,33 +11,6 @@ typedef struct probe {
     int64_t deadline;
     const gp_interrupt *interrupt;
 } probe;
-
-/*
- * Wait until the stream can go on. Returns 0, GP_ETIMEOUT or GP_EUSER. The deadline and the
- * interrupt are checked even if it can go on, since a peer may never stop sending.
- */
-static int
-await(const probe *self, unsigned wanted)
-{
-    unsigned events = gp__stream_events(self->stream, wanted);
-    struct pollfd ready = {
-        .fd = gp__stream_fd(self->stream),
-        .events = (short)(((events & GP__STREAM_READ) != 0 ? POLLIN : 0) |
-                          ((events & GP__STREAM_WRITE) != 0 ? POLLOUT : 0)),
-    };
-
-    for (;;) {
-        int found = gp__fd_poll(&ready, 1, gp__slice(self->deadline, self->interrupt));
-        int rc;
-
-        if (gp__now() >= self->deadline) {
-            return GP_ETIMEOUT;
-        }
-        if ((rc = gp__interrupted(self->interrupt)) < 0 || found != 0) {
-            return rc;
-        }
-    }
-}
 
 /* ---- The steps; each returns as gp__stream_read() -------------------------------------------- */
 
@@ -76,7 +45,7 @@ repeat(const probe *self, ptrdiff_t (*step)(gp__stream *stream, gp_error *err), 
     ptrdiff_t done;
 
     while ((done = step(self->stream, err)) == GP__WOULD_BLOCK) {
-        int rc = await(self, wanted);
+        int rc = gp__stream_await(self->stream, wanted, self->deadline, self->interrupt);
 
         if (rc == GP_ETIMEOUT) {
             return gp__tls_fault(
