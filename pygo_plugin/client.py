@@ -542,7 +542,9 @@ class Client:
         def explain(text: str) -> Exception:
             client = owner()
             if client is not None and client.exited():
-                text = f"{_ending(client)}: {text}"
+                core = client._core
+                how = "has been killed" if client._killed or core is None else core.exit_text
+                text = f"the plugin {how}: {text}"
             return ClosedError(f"{name}: {text}")
 
         return explain
@@ -633,16 +635,6 @@ def _callbacks(client: Client) -> tuple[Callable[[], int], Callable[[int | None]
             client._call_on_exit(status)
 
     return pid, exited
-
-
-def _ending(client: Client) -> str:
-    """How the process of a plugin has ended."""
-    status = client.exit_status
-    if client._killed or status is None:
-        return "the plugin has been killed" if client._killed else "the plugin has exited"
-    if status < 0:
-        return f"the plugin was killed by signal {-status}"
-    return f"the plugin exited with status {status}"
 
 
 def _endpoint_to_join(config: ClientConfig) -> tuple[str, str, str, int, int, bool, int] | None:

@@ -616,10 +616,10 @@ static void
 add_exit(gp_client *client, gp_error *err)
 {
     gp__process *process = process_of(client);
-    char how[96];
+    char how[GP_EXIT_TEXT];
 
     if (err != NULL && process != NULL && gp_client_exited(client)) {
-        gp__process_describe_exit(gp__process_status(process), how, sizeof(how));
+        gp_client_describe_exit(client, how);
         /* If the call has failed for want of a connection, its message says so already. */
         if (strstr(gp_error_message(err), how) == NULL) {
             gp_error_prefix(err, "the plugin %s", how);
@@ -710,6 +710,12 @@ gp_client_exit_status(gp_client *client)
 
     gp__process_unref(process);
     return status;
+}
+
+const char *
+gp_client_describe_exit(gp_client *client, char out[GP_EXIT_TEXT])
+{
+    return gp__process_describe_exit(gp_client_exit_status(client), out, GP_EXIT_TEXT);
 }
 
 int

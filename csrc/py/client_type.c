@@ -1,6 +1,8 @@
 #include "gp/client.h"
 #include "gp/lock.h"
 
+#include <string.h>
+
 #include "py/broker.h"
 #include "py/channel.h"
 #include "py/client_options.h"
@@ -264,6 +266,15 @@ client_exit_status(ClientObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+client_exit_text(ClientObject *self, void *Py_UNUSED(closure))
+{
+    char text[GP_EXIT_TEXT];
+
+    gp_client_describe_exit(self->client, text);
+    return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+}
+
+static PyObject *
 client_pid(ClientObject *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromLong(gp_client_pid(self->client));
@@ -300,6 +311,8 @@ static PyMethodDef methods[] = {
 static PyGetSetDef getters[] = {
     {"exit_status", (getter)client_exit_status, NULL,
      "Exit status, -N for signal N; None while it runs or if it is unknown.", NULL},
+    {"exit_text", (getter)client_exit_text, NULL,
+     "How an exited plugin has ended, such as \"exited with status 7\".", NULL},
     {"pid", (getter)client_pid, NULL, "Process id; -1 before the start.", NULL},
     {"start_time", (getter)client_start_time, NULL,
      "When the process started, in ticks since boot; 0 if unknown.", NULL},

@@ -214,6 +214,10 @@ bool gp_client_exited(gp_client *client);
  */
 int gp_client_exit_status(gp_client *client);
 
+/* How it has ended, for messages: "exited with status 7". Returns |out|. */
+enum { GP_EXIT_TEXT = 96 };
+const char *gp_client_describe_exit(gp_client *client, char out[GP_EXIT_TEXT]);
+
 /* The process id; -1 before start or when unknown. */
 int gp_client_pid(gp_client *client);
 
