@@ -256,7 +256,7 @@ on_over(void *ctx, const gp_error *why)
 {
     end *it = ctx;
 
-    it->overs++;
+    it->over_calls++;
     gp__transport_copy_error(&it->why, why);
     gp__transport_gate_open_locked(it->transport, &it->over);
 }
@@ -333,7 +333,7 @@ end_await_over(end *it)
 
         assert_int_equal(rc, 0);
     }
-    assert_int_equal(it->overs, 1);
+    assert_int_equal(it->over_calls, 1);
     code = it->why.code;
     gp_mutex_unlock(&it->transport->lock);
     return code;

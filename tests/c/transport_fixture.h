@@ -38,7 +38,7 @@ typedef struct end {
     gp__transport_gate arrival;
     gp__transport_gate over;
     gp_error why;
-    int overs; /* calls of |over| */
+    int over_calls; /* calls of |over| */
 } end;
 
 /* AutoMTLS's, as the two sides of a plugin have it; made and freed with a group of tests. */

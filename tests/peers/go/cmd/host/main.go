@@ -74,9 +74,6 @@ var operations = map[string]operation{
 	"rpc_lend_writer":   lent(lendWriter),
 	"rpc_borrow_reader": lent(borrowReader),
 	"rpc_borrow_writer": lent(borrowWriter),
-	"rpc_listen":        listenRPC,
-	"rpc_dial":          dialRPC,
-	"rpc_close":         onClient(closeRPC),
 	"goroutines":        goroutines,
 
 	"health":  onClient(health),

@@ -2,12 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"net/rpc"
-	"os"
-	"path/filepath"
 	"reflect"
 	"runtime"
 	"time"
@@ -174,73 +170,6 @@ func echoes(payload []byte, call func(answer *[]byte) error) error {
 
 func goroutines(*session, json.RawMessage) (reply, error) {
 	return reply{"goroutines": runtime.NumGoroutine()}, nil
-}
-
-// ---- net/rpc on its own ----
-
-// listenRPC serves the services Types and Test to all who connect, until the host ends. The broker
-// is missing.
-func listenRPC(s *session, raw json.RawMessage) (reply, error) {
-	var request struct {
-		Network string `json:"network"`
-	}
-	if err := json.Unmarshal(raw, &request); err != nil {
-		return nil, err
-	}
-	server := rpc.NewServer()
-	err := errors.Join(
-		server.RegisterName("Types", rpcpeer.Types{}),
-		server.RegisterName("Test", rpcpeer.NewTest("host", nil, nil)),
-	)
-	if err != nil {
-		return nil, err
-	}
-	address := "127.0.0.1:0"
-	if request.Network == "unix" {
-		directory, err := os.MkdirTemp("", "rpc")
-		if err != nil {
-			return nil, err
-		}
-		s.cleanups = append(s.cleanups, func() { os.RemoveAll(directory) })
-		address = filepath.Join(directory, "socket")
-	}
-	listener, err := net.Listen(request.Network, address)
-	if err != nil {
-		return nil, err
-	}
-	go server.Accept(listener)
-	return reply{"address": listener.Addr().String()}, nil
-}
-
-// dialRPC makes a client of a server that is no plugin. Its only object is named "test".
-func dialRPC(s *session, raw json.RawMessage) (reply, error) {
-	var request struct {
-		Client  string `json:"client"`
-		Network string `json:"network"`
-		Address string `json:"address"`
-	}
-	if err := json.Unmarshal(raw, &request); err != nil {
-		return nil, err
-	}
-	connection, err := rpc.Dial(request.Network, request.Address)
-	if err != nil {
-		return nil, err
-	}
-	s.add(request.Client, &client{
-		objects: map[string]*rpcpeer.Client{"test": {Client: connection}},
-		calls:   make(map[string]*begun),
-	})
-	return nil, nil
-}
-
-func closeRPC(c *client, request struct {
-	Plugin string `json:"plugin"`
-}) (reply, error) {
-	object, err := c.object(orElse(request.Plugin, "test"))
-	if err != nil {
-		return nil, err
-	}
-	return nil, object.Close()
 }
 
 // orElse returns the first that is not zero.

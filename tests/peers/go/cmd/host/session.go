@@ -23,7 +23,6 @@ import (
 type session struct {
 	clients  map[string]*client
 	replaced []*client
-	cleanups []func()
 }
 
 // killTimeout bounds the end of the host, since go-plugin's Kill never returns
@@ -97,9 +96,6 @@ func (s *session) killAll() {
 	select {
 	case <-done:
 	case <-time.After(killTimeout):
-	}
-	for _, cleanup := range s.cleanups {
-		cleanup()
 	}
 }
 
