@@ -357,8 +357,8 @@ enter_struct(decoding *it, const gp__gob_plan *plan)
 static int read_interface(decoding *it, const gp__gob_plan *plan);
 
 /*
- * Read a value: all of it if nothing can be in it (MADE, with |it->value|), or up to the first value
- * in it (ENTERED, with a new frame).
+ * Read a value: all of it if nothing can be in it (MADE, with |it->value|), or up to the first
+ * value in it (ENTERED, with a new frame).
  */
 static inline int
 read_value(decoding *it, const gp__gob_plan *plan)

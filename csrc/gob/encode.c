@@ -409,8 +409,8 @@ write_nil(encoding *it, const gp_gob_type *type, uint64_t delta)
 }
 
 /*
- * Write a value, as the field that is |delta| after the last one, and leave it out if it is zero; or,
- * if |delta| is 0, as an element, which is never left out.
+ * Write a value, as the field that is |delta| after the last one, and leave it out if it is zero;
+ * or, if |delta| is 0, as an element, which is never left out.
  */
 static inline int
 write_value(encoding *it, const gp_gob_type *type, void *value, uint64_t delta)

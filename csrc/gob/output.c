@@ -201,7 +201,9 @@ add_marked(marked *it, const gp_gob_type *type)
     return 0;
 }
 
-/* Add the definitions of a type and of all that it refers to, in the order in which Go sends them. */
+/*
+ * Add the definitions of a type and of all that it refers to, in the order in which Go sends them.
+ */
 static int
 add_definitions(gp_gob_encoder *encoder, gp_gob_output *output, const gp_gob_type *type,
                 marked *marks)

@@ -23,9 +23,9 @@ void gp__gob_path_entry(gp__buf *path, gp_gob_kind kind, const unsigned char *ke
 void gp__gob_path_remark(gp__buf *path, const void *text, size_t len);
 
 /*
- * Finish an error: GP_EGOB as "PATH: MESSAGE", with PATH as its detail. For any other |code| nothing
- * but the path is recorded with GP_EUSER, and the path with the text of the code otherwise. Releases
- * |path|.
+ * Finish an error: GP_EGOB as "PATH: MESSAGE", with PATH as its detail. For any other |code|
+ * nothing but the path is recorded with GP_EUSER, and the path with the text of the code otherwise.
+ * Releases |path|.
  *
  * Returns: |code|.
  */

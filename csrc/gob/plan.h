@@ -2,9 +2,9 @@
  * Layer: gob. How to decode a type of a stream into a type of the program, compiled once for each
  * pair.
  *
- * Plans refer to each other as the types do, also in circles. They belong to a decoder, whose lock is
- * held when they are asked for; a plan that has been handed out, and all that it refers to, does not
- * change any more and needs no lock.
+ * Plans refer to each other as the types do, also in circles. They belong to a decoder, whose lock
+ * is held when they are asked for; a plan that has been handed out, and all that it refers to, does
+ * not change any more and needs no lock.
  */
 #ifndef GP_GOB_PLAN_H
 #define GP_GOB_PLAN_H
@@ -76,7 +76,10 @@ int gp__gob_plans_get(gp__gob_plans *plans, const gp_gob_wire_type *wire, const 
  */
 int gp__gob_plan_refuse(const gp__gob_plan *plan, gp__buf *path, gp_error *err);
 
-/* The same for a plan with |nothing_common|, as Go refuses it for values of messages and interfaces. */
+/*
+ * The same for a plan with |nothing_common|, as Go refuses it for values of messages and
+ * interfaces.
+ */
 int gp__gob_plan_refuse_strangers(const gp__gob_plan *plan, gp__buf *path, gp_error *err);
 
 #endif

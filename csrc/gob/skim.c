@@ -57,8 +57,8 @@ enter_items(gp__gob_skim *skim, const gp_gob_wire_type *type, gp__gob_cursor *cu
     uint64_t count;
 
     /*
-     * Each takes at least one byte; but where definitions may come, the rest of them may be in later
-     * messages, so that is found out one by one.
+     * Each takes at least one byte; but where definitions may come, the rest of them may be in
+     * later messages, so that is found out one by one.
      */
     if (!gp__gob_get_uint(cursor, &count) || count > UINT64_MAX / 2 ||
         (type->kind == GP_GOB_ARRAY && count != type->length)) {

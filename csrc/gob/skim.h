@@ -2,9 +2,9 @@
  * Layer: gob. Walks over encoded values without making any: to skip them, and to find the
  * definitions that interface values in them contain.
  *
- * An interface value is: its name, definitions, the id of a type, a length, and a value of the type.
- * Each definition is followed by a length, or by the end of a message: the value then continues in
- * the next message of the stream.
+ * An interface value is: its name, definitions, the id of a type, a length, and a value of the
+ * type. Each definition is followed by a length, or by the end of a message: the value then
+ * continues in the next message of the stream.
  */
 #ifndef GP_GOB_SKIM_H
 #define GP_GOB_SKIM_H
@@ -50,8 +50,8 @@ void gp__gob_skim_init(gp__gob_skim *skim, const gp__gob_skim_ops *ops, void *ct
 void gp__gob_skim_release(gp__gob_skim *skim);
 
 /*
- * Walk over a value of |type|, which is resolved, as a field or an element; |top|: as the value of a
- * message, where a 0 is before what is no struct.
+ * Walk over a value of |type|, which is resolved, as a field or an element; |top|: as the value of
+ * a message, where a 0 is before what is no struct.
  *
  * Returns: 1 at its end; 0 if it continues in the next message: gp__gob_skim_continue() then;
  * GP_ENOMEM or GP_EGOB.

@@ -92,8 +92,8 @@ bool gp__gob_get_bytes(gp__gob_cursor *cursor, const unsigned char **bytes, size
 size_t gp__gob_put_long_uint(unsigned char *out, uint64_t value);
 
 /*
- * Write a uint to |out|, which has room for GP__GOB_UINT_MOST bytes, all of which may be written to.
- * Returns its length.
+ * Write a uint to |out|, which has room for GP__GOB_UINT_MOST bytes, all of which may be written
+ * to. Returns its length.
  */
 static inline size_t
 gp__gob_put_uint(unsigned char *out, uint64_t value)

@@ -118,8 +118,8 @@ copy_error(gp_error *err, const gp_error *from)
 }
 
 /*
- * End the stream, and all calls with "connection is shut down" and the reason: with GP_ETLS if there
- * is no TLS, which the reason tells, and otherwise with GP_ECLOSED. |why| may be NULL.
+ * End the stream, and all calls with "connection is shut down" and the reason: with GP_ETLS if
+ * there is no TLS, which the reason tells, and otherwise with GP_ECLOSED. |why| may be NULL.
  */
 static void
 end_client_locked(gp_netrpc_client *client, const gp_error *why)
@@ -400,7 +400,9 @@ gp_netrpc_client_ref(gp_netrpc_client *client)
     return client;
 }
 
-/* In a forked child, the client's memory is left as it is: the parent's threads may have held it. */
+/*
+ * In a forked child, the client's memory is left as it is: the parent's threads may have held it.
+ */
 void
 gp_netrpc_client_unref(gp_netrpc_client *client)
 {

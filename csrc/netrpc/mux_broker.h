@@ -28,8 +28,8 @@ size_t gp__mux_broker_unanswered_locked(gp_mux_broker *broker);
 void gp__mux_broker_end_locked(gp_mux_broker *broker);
 
 /*
- * Drop what waits to be accepted, refuse everything from now on, and end what is served. Idempotent.
- * To be called before the last reference to the transport may be dropped.
+ * Drop what waits to be accepted, refuse everything from now on, and end what is served.
+ * Idempotent. To be called before the last reference to the transport may be dropped.
  */
 void gp__mux_broker_close(gp_mux_broker *broker);
 

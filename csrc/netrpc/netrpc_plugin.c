@@ -329,7 +329,9 @@ open_connection(gp_netrpc_plugin *plugin, gp__stream *stream)
         gp__free(self);
         return NULL;
     }
-    /* The transport is not dispatched before the caller, which is on the reactor's thread, returns. */
+    /*
+     * The transport is not dispatched before the caller, which is on the reactor's thread, returns.
+     */
     if (gp__mux_broker_new(&self->broker, self->transport, NULL) < 0) {
         goto fail_broker;
     }

@@ -125,9 +125,9 @@ drop_request_locked(gp_netrpc_server *server, gp_netrpc_request *request)
 }
 
 /*
- * End the stream. Requests without a handler are dropped. If |why| is NULL, what has been written is
- * sent first. Otherwise the stream is of no use any more, and neither is a connection that carries
- * nothing else.
+ * End the stream. Requests without a handler are dropped. If |why| is NULL, what has been written
+ * is sent first. Otherwise the stream is of no use any more, and neither is a connection that
+ * carries nothing else.
  */
 static void
 end_server_locked(gp_netrpc_server *server, const gp_error *why)

@@ -1,6 +1,7 @@
 /*
- * Layer: netrpc. The plugin's side of its output over net/rpc: a consumer of a gp_stdio (os/stdio.c)
- * that writes to two streams of a connection, one for standard output and one for standard error.
+ * Layer: netrpc. The plugin's side of its output over net/rpc: a consumer of a gp_stdio
+ * (os/stdio.c) that writes to two streams of a connection, one for standard output and one for
+ * standard error.
  */
 #ifndef GP_NETRPC_STDIO_CONSUMER_H
 #define GP_NETRPC_STDIO_CONSUMER_H

@@ -12,8 +12,8 @@
 enum { TICK_MS = 20 };
 
 /*
- * A wait for a gate: on the stack of its thread, or on the heap if it is by gp_interrupt.wait, which
- * lets other code use the memory of the stack.
+ * A wait for a gate: on the stack of its thread, or on the heap if it is by gp_interrupt.wait,
+ * which lets other code use the memory of the stack.
  */
 struct gp__transport_waiter {
     gp_link link;                /* in the role's |waiters| while the thread sleeps */
@@ -264,8 +264,8 @@ gp__transport_role_watch_locked(gp__transport *transport)
 }
 
 /*
- * Whether the other side may call at any time, while no worker is about to drive: in a plugin, where
- * a thread of the user has driven while it waited.
+ * Whether the other side may call at any time, while no worker is about to drive: in a plugin,
+ * where a thread of the user has driven while it waited.
  */
 static bool
 is_deserted_locked(const gp__transport *transport) GP_REQUIRES(&transport->lock)

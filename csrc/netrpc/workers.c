@@ -125,7 +125,9 @@ wake_worker_locked(gp__transport *transport) GP_REQUIRES(&transport->lock)
     gp_mutex_unlock(&pool_lock);
 }
 
-/* Take the transport that has wanted a worker for longest, with a reference. NULL: there is none. */
+/*
+ * Take the transport that has wanted a worker for longest, with a reference. NULL: there is none.
+ */
 static gp__transport *take_wanting_locked(void) GP_REQUIRES(&pool_lock)
     GP_NO_THREAD_SAFETY_ANALYSIS; /* |wanting| and |wanted| are guarded by the pool's lock */
 

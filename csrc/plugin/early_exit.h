@@ -8,8 +8,8 @@
 #include "os/process/process.h"
 
 /*
- * If the process (NULL: unknown) has ended, or is exiting and ends within a second, replace |err| by
- * GP_EEXITED, and return that. Otherwise return |rc|.
+ * If the process (NULL: unknown) has ended, or is exiting and ends within a second, replace |err|
+ * by GP_EEXITED, and return that. Otherwise return |rc|.
  */
 int gp__early_exit(int rc, gp__process *process, gp_error *err);
 

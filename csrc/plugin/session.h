@@ -3,11 +3,11 @@
  * protocol they use. Each protocol is a gp__protocol in a file of its own (session_grpc.c,
  * session_netrpc.c), and session.c lists them.
  *
- *      new --> open --> (ping, channel, dispense, ...) --> shutdown --> disconnect --> close --> free
+ *    new --> open --> (ping, channel, dispense, ...) --> shutdown --> disconnect --> close --> free
  *
  * Every step but the last one may be left out. A session that could not be opened is ended in the
- * same way. Threads: ping, what belongs to one protocol, cancel_calls and is_connected may be called
- * from any thread once the session is open; everything else from one thread at a time.
+ * same way. Threads: ping, what belongs to one protocol, cancel_calls and is_connected may be
+ * called from any thread once the session is open; everything else from one thread at a time.
  */
 #ifndef GP_PLUGIN_SESSION_H
 #define GP_PLUGIN_SESSION_H

@@ -18,9 +18,9 @@ const gp_gob_type *pygo_gob_type_of(PyObject *gob_type);
 int pygo_gob_encode(PyObject *gob_type, PyObject *value, gp_gob_output *out);
 
 /*
- * Decode a message into an object of |gob_type|, a GobType, or untyped if that is None. With the GIL;
- * runs code of the user, so no lock may be held. The decoder may be freed without the GIL, also with
- * locks held.
+ * Decode a message into an object of |gob_type|, a GobType, or untyped if that is None. With the
+ * GIL; runs code of the user, so no lock may be held. The decoder may be freed without the GIL,
+ * also with locks held.
  *
  * Returns: a new reference, or NULL with an exception.
  */

@@ -1,6 +1,7 @@
 /*
  * gob -> objects of Python. Functions that get values take them over only if they succeed: they
- * first put them into their object with references of their own, and drop those of the decoder last.
+ * first put them into their object with references of their own, and drop those of the decoder
+ * last.
  */
 #include "py/gob.h"
 
@@ -70,7 +71,9 @@ make_bytes(void *ctx, const gp_gob_type *type, const void *bytes, size_t len, vo
     return hand_out(ctx, type, PyBytes_FromStringAndSize(bytes, (Py_ssize_t)len), out);
 }
 
-/* Go does not ask for UTF-8: bytes that are none become lone surrogates, and the same bytes again. */
+/*
+ * Go does not ask for UTF-8: bytes that are none become lone surrogates, and the same bytes again.
+ */
 static PyObject *
 to_str(const void *bytes, size_t len)
 {

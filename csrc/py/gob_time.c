@@ -1,7 +1,7 @@
 /*
- * Go's time.Time. Its bytes: the version, the seconds since the start of year 1 in UTC (8 bytes, big
- * endian), the nanoseconds (4), the offset of the zone in minutes (2), where -1 is UTC. Version 2 adds
- * a byte with the seconds of the offset.
+ * Go's time.Time. Its bytes: the version, the seconds since the start of year 1 in UTC (8 bytes,
+ * big endian), the nanoseconds (4), the offset of the zone in minutes (2), where -1 is UTC. Version
+ * 2 adds a byte with the seconds of the offset.
  */
 #include "py/gob_type.h"
 

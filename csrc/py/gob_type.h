@@ -79,8 +79,8 @@ PyObject *pygo_gob_by_class(void);
 PyObject *pygo_gob_by_name(void);
 
 /*
- * Interned: a str that is made for each use would go into the interpreter's cache of attributes, where
- * it is found by its address.
+ * Interned: a str that is made for each use would go into the interpreter's cache of attributes,
+ * where it is found by its address.
  */
 typedef struct GobNames {
     PyObject *add_note;
@@ -111,8 +111,8 @@ typedef struct GobContext {
 void pygo_gob_context_release(GobContext *context);
 
 /*
- * Refuse a value: the run ends with a GobError of this text. Takes the exception that is set, if any,
- * as its cause. Returns GP_EUSER.
+ * Refuse a value: the run ends with a GobError of this text. Takes the exception that is set, if
+ * any, as its cause. Returns GP_EUSER.
  */
 int pygo_gob_refuse(GobContext *context, const char *format, ...);
 
@@ -133,8 +133,8 @@ PyObject *pygo_gob_raise(GobContext *context, gp_error *err);
 enum { GOB_TIME_SIZE = 16 };
 
 /*
- * Encode a datetime into |out|, of GOB_TIME_SIZE bytes. Returns the length, or GP_EUSER; |*zero| says
- * whether it is Go's zero time.
+ * Encode a datetime into |out|, of GOB_TIME_SIZE bytes. Returns the length, or GP_EUSER; |*zero|
+ * says whether it is Go's zero time.
  */
 int pygo_gob_time_encode(GobContext *context, PyObject *value, unsigned char *out, bool *zero);
 

@@ -9,8 +9,8 @@
 #include "gp/mux_broker.h"
 
 /*
- * An object around |broker|, whose reference is taken over, also on failure. |name| is the plugin's,
- * with which messages begin; "": there is none.
+ * An object around |broker|, whose reference is taken over, also on failure. |name| is the
+ * plugin's, with which messages begin; "": there is none.
  */
 PyObject *pygo_mux_broker_wrap(gp_mux_broker *broker, PyObject *name);
 

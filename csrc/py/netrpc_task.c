@@ -104,7 +104,9 @@ task_dealloc(TaskObject *self)
     Py_DECREF(type);
 }
 
-/* Have the loop run |coroutine|, and its callback answer the request. 0, or -1 with an exception. */
+/*
+ * Have the loop run |coroutine|, and its callback answer the request. 0, or -1 with an exception.
+ */
 static int
 start_task(const arrival *from, PyObject *coroutine)
 {

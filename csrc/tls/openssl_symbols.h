@@ -4,8 +4,8 @@
  * OpenSSL is loaded on first use, since that takes 1 ms and 2 MiB, which a plugin without TLS does
  * not need to spend. Each function that can be the first one to use OpenSSL calls
  * gp__openssl_load(). openssl_symbols.txt has the names of OpenSSL's functions that are used, also
- * those behind OpenSSL's macros; os/library.h says how that works. The extension does not load if it
- * calls a function that is not listed.
+ * those behind OpenSSL's macros; os/library.h says how that works. The extension does not load if
+ * it calls a function that is not listed.
  *
  * With GP_OPENSSL_LINKED the macros are not defined, and the functions have to be linked.
  */

@@ -1,5 +1,6 @@
 /*
- * Values for tests of gob: trees of nodes, with a source and a sink, and a notation to compare them.
+ * Values for tests of gob: trees of nodes, with a source and a sink, and a notation to compare
+ * them.
  *
  *     true  -5  7u  0.5  (1,-2)  "text"  x'00ff'  Time<0f01>  [1, 2]  {"a": 1}  Point{X: 1}
  *     nil  <main.Point>Point{X: 1}
@@ -66,7 +67,10 @@ void set_fields(gp_gob_type *type, ...);
 
 /* ---- Bytes ---- */
 
-/* Bytes from hexadecimal digits, in which spaces do not count. The result lives until the next call. */
+/*
+ * Bytes from hexadecimal digits, in which spaces do not count. The result lives until the next
+ * call.
+ */
 const unsigned char *from_hex(const char *digits, size_t *len);
 
 /* The hexadecimal digits of bytes. The result lives until the next call. */

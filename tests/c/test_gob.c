@@ -256,7 +256,9 @@ each_allocation_fails_decoding(void **state)
     stream_release(&bytes);
 }
 
-/* Making the types and decoding what is encoded are part of it, since definitions stay with types. */
+/*
+ * Making the types and decoding what is encoded are part of it, since definitions stay with types.
+ */
 static void
 each_allocation_fails_encoding(void **state)
 {

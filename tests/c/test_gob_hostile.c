@@ -419,8 +419,8 @@ a_split_value_is_limited(void **state)
 }
 
 /*
- * Thousands of types that contain each other, each of which is the type of a message: pairs of types
- * are compiled once, also those that do not fit.
+ * Thousands of types that contain each other, each of which is the type of a message: pairs of
+ * types are compiled once, also those that do not fit.
  */
 static void
 long_chains_of_types(void **state)

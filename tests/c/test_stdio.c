@@ -428,7 +428,9 @@ the_second_reader_follows_the_first(void **state)
     }
 }
 
-/* A consumer whose end, on the reactor's thread, waits until the test has dropped its references. */
+/*
+ * A consumer whose end, on the reactor's thread, waits until the test has dropped its references.
+ */
 typedef struct last_holder {
     gp__stdio_consumer consumer;
     gp_mutex lock;

@@ -454,8 +454,8 @@ deferred_tasks_run_soon(void **state)
 /* ---- Forks ----------------------------------------------------------------------------------- */
 
 /*
- * The child says through a pipe what it found: its exit status is valgrind's, which finds there what
- * the parent's threads had.
+ * The child says through a pipe what it found: its exit status is valgrind's, which finds there
+ * what the parent's threads had.
  */
 static void
 a_forked_child_leaves_the_connection_alone(void **state)

@@ -90,7 +90,9 @@ call_kind(line *on, char kind)
     gp_mutex_unlock(&on->transport->lock);
 }
 
-/* 's' blocks until it is let go; '1' to '9' call the other side back with one less; '0' ends that. */
+/*
+ * 's' blocks until it is let go; '1' to '9' call the other side back with one less; '0' ends that.
+ */
 static void
 handle(gp__task *task)
 {

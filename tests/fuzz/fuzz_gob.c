@@ -562,8 +562,8 @@ decode_output(world *it, const gp_gob_type *type, gp_gob_output *output)
 }
 
 /*
- * Encode a value, decode that, and encode it again: the same bytes. (The value itself may have zeros
- * that are not sent.)
+ * Encode a value, decode that, and encode it again: the same bytes. (The value itself may have
+ * zeros that are not sent.)
  */
 static void
 check_encoding(world *it, const gp_gob_type *type, value *root)

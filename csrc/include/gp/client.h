@@ -171,11 +171,11 @@ gp_broker *gp_client_broker(gp_client *client);
 gp_mux_broker *gp_client_mux_broker(gp_client *client);
 
 /*
- * Have a plugin that speaks net/rpc make an implementation of what it calls |name|. |*out| calls it,
- * by the service "Plugin". |limits| (NULL: defaults) are for replies. Blocks.
+ * Have a plugin that speaks net/rpc make an implementation of what it calls |name|. |*out| calls
+ * it, by the service "Plugin". |limits| (NULL: defaults) are for replies. Blocks.
  *
- * Returns: 0; GP_ESERVER with the plugin's error; GP_EBROKER; GP_ECLOSED if the plugin does not run;
- * GP_ETIMEOUT, GP_EINVAL (the plugin speaks gRPC), GP_EGOB, GP_EUSER, GP_ENOMEM or GP_EFORKED.
+ * Returns: 0; GP_ESERVER with the plugin's error; GP_EBROKER; GP_ECLOSED if the plugin does not
+ * run; GP_ETIMEOUT, GP_EINVAL (the plugin speaks gRPC), GP_EGOB, GP_EUSER, GP_ENOMEM or GP_EFORKED.
  */
 int gp_client_dispense(gp_client *client, const char *name, const gp_gob_limits *limits,
                        int64_t deadline, const gp_interrupt *interrupt, gp_netrpc_client **out,

@@ -14,10 +14,10 @@
  * and a sink makes.
  *
  * Errors: GP_ENOMEM, GP_EUSER (a source or a sink has failed and knows why), GP_EINVAL (a type that
- * cannot be), or GP_EGOB. The |number| of a GP_EGOB is 0 if a value and a type disagree: the message
- * then names the path ("Order.Items[3].Price: the stream has a string, the class a float"), which is
- * also its detail, and the stream goes on with its next message. It is GP_GOB_CORRUPT if the bytes
- * are no gob. The message of a GP_EUSER is the path.
+ * cannot be), or GP_EGOB. The |number| of a GP_EGOB is 0 if a value and a type disagree: the
+ * message then names the path ("Order.Items[3].Price: the stream has a string, the class a float"),
+ * which is also its detail, and the stream goes on with its next message. It is GP_GOB_CORRUPT if
+ * the bytes are no gob. The message of a GP_EUSER is the path.
  */
 #ifndef GP_GOB_H
 #define GP_GOB_H
@@ -59,10 +59,10 @@ typedef enum gp_gob_flavour {
  * A type of the program: what it sends, or wants to have. Immutable once it is complete, so it may
  * be used by any thread.
  *
- * Types refer to each other, also in circles, so they live in groups: all types of a group are freed
- * together, when no reference to any of them is left. A type may refer to types of its own group and
- * to those of others, which its group then keeps; but groups must not refer to each other in
- * circles. Make in one group all types that come into being together.
+ * Types refer to each other, also in circles, so they live in groups: all types of a group are
+ * freed together, when no reference to any of them is left. A type may refer to types of its own
+ * group and to those of others, which its group then keeps; but groups must not refer to each other
+ * in circles. Make in one group all types that come into being together.
  */
 typedef struct gp_gob_type gp_gob_type;
 typedef struct gp_gob_group gp_gob_group;
@@ -125,8 +125,9 @@ const char *gp_gob_type_field_name(const gp_gob_type *type, size_t index);
 const gp_gob_type *gp_gob_type_field(const gp_gob_type *type, size_t index);
 
 /*
- * A type of a stream, as it was defined there. Borrowed from the decoder, which keeps it until it is
- * freed. Immutable, any thread. Only structs have fields; what a definition does not say is empty.
+ * A type of a stream, as it was defined there. Borrowed from the decoder, which keeps it until it
+ * is freed. Immutable, any thread. Only structs have fields; what a definition does not say is
+ * empty.
  */
 typedef struct gp_gob_wire_type gp_gob_wire_type;
 
@@ -141,10 +142,10 @@ const char *gp_gob_wire_type_field_name(const gp_gob_wire_type *type, size_t ind
 const gp_gob_wire_type *gp_gob_wire_type_field(const gp_gob_wire_type *type, size_t index);
 
 /*
- * What the user of an untyped decoder knows of a wire type, NULL at first. gp_gob_wire_type_set_tag()
- * takes |tag| over unless the type has one already; |release| is called with it when the decoder is
- * freed. Returns the tag that the type has then: if it is not |tag|, the caller keeps that; NULL when
- * memory is short.
+ * What the user of an untyped decoder knows of a wire type, NULL at first.
+ * gp_gob_wire_type_set_tag() takes |tag| over unless the type has one already; |release| is called
+ * with it when the decoder is freed. Returns the tag that the type has then: if it is not |tag|,
+ * the caller keeps that; NULL when memory is short.
  */
 void *gp_gob_wire_type_tag(const gp_gob_wire_type *type);
 void *gp_gob_wire_type_set_tag(const gp_gob_wire_type *type, void *tag, void (*release)(void *tag));
@@ -177,10 +178,10 @@ typedef struct gp_gob_dynamic {
 
 /*
  * Takes values apart. |value| is never NULL: NULL stands for a nil pointer, slice, map or interface
- * and is dealt with by the encoder: such a field is left out, and a nil element is an error where Go
- * has one. All functions return 0, GP_EUSER, or another code with nothing recorded; what they hand
- * out stays valid until their next call with the same |ctx|, unless there is a function to close it,
- * which is called if and only if the opening function has returned 0.
+ * and is dealt with by the encoder: such a field is left out, and a nil element is an error where
+ * Go has one. All functions return 0, GP_EUSER, or another code with nothing recorded; what they
+ * hand out stays valid until their next call with the same |ctx|, unless there is a function to
+ * close it, which is called if and only if the opening function has returned 0.
  *
  * Ranges are checked by the encoder. What cannot be an int64_t etc. at all, the source refuses.
  */
@@ -233,8 +234,8 @@ void gp_gob_encoder_free(gp_gob_encoder *encoder);
 
 /*
  * Add to |output| the definitions of its types that the stream does not have yet, and take them as
- * sent: the caller has to send the bytes, before those of any later commit. So call it and queue the
- * bytes under one lock. May be repeated for other streams.
+ * sent: the caller has to send the bytes, before those of any later commit. So call it and queue
+ * the bytes under one lock. May be repeated for other streams.
  *
  * Returns: 0, or GP_ENOMEM, which changes nothing.
  */
@@ -264,8 +265,8 @@ typedef struct gp_gob_limits {
 } gp_gob_limits;
 
 /*
- * The decoder of one direction of a stream. Shared: ref. Feed it and take messages out on one thread
- * at a time; messages may be decoded by other threads meanwhile.
+ * The decoder of one direction of a stream. Shared: ref. Feed it and take messages out on one
+ * thread at a time; messages may be decoded by other threads meanwhile.
  */
 typedef struct gp_gob_decoder gp_gob_decoder;
 
@@ -293,8 +294,8 @@ typedef struct gp_gob_message {
 /*
  * Take the next value out of the bytes that have been fed, and the definitions before and in it.
  *
- * Returns: 1 with |out|; 0 if more bytes are needed; GP_ENOMEM or GP_EGOB, which are final: the same
- * error comes again.
+ * Returns: 1 with |out|; 0 if more bytes are needed; GP_ENOMEM or GP_EGOB, which are final: the
+ * same error comes again.
  */
 int gp_gob_decoder_next(gp_gob_decoder *decoder, gp_gob_message *out, gp_error *err);
 void gp_gob_message_release(gp_gob_message *message);
@@ -333,8 +334,8 @@ typedef struct gp_gob_sink {
     int (*make_map)(void *ctx, const gp_gob_type *type, const gp_gob_wire_type *wire,
                     void *const *items, size_t count, void **out);
     /*
-     * |fields| has an entry for each field of |type|, or of |wire| if untyped; NULL for a field that
-     * the stream does not have or that is zero.
+     * |fields| has an entry for each field of |type|, or of |wire| if untyped; NULL for a field
+     * that the stream does not have or that is zero.
      */
     int (*make_struct)(void *ctx, const gp_gob_type *type, const gp_gob_wire_type *wire,
                        void *const *fields, void **out);
@@ -380,9 +381,9 @@ typedef struct gp_gob_member {
 } gp_gob_member;
 
 /*
- * Make the type of a C struct: |members| is borrowed for as long as the type lives. The caller owns a
- * reference. A single value that is no struct, such as a bool, is a record with one member without a
- * name; an empty struct has no members.
+ * Make the type of a C struct: |members| is borrowed for as long as the type lives. The caller owns
+ * a reference. A single value that is no struct, such as a bool, is a record with one member
+ * without a name; an empty struct has no members.
  */
 int gp_gob_record_new(gp_gob_type **out, const char *name, const gp_gob_member *members,
                       size_t count, gp_error *err);

@@ -60,7 +60,8 @@ typedef struct gp_mux_serving gp_mux_serving;
 
 /*
  * Serve |services| to the one caller that dials |id| by |deadline|. A reference is taken of
- * |services|. |options| are copied; NULL: defaults. |out| (may be NULL) gets a reference. Never blocks.
+ * |services|. |options| are copied; NULL: defaults. |out| (may be NULL) gets a reference. Never
+ * blocks.
  *
  * Returns: 0; GP_EBROKER if the id is being accepted already, or the connection has ended;
  * GP_ENOMEM or GP_EFORKED.

@@ -17,7 +17,7 @@
 #include "gp/runtime.h"
 #include "gp/tls.h"
 
-/* ---- Clients ---------------------------------------------------------------------------------- */
+/* ---- Clients --------------------------------------------------------------------------------- */
 
 /*
  * The calling side of one stream. Shared by reference. Threads: any, and any number of calls at
@@ -66,9 +66,9 @@ int gp_netrpc_call(gp_netrpc_client *client, gp_bytes method, gp_gob_output *arg
 typedef struct gp_netrpc_pending gp_netrpc_pending;
 
 /*
- * Start a call. |args| is taken over, also when this fails. |done|(|ctx|) is called once, unless the call is cancelled, when there is an answer
- * or there will be none: on a thread that must not block or enter Python, with no lock held. |*out|
- * is set before that.
+ * Start a call. |args| is taken over, also when this fails. |done|(|ctx|) is called once, unless
+ * the call is cancelled, when there is an answer or there will be none: on a thread that must not
+ * block or enter Python, with no lock held. |*out| is set before that.
  *
  * Returns: 0; otherwise as gp_netrpc_call(), and |done| is not called.
  */
@@ -101,7 +101,7 @@ bool gp_netrpc_pending_cancel(gp_netrpc_pending *pending);
 int gp_netrpc_pending_result(gp_netrpc_pending *pending, const gp_gob_message **reply,
                              gp_error *err);
 
-/* ---- Servers ---------------------------------------------------------------------------------- */
+/* ---- Servers --------------------------------------------------------------------------------- */
 
 /*
  * One request, from its arrival until it is answered. It is answered by gp_netrpc_request_reply()
@@ -178,7 +178,7 @@ void gp_netrpc_server_close(gp_netrpc_server *server);
 int gp_netrpc_server_wait(gp_netrpc_server *server, int64_t deadline,
                           const gp_interrupt *interrupt);
 
-/* ---- Listeners -------------------------------------------------------------------------------- */
+/* ---- Listeners ------------------------------------------------------------------------------- */
 
 /* A listening socket, each connection of which is served by itself. Threads: any. */
 typedef struct gp_netrpc_listener gp_netrpc_listener;
@@ -206,7 +206,7 @@ int gp_netrpc_listener_wait(gp_netrpc_listener *listener, int64_t deadline,
 /* Close and free. NULL is fine. */
 void gp_netrpc_listener_free(gp_netrpc_listener *listener);
 
-/* ---- The process ------------------------------------------------------------------------------ */
+/* ---- The process ----------------------------------------------------------------------------- */
 
 /*
  * Have |then| called on each worker before it ends. Set once, before there is a worker.

@@ -1,8 +1,8 @@
 /*
  * Layer: public. A stream of bytes in both directions, between a host and a plugin that speak
- * net/rpc: reads and writes that block, with a deadline, or are tried and repeated, for event loops.
- * What has come and is not read is stored, up to the stream's window; then the sender is blocked.
- * What is written and the other side does not read blocks the writer.
+ * net/rpc: reads and writes that block, with a deadline, or are tried and repeated, for event
+ * loops. What has come and is not read is stored, up to the stream's window; then the sender is
+ * blocked. What is written and the other side does not read blocks the writer.
  *
  * Threads: any; one may read, one write, and others close it meanwhile. Freed when no thread uses
  * it.
@@ -48,8 +48,8 @@ void gp_netrpc_file_shutdown(gp_netrpc_file *file);
 void gp_netrpc_file_close(gp_netrpc_file *file);
 
 /*
- * Have |then|(|ctx|) called once, when the file can be read (or written, if |writing|) or is closed:
- * on a thread that must not block or enter Python.
+ * Have |then|(|ctx|) called once, when the file can be read (or written, if |writing|) or is
+ * closed: on a thread that must not block or enter Python.
  *
  * Returns: 1; 0 if that is so now, and GP_ENOMEM: then |then| is not called.
  */

@@ -83,8 +83,8 @@ bool gp_netrpc_plugin_stopping(gp_netrpc_plugin *plugin);
 void gp_netrpc_plugin_drain(gp_netrpc_plugin *plugin, int64_t timeout_ms);
 
 /*
- * Stop at once, and end all connections: once what was written is sent, but after |linger_ms| at the
- * latest. Idempotent.
+ * Stop at once, and end all connections: once what was written is sent, but after |linger_ms| at
+ * the latest. Idempotent.
  */
 void gp_netrpc_plugin_close(gp_netrpc_plugin *plugin, int64_t linger_ms);
 
