@@ -1,11 +1,13 @@
 """Plugins and gRPC for asyncio, with the interfaces of grpc.aio. See docs/asyncio.md.
 
-All other names of grpc.aio (Metadata, UnaryUnaryClientInterceptor, ...) are available here too.
-grpc.aio is imported when the first of them is used.
+All other names of grpc.aio (UnaryUnaryClientInterceptor, ...) are available here too. grpc.aio is
+imported when the first of them is used, except for `AbortError`, `Metadata` and `UsageError`: they
+are classes of this package until the program has imported grpcio.
 """
 
 from __future__ import annotations
 
+from pygo_plugin._grpc.abstract import imported
 from pygo_plugin._grpc.aio_channel import Channel
 from pygo_plugin.errors import _importing
 
@@ -48,9 +50,15 @@ _HOMES = {
     "serve": "_serve.aio_server",
     "ServicerContext": "_grpc.aio_context",
     "AioRpcError": "_grpc.aio_errors",
-    "EOF": "_grpc.aio_errors",
 }
 
+# Names of grpc.aio that this package has a class of its own for, until the program has imported
+# grpcio: its module and name.
+_TWINS = {
+    "AbortError": ("_grpc.server", "Aborted"),
+    "Metadata": ("_grpc.aio_metadata", "Metadata"),
+    "UsageError": ("_grpc.aio_errors", "UsageError"),
+}
 
 _AGENT = "grpc-python-asyncio"
 
@@ -127,15 +135,11 @@ if not TYPE_CHECKING:  # with a visible __getattr__, mypy would let misspelt nam
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         home = _HOMES.get(name)
         if home is not None:
-            from importlib import import_module
-
-            try:
-                value = getattr(import_module(f"pygo_plugin.{home}"), name)
-            except OSError as error:  # for instance at the limit of descriptors
-                with _importing("pygo_plugin.errors"):
-                    from pygo_plugin.errors import _not_imported
-
-                raise _not_imported(f"pygo_plugin.{home}", error) from error
+            value = _import(home, name)
+        elif name == "EOF":
+            return _import("_grpc.aio_errors", "exported_end_of_file")()
+        elif name in _TWINS and imported() is None:
+            return _import(*_TWINS[name])
         else:
             try:
                 import grpc.aio
@@ -147,6 +151,12 @@ if not TYPE_CHECKING:  # with a visible __getattr__, mypy would let misspelt nam
                 ) from None
         globals()[name] = value
         return value
+
+    def _import(home, name):
+        from importlib import import_module
+
+        with _importing(f"pygo_plugin.{home}"):
+            return getattr(import_module(f"pygo_plugin.{home}"), name)
 
     def __dir__():
         return sorted({*globals(), *__all__})

@@ -192,8 +192,9 @@ class GobError(PluginError, ValueError):
 class RpcError(PluginError):
     """A call to the plugin failed.
 
-    Calls raise a subclass that is a `grpc.RpcError` and a `grpc.Call` too, so that `except
-    grpc.RpcError` and `error.code() == grpc.StatusCode.NOT_FOUND` work.
+    Calls raise a subclass. Once the program has imported grpcio, it is a `grpc.RpcError` and a
+    `grpc.Call` too, so that `except grpc.RpcError` and `error.code() == grpc.StatusCode.NOT_FOUND`
+    work.
     """
 
     if TYPE_CHECKING:  # the subclass is made at run time, where grpcio may be installed

@@ -4,8 +4,9 @@ Programs written for grpcio change one import::
 
     from pygo_plugin import rpc as grpc
 
-All other names of grpcio (StatusCode, RpcError, intercept_channel, ...) are available here too.
-grpcio is imported when the first of them is used. See docs/rpc.md.
+All other names of grpcio (intercept_channel, Compression, ...) are available here too. grpcio is
+imported when the first of them is used, except for StatusCode, ChannelConnectivity and the
+exceptions: they are this package's own until the program has imported grpcio. See docs/rpc.md.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pygo_plugin._base import at_exit
 from pygo_plugin._base.core import _core
 from pygo_plugin._grpc import channel as _channel
 from pygo_plugin._grpc import server as _server
+from pygo_plugin._grpc.abstract import imported
+from pygo_plugin.errors import _importing
 
 TYPE_CHECKING = False  # typing is not imported at run time, nor is grpcio
 if TYPE_CHECKING:
@@ -295,6 +298,16 @@ _FOREIGN = frozenset({
     "xds_server_credentials",
 })  # fmt: skip
 
+# Names of grpcio that this package has a class of its own for, until the program has imported
+# grpcio: its module and name.
+_TWINS = {
+    "ChannelConnectivity": ("_grpc.status", "ChannelConnectivity"),
+    "FutureCancelledError": ("_grpc.errors", "FutureCancelledError"),
+    "FutureTimeoutError": ("_grpc.errors", "FutureTimeoutError"),
+    "RpcError": ("errors", "RpcError"),
+    "StatusCode": ("_grpc.status", "StatusCode"),
+}
+
 
 if not TYPE_CHECKING:  # with a visible __getattr__, mypy would let misspelt names pass
 
@@ -305,6 +318,12 @@ if not TYPE_CHECKING:  # with a visible __getattr__, mypy would let misspelt nam
             raise AttributeError(
                 f"pygo_plugin.rpc has no {name}: grpcio's belong to the gRPC core inside grpcio"
             )
+        if name in _TWINS and imported() is None:
+            from importlib import import_module
+
+            home, name = _TWINS[name]
+            with _importing(f"pygo_plugin.{home}"):
+                return getattr(import_module(f"pygo_plugin.{home}"), name)
         value = _find(name)
         globals()[name] = value
         return value
@@ -317,14 +336,6 @@ if not TYPE_CHECKING:  # with a visible __getattr__, mypy would let misspelt nam
         try:
             import grpc
         except ImportError:
-            if name == "StatusCode":
-                from pygo_plugin._grpc.errors import StatusCode
-
-                return StatusCode
-            if name == "RpcError":
-                from pygo_plugin.errors import RpcError
-
-                return RpcError
             raise AttributeError(
                 f"pygo_plugin.rpc.{name} is grpcio's, and grpcio is not installed"
             ) from None

@@ -10,7 +10,7 @@ from pygo_plugin._base.aio_loops import UNBROKEN, checkpoint
 from pygo_plugin._base.core import _core
 from pygo_plugin._core import LoopFuture
 from pygo_plugin._grpc.abstract import Abstract
-from pygo_plugin.errors import _importing, _not_imported
+from pygo_plugin.errors import _importing
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -79,8 +79,8 @@ class Call(_core.AsyncCall, Abstract):
 
     async def initial_metadata(self) -> Any:
         """The metadata sent ahead of the first reply. Waits for it."""
-        with _importing("pygo_plugin._grpc.aio_errors"):
-            from pygo_plugin._grpc.aio_errors import metadata
+        with _importing("pygo_plugin._grpc.aio_metadata"):
+            from pygo_plugin._grpc.aio_metadata import metadata
 
         if not self.done():
             if self._metadata_arrived is None:
@@ -95,15 +95,15 @@ class Call(_core.AsyncCall, Abstract):
 
     async def trailing_metadata(self) -> Any:
         """The metadata that came with the status. Waits for the end of the call."""
-        with _importing("pygo_plugin._grpc.aio_errors"):
-            from pygo_plugin._grpc.aio_errors import metadata
+        with _importing("pygo_plugin._grpc.aio_metadata"):
+            from pygo_plugin._grpc.aio_metadata import metadata
 
         return metadata((await self._wait_for_status())[2])
 
     async def code(self) -> Any:
         """The grpc.StatusCode. Waits for the end of the call."""
-        with _importing("pygo_plugin._grpc.errors"):
-            from pygo_plugin._grpc.errors import status_code
+        with _importing("pygo_plugin._grpc.enums"):
+            from pygo_plugin._grpc.enums import status_code
 
         return status_code((await self._wait_for_status())[0])
 
@@ -212,18 +212,13 @@ class _Replies(Call):
 
     async def read(self) -> Any:
         """The next reply, or EOF. Raises: the call's error."""
-        try:  # called for each message, for which _importing() is too slow
-            from pygo_plugin._grpc.aio_errors import EOF
-        except OSError as error:
-            raise _not_imported("pygo_plugin._grpc.aio_errors", error) from error
-        if self.done():
-            await self._raise_for_status()
-            return EOF
-        self._use(iterated=False)
-        reply = await self._next()
+        reply = _END
+        if not self.done():
+            self._use(iterated=False)
+            reply = await self._next()
         if reply is _END:
             await self._raise_for_status()
-            return EOF
+            return end_of_file()
         return reply
 
     def _use(self, iterated: bool) -> None:
@@ -392,3 +387,11 @@ async def _send_all(
         _core.unraisable(error, requests)
     else:
         sender.close(LoopFuture(loop))
+
+
+def end_of_file() -> Any:
+    """What read() returns at the end of the messages."""
+    with _importing("pygo_plugin._grpc.aio_errors"):
+        from pygo_plugin._grpc import aio_errors
+
+    return aio_errors.end_of_file()

@@ -19,7 +19,6 @@ from pygo_plugin._grpc.aio_calls import (
     UnaryStreamCall,
     UnaryUnaryCall,
 )
-from pygo_plugin._grpc.channel import connectivity
 from pygo_plugin.errors import _importing
 
 if TYPE_CHECKING:
@@ -240,6 +239,9 @@ class Channel(Abstract):
 
     def get_state(self, try_to_connect: bool = False) -> Any:
         """The grpc.ChannelConnectivity now."""
+        with _importing("pygo_plugin._grpc.enums"):
+            from pygo_plugin._grpc.enums import connectivity
+
         return connectivity(self._core.state(try_to_connect))
 
     async def wait_for_state_change(self, last_observed_state: Any) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,7 +10,9 @@ from pygo_plugin._base.aio_loops import UNBROKEN, checkpoint
 from pygo_plugin._base.core import _core
 from pygo_plugin._core import LoopFuture
 from pygo_plugin._grpc import server as _server
-from pygo_plugin.errors import _importing, _not_imported
+from pygo_plugin._grpc.abstract import derived
+from pygo_plugin._grpc.aio_calls import end_of_file
+from pygo_plugin.errors import _importing
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -40,12 +40,8 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
 
     async def read(self) -> Any:
         """The next request, or EOF."""
-        try:  # called for each message, for which _importing() is too slow
-            from pygo_plugin._grpc.aio_errors import EOF
-        except OSError as error:
-            raise _not_imported("pygo_plugin._grpc.aio_errors", error) from error
         request = await self._next()
-        return EOF if request is END else request
+        return end_of_file() if request is END else request
 
     async def write(self, message: Any) -> None:
         """Send one reply. Waits until the next one may be sent.
@@ -108,7 +104,7 @@ class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
         try:
             super().abort(code, details)
         except _server.Aborted as error:
-            raise _aborted()(*error.args) from None
+            raise derived(_server.Aborted, "aio.AbortError")(*error.args) from None
 
     async def abort_with_status(  # type: ignore[override]  # a coroutine here
         self, status: Any
@@ -225,14 +221,3 @@ class Requests:
         if request is END:
             raise StopAsyncIteration
         return request
-
-
-@functools.cache
-def _aborted_like(base: type[BaseException]) -> type[Exception]:
-    return type("Aborted", (_server.Aborted, base), {"__module__": __name__})
-
-
-def _aborted() -> type[Exception]:
-    """The exception of abort(). It is a grpc.aio.AbortError too once grpc.aio is imported."""
-    grpc = sys.modules.get("grpc.aio")
-    return _server.Aborted if grpc is None else _aborted_like(grpc.AbortError)

@@ -1,6 +1,6 @@
-"""Exceptions, metadata and EOF of asyncio's calls: grpcio's own where grpcio is installed.
+"""Exceptions of asyncio's calls, and EOF.
 
-Imported when the first of them is needed, since it imports grpcio.
+Each is one of grpcio's, too, if the program has imported grpcio when it is made.
 """
 
 from __future__ import annotations
@@ -8,27 +8,45 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pygo_plugin import errors
-from pygo_plugin._grpc.errors import grpc, status_code
-from pygo_plugin.errors import RpcError
+from pygo_plugin._grpc.abstract import derived, imported
+from pygo_plugin._grpc.aio_metadata import metadata
+from pygo_plugin._grpc.enums import StatusCode, status_code
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from pygo_plugin._base.core import _core
 
     Pairs = tuple[_core.Metadatum, ...]
 
+__all__ = [
+    "AioRpcError",
+    "EOF",
+    "UsageError",
+    "closed_error",
+    "end_of_file",
+    "exported_end_of_file",
+    "rpc_error",
+    "usage_error",
+]
 
-class _EOF:
-    """What read() returns at the end of the messages."""
 
-    def __bool__(self) -> bool:
-        return False
+class AioRpcError(errors.RpcError):
+    """A call that ended with a status other than OK.
 
-    def __repr__(self) -> str:
-        return "<EOF>"
+    code                 the grpc.StatusCode
+    initial_metadata     the metadata sent ahead of the reply
+    trailing_metadata    the metadata that came with the status
+    details              the text that came with the status
+    debug_error_string   how gRPC describes the failure
+    """
 
+    __module__ = "pygo_plugin.aio"
 
-class _FailedCall(RpcError):
-    """A call that ended with a status other than OK."""
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if cls is AioRpcError:
+            cls = derived(AioRpcError, "aio.AioRpcError")
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -43,7 +61,8 @@ class _FailedCall(RpcError):
 
     def code(self) -> Any:
         """The grpc.StatusCode."""
-        return self._status[0]
+        code = self._status[0]
+        return status_code(code.value[0]) if isinstance(code, StatusCode) else code
 
     def details(self) -> str | None:
         """The text that came with the status."""
@@ -70,51 +89,72 @@ class _FailedCall(RpcError):
     __repr__ = __str__
 
     def __reduce__(self) -> Any:
-        return (AioRpcError, self._status)
+        return AioRpcError, self._status
 
 
-AioRpcError: Any = _FailedCall
-ClosedError: Any = errors.ClosedError
-EOF: Any = _EOF()
-_usage_error: Any = RuntimeError
-if grpc is not None:
-    import grpc.aio
+class ClosedError(errors.ClosedError):
+    """A closed channel was used."""
 
-    AioRpcError = type(
-        "AioRpcError",
-        (_FailedCall, grpc.aio.AioRpcError),
-        {"__module__": __name__, "__doc__": _FailedCall.__doc__},
-    )
-    ClosedError = type(
-        "ClosedError",
-        (errors.ClosedError, grpc.aio.UsageError),
-        {"__module__": __name__, "__doc__": errors.ClosedError.__doc__},
-    )
-    EOF = grpc.aio.EOF
-    _usage_error = grpc.aio.UsageError
+    __module__ = "pygo_plugin.aio"
 
 
-def metadata(pairs: Pairs) -> Any:
-    """A grpc.aio.Metadata, or the pairs where grpcio is not installed."""
-    return pairs if grpc is None else grpc.aio.Metadata.from_tuple(pairs)
+class UsageError(errors.PluginError, RuntimeError):
+    """A call, or the context of one, was used in a way that is not possible."""
+
+    __module__ = "pygo_plugin.aio"
 
 
-def rpc_error(status: _core._CallStatus, initial_metadata: Pairs) -> RpcError:
+class _EOF:
+    """What read() returns at the end of the messages. It equals grpc.aio.EOF."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __len__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        grpc = imported()
+        return self is other or (grpc is not None and other is grpc.aio.EOF)
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return "<EOF>"
+
+
+EOF = _EOF()
+_exported = False  # whether the program may hold EOF, and compare what it reads with it
+
+
+def end_of_file() -> Any:
+    """What read() returns at the end of the messages: grpc.aio.EOF if the program can know it."""
+    grpc = imported()
+    return EOF if grpc is None or _exported else grpc.aio.EOF
+
+
+def exported_end_of_file() -> Any:
+    """What `pygo_plugin.aio.EOF` is now. From then on, read() returns the same."""
+    global _exported
+    _exported = _exported or imported() is None
+    return end_of_file()
+
+
+def rpc_error(status: _core._CallStatus, initial_metadata: Pairs) -> AioRpcError:
     """The exception for a call that ended with this status."""
     number, details, trailing, debug = status
-    error: RpcError = AioRpcError(
+    return AioRpcError(
         status_code(number), metadata(initial_metadata), metadata(trailing), details, debug or ""
     )
+
+
+def closed_error() -> ClosedError:
+    """The exception for uses of a closed channel: also a grpc.aio.UsageError."""
+    error: ClosedError = derived(ClosedError, "aio.UsageError")("the channel is closed")
     return error
 
 
-def closed_error() -> Exception:
-    """The exception for uses of a closed channel. With grpcio it is a grpc.aio.UsageError too."""
-    error: Exception = ClosedError("the channel is closed")
-    return error
-
-
-def usage_error(text: str) -> Exception:
-    """The exception for calls that are used in a wrong way: a grpc.aio.UsageError with grpcio."""
-    error: Exception = _usage_error(text)
+def usage_error(text: str) -> UsageError:
+    """The exception for calls that are used in a wrong way: also a grpc.aio.UsageError."""
+    error: UsageError = derived(UsageError, "aio.UsageError")(text)
     return error

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pygo_plugin._base.aio_loops import checkpoint
-from pygo_plugin._grpc.abstract import Abstract
+from pygo_plugin._grpc.abstract import Abstract, imported
 from pygo_plugin._grpc.aio_calls import (
     CANCELLED,
     FINISHED,
@@ -19,10 +19,11 @@ from pygo_plugin._grpc.aio_calls import (
     LOCALLY_CANCELLED,
     MIXED,
     Call,
+    end_of_file,
 )
-from pygo_plugin._grpc.aio_errors import EOF, AioRpcError, metadata, usage_error
-from pygo_plugin._grpc.errors import grpc
-from pygo_plugin.errors import _importing
+from pygo_plugin._grpc.aio_errors import AioRpcError, usage_error
+from pygo_plugin._grpc.aio_metadata import metadata
+from pygo_plugin._grpc.enums import status_code
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class _CallDetails(NamedTuple):
-    """The options of a call, as interceptors see them."""
+    """The options of a call, as interceptors see them without grpcio."""
 
     method: bytes
     timeout: float | None
@@ -39,8 +40,6 @@ class _CallDetails(NamedTuple):
     credentials: Any
     wait_for_ready: bool | None
 
-
-ClientCallDetails: Any = _CallDetails if grpc is None else grpc.aio.ClientCallDetails
 
 _STOP = object()  # the end of the requests, in the queue of those that are written
 
@@ -53,7 +52,8 @@ class _Intercepted(Abstract):
         self._multi = multi
         timeout, pairs, credentials, wait_for_ready, self._compression = options
         method = multi._method
-        details = ClientCallDetails(
+        grpc = imported()
+        details = (_CallDetails if grpc is None else grpc.aio.ClientCallDetails)(
             method if isinstance(method, bytes) else method.encode(),
             timeout,
             metadata(tuple(pairs or ())),
@@ -166,9 +166,6 @@ class _Intercepted(Abstract):
 
     async def code(self) -> Any:
         """The grpc.StatusCode. Waits for the end of the call."""
-        with _importing("pygo_plugin._grpc.errors"):
-            from pygo_plugin._grpc.errors import status_code
-
         return await self._ask("code", status_code(CANCELLED))
 
     async def details(self) -> Any:
@@ -218,7 +215,7 @@ class _Replies(_Intercepted):
         async for reply in self:
             return reply
         await checkpoint()
-        return EOF
+        return end_of_file()
 
     def _as_call(self, answer: Any, call: Any) -> Any:
         if isinstance(answer, (Call, _Intercepted, _ReplyStream)) or call is None:
@@ -321,9 +318,6 @@ class _Reply:
         return metadata(())
 
     async def code(self) -> Any:
-        with _importing("pygo_plugin._grpc.errors"):
-            from pygo_plugin._grpc.errors import status_code
-
         await checkpoint()
         return status_code(0)
 

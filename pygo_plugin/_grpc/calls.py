@@ -33,8 +33,8 @@ class Call(_core.Call, Abstract):
 
     def code(self) -> Any:
         """The grpc.StatusCode. Waits for the end of the call."""
-        with _importing("pygo_plugin._grpc.errors"):
-            from pygo_plugin._grpc.errors import status_code
+        with _importing("pygo_plugin._grpc.enums"):
+            from pygo_plugin._grpc.enums import status_code
 
         return status_code(self._ended()[0])
 
@@ -85,9 +85,9 @@ class Call(_core.Call, Abstract):
     def result(self, timeout: float | None = None) -> Any:
         """The reply. Waits for the end of the call. None if the replies are a stream.
 
-        Raises: RpcError when the call failed; what deserializing the reply raised;
-        grpc.FutureTimeoutError (or TimeoutError without grpcio) after `timeout` seconds;
-        grpc.FutureCancelledError when it was cancelled here.
+        Raises: RpcError when the call failed; what deserializing the reply raised; TimeoutError
+        after `timeout` seconds, which is a grpc.FutureTimeoutError too; RuntimeError when it was
+        cancelled here, which is a grpc.FutureCancelledError too.
         """
         error = self.exception(timeout)
         if error is not None:
@@ -96,19 +96,21 @@ class Call(_core.Call, Abstract):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The exception that result() would raise, or None. Waits for the end of the call."""
-        if not self._wait(timeout):
-            raise _future_error("FutureTimeoutError", TimeoutError)
-        if self.cancelled():
-            raise _future_error("FutureCancelledError", RuntimeError)
-        if self._ended()[0] == 0:
+        ended = self._wait(timeout)
+        if ended and self._ended()[0] == 0:
             self._keep_reply()
             return self._unreadable
         with _importing("pygo_plugin._grpc.errors"):
-            from pygo_plugin._grpc.errors import rpc_error
+            from pygo_plugin._grpc import errors
 
-        if not hasattr(self, "_error"):
-            self._error = rpc_error(self)
-        return self._error
+        if not ended:
+            raise errors.future_timeout()
+        if self.cancelled():
+            raise errors.future_cancelled()
+        error: BaseException | None = self.__dict__.get("_error")
+        if type(error) is not errors.rpc_error_class():  # none yet, or grpcio has been imported
+            error = self._error = errors.rpc_error(self)
+        return error
 
     def traceback(self, timeout: float | None = None) -> Any:
         """The traceback of exception(), or None."""
@@ -201,16 +203,6 @@ class ResponseStream(_core.StreamCall, Call):
 
     def _take_reply(self) -> None:
         """Have result() return None: a reply that it took would be missing from the iteration."""
-
-
-def _future_error(name: str, otherwise: type[BaseException]) -> BaseException:
-    """grpcio's exception of that name; without grpcio an `otherwise`."""
-    try:
-        import grpc
-    except ImportError:
-        return otherwise()
-    error: BaseException = getattr(grpc, name)()
-    return error
 
 
 def start_feeding(sender: _core.Sender, requests: Iterator[Any]) -> None:

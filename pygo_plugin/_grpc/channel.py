@@ -6,6 +6,7 @@ import weakref
 
 from pygo_plugin._base.core import _core
 from pygo_plugin._grpc.abstract import Abstract
+from pygo_plugin.errors import _importing
 
 TYPE_CHECKING = False  # typing is not imported at run time: a plugin's start would pay for it
 if TYPE_CHECKING:
@@ -109,6 +110,9 @@ class _Watcher:
             del channel
 
     def _call_subscribers(self, state: int) -> None:
+        with _importing("pygo_plugin._grpc.enums"):
+            from pygo_plugin._grpc.enums import connectivity
+
         with self._lock:
             due = [entry for entry in self._callbacks if entry[1] != state]
             for entry in due:
@@ -118,18 +122,3 @@ class _Watcher:
                 entry[0](connectivity(state))
             except Exception as error:
                 _core.unraisable(error, entry[0])
-
-
-def connectivity(state: int) -> Any:
-    """The state as grpcio's enumeration, where grpcio is installed; otherwise the number."""
-    try:
-        import grpc
-    except ImportError:
-        return state
-    return (
-        grpc.ChannelConnectivity.IDLE,
-        grpc.ChannelConnectivity.CONNECTING,
-        grpc.ChannelConnectivity.READY,
-        grpc.ChannelConnectivity.TRANSIENT_FAILURE,
-        grpc.ChannelConnectivity.SHUTDOWN,
-    )[state]

@@ -1,59 +1,49 @@
-"""Exceptions for failed calls, and status codes: grpcio's own where grpcio is installed.
+"""Exceptions for failed calls. Those of asyncio's are in `aio_errors`.
 
-Imported when the first call fails, since it imports grpcio.
+Each is an exception of grpcio's, too, if the program has imported grpcio when it is made.
 """
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING, Any
 
-from pygo_plugin.errors import RpcError
+from pygo_plugin import errors
+from pygo_plugin._grpc.abstract import derived
+from pygo_plugin._grpc.enums import status_code
 
 if TYPE_CHECKING:
     from pygo_plugin._grpc.calls import Call
 
-grpc: Any
-try:
-    import grpc
-except ImportError:
-    grpc = None
+__all__ = [
+    "FutureCancelledError",
+    "FutureTimeoutError",
+    "RpcError",
+    "future_cancelled",
+    "future_timeout",
+    "request_refused",
+    "rpc_error",
+    "rpc_error_class",
+]
+
+_INTERNAL = 13
 
 
-class _StatusCode(enum.Enum):
-    """gRPC's status codes, as grpcio has them: the value is (number, text)."""
+class FutureTimeoutError(errors.PluginError, TimeoutError):
+    """A call has not ended within the `timeout` of result() or exception()."""
 
-    OK = (0, "ok")
-    CANCELLED = (1, "cancelled")
-    UNKNOWN = (2, "unknown")
-    INVALID_ARGUMENT = (3, "invalid argument")
-    DEADLINE_EXCEEDED = (4, "deadline exceeded")
-    NOT_FOUND = (5, "not found")
-    ALREADY_EXISTS = (6, "already exists")
-    PERMISSION_DENIED = (7, "permission denied")
-    RESOURCE_EXHAUSTED = (8, "resource exhausted")
-    FAILED_PRECONDITION = (9, "failed precondition")
-    ABORTED = (10, "aborted")
-    OUT_OF_RANGE = (11, "out of range")
-    UNIMPLEMENTED = (12, "unimplemented")
-    INTERNAL = (13, "internal")
-    UNAVAILABLE = (14, "unavailable")
-    DATA_LOSS = (15, "data loss")
-    UNAUTHENTICATED = (16, "unauthenticated")
+    __module__ = "pygo_plugin"
 
 
-StatusCode: Any = _StatusCode if grpc is None else grpc.StatusCode
+class FutureCancelledError(errors.PluginError, RuntimeError):
+    """The result or the exception of a call that was cancelled was asked for."""
 
-_BY_NUMBER = {code.value[0]: code for code in StatusCode}
-
-
-def status_code(number: int) -> Any:
-    """The StatusCode with this number; UNKNOWN for a number that gRPC does not define."""
-    return _BY_NUMBER.get(number, StatusCode.UNKNOWN)
+    __module__ = "pygo_plugin"
 
 
-class _FailedCall(RpcError):
+class RpcError(errors.RpcError):
     """A call that ended with a status other than OK. Its methods ask the call."""
+
+    __module__ = "pygo_plugin"
 
     def __init__(self, call: Call | _PickledCall) -> None:
         super().__init__()
@@ -170,36 +160,48 @@ class _PickledCall:
         return self._cancelled
 
 
-_class: type[RpcError] = _FailedCall
-if grpc is not None:
-    _class = type(
-        "RpcError",
-        (_FailedCall, grpc.RpcError, grpc.Call, grpc.Future),
-        {"__module__": "pygo_plugin", "__doc__": _FailedCall.__doc__},
-    )
-
-
-def rpc_error(call: Call) -> RpcError:
+def rpc_error(call: Call | _PickledCall) -> RpcError:
     """The exception for a call that has ended with a status other than OK. Called by the core."""
-    return _class(call)
+    return rpc_error_class()(call)
 
 
-def request_refused(error: Exception, asynchronous: bool) -> RpcError:
+def rpc_error_class() -> type[RpcError]:
+    """The class of the exceptions that rpc_error() makes now."""
+    return derived(RpcError, "RpcError", "Call", "Future")
+
+
+def future_timeout() -> FutureTimeoutError:
+    """The exception for a call that has not ended in time."""
+    error: FutureTimeoutError = derived(FutureTimeoutError, "FutureTimeoutError")(
+        "the call has not ended within the timeout"
+    )
+    return error
+
+
+def future_cancelled() -> FutureCancelledError:
+    """The exception for a call that was cancelled here."""
+    error: FutureCancelledError = derived(FutureCancelledError, "FutureCancelledError")(
+        "the call was cancelled"
+    )
+    return error
+
+
+def request_refused(error: Exception, asynchronous: bool) -> errors.RpcError:
     """The exception for a call that was not made because its serializer raised `error`.
 
     Called by the core.
     """
     details = "Exception serializing request!"
-    refused: RpcError
+    refused: errors.RpcError
     if asynchronous:
-        from pygo_plugin._grpc.aio_errors import AioRpcError, metadata
+        from pygo_plugin._grpc.aio_errors import rpc_error
 
-        refused = AioRpcError(StatusCode.INTERNAL, metadata(()), metadata(()), details, "")
+        refused = rpc_error((_INTERNAL, details, (), ""), ())
     else:
-        refused = _unpickle(StatusCode.INTERNAL.value[0], details, (), (), "", False)
+        refused = _unpickle(_INTERNAL, details, (), (), "", False)
     refused.__cause__ = error
     return refused
 
 
 def _unpickle(*status: Any) -> RpcError:
-    return _class(_PickledCall(*status))
+    return rpc_error(_PickledCall(*status))

@@ -6,7 +6,7 @@ import sys
 
 from pygo_plugin._base import at_exit
 from pygo_plugin._base.core import _core
-from pygo_plugin._grpc.abstract import Abstract
+from pygo_plugin._grpc.abstract import Abstract, derived
 from pygo_plugin.errors import ConfigError, RpcError, _importing
 
 TYPE_CHECKING = False  # typing is not imported at run time: a plugin's start would pay for it
@@ -360,8 +360,5 @@ class RequestsCancelled(RpcError):
 
 def requests_cancelled() -> RpcError:
     """The exception of an iterator over requests whose call was cancelled. Called by the core."""
-    grpc = sys.modules.get("grpc")
-    if grpc is None:
-        return RequestsCancelled("the call was cancelled")
-    kind: type[RpcError] = type("RequestsCancelled", (RequestsCancelled, grpc.RpcError), {})
-    return kind("the call was cancelled")
+    error: RpcError = derived(RequestsCancelled, "RpcError")("the call was cancelled")
+    return error

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
+from pygo_plugin._grpc.abstract import imported
 from pygo_plugin._grpc.handlers import GenericHandler, MethodHandler
 from pygo_plugin._service.method import describe_type
 from pygo_plugin.errors import ConfigTypeError
@@ -51,7 +50,7 @@ def _unimplemented(method: Method, owner: str) -> Callable[..., Any]:
     def unimplemented(self: Any, request: Any, context: Any) -> Any:
         # This package's servers also take a number, grpcio's do not. With asyncio, abort() returns
         # an awaitable.
-        grpc = sys.modules.get("grpc")
+        grpc = imported()
         code = _UNIMPLEMENTED if grpc is None else grpc.StatusCode.UNIMPLEMENTED
         return context.abort(code, "Method not implemented!")
 

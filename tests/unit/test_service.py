@@ -666,7 +666,9 @@ def test_status_codes_are_grpcios() -> None:
         code = StatusCode.NOT_FOUND
         import grpc
 
-        assert code is grpc.StatusCode.NOT_FOUND and code is StatusCode.NOT_FOUND
+        assert StatusCode.NOT_FOUND is grpc.StatusCode.NOT_FOUND
+        assert code == grpc.StatusCode.NOT_FOUND and grpc.StatusCode.NOT_FOUND == code
+        assert code != grpc.StatusCode.ABORTED and hash(code) == hash(StatusCode.NOT_FOUND)
         assert isinstance(code, StatusCode) and not isinstance(5, StatusCode)
         assert list(StatusCode) == list(grpc.StatusCode) and len(StatusCode) == 17
         assert StatusCode["OK"] is StatusCode((0, "ok")) is StatusCode.OK
