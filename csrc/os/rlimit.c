@@ -3,8 +3,13 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 /* The size of the process's address space in bytes; 0 if the system does not say. */
 static size_t
@@ -32,4 +37,18 @@ gp__memory_left(void)
     }
     used = address_space_size();
     return limit.rlim_cur > used ? (size_t)limit.rlim_cur - used : 0;
+}
+
+void
+gp__limit_arenas(void)
+{
+#ifdef __GLIBC__
+    enum { ARENAS = 4 };
+    const char *tunables = getenv("GLIBC_TUNABLES");
+
+    if (gp__memory_left() != SIZE_MAX && getenv("MALLOC_ARENA_MAX") == NULL &&
+        (tunables == NULL || strstr(tunables, "glibc.malloc.arena_max") == NULL)) {
+        mallopt(M_ARENA_MAX, ARENAS);
+    }
+#endif
 }

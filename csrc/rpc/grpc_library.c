@@ -12,6 +12,7 @@
 #include "gp/lock.h"
 #include "gp/log.h"
 #include "gp/runtime.h"
+#include "os/rlimit.h"
 #include "rpc/grpc_leftovers.h"
 #include "rpc/grpc_symbols.h"
 
@@ -169,6 +170,7 @@ start_grpc_locked(gp_error *err) GP_REQUIRES(&process.lock)
         process.inherited = false;
     }
     gp__fork_hold();
+    gp__limit_arenas();
     listen_to_grpc();
     grpc_init();
     disable_abseil_deadlock_detection();

@@ -295,7 +295,10 @@ ISOLATED = Path(__file__).resolve().parents[1] / "isolated"
 @pytest.mark.parametrize("run", ["blocking", "asyncio"])
 @pytest.mark.parametrize("plugin", ["python", "go"])
 def test_a_host_with_limited_address_space(run: str, plugin: str, peers: Any) -> None:
-    """gRPC's core aborts if it cannot allocate; the limits keep it from that."""
+    """gRPC's core aborts if it cannot allocate; the limits keep it from that.
+
+    They leave room for messages only if the library's threads do not take most of the gigabyte.
+    """
     command = ["sh", "-c", 'ulimit -S -v unlimited; exec "$@"', "sh", *peers.plugin(plugin)]
     done = subprocess.run(
         [sys.executable, str(ISOLATED / "memory_host.py"), run, *command],
@@ -305,7 +308,9 @@ def test_a_host_with_limited_address_space(run: str, plugin: str, peers: Any) ->
         check=False,
     )
     expected = ["1048576", "RESOURCE_EXHAUSTED", "RESOURCE_EXHAUSTED", "1"]
-    assert (done.stdout.split(), done.returncode) == (expected, 0), done.stderr[-2000:]
+    *calls, taken = done.stdout.split() or [""]
+    assert (calls, done.returncode) == (expected, 0), done.stderr[-2000:]
+    assert int(taken) < 512
 
 
 @pytest.mark.parametrize("server", ["core", "aio"])

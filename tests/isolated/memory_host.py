@@ -1,6 +1,7 @@
 """A host with little address space left, and a plugin whose replies are larger than that.
 
-memory_host.py RUN CMD...: RUN is "blocking" or "asyncio". It prints what became of each call.
+memory_host.py RUN CMD...: RUN is "blocking" or "asyncio". It prints what became of each call, and
+then how many MiB of the address space are taken.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sys
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -48,9 +50,16 @@ async def asynchronous(command: list[str]) -> None:
                 print(error.code().name)  # type: ignore[attr-defined]
 
 
+def address_space() -> int:
+    """How much of it is taken, in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize() >> 20
+
+
 # The plugin has to lift its own limit, which is the soft one.
 resource.setrlimit(resource.RLIMIT_AS, (LIMIT, resource.RLIM_INFINITY))
 if sys.argv[1] == "blocking":
     blocking(sys.argv[2:])
 else:
     asyncio.run(asynchronous(sys.argv[2:]))
+print(address_space())
