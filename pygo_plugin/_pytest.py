@@ -63,6 +63,7 @@ def pygo_aio_stub() -> Iterator[Callable[..., Awaitable[Any]]]:
             plugins, name = testing.named(plugin, name)
             reattach = stack.enter_context(testing.serve(plugins, asyncio=True, **options))
             client = aio.Client(
+                name=name if name.isprintable() else None,
                 reattach_config=reattach,
                 plugins=plugins,
                 allowed_protocols=PROTOCOLS,

@@ -13,11 +13,20 @@ import weakref
 
 from pygo_plugin._base import at_exit, checks
 from pygo_plugin._base.core import _core
+from pygo_plugin._host.cmd import variable, variables
+from pygo_plugin._host.naming import base_name, printable, program_of
 from pygo_plugin._host.options import check_all, check_target, for_core, given
 from pygo_plugin._host.output import OutputMirror
 from pygo_plugin._log.host import LogMirror, plugin_logger
 from pygo_plugin.config import ClientConfig, HandshakeConfig, ReattachConfig, plugin_sets
-from pygo_plugin.errors import ClosedError, ConfigError, ForkedError, PluginError, _importing
+from pygo_plugin.errors import (
+    ClosedError,
+    ConfigError,
+    ForkedError,
+    PluginError,
+    StartError,
+    _importing,
+)
 from pygo_plugin.utils import env_to_list
 
 TYPE_CHECKING = False
@@ -123,6 +132,9 @@ class Client:
         plugins: Mapping[str, PluginBase] | None = None,
         versioned_plugins: Mapping[int, Mapping[str, PluginBase]] | None = None,
         handshake_config: HandshakeConfig | None = None,
+        env: Mapping[str, str] | Sequence[str] | None = None,
+        cwd: StrPath | None = None,
+        name: str | None = None,
         reattach_config: ReattachConfig | None = None,
         runner: Runner | None = None,
         min_port: int | None = None,
@@ -205,6 +217,8 @@ class Client:
                 error.__cause__, self._adapter.error = self._adapter.error, None
             if self._remove_socket_dir is not None:
                 self._remove_socket_dir()
+            if type(error) is StartError:
+                self._hint_at_list(error)
             raise
         finally:
             with self._lock:
@@ -336,13 +350,12 @@ class Client:
 
     @property
     def name(self) -> str:
-        """The base name of the plugin's executable, or the address of a reattached plugin."""
-        cmd, reattach = self._config.cmd(), self._config.reattach_config()
-        if self._config.runner is not None:
-            return str(self._config.runner.name)
-        if cmd is not None and cmd.valid:
-            return os.path.basename(cmd.path)
-        return reattach.address if reattach is not None else "plugin"
+        """What messages and the log call the plugin.
+
+        The option `name`, or the base name of the script, the module or the executable that `cmd`
+        names; the name of the runner; the name or the address in a ReattachConfig.
+        """
+        return printable(_name_of(self._config))
 
     @property
     def id(self) -> str:
@@ -386,7 +399,8 @@ class Client:
         given = self._config.reattach_config()
         test = given is not None and given.test
         started = 0 if self._core is None else self._core.start_time
-        return ReattachConfig(protocol, network, address, self.pid, test, version, started)
+        name = "" if self.name == printable(address) else self.name
+        return ReattachConfig(protocol, network, address, self.pid, test, version, started, name)
 
     def __repr__(self) -> str:
         if self._endpoint is None:
@@ -549,6 +563,17 @@ class Client:
 
         return explain
 
+    def _hint_at_list(self, error: StartError) -> None:
+        """Add to the error about a program that does not exist that a str is never split."""
+        cmd = self._config.cmd()
+        if cmd is None or len(cmd.args) != 1:
+            return
+        words = cmd.path.split()
+        directory = cmd.dir or self._config.cwd
+        if len(words) > 1 and _find_program(words[0], directory) is not None:
+            hint = f"a str is one program and never split; arguments need a list: {words!r}"
+            error.args = (f"{error}: {hint}",)
+
     def _unknown(self, name: str, sets: Mapping[int, Mapping[str, object]]) -> ConfigError:
         """The error about a name that is in none of the sets."""
         known = sorted({known for plugins in sets.values() for known in plugins})
@@ -573,8 +598,10 @@ class Client:
         versions = sorted(plugin_sets(config, name))
         argv, env = self._command()
         pid, exited = _callbacks(self)
-        path = name if cmd is None else cmd.path
-        log = LogMirror(plugin_logger(config.logger, name), path, pid, config.stderr)
+        path = name if cmd is None else program_of(cmd.args)
+        log = LogMirror(
+            plugin_logger(config.logger, name), path, pid, config.stderr, config.name or path
+        )
         output = None
         if config.sync_stdout is not None or config.sync_stderr is not None:
             output = OutputMirror(config.sync_stdout, config.sync_stderr)
@@ -584,7 +611,7 @@ class Client:
             name=name,
             argv=argv,
             env=env,
-            directory=None if cmd is None else cmd.dir or None,
+            directory=None if cmd is None else cmd.dir or config.cwd or None,
             cookie_key=handshake.magic_cookie_key,
             cookie_value=handshake.magic_cookie_value,
             versions=versions,
@@ -611,10 +638,22 @@ class Client:
         # log: see _serve/stdio.py.
         env = [] if config.sync_stderr is None else ["PYGO_PLUGIN_SYNC_STDERR=1"]
         if cmd is not None:
-            return list(cmd.args), _environment(cmd, config.skip_host_env, self.name, env)
+            return list(cmd.args), _environment(config, cmd, self.name, env)
         if config.runner is not None:
             return [self.name], [*env, self._prepare_runner(config.runner)]
         return None, env
+
+
+def _name_of(config: ClientConfig) -> str:
+    """The name of a client with this configuration. See `Client.name`."""
+    cmd, reattach = config.cmd(), config.reattach_config()
+    if config.name is not None:
+        return config.name
+    if config.runner is not None:
+        return str(config.runner.name)
+    if cmd is not None and cmd.valid:
+        return base_name(program_of(cmd.args), cmd.dir or config.cwd)
+    return "plugin" if reattach is None else reattach.name or reattach.address
 
 
 def _callbacks(client: Client) -> tuple[Callable[[], int], Callable[[int | None], None]]:
@@ -660,21 +699,26 @@ def _group_name(config: ClientConfig) -> str | None:
     return guard.start()
 
 
-def _environment(cmd: Cmd, skip_host_env: bool, name: str, own: Iterable[str] = ()) -> list[str]:
-    """The child's environment: the host's unless skipped, `own`, and the entries of `cmd.env`.
+def _environment(config: ClientConfig, cmd: Cmd, name: str, own: Iterable[str] = ()) -> list[str]:
+    """The child's environment: the host's unless skipped, `own`, and what the config has.
 
     Later entries replace earlier ones.
+
+    Raises: ConfigError, since the user may have put anything into `cmd.env` and `config.env`.
     """
-    environment = {} if skip_host_env else dict(os.environ)
+    environment = {} if config.skip_host_env else dict(os.environ)
     for key in NOT_INHERITED:
         environment.pop(key, None)
-    entries: list[Any] = [*own, *cmd.env]  # the user may have put other things into `cmd.env`
-    for entry in entries:
-        if not isinstance(entry, str) or entry.find("=") < 1 or "\0" in entry:
-            raise ConfigError(f'{name}: Cmd.env must hold "KEY=VALUE" entries only')
-        key, value = entry.split("=", 1)
-        environment[key] = value
+    environment.update(variable(f"{name}: Cmd.env", entry) for entry in (*own, *cmd.env))
+    environment.update(variables(f"{name}: ClientConfig.env", config.env))
     return env_to_list(environment)
+
+
+def _find_program(name: str, directory: str) -> str | None:
+    """The path of an executable that would be launched by this name in the directory."""
+    from shutil import which
+
+    return which(os.path.join(directory, name) if "/" in name else name)
 
 
 def cleanup_clients() -> None:

@@ -14,6 +14,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pygo_plugin._base.core import _core
+from pygo_plugin._host.naming import base_name, program_of
 from pygo_plugin._host.runner import Launch
 from pygo_plugin.errors import ConfigError
 from pygo_plugin.utils import env_to_list
@@ -171,7 +172,7 @@ class BubblewrapRunner(_CommandRunner):
         bwrap: StrPath = "bwrap",
     ) -> None:
         self._argv = _argv(cmd)
-        super().__init__(os.path.basename(self._argv[0]))
+        super().__init__(base_name(program_of(self._argv)))
         self._read_only = [os.fspath(path) for path in read_only]
         self._writable = [os.fspath(path) for path in writable]
         self._env = dict(env or {})

@@ -10,6 +10,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
+from pygo_plugin._host.naming import printable
 from pygo_plugin.client import Client
 from pygo_plugin.config import (
     PROTOCOLS,
@@ -113,14 +114,22 @@ def client(
     plugins: Mapping[str, PluginBase] | None = None,
     *,
     asyncio: bool = False,
+    name: str | None = None,
     **options: Any,
 ) -> Iterator[Client]:
-    """Serve plugins as `serve`. The block's variable is a started client. Raises: as `serve`."""
+    """Serve plugins as `serve`. The block's variable is a started client.
+
+    `name` is the client's, by default the names of the plugins. Raises: as `serve`.
+    """
     with serve(plugins, asyncio=asyncio, **options) as reattach:
         kinds = ("versioned_plugins", "handshake_config")
         shared = {name: options[name] for name in kinds if name in options}
         joined = Client(
-            reattach_config=reattach, plugins=plugins, allowed_protocols=PROTOCOLS, **shared
+            name=name or printable(", ".join(map(str, plugins or ()))) or None,
+            reattach_config=reattach,
+            plugins=plugins,
+            allowed_protocols=PROTOCOLS,
+            **shared,
         )
         try:
             joined.start()

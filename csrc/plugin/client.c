@@ -65,13 +65,16 @@ discard_log(void *ctx, const gp_log_batch *batch)
     return GP_ERROR + 1;
 }
 
-/* The program's base name, or the address of a plugin that was joined. Owned by the caller. */
+/* The plugin's name: see gp_client_options. Owned by the caller. */
 static char *
 make_name(const gp_client_options *options)
 {
     const char *program = options->argv != NULL ? options->argv[0] : NULL;
     const char *slash;
 
+    if (options->name != NULL) {
+        return gp__strdup(options->name);
+    }
     if (options->reattach_network != NULL) {
         return gp__strdup(options->reattach_address);
     }

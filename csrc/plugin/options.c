@@ -124,11 +124,17 @@ check_options(const gp_client_options *options, gp_error *err)
 
 /* The members that are strings, and the members that are NULL-terminated arrays of strings. */
 static const size_t strings[] = {
-    offsetof(gp_client_options, directory),        offsetof(gp_client_options, cookie_key),
-    offsetof(gp_client_options, cookie_value),     offsetof(gp_client_options, kill_group),
-    offsetof(gp_client_options, unix_socket_dir),  offsetof(gp_client_options, unix_socket_group),
-    offsetof(gp_client_options, checksum_hash),    offsetof(gp_client_options, reattach_network),
-    offsetof(gp_client_options, reattach_address), offsetof(gp_client_options, reattach_protocol),
+    offsetof(gp_client_options, name),
+    offsetof(gp_client_options, directory),
+    offsetof(gp_client_options, cookie_key),
+    offsetof(gp_client_options, cookie_value),
+    offsetof(gp_client_options, kill_group),
+    offsetof(gp_client_options, unix_socket_dir),
+    offsetof(gp_client_options, unix_socket_group),
+    offsetof(gp_client_options, checksum_hash),
+    offsetof(gp_client_options, reattach_network),
+    offsetof(gp_client_options, reattach_address),
+    offsetof(gp_client_options, reattach_protocol),
 };
 static const size_t string_arrays[] = {
     offsetof(gp_client_options, argv),

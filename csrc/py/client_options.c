@@ -83,7 +83,7 @@ take_seconds(pygo_client_options *Py_UNUSED(options), void *field, PyObject *val
 {
     double seconds = PyFloat_AsDouble(value);
 
-    *(int64_t *)field = (int64_t)(seconds * 1000);
+    *(int64_t *)field = (int64_t)(seconds * 1000 + 0.5);
     return seconds == -1.0 && PyErr_Occurred() ? -1 : 0;
 }
 
@@ -148,10 +148,13 @@ take_object(pygo_client_options *Py_UNUSED(options), void *field, PyObject *valu
 }
 
 static int
-take_name(pygo_client_options *Py_UNUSED(options), void *field, PyObject *value)
+take_name(pygo_client_options *options, void *field, PyObject *value)
 {
     if (!PyUnicode_Check(value)) {
         PyErr_Format(PyExc_TypeError, "name must be str, not %s", Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    if (take_string(options, &options->core.name, value) < 0) {
         return -1;
     }
     Py_SETREF(*(PyObject **)field, Py_NewRef(value));

@@ -134,10 +134,17 @@ class Config:
 
     def __repr__(self) -> str:
         shown = (
-            f"{name}={'...' if value and name in self._secrets else repr(value)}"
+            f"{name}={_hidden(value) if value and name in self._secrets else repr(value)}"
             for name, value in self._fields().items()
         )
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _hidden(value: object) -> str:
+    """What `repr` shows of a secret: of a dict the keys."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: ..." for key in value) + "}"
+    return "..."
 
 
 def refuse(what: str, expected: str, value: object, hint: str = "") -> ConfigTypeError:

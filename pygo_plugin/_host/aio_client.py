@@ -57,6 +57,9 @@ class Client:
         plugins: Mapping[str, PluginBase] | None = None,
         versioned_plugins: Mapping[int, Mapping[str, PluginBase]] | None = None,
         handshake_config: HandshakeConfig | None = None,
+        env: Mapping[str, str] | Sequence[str] | None = None,
+        cwd: StrPath | None = None,
+        name: str | None = None,
         reattach_config: ReattachConfig | None = None,
         runner: Runner | None = None,
         min_port: int | None = None,
@@ -220,7 +223,7 @@ class Client:
 
     @property
     def name(self) -> str:
-        """The base name of the plugin's executable, or the address of a reattached plugin."""
+        """What messages and the log call the plugin. See `pygo_plugin.Client.name`."""
         return self._client.name
 
     @property

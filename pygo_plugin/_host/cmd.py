@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 
 from pygo_plugin._base import checks as check
+from pygo_plugin.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any, ClassVar
 
     from pygo_plugin.config import StrPath
 
-__all__ = ["Cmd"]
+__all__ = ["Cmd", "variable", "variables"]
 
 
 def _argv(what: str, value: Any) -> list[str]:
@@ -28,12 +29,52 @@ def _argv(what: str, value: Any) -> list[str]:
 
 
 def _environment(what: str, value: Any) -> list[str]:
+    if isinstance(value, (list, tuple)):
+        return value if isinstance(value, list) else list(value)
+    return [f"{key}={text}" for key, text in variables(what, value).items()]
+
+
+def variables(what: str, value: Any) -> dict[str, str]:
+    """Environment variables, of a mapping or of a list of "KEY=VALUE". Of equal keys the last wins.
+
+    A dict stays the same object, so that the user may add to it later.
+    """
     if value is None:
-        return []
-    if not isinstance(value, (list, tuple)):
-        hint = "utils.env_to_list() makes one of a mapping"
-        raise check.refuse(what, 'a list of "KEY=VALUE"', value, hint)
-    return value if isinstance(value, list) else list(value)
+        return {}
+    if isinstance(value, (list, tuple)):
+        return dict(variable(what, entry) for entry in value)
+    if not hasattr(value, "keys"):
+        raise check.refuse(what, 'a mapping, or a list of "KEY=VALUE"', value)
+    found = {key: _text(what, key, value[key]) for key in value.keys()}  # noqa: SIM118
+    return value if isinstance(value, dict) and value == found else found
+
+
+def variable(what: str, entry: Any) -> tuple[str, str]:
+    """The key and the value of "KEY=VALUE". Raises: ConfigError, which does not quote it."""
+    if not isinstance(entry, str) or entry.find("=") < 1 or not _encodable(entry):
+        raise ConfigError(f'{what} must hold "KEY=VALUE" entries only')
+    key, _, text = entry.partition("=")
+    return key, text
+
+
+def _text(what: str, key: Any, value: Any) -> str:
+    """The value of a variable. Raises: ConfigError, which does not quote it."""
+    if not isinstance(key, str) or not key or "=" in key or not _encodable(key):
+        raise ConfigError(f"{what} has the key {key!r}, which cannot be that of a variable")
+    if not isinstance(value, (str, os.PathLike)):
+        raise check.refuse(f"{what}[{key!r}]", "a str", value)
+    text = os.fsdecode(value)
+    if not _encodable(text):
+        raise ConfigError(f"{what}[{key!r}] has a null character, or one that cannot be encoded")
+    return text
+
+
+def _encodable(text: str) -> bool:
+    """Whether system calls can take the text."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 class Cmd(check.Config):
@@ -42,7 +83,8 @@ class Cmd(check.Config):
     args    The program and its arguments. A str is a program without arguments, and is never split
             as a shell would split it. A relative path is looked up as by `subprocess`: along PATH
             if it has no slash, otherwise from `dir` if that is set.
-    env     "KEY=VALUE" entries, which take precedence over the host's environment.
+    env     "KEY=VALUE" entries, which are added to the host's environment and take precedence over
+            it. May be given as a mapping; the attribute is a list.
     dir     The working directory; "" for the host's.
     """
 
@@ -59,7 +101,7 @@ class Cmd(check.Config):
         self,
         args: StrPath | Sequence[StrPath] | None = None,
         *,
-        env: Sequence[str] | None = None,
+        env: Mapping[str, str] | Sequence[str] | None = None,
         dir: StrPath | None = None,  # noqa: A002
     ) -> None:
         self.args = args  # type: ignore[assignment]  # converted on the way

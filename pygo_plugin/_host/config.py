@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pygo_plugin._base import checks as check
-from pygo_plugin._host.options import OPTIONS, milliseconds
+from pygo_plugin._host.options import OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,14 +31,21 @@ class ClientConfig(check.Config):
     handshake_config    A HandshakeConfig(protocol_version, magic_cookie_key, magic_cookie_value).
                         The plugin must have the same one. The version is that of plugins.
     cmd                 What to launch: a Cmd, a program, or a list of a program and its arguments.
+    env                 Environment variables for the plugin: a mapping, or a list of "KEY=VALUE".
+                        They are added to the host's environment and take precedence over it. With
+                        skip_host_env they are the plugin's whole environment, except for the
+                        variables of the protocol. See docs/launching.md.
+    cwd                 The plugin's working directory. Empty: that of the host.
+    name                What messages, the log and repr call the plugin. None: the script, the
+                        module or the executable that cmd names. See docs/launching.md.
     reattach_config     The running plugin to connect to. See docs/reattach.md.
     runner              A Runner, which launches the plugin elsewhere. See docs/runners.md.
     min_port            The lowest port that the plugin may listen on if it uses TCP. Default:
                         10000.
     max_port            The highest port that the plugin may listen on. Default: 25000.
     start_timeout       Seconds from the launch to the handshake, the check of a secure_config
-                        included. The methods start_timeout() and set_start_timeout() count
-                        milliseconds. Default: 60.
+                        included. The methods start_timeout() and set_start_timeout() of
+                        ClientConfig count milliseconds. Default: 60.
     kill_timeout        Seconds that the plugin has to exit by itself after kill() has asked it to,
                         before it gets SIGKILL. 0: SIGKILL at once, without asking. Default: 2. See
                         docs/lifecycle.md.
@@ -103,18 +110,21 @@ class ClientConfig(check.Config):
     __module__ = "pygo_plugin.config"  # where users import it from, and pickles look for it
 
     __slots__ = tuple(_checks)
-    _checks["_start_timeout"] = milliseconds  # the keyword is in seconds, the attribute is not
+    _secrets = ("env",)
 
     # Attributes, written by scripts/options.py from OPTIONS:
     plugins: PluginSet
     versioned_plugins: dict[int, PluginSet]
     handshake_config: HandshakeConfig
     _cmd: Cmd | None
+    env: dict[str, str]
+    cwd: str
+    name: str | None
     _reattach_config: ReattachConfig | None
     runner: Runner | None
     min_port: int
     max_port: int
-    _start_timeout: int
+    _start_timeout: float
     kill_timeout: float
     allowed_protocols: list[str]
     managed: bool
@@ -149,6 +159,9 @@ class ClientConfig(check.Config):
         versioned_plugins: Mapping[int, Mapping[str, PluginBase]] | None = None,
         handshake_config: HandshakeConfig | None = None,
         cmd: Cmd | StrPath | Sequence[StrPath] | None = None,
+        env: Mapping[str, str] | Sequence[str] | None = None,
+        cwd: StrPath | None = None,
+        name: str | None = None,
         reattach_config: ReattachConfig | None = None,
         runner: Runner | None = None,
         min_port: int | None = None,
@@ -199,9 +212,16 @@ class ClientConfig(check.Config):
         self._reattach_config = cfg
 
     def start_timeout(self) -> int:
-        """Milliseconds that the plugin may take from its launch to its handshake."""
-        return self._start_timeout
+        """Milliseconds that the plugin may take from its launch to its handshake.
+
+        This method and the next one are the only ones that count milliseconds. The keyword
+        `start_timeout`, and what `repr` shows, are in seconds, as all other times.
+        """
+        return round(self._start_timeout * 1000)
 
     def set_start_timeout(self, msec: float) -> None:
-        """Set `start_timeout()`, in milliseconds."""
-        self._start_timeout = msec  # type: ignore[assignment]  # converted on the way
+        """Set how many milliseconds the plugin may take from its launch to its handshake."""
+        if isinstance(msec, bool) or not isinstance(msec, (int, float)):
+            what = "ClientConfig.start_timeout"
+            raise check.refuse(what, "a number, here of milliseconds", msec)
+        self._start_timeout = msec / 1000

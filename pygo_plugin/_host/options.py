@@ -11,7 +11,7 @@ from __future__ import annotations
 from os.path import abspath
 
 from pygo_plugin._base import checks as check
-from pygo_plugin._host.cmd import Cmd
+from pygo_plugin._host.cmd import Cmd, variables
 from pygo_plugin._host.reattach import ReattachConfig
 from pygo_plugin.config import (
     HANDSHAKE,
@@ -38,7 +38,6 @@ __all__ = [
     "check_target",
     "for_core",
     "given",
-    "milliseconds",
 ]
 
 SKIPPED_LINES = 100  # what skip_output=True stands for
@@ -147,19 +146,23 @@ def _cmd(what: str, value: Any) -> Cmd | None:
     return value if value is None or isinstance(value, Cmd) else Cmd(value)
 
 
-def _start_timeout(what: str, value: Any) -> int:
-    """Convert seconds to milliseconds."""
+def _start_timeout(what: str, value: Any) -> float:
+    """Seconds, in whole milliseconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise check.refuse(what, "a number of seconds", value)
-    return milliseconds(what, value * 1000)
+    if not 0 < value < 2**43:  # also refuses nan and infinity
+        raise ConfigError(
+            f"{what} must be greater than 0 and less than 2**43 seconds, but is {value}"
+        )
+    return max(0.001, round(float(value), 3))
 
 
-def milliseconds(what: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise check.refuse(what, "a number", value)
-    if not 0 < value < 2**53:  # also refuses nan and infinity
-        raise ConfigError(f"{what} must be greater than 0 and less than 2**53, but is {value}")
-    return max(1, round(value))
+def _name(what: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not check.text(what, value) or not value.isprintable():
+        raise ConfigError(f"{what} must be a text of printable characters, but is {value!r}")
+    return str(value)
 
 
 def _interceptors(what: str, value: Any) -> tuple[Any, ...]:
@@ -208,6 +211,42 @@ OPTIONS = (
         targets=SUBPROCESS,
     ),
     ClientOption(
+        "env",
+        check.Kind(variables, "Mapping[str, str] | Sequence[str]", "dict[str, str]"),
+        None,
+        'Environment variables for the plugin: a mapping, or a list of `"KEY=VALUE"`. They are '
+        "added to the host's environment and take precedence over it. With `skip_host_env` they "
+        "are the plugin's whole environment, except for the variables of the protocol.",
+        page="launching.md#environment",
+        targets=SUBPROCESS,
+        conflicts={
+            "runner": "env does not go with a runner, which gives its plugin an environment of its "
+            "own: give the variables to the runner",
+            "reattach_config": "env does not go with a reattach_config: the plugin that runs "
+            "already has its environment",
+        },
+    ),
+    ClientOption(
+        "cwd",
+        PATH,
+        "",
+        "The plugin's working directory. Empty: that of the host.",
+        targets=SUBPROCESS,
+        conflicts={
+            "runner": "cwd does not go with a runner, which decides where its plugin runs",
+            "reattach_config": "cwd does not go with a reattach_config: the plugin that runs "
+            "already has its working directory",
+        },
+    ),
+    ClientOption(
+        "name",
+        check.Kind(_name, "str", "str | None"),
+        None,
+        "What messages, the log and `repr` call the plugin. None: the script, the module or the "
+        "executable that `cmd` names.",
+        page="launching.md#names",
+    ),
+    ClientOption(
         "reattach_config",
         check.Kind(check.optional(ReattachConfig), "ReattachConfig", "ReattachConfig | None"),
         None,
@@ -240,14 +279,13 @@ OPTIONS = (
     ),
     ClientOption(
         "start_timeout",
-        check.Kind(_start_timeout, "float", "int"),
+        check.Kind(_start_timeout, "float"),
         60,
         "Seconds from the launch to the handshake, the check of a `secure_config` included. The "
-        "methods `start_timeout()` and `set_start_timeout()` count milliseconds.",
+        "methods `start_timeout()` and `set_start_timeout()` of `ClientConfig` count milliseconds.",
         slot="_start_timeout",
         targets=LAUNCHED,
         core="start_timeout",
-        convert=lambda milliseconds: milliseconds / 1000,
     ),
     ClientOption(
         "kill_timeout",
@@ -562,6 +600,7 @@ def check_all(config: ClientConfig, name: str) -> None:
     """
     check_target(config, name)
     _check_conflicts(config, name)
+    _check_cmd(config, name)
     _check_protocols(config, name)
     if config.min_port > config.max_port:
         raise ConfigError(
@@ -580,6 +619,20 @@ def _check_conflicts(config: ClientConfig, name: str) -> None:
             for other, message in option.conflicts.items():
                 if _is_set(config, other):
                     raise ConfigError(f"{name}: {message}")
+
+
+def _check_cmd(config: ClientConfig, name: str) -> None:
+    """Refuse what both a `Cmd` and an option say."""
+    cmd = config.cmd()
+    if cmd is not None and cmd.env and config.env:
+        raise ConfigError(
+            f"{name}: the environment is given twice, as Cmd.env and as the option env; give all "
+            f"variables in one of the two"
+        )
+    if cmd is not None and cmd.dir and config.cwd:
+        raise ConfigError(
+            f"{name}: the working directory is given twice, as Cmd.dir and as the option cwd"
+        )
 
 
 def _check_protocols(config: ClientConfig, name: str) -> None:
@@ -609,4 +662,4 @@ def _check_protocols(config: ClientConfig, name: str) -> None:
 
 def _is_set(config: ClientConfig, name: str) -> bool:
     value = getattr(config, _SLOTS[name])
-    return bool(value) if isinstance(value, (bool, str)) else value is not None
+    return bool(value) if isinstance(value, (bool, str, dict)) else value is not None

@@ -30,12 +30,14 @@ class ReattachConfig(check.Config):
                         of the handshake config.
     start_time          When the process started, in units of the system; 0 if it is unknown. It
                         tells the process from a later one with the same id.
+    name                What the client that joins calls the plugin; "" for its address.
     """
 
     __module__ = "pygo_plugin.config"  # where users import it from, and pickles look for it
 
     __slots__ = (
         "address",
+        "name",
         "network",
         "pid",
         "protocol",
@@ -51,6 +53,7 @@ class ReattachConfig(check.Config):
         "test": check.flag,
         "protocol_version": check.version,
         "start_time": check.natural,
+        "name": check.text,
     }
 
     protocol: str
@@ -60,6 +63,7 @@ class ReattachConfig(check.Config):
     test: bool
     protocol_version: int
     start_time: int
+    name: str
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class ReattachConfig(check.Config):
         test: bool = False,
         protocol_version: int = 0,
         start_time: int = 0,
+        name: str = "",
     ) -> None:
         self.protocol = protocol
         self.network = network
@@ -78,6 +83,7 @@ class ReattachConfig(check.Config):
         self.test = test
         self.protocol_version = protocol_version
         self.start_time = start_time
+        self.name = name
 
     @property
     def valid(self) -> bool:
@@ -89,14 +95,16 @@ class ReattachConfig(check.Config):
 
         `from_env` reads `json.dumps({name: config.as_dict()})`.
         """
-        return {
+        fields = {
             "Protocol": self.protocol,
             "ProtocolVersion": self.protocol_version,
             "Pid": self.pid,
             "Test": self.test,
             "Addr": {"Network": self.network, "String": self.address},
-            "PidStartTime": self.start_time,  # of this package; other programs ignore it
+            # Of this package; other programs ignore what follows.
+            "PidStartTime": self.start_time,
         }
+        return {**fields, "Name": self.name} if self.name else fields
 
     def to_json(self) -> str:
         """`as_dict()` as a JSON object."""
@@ -134,7 +142,9 @@ class ReattachConfig(check.Config):
             )
         if name not in found:
             return None
-        return _reattach(found[name], f"{name!r} in the environment variable {variable}")
+        config = _reattach(found[name], f"{name!r} in the environment variable {variable}")
+        config.name = config.name or name
+        return config
 
 
 def _parse(what: str, text: str | bytes) -> Any:
@@ -157,7 +167,7 @@ def _reattach(found: Any, what: str) -> ReattachConfig:
     fields = (
         *(found.get("Protocol") or "netrpc", address.get("Network", ""), address.get("String", "")),
         *(found.get("Pid", -1), found.get("Test", False)),
-        *(found.get("ProtocolVersion", 0), found.get("PidStartTime", 0)),
+        *(found.get("ProtocolVersion", 0), found.get("PidStartTime", 0), found.get("Name", "")),
     )
     try:
         config = ReattachConfig(*fields)

@@ -1,11 +1,12 @@
 """The host's side of logging: a plugin's stderr becomes `logging` records.
 
-The logger of a plugin is named after the base name of its executable. It is a child of the logger
-that the client was given, by default of "pygo_plugin.plugin". So handlers, levels and `propagate`
-can be set for one plugin and for all of them.
+The logger of a plugin has the name of its client. It is a child of the logger that the client was
+given, by default of "pygo_plugin.plugin". So handlers, levels and `propagate` can be set for one
+plugin and for all of them.
 
 Where no handler is configured, `logging` itself writes warnings and errors to stderr. Only then do
-messages start with the plugin's path, so that a simple script shows which plugin has logged them.
+messages start with the plugin's path, or with the option `name` of its client, so that a simple
+script shows which plugin has logged them.
 
 Plugins can write faster than `logging` makes records. Therefore records are copies of a template
 for each level. LogRecord's constructor is not called, which spends most of its time on looking up
@@ -40,7 +41,7 @@ if logging.getLevelName(TRACE) == f"Level {TRACE}":  # the application has not n
 
 
 def plugin_logger(parent: logging.Logger | None, name: str) -> logging.Logger:
-    """The logger of the plugin whose executable has the base name `name`."""
+    """The logger of the plugin that is called `name`."""
     if parent is None:
         parent = logging.getLogger("pygo_plugin.plugin")
     child = parent.getChild(name)
@@ -65,10 +66,16 @@ class LogMirror:
         path: str,
         pid: Callable[[], int],
         stderr: Writer | int | None = None,
+        label: str = "",
     ) -> None:
-        """`pid` may return -1 as long as the process id is unknown."""
+        """`path` is what is run: an executable, a script or a module.
+
+        `pid` may return -1 as long as the process id is unknown. Messages start with `label`, by
+        default with `path`, if no handler is configured.
+        """
         self._logger = logger
         self._path = path
+        self._label = label or path
         self._find_pid = pid
         self._pid = -1
         # Made here and not on the core's thread, which LogRecord would register with `threading`.
@@ -110,7 +117,7 @@ class LogMirror:
         handle = logger.handle
         factory: Any = logging.getLogRecordFactory()
         plain = factory is logging.LogRecord
-        prefix = "" if logger.hasHandlers() else f"{self._path}: "
+        prefix = "" if logger.hasHandlers() else f"{self._label}: "
         now = time.time()
         epoch = self._epoch
         new = object.__new__

@@ -75,7 +75,7 @@ def test_attributes_of_a_started_client(command: list[str], make_client: Any) ->
     assert client.conn_endpoint() == f"unix:{address.string()}"
     assert client.pid > 0
     assert client.id == str(client.pid)
-    assert client.name == os.path.basename(sys.executable)
+    assert client.name == "pygo_plugin_peer.py"
     assert client.protocol == "grpc"
     assert client.negotiated_version == 1
     assert client.exit_status is None
@@ -251,6 +251,37 @@ def test_environment_and_directory(
     assert found.environ["PYGO_TEST_COOKIE"] == b"pygo"
     assert found.cwd == os.fsencode(tmp_path.resolve())
     assert found.argv[-2:] == [b"--workers", b"3"]
+
+
+def test_environment_and_directory_as_options(
+    command: list[str], make_client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYGO_HOST", "from the host")
+    monkeypatch.setenv("PYGO_BOTH", "from the host")
+    env = {"PYGO_BOTH": "from the option", "PYGO_PATH": tmp_path}
+    found = environ(make_client(command, env=env, cwd=tmp_path))
+    assert found.environ["PYGO_HOST"] == b"from the host"
+    assert found.environ["PYGO_BOTH"] == b"from the option"
+    assert found.environ["PYGO_PATH"] == os.fsencode(tmp_path)
+    assert found.cwd == os.fsencode(tmp_path.resolve())
+
+
+def test_a_relative_program_is_looked_up_in_cwd(make_client: Any, tmp_path: Path) -> None:
+    program = tmp_path / "plugin"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    with pytest.raises(ExitedEarlyError, match=r"^plugin: the plugin exited with status 3"):
+        make_client("./plugin", cwd=tmp_path).start()
+
+
+def test_the_environment_as_an_option_with_skip_host_env(
+    command: list[str], make_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYGO_HOST", "from the host")
+    env = [f"PYTHONPATH={os.environ['PYTHONPATH']}", "PYGO_OWN=1"]
+    found = environ(make_client(command, env=env, skip_host_env=True)).environ
+    assert found["PYGO_OWN"] == b"1"
+    assert "PYGO_HOST" not in found
 
 
 def test_skip_host_env(

@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from pygo_plugin import (
     HandshakeConfig,
     Plugin,
     ReattachConfig,
+    StartError,
     client,
 )
 
@@ -130,14 +132,54 @@ def test_environment_is_the_hosts_with_the_commands_over_it(
         monkeypatch.setenv(name, "of the host's own host")
     cmd = Cmd("p")
     cmd.env = ["PYGO_B=cmd=1", "PYGO_B=cmd=2", "PYGO_C="]
-    entries = client._environment(cmd, False, "p")
+    config = ClientConfig(cmd=cmd)
+    entries = client._environment(config, cmd, "p")
     assert "PYGO_A=host" in entries
     assert [e for e in entries if e.startswith("PYGO_B=")] == ["PYGO_B=cmd=2"]
     assert "PYGO_C=" in entries
     assert not [e for e in entries if e.startswith(client.NOT_INHERITED)]
     assert len(entries) <= len(os.environ) + 1
 
-    assert client._environment(cmd, True, "p") == ["PYGO_B=cmd=2", "PYGO_C="]
+    config.skip_host_env = True
+    assert client._environment(config, cmd, "p") == ["PYGO_B=cmd=2", "PYGO_C="]
+
+
+def test_what_was_added_to_env_is_checked_at_the_start() -> None:
+    config = ClientConfig(cmd="plugin-of-mine", env={"A": "1"})
+    config.env["B"] = 7  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match=r"^plugin-of-mine: .*env\['B'\] must be a str, not int"):
+        Client(config).start()
+
+
+def test_cmd_and_options_do_not_say_the_same_thing_twice(tmp_path: Path) -> None:
+    cmd = Cmd("plugin-of-mine", env={"A": "1"}, dir=tmp_path)
+    with pytest.raises(ConfigError, match=r"^plugin-of-mine: the environment is given twice"):
+        Client(cmd, env={"B": "2"}).start()
+    with pytest.raises(ConfigError, match=r"^plugin-of-mine: the working directory is given twice"):
+        Client(cmd, cwd=tmp_path).start()
+
+
+@pytest.mark.parametrize("cmd", ["sh plugin.sh -v", ["sh plugin.sh -v"]])
+def test_a_command_line_in_one_str(cmd: Any) -> None:
+    instance = Client(cmd)
+    for _ in range(2):
+        with pytest.raises(StartError) as caught:
+            instance.start()
+        assert str(caught.value).endswith(
+            ": a str is one program and never split; arguments need a list: "
+            "['sh', 'plugin.sh', '-v']"
+        )
+
+
+def test_a_missing_program_with_a_space_in_its_name(tmp_path: Path) -> None:
+    with pytest.raises(StartError) as caught:
+        Client("no-such plugin").start()
+    assert "list" not in str(caught.value)
+    script = tmp_path / "kv"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    with pytest.raises(StartError, match=r"arguments need a list: \['./kv', '-v'\]$"):
+        Client("./kv -v", cwd=tmp_path).start()
 
 
 def test_addresses_compare_and_print() -> None:

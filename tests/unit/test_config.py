@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -92,8 +93,9 @@ def test_cmd_takes_what_its_repr_shows(tmp_path: Path) -> None:
     again = eval(repr(cmd))
     assert (again.args, again.env, again.dir) == (cmd.args, ["A=..."], cmd.dir)
     assert Cmd("p", env=None, dir=None) == Cmd("p")
-    with pytest.raises(ConfigError, match=r"Cmd\.env must be a list"):
-        Cmd("p", env={"A": "1"})  # type: ignore[arg-type]
+    assert Cmd("p", env={"A": "1", "B": ""}).env == ["A=1", "B="]
+    with pytest.raises(ConfigError, match=r"Cmd\.env must be a mapping, or a list of"):
+        Cmd("p", env="A=1")
 
 
 def test_cmd_without_arguments_is_invalid_until_it_gets_some() -> None:
@@ -149,8 +151,11 @@ def test_configurations_can_be_pickled(value: Any) -> None:
 
 
 def test_cmd_env_is_a_list() -> None:
-    with pytest.raises(TypeError, match="env_to_list"):
-        Cmd("p").env = {"A": "b"}  # type: ignore[assignment]
+    cmd = Cmd("p")
+    cmd.env = entries = ["A=b"]
+    assert cmd.env is entries
+    cmd.env = {"A": "b", "C": Path("/d")}  # type: ignore[assignment]
+    assert cmd.env == ["A=b", "C=/d"]
 
 
 # ---- ReattachConfig -----------------------------------------------------------------------------
@@ -169,6 +174,8 @@ def test_reattach_is_valid_with_protocol_network_and_address() -> None:
 def test_reattach_goes_through_json() -> None:
     config = ReattachConfig("grpc", "unix", "/s", 7, True, 3, 12345)
     assert ReattachConfig.from_json(config.to_json()) == config
+    named = ReattachConfig("grpc", "unix", "/s", name="kv")
+    assert ReattachConfig.from_json(named.to_json()) == named
     # Terraform's shape.
     assert json.loads(config.to_json()) == {
         "Protocol": "grpc",
@@ -198,6 +205,7 @@ def test_reattach_from_what_go_writes() -> None:
         ('{"Pid": "7"}', "pid must be an int"),
         ('{"Test": 1}', "test must be True or False"),
         ('{"PidStartTime": -1}', "must not be negative"),
+        ('{"Name": 7}', "name must be a str"),
     ],
 )
 def test_reattach_from_bad_json(text: str, message: str) -> None:
@@ -210,7 +218,8 @@ def test_reattach_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("APP_REATTACH", raising=False)
     assert ReattachConfig.from_env("APP_REATTACH", "kv") is None
     monkeypatch.setenv("APP_REATTACH", json.dumps({"kv": config.as_dict()}))
-    assert ReattachConfig.from_env("APP_REATTACH", "kv") == config
+    named = ReattachConfig("grpc", "unix", "/s", 7, name="kv")
+    assert ReattachConfig.from_env("APP_REATTACH", "kv") == named
     assert ReattachConfig.from_env("APP_REATTACH", "other") is None
     monkeypatch.setenv("APP_REATTACH", "[]")
     with pytest.raises(ConfigError, match="APP_REATTACH"):
@@ -318,6 +327,58 @@ def test_assignments_are_checked(name: str, value: Any, words: str) -> None:
 def test_start_timeout_is_positive(timeout: float) -> None:
     with pytest.raises(ConfigError, match="start_timeout must be greater than 0"):
         ClientConfig(start_timeout=timeout)
+
+
+def test_times_are_seconds_but_for_two_methods() -> None:
+    config = ClientConfig(start_timeout=2.5, kill_timeout=0.5)
+    assert config.start_timeout() == 2500
+    assert "start_timeout=2.5, kill_timeout=0.5" in repr(config)
+    config.set_start_timeout(1500)
+    assert "start_timeout=1.5," in repr(config)
+    config.set_start_timeout(0.01)
+    assert config.start_timeout() == 1
+    assert ClientConfig(start_timeout=0.0001).start_timeout() == 1
+    assert ClientConfig(start_timeout=1.0019).start_timeout() == 1002
+
+
+@pytest.mark.parametrize("env", [{"A": "s3cret"}, ["A=s3cret"], os.environ])
+def test_env_takes_a_mapping_or_a_list(env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A", "s3cret")
+    config = ClientConfig(cmd="p", env=env)
+    assert config.env["A"] == "s3cret"
+    assert "'A': ..." in repr(config)
+    assert "s3cret" not in repr(config)
+
+
+def test_env_may_be_added_to() -> None:
+    env = {"A": "1"}
+    config = ClientConfig(cmd="p", env=env)
+    env["B"] = "2"
+    assert config.env is env
+    assert ClientConfig().env == {}
+    assert ClientConfig().env is not ClientConfig().env
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        ("A=s3cret", 'must be a mapping, or a list of "KEY=VALUE", not str'),
+        (["A"], 'must hold "KEY=VALUE" entries only'),
+        ([("A", "s3cret")], 'must hold "KEY=VALUE" entries only'),
+        (["A=s3cret\0"], 'must hold "KEY=VALUE" entries only'),
+        ({"A": 5}, r"\['A'\] must be a str, not int"),
+        ({"A": None}, r"\['A'\] must be a str, not NoneType"),
+        ({"A": "s3cret\0"}, r"\['A'\] has a null character, or one that cannot be encoded"),
+        ({"A": "s3cret\ud800"}, r"\['A'\] has a null character, or one that cannot be encoded"),
+        ({"A=B": "s3cret"}, "has the key 'A=B', which cannot be that of a variable"),
+        ({"": "s3cret"}, "has the key ''"),
+        ({7: "s3cret"}, "has the key 7"),
+    ],
+)
+def test_env_that_is_refused(env: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^ClientConfig\.env.*{message}") as caught:
+        ClientConfig(cmd="p", env=env)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_start_timeout_is_a_number() -> None:

@@ -42,7 +42,9 @@ class Runner:
 SET: dict[str, Any] = {
     "auto_mtls": True,
     "broker_multiplex": True,
+    "cwd": "/",
     "detach": True,
+    "env": {"A": "1"},
     "kill_group": True,
     "managed": True,
     "reattach_config": ReattachConfig("grpc", "unix", "/nowhere/socket", 1),

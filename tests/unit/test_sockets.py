@@ -168,7 +168,7 @@ def test_no_directory_for_the_hosts_own_sockets(
     client = make_client(command)
     client.start()
     with pytest.raises(
-        BrokerError, match=f"python: connection 1 cannot be accepted: .*{temporary}"
+        BrokerError, match=f"pygo_plugin_peer.py: connection 1 cannot be accepted: .*{temporary}"
     ):
         client.broker.accept(client.broker.next_id())
     client = make_client(runner=Own(peers.plugin("python")))

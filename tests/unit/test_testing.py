@@ -110,6 +110,13 @@ def test_client(pygo_client: Any) -> None:
     assert client.exited()
 
 
+def test_names_of_clients(pygo_client: Any) -> None:
+    assert pygo_client({"kv": KV(Servicer()), "other": KV(Servicer())}).name == "kv, other"
+    named = pygo_client({"kv": KV(Servicer())}, name="mine")
+    named.kill()
+    assert named.ping().startswith("mine: ")
+
+
 def test_asyncio_stub(pygo_aio_stub: Any) -> None:
     async def test() -> None:
         kv = await pygo_aio_stub(KV(AioServicer()))

@@ -50,6 +50,8 @@ typedef struct gp_exit_sink {
 
 /* How to launch. Everything is copied by gp_client_new(). */
 typedef struct gp_client_options {
+    /* Begins every message. NULL: argv[0]'s base name, or the address to reattach to. */
+    const char *name;
     const char *const *argv; /* argv[0] is the program; NULL-terminated. NULL when reattaching */
     /*
      * The plugin's whole environment, apart from the protocol's own variables; NULL: only those. Of
