@@ -1,5 +1,6 @@
 #include "rpc/convert.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -29,6 +30,32 @@ ASSERT_STATUS(UNAVAILABLE);
 ASSERT_STATUS(DATA_LOSS);
 ASSERT_STATUS(UNAUTHENTICATED);
 
+enum { NS_PER_S = 1000000000 };
+
+/* How far gRPC's monotonic clock is ahead of CLOCK_MONOTONIC: whole seconds, in nanoseconds. */
+static _Atomic int64_t clock_lead;
+
+static int64_t
+nanoseconds(gpr_timespec spec)
+{
+    return spec.tv_sec * NS_PER_S + spec.tv_nsec;
+}
+
+void
+gp__grpc_measure_clock(void)
+{
+    int64_t before;
+    int64_t lead;
+
+    /* Anything may happen between the two readings: measure again if much time has passed. */
+    do {
+        before = gp__now();
+        lead = nanoseconds(gpr_now(GPR_CLOCK_MONOTONIC)) - before;
+    } while (gp__now() - before > NS_PER_S / 4);
+    atomic_store_explicit(&clock_lead, (lead + NS_PER_S / 2) / NS_PER_S * NS_PER_S,
+                          memory_order_relaxed);
+}
+
 gpr_timespec
 gp__timespec_from_deadline(int64_t deadline)
 {
@@ -37,10 +64,21 @@ gp__timespec_from_deadline(int64_t deadline)
     if (deadline == GP__FOREVER) {
         return gpr_inf_future(GPR_CLOCK_MONOTONIC);
     }
-    spec.tv_sec = deadline / 1000000000;
-    spec.tv_nsec = (int32_t)(deadline % 1000000000);
+    deadline += atomic_load_explicit(&clock_lead, memory_order_relaxed);
+    spec.tv_sec = deadline / NS_PER_S;
+    spec.tv_nsec = (int32_t)(deadline % NS_PER_S);
     spec.clock_type = GPR_CLOCK_MONOTONIC;
     return spec;
+}
+
+int64_t
+gp__deadline_from_timespec(gpr_timespec spec)
+{
+    spec = gpr_convert_clock_type(spec, GPR_CLOCK_MONOTONIC);
+    if (gpr_time_cmp(spec, gpr_inf_future(GPR_CLOCK_MONOTONIC)) == 0) {
+        return GP__FOREVER;
+    }
+    return nanoseconds(spec) - atomic_load_explicit(&clock_lead, memory_order_relaxed);
 }
 
 grpc_slice

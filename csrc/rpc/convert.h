@@ -9,8 +9,15 @@
 #include "gp/message.h"
 #include "rpc/grpc_symbols.h"
 
-/* |deadline| is on CLOCK_MONOTONIC, in nanoseconds; GP__FOREVER: never. */
+/*
+ * Measure gRPC's monotonic clock, which in newer versions is 5 s ahead of CLOCK_MONOTONIC. To be
+ * called when gRPC is loaded, before deadlines are converted.
+ */
+void gp__grpc_measure_clock(void);
+
+/* Deadlines are on CLOCK_MONOTONIC, in nanoseconds; GP__FOREVER: never. */
 gpr_timespec gp__timespec_from_deadline(int64_t deadline);
+int64_t gp__deadline_from_timespec(gpr_timespec spec);
 
 grpc_slice gp__slice_from_bytes(gp_bytes bytes);
 gp_bytes gp__bytes_from_slice(const grpc_slice *slice);

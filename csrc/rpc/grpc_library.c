@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/fork.h"
@@ -13,6 +15,7 @@
 #include "gp/log.h"
 #include "gp/runtime.h"
 #include "os/rlimit.h"
+#include "rpc/convert.h"
 #include "rpc/grpc_leftovers.h"
 #include "rpc/grpc_symbols.h"
 
@@ -81,26 +84,26 @@ listen_to_grpc(void)
 /*
  * Distributions build abseil with its assertions, and with them a lock-order checker that costs 9 %
  * of a unary call. The function that turns the checker off can only be found under its mangled
- * names.
+ * name, which has abseil's release in it. A core that is built without assertions has no checker.
  */
 static void
 disable_abseil_deadlock_detection(void)
 {
-    static const char *const names[] = {
-        "_ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
-        "_ZN4absl12lts_2022062329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
-        "_ZN4absl12lts_2023012529SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
-        "_ZN4absl12lts_2023080229SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
-        "_ZN4absl12lts_2024011629SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
-        "_ZN4absl12lts_2024072229SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
-        "_ZN4absl12lts_2025012729SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
+    static const char *const releases[] = {
+        "debian3",      "lts_20220623", "lts_20230125", "lts_20230802",
+        "lts_20240116", "lts_20240722", "lts_20250127", "lts_20250512",
+        "lts_20250814", "lts_20260107", "lts_20260526",
     };
     enum { IGNORE = 0 };
 
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+    for (size_t i = 0; i < sizeof(releases) / sizeof(releases[0]); i++) {
+        char name[100];
         void (*set_mode)(int);
 
-        *(void **)&set_mode = gp__grpc_find(names[i]);
+        snprintf(name, sizeof(name),
+                 "_ZN4absl%zu%s29SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE",
+                 strlen(releases[i]), releases[i]);
+        *(void **)&set_mode = gp__grpc_find(name);
         if (set_mode != NULL) {
             set_mode(IGNORE);
             return;
@@ -173,6 +176,7 @@ start_grpc_locked(gp_error *err) GP_REQUIRES(&process.lock)
     gp__limit_arenas();
     listen_to_grpc();
     grpc_init();
+    gp__grpc_measure_clock();
     disable_abseil_deadlock_detection();
     gp__fork_add(GP__FORK_CORE);
     gp__fork_release();

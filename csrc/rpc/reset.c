@@ -4,14 +4,20 @@
 
 #include "gp/grpc_status.h"
 
-/* What gRPC's core says of RST_STREAM with the code CANCEL. */
+/* What gRPC's core says of RST_STREAM with the code CANCEL, and what newer versions put around it. */
 static const char cancel_reset[] = "Received RST_STREAM with error code 8";
+static const char newer_cancel_reset[] = "RST_STREAM (Received RST_STREAM with error code 8)";
+
+static bool
+is_text(gp_bytes details, const char *text)
+{
+    return details.len == strlen(text) && memcmp(details.data, text, details.len) == 0;
+}
 
 bool
 gp__reset_by_deadline(int code, gp_bytes details, int64_t deadline, int64_t now)
 {
-    if (details.len != sizeof(cancel_reset) - 1 ||
-        memcmp(details.data, cancel_reset, details.len) != 0) {
+    if (!is_text(details, cancel_reset) && !is_text(details, newer_cancel_reset)) {
         return false;
     }
     return code == GP_GRPC_DEADLINE_EXCEEDED ||

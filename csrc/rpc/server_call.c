@@ -239,11 +239,8 @@ gp__server_call_begin(gp_server_call *call)
 {
     grpc_op op = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER,
                   .data.recv_close_on_server.cancelled = &call->close_cancelled};
-    gpr_timespec deadline = gpr_convert_clock_type(call->details.deadline, GPR_CLOCK_MONOTONIC);
 
-    call->deadline = gpr_time_cmp(deadline, gpr_inf_future(GPR_CLOCK_MONOTONIC)) == 0
-                         ? GP__FOREVER
-                         : deadline.tv_sec * INT64_C(1000000000) + deadline.tv_nsec;
+    call->deadline = gp__deadline_from_timespec(call->details.deadline);
     call->metadata_count = gp__metadata_view(&call->metadata_view, &call->received_metadata).count;
     start_batch(call, &op, 1, &call->close);
     /*

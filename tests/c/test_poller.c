@@ -1,5 +1,6 @@
 #include <time.h>
 
+#include "rpc/convert.h"
 #include "rpc/engine.h"
 #include "support.h"
 
@@ -172,6 +173,32 @@ a_wake_up_is_not_lost_at_the_end_of_a_wait(void **state)
     poller->polled = false;
 }
 
+/* gRPC's monotonic clock need not be the system's: newer versions' is 5 s ahead. */
+static void
+grpc_waits_as_long_as_the_caller(void **state)
+{
+    gp__poller *poller = *state;
+    gp__gate gate = {0};
+    unsigned long before = poller->polls;
+
+    assert_int_equal(gp__poller_wait(poller, &gate, gp_deadline_in(50), NULL), GP_ETIMEOUT);
+    /* gRPC rounds to milliseconds. */
+    assert_in_range(poller->polls - before, 1, 3);
+}
+
+static void
+deadlines_survive_conversion(void **state)
+{
+    int64_t deadline = gp_deadline_in(60000);
+    gpr_timespec spec = gp__timespec_from_deadline(deadline);
+
+    (void)state;
+    assert_in_range(spec.tv_sec - gpr_now(GPR_CLOCK_MONOTONIC).tv_sec, 56, 60);
+    assert_int_equal(gp__deadline_from_timespec(spec), deadline);
+    spec = gp__timespec_from_deadline(GP__FOREVER);
+    assert_int_equal(gp__deadline_from_timespec(spec), GP__FOREVER);
+}
+
 static int
 set_up(void **state)
 {
@@ -185,6 +212,8 @@ main(void)
         cmocka_unit_test(the_poller_role_is_passed_on),
         cmocka_unit_test(a_gate_is_opened_by_a_thread_that_does_not_poll),
         cmocka_unit_test(a_wake_up_is_not_lost_at_the_end_of_a_wait),
+        cmocka_unit_test(grpc_waits_as_long_as_the_caller),
+        cmocka_unit_test(deadlines_survive_conversion),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

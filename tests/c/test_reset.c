@@ -7,6 +7,7 @@
 #include "support.h"
 
 static const char reset[] = "Received RST_STREAM with error code 8";
+static const char newer_reset[] = "RST_STREAM (Received RST_STREAM with error code 8)";
 
 /* For a call whose deadline is at 1 s, and whose status comes |late| nanoseconds after that. */
 static bool
@@ -24,6 +25,7 @@ a_reset_at_the_deadline_or_later_is_made_by_it(void **state)
     (void)state;
     assert_true(by_deadline(GP_GRPC_CANCELLED, reset, 0));
     assert_true(by_deadline(GP_GRPC_CANCELLED, reset, 1));
+    assert_true(by_deadline(GP_GRPC_CANCELLED, newer_reset, 1));
     assert_true(by_deadline(GP_GRPC_CANCELLED, reset, 60000000000));
     assert_true(by_deadline(GP_GRPC_CANCELLED, reset, -GP__RESET_EARLY));
 }
