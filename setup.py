@@ -6,10 +6,15 @@ PYGO_DEBUG=1                    -O0 -g3 with assertions
 PYGO_SANITIZE=address,undefined sanitizers; run Python with their runtime preloaded
 PYGO_PORTABLE=1                 what POSIX alone has, in place of epoll, pidfd and the like
 PYGO_WERROR=1                   warnings are errors
+PYGO_CORE=static                with the core that scripts/core builds, and does so if it is missing
+PYGO_CORE=system                with gRPC, protobuf-c, jansson and zlib as they are installed
+                                (by default the former if it is there)
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import shlex
 import shutil
@@ -30,8 +35,12 @@ from setuptools.command.build_ext import build_ext
 DEPENDENCIES = [
     ("cc", None, "gcc", "gcc", "gcc musl-dev", "gcc"),
     ("make", None, "make", "make", "make", "make"),
+    ("Python.h", None, "python3-dev", "python3-devel", "python3-dev", "python"),
     ("pkg-config", None, "pkg-config", "pkgconf-pkg-config", "pkgconf", "pkgconf"),
     ("protoc-c", None, *["protobuf-c-compiler"] * 3, "protobuf-c"),
+    ("openssl", "openssl >= 3.0", "libssl-dev", "openssl-devel", "openssl-dev", "openssl"),
+]
+SYSTEM_CORE = [
     ("grpc", "grpc >= 29", "libgrpc-dev", "grpc-devel", "grpc-dev", "grpc"),
     (
         "protobuf-c",
@@ -41,10 +50,16 @@ DEPENDENCIES = [
         "protobuf-c-dev",
         "protobuf-c",
     ),
-    ("openssl", "openssl >= 3.0", "libssl-dev", "openssl-devel", "openssl-dev", "openssl"),
     ("jansson", "jansson >= 2.10", "libjansson-dev", "jansson-devel", "jansson-dev", "jansson"),
     ("zlib", "zlib >= 1.2", "zlib1g-dev", "zlib-devel", "zlib-dev", "zlib"),
 ]
+# What scripts/core needs.
+STATIC_CORE = [
+    ("c++", None, "g++", "gcc-c++", "g++", "gcc"),
+    ("patch", None, *["patch"] * 3, "gpatch"),
+]
+# gRPC and OpenSSL, loaded by the extension when they are first used.
+CORE_LIBRARY = "libpygo_core.so"
 SYSTEMS = ("Debian/Ubuntu", "Fedora", "Alpine", "Homebrew")
 
 # The variables of csrc/Makefile that name the same tools.
@@ -65,40 +80,106 @@ PORTABLE = enabled("PYGO_PORTABLE")
 WERROR = enabled("PYGO_WERROR")
 SANITIZE = os.environ.get("PYGO_SANITIZE", "")
 
-# Each set of flags builds in a directory of its own, so that going back and forth costs nothing.
+# Each core and set of flags builds in a directory of its own, so that going back and forth costs
+# nothing.
 FLAGS = [*filter(None, SANITIZE.split(",")), *["portable"] * PORTABLE, *["werror"] * WERROR]
-FLAVOUR = "-".join(["debug" if DEBUG else "release", *FLAGS])
-# What csrc/Makefile names it by itself, so that the library is shared with the other targets there.
-LIBRARY_DIR = os.path.join("build", "-".join(["c", *["debug"] * DEBUG, *FLAGS]))
 
 JOBS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@functools.cache
+def core() -> str:
+    """The folder of the static core, built or not, or "system"."""
+    command = [sys.executable, os.path.join("scripts", "core"), "--chosen"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit("error: pygo-plugin: there is no core to build with; see the message above")
+    return done.stdout.strip()
+
+
+def flavour() -> str:
+    return "-".join([core_name(), "debug" if DEBUG else "release", *FLAGS])
+
+
+def library_dir() -> str:
+    """As csrc/Makefile names it by itself, so that its other targets share the library."""
+    return os.path.join("build", "-".join(["c", core_name(), *["debug"] * DEBUG, *FLAGS]))
+
+
+def core_name() -> str:
+    return os.path.basename(core()).partition("-")[0]
+
+
 def check_dependencies() -> None:
-    """Stop with one line that names everything missing and what to install."""
-
-    def missing(name: str, condition: str | None) -> bool:
-        if condition is None:
-            return shutil.which(shlex.split(TOOLS[name])[0]) is None
-        command = [*shlex.split(TOOLS["pkg-config"]), "--exists", condition]
-        return subprocess.run(command, check=False).returncode != 0
-
-    absent = [d for d in DEPENDENCIES if d[1] is None and missing(d[0], None)]
-    if not any(d[0] == "pkg-config" for d in absent):  # without it the question makes no sense
-        absent += [d for d in DEPENDENCIES if d[1] is not None and missing(d[0], d[1])]
-    if absent:
-        names = ", ".join(condition or name for name, condition, *_ in absent)
-        packages = "; ".join(
-            f"{system}: {' '.join(dict.fromkeys(d[2 + i] for d in absent))}"
-            for i, system in enumerate(SYSTEMS)
+    """Stop with a line that names everything missing, and one with another way, if there is one."""
+    tools = missing(DEPENDENCIES)
+    if core() != "system":
+        if not os.path.isdir(core()):
+            tools += missing(STATIC_CORE)
+        if tools:
+            sys.exit(complaint(tools))
+        if not os.path.isdir(core()):
+            build_core()
+        return
+    libraries = missing(SYSTEM_CORE)
+    if not tools and not libraries:
+        return
+    lines = [complaint(tools + libraries)]
+    if libraries:
+        static = tools + missing(STATIC_CORE)
+        lines.append(
+            "or set PYGO_CORE=static to have gRPC and the like compiled from source, in minutes"
+            + (f"; for that, install {packages(static)}" if static else "")
         )
-        sys.exit(f"error: pygo-plugin cannot be built without {names}; install {packages}")
+    sys.exit("\n".join(lines))
 
 
-def pkg_config(option: str) -> list[str]:
-    packages = ["libprotobuf-c", "jansson", "zlib"]
-    command = [*shlex.split(TOOLS["pkg-config"]), option, *packages]
-    return shlex.split(subprocess.check_output(command, text=True))
+def missing(dependencies: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Those that are not there. Without pkg-config, that is not known of libraries: all count."""
+    return [d for d in dependencies if is_missing(d[0], d[1])]
+
+
+def is_missing(name: str, condition: str | None) -> bool:
+    if name == "Python.h":
+        return not os.path.exists(os.path.join(sysconfig.get_path("include"), name))
+    if condition is None:
+        return shutil.which(shlex.split(TOOLS.get(name, name))[0]) is None
+    command = shlex.split(TOOLS["pkg-config"])
+    if shutil.which(command[0]) is None:
+        return True
+    return subprocess.run([*command, "--exists", condition], check=False).returncode != 0
+
+
+def complaint(absent: list[tuple[Any, ...]]) -> str:
+    names = ", ".join(condition or name for name, condition, *_ in absent)
+    return f"error: pygo-plugin cannot be built without {names}; install {packages(absent)}"
+
+
+def packages(absent: list[tuple[Any, ...]]) -> str:
+    return "; ".join(
+        f"{system}: {' '.join(dict.fromkeys(d[2 + i] for d in absent))}"
+        for i, system in enumerate(SYSTEMS)
+    )
+
+
+def build_core() -> None:
+    command = [sys.executable, os.path.join("scripts", "core")]
+    if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode != 0:
+        sys.exit("error: pygo-plugin: gRPC's core failed to build; see the messages above")
+
+
+def link_libraries() -> list[str]:
+    names = ["libprotobuf-c", "jansson", "zlib"]
+    command = [*shlex.split(TOOLS["pkg-config"]), "--libs", *names]
+    if core() == "system":
+        return shlex.split(subprocess.check_output(command, text=True))
+    path = os.pathsep.join(
+        filter(None, [f"{core()}/lib/pkgconfig", os.environ.get("PKG_CONFIG_PATH", "")])
+    )
+    environment = {**os.environ, "PKG_CONFIG_PATH": path}
+    libraries = shlex.split(subprocess.check_output(command, text=True, env=environment))
+    # What is linked statically stays private; gRPC and OpenSSL are in CORE_LIBRARY, beside.
+    return [*libraries, "-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,-rpath,$ORIGIN"]
 
 
 class Build(build):
@@ -106,18 +187,18 @@ class Build(build):
         super().initialize_options()
         # SOABI tells apart what must not mix: Python versions, free threading, platforms.
         soabi = sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag
-        self.build_base = os.path.join("build", FLAVOUR, soabi)
+        self.build_base = os.path.join("build", flavour(), soabi)
 
 
 class BuildExt(build_ext):
     def run(self) -> None:
         check_dependencies()
         self.make_library()
-        library = os.path.join(LIBRARY_DIR, "libgp.a")
+        library = os.path.join(library_dir(), "libgp.a")
         (extension,) = self.extensions
         extension.define_macros = [("PYGO_VERSION", f'"{self.distribution.get_version()}"')]
         extension.extra_objects = [library]
-        extension.extra_link_args += pkg_config("--libs")
+        extension.extra_link_args += link_libraries()
         # Whatever is newer than the extension has it built again.
         extension.depends = [
             library,
@@ -127,6 +208,7 @@ class BuildExt(build_ext):
             "setup.py",
         ]
         super().run()
+        self.place_core_library()
 
     def build_extensions(self) -> None:
         compile_at_once(self.compiler)
@@ -136,15 +218,35 @@ class BuildExt(build_ext):
         command = [
             *shlex.split(TOOLS["make"]),
             *("--no-print-directory", "-C", "csrc", f"-j{JOBS}"),
-            f"BUILD={os.path.join('..', LIBRARY_DIR)}",
+            f"CORE={core()}",
+            f"BUILD={os.path.join('..', library_dir())}",
             f"DEBUG={int(DEBUG)}",
             f"SANITIZE={SANITIZE}",
             f"PORTABLE={int(PORTABLE)}",
             f"WERROR={int(WERROR)}",
-            "libgp.a",
+            *("libgp.a", "core"),
         ]
         if subprocess.run(command, check=False).returncode != 0:
             sys.exit("error: pygo-plugin: libgp.a failed to build; see the messages above")
+
+    def get_outputs(self) -> list[str]:
+        outputs = super().get_outputs()
+        if core() == "system":
+            return outputs
+        folder = "" if self.inplace else self.build_lib
+        return [*outputs, os.path.join(folder, "pygo_plugin", CORE_LIBRARY)]
+
+    def place_core_library(self) -> None:
+        """Put the library beside the extension; one that an earlier build has left goes away."""
+        for folder in [self.build_lib, *[""] * bool(self.inplace)]:
+            target = os.path.join(folder, "pygo_plugin", CORE_LIBRARY)
+            if core() == "system":
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(target)
+            else:
+                # Processes may be using the one that is there.
+                shutil.copy2(os.path.join(library_dir(), CORE_LIBRARY), f"{target}.new")
+                os.replace(f"{target}.new", target)
 
 
 def compile_at_once(compiler: Any) -> None:

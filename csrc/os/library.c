@@ -54,6 +54,12 @@ load(gp__library *library, gp_error *err)
     }
     handle = dlopen(library->file, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL) {
+        if (library->bundled) {
+            return gp_error_set(err, GP_ELIBRARY,
+                                "%s's library cannot be loaded: %s; %s is a part of pygo_plugin, "
+                                "which has to be installed again if it is missing",
+                                library->of, dlerror(), library->file);
+        }
         return gp_error_set(err, GP_ELIBRARY,
                             "%s's library cannot be loaded: %s; if it is missing, install the "
                             "package that has %s, or build pygo_plugin again with the %s that is "

@@ -8,6 +8,7 @@
 #define GP_OS_LIBRARY_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "gp/error.h"
 
@@ -15,6 +16,7 @@
 typedef struct gp__library {
     const char *file;     /* its name, as the dynamic linker knows it */
     const char *of;       /* whose it is, for messages */
+    bool bundled;         /* |file| is a part of this package, not of the system */
     const char *names;    /* functions of it, or of libraries that it needs: strings one after the
                           other, of which the last is empty */
     void *table;          /* an array of as many pointers, which are filled in */

@@ -6,8 +6,6 @@
  * gp__grpc_start() loads it. Each function of gRPC's that the library uses is in grpc_symbols.txt
  * (os/library.h says how that works), and cannot be called before; objects of gRPC's do not exist
  * before either. The extension does not load if it calls a function that is not listed.
- *
- * With GP_GRPC_LINKED the macros are not defined, and the functions have to be linked.
  */
 #ifndef GP_RPC_GRPC_SYMBOLS_H
 #define GP_RPC_GRPC_SYMBOLS_H
@@ -30,9 +28,7 @@
 
 #include "gp/error.h"
 
-#ifndef GP_GRPC_LINKED
 #include "gen/rpc/grpc_symbols.h"
-#endif
 
 /*
  * Load gRPC's library, unless that has been done. Threads: any.

@@ -6,8 +6,6 @@
  * gp__openssl_load(). openssl_symbols.txt has the names of OpenSSL's functions that are used, also
  * those behind OpenSSL's macros; os/library.h says how that works. The extension does not load if
  * it calls a function that is not listed.
- *
- * With GP_OPENSSL_LINKED the macros are not defined, and the functions have to be linked.
  */
 #ifndef GP_TLS_OPENSSL_SYMBOLS_H
 #define GP_TLS_OPENSSL_SYMBOLS_H
@@ -26,9 +24,7 @@
 
 #include "gp/error.h"
 
-#ifndef GP_OPENSSL_LINKED
 #include "gen/tls/openssl_symbols.h"
-#endif
 
 /*
  * Load OpenSSL's library, unless that has been done. Threads: any.

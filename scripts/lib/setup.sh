@@ -35,9 +35,10 @@ as_root() {
 
 # ---- System packages ---------------------------------------------------------------------------
 
-BUILD_PACKAGES=(gcc libc6-dev make pkg-config protobuf-c-compiler
-    libgrpc-dev libprotobuf-c-dev libssl-dev libjansson-dev zlib1g-dev ca-certificates)
-TEST_PACKAGES=(ccache clang libcmocka-dev valgrind bubblewrap podman runc)
+BUILD_PACKAGES=(gcc g++ libc6-dev make patch pkg-config protobuf-c-compiler libssl-dev ca-certificates)
+# What takes the place of the core that scripts/core builds.
+SYSTEM_CORE_PACKAGES=(libgrpc-dev libprotobuf-c-dev libjansson-dev zlib1g-dev)
+TEST_PACKAGES=(ccache clang libcmocka-dev valgrind bubblewrap podman runc "${SYSTEM_CORE_PACKAGES[@]}")
 
 is_installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null)" = installed ]
@@ -64,6 +65,7 @@ on_debian() {
 setup_packages() {
     if on_debian; then
         apt_install "${BUILD_PACKAGES[@]}"
+        [ "${PYGO_CORE:-}" != system ] || apt_install "${SYSTEM_CORE_PACKAGES[@]}"
     else
         say "not a Debian system: installing no system packages"
     fi
@@ -177,6 +179,19 @@ compile_messages() {
 # The same with grpcio's stubs.
 compile_proto() {
     compile_messages "$1" "$2" --grpc_python_out="$2"
+}
+
+# ---- gRPC's core ----------------------------------------------------------------------------------
+
+# The static one, built once and outside the checkout; the system's if PYGO_CORE=system asks for it, or
+# where there are neither Debian's source packages nor an archive of them.
+setup_core() {
+    if [ -z "${PYGO_CORE:-}" ]; then
+        PYGO_CORE=static
+        on_debian || [ -n "${PYGO_CORE_SOURCES:-}" ] || PYGO_CORE=system
+    fi
+    export PYGO_CORE
+    [ "$PYGO_CORE" = system ] || "$PY" scripts/core > /dev/null
 }
 
 # ---- The extension -----------------------------------------------------------------------------

@@ -10,8 +10,12 @@ static void
 functions_are_found(void **state)
 {
     const char *(*table[2])(void) = {NULL, NULL};
-    gp__library library = {GP__GRPC_FILE, "gRPC", "grpc_g_stands_for\0grpc_version_string\0", table,
-                           NULL};
+    gp__library library = {
+        .file = GP__GRPC_FILE,
+        .of = "gRPC",
+        .names = "grpc_g_stands_for\0grpc_version_string\0",
+        .table = table,
+    };
 
     (void)state;
     assert_int_equal(gp__library_load(&library, NULL), 0);
@@ -26,7 +30,12 @@ static void
 a_missing_library_is_named(void **state)
 {
     void *table[1] = {NULL};
-    gp__library library = {"libnowhere.so.7", "Nowhere", "here\0", table, NULL};
+    gp__library library = {
+        .file = "libnowhere.so.7",
+        .of = "Nowhere",
+        .names = "here\0",
+        .table = table,
+    };
     gp_error err = GP_ERROR_INIT;
 
     (void)state;
@@ -34,6 +43,10 @@ a_missing_library_is_named(void **state)
     assert_int_equal(gp__library_load(&library, &err), GP_ELIBRARY);
     assert_non_null(strstr(err.message, "Nowhere's library cannot be loaded: libnowhere.so.7"));
     assert_non_null(strstr(err.message, "install the package that has libnowhere.so.7"));
+    library.bundled = true;
+    assert_int_equal(gp__library_load(&library, &err), GP_ELIBRARY);
+    assert_non_null(
+        strstr(err.message, "libnowhere.so.7 is a part of pygo_plugin, which has to be"));
     gp_error_release(&err);
 }
 
@@ -41,7 +54,12 @@ static void
 descriptors_are_short(void **state)
 {
     void *table[1] = {NULL};
-    gp__library library = {"libnowhere.so.7", "Nowhere", "here\0", table, NULL};
+    gp__library library = {
+        .file = "libnowhere.so.7",
+        .of = "Nowhere",
+        .names = "here\0",
+        .table = table,
+    };
     gp_error err = GP_ERROR_INIT;
     struct rlimit before;
     struct rlimit none;
@@ -60,8 +78,12 @@ static void
 a_missing_function_is_named(void **state)
 {
     void *table[2] = {NULL, NULL};
-    gp__library library = {GP__GRPC_FILE, "gRPC", "grpc_version_string\0grpc_of_tomorrow\0", table,
-                           NULL};
+    gp__library library = {
+        .file = GP__GRPC_FILE,
+        .of = "gRPC",
+        .names = "grpc_version_string\0grpc_of_tomorrow\0",
+        .table = table,
+    };
     gp_error err = GP_ERROR_INIT;
 
     (void)state;

@@ -13,8 +13,13 @@ from pygo_plugin import _core
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# The libraries of gRPC and OpenSSL, and those that only gRPC needs.
-LATE = ("libgrpc", "libgpr", "libabsl", "libupb", "libre2", "libcares", "libstdc++")
+# gRPC and OpenSSL are in one library beside the extension, or are the system's.
+BUNDLED = Path(str(_core.__file__)).with_name("libpygo_core.so")
+GRPC = "libpygo_core" if BUNDLED.exists() else "libgrpc"
+OPENSSL = "libpygo_core" if BUNDLED.exists() else "libssl"
+
+# These libraries, and those that only gRPC needs.
+LATE = ("libpygo_core", "libgrpc", "libgpr", "libabsl", "libupb", "libre2", "libcares", "libstdc++")
 LATE += ("libssl", "libcrypto")
 
 PRELUDE = f"""
@@ -130,7 +135,7 @@ def test_what_uses_none_loads_none(statements: str) -> None:
 
 def test_clients_on_asyncio_load_no_grpc() -> None:
     (found,) = run("from pygo_plugin import aio\naio.Client, aio.serve\nprint(loaded())")
-    assert "libgrpc" not in found  # asyncio loads OpenSSL itself
+    assert GRPC not in found  # asyncio loads OpenSSL itself
 
 
 @pytest.mark.parametrize(
@@ -146,7 +151,7 @@ def test_grpc_is_loaded_when_it_is_used(statements: str) -> None:
         f"from pygo_plugin import rpc\nprint(loaded())\n{statements}\nprint(loaded())"
     )
     assert before == "[]"
-    assert "libgrpc" in after
+    assert GRPC in after
 
 
 def test_openssl_is_loaded_when_it_is_used() -> None:
@@ -161,7 +166,7 @@ print(loaded())
 """
     )
     assert before == "[]"
-    assert "libssl" in after
+    assert OPENSSL in after
     assert "libgrpc" not in after
 
 
@@ -173,6 +178,8 @@ def copy_with(directory: Path, name: bytes, other: bytes) -> Path:
     source = Path(str(_core.__file__))
     package = directory / "pygo_plugin"
     shutil.copytree(source.parent, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    if BUNDLED.exists():
+        (package / BUNDLED.name).symlink_to(BUNDLED)
     core = source.read_bytes()
     assert len(name) == len(other)
     assert b"\0" + name + b"\0" in core
@@ -224,31 +231,34 @@ uses = (
 
 
 @pytest.mark.parametrize(
-    ("whose", "library", "other", "statements"),
+    ("whose", "library", "statements"),
     [
-        ("gRPC", b"libgrpc", b"libnone", LAUNCH + USE_GRPC),
-        ("OpenSSL", b"libssl", b"libnon", LAUNCH + USE_OPENSSL),
+        ("gRPC", GRPC.encode(), LAUNCH + USE_GRPC),
+        ("OpenSSL", OPENSSL.encode(), LAUNCH + USE_OPENSSL),
     ],
     ids=["gRPC", "OpenSSL"],
 )
 def test_a_missing_library_is_an_error_of_what_uses_it(
-    whose: str, library: bytes, other: bytes, statements: str, tmp_path: Path
+    whose: str, library: bytes, statements: str, tmp_path: Path
 ) -> None:
     name = file_of(library)
-    absent = name.replace(library, other)
+    absent = name.replace(library, b"libnone".ljust(len(library), b"_")[: len(library)])
     *lines, found = run(statements, copy_with(tmp_path, name, absent))
     file = absent.decode()
     assert lines
     assert found == "[]"
     for line in lines:
         assert f"{whose}'s library cannot be loaded: {file}: " in line
-        assert f"install the package that has {file}, or build pygo_plugin again" in line
+        if BUNDLED.exists():
+            assert f"{file} is a part of pygo_plugin, which has to be installed again" in line
+        else:
+            assert f"install the package that has {file}, or build pygo_plugin again" in line
 
 
 def test_another_version_of_a_library_is_an_error_of_what_uses_it(tmp_path: Path) -> None:
     path = copy_with(tmp_path, b"grpc_server_create", b"grpc_server_kreate")
     first, second, _ = run(USE_GRPC, path)
-    assert f"{file_of(b'libgrpc').decode()} has no function grpc_server_kreate" in first
+    assert f"{file_of(GRPC.encode()).decode()} has no function grpc_server_kreate" in first
     assert first == second
 
 
