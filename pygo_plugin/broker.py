@@ -20,10 +20,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
+    from io import BufferedReader, BufferedWriter
     from types import TracebackType
-    from typing import Any, TypeVar
-
-    from pygo_plugin._grpc.broker_files import RemoteFile
+    from typing import Any, Literal, TypeVar, overload
 
     T = TypeVar("T")
 
@@ -298,9 +297,24 @@ class Broker(BrokerBase):
 
         return self.serve(FileServicer(file), **options)
 
+    if TYPE_CHECKING:
+
+        @overload
+        def open_io(
+            self, service_id: int, mode: Literal["rb", "r"] = "rb", timeout: float = DIAL_TIMEOUT
+        ) -> BufferedReader: ...
+        @overload
+        def open_io(
+            self, service_id: int, mode: Literal["wb", "w"], timeout: float = DIAL_TIMEOUT
+        ) -> BufferedWriter: ...
+        @overload
+        def open_io(
+            self, service_id: int, mode: str, timeout: float = DIAL_TIMEOUT
+        ) -> BufferedReader | BufferedWriter: ...
+
     def open_io(
         self, service_id: int, mode: str = "rb", timeout: float = DIAL_TIMEOUT
-    ) -> RemoteFile:
+    ) -> BufferedReader | BufferedWriter:
         """Open the file that the other side serves under `service_id`, with mode "rb" or "wb".
 
         Returns: a buffered binary file object. Closing it sends what its buffer holds, and closes

@@ -27,6 +27,7 @@ from pygo_plugin.errors import (
     StartError,
     _importing,
 )
+from pygo_plugin.plugin import PluginBase
 from pygo_plugin.utils import env_to_list
 
 TYPE_CHECKING = False
@@ -34,15 +35,25 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
-    from typing import Any
+    from typing import Any, Generic, overload
 
-    from typing_extensions import Self
+    from typing_extensions import Self, TypeVar
 
+    from pygo_plugin._grpc.channel import Channel
     from pygo_plugin._host.runner import Adapter
     from pygo_plugin.config import Cmd, StrPath, Writer
-    from pygo_plugin.plugin import PluginBase
     from pygo_plugin.runners import Runner
     from pygo_plugin.security import SecureConfig, TLSConfig
+
+    C = TypeVar("C", default=Any)
+    """What `dispense` returns, if all plugins have this type. It is invariant: see `dispense`."""
+
+    P = TypeVar("P")
+
+    class _Parametrized(Generic[C]):
+        pass
+else:
+    from pygo_plugin.plugin import Subscriptable as _Parametrized
 
 __all__ = ["Address", "Client", "cleanup_clients"]
 
@@ -109,7 +120,7 @@ class Address:
         return hash((self._network, self._string))
 
 
-class Client:
+class Client(_Parametrized["C"]):
     """One plugin process, from its launch to its end.
 
         with Client(["./plugin"], handshake_config=HANDSHAKE, plugins={"kv": KVPlugin()}) as client:
@@ -126,11 +137,11 @@ class Client:
 
     def __init__(
         self,
-        cmd: ClientConfig | Cmd | StrPath | Sequence[StrPath] | None = None,
+        cmd: ClientConfig[C, Any] | Cmd | StrPath | Sequence[StrPath] | None = None,
         *,
-        # Keywords, written by scripts/options.py from OPTIONS without cmd:
-        plugins: Mapping[str, PluginBase] | None = None,
-        versioned_plugins: Mapping[int, Mapping[str, PluginBase]] | None = None,
+        # Keywords, written by scripts/options.py from KEYWORDS, with PluginBase[C, Any]:
+        plugins: Mapping[str, PluginBase[C, Any]] | None = None,
+        versioned_plugins: Mapping[int, Mapping[str, PluginBase[C, Any]]] | None = None,
         handshake_config: HandshakeConfig | None = None,
         env: Mapping[str, str] | Sequence[str] | None = None,
         cwd: StrPath | None = None,
@@ -188,7 +199,7 @@ class Client:
         self._adapter: Adapter | None = None  # between the runner, if there is one, and the core
         self._remove_socket_dir: Any = None  # a weakref.finalize, if there is a runner
         self._endpoint: tuple[str, str, str, str, int] | None = None  # what start() has returned
-        self._channel: _core.Channel | None = None  # made at first use, as the broker is
+        self._channel: Channel | None = None  # made at first use, as the broker is
         self._broker: Any = None  # a BrokerBase or, with net/rpc, a MuxBrokerBase
         self._quota: _core.MemoryQuota | None = None  # for all connections
 
@@ -277,19 +288,33 @@ class Client:
 
     # Use.
 
-    def dispense(self, name: str) -> Any:
+    if TYPE_CHECKING:
+        # mypy joins the types of different plugins to "object", which would refuse every use.
+        @overload
+        def dispense(self: Client[object], name: str) -> Any: ...
+        @overload
+        def dispense(self: Client[tuple[Channel, object]], name: str) -> tuple[Channel, Any]: ...
+        @overload
+        def dispense(self, name: PluginBase[P, Any]) -> P: ...
+        @overload
+        def dispense(self, name: str) -> C: ...
+
+    def dispense(self, name: str | PluginBase[Any, Any]) -> Any:
         """What the plugin `name` offers: by default `(channel, stub)`. Starts the plugin if needed.
+
+        Instead of the name it takes the plugin itself, an object of the plugin set. Then type
+        checkers know what it returns, even if the plugins are of different types: docs/typing.md.
 
         Each `dispense` returns a new channel on the client's one connection. Closing a channel
         cancels only the calls of that channel. With net/rpc, what it returns calls a new object in
         the plugin's process, see `netrpc.Plugin`.
 
-        Raises: ConfigError (a ValueError) for an unknown name; what `start()` raises; with net/rpc
-        ServerError if the plugin does not know the name or cannot make the object.
+        Raises: ConfigError (a ValueError) for an unknown name or plugin; what `start()` raises;
+        with net/rpc ServerError if the plugin does not know the name or cannot make the object.
         """
         self._check_plugin(name)
         self.start()
-        plugin = self._plugin(name)
+        name, plugin = self._named_plugin(name)
         if plugin._protocol == "grpc":
             return plugin.client(self._user_client())
         return plugin.client(self.broker, self._dispense(name))
@@ -310,7 +335,7 @@ class Client:
             return str(error) or type(error).__name__
         return ""
 
-    def new_channel(self) -> _core.Channel:
+    def new_channel(self) -> Channel:
         """A new `grpc.Channel` on the plugin's connection, which the caller has to close.
 
         Starts the plugin if needed. Raises: what `start()` raises; ConfigError if the plugin speaks
@@ -318,12 +343,12 @@ class Client:
         """
         self.start()
         self._require_grpc("new_channel()")
-        return self._open().channel()
+        return self._open().channel()  # type: ignore[return-value]  # of the class that the core is given
 
     # What is known once it has started.
 
     @property
-    def channel(self) -> _core.Channel:
+    def channel(self) -> Channel:
         """The client's own `grpc.Channel`, always the same.
 
         Raises: ClosedError before the start and after `kill()`, ForkedError in a forked child,
@@ -333,9 +358,10 @@ class Client:
         self._require_grpc("channel")
         with self._lock:
             core, _ = self._started_locked("channel")
-            if self._channel is None:
-                self._channel = core.channel()
-            return self._channel
+            found = self._channel
+            if found is None:
+                found = self._channel = core.channel()  # type: ignore[assignment]  # as above
+            return found  # type: ignore[return-value]
 
     @property
     def broker(self) -> Any:
@@ -438,13 +464,13 @@ class Client:
 
         return MuxBroker
 
-    def _check_plugin(self, name: str) -> None:
-        """Refuse a name that is in no plugin set, before anything is started for it.
+    def _check_plugin(self, name: str | PluginBase) -> None:
+        """Refuse a name or a plugin that is in no set, before anything is started for it.
 
         Raises: ConfigError.
         """
         sets = plugin_sets(self._config, self.name)
-        if not any(name in plugins for plugins in sets.values()):
+        if not any(_names(plugins, name) for plugins in sets.values()):
             raise self._unknown(name, sets)
 
     # Private.
@@ -511,14 +537,23 @@ class Client:
             except ForkedError as error:
                 raise ForkedError(f"{self.name}: {error}") from None
 
-    def _plugin(self, name: str) -> PluginBase:
-        """The plugin of that name in the set of the negotiated version, after the start."""
+    def _named_plugin(self, wanted: str | PluginBase) -> tuple[str, PluginBase]:
+        """A plugin in the set of the negotiated version, and its name. Called after the start.
+
+        `wanted` is either of the two.
+        """
         sets = plugin_sets(self._config, self.name)
         # A reattached plugin may serve a version that is in no set.
         plugins = sets.get(self.negotiated_version, self._config.plugins)
-        if name not in plugins:
-            raise self._unknown(name, {self.negotiated_version: plugins})
-        plugin = plugins[name]
+        names = _names(plugins, wanted)
+        if not names:
+            raise self._unknown(wanted, {self.negotiated_version: plugins})
+        if len(names) > 1:
+            raise ConfigError(
+                f"{self.name}: {wanted!r} is in the plugin set under several names, "
+                f"{', '.join(map(repr, names))}: dispense it by one of them"
+            )
+        name, plugin = names[0], plugins[names[0]]
         if plugin._protocol != self.protocol:
             raise ConfigError(
                 f"{self.name}: this host has a {plugin._protocol} plugin as {name!r} of version "
@@ -526,7 +561,7 @@ class Client:
                 f"that version: give the host a {self.protocol} plugin of that name, or a version "
                 f"that both sides serve over {plugin._protocol}"
             )
-        return plugin
+        return name, plugin
 
     def _require_grpc(self, what: str) -> None:
         """Raises: ConfigError if the plugin speaks net/rpc."""
@@ -574,10 +609,18 @@ class Client:
             hint = f"a str is one program and never split; arguments need a list: {words!r}"
             error.args = (f"{error}: {hint}",)
 
-    def _unknown(self, name: str, sets: Mapping[int, Mapping[str, object]]) -> ConfigError:
-        """The error about a name that is in none of the sets."""
+    def _unknown(
+        self, name: str | PluginBase, sets: Mapping[int, Mapping[str, object]]
+    ) -> ConfigError:
+        """The error about a name or a plugin that is in none of the sets."""
         known = sorted({known for plugins in sets.values() for known in plugins})
         names = ", ".join(map(repr, known)) or "none"
+        if isinstance(name, PluginBase):
+            version = f" of version {next(iter(sets))}" if len(sets) == 1 else ""
+            return ConfigError(
+                f"{self.name}: {name!r} is no plugin{version} of this client; its plugins are: "
+                f"{names}"
+            )
         return ConfigError(f"{self.name}: no plugin named {name!r}; known: {names}")
 
     def _open(self) -> _core.Client:
@@ -654,6 +697,13 @@ def _name_of(config: ClientConfig) -> str:
     if cmd is not None and cmd.valid:
         return base_name(program_of(cmd.args), cmd.dir or config.cwd)
     return "plugin" if reattach is None else reattach.name or reattach.address
+
+
+def _names(plugins: Mapping[str, PluginBase], wanted: str | PluginBase) -> list[str]:
+    """The names in a plugin set of what `dispense` is given: a name, or a plugin."""
+    if isinstance(wanted, PluginBase):
+        return [name for name, plugin in plugins.items() if plugin is wanted]
+    return [wanted] if wanted in plugins else []
 
 
 def _callbacks(client: Client) -> tuple[Callable[[], int], Callable[[int | None], None]]:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    import grpc
+
     from pygo_plugin._grpc.status import StatusCode
 
 __all__ = [
@@ -189,7 +191,15 @@ class GobError(PluginError, ValueError):
     """Where in the value, such as `Order.Items[3].Price`; "" if the bytes are no gob."""
 
 
-class RpcError(PluginError):
+if TYPE_CHECKING:
+
+    class _FailedCall(PluginError, grpc.RpcError, grpc.Call):  # type: ignore[misc]
+        pass
+else:
+    _FailedCall = PluginError
+
+
+class RpcError(_FailedCall):
     """A call to the plugin failed.
 
     Calls raise a subclass. Once the program has imported grpcio, it is a `grpc.RpcError` and a
@@ -205,13 +215,25 @@ class RpcError(PluginError):
         def details(self) -> str | Any:
             raise NotImplementedError
 
-        def initial_metadata(self) -> Sequence[Any]:
+        def initial_metadata(self) -> tuple[Any, ...]:
             raise NotImplementedError
 
-        def trailing_metadata(self) -> Sequence[Any]:
+        def trailing_metadata(self) -> tuple[Any, ...]:
             raise NotImplementedError
 
         def debug_error_string(self) -> str | Any:
+            raise NotImplementedError
+
+        def add_callback(self, callback: Any) -> bool:
+            raise NotImplementedError
+
+        def cancel(self) -> bool:
+            raise NotImplementedError
+
+        def is_active(self) -> bool:
+            raise NotImplementedError
+
+        def time_remaining(self) -> float | Any:
             raise NotImplementedError
 
 

@@ -10,25 +10,49 @@ from abc import ABC
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, ClassVar
+    from typing import Any, ClassVar, Generic
+
+    from typing_extensions import TypeVar
 
     from pygo_plugin.broker import Broker
     from pygo_plugin.client import Client
 
+    T = TypeVar("T", covariant=True, default=Any)
+    """What `Client.dispense` returns."""
+
+    A = TypeVar("A", covariant=True, default=T)
+    """What `aio.Client.dispense` returns."""
+
+    class Parametrized(ABC, Generic[T, A]):
+        pass
+else:
+
+    class Subscriptable:
+        """A class that is generic for type checkers alone: `Plugin[Counter] is Plugin`."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, parameters):
+            return cls
+
+    class Parametrized(ABC, Subscriptable):
+        __slots__ = ()
+
+
 __all__ = ["Plugin"]
 
 
-class PluginBase(ABC):  # no method is abstract, since each side needs other methods
+class PluginBase(Parametrized["T", "A"]):  # no method is abstract: each side needs other ones
     """The base class of what may be in a plugin set, whatever the protocol."""
 
     _protocol: ClassVar[str]
     """What handshake lines call the protocol: "grpc" or "netrpc"."""
 
-    client: Callable[..., Any]
+    client: Callable[..., T | A]
     """Makes what `dispense` returns, of what a host has with this protocol."""
 
 
-class Plugin(PluginBase):
+class Plugin(PluginBase["T", "A"]):
     """A named service that a plugin serves and a host uses.
 
         class KVPlugin(Plugin):
@@ -40,6 +64,10 @@ class Plugin(PluginBase):
 
     The host needs `client_class()`, or an override of `grpc_client()` or `client()`. The plugin
     needs `server_register()` or `grpc_server()`. Subclasses need not call `super().__init__()`.
+
+    For type checkers it is generic in what `dispense` returns: the class above may derive from
+    `Plugin[tuple[grpc.Channel, kv_pb2_grpc.KVStub]]`, and one whose `grpc_client()` returns a
+    Counter from `Plugin[Counter]`. See docs/typing.md.
     """
 
     _protocol = "grpc"
@@ -68,12 +96,13 @@ class Plugin(PluginBase):
         """
         self.server_register(server)
 
-    def grpc_client(self, broker: Broker, channel: Any) -> Any:
+    def grpc_client(self, broker: Broker, channel: Any) -> T | A:
         """As `client`, for plugins that need the broker. Override one of the two."""
         factory = self.client_class()
-        return channel, None if factory is None else factory(channel)
+        made: Any = (channel, None if factory is None else factory(channel))
+        return made  # type: ignore[no-any-return]
 
-    def client(self, client_conn: Client) -> Any:
+    def client(self, client_conn: Client) -> T | A:
         """What `Client.dispense` returns on the host: `(channel, stub)` unless overridden.
 
         `client_conn` is the started Client. Overrides use `client_conn.new_channel()`, which

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pygo_plugin._host.naming import printable
 from pygo_plugin.client import Client
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 __all__ = ["client", "serve", "stub"]
+
+T = TypeVar("T")
+S = TypeVar("S")
 
 
 @contextlib.contextmanager
@@ -111,12 +114,12 @@ def _serve(config: ServeConfig, on_loop: bool, ready: _Ready) -> None:
 
 @contextlib.contextmanager
 def client(
-    plugins: Mapping[str, PluginBase] | None = None,
+    plugins: Mapping[str, PluginBase[T, Any]] | None = None,
     *,
     asyncio: bool = False,
     name: str | None = None,
     **options: Any,
-) -> Iterator[Client]:
+) -> Iterator[Client[T]]:
     """Serve plugins as `serve`. The block's variable is a started client.
 
     `name` is the client's, by default the names of the plugins. Raises: as `serve`.
@@ -138,9 +141,25 @@ def client(
             joined.kill()
 
 
+@overload
+def stub(
+    plugin: PluginBase[tuple[Any, S], Any] | Mapping[str, PluginBase[tuple[Any, S], Any]],
+    name: str | None = None,
+    *,
+    asyncio: bool = False,
+    **options: Any,
+) -> contextlib.AbstractContextManager[S]: ...
+@overload
+def stub(
+    plugin: PluginBase[T, Any] | Mapping[str, PluginBase[T, Any]],
+    name: str | None = None,
+    *,
+    asyncio: bool = False,
+    **options: Any,
+) -> contextlib.AbstractContextManager[T]: ...
 @contextlib.contextmanager
 def stub(
-    plugin: PluginBase | Mapping[str, PluginBase],
+    plugin: PluginBase[Any] | Mapping[str, PluginBase[Any]],
     name: str | None = None,
     *,
     asyncio: bool = False,

@@ -31,8 +31,8 @@ KEYWORDS = tuple(option for option in OPTIONS if option.name != "cmd")
 
 TABLES: dict[str, tuple[Option, ...]] = {
     "OPTIONS": OPTIONS,
-    "OPTIONS without cmd": KEYWORDS,
-    "OPTIONS without cmd, AIO_OPTIONS": (*KEYWORDS, *AIO_OPTIONS),
+    "KEYWORDS": KEYWORDS,
+    "AIO_KEYWORDS": (*KEYWORDS, *AIO_OPTIONS),
     "AIO_OPTIONS": AIO_OPTIONS,
     "SERVE_OPTIONS": SERVE_OPTIONS,
 }
@@ -49,10 +49,10 @@ FILES = (
 # ---- What is written -----------------------------------------------------------------------------
 
 
-def keywords(options: Iterable[Option]) -> list[str]:
-    """The parameters of a function, with their types."""
+def keywords(options: Iterable[Option], plugin: str = "PluginBase") -> list[str]:
+    """The parameters of a function, with their types. `plugin` is the type of the plugins."""
     return [
-        f"        {option.name}: {option.kind.takes} | None = None,"
+        f"        {option.name}: {option.kind.takes} | None = None,".replace("PluginBase", plugin)
         if option.takes_none
         else f"        {option.name}: {option.kind.takes} = {option.default!r},"
         for option in options
@@ -131,7 +131,9 @@ PARTS = {
     "Table": (table, ""),
     "Conflicts": (conflicts, ""),
 }
-MARKER = re.compile(r"\W*(\w+), written by scripts/options\.py from (.*):(?: -->)?")
+MARKER = re.compile(
+    r"\W*(\w+), written by scripts/options\.py from (.*?)(?:, with (PluginBase\[.*\]))?:(?: -->)?"
+)
 
 
 def renewed(lines: Sequence[str]) -> list[str]:
@@ -144,7 +146,7 @@ def renewed(lines: Sequence[str]) -> list[str]:
         if marker is None:
             continue
         write, end = PARTS[marker[1]]
-        result += write(TABLES[marker[2]])
+        result += write(TABLES[marker[2]], *filter(None, (marker[3],)))
         for old in rest:
             if old.startswith(end) if end else not old.strip():
                 result.append(old)

@@ -42,7 +42,7 @@ class Counter:
         return int(self.stub.Get(counter_pb2.GetRequest(key=key), timeout=10).value)
 
 
-class CounterPlugin(Plugin):
+class CounterPlugin(Plugin[Counter]):
     def grpc_client(self, broker: Any, channel: Any) -> Counter:
         return Counter(broker, channel)
 

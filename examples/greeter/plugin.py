@@ -7,7 +7,7 @@ from shared import HANDSHAKE, Greeter
 from pygo_plugin import ServeConfig, StatusCode, serve
 
 
-class GreeterServicer(Greeter.Servicer):
+class GreeterServicer:
     def Greet(self, request, context):
         if not request.name:
             context.abort(StatusCode.INVALID_ARGUMENT, "nobody to greet")

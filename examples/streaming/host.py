@@ -31,7 +31,7 @@ class Shout:
             return int(self.stub.Copy(request).lines)
 
 
-class ShoutPlugin(Plugin):
+class ShoutPlugin(Plugin[Shout]):
     def grpc_client(self, broker: Any, channel: Any) -> Shout:
         return Shout(broker, channel)
 

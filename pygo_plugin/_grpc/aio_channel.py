@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,33 @@ from pygo_plugin._grpc.aio_calls import (
 from pygo_plugin.errors import _importing
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    import grpc
+    from typing_extensions import Self, TypeVar
+
+    from pygo_plugin import stubs
+
+    Q = TypeVar("Q", default=Any)  # requests
+    R = TypeVar("R", default=Any)  # replies
+
+    # What the methods of a channel return is described below. Type checkers see grpc.aio's classes,
+    # with the wider arguments of ours. The two differ in what a call is, hence the ignores.
+
+    class UnaryUnary(stubs.AsyncUnaryUnary[Q, R], grpc.aio.UnaryUnaryMultiCallable[Q, R]):  # type: ignore[misc]
+        pass
+
+    class UnaryStream(stubs.AsyncUnaryStream[Q, R], grpc.aio.UnaryStreamMultiCallable[Q, R]):  # type: ignore[misc]
+        pass
+
+    class StreamUnary(stubs.AsyncStreamUnary[Q, R], grpc.aio.StreamUnaryMultiCallable[Q, R]):  # type: ignore[misc]
+        pass
+
+    class StreamStream(stubs.AsyncStreamStream[Q, R], grpc.aio.StreamStreamMultiCallable[Q, R]):  # type: ignore[misc]
+        pass
+
+    class _Channel(Abstract, grpc.aio.Channel):
+        """For type checkers, a channel is a grpc.aio.Channel by inheritance."""
+else:
+    _Channel = Abstract
 
 _READY = 2
 _SHUTDOWN = 4
@@ -153,7 +179,7 @@ _INTERCEPT = {
 }
 
 
-class Channel(Abstract):
+class Channel(_Channel):
     """A connection to one gRPC server with the interface of grpc.aio.Channel.
 
     Calls may be made on any loop; each belongs to the loop that made it. The channels that a
@@ -194,46 +220,50 @@ class Channel(Abstract):
     def unary_unary(
         self,
         method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
+        request_serializer: Callable[[Q], bytes] | None = None,
+        response_deserializer: Callable[[bytes], R] | None = None,
         _registered_method: bool | None = False,
-    ) -> UnaryUnaryMultiCallable:
+    ) -> UnaryUnary[Q, R]:
         """A callable for a method with one request and one reply."""
         codec = (request_serializer, response_deserializer)
-        return UnaryUnaryMultiCallable(self, "unary_unary", method, *codec)
+        make: Callable[..., Any] = UnaryUnaryMultiCallable
+        return make(self, "unary_unary", method, *codec)  # type: ignore[no-any-return]
 
     def unary_stream(
         self,
         method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
+        request_serializer: Callable[[Q], bytes] | None = None,
+        response_deserializer: Callable[[bytes], R] | None = None,
         _registered_method: bool | None = False,
-    ) -> UnaryStreamMultiCallable:
+    ) -> UnaryStream[Q, R]:
         """A callable for a method with one request and a stream of replies."""
         codec = (request_serializer, response_deserializer)
-        return UnaryStreamMultiCallable(self, "unary_stream", method, *codec)
+        make: Callable[..., Any] = UnaryStreamMultiCallable
+        return make(self, "unary_stream", method, *codec)  # type: ignore[no-any-return]
 
     def stream_unary(
         self,
         method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
+        request_serializer: Callable[[Q], bytes] | None = None,
+        response_deserializer: Callable[[bytes], R] | None = None,
         _registered_method: bool | None = False,
-    ) -> StreamUnaryMultiCallable:
+    ) -> StreamUnary[Q, R]:
         """A callable for a method with a stream of requests and one reply."""
         codec = (request_serializer, response_deserializer)
-        return StreamUnaryMultiCallable(self, "stream_unary", method, *codec)
+        make: Callable[..., Any] = StreamUnaryMultiCallable
+        return make(self, "stream_unary", method, *codec)  # type: ignore[no-any-return]
 
     def stream_stream(
         self,
         method: str,
-        request_serializer: Any = None,
-        response_deserializer: Any = None,
+        request_serializer: Callable[[Q], bytes] | None = None,
+        response_deserializer: Callable[[bytes], R] | None = None,
         _registered_method: bool | None = False,
-    ) -> StreamStreamMultiCallable:
+    ) -> StreamStream[Q, R]:
         """A callable for a method with streams in both directions."""
         codec = (request_serializer, response_deserializer)
-        return StreamStreamMultiCallable(self, "stream_stream", method, *codec)
+        make: Callable[..., Any] = StreamStreamMultiCallable
+        return make(self, "stream_stream", method, *codec)  # type: ignore[no-any-return]
 
     # State.
 

@@ -15,12 +15,22 @@ from pygo_plugin._grpc.aio_calls import end_of_file
 from pygo_plugin.errors import _importing
 
 if TYPE_CHECKING:
+    import grpc
     from typing_extensions import Self
+
+    # For type checkers, a context is a grpc.aio.ServicerContext by inheritance.
+    _Context = grpc.aio.ServicerContext[Any, Any]
+
+    class _AsyncCall(_core.AsyncServerCall, _Context):  # type: ignore[misc]
+        pass
+else:
+    _AsyncCall = _core.AsyncServerCall
+
 
 END = object()  # what the core returns at the end of the requests, where read() returns EOF
 
 
-class ServicerContext(_core.AsyncServerCall, _server.ServicerContext):
+class ServicerContext(_AsyncCall, _server.ServicerContext):  # type: ignore[misc]
     """The context that a coroutine method gets. It implements grpc.aio.ServicerContext."""
 
     _implements = ("aio.ServicerContext", "ServicerContext")

@@ -64,7 +64,7 @@ class AioRpcError(errors.RpcError):
         code = self._status[0]
         return status_code(code.value[0]) if isinstance(code, StatusCode) else code
 
-    def details(self) -> str | None:
+    def details(self) -> str | Any:
         """The text that came with the status."""
         return self._status[3]
 

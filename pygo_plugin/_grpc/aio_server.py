@@ -6,13 +6,18 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pygo_plugin._base.aio_loops import checkpoint, queue_of
 from pygo_plugin._base.core import _core
 from pygo_plugin._grpc import server as _server
 from pygo_plugin._grpc.aio_context import END, Requests, ServicerContext
 from pygo_plugin.errors import PluginError
+
+if TYPE_CHECKING:
+    from grpc.aio import Server as _Server  # which it is by inheritance for type checkers
+else:
+    from pygo_plugin._grpc.abstract import Abstract as _Server
 
 _OK = 0
 _CANCELLED = 1
@@ -21,7 +26,7 @@ _UNIMPLEMENTED = 12
 _INTERNAL = 13
 
 
-class Server(_server.GrpcServerBase):
+class Server(_server.GrpcServerBase, _Server):  # type: ignore[misc]  # other credentials
     """A gRPC server with the interface of grpc.aio.Server. It serves on the loop that starts it.
 
     Coroutine methods and async generators run on the loop. Other methods run on threads of the

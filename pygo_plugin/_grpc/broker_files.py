@@ -14,9 +14,7 @@ from pygo_plugin.errors import ConfigError, RpcError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Union
-
-    RemoteFile = Union[io.BufferedReader, io.BufferedWriter]
+    from typing import Any
 
 SERVICE = "pygo_plugin.File"
 MAX_DATA = 1 << 20  # bytes in one message
@@ -191,7 +189,7 @@ class _RawFile(io.RawIOBase):
 
 def open_file(
     dial: Callable[[int, float], Any], service_id: int, mode: str, timeout: float
-) -> RemoteFile:
+) -> io.BufferedReader | io.BufferedWriter:
     """Open the other side's file. See Broker.open_io()."""
     if mode not in MODES:
         raise ConfigError(WRONG_MODE.format(mode))

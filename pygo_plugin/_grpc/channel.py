@@ -15,12 +15,72 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from typing_extensions import Self
+    import grpc
+    from typing_extensions import Self, TypeVar
+
+    from pygo_plugin import stubs
+
+    Q = TypeVar("Q", default=Any)  # requests
+    R = TypeVar("R", default=Any)  # replies
+
+    # What the methods of a channel return is of the core. Type checkers see grpcio's classes, with
+    # the wider arguments of ours. The two differ in what a call is, hence the ignores.
+
+    class UnaryUnary(stubs.UnaryUnary[Q, R], grpc.UnaryUnaryMultiCallable[Q, R]):  # type: ignore[misc]
+        pass
+
+    class UnaryStream(stubs.UnaryStream[Q, R], grpc.UnaryStreamMultiCallable[Q, R]):  # type: ignore[misc]
+        pass
+
+    class StreamUnary(stubs.StreamUnary[Q, R], grpc.StreamUnaryMultiCallable[Q, R]):  # type: ignore[misc]
+        pass
+
+    class StreamStream(stubs.StreamStream[Q, R], grpc.StreamStreamMultiCallable[Q, R]):  # type: ignore[misc]
+        pass
+
+    class _Typed(_core.Channel, grpc.Channel):
+        """For type checkers, a channel is a grpc.Channel by inheritance."""
+
+        def unary_unary(  # type: ignore[override]
+            self,
+            method: str,
+            request_serializer: Callable[[Q], bytes] | None = None,
+            response_deserializer: Callable[[bytes], R] | None = None,
+            _registered_method: bool | None = False,
+        ) -> UnaryUnary[Q, R]: ...
+        def unary_stream(  # type: ignore[override]
+            self,
+            method: str,
+            request_serializer: Callable[[Q], bytes] | None = None,
+            response_deserializer: Callable[[bytes], R] | None = None,
+            _registered_method: bool | None = False,
+        ) -> UnaryStream[Q, R]: ...
+        def stream_unary(  # type: ignore[override]
+            self,
+            method: str,
+            request_serializer: Callable[[Q], bytes] | None = None,
+            response_deserializer: Callable[[bytes], R] | None = None,
+            _registered_method: bool | None = False,
+        ) -> StreamUnary[Q, R]: ...
+        def stream_stream(  # type: ignore[override]
+            self,
+            method: str,
+            request_serializer: Callable[[Q], bytes] | None = None,
+            response_deserializer: Callable[[bytes], R] | None = None,
+            _registered_method: bool | None = False,
+        ) -> StreamStream[Q, R]: ...
+        def subscribe(
+            self, callback: Callable[[Any], Any], try_to_connect: bool | None = False
+        ) -> None: ...
+        def unsubscribe(self, callback: Callable[[Any], Any]) -> None: ...
+
+else:
+    _Typed = _core.Channel
 
 _SHUTDOWN = 4
 
 
-class Channel(_core.Channel, Abstract):
+class Channel(_Typed, Abstract):
     """A connection to one gRPC server. It implements grpc.Channel, which stubs take.
 
     The channels that a client's `dispense` returns share one connection. Closing a channel cancels

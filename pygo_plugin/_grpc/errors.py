@@ -74,7 +74,7 @@ class RpcError(errors.RpcError):
     def is_active(self) -> bool:
         return False
 
-    def time_remaining(self) -> float | None:
+    def time_remaining(self) -> float | Any:
         return self._call.time_remaining()
 
     def cancel(self) -> bool:

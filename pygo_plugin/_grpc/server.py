@@ -15,12 +15,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, ClassVar, NoReturn
 
+    import grpc
+
+    # For type checkers these are grpcio's classes by inheritance.
+    class _Context(_core.ServerCall, grpc.ServicerContext):
+        def cancel(self) -> Any: ...
+        def time_remaining(self) -> float | Any: ...
+
+    _Server = grpc.Server
+else:
+    _Context = _core.ServerCall
+    _Server = Abstract
+
 # The limit on the threads of a server whose author sets no limit. It is high because a call that
 # ends other calls must not wait for them. Threads are started only when handlers need them.
 _WORKERS = 1000
 
 
-class ServicerContext(_core.ServerCall, Abstract):
+class ServicerContext(_Context, Abstract):
     """The context that a servicer's method gets. It implements grpc.ServicerContext."""
 
     _implements: ClassVar[tuple[str, ...]] = ("ServicerContext",)
@@ -88,7 +100,7 @@ class ServicerContext(_core.ServerCall, Abstract):
         """The property of auth_context() that identifies the client; None without a certificate."""
         return self._auth_context()[0]
 
-    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:  # type: ignore[override]
         """What gRPC knows about the connection, including the client's certificate."""
         found: dict[str, list[bytes]] = {}
         for name, value in self._auth_context()[1]:
@@ -213,7 +225,7 @@ class GrpcServerBase(Abstract):
         return self._core.stopping()
 
 
-class Server(GrpcServerBase):
+class Server(GrpcServerBase, _Server):  # type: ignore[misc]  # other credentials
     """A gRPC server with the interface of grpc.Server.
 
     At most `max_workers` handlers run at once. The default is 1,000, and a warning is logged when

@@ -13,7 +13,7 @@ __all__ = ["ChannelConnectivity", "StatusCode"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pygo_plugin._grpc.enums import ChannelConnectivity, StatusCode
+    from grpc import ChannelConnectivity, StatusCode
 else:
 
     class _Lazy(type):

@@ -19,8 +19,9 @@ from pygo_plugin.errors import ClosedError, _importing
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Generic, overload
 
-    from typing_extensions import Self
+    from typing_extensions import Self, TypeVar
 
     from pygo_plugin.config import (
         ClientConfig,
@@ -34,8 +35,18 @@ if TYPE_CHECKING:
     from pygo_plugin.runners import Runner
     from pygo_plugin.security import SecureConfig, TLSConfig
 
+    C = TypeVar("C", default=Any)
+    """What `dispense` returns, if all plugins have this type. It is invariant: see `dispense`."""
 
-class Client:
+    P = TypeVar("P")
+
+    class _Parametrized(Generic[C]):
+        pass
+else:
+    from pygo_plugin.plugin import Subscriptable as _Parametrized
+
+
+class Client(_Parametrized["C"]):
     """One plugin process, from its launch to its end.
 
         async with aio.Client(["./plugin"], handshake_config=HANDSHAKE, plugins=PLUGINS) as client:
@@ -51,11 +62,11 @@ class Client:
 
     def __init__(
         self,
-        cmd: ClientConfig | Cmd | StrPath | Sequence[StrPath] | None = None,
+        cmd: ClientConfig[Any, C] | Cmd | StrPath | Sequence[StrPath] | None = None,
         *,
-        # Keywords, written by scripts/options.py from OPTIONS without cmd, AIO_OPTIONS:
-        plugins: Mapping[str, PluginBase] | None = None,
-        versioned_plugins: Mapping[int, Mapping[str, PluginBase]] | None = None,
+        # Keywords, written by scripts/options.py from AIO_KEYWORDS, with PluginBase[Any, C]:
+        plugins: Mapping[str, PluginBase[Any, C]] | None = None,
+        versioned_plugins: Mapping[int, Mapping[str, PluginBase[Any, C]]] | None = None,
         handshake_config: HandshakeConfig | None = None,
         env: Mapping[str, str] | Sequence[str] | None = None,
         cwd: StrPath | None = None,
@@ -161,8 +172,23 @@ class Client:
 
     # Use.
 
-    async def dispense(self, name: str) -> Any:
+    if TYPE_CHECKING:
+        # mypy joins the types of different plugins to "object", which would refuse every use.
+        @overload
+        async def dispense(self: Client[object], name: str) -> Any: ...
+        @overload
+        async def dispense(
+            self: Client[tuple[Channel, object]], name: str
+        ) -> tuple[Channel, Any]: ...
+        @overload
+        async def dispense(self, name: PluginBase[Any, P]) -> P: ...
+        @overload
+        async def dispense(self, name: str) -> C: ...
+
+    async def dispense(self, name: str | PluginBase[Any, Any]) -> Any:
         """What the plugin `name` offers: by default `(channel, stub)`. Starts the plugin if needed.
+
+        Instead of the name it takes the plugin itself, as `pygo_plugin.Client.dispense` does.
 
         The plugin's `client()` gets this client, whose `new_channel()` gives channels of asyncio.
         With net/rpc it gets a broker and a client of `netrpc.aio`.
@@ -171,7 +197,7 @@ class Client:
         """
         self._client._check_plugin(name)
         await self.start()
-        plugin = self._client._plugin(name)
+        name, plugin = self._client._named_plugin(name)
         if plugin._protocol == "grpc":
             return plugin.client(self)
         from pygo_plugin._netrpc.aio import Client as RpcClient

@@ -9,19 +9,28 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any, ClassVar
+    from typing import Any, ClassVar, Generic
 
     from pygo_plugin._host.cmd import Cmd
     from pygo_plugin._host.reattach import ReattachConfig
     from pygo_plugin.config import HandshakeConfig, PluginSet, StrPath, Writer
-    from pygo_plugin.plugin import PluginBase
+    from pygo_plugin.plugin import A, PluginBase, T
     from pygo_plugin.runners import Runner
     from pygo_plugin.security import SecureConfig, TLSConfig
+
+    class _Parametrized(check.Config, Generic[T, A]):
+        pass
+else:
+    from pygo_plugin.plugin import Subscriptable
+
+    class _Parametrized(check.Config, Subscriptable):
+        __slots__ = ()
+
 
 __all__ = ["ClientConfig"]
 
 
-class ClientConfig(check.Config):
+class ClientConfig(_Parametrized["T", "A"]):
     """All options of a host for one plugin. Keywords left out (or None) mean the default.
 
     Options, written by scripts/options.py from OPTIONS:
@@ -154,9 +163,9 @@ class ClientConfig(check.Config):
     def __init__(
         self,
         *,
-        # Keywords, written by scripts/options.py from OPTIONS:
-        plugins: Mapping[str, PluginBase] | None = None,
-        versioned_plugins: Mapping[int, Mapping[str, PluginBase]] | None = None,
+        # Keywords, written by scripts/options.py from OPTIONS, with PluginBase[T, A]:
+        plugins: Mapping[str, PluginBase[T, A]] | None = None,
+        versioned_plugins: Mapping[int, Mapping[str, PluginBase[T, A]]] | None = None,
         handshake_config: HandshakeConfig | None = None,
         cmd: Cmd | StrPath | Sequence[StrPath] | None = None,
         env: Mapping[str, str] | Sequence[str] | None = None,

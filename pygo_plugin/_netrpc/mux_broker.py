@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from io import BufferedReader, BufferedWriter
     from types import TracebackType
-    from typing import Any, TypeVar
+    from typing import Any, Literal, TypeVar, overload
 
     from pygo_plugin._netrpc.stream import Stream
 
@@ -137,6 +137,21 @@ class MuxBroker(MuxBrokerBase):
 
         service_id = self.next_id()
         return Serving(service_id, lend(self._core, service_id, file, mode, timeout))
+
+    if TYPE_CHECKING:
+
+        @overload
+        def open_io(
+            self, service_id: int, mode: Literal["rb", "r"] = "rb", timeout: float = TIMEOUT
+        ) -> BufferedReader: ...
+        @overload
+        def open_io(
+            self, service_id: int, mode: Literal["wb", "w"], timeout: float = TIMEOUT
+        ) -> BufferedWriter: ...
+        @overload
+        def open_io(
+            self, service_id: int, mode: str, timeout: float = TIMEOUT
+        ) -> BufferedReader | BufferedWriter: ...
 
     def open_io(
         self, service_id: int, mode: str = "rb", timeout: float = TIMEOUT

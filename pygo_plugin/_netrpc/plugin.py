@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar
 
     from pygo_plugin._netrpc.methods import Method
+    from pygo_plugin.plugin import A, T
 
 __all__ = ["Plugin", "TypedPlugin", "plugin"]
 
 
-class Plugin(PluginBase):
+class Plugin(PluginBase["T", "A"]):
     """A named object that a plugin serves by net/rpc and a host calls, as go-plugin's Plugin.
 
         class GreeterPlugin(netrpc.Plugin):
@@ -27,6 +28,9 @@ class Plugin(PluginBase):
 
     The plugin's process needs `server`, the host may override `client`. `netrpc.plugin()` makes
     both of a class. Subclasses need not call `super().__init__()`.
+
+    For type checkers it is generic in what `dispense` returns: `Plugin[GreeterClient]`. See
+    docs/typing.md.
     """
 
     _protocol = "netrpc"
@@ -42,17 +46,17 @@ class Plugin(PluginBase):
             f"{type(self).__name__} has no server(broker), which is needed to serve it"
         )
 
-    def client(self, broker: Any, rpc_client: Any) -> Any:
+    def client(self, broker: Any, rpc_client: Any) -> T | A:
         """What `Client.dispense` returns on the host: `rpc_client` unless overridden.
 
         `rpc_client` is a `netrpc.Client` that calls the object: `rpc_client.call("Plugin.Greet",
         "you")`. `broker` is the MuxBroker of the connection. In asyncio programs both are those of
         `netrpc.aio`.
         """
-        return rpc_client
+        return rpc_client  # type: ignore[no-any-return]
 
 
-def plugin(interface: Any, implementation: Any = None) -> TypedPlugin:
+def plugin(interface: Any, implementation: Any = None) -> Plugin[Any, Any]:
     """The Plugin of a class with annotated methods, for both sides.
 
         class Greeter:
@@ -69,6 +73,9 @@ def plugin(interface: Any, implementation: Any = None) -> TypedPlugin:
     implementation  what makes the object that the plugin's process serves: a class, or another
                     callable. It is called with the MuxBroker if it has a parameter `broker` or
                     needs an argument, else without arguments. By default it is the interface.
+
+    Type checkers let the object have any method unless the plugin is annotated:
+    `GREETER: netrpc.Plugin[Greeter] = netrpc.plugin(Greeter)`. See docs/typing.md.
     """
     return TypedPlugin(interface, implementation)
 

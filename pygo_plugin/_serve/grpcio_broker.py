@@ -38,9 +38,8 @@ class Bridge:
         place.publish()
         self._server.start()
         self._channel = rpc.insecure_channel(place.target)
-        channel: Any = self._channel  # type checkers cannot know that it is a grpc.Channel
         try:
-            grpc.channel_ready_future(channel).result(TIMEOUT)
+            grpc.channel_ready_future(self._channel).result(TIMEOUT)
         except BaseException:
             self.close()
             raise

@@ -14,21 +14,25 @@ from pygo_plugin.plugin import Plugin
 TYPE_CHECKING = False  # typing is not imported at run time: a plugin's start would pay for it
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, Generic, TypeVar
+    from typing import Any, Generic
 
+    from typing_extensions import TypeVar
+
+    from pygo_plugin import aio
+    from pygo_plugin._grpc.channel import Channel
     from pygo_plugin._service.method import Method
 
-    S = TypeVar("S")
+    S = TypeVar("S", default=Any)  # the stub's type
 
-    class _Base(Generic[S]):
+    class _ServiceBase(Generic[S]):
+        pass
+
+    class _PluginBase(Plugin[tuple[Channel, S], tuple[aio.Channel, S]], Generic[S]):
         pass
 else:
+    from pygo_plugin.plugin import Subscriptable as _ServiceBase
 
-    class _Base:
-        __slots__ = ()
-
-        def __class_getitem__(cls, stub):  # Service[KVStub], where annotations are evaluated
-            return cls
+    _PluginBase = Plugin
 
 
 __all__ = ["Service", "ServicePlugin", "service"]
@@ -53,7 +57,7 @@ def service(source: Any, name: str | None = None) -> Service[Any]:
     return Service(descriptor.full_name, methods_of(descriptor), descriptor)
 
 
-class Service(_Base["S"]):
+class Service(_ServiceBase["S"]):
     """One service: its methods, its stub class, its servicer class, and how to register one.
 
     Made by `service()`. It works with any channel and any server, of this package and of grpcio,
@@ -114,7 +118,7 @@ class Service(_Base["S"]):
 
         add_servicer(self, servicer, server)
 
-    def plugin(self, servicer: Any = None) -> ServicePlugin:
+    def plugin(self, servicer: Any = None) -> ServicePlugin[S]:
         """The `Plugin` of this service, for both sides.
 
         `servicer` is needed only to serve. It is a servicer, or what makes one when the plugin
@@ -131,14 +135,14 @@ class Service(_Base["S"]):
         return f"<service {self.name}: {', '.join(self.methods) or 'no methods'}>"
 
 
-class ServicePlugin(Plugin):
+class ServicePlugin(_PluginBase["S"]):
     """The Plugin of a `Service`: hosts get its stub, the plugin's process serves a servicer.
 
     plugins={"kv": KV.plugin()}            # in the host
     plugins={"kv": KV.plugin(KVServicer)}  # in the plugin
     """
 
-    def __init__(self, service: Service[Any], servicer: Any = None) -> None:
+    def __init__(self, service: Service[S], servicer: Any = None) -> None:
         if not isinstance(service, Service):
             raise ConfigTypeError(
                 f"ServicePlugin() takes what pygo_plugin.service() returns, not "
@@ -147,7 +151,7 @@ class ServicePlugin(Plugin):
         self.service = service
         self._servicer = servicer
 
-    def client_class(self) -> Callable[[Any], Any]:
+    def client_class(self) -> Callable[[Any], S]:
         return self.service.Stub
 
     def server_register(self, server: Any) -> None:

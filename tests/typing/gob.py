@@ -33,17 +33,17 @@ class Order:
 item = Item("tea", price=2.5)
 assert_type(item.name, str)
 assert_type(item.tags, list[str])
-Item()  # type: ignore[call-arg]
-Item("tea", tags="hot")  # type: ignore[arg-type]
+Item()  # type: ignore[call-arg]  # pyright: ignore
+Item("tea", tags="hot")  # type: ignore[arg-type]  # pyright: ignore
 
 order = Order(7, items=[item])
 assert_type(order.id, int)
 assert_type(order.ratio, float)
 assert_type(order.next, Optional[Order])
-Order(id="7")  # type: ignore[arg-type]
+Order(id="7")  # type: ignore[arg-type]  # pyright: ignore
 
 gob.register("*shop.Item", Item)
-gob.register(5, Item)  # type: ignore[arg-type]
+gob.register(5, Item)  # type: ignore[arg-type]  # pyright: ignore
 assert_type(gob.Uint8(5), int)
 assert_type(gob.field(default=5), int)
 
@@ -58,7 +58,7 @@ for other in gob.Decoder(io.BytesIO(data)):
     assert_type(other, Any)
 assert_type(gob.Decoder(io.BytesIO(data)).decode(Order), Order)
 assert_type(gob.Encoder().encode(order), bytes)
-gob.Decoder("path")  # type: ignore[call-overload]
-gob.Limits(depth="5")  # type: ignore[arg-type]
+gob.Decoder("path")  # type: ignore[call-overload]  # pyright: ignore
+gob.Limits(depth="5")  # type: ignore[arg-type]  # pyright: ignore
 when = gob.Time(2026, 1, 1, nanosecond=5)
 assert_type(when.nanosecond, int)

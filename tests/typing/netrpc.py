@@ -32,11 +32,11 @@ assert_type(client.call("Arith.Add", 1, int), int)
 assert_type(client.call("Arith.Add", 1, reply=int, timeout=0.5), int)
 assert_type(client.call("Arith.Add", 1, list[int]), list[int])
 assert_type(client.call("Arith.Add", reply=str), str)
-client.call(1)  # type: ignore[call-overload]
-client.call("Arith.Add", 1, int, "soon")  # type: ignore[call-overload]
+client.call(1)  # type: ignore[call-overload]  # pyright: ignore
+client.call("Arith.Add", 1, int, "soon")  # type: ignore[call-overload]  # pyright: ignore
 assert_type(client.go("Arith.Add", 1, int), netrpc.Future)
 assert_type(netrpc.listen("127.0.0.1:0", Arith()).address, str)
-netrpc.listen("127.0.0.1:0", Arith(), workers=3)  # type: ignore[call-arg]
+netrpc.listen("127.0.0.1:0", Arith(), workers=3)  # type: ignore[call-arg]  # pyright: ignore
 
 
 async def use() -> None:

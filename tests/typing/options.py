@@ -9,20 +9,20 @@ from typing_extensions import assert_type
 from pygo_plugin import Client, ClientConfig, Cmd, ServeConfig, aio
 
 Client("p", auto_mtls=True, unix_socket_group=7)
-Client("p", auto_mtl=True)  # type: ignore[call-arg]
-Client("p", auto_mtls="yes")  # type: ignore[arg-type]
+Client("p", auto_mtl=True)  # type: ignore[call-arg]  # pyright: ignore
+Client("p", auto_mtls="yes")  # type: ignore[arg-type]  # pyright: ignore
 
 aio.Client("p", auto_mtls=True, interceptors=[])
-aio.Client("p", auto_mtl=True)  # type: ignore[call-arg]
-aio.Client("p", auto_mtls="yes")  # type: ignore[arg-type]
+aio.Client("p", auto_mtl=True)  # type: ignore[call-arg]  # pyright: ignore
+aio.Client("p", auto_mtls="yes")  # type: ignore[arg-type]  # pyright: ignore
 
 config = ClientConfig(cmd=["p"], start_timeout=1.5)
 assert_type(config.auto_mtls, bool)
 assert_type(config.unix_socket_dir, str)
 assert_type(config.memory_quota, Optional[int])
 assert_type(config.cmd(), Optional[Cmd])
-config.auto_mtl = True  # type: ignore[attr-defined]
+config.auto_mtl = True  # type: ignore[attr-defined]  # pyright: ignore
 
 assert_type(ServeConfig(max_workers=4).shutdown_grace, float)
-ServeConfig(max_workers="4")  # type: ignore[arg-type]
-ServeConfig(cmd="p")  # type: ignore[call-arg]
+ServeConfig(max_workers="4")  # type: ignore[arg-type]  # pyright: ignore
+ServeConfig(cmd="p")  # type: ignore[call-arg]  # pyright: ignore

@@ -36,8 +36,8 @@ assert_type(KV.name, str)
 assert_type(KV.plugin(), ServicePlugin)
 plugin: Plugin = KV.plugin(lambda: KV.Servicer())
 KV.Stub(None).Get(kv_pb2.GetRequest(), timeout=5)
-kind: int = KV.methods["Get"].kind  # type: ignore[assignment]
-service(kv_pb2, 5)  # type: ignore[arg-type]
+kind: int = KV.methods["Get"].kind  # type: ignore[assignment]  # pyright: ignore
+service(kv_pb2, 5)  # type: ignore[arg-type]  # pyright: ignore
 
 
 # ---- Described ----
@@ -72,9 +72,9 @@ def use(client: Client) -> None:
     assert_type(probe.Sum([probe_pb2.SumRequest(value=1)]).total, int)
     assert_type(next(probe.Chat(iter([probe_pb2.ChatMessage()]))), probe_pb2.ChatMessage)
 
-    probe.Echo(probe_pb2.SumRequest())  # type: ignore[arg-type]
-    probe.Echo(probe_pb2.EchoRequest(), deadline=5)  # type: ignore[call-arg]
-    probe.Ecco(probe_pb2.EchoRequest())  # type: ignore[attr-defined]
+    probe.Echo(probe_pb2.SumRequest())  # type: ignore[arg-type]  # pyright: ignore
+    probe.Echo(probe_pb2.EchoRequest(), deadline=5)  # type: ignore[call-arg]  # pyright: ignore
+    probe.Ecco(probe_pb2.EchoRequest())  # type: ignore[attr-defined]  # pyright: ignore
 
 
 async def use_async(service: Service[AsyncProbeStub], channel: Any) -> None:
@@ -106,6 +106,6 @@ class Mine(ServicePlugin):
 
 def failed(error: RpcError) -> str:
     assert_type(error.code(), StatusCode)
-    if error.code() is StatusCode.NOT_FUND:  # type: ignore[attr-defined]
+    if error.code() is StatusCode.NOT_FUND:  # type: ignore[attr-defined]  # pyright: ignore
         return ""
     return f"{error.code().name}: {error.details()} {error.trailing_metadata()}"

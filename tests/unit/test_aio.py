@@ -496,7 +496,7 @@ def test_client(kind: str, peers: Any, handshake: Any, plugins: Any) -> None:
             await kv.Put(kv_pb2.PutRequest(key="k", value=b"v"))
             assert (await kv.Get(kv_pb2.GetRequest(key="k"))).value == b"v"
             await channel.close()
-            _, probe = await client.dispense("probe")
+            _, probe = await client.dispense(plugins["probe"])
             replies = probe.Count(probe_pb2.CountRequest(n=3))
             assert [reply.number async for reply in replies] == [0, 1, 2]
             assert (await probe.Sum(sums(1, 2))).total == 3

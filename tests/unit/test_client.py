@@ -24,6 +24,7 @@ from pygo_plugin import (
     ClientConfig,
     ClosedError,
     Cmd,
+    ConfigError,
     ExitedEarlyError,
     HandshakeConfig,
     ReattachConfig,
@@ -228,6 +229,31 @@ def test_dispense_looks_into_the_set_of_the_version(
     client = make_client(command, versioned_plugins={1: {}, 2: plugins})
     with pytest.raises(ValueError, match="no plugin named 'kv'; known: none"):
         client.dispense("kv")
+
+
+def test_dispense_takes_the_plugin_itself(peers: Any, make_client: Any, plugins: Any) -> None:
+    import kv_pb2
+
+    command = peers.plugin("python", "--versions", "1,2")
+    old, new = type(plugins["kv"])(), type(plugins["kv"])()
+    client = make_client(command, versioned_plugins={1: {"kv": old}, 2: {"kv": new}})
+    with pytest.raises(ConfigError, match=r"<.* object at .*> is no plugin of this client.* 'kv'$"):
+        client.dispense(plugins["kv"])
+    assert not client.protocol  # it has not been started
+    _, kv = client.dispense(new)
+    kv.Put(kv_pb2.PutRequest(key="k"), timeout=10)
+    with pytest.raises(ConfigError, match="is no plugin of version 2 of this client"):
+        client.dispense(old)
+
+
+def test_dispense_refuses_a_plugin_with_several_names(
+    command: list[str], make_client: Any, plugins: Any
+) -> None:
+    kv = plugins["kv"]
+    client = make_client(command, plugins={"kv": kv, "other": kv})
+    with pytest.raises(ConfigError, match="under several names, 'kv', 'other': dispense it by one"):
+        client.dispense(kv)
+    client.dispense("kv")
 
 
 # ---- Environment --------------------------------------------------------------------------------
