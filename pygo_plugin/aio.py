@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pygo_plugin._grpc.abstract import imported
 from pygo_plugin._grpc.aio_channel import Channel
-from pygo_plugin.errors import _importing
+from pygo_plugin.errors import MissingPackageError, _importing, _needing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +59,33 @@ _TWINS = {
     "Metadata": ("_grpc.aio_metadata", "Metadata"),
     "UsageError": ("_grpc.aio_errors", "UsageError"),
 }
+
+# The names of grpc.aio that need grpcio. Others are not looked for where it is not installed, so
+# that hasattr() gives False.
+_GRPCIO = frozenset({
+    "BaseError",
+    "Call",
+    "ClientCallDetails",
+    "ClientInterceptor",
+    "InterceptedUnaryUnaryCall",
+    "InternalError",
+    "RpcContext",
+    "ServerInterceptor",
+    "StreamStreamCall",
+    "StreamStreamClientInterceptor",
+    "StreamStreamMultiCallable",
+    "StreamUnaryCall",
+    "StreamUnaryClientInterceptor",
+    "StreamUnaryMultiCallable",
+    "UnaryStreamCall",
+    "UnaryStreamClientInterceptor",
+    "UnaryStreamMultiCallable",
+    "UnaryUnaryCall",
+    "UnaryUnaryClientInterceptor",
+    "UnaryUnaryMultiCallable",
+    "init_grpc_aio",
+    "shutdown_grpc_aio",
+})  # fmt: skip
 
 _AGENT = "grpc-python-asyncio"
 
@@ -142,10 +169,12 @@ if not TYPE_CHECKING:  # with a visible __getattr__, mypy would let misspelt nam
             return _import(*_TWINS[name])
         else:
             try:
-                import grpc.aio
-
+                with _needing(f"pygo_plugin.aio.{name}"):
+                    import grpc.aio
                 value = getattr(grpc.aio, name)
-            except (ImportError, AttributeError):
+            except (AttributeError, MissingPackageError):
+                if name in _GRPCIO:
+                    raise
                 raise AttributeError(
                     f"neither pygo_plugin.aio nor grpc.aio has an attribute {name!r}"
                 ) from None

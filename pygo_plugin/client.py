@@ -26,6 +26,7 @@ from pygo_plugin.errors import (
     PluginError,
     StartError,
     _importing,
+    _needing,
 )
 from pygo_plugin.plugin import PluginBase
 from pygo_plugin.utils import env_to_list
@@ -316,7 +317,8 @@ class Client(_Parametrized["C"]):
         self.start()
         name, plugin = self._named_plugin(name)
         if plugin._protocol == "grpc":
-            return plugin.client(self._user_client())
+            with _needing(f"{self.name}: the plugin {name!r}"):  # it may import generated stubs
+                return plugin.client(self._user_client())
         return plugin.client(self.broker, self._dispense(name))
 
     def ping(self, timeout: float = PING_TIMEOUT) -> str:

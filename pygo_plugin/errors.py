@@ -15,6 +15,7 @@
     ├── ClosedError (ValueError)         used before the start, or after the end
     ├── SystemCallError (OSError)        the system refused something: descriptors, threads
     ├── LibraryError                     gRPC's or OpenSSL's shared library cannot be loaded
+    ├── MissingPackageError (ModuleNotFoundError)  something needs grpcio or protobuf
     ├── ForkedError                      used in a child forked while the package was in use
     ├── ServerError                      a net/rpc call was answered with an error
     ├── CallTimeoutError (TimeoutError)  a net/rpc call was not answered within its timeout
@@ -52,6 +53,7 @@ __all__ = [
     "ClosedError",
     "SystemCallError",
     "LibraryError",
+    "MissingPackageError",
     "ForkedError",
     "ServerError",
     "CallTimeoutError",
@@ -163,6 +165,14 @@ class LibraryError(PluginError):
     """
 
 
+class MissingPackageError(PluginError, ModuleNotFoundError):
+    """Something was used that needs an optional package, which is not installed.
+
+    The message names the extra of this package that installs it: grpcio or protobuf. `name` is the
+    name of the missing module, as for any ModuleNotFoundError.
+    """
+
+
 class ForkedError(PluginError):
     """This process was forked while the package was in use, or the object belongs to the parent.
 
@@ -256,3 +266,30 @@ class _importing:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OSError):
             raise _not_imported(self._name, error) from error
+
+
+# The modules of optional packages, and the extras that install those. The packages have the same
+# names as the extras.
+_EXTRAS = {"grpc": "grpcio", "google": "protobuf", "google.protobuf": "protobuf"}
+
+
+class _needing:
+    """Has the import of an optional package raise a MissingPackageError if it is not installed."""
+
+    def __init__(self, what: str) -> None:
+        """`what` begins the message: what needs the package."""
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        # A MissingPackageError has a message already.
+        if type(error) is ModuleNotFoundError and error.name in _EXTRAS:
+            extra = _EXTRAS[error.name]
+            made = MissingPackageError(
+                f"{self._what} needs {extra}, which is not installed: "
+                f"pip install 'pygo-plugin[{extra}]'"
+            )
+            made.name = error.name
+            raise made from error

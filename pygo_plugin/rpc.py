@@ -4,9 +4,9 @@ Programs written for grpcio change one import::
 
     from pygo_plugin import rpc as grpc
 
-All other names of grpcio (intercept_channel, Compression, ...) are available here too. grpcio is
-imported when the first of them is used, except for StatusCode, ChannelConnectivity and the
-exceptions: they are this package's own until the program has imported grpcio. See docs/rpc.md.
+All other names of grpcio (intercept_channel, ServerInterceptor, ...) are available here too. grpcio
+is imported when the first of them is used, except for enumerations, exceptions and handlers: they
+are this package's own until the program has imported grpcio. See docs/rpc.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pygo_plugin._base.core import _core
 from pygo_plugin._grpc import channel as _channel
 from pygo_plugin._grpc import server as _server
 from pygo_plugin._grpc.abstract import imported
-from pygo_plugin.errors import _importing
+from pygo_plugin.errors import MissingPackageError, _importing, _needing
 
 TYPE_CHECKING = False  # typing is not imported at run time, nor is grpcio
 if TYPE_CHECKING:
@@ -302,11 +302,53 @@ _FOREIGN = frozenset({
 # grpcio: its module and name.
 _TWINS = {
     "ChannelConnectivity": ("_grpc.status", "ChannelConnectivity"),
+    "Compression": ("_grpc.enums", "Compression"),
     "FutureCancelledError": ("_grpc.errors", "FutureCancelledError"),
     "FutureTimeoutError": ("_grpc.errors", "FutureTimeoutError"),
     "RpcError": ("errors", "RpcError"),
     "StatusCode": ("_grpc.status", "StatusCode"),
+    "method_handlers_generic_handler": ("_grpc.handlers", "method_handlers_generic_handler"),
+    "stream_stream_rpc_method_handler": ("_grpc.handlers", "stream_stream_rpc_method_handler"),
+    "stream_unary_rpc_method_handler": ("_grpc.handlers", "stream_unary_rpc_method_handler"),
+    "unary_stream_rpc_method_handler": ("_grpc.handlers", "unary_stream_rpc_method_handler"),
+    "unary_unary_rpc_method_handler": ("_grpc.handlers", "unary_unary_rpc_method_handler"),
 }
+
+# The names of grpcio that need it. Others are not looked for where it is not installed, so that
+# hasattr() gives False.
+_GRPCIO = frozenset({
+    "AuthMetadataContext",
+    "AuthMetadataPlugin",
+    "AuthMetadataPluginCallback",
+    "Call",
+    "Channel",
+    "ClientCallDetails",
+    "Future",
+    "GenericRpcHandler",
+    "HandlerCallDetails",
+    "LocalConnectionType",
+    "RpcContext",
+    "RpcMethodHandler",
+    "Server",
+    "ServerCertificateConfiguration",
+    "ServerInterceptor",
+    "ServiceRpcHandler",
+    "ServicerContext",
+    "Status",
+    "StreamStreamClientInterceptor",
+    "StreamStreamMultiCallable",
+    "StreamUnaryClientInterceptor",
+    "StreamUnaryMultiCallable",
+    "UnaryStreamClientInterceptor",
+    "UnaryStreamMultiCallable",
+    "UnaryUnaryClientInterceptor",
+    "UnaryUnaryMultiCallable",
+    "channel_ready_future",
+    "intercept_channel",
+    "protos",
+    "protos_and_services",
+    "services",
+})  # fmt: skip
 
 
 if not TYPE_CHECKING:  # with a visible __getattr__, mypy would let misspelt names pass
@@ -334,14 +376,12 @@ if not TYPE_CHECKING:  # with a visible __getattr__, mypy would let misspelt nam
 
             return aio
         try:
-            import grpc
-        except ImportError:
-            raise AttributeError(
-                f"pygo_plugin.rpc.{name} is grpcio's, and grpcio is not installed"
-            ) from None
-        try:
+            with _needing(f"pygo_plugin.rpc.{name}"):
+                import grpc
             return getattr(grpc, name)
-        except AttributeError:
+        except (AttributeError, MissingPackageError):
+            if name in _GRPCIO:
+                raise
             raise AttributeError(
                 f"neither pygo_plugin.rpc nor grpc has an attribute {name!r}"
             ) from None

@@ -1,9 +1,10 @@
 """Shows that an installed pygo_plugin works: launch a plugin, call it, kill it.
 
-usage: python tests/smoke.py
+usage: python tests/smoke.py [--grpcio]
 
 The plugin is this file again, and messages are plain bytes, so that nothing generated and no test
-tool is needed: scripts/test runs it under every CPython that it finds.
+tool is needed: scripts/test runs it under every CPython that it finds. With --grpcio, the plugin's
+handlers are made by grpcio; otherwise neither side may import it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import platform
 import sys
 from typing import Any
 
-from pygo_plugin import Client, HandshakeConfig, Plugin, ServeConfig, serve
+from pygo_plugin import Client, HandshakeConfig, Plugin, ServeConfig, rpc, serve
 
 HANDSHAKE = HandshakeConfig(
     protocol_version=1, magic_cookie_key="PYGO_SMOKE", magic_cookie_value="smoke"
@@ -31,13 +32,15 @@ class EchoPlugin(Plugin):
         return Echo
 
     def server_register(self, server: Any) -> None:
-        import grpc
+        make: Any = rpc
+        if "--grpcio" in sys.argv:
+            import grpc as make
 
-        def reverse(request: bytes, context: grpc.ServicerContext) -> bytes:
+        def reverse(request: bytes, context: Any) -> bytes:
             return request[::-1]
 
-        handlers = {"Reverse": grpc.unary_unary_rpc_method_handler(reverse)}
-        generic = grpc.method_handlers_generic_handler("smoke.Echo", handlers)
+        handlers = {"Reverse": make.unary_unary_rpc_method_handler(reverse)}
+        generic = make.method_handlers_generic_handler("smoke.Echo", handlers)
         server.add_generic_rpc_handlers((generic,))
 
 
@@ -48,9 +51,10 @@ def expect(what: str, actual: object, expected: object) -> None:
 
 def use() -> None:
     client = Client(
-        [sys.executable, __file__, "--plugin"],
+        [sys.executable, __file__, "--plugin", *sys.argv[1:]],
         plugins={"echo": EchoPlugin()},
         handshake_config=HANDSHAKE,
+        kill_timeout=30,
     )
     with client:
         _, echo = client.dispense("echo")
@@ -58,13 +62,17 @@ def use() -> None:
         expect("a ping", client.ping(), "")
         expect("exited() while it runs", client.exited(), False)
     expect("exited() after kill", client.exited(), True)
+    expect("the plugin's exit status", client.exit_status, 0)
 
 
 def main() -> None:
-    if sys.argv[1:] == ["--plugin"]:
+    if "--plugin" in sys.argv:
         serve(ServeConfig(handshake_config=HANDSHAKE, plugins={"echo": EchoPlugin()}))
+    else:
+        use()
+    expect("grpcio", "grpc" in sys.modules, sys.argv[1:] == ["--plugin", "--grpcio"])
+    if "--plugin" in sys.argv:
         return
-    use()
     print(f"smoke: passed under {platform.python_implementation()} {platform.python_version()}")
 
 

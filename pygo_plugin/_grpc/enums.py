@@ -10,7 +10,14 @@ from typing import Any
 
 from pygo_plugin._grpc.abstract import imported
 
-__all__ = ["ChannelConnectivity", "StatusCode", "connectivity", "enumeration", "status_code"]
+__all__ = [
+    "ChannelConnectivity",
+    "Compression",
+    "StatusCode",
+    "connectivity",
+    "enumeration",
+    "status_code",
+]
 
 
 class _Twin(enum.Enum):
@@ -62,6 +69,14 @@ class ChannelConnectivity(_Twin):
     READY = (2, "ready")
     TRANSIENT_FAILURE = (3, "transient failure")
     SHUTDOWN = (4, "shutdown")
+
+
+class Compression(enum.IntEnum):
+    """How messages are compressed. Equal to grpcio's members, as all integers with their values."""
+
+    NoCompression = 0
+    Deflate = 1
+    Gzip = 2
 
 
 def enumeration(ours: type[_Twin]) -> Any:

@@ -9,7 +9,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["GenericHandler", "MethodHandler"]
+    Behavior = Callable[[Any, Any], Any]
+    Deserializer = Callable[[bytes], Any]
+    Serializer = Callable[[Any], bytes]
+
+__all__ = [
+    "GenericHandler",
+    "MethodHandler",
+    "method_handlers_generic_handler",
+    "stream_stream_rpc_method_handler",
+    "stream_unary_rpc_method_handler",
+    "unary_stream_rpc_method_handler",
+    "unary_unary_rpc_method_handler",
+]
 
 
 class MethodHandler(Abstract):
@@ -56,3 +68,57 @@ class GenericHandler(Abstract):
 
     def service(self, details: Any) -> MethodHandler | None:
         return self._handlers.get(details.method)
+
+
+# ---- As grpcio has them, for pygo_plugin.rpc -----------------------------------------------------
+
+
+def unary_unary_rpc_method_handler(
+    behavior: Behavior,
+    request_deserializer: Deserializer | None = None,
+    response_serializer: Serializer | None = None,
+) -> MethodHandler:
+    """The handler of a method with one request and one reply: `behavior(request, context)`."""
+    return MethodHandler(
+        False, False, request_deserializer, response_serializer, unary_unary=behavior
+    )
+
+
+def unary_stream_rpc_method_handler(
+    behavior: Behavior,
+    request_deserializer: Deserializer | None = None,
+    response_serializer: Serializer | None = None,
+) -> MethodHandler:
+    """The handler of a method with one request; `behavior(request, context)` yields replies."""
+    return MethodHandler(
+        False, True, request_deserializer, response_serializer, unary_stream=behavior
+    )
+
+
+def stream_unary_rpc_method_handler(
+    behavior: Behavior,
+    request_deserializer: Deserializer | None = None,
+    response_serializer: Serializer | None = None,
+) -> MethodHandler:
+    """The handler of a method with one reply: `behavior(requests, context)` returns it."""
+    return MethodHandler(
+        True, False, request_deserializer, response_serializer, stream_unary=behavior
+    )
+
+
+def stream_stream_rpc_method_handler(
+    behavior: Behavior,
+    request_deserializer: Deserializer | None = None,
+    response_serializer: Serializer | None = None,
+) -> MethodHandler:
+    """The handler of a method of two streams: `behavior(requests, context)` yields replies."""
+    return MethodHandler(
+        True, True, request_deserializer, response_serializer, stream_stream=behavior
+    )
+
+
+def method_handlers_generic_handler(
+    service: str, method_handlers: dict[str, MethodHandler]
+) -> GenericHandler:
+    """The handler of a service whose methods have these handlers, by their names."""
+    return GenericHandler(service, method_handlers)

@@ -55,7 +55,7 @@ class Reflection:
         try:
             from google.protobuf import descriptor_pool
         except ImportError:
-            return "protobuf is not installed: this plugin has no descriptors"
+            return "this plugin has no descriptors: pygo-plugin[protobuf] is not installed"
         pool: Any = descriptor_pool.Default()  # Any, since its type stubs are incomplete
         try:
             if kind == "file":

@@ -14,7 +14,7 @@ from pygo_plugin._base.aio_threads import in_thread
 from pygo_plugin._base.checks import fill
 from pygo_plugin._grpc.aio_channel import Channel
 from pygo_plugin._host.options import AIO_OPTIONS, given
-from pygo_plugin.errors import ClosedError, _importing
+from pygo_plugin.errors import ClosedError, _importing, _needing
 
 if TYPE_CHECKING:
     import logging
@@ -199,7 +199,8 @@ class Client(_Parametrized["C"]):
         await self.start()
         name, plugin = self._client._named_plugin(name)
         if plugin._protocol == "grpc":
-            return plugin.client(self)
+            with _needing(f"{self.name}: the plugin {name!r}"):  # it may import generated stubs
+                return plugin.client(self)
         from pygo_plugin._netrpc.aio import Client as RpcClient
 
         rpc_client = RpcClient(await in_thread(self._client._dispense, name))

@@ -7,7 +7,7 @@ from os import environ
 from pygo_plugin._base import checks
 from pygo_plugin._base.core import _core
 from pygo_plugin._serve.protocol import NoSocketError, Protocol, port_range, socket_group
-from pygo_plugin.errors import _importing
+from pygo_plugin.errors import _importing, _needing
 from pygo_plugin.plugin import Plugin
 
 TYPE_CHECKING = False
@@ -60,13 +60,17 @@ class GrpcProtocol(Protocol):
 
     def register(self, plugins: Mapping[str, Any]) -> None:
         self._prepare_broker()
-        for plugin in plugins.values():
-            if type(plugin).grpc_server is Plugin.grpc_server:
-                plugin.server_register(self.server)
-            else:
-                if self._broker is None:
-                    self._broker = self._make_broker()
-                plugin.grpc_server(self._broker, self.server)
+        for name, plugin in plugins.items():
+            with _needing(f"the plugin {name!r}"):  # its author may import generated stubs here
+                self._register(plugin)
+
+    def _register(self, plugin: Any) -> None:
+        if type(plugin).grpc_server is Plugin.grpc_server:
+            plugin.server_register(self.server)
+        else:
+            if self._broker is None:
+                self._broker = self._make_broker()
+            plugin.grpc_server(self._broker, self.server)
 
     def prepare_to_listen(self) -> str | None:
         if self._security.tls is None:

@@ -7,6 +7,7 @@ grpcio_services.py, and the broker by grpcio_broker.py.
 from __future__ import annotations
 
 from pygo_plugin._serve.grpc_protocol import GrpcProtocol, made
+from pygo_plugin.errors import _needing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ class GrpcioProtocol(GrpcProtocol):
     _bridge: Bridge | None = None  # to the broker; made when a plugin wants it
 
     def add_services(self, name: str, stdio: Stdio) -> None:
-        from pygo_plugin._serve import grpcio_services
-
+        with _needing("a server that is not of this package"):
+            from pygo_plugin._serve import grpcio_services
         grpcio_services.add_plugin_services(self.server, name, stdio, self._config.shutdown_grace)
 
     def cuts_output_off(self, grace: float | None) -> bool:

@@ -7,7 +7,7 @@ recognized by their attributes.
 from __future__ import annotations
 
 from pygo_plugin._service.method import MessageType, Method, describe_type
-from pygo_plugin.errors import ConfigError, ConfigTypeError
+from pygo_plugin.errors import ConfigError, ConfigTypeError, _needing
 
 TYPE_CHECKING = False  # typing is not imported at run time: a plugin's start would pay for it
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def streaming_of(method: Any) -> tuple[bool, bool]:
     try:
         return method.client_streaming, method.server_streaming
     except AttributeError:  # protobuf before 4.23, except in some of its implementations
-        from google.protobuf.descriptor_pb2 import MethodDescriptorProto
-
+        with _needing("a service of a protobuf descriptor"):
+            from google.protobuf.descriptor_pb2 import MethodDescriptorProto
         proto = MethodDescriptorProto()
         method.CopyToProto(proto)
         return proto.client_streaming, proto.server_streaming
@@ -117,8 +117,8 @@ def streaming_of(method: Any) -> tuple[bool, bool]:
 
 def _message_class(descriptor: Any) -> type[Any]:
     """The message class of the descriptor's own pool: that of the `*_pb2` module, if it has one."""
-    from google.protobuf import message_factory
-
+    with _needing("a service of a protobuf descriptor"):
+        from google.protobuf import message_factory
     get: Any = getattr(message_factory, "GetMessageClass", None)
     if get is None:  # protobuf before 4.22
         get = message_factory.MessageFactory(descriptor.file.pool).GetPrototype  # type: ignore[attr-defined]

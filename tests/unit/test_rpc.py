@@ -220,13 +220,11 @@ except rpc.RpcError as error:
     print(error.code() is rpc.StatusCode.UNAVAILABLE)
 try:
     rpc.intercept_channel
-except AttributeError as error:
+except ImportError as error:
     print(error)
 """)
-    assert output.splitlines() == [
-        "True",
-        "pygo_plugin.rpc.intercept_channel is grpcio's, and grpcio is not installed",
-    ]
+    said = "pygo_plugin.rpc.intercept_channel needs grpcio, which is not installed: "
+    assert output.splitlines() == ["True", said + "pip install 'pygo-plugin[grpcio]'"]
 
 
 def test_importing_it_does_not_import_grpcio_or_logging() -> None:
