@@ -127,7 +127,8 @@ static bool
 is_grpc_thread(const char *task)
 {
     static const char *const names[] = {"default-executo", "resolver-execut", "grpc_global_tim",
-                                        "event_engine",    "timer_manager",   "grpc_shutdown"};
+                                        "lifeguard",       "event_engine",    "timer_manager",
+                                        "grpc_shutdown"};
     char path[300];
     char name[32] = "";
     bool found = false;
