@@ -17,7 +17,7 @@ from pathlib import Path
 
 import grpc_sources
 from fetch import fetch
-from releases import JANSSON, PROTOBUF_C, Release, Tools, archives, patches
+from releases import JANSSON, PROTOBUF_C, Release, Tools, additions, archives, patches
 
 COMMON = [
     *("-O2", "-fPIC", "-g0", "-w", "-pthread"),
@@ -208,7 +208,10 @@ def openssl_flags() -> list[str]:
 
 
 def build_grpc(release: Release, root: Path, tools: Tools, out: Path) -> None:
-    sources = grpc_sources.sources(root)
+    sources = [*grpc_sources.sources(root), *release.unlisted]
+    for addition in additions(release):
+        shutil.copy(addition, root)
+        sources.append(addition.name)
     units = grpc_sources.units(root, sources)
     say(f"compiling gRPC {release.version}: {len(sources)} sources in {len(units)} units")
     flags = [

@@ -30,6 +30,8 @@ class Release:
     core: str  # the core's own version, which pkg-config has
     standard: str  # of C++
     defines: tuple[str, ...] = ()
+    additions: tuple[str, ...] = ()  # sources of ours that are compiled with it
+    unlisted: tuple[str, ...] = ()  # sources of it that these need, and its list does not have
 
     @property
     def version(self) -> str:
@@ -56,6 +58,20 @@ RELEASES = {
             core="29.0.0",
             standard="c++14",
         ),
+        Release(
+            grpcio("1.62.3", "4439bbd759636e37b66841117a66444b454937e27f0125205d2d117d7827c643"),
+            core="39.0.0",
+            standard="c++14",
+            # The event engine's own poller would be a thread that has nothing to poll.
+            defines=("GRPC_DO_NOT_INSTANTIATE_POSIX_POLLER=1",),
+        ),
+        Release(
+            grpcio("1.85.3", "8e18f15d1b09b8771edbf59d634b26cbe4903bc2577cb667264934a6655eb8b4"),
+            core="58.0.0",
+            standard="c++17",
+            additions=("log_function.cc",),
+            unlisted=("third_party/abseil-cpp/absl/log/initialize.cc",),
+        ),
     ]
 }
 DEFAULT = "1.51.3"
@@ -72,6 +88,11 @@ PROTOBUF_C = debian(
 
 def archives(release: Release) -> list[Archive]:
     return [release.archive, JANSSON, PROTOBUF_C]
+
+
+def additions(release: Release) -> list[Path]:
+    """Sources of ours that are compiled with a release."""
+    return [HERE / name for name in release.additions]
 
 
 def patches(release: Release) -> list[Path]:
@@ -108,7 +129,12 @@ def name(release: Release, tools: Tools) -> str:
     """The folder of a build: it changes with whatever the outcome depends on."""
     digest = hashlib.sha256(tools.identity().encode())
     digest.update(repr((release, JANSSON, PROTOBUF_C)).encode())
-    for file in [HERE / "grpc_sources.py", HERE / "build.py", *patches(release)]:
+    for file in [
+        HERE / "grpc_sources.py",
+        HERE / "build.py",
+        *additions(release),
+        *patches(release),
+    ]:
         digest.update(b"%s\n" % file.name.encode())
         digest.update(file.read_bytes())
     return f"{release.version}-{digest.hexdigest()[:12]}"
