@@ -68,7 +68,7 @@ on_grpc_log(log_args *args)
 
 /*
  * gRPC 1.66 and newer versions do not have gpr_set_log_function(): they log through abseil, which
- * writes to stderr.
+ * writes to stderr. The static core always has it (scripts/core.d/log_function.cc).
  */
 static void
 listen_to_grpc(void)
