@@ -13,7 +13,6 @@ PYGO_CORE=system                with gRPC, protobuf-c, jansson and zlib as they 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import shlex
@@ -58,8 +57,8 @@ STATIC_CORE = [
     ("c++", None, "g++", "gcc-c++", "g++", "gcc"),
     ("patch", None, *["patch"] * 3, "gpatch"),
 ]
-# gRPC and OpenSSL, loaded by the extension when they are first used.
-CORE_LIBRARY = "libpygo_core.so"
+# gRPC and OpenSSL, loaded when they are first used; the first alone where OpenSSL has no archives.
+CORE_LIBRARIES = ("libpygo_core.so", "libpygo_tls.so")
 SYSTEMS = ("Debian/Ubuntu", "Fedora", "Alpine", "Homebrew")
 
 # The variables of csrc/Makefile that name the same tools.
@@ -178,7 +177,7 @@ def link_libraries() -> list[str]:
     )
     environment = {**os.environ, "PKG_CONFIG_PATH": path}
     libraries = shlex.split(subprocess.check_output(command, text=True, env=environment))
-    # What is linked statically stays private; gRPC and OpenSSL are in CORE_LIBRARY, beside.
+    # What is linked statically stays private; gRPC and OpenSSL are in CORE_LIBRARIES.
     return [*libraries, "-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,-rpath,$ORIGIN"]
 
 
@@ -208,7 +207,7 @@ class BuildExt(build_ext):
             "setup.py",
         ]
         super().run()
-        self.place_core_library()
+        self.place_core_libraries()
 
     def build_extensions(self) -> None:
         compile_at_once(self.compiler)
@@ -230,23 +229,22 @@ class BuildExt(build_ext):
             sys.exit("error: pygo-plugin: libgp.a failed to build; see the messages above")
 
     def get_outputs(self) -> list[str]:
-        outputs = super().get_outputs()
-        if core() == "system":
-            return outputs
-        folder = "" if self.inplace else self.build_lib
-        return [*outputs, os.path.join(folder, "pygo_plugin", CORE_LIBRARY)]
+        folder = os.path.join("" if self.inplace else self.build_lib, "pygo_plugin")
+        libraries = [os.path.join(folder, name) for name in CORE_LIBRARIES]
+        return [*super().get_outputs(), *filter(os.path.exists, libraries)]
 
-    def place_core_library(self) -> None:
-        """Put the library beside the extension; one that an earlier build has left goes away."""
+    def place_core_libraries(self) -> None:
+        """Put the libraries beside the extension; those that an earlier build has left go away."""
         for folder in [self.build_lib, *[""] * bool(self.inplace)]:
-            target = os.path.join(folder, "pygo_plugin", CORE_LIBRARY)
-            if core() == "system":
-                with contextlib.suppress(FileNotFoundError):
+            for name in CORE_LIBRARIES:
+                made = os.path.join(library_dir(), name)
+                target = os.path.join(folder, "pygo_plugin", name)
+                if core() != "system" and os.path.exists(made):
+                    # Processes may be using the one that is there.
+                    shutil.copy2(made, f"{target}.new")
+                    os.replace(f"{target}.new", target)
+                elif os.path.exists(target):
                     os.unlink(target)
-            else:
-                # Processes may be using the one that is there.
-                shutil.copy2(os.path.join(library_dir(), CORE_LIBRARY), f"{target}.new")
-                os.replace(f"{target}.new", target)
 
 
 def compile_at_once(compiler: Any) -> None:

@@ -73,16 +73,41 @@ load(gp__library *library, gp_error *err)
     return rc;
 }
 
+static bool
+is_loaded(const gp__library *library)
+{
+    return atomic_load_explicit(&library->handle, memory_order_acquire) != NULL;
+}
+
 int
 gp__library_load(gp__library *library, gp_error *err)
 {
     int rc = 0;
 
-    if (atomic_load_explicit(&library->handle, memory_order_acquire) != NULL) {
+    if (is_loaded(library)) {
         return 0;
     }
     gp__fork_hold();
-    if (atomic_load_explicit(&library->handle, memory_order_relaxed) == NULL) {
+    if (!is_loaded(library)) {
+        rc = load(library, err);
+    }
+    gp__fork_release();
+    return rc;
+}
+
+int
+gp__library_load_for(gp__library *library, const gp__library *user, const char *names,
+                     const char *table, gp_error *err)
+{
+    int rc = 0;
+
+    if (is_loaded(library)) {
+        return 0;
+    }
+    gp__fork_hold();
+    library->names = gp__library_find(user, names);
+    library->table = gp__library_find(user, table);
+    if (library->names != NULL && !is_loaded(library)) {
         rc = load(library, err);
     }
     gp__fork_release();

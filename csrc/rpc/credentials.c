@@ -71,6 +71,18 @@ free_credentials(void *made)
     gp__grpc_drop(GP__FORK_CREDENTIALS);
 }
 
+/* The same for objects inside that gRPC needs OpenSSL for. */
+static int
+new_ssl_credentials(void **out, gp_error *err)
+{
+    int rc = new_credentials(out, err);
+
+    if (rc == 0 && (rc = gp__grpc_load_openssl(err)) < 0) {
+        free_credentials(*out);
+    }
+    return rc;
+}
+
 /* ---- Credentials of channels ---- */
 
 static int
@@ -91,7 +103,7 @@ make_channel_ssl(gp_channel_credentials **out, const char *roots, const gp_key_p
 {
     grpc_ssl_pem_key_cert_pair grpc_pair;
     void *made;
-    int rc = new_credentials(&made, err);
+    int rc = new_ssl_credentials(&made, err);
 
     if (rc < 0) {
         return rc;
@@ -174,7 +186,7 @@ make_server_ssl(gp_server_credentials **out, const gp_key_pair *pairs, size_t co
 {
     grpc_ssl_pem_key_cert_pair *grpc_pairs;
     void *made;
-    int rc = new_credentials(&made, err);
+    int rc = new_ssl_credentials(&made, err);
 
     if (rc < 0) {
         return rc;

@@ -37,6 +37,12 @@
  */
 int gp__grpc_load(gp_error *err);
 
+/*
+ * Load OpenSSL's library for gRPC, which is loaded and does not need it before it is given
+ * credentials with certificates or keys. Threads: any. Returns: as gp__grpc_load().
+ */
+int gp__grpc_load_openssl(gp_error *err);
+
 /* The address of a function that not all versions of gRPC have; NULL if this one has it not. */
 void *gp__grpc_find(const char *name);
 

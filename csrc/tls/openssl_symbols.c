@@ -8,7 +8,7 @@ struct gp__openssl_symbols gp__openssl_symbols;
 static gp__library library = {
     .file = GP__OPENSSL_FILE,
     .of = "OpenSSL",
-    .bundled = GP__BUNDLED,
+    .bundled = GP__OPENSSL_BUNDLED,
     .names = GP__OPENSSL_SYMBOLS,
     .table = &gp__openssl_symbols,
 };

@@ -92,6 +92,19 @@ def build(release: Release, used: Tools, core: Path, keep: Path | None) -> None:
     say(f"gRPC {release.version} was built in {time.monotonic() - since:.0f} s: {core}")
 
 
+def choose(choice: str, core: Path) -> Path | str:
+    if choice:
+        return core if choice == "static" else choice
+    if core.is_dir():
+        return core
+    if any(core.parent.glob("*/core.json")):
+        print(
+            f"core: using the system's gRPC: {core} has not been built; run scripts/core",
+            file=sys.stderr,
+        )
+    return "system"
+
+
 def print_list() -> None:
     for release in releases.RELEASES.values():
         print(release.version, "(default)" if release.version == releases.DEFAULT else "")
@@ -123,7 +136,7 @@ def main(description: str) -> None:
     if options.list:
         print_list()
     elif options.chosen:
-        print(core if choice == "static" or (not choice and core.is_dir()) else "system")
+        print(choose(choice, core))
     else:
         if absent := missing(used):
             sys.exit(f"core: needs {' '.join(absent)} (as Debian calls the packages)")

@@ -11,15 +11,14 @@ import pytest
 
 from pygo_plugin import _core
 
-ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(str(_core.__file__)).parent
 
-# gRPC and OpenSSL are in one library beside the extension, or are the system's.
-BUNDLED = Path(str(_core.__file__)).with_name("libpygo_core.so")
-GRPC = "libpygo_core" if BUNDLED.exists() else "libgrpc"
-OPENSSL = "libpygo_core" if BUNDLED.exists() else "libssl"
+# Libraries beside the extension, or the system's.
+GRPC = "libpygo_core" if (PACKAGE / "libpygo_core.so").exists() else "libgrpc"
+OPENSSL = "libpygo_tls" if (PACKAGE / "libpygo_tls.so").exists() else "libssl"
 
 # These libraries, and those that only gRPC needs.
-LATE = ("libpygo_core", "libgrpc", "libgpr", "libabsl", "libupb", "libre2", "libcares", "libstdc++")
+LATE = ("libpygo", "libgrpc", "libgpr", "libabsl", "libupb", "libre2", "libcares", "libstdc++")
 LATE += ("libssl", "libcrypto")
 
 PRELUDE = f"""
@@ -107,7 +106,7 @@ starting.join()
 """
 
 
-def run(statements: str, path: Path = ROOT) -> list[str]:
+def run(statements: str, path: Path = PACKAGE.parent) -> list[str]:
     """The lines that the statements print in a new interpreter, with the package in |path|."""
     script = f"{PRELUDE}\nsys.path.insert(0, {str(path)!r})\n{statements}"
     command = [sys.executable, "-c", script]
@@ -167,7 +166,7 @@ print(loaded())
     )
     assert before == "[]"
     assert OPENSSL in after
-    assert "libgrpc" not in after
+    assert GRPC not in after
 
 
 # ---- A library that is missing -------------------------------------------------------------------
@@ -178,8 +177,8 @@ def copy_with(directory: Path, name: bytes, other: bytes) -> Path:
     source = Path(str(_core.__file__))
     package = directory / "pygo_plugin"
     shutil.copytree(source.parent, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    if BUNDLED.exists():
-        (package / BUNDLED.name).symlink_to(BUNDLED)
+    for library in PACKAGE.glob("libpygo*.so"):
+        (package / library.name).symlink_to(library)
     core = source.read_bytes()
     assert len(name) == len(other)
     assert b"\0" + name + b"\0" in core
@@ -249,7 +248,7 @@ def test_a_missing_library_is_an_error_of_what_uses_it(
     assert found == "[]"
     for line in lines:
         assert f"{whose}'s library cannot be loaded: {file}: " in line
-        if BUNDLED.exists():
+        if library.startswith(b"libpygo"):
             assert f"{file} is a part of pygo_plugin, which has to be installed again" in line
         else:
             assert f"install the package that has {file}, or build pygo_plugin again" in line
