@@ -144,7 +144,7 @@ class Client(_Parametrized["C"]):
         plugins: Mapping[str, PluginBase[C, Any]] | None = None,
         versioned_plugins: Mapping[int, Mapping[str, PluginBase[C, Any]]] | None = None,
         handshake_config: HandshakeConfig | None = None,
-        env: Mapping[str, str] | Sequence[str] | None = None,
+        env: Mapping[str, StrPath] | Sequence[str] | None = None,
         cwd: StrPath | None = None,
         name: str | None = None,
         reattach_config: ReattachConfig | None = None,

@@ -101,7 +101,7 @@ class Cmd(check.Config):
         self,
         args: StrPath | Sequence[StrPath] | None = None,
         *,
-        env: Mapping[str, str] | Sequence[str] | None = None,
+        env: Mapping[str, StrPath] | Sequence[str] | None = None,
         dir: StrPath | None = None,  # noqa: A002
     ) -> None:
         self.args = args  # type: ignore[assignment]  # converted on the way

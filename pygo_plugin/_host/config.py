@@ -168,7 +168,7 @@ class ClientConfig(_Parametrized["T", "A"]):
         versioned_plugins: Mapping[int, Mapping[str, PluginBase[T, A]]] | None = None,
         handshake_config: HandshakeConfig | None = None,
         cmd: Cmd | StrPath | Sequence[StrPath] | None = None,
-        env: Mapping[str, str] | Sequence[str] | None = None,
+        env: Mapping[str, StrPath] | Sequence[str] | None = None,
         cwd: StrPath | None = None,
         name: str | None = None,
         reattach_config: ReattachConfig | None = None,

@@ -212,7 +212,7 @@ OPTIONS = (
     ),
     ClientOption(
         "env",
-        check.Kind(variables, "Mapping[str, str] | Sequence[str]", "dict[str, str]"),
+        check.Kind(variables, "Mapping[str, StrPath] | Sequence[str]", "dict[str, str]"),
         None,
         'Environment variables for the plugin: a mapping, or a list of `"KEY=VALUE"`. They are '
         "added to the host's environment and take precedence over it. With `skip_host_env` they "

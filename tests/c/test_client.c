@@ -236,6 +236,20 @@ a_failure_is_remembered(void **state)
 }
 
 static void
+a_given_name_begins_messages(void **state)
+{
+    plugin it;
+
+    (void)state;
+    plugin_prepare(&it, "/nonexistent/kv-plugin", NULL, NULL);
+    it.options.name = "kv";
+    plugin_make(&it);
+    assert_int_equal(gp_client_start(it.client, NULL, &it.err), GP_ESTART);
+    assert_int_equal(strncmp(gp_error_message(&it.err), "kv: cannot start", 16), 0);
+    plugin_release(&it);
+}
+
+static void
 a_missing_program_is_reported(void **state)
 {
     plugin it;
@@ -375,6 +389,7 @@ main(int argc, char **argv)
         cmocka_unit_test(many_threads_start_it_once),
         cmocka_unit_test(a_call_says_how_the_plugin_has_ended),
         cmocka_unit_test(a_failure_is_remembered),
+        cmocka_unit_test(a_given_name_begins_messages),
         cmocka_unit_test(a_missing_program_is_reported),
         cmocka_unit_test(a_start_can_be_interrupted),
         cmocka_unit_test(wrong_options_are_refused),
