@@ -4,6 +4,7 @@ import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import Context
+from inspect import Signature
 from typing import Any, Literal, TypeVar, final, overload
 
 from typing_extensions import Self, TypeAlias, disjoint_base
@@ -307,6 +308,9 @@ class AuthAnswer:
 
 @final
 class UnaryUnaryMultiCallable:
+    _method: bytes  # read-only
+    @property
+    def __signature__(self) -> Signature: ...
     def _begin(
         self,
         kind: type[AsyncCall],
@@ -351,6 +355,9 @@ class UnaryUnaryMultiCallable:
 
 @final
 class UnaryStreamMultiCallable:
+    _method: bytes  # read-only
+    @property
+    def __signature__(self) -> Signature: ...
     def _begin(
         self,
         kind: type[AsyncCall],
@@ -377,6 +384,9 @@ class UnaryStreamMultiCallable:
 
 @final
 class StreamUnaryMultiCallable:
+    _method: bytes  # read-only
+    @property
+    def __signature__(self) -> Signature: ...
     def _begin(
         self,
         kind: type[AsyncCall],
@@ -421,6 +431,9 @@ class StreamUnaryMultiCallable:
 
 @final
 class StreamStreamMultiCallable:
+    _method: bytes  # read-only
+    @property
+    def __signature__(self) -> Signature: ...
     def _begin(
         self,
         kind: type[AsyncCall],
@@ -474,6 +487,7 @@ class LoopFuture:
 
 @disjoint_base
 class CallBase:
+    _method: bytes  # read-only
     def _status(self) -> _CallStatus | None: ...
     def _take_reply(self) -> Any: ...
     def _cancel(self, code: int, details: str, /) -> None: ...
@@ -520,6 +534,7 @@ class Sender(SenderBase):
 
 @disjoint_base
 class ServerCall:
+    _method: str  # read-only
     _code: Any
     _details: Any
     _trailing: Any

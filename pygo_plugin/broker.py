@@ -11,6 +11,7 @@ import sys
 import weakref
 
 from pygo_plugin._base import at_exit
+from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._base.core import _core
 from pygo_plugin._grpc.channel import Channel
 from pygo_plugin._grpc.server import Server
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from io import BufferedReader, BufferedWriter
     from types import TracebackType
-    from typing import Any, Literal, TypeVar, overload
+    from typing import Any, ClassVar, Literal, TypeVar, overload
 
     T = TypeVar("T")
 
@@ -42,6 +43,9 @@ class BrokerServer(Server):
     _owner: Any = None  # a weak reference to its broker
     _place: _core.SocketPlace | None = None
 
+    def _shown(self) -> str:
+        return f"{type(self).__name__} for connection {self.id}"
+
     def stop(self, grace: float | None = None) -> threading.Event:
         """As Server.stop(). The socket has been removed when this returns."""
         return stop_server(self, super().stop, grace)
@@ -49,6 +53,8 @@ class BrokerServer(Server):
 
 class BrokerBase:
     """The base class of the blocking broker and of asyncio's: what both have in common."""
+
+    _PUBLIC: ClassVar[str]  # what repr() calls the class
 
     def __init__(
         self,
@@ -208,11 +214,12 @@ class BrokerBase:
             made["options"] = (*self._options.get("options", ()), *options["options"])
         return made
 
-    def _opened(self, channel: Any, disconnects: int) -> Any:
+    def _opened(self, channel: Any, service_id: int, disconnects: int) -> Any:
         """Add a channel to those that end with the broker.
 
         `disconnects` is how often the other side had gone before the channel was dialled.
         """
+        channel._peer = self._named(f"connection {service_id}")
         with self._lock:
             self._channels.add(channel)
             gone = self._disconnects != disconnects
@@ -223,8 +230,11 @@ class BrokerBase:
         return channel
 
     def __repr__(self) -> str:
-        serving = sorted(self._servers)
-        return f"<{type(self).__module__}.{type(self).__name__} {self._name!r} serving {serving}>"
+        state = "closed" if self._closed else f"serving {sorted(self._servers)}"
+        name = f" of {self._name!r}" if self._name else ""
+        return f"<{self._PUBLIC}{name}, {state}>"
+
+    __reduce_ex__ = refuse_copy
 
 
 class Broker(BrokerBase):
@@ -234,6 +244,8 @@ class Broker(BrokerBase):
     `Plugin.grpc_client(broker, channel)`. Any thread may use it. Its servers and channels end when
     the connection between host and plugin ends.
     """
+
+    _PUBLIC = "broker.Broker"
 
     def accept(self, service_id: int, **options: Any) -> BrokerServer:
         """A server that the other side reaches by dialling `service_id`.
@@ -269,7 +281,7 @@ class Broker(BrokerBase):
         self._check_dial(service_id)
         disconnects = self._disconnects
         opened = _core.call_blocking(self._core.dial, service_id, timeout)
-        channel: Channel = self._opened(opened, disconnects)
+        channel: Channel = self._opened(opened, service_id, disconnects)
         return channel
 
     # Objects instead of connections.
@@ -347,6 +359,11 @@ class Serving:
     def stop(self) -> None:
         """Stop serving. Calls that still run are cancelled."""
         self.server.stop(None)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.server!r}>"
+
+    __reduce_ex__ = refuse_copy
 
 
 def stop_server(server: Any, stop: Callable[[float | None], T], grace: float | None) -> T:

@@ -345,7 +345,12 @@ class Client(_Parametrized["C"]):
         """
         self.start()
         self._require_grpc("new_channel()")
-        return self._open().channel()  # type: ignore[return-value]  # of the class that the core is given
+        return self._described(self._open().channel())
+
+    def _described(self, channel: Any) -> Channel:
+        """A channel of the core, which gets the name that repr() shows."""
+        channel._peer = f"{self.name!r} at {self.conn_endpoint()}"
+        return channel  # type: ignore[no-any-return]  # of the class that the core is given
 
     # What is known once it has started.
 
@@ -362,8 +367,8 @@ class Client(_Parametrized["C"]):
             core, _ = self._started_locked("channel")
             found = self._channel
             if found is None:
-                found = self._channel = core.channel()  # type: ignore[assignment]  # as above
-            return found  # type: ignore[return-value]
+                found = self._channel = self._described(core.channel())
+            return found
 
     @property
     def broker(self) -> Any:
@@ -438,6 +443,8 @@ class Client(_Parametrized["C"]):
         else:
             state = f"pid={self.pid} {'exited' if self.exited() else 'running'}"
         return f"<pygo_plugin.Client {self.name!r} {state}>"
+
+    __reduce_ex__ = checks.refuse_copy
 
     # The seam for aio.Client, which uses a subclass of this class that overrides the next three
     # methods: they return or call what depends on the kind of client that the user holds.
@@ -579,9 +586,11 @@ class Client(_Parametrized["C"]):
             from pygo_plugin._netrpc.client import Client as RpcClient
 
         dispense = self._open().dispense
-        return _core.call_blocking(
+        made = _core.call_blocking(
             dispense, RpcClient, name, DISPENSE_TIMEOUT, None, self._explainer()
         )
+        made._peer = f"{name!r} of {self.name!r}"
+        return made
 
     def _explainer(self) -> Callable[[str], Exception]:
         """A function that makes the exception for a lost net/rpc connection of its text.

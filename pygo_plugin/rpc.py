@@ -123,9 +123,11 @@ def _open(
     agent: str | None = None,
 ) -> _channel.Channel:
     at_exit.register()
-    return _channel.Channel(
+    channel = _channel.Channel(
         target, _with_compression(options, compression), credentials, general=True, agent=agent
     )
+    channel._peer = target
+    return channel
 
 
 def _with_compression(options: _Options | None, compression: int | None) -> _Options:

@@ -13,6 +13,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._base.core import _core
 from pygo_plugin._host.naming import base_name, program_of
 from pygo_plugin._host.runner import Launch
@@ -119,6 +120,12 @@ class _CommandRunner:
 
     def diagnose(self) -> str:
         return ""
+
+    def __repr__(self) -> str:
+        state = "not started" if self._process is None else f"process {self._process.pid}"
+        return f"<{type(self).__name__} of {self._name!r}, {state}>"
+
+    __reduce_ex__ = refuse_copy
 
     def plugin_to_host(self, network: str, address: str) -> tuple[str, str]:
         return network, address

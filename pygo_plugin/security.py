@@ -95,6 +95,22 @@ class TLSConfig:
     def __hash__(self) -> int:
         return hash(self._compared())
 
+    def __copy__(self) -> TLSConfig:
+        return self
+
+    def __deepcopy__(self, memo: object) -> TLSConfig:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._key is not None and b"ENCRYPTED" in self._key:
+            raise TypeError(
+                "a TLSConfig with an encrypted key cannot be pickled, because its password is not "
+                "kept: make it from its files in each process"
+            )
+        own_key = self._key is not self.certificate
+        fields = (self.roots, self.certificate, self._key if own_key else None, self.server_name)
+        return _restore_tls, fields
+
     def _compared(self) -> tuple[Any, ...]:
         return self.roots, self.certificate, self._key, self.server_name
 
@@ -221,6 +237,15 @@ class SecureConfig:
     def __hash__(self) -> int:
         return hash(self._compared())
 
+    def __copy__(self) -> SecureConfig:
+        return self
+
+    def __deepcopy__(self, memo: object) -> SecureConfig:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore_secure, (self.checksum, self.hash, self.max_size)
+
     def _compared(self) -> tuple[Any, ...]:
         return self.checksum, self.hash, self.max_size
 
@@ -230,6 +255,16 @@ class SecureConfig:
     def __repr__(self) -> str:
         size = "" if self.max_size == DEFAULT_MAX_SIZE else f", max_size={self.max_size}"
         return f"SecureConfig({self.checksum.hex()!r}, {self.hash!r}{size})"
+
+
+def _restore_tls(roots: Any, certificate: Any, key: Any, server_name: str) -> TLSConfig:
+    """A pickled TLSConfig."""
+    return TLSConfig(roots, certificate, key, server_name=server_name)
+
+
+def _restore_secure(checksum: bytes, hash: str, max_size: int) -> SecureConfig:  # noqa: A002
+    """A pickled SecureConfig."""
+    return SecureConfig(checksum, hash, max_size=max_size)
 
 
 _HASHES = {32: "md5", 40: "sha1", 64: "sha256", 96: "sha384", 128: "sha512"}  # by digits

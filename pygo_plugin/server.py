@@ -12,7 +12,7 @@ import os
 import sys
 
 from pygo_plugin._base import at_exit
-from pygo_plugin._base.checks import refuse_other_protocols
+from pygo_plugin._base.checks import refuse_copy, refuse_other_protocols
 from pygo_plugin._base.core import _core
 from pygo_plugin._serve import panic
 from pygo_plugin._serve.cleanup import Cleanup
@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
     import threading
-    from typing import Any, NoReturn
+    from typing import Any, ClassVar, NoReturn
 
     from pygo_plugin._serve.grpc_protocol import GrpcProtocol
     from pygo_plugin._serve.netrpc_protocol import NetrpcProtocol
@@ -74,6 +74,8 @@ SPAWNED = (
 class PluginServerBase:
     """What the servers for threads and for asyncio share: everything except waiting."""
 
+    _PUBLIC: ClassVar[str]  # what repr() calls the class
+
     GRPC_SERVICE_NAME = "plugin"
     """The name under which the health service reports, fixed by the protocol."""
 
@@ -87,6 +89,16 @@ class PluginServerBase:
         self._cleanup: Cleanup | None = None  # likewise
         self._reattach: ReattachConfig | None = None  # in test mode, once it listens
         self._stdio = Stdio()
+
+    def __repr__(self) -> str:
+        sets = (self._config.plugins, *self._config.versioned_plugins.values())
+        names = ", ".join(sorted({repr(name) for plugins in sets for name in plugins}))
+        state = "not started" if self._protocol is None else f"serving {self._protocol.name}"
+        if self.error_msg:
+            state = f"failed: {self.error_msg.partition(chr(10))[0]}"
+        return f"<{self._PUBLIC} of {names or 'no plugins'}, {state}>"
+
+    __reduce_ex__ = refuse_copy
 
     def check_magic_key(self) -> bool:
         """Whether a host started this process: whether the environment holds the magic cookie.
@@ -313,6 +325,8 @@ class Server(PluginServerBase):
     Subclasses may override `server()` to configure the gRPC server or to bring their own: anything
     with the interface of `grpc.Server`.
     """
+
+    _PUBLIC = "pygo_plugin.Server"
 
     def _protocol_class(self, server: Any) -> type[GrpcProtocol]:
         with _importing("pygo_plugin._grpc.server"):

@@ -5,6 +5,7 @@
 typedef struct ArgObject {
     PyObject_HEAD
     gp_arg_object *object; /* shared: ref */
+    size_t size;           /* as given, for repr() */
 } ArgObject;
 
 gp_arg_object *
@@ -27,6 +28,7 @@ new_arg_object(PyTypeObject *type, int (*make)(gp_arg_object **out, size_t size,
     if (self == NULL) {
         return NULL;
     }
+    self->size = size;
     Py_BEGIN_ALLOW_THREADS
     rc = make(&self->object, size, &err);
     Py_END_ALLOW_THREADS
@@ -86,12 +88,19 @@ arg_object_dealloc(ArgObject *self)
     Py_DECREF(type);
 }
 
+static PyObject *
+arg_object_repr(ArgObject *self)
+{
+    return PyUnicode_FromFormat("%s(%zu)", pygo_short_name(Py_TYPE(self)), self->size);
+}
+
 /*
  * Unlike grpcio's objects, these have no __int__ that gives their address: grpcio would use it,
  * though the object belongs to another gRPC core.
  */
 static PyType_Slot quota_slots[] = {
     {Py_tp_new, quota_new},
+    {Py_tp_repr, arg_object_repr},
     {Py_tp_dealloc, arg_object_dealloc},
     {Py_tp_doc, "MemoryQuota(size)\n--\n\nFor the option grpc.resource_quota: how many bytes the "
                 "channels and servers that have it may take together for what they receive."},
@@ -107,6 +116,7 @@ static PyType_Spec quota_spec = {
 
 static PyType_Slot cache_slots[] = {
     {Py_tp_new, cache_new},
+    {Py_tp_repr, arg_object_repr},
     {Py_tp_dealloc, arg_object_dealloc},
     {Py_tp_doc, "SSLSessionCacheLRU(capacity)\n--\n\nFor the option grpc.ssl_session_cache: TLS "
                 "sessions to be resumed, those of the servers that were connected to last."},

@@ -84,6 +84,7 @@ pygo_async_call_wrap(PyTypeObject *type, gp_call *call, const pygo_async_setting
         return NULL;
     }
     self->base.call = call;
+    self->base.method = Py_NewRef(setting->method);
     self->base.deserializer = Py_NewRef(setting->deserializer);
     self->serializer = Py_NewRef(setting->serializer);
     self->loop = Py_NewRef(setting->loop);

@@ -18,6 +18,7 @@ typedef struct CallObject {
     PyObject_HEAD
     gp_call *call;          /* owned: one user's reference */
     PyObject *deserializer; /* owned */
+    PyObject *method;       /* owned bytes: "/package.Service/Method" */
     PyObject *weakrefs;
     bool receiving; /* a thread waits in next() */
 } CallObject;
@@ -43,6 +44,7 @@ void pygo_call_dealloc(CallObject *self);
 typedef struct pygo_async_setting {
     PyObject *serializer;
     PyObject *deserializer;
+    PyObject *method;
     PyObject *channel;
     PyObject *loop;
     PyObject *loop_queue; /* where its completions go */
@@ -57,10 +59,10 @@ PyObject *pygo_async_call_wrap(PyTypeObject *type, gp_call *call,
 PyObject *pygo_async_call_of_channel(gp_link *link);
 
 /* Wrap |call| (its reference is taken over, also on failure) in a PYGO_CALL or PYGO_STREAM. */
-PyObject *pygo_call_wrap(pygo_name kind, gp_call *call, PyObject *deserializer);
+PyObject *pygo_call_wrap(pygo_name kind, gp_call *call, PyObject *method, PyObject *deserializer);
 
 /* Raise the RpcError for a failed call. Takes |call|'s reference over. Returns NULL. */
-PyObject *pygo_call_raise(gp_call *call, PyObject *deserializer);
+PyObject *pygo_call_raise(gp_call *call, PyObject *method, PyObject *deserializer);
 
 /* Start a thread that sends what |requests| yields. Returns 0, or -1 with an exception. */
 int pygo_call_feed(gp_call *call, PyObject *serializer, PyObject *requests);

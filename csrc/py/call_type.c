@@ -23,7 +23,7 @@ pygo_call_wait(gp_call *call, int64_t timeout_ns)
 }
 
 PyObject *
-pygo_call_wrap(pygo_name kind, gp_call *call, PyObject *deserializer)
+pygo_call_wrap(pygo_name kind, gp_call *call, PyObject *method, PyObject *deserializer)
 {
     PyTypeObject *type = (PyTypeObject *)pygo_provided(kind);
     CallObject *self = type != NULL ? (CallObject *)type->tp_alloc(type, 0) : NULL;
@@ -33,14 +33,15 @@ pygo_call_wrap(pygo_name kind, gp_call *call, PyObject *deserializer)
         return NULL;
     }
     self->call = call;
+    self->method = Py_NewRef(method);
     self->deserializer = Py_NewRef(deserializer);
     return (PyObject *)self;
 }
 
 PyObject *
-pygo_call_raise(gp_call *call, PyObject *deserializer)
+pygo_call_raise(gp_call *call, PyObject *method, PyObject *deserializer)
 {
-    PyObject *wrapped = pygo_call_wrap(PYGO_CALL, call, deserializer);
+    PyObject *wrapped = pygo_call_wrap(PYGO_CALL, call, method, deserializer);
     PyObject *make = wrapped != NULL ? pygo_provided(PYGO_RPC_ERROR) : NULL;
     PyObject *exception = make != NULL ? PyObject_CallOneArg(make, wrapped) : NULL;
 
@@ -63,6 +64,7 @@ pygo_call_dealloc(CallObject *self)
         gp_call_unref(self->call);
         Py_END_ALLOW_THREADS
     }
+    Py_XDECREF(self->method);
     Py_XDECREF(self->deserializer);
     type->tp_free(self);
     Py_DECREF(type);
@@ -207,7 +209,7 @@ call_next(CallObject *self)
     }
     /* The end of the stream: NULL without an exception means StopIteration. */
     if (rc == 0 && gp_call_get_status(self->call)->code != 0) {
-        pygo_call_raise(gp_call_ref(self->call), self->deserializer);
+        pygo_call_raise(gp_call_ref(self->call), self->method, self->deserializer);
     }
     return NULL;
 }
@@ -225,6 +227,7 @@ static PyMethodDef base_methods[] = {
 };
 
 static PyMemberDef base_members[] = {
+    {"_method", T_OBJECT_EX, offsetof(CallObject, method), READONLY, "The method, as bytes."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(CallObject, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };

@@ -389,20 +389,30 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Nothing of what they hold, which is secret. */
+static PyObject *
+credentials_repr(PyObject *self)
+{
+    return PyUnicode_FromFormat("<%s>", pygo_short_name(Py_TYPE(self)));
+}
+
 static PyType_Slot channel_slots[] = {
     {Py_tp_dealloc, channel_credentials_dealloc},
+    {Py_tp_repr, credentials_repr},
     {Py_tp_doc, "Credentials for secure_channel(). Made by ssl_channel_credentials()."},
     {0, NULL},
 };
 
 static PyType_Slot server_slots[] = {
     {Py_tp_dealloc, server_credentials_dealloc},
+    {Py_tp_repr, credentials_repr},
     {Py_tp_doc, "Credentials for add_secure_port(). Made by ssl_server_credentials()."},
     {0, NULL},
 };
 
 static PyType_Slot call_slots[] = {
     {Py_tp_dealloc, call_credentials_dealloc},
+    {Py_tp_repr, credentials_repr},
     {Py_tp_doc, "Credentials for single calls. Made by metadata_call_credentials() and others."},
     {0, NULL},
 };

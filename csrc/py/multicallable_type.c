@@ -223,7 +223,7 @@ wait_for_reply(MultiCallableObject *self, gp_call *call, gp_call **kept)
         return NULL;
     }
     if (gp_call_get_status(call)->code != 0) {
-        return pygo_call_raise(call, self->deserializer);
+        return pygo_call_raise(call, self->method, self->deserializer);
     }
     message = gp_call_take_reply(call);
     reply = message != NULL ? pygo_deserialize(self->deserializer, message) : Py_NewRef(Py_None);
@@ -252,7 +252,8 @@ call_replies(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject 
     MultiCallableObject *self = (MultiCallableObject *)callable;
     gp_call *call = start_blocking(self, args, nargsf, kwnames, 0);
 
-    return call != NULL ? pygo_call_wrap(PYGO_STREAM, call, self->deserializer) : NULL;
+    return call != NULL ? pygo_call_wrap(PYGO_STREAM, call, self->method, self->deserializer)
+                        : NULL;
 }
 
 static PyObject *
@@ -266,7 +267,7 @@ with_call(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs, Py
     if (reply == NULL) {
         return NULL;
     }
-    wrapped = pygo_call_wrap(PYGO_CALL, kept, self->deserializer);
+    wrapped = pygo_call_wrap(PYGO_CALL, kept, self->method, self->deserializer);
     /* The reply has been taken out of the core, but the call's result() has to return it, too. */
     if (wrapped != NULL && PyObject_SetAttrString(wrapped, "_reply", reply) < 0) {
         Py_CLEAR(wrapped);
@@ -288,7 +289,7 @@ as_future(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs, Py
         return NULL;
     }
     gp_call_attend(call);
-    return pygo_call_wrap(PYGO_CALL, call, self->deserializer);
+    return pygo_call_wrap(PYGO_CALL, call, self->method, self->deserializer);
 }
 
 /* Start a call of pygo_plugin.aio, of any arity, without waiting for it. */
@@ -311,6 +312,7 @@ begin_async(MultiCallableObject *self, PyObject *const *args, Py_ssize_t nargs)
     }
     setting = (pygo_async_setting){.serializer = self->serializer,
                                    .deserializer = self->deserializer,
+                                   .method = self->method,
                                    .channel = self->channel,
                                    .loop = args[2],
                                    .loop_queue = args[1],
@@ -411,6 +413,8 @@ static PyMethodDef one_reply_methods[] = {
 static PyMethodDef replies_methods[] = {BEGIN, {NULL, NULL, 0, NULL}};
 
 static PyMemberDef members[] = {
+    {"_method", T_OBJECT_EX, offsetof(MultiCallableObject, method), READONLY,
+     "The method, as bytes."},
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(MultiCallableObject, vectorcall), READONLY, NULL},
     {"__dictoffset__", T_PYSSIZET, offsetof(MultiCallableObject, dict), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -425,15 +429,40 @@ multicallable_class(PyObject *self, void *Py_UNUSED(closure))
     return class_of != NULL ? PyObject_CallOneArg(class_of, (PyObject *)Py_TYPE(self)) : NULL;
 }
 
+/* Read by inspect.signature(), and so by help() and editors. */
+static PyObject *
+multicallable_signature(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *signature_of = pygo_provided(PYGO_SIGNATURE_OF);
+
+    return signature_of != NULL ? PyObject_CallOneArg(signature_of, self) : NULL;
+}
+
+static PyObject *
+multicallable_repr(MultiCallableObject *self)
+{
+    PyObject *method = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(self->method),
+                                            PyBytes_GET_SIZE(self->method), "replace");
+    PyObject *text = NULL;
+
+    if (method != NULL) {
+        text = PyUnicode_FromFormat("<%s of %U, %R>", pygo_short_name(Py_TYPE(self)), method,
+                                    self->channel);
+        Py_DECREF(method);
+    }
+    return text;
+}
+
 /* __dict__ as with grpcio: google.api_core, for example, gives multicallables a __name__. */
 static PyGetSetDef getset[] = {
     {"__class__", multicallable_class, NULL, NULL, NULL},
+    {"__signature__", multicallable_signature, NULL, NULL, NULL},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static int
-add_type(PyObject *module, pygo_state *state, pygo_arity arity, const char *name,
+add_type(PyObject *module, pygo_state *state, pygo_arity arity, const char *name, const char *doc,
          PyMethodDef *methods)
 {
     PyType_Slot slots[] = {
@@ -441,10 +470,11 @@ add_type(PyObject *module, pygo_state *state, pygo_arity arity, const char *name
         {Py_tp_traverse, multicallable_traverse},
         {Py_tp_clear, multicallable_clear},
         {Py_tp_call, PyVectorcall_Call},
+        {Py_tp_repr, multicallable_repr},
         {Py_tp_methods, methods},
         {Py_tp_members, members},
         {Py_tp_getset, getset},
-        {Py_tp_doc, "One method of a channel, to be called. Made by the channel."},
+        {Py_tp_doc, (void *)doc},
         {0, NULL},
     };
     PyType_Spec spec = {
@@ -459,16 +489,28 @@ add_type(PyObject *module, pygo_state *state, pygo_arity arity, const char *name
     return state->multicallable_types[arity] != NULL ? 0 : -1;
 }
 
+#define ARGUMENTS                                                                              \
+    "\n\ntimeout is in seconds; metadata are pairs of key and value. Raises: RpcError if the " \
+    "call "                                                                                    \
+    "fails. Made by a channel, never directly."
+
 int
 pygo_multicallable_setup(PyObject *module, pygo_state *state)
 {
     if (add_type(module, state, PYGO_UNARY_UNARY, "pygo_plugin._core.UnaryUnaryMultiCallable",
+                 "Calls a method with one request, and returns its reply." ARGUMENTS,
                  one_reply_methods) < 0 ||
-        add_type(module, state, PYGO_UNARY_STREAM, "pygo_plugin._core.UnaryStreamMultiCallable",
-                 replies_methods) < 0 ||
+        add_type(
+            module, state, PYGO_UNARY_STREAM, "pygo_plugin._core.UnaryStreamMultiCallable",
+            "Calls a method with one request, and returns an iterator of its replies, which is "
+            "also the call." ARGUMENTS,
+            replies_methods) < 0 ||
         add_type(module, state, PYGO_STREAM_UNARY, "pygo_plugin._core.StreamUnaryMultiCallable",
+                 "Calls a method with an iterable of requests, and returns its reply." ARGUMENTS,
                  one_reply_methods) < 0 ||
         add_type(module, state, PYGO_STREAM_STREAM, "pygo_plugin._core.StreamStreamMultiCallable",
+                 "Calls a method with an iterable of requests, and returns an iterator of its "
+                 "replies, which is also the call." ARGUMENTS,
                  replies_methods) < 0) {
         return -1;
     }

@@ -323,12 +323,24 @@ static PyMemberDef context_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+static PyObject *
+context_method(ServerCallObject *self, void *Py_UNUSED(closure))
+{
+    return pygo_server_call_method(self->call);
+}
+
+static PyGetSetDef context_getset[] = {
+    {"_method", (getter)context_method, NULL, "The method: /package.Service/Method.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot context_slots[] = {
     {Py_tp_dealloc, pygo_server_call_dealloc},
     {Py_tp_traverse, pygo_server_call_traverse},
     {Py_tp_clear, pygo_server_call_clear},
     {Py_tp_methods, context_methods},
     {Py_tp_members, context_members},
+    {Py_tp_getset, context_getset},
     {Py_tp_doc, "One call on the server's side. Made by the server."},
     {0, NULL},
 };
@@ -418,12 +430,29 @@ iterator_next(RequestIteratorObject *self)
     return NULL;
 }
 
+static PyObject *
+iterator_repr(RequestIteratorObject *self)
+{
+    ServerCallObject *context = (ServerCallObject *)self->context;
+    PyObject *method = context != NULL ? pygo_server_call_method(context->call) : NULL;
+    PyObject *text = NULL;
+
+    if (method != NULL) {
+        text = PyUnicode_FromFormat("<requests of a call of %U>", method);
+        Py_DECREF(method);
+    } else if (!PyErr_Occurred()) {
+        text = PyUnicode_FromString("<requests of a call>");
+    }
+    return text;
+}
+
 static PyType_Slot iterator_slots[] = {
     {Py_tp_dealloc, iterator_dealloc},
     {Py_tp_traverse, iterator_traverse},
     {Py_tp_clear, iterator_clear},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, iterator_next},
+    {Py_tp_repr, iterator_repr},
     {Py_tp_doc, "The requests of one call. Made by the server."},
     {0, NULL},
 };

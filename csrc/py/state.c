@@ -1,5 +1,7 @@
 #include "py/state.h"
 
+#include <string.h>
+
 static pygo_state the_state;
 pygo_state *pygo_module_state = &the_state;
 
@@ -20,6 +22,7 @@ static const char *const names[PYGO_NAME_COUNT] = {
     [PYGO_ASK_PLUGIN] = "ask_plugin",
     [PYGO_LOG_LINE] = "log_line",
     [PYGO_CLASS_OF] = "class_of",
+    [PYGO_SIGNATURE_OF] = "signature_of",
     [PYGO_REGISTER_THREAD] = "register_thread",
     [PYGO_UNREGISTER_THREAD] = "unregister_thread",
     [PYGO_GOB_TYPE_OF] = "type_of",
@@ -123,6 +126,14 @@ pygo_add_struct(PyObject *module, PyStructSequence_Desc *description)
         Py_CLEAR(type);
     }
     return type;
+}
+
+const char *
+pygo_short_name(const PyTypeObject *type)
+{
+    const char *dot = strrchr(type->tp_name, '.');
+
+    return dot != NULL ? dot + 1 : type->tp_name;
 }
 
 int

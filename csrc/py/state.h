@@ -30,6 +30,7 @@ typedef enum pygo_name {
     PYGO_ASK_PLUGIN,         /* ask_plugin(plugin, service_url, method, answer) */
     PYGO_LOG_LINE,           /* log_line(level, text, left_out) */
     PYGO_CLASS_OF,           /* class_of(type) -> type */
+    PYGO_SIGNATURE_OF,       /* signature_of(multicallable) -> inspect.Signature */
     PYGO_REGISTER_THREAD,    /* register_thread(name) -> thread */
     PYGO_UNREGISTER_THREAD,  /* unregister_thread(thread) */
     PYGO_GOB_TYPE_OF,        /* type_of(annotation) -> GobType */
@@ -164,6 +165,9 @@ PyTypeObject *pygo_add_subtype(PyObject *module, PyType_Spec *spec, PyTypeObject
 
 /* As pygo_add_type(), for a type of named tuples. */
 PyTypeObject *pygo_add_struct(PyObject *module, PyStructSequence_Desc *description);
+
+/* The name of a type without its module, for repr(). Borrowed from the type. */
+const char *pygo_short_name(const PyTypeObject *type);
 
 /* 0, or -1 with TypeError unless |object| is a |type|, or |type| is |base| or a subclass of it. */
 int pygo_check_type(PyObject *object, PyTypeObject *type);

@@ -14,7 +14,7 @@ from pygo_plugin.errors import ConfigError, ConfigTypeError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, ClassVar
+    from typing import Any, ClassVar, NoReturn
 
     # Takes the name of a field, for messages, and a value. Returns the value that is stored.
     Check = Callable[[str, Any], Any]
@@ -132,6 +132,47 @@ class Config:
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
+    def __copy__(self) -> Config:
+        return self._like(self._state())
+
+    def _state(self) -> dict[str, Any]:
+        """The values of the fields, and what a subclass of a user's has added."""
+        own = {name: getattr(self, name) for name in self._checks}
+        return {**own, **getattr(self, "__dict__", {})}
+
+    def _like(self, state: Mapping[str, Any]) -> Config:
+        made = object.__new__(type(self))
+        for name, value in state.items():
+            object.__setattr__(made, name, value)
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Config:
+        from copy import deepcopy
+
+        state = self._state()
+        for name, value in state.items():
+            try:
+                state[name] = deepcopy(value, memo)
+            except Exception as error:
+                raise TypeError(
+                    f"{type(self).__name__}.{name.lstrip('_')} cannot be copied: {error}; "
+                    "copy.copy() shares the values of the fields"
+                ) from error
+        return self._like(state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from pickle import dumps
+
+        state = self._state()
+        for name, value in state.items():
+            try:
+                dumps(value)  # only to name the field in the error
+            except Exception as error:
+                raise TypeError(
+                    f"{type(self).__name__}.{name.lstrip('_')} cannot be pickled: {error}"
+                ) from error
+        return restore, (type(self), state)
+
     def __repr__(self) -> str:
         shown = (
             f"{name}={_hidden(value) if value and name in self._secrets else repr(value)}"
@@ -145,6 +186,25 @@ def _hidden(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key!r}: ..." for key in value) + "}"
     return "..."
+
+
+def restore(cls: type[Config], state: Mapping[str, Any]) -> Config:
+    """A pickled configuration. Fields that it lacks have their defaults. Raises: ConfigError."""
+    made = cls()
+    for name, value in state.items():
+        setattr(made, name, value)
+    return made
+
+
+def refuse_copy(self: object, protocol: object) -> NoReturn:
+    """`__reduce_ex__` of objects that belong to one process, which copy and pickle call.
+
+    Raises: TypeError.
+    """
+    raise TypeError(
+        f"{self!r} cannot be copied or pickled, since it belongs to this process; configurations "
+        "can be, and what a client's reattach_config() returns"
+    )
 
 
 def refuse(what: str, expected: str, value: object, hint: str = "") -> ConfigTypeError:

@@ -46,6 +46,7 @@ _HOMES = {
     "_grpc.channel": ("Channel",),
     "_grpc.credentials": ("ask_plugin",),
     "_grpc.errors": ("request_refused", "rpc_error"),
+    "_grpc.describe": ("signature_of",),
     "_grpc.server": (
         "handler_failed",
         "is_pool",

@@ -243,6 +243,10 @@ class Codec:
         self.name = name
         self.zero = zero
 
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f", name={self.name!r}"
+        return f"Codec({self.encode!r}, {self.decode!r}, {self.flavour!r}{name})"
+
 
 class Typed:
     """A value for an interface, with the type that Go is to see. Made by as_type()."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 
+from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._base.core import _core
 from pygo_plugin._gob.resolve import type_of
 from pygo_plugin.errors import ConfigError, ConfigTypeError, GobError
@@ -72,9 +73,17 @@ class Limits:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"Limits are immutable: {name} cannot be set")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore_limits, tuple(getattr(self, name) for name in _NAMES)
+
     def __repr__(self) -> str:
         shown = [f"{name}={getattr(self, name)}" for name in _NAMES if getattr(self, name)]
         return f"Limits({', '.join(shown)})"
+
+
+def _restore_limits(*values: int | None) -> Limits:
+    """Copied or pickled limits."""
+    return Limits(**dict(zip(_NAMES, values)))
 
 
 def _new_decoder(limits: Any) -> _core.GobDecoder:
@@ -251,6 +260,11 @@ class Encoder:
         self._lock = allocate_lock()
         self._failed: BaseException | None = None
 
+    def __repr__(self) -> str:
+        return f"<gob.Encoder{'' if self._file is None else f' to {self._file!r}'}>"
+
+    __reduce_ex__ = refuse_copy
+
     def encode(self, value: Any, type: Any = None) -> bytes:  # noqa: A002
         """Encode a value, as dumps() does. Returns: its bytes, which have been written."""
         output = _core.GobOutput(
@@ -291,6 +305,7 @@ class Decoder(_Base["T"]):
 
     if TYPE_CHECKING:
         _core: Any
+        _file: Any
         _read: Any
         _type: Any
 
@@ -333,8 +348,15 @@ class Decoder(_Base["T"]):
                 raise ConfigTypeError(f"Decoder: a binary file is needed, not {file!r}")
             # What a pipe has, without waiting for more.
             self._read = None if file is None else getattr(file, "read1", file.read)
+            self._file = file
             self._core = _new_decoder(limits)
             self._type = type
+
+    def __repr__(self) -> str:
+        what = "" if self._type is None else f" of {self._type!r}"
+        return f"<gob.Decoder{what}{'' if self._file is None else f' from {self._file!r}'}>"
+
+    __reduce_ex__ = refuse_copy
 
     def feed(self, data: Any) -> None:
         """Add bytes of the stream."""

@@ -69,6 +69,13 @@ class StructField:
         self.annotation: Any = None
         self.owner: type[Any] = object  # the class of the annotation, which is resolved there
 
+    def __repr__(self) -> str:
+        shown = (("name", self.go_name), ("default", self.default))
+        given = [f"{name}={value!r}" for name, value in shown if value not in (None, MISSING)]
+        if self.default_factory is not MISSING:
+            given.append(f"default_factory={self.default_factory!r}")
+        return f"field({', '.join(given)})"
+
 
 if not TYPE_CHECKING:
 

@@ -24,6 +24,9 @@ class StructType:
         self.names = names
         self.kinds = dict(zip(names, kinds))
 
+    def __repr__(self) -> str:
+        return f"<gob struct {self.name}: {', '.join(self.names)}>"
+
 
 class Struct:
     """A struct of Go whose fields are attributes and items, named as in Go: `order.ID`.

@@ -31,6 +31,9 @@ class BrokerServer(Server):
     _owner: Any = None  # a weak reference to its broker
     _place: Any = None
 
+    def _shown(self) -> str:
+        return f"{type(self).__name__} for connection {self.id}"
+
     async def stop(self, grace: float | None = None) -> None:
         """As Server.stop(). The socket has been removed when this returns."""
         await broker.stop_server(self, super().stop, grace)
@@ -41,6 +44,8 @@ class Broker(broker.BrokerBase):
 
     A server serves on the loop that starts it. Methods of servicers may be coroutines.
     """
+
+    _PUBLIC = "aio.Broker"
 
     def accept(self, service_id: int, **options: Any) -> BrokerServer:
         """A server that the other side reaches by dialling `service_id`.
@@ -75,7 +80,7 @@ class Broker(broker.BrokerBase):
         self._check_dial(service_id)
         disconnects = self._disconnects
         opened = await in_thread(self._core.dial, service_id, timeout)
-        return Channel(self._opened(opened, disconnects))
+        return Channel(self._opened(opened, service_id, disconnects))
 
     def serve(self, *servicers: Any, **options: Any) -> Serving:
         """Serve servicers while an `async with` block runs. Its variable is the id to pass on.
@@ -114,6 +119,9 @@ class Serving:
 
     server: BrokerServer
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {getattr(self, 'server', 'a server that is to start')}>"
+
     def __init__(self, owner: Broker, servicers: tuple[Any, ...], options: dict[str, Any]) -> None:
         self._owner = owner
         self._servicers = servicers
@@ -132,6 +140,10 @@ class Serving:
 
 class RemoteFile:
     """A file of the other side. It is not buffered: each operation is one call or more."""
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<{type(self).__name__} over {self._channel!r}, {state}>"
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from pygo_plugin._base.aio_loops import UNBROKEN, checkpoint
+from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._base.core import _core
 from pygo_plugin._core import LoopFuture
 from pygo_plugin._grpc.abstract import Abstract
@@ -130,11 +131,12 @@ class Call(_core.AsyncCall, Abstract):
         await self._raise_for_status()
 
     def __repr__(self) -> str:
-        name = type(self).__name__
-        if not self.done():
-            return f"<{name}, running>"
-        code, details, _, _ = self._status_now()
-        return f"<{name}, ended with status {code}, details {details!r}>"
+        with _importing("pygo_plugin._grpc.describe"):
+            from pygo_plugin._grpc.describe import show_call
+
+        return show_call(self, self._status_now() if self.done() else None)
+
+    __reduce_ex__ = refuse_copy
 
     # Inside.
 

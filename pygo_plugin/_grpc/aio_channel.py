@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pygo_plugin._base.aio_loops import checkpoint, queue_of, running_loop
+from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._base.core import _core
 from pygo_plugin._grpc.abstract import Abstract
 from pygo_plugin._grpc.aio_calls import (
@@ -67,6 +68,18 @@ class _MultiCallable:
         self._method = method
         self._begin = getattr(channel._core, factory)(method, *codec)._begin
         self._interceptors = channel._interceptors_of(type(self))
+
+    @property
+    def __signature__(self) -> Any:
+        with _importing("pygo_plugin._grpc.describe"):
+            from pygo_plugin._grpc.describe import signature_of
+
+        return signature_of(self)
+
+    def __repr__(self) -> str:
+        method = self._method
+        path = method.decode("utf-8", "replace") if isinstance(method, bytes) else method
+        return f"<{type(self).__name__} of {path}, {self._channel!r}>"
 
     def _named(self, method: str | bytes) -> Any:
         """A multicallable for another method, which interceptors may choose."""
@@ -201,6 +214,11 @@ class Channel(_Channel):
                     f"an interceptor needs one of the methods {', '.join(_INTERCEPT.values())}, "
                     f"and {interceptor!r} has none"
                 )
+
+    def __repr__(self) -> str:
+        return f"<aio.{type(self).__name__} to {self._core._shown()}>"  # type: ignore[attr-defined]
+
+    __reduce_ex__ = refuse_copy
 
     def _queue_of(self, loop: asyncio.AbstractEventLoop) -> _core.LoopQueue:
         """The queue of a loop. Usually it is that of the last call."""

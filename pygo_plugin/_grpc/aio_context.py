@@ -223,6 +223,9 @@ class Requests:
     def __init__(self, context: ServicerContext) -> None:
         self._context = context
 
+    def __repr__(self) -> str:
+        return f"<requests of a call of {self._context._method}>"
+
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 

@@ -96,6 +96,11 @@ class _Intercepted(Abstract):
             await checkpoint()
         return self._task.result()
 
+    def __repr__(self) -> str:
+        method = self._multi._method
+        path = method.decode("utf-8", "replace") if isinstance(method, bytes) else method
+        return f"<{type(self).__name__} of {path}, {'ended' if self.done() else 'running'}>"
+
     def cancel(self) -> bool:
         """End the call with CANCELLED. Returns: False if it has ended already."""
         if not self._task.done():

@@ -69,6 +69,7 @@ class Server(_server.GrpcServerBase, _Server):  # type: ignore[misc]  # other cr
         self._core.on_stopped(queue, self._terminated)
         try:
             self._core.start(queue)
+            self._started = True
         except BaseException:
             self._terminated = None  # the core will not resolve it
             raise

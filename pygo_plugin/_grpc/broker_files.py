@@ -150,7 +150,8 @@ def failure(error: RpcError) -> str:
 class _RawFile(io.RawIOBase):
     """The other side's file without a buffer: each read or write is one call."""
 
-    def __init__(self, channel: Any, reads: bool) -> None:
+    def __init__(self, channel: Any, service_id: int, reads: bool) -> None:
+        self.name = f"connection {service_id}"  # for repr() of the buffered file
         self._channel = channel
         self._reads = reads
         self._methods = methods_of(channel)
@@ -193,7 +194,7 @@ def open_file(
     """Open the other side's file. See Broker.open_io()."""
     if mode not in MODES:
         raise ConfigError(WRONG_MODE.format(mode))
-    raw = _RawFile(dial(service_id, timeout), mode[0] == "r")
+    raw = _RawFile(dial(service_id, timeout), service_id, mode[0] == "r")
     if mode[0] == "r":
         return io.BufferedReader(raw, BUFFER_SIZE)
     return io.BufferedWriter(raw, BUFFER_SIZE)

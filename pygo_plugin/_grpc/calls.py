@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._base.core import _core
 from pygo_plugin._grpc.abstract import Abstract
 from pygo_plugin.errors import _importing
@@ -126,6 +127,14 @@ class Call(_core.Call, Abstract):
         """Have `fn(self)` called when the call ends, or now if it has ended already."""
         if not self._add(lambda: fn(self)):
             fn(self)
+
+    def __repr__(self) -> str:
+        with _importing("pygo_plugin._grpc.describe"):
+            from pygo_plugin._grpc.describe import show_call
+
+        return show_call(self, self._status())
+
+    __reduce_ex__ = refuse_copy
 
     # Inside.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 
+from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._base.core import _core
 from pygo_plugin._grpc.abstract import Abstract
 from pygo_plugin.errors import _importing
@@ -78,6 +79,7 @@ else:
     _Typed = _core.Channel
 
 _SHUTDOWN = 4
+_STATES = ("idle", "connecting", "ready", "not connected", "shut down")
 
 
 class Channel(_Typed, Abstract):
@@ -88,6 +90,18 @@ class Channel(_Typed, Abstract):
     """
 
     _implements = ("Channel",)
+    _peer = ""  # what it is connected to, for repr()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} to {self._shown()}>"
+
+    __reduce_ex__ = refuse_copy
+
+    def _shown(self) -> str:
+        """What it is connected to, and its state."""
+        if _core.forked():  # a thread of the parent may hold the lock of the state
+            return f"{self._peer}, of the parent process"
+        return f"{self._peer}, {_STATES[self.state()]}"
 
     def __enter__(self) -> Self:
         return self

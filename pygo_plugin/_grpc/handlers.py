@@ -49,6 +49,11 @@ class MethodHandler(Abstract):
         self.stream_unary = stream_unary
         self.stream_stream = stream_stream
 
+    def __repr__(self) -> str:
+        kinds = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+        kind = kinds[2 * bool(self.request_streaming) + bool(self.response_streaming)]
+        return f"<{type(self).__name__} {kind}: {getattr(self, kind)!r}>"
+
     def _replace(self, **changes: Any) -> MethodHandler:
         """A copy with changes: grpcio's handlers are named tuples, and interceptors use that."""
         return MethodHandler(**{**self.__dict__, **changes})
@@ -62,6 +67,9 @@ class GenericHandler(Abstract):
     def __init__(self, name: str, handlers: dict[str, MethodHandler]) -> None:
         self._name = name
         self._handlers = {f"/{name}/{method}": handler for method, handler in handlers.items()}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._name}: {', '.join(self._handlers)}>"
 
     def service_name(self) -> str:
         return self._name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from pygo_plugin._base import at_exit
+from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._base.core import _core
 from pygo_plugin._grpc.abstract import Abstract, derived
 from pygo_plugin.errors import ConfigError, RpcError, _importing
@@ -36,6 +37,12 @@ class ServicerContext(_Context, Abstract):
     """The context that a servicer's method gets. It implements grpc.ServicerContext."""
 
     _implements: ClassVar[tuple[str, ...]] = ("ServicerContext",)
+
+    def __repr__(self) -> str:
+        state = "active" if self.is_active() else "ended"
+        return f"<{type(self).__name__} of {self._method} from {self.peer()}, {state}>"
+
+    __reduce_ex__ = refuse_copy
 
     def code(self) -> Any:
         """The status code that was set, or None."""
@@ -148,6 +155,8 @@ class GrpcServerBase(Abstract):
             )
         self._routes = _Routes(interceptors)
         self._core_services: set[str] = set()  # besides those that every plugin has
+        self._addresses: list[str] = []  # where it listens, for repr()
+        self._started = False
         at_exit.register()  # needed even if it is never started, to free it in the core
         self._core = _core.Server(
             self._routes.find,
@@ -193,9 +202,11 @@ class GrpcServerBase(Abstract):
 
     def _listen(self, address: str, credentials: _core.ServerCredentials | None) -> int:
         try:
-            return self._core.listen(address, credentials)
+            port = self._core.listen(address, credentials)
         except OSError as error:
             raise RuntimeError(f"Failed to bind to address {address}: {error}") from None
+        self._addresses.append(f"{address[:-1]}{port}" if address.endswith(":0") else address)
+        return port
 
     def add_plugin_services(
         self, service_name: str, stdio: _core.Stdio | None = None, grace: float = 1.0
@@ -220,6 +231,21 @@ class GrpcServerBase(Abstract):
         self._core_services.add("plugin.GRPCBroker")
         return self._core.add_broker(tls, mux, options)
 
+    def __repr__(self) -> str:
+        if _core.forked():
+            state = "of the parent process"
+        elif self._core.stopping():
+            state = "stopped"
+        else:
+            state = "serving" if self._started else "not started"
+        return f"<{self._shown()}, {state}>"
+
+    __reduce_ex__ = refuse_copy
+
+    def _shown(self) -> str:
+        """What repr() calls it."""
+        return f"{type(self).__name__} at {', '.join(self._addresses) or 'no address'}"
+
     def stopping(self) -> bool:
         """Whether stop() was called, here or by the host's Shutdown."""
         return self._core.stopping()
@@ -242,6 +268,7 @@ class Server(GrpcServerBase, _Server):  # type: ignore[misc]  # other credential
         Raises: ConfigError (a ValueError) after a start or a stop.
         """
         self._core.start()
+        self._started = True
 
     def stop(self, grace: float | None) -> threading.Event:
         """Refuse new calls, and cancel those that still run after `grace` seconds (None: now).

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pygo_plugin import client as _client
 from pygo_plugin._base.aio_loops import checkpoint
 from pygo_plugin._base.aio_threads import in_thread
-from pygo_plugin._base.checks import fill
+from pygo_plugin._base.checks import fill, refuse_copy
 from pygo_plugin._grpc.aio_channel import Channel
 from pygo_plugin._host.options import AIO_OPTIONS, given
 from pygo_plugin.errors import ClosedError, _importing, _needing
@@ -288,6 +288,8 @@ class Client(_Parametrized["C"]):
 
     def __repr__(self) -> str:
         return repr(self._client).replace("pygo_plugin.Client", "pygo_plugin.aio.Client", 1)
+
+    __reduce_ex__ = refuse_copy
 
 
 class _BlockingClient(_client.Client):

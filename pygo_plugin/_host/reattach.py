@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from pygo_plugin._base import checks as check
+from pygo_plugin.config import NETWORKS, PROTOCOLS
 from pygo_plugin.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -114,14 +115,17 @@ class ReattachConfig(check.Config):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ReattachConfig:
-        """The config of a JSON object, as `to_json()` and plugins in Go write it.
+        """The config of a JSON object, as `to_json()` and programs in Go write it.
 
-        Fields that are left out have their defaults, which is net/rpc for the protocol, as in
+        The address is that of Terraform, `{"Network": ..., "String": ...}`, or what Go's
+        `json.Marshal` makes of one: `{"Name": ..., "Net": "unix"}` or `{"IP": ..., "Port": ...}`.
+        Other fields that are left out have their defaults, which is net/rpc for the protocol, as in
         go-plugin. Unknown fields are ignored.
 
-        Raises: ConfigError if the text is something else.
+        Raises: ConfigError if the text is something else, with the field that is wrong.
         """
-        return _reattach(_parse("ReattachConfig.from_json()", text), "the JSON")
+        what = "ReattachConfig.from_json()"
+        return _reattach(_parse(what, text), what)
 
     @classmethod
     def from_env(cls, variable: str, name: str) -> ReattachConfig | None:
@@ -147,32 +151,100 @@ class ReattachConfig(check.Config):
         return config
 
 
+EXAMPLE = '{"Protocol": "grpc", "Pid": 1, "Addr": {"Network": "unix", "String": "/path"}}'
+TYPES = {
+    "Protocol": str,
+    "ProtocolVersion": int,
+    "Pid": int,
+    "Test": bool,
+    "PidStartTime": int,
+    "Name": str,
+}
+KINDS = {str: "a string", int: "an integer", bool: "true or false", dict: "an object"}
+
+
 def _parse(what: str, text: str | bytes) -> Any:
     import json
 
+    if not isinstance(text, (str, bytes, bytearray)):
+        raise check.refuse(what, "JSON as a str or bytes", text)
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{what} is not valid JSON: {error}") from None
 
 
 def _reattach(found: Any, what: str) -> ReattachConfig:
-    """A ReattachConfig from parsed JSON. Messages call the JSON `what`."""
-    address = found.get("Addr", {}) if isinstance(found, dict) else None
-    if not isinstance(address, dict):
+    """A ReattachConfig from parsed JSON. Messages call the JSON `what`.
+
+    Raises: ConfigError.
+    """
+    if not isinstance(found, dict):
+        raise ConfigError(f"{what} must be a JSON object such as {EXAMPLE}, not {_shown(found)}")
+    for name, kind in TYPES.items():
+        _field(found, name, kind, what)
+    if found.get("Addr") is None:
         raise ConfigError(
-            f"{what} must be an object such as "
-            '{"Protocol": "grpc", "Pid": 1, "Addr": {"Network": "unix", "String": "/path"}}'
+            f'{what} has no "Addr", the address; it must be an object such as {EXAMPLE}'
         )
-    fields = (
-        *(found.get("Protocol") or "netrpc", address.get("Network", ""), address.get("String", "")),
-        *(found.get("Pid", -1), found.get("Test", False)),
-        *(found.get("ProtocolVersion", 0), found.get("PidStartTime", 0), found.get("Name", "")),
-    )
+    protocol = found.get("Protocol") or "netrpc"
+    if protocol not in PROTOCOLS:
+        raise ConfigError(
+            f'{what}: "Protocol" must be "grpc" or "netrpc", but is {_shown(protocol)}'
+        )
+    network, address = _address(_field(found, "Addr", dict, what), what)
     try:
-        config = ReattachConfig(*fields)
+        return ReattachConfig(
+            protocol,
+            network,
+            address,
+            found.get("Pid") or -1,  # programs in Go write 0 if they do not know the process id
+            found.get("Test") or False,
+            found.get("ProtocolVersion") or 0,
+            found.get("PidStartTime") or 0,
+            found.get("Name") or "",
+        )
     except ConfigError as error:
         raise type(error)(f"{what}: {error}") from None
-    if config.pid == 0:
-        config.pid = -1  # programs in Go write 0 if they do not know the process id
-    return config
+
+
+def _field(found: dict[str, Any], name: str, kind: type, what: str) -> Any:
+    """A field of the JSON; None if it is left out or null. Raises: ConfigError for another type."""
+    value = found.get(name)
+    if value is not None and type(value) is not kind:
+        raise ConfigError(f'{what}: "{name}" must be {KINDS[kind]}, not {_shown(value)}')
+    return value
+
+
+def _address(given: dict[str, Any], what: str) -> tuple[str, str]:
+    """Network and address of an "Addr". Raises: ConfigError."""
+    what = f'{what}: "Addr"'
+    if "IP" in given or "Port" in given:  # a net.TCPAddr
+        network, host = "tcp", _field(given, "IP", str, what) or ""
+        port = _field(given, "Port", int, what)
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    elif "Net" in given or "Name" in given:  # a net.UnixAddr
+        network = _field(given, "Net", str, what) or ""
+        address = _field(given, "Name", str, what) or ""
+    else:
+        network = _field(given, "Network", str, what) or ""
+        address = _field(given, "String", str, what) or ""
+    if network not in NETWORKS:
+        raise ConfigError(f'{what}: the network must be "unix" or "tcp", but is {_shown(network)}')
+    if network == "unix":
+        if not address:
+            raise ConfigError(f"{what} has no path of a socket")
+        return network, check.for_system(f"{what}: the path", address)
+    host, _, port = address.rpartition(":")
+    digits = port.isascii() and port.isdecimal() and len(port) <= 5
+    if not host or not digits or not 0 < int(port) < 65536:
+        raise ConfigError(f'{what} must be "host:port" for tcp, but is {_shown(address)}')
+    return network, address
+
+
+def _shown(value: Any) -> str:
+    """A JSON value in an error message, not at its full length."""
+    import json
+
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -32,6 +32,11 @@ class Launch:
         self.env = env
         self.socket_dir = socket_dir
 
+    def __repr__(self) -> str:
+        # Values of the environment may be secret.
+        env = ", ".join(f"{name!r}: ..." for name in self.env)
+        return f"Launch(env={{{env}}}, socket_dir={self.socket_dir!r})"
+
 
 class Adapter:
     """A runner whose arguments and results are plain values, as the core needs them."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from pygo_plugin._base import at_exit
 from pygo_plugin._base.aio_loops import queue_of, running_loop
 from pygo_plugin._base.aio_threads import in_thread
-from pygo_plugin._base.core import _core
+from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._core import LoopFuture
 from pygo_plugin._netrpc.address import core_limits, core_tls, parse
 from pygo_plugin._netrpc.client import Client as _BlockingClient
@@ -49,7 +49,7 @@ class Client:
     It belongs to no loop: several may use it. Made by `connect`, never directly.
     """
 
-    def __init__(self, core: _core.NetRpcClient) -> None:
+    def __init__(self, core: _BlockingClient) -> None:
         self._core = core
 
     if TYPE_CHECKING:
@@ -115,6 +115,11 @@ class Client:
         """Whether the connection has ended."""
         return self._core.closed
 
+    def __repr__(self) -> str:
+        return f"<netrpc.aio.{self._core._shown()}>"
+
+    __reduce_ex__ = refuse_copy
+
     async def close(self) -> None:
         """End the connection. Calls that are in flight raise ClosedError. Idempotent."""
         self._core.close()
@@ -142,7 +147,9 @@ async def connect(
     network, where = parse(address)
     at_exit.register()
     tls, bounds = core_tls(tls_config), core_limits(limits)
-    return Client(await in_thread(_BlockingClient._connect, network, where, tls, bounds, timeout))
+    made = await in_thread(_BlockingClient._connect, network, where, tls, bounds, timeout)
+    made._peer = address
+    return Client(made)
 
 
 class Server(ServerBase):
@@ -151,6 +158,8 @@ class Server(ServerBase):
     Coroutine methods run on the loop that has called `listen`, other methods on threads of the
     core.
     """
+
+    _PUBLIC = "netrpc.aio.Server"
 
     async def close(self) -> None:
         """Stop listening and end all connections, without waiting for methods. Idempotent."""

@@ -30,6 +30,8 @@ class MuxBroker(MuxBrokerBase):
     `accept_and_serve` or `serve`.
     """
 
+    _PUBLIC = "netrpc.aio.MuxBroker"
+
     async def accept(self, service_id: int, timeout: float = TIMEOUT) -> Stream:
         """Wait until the other side dials `service_id`.
 
@@ -77,11 +79,11 @@ class MuxBroker(MuxBrokerBase):
     async def client(self, service_id: int, timeout: float = TIMEOUT) -> Client:
         """A client that calls the object which the other side serves under `service_id`."""
         self._check_id(service_id)
-        return Client(
-            await in_thread(
-                self._core.dial, _BlockingClient, service_id, timeout, None, self._explain
-            )
+        made = await in_thread(
+            self._core.dial, _BlockingClient, service_id, timeout, None, self._explain
         )
+        made._peer = f"connection {service_id}"
+        return Client(made)
 
     async def proxy(self, service_id: int, interface: Any, timeout: float = TIMEOUT) -> Any:
         """As `client`, with the methods of a class, as coroutines: see `netrpc.plugin`."""

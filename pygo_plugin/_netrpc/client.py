@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pygo_plugin._base import at_exit
+from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._base.core import _core
 from pygo_plugin._netrpc.address import core_limits, core_tls, parse
 
@@ -29,7 +30,10 @@ class Client(_core.NetRpcClient):
     Made by `connect`, by a plugin's `client(id)`, never directly.
     """
 
-    __slots__ = ()
+    __slots__ = ("_peer",)
+
+    _peer: str
+    """What it is connected to, for repr()."""
 
     def go(
         self, method: str, args: Any = None, reply: Any = ..., *, args_type: Any = ...
@@ -51,7 +55,14 @@ class Client(_core.NetRpcClient):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__name__}{', closed' if self.closed else ''}>"
+        return f"<netrpc.{self._shown()}>"
+
+    __reduce_ex__ = refuse_copy
+
+    def _shown(self) -> str:
+        """What repr() says of it. It has no peer before its maker has set one."""
+        peer = getattr(self, "_peer", "")
+        return f"{type(self).__name__}{' to ' * bool(peer)}{peer}{', closed' * self.closed}"
 
 
 def connect(
@@ -75,4 +86,5 @@ def connect(
     client: Client = _core.call_blocking(
         Client._connect, network, where, core_tls(tls_config), core_limits(limits), timeout
     )
+    client._peer = address
     return client

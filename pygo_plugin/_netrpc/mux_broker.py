@@ -6,6 +6,7 @@ dials the id. See docs/netrpc.md.
 
 from __future__ import annotations
 
+from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._base.core import _core
 from pygo_plugin._netrpc.client import Client
 from pygo_plugin._netrpc.server import core_services
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from io import BufferedReader, BufferedWriter
     from types import TracebackType
-    from typing import Any, Literal, TypeVar, overload
+    from typing import Any, ClassVar, Literal, TypeVar, overload
 
     from pygo_plugin._netrpc.stream import Stream
 
@@ -32,6 +33,8 @@ SERVICE = "Plugin"  # under which objects are served, as with go-plugin
 
 class MuxBrokerBase:
     """What the brokers for threads and for asyncio have in common."""
+
+    _PUBLIC: ClassVar[str]  # what repr() calls the class
 
     def __init__(
         self, core: _core.MuxBroker, explain: Explain | None = None, max_workers: int = 0
@@ -51,7 +54,9 @@ class MuxBrokerBase:
 
     def __repr__(self) -> str:
         state = "connected" if self._core.connected else "not connected"
-        return f"<{type(self).__module__}.{type(self).__name__}, {state}>"
+        return f"<{self._PUBLIC}, {state}>"
+
+    __reduce_ex__ = refuse_copy
 
 
 class MuxBroker(MuxBrokerBase):
@@ -60,6 +65,8 @@ class MuxBroker(MuxBrokerBase):
     A host has it as `client.broker`, and plugins get it in `netrpc.Plugin.server(broker)`. Any
     thread may use it, on both sides and in either direction.
     """
+
+    _PUBLIC = "netrpc.MuxBroker"
 
     def accept(self, service_id: int, timeout: float = TIMEOUT) -> Stream:
         """Wait until the other side dials `service_id`.
@@ -71,7 +78,8 @@ class MuxBroker(MuxBrokerBase):
             from pygo_plugin._netrpc.stream import Stream
 
         self._check_id(service_id)
-        return Stream(_core.call_blocking(self._core.accept_file, service_id, timeout))
+        core = _core.call_blocking(self._core.accept_file, service_id, timeout)
+        return Stream(core, f"connection {service_id}")
 
     def dial(self, service_id: int, timeout: float = TIMEOUT) -> Stream:
         """Connect to what the other side accepts under `service_id`. Returns: as `accept`.
@@ -82,7 +90,8 @@ class MuxBroker(MuxBrokerBase):
             from pygo_plugin._netrpc.stream import Stream
 
         self._check_id(service_id)
-        return Stream(_core.call_blocking(self._core.dial_file, service_id, timeout))
+        core = _core.call_blocking(self._core.dial_file, service_id, timeout)
+        return Stream(core, f"connection {service_id}")
 
     def accept_and_serve(self, service_id: int, target: Any, timeout: float = TIMEOUT) -> Serving:
         """Serve `target` as the service `Plugin` to the other side, which dials `id`.
@@ -115,6 +124,7 @@ class MuxBroker(MuxBrokerBase):
         found: Client = _core.call_blocking(
             self._core.dial, Client, service_id, timeout, None, self._explain
         )
+        found._peer = f"connection {service_id}"
         return found
 
     def proxy(self, service_id: int, interface: type[T], timeout: float = TIMEOUT) -> T:

@@ -197,46 +197,43 @@ def _make_proxy(interface: type[Any], asynchronous: bool) -> type[Proxy]:
     return made
 
 
-class _Missing:
-    """Stands for an argument that is not given."""
-
-
 def _proxy_method(method: Method, function: Any) -> Callable[..., Any]:
-    """A function that calls the method by name. With a client of asyncio it returns a coroutine."""
+    """A function that calls the method by name. With a client of asyncio it returns a coroutine.
+
+    It has the parameter of the interface's function, by name, with its annotation and its default.
+    """
     from pygo_plugin._gob.resolve import NONE
 
     name = f"Plugin.{method.wire_name}"
     argument = ... if method.argument is None else method.argument
     reply = ... if method.reply is None else None if method.reply is NONE else method.reply
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    given = function.__annotations__
+    shown = {"timeout": "float | None", **{n: given[n] for n in ("return",) if n in given}}
     if not method.takes_argument:
 
         def call_without(self: Proxy, *, timeout: float | None = None) -> Any:
             return self.rpc_client.call(name, None, reply, timeout)
 
+        call_without.__annotations__ = shown
         return call_without
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    parameter = function.__code__.co_varnames[1]
-    default = function.__defaults__[0] if function.__defaults__ else _Missing
 
-    def call(
-        self: Proxy, value: Any = default, /, *, timeout: float | None = None, **named: Any
-    ) -> Any:
-        if named or value is _Missing:
-            value = _named_argument(method.name, parameter, value, named)
+    def call(self: Proxy, value: Any, *, timeout: float | None = None) -> Any:
         return self.rpc_client.call(name, value, reply, timeout, argument)
 
+    code = function.__code__
+    parameter = code.co_varnames[1]
+    if code.co_argcount > 1 and parameter not in ("self", "timeout"):
+        names = call.__code__.co_varnames
+        call.__code__ = call.__code__.replace(co_varnames=(names[0], parameter, *names[2:]))
+    else:
+        parameter = "value"  # of *arguments, or of a name that is taken
+    defaults = function.__defaults__ or ()
+    if defaults and len(defaults) >= code.co_argcount - 1:  # the first parameter has one, too
+        call.__defaults__ = defaults[:1]
+    call.__annotations__ = {**{n: given[n] for n in (parameter,) if n in given}, **shown}
     return call
-
-
-def _named_argument(method: str, parameter: str, value: Any, named: dict[str, Any]) -> Any:
-    """The argument of a call that has named it, or has not given it. Raises: TypeError."""
-    if set(named) == {parameter}:
-        return named[parameter]
-    unknown = sorted(set(named) - {parameter})
-    if unknown:
-        raise TypeError(f"{method}() got an unexpected keyword argument {unknown[0]!r}")
-    raise TypeError(f"{method}() missing 1 required positional argument: {parameter!r}")
 
 
 def _close(self: Proxy) -> None:

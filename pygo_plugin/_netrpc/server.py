@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pygo_plugin._base import at_exit
+from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._base.core import _core
 from pygo_plugin._netrpc.address import core_limits, core_tls, parse
 from pygo_plugin._netrpc.methods import methods_of
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Mapping
     from types import TracebackType
-    from typing import Any
+    from typing import Any, ClassVar
 
     from typing_extensions import Self
 
@@ -95,6 +96,8 @@ def method_failed(name: str, error: BaseException, decoding: bool) -> str:
 class ServerBase:
     """What servers of threads and of asyncio share."""
 
+    _PUBLIC: ClassVar[str]  # what repr() calls the class
+
     def __init__(
         self,
         address: str,
@@ -124,11 +127,15 @@ class ServerBase:
         return self._address
 
     def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__name__} at {self._address}>"
+        return f"<{self._PUBLIC} at {self._address}>"
+
+    __reduce_ex__ = refuse_copy
 
 
 class Server(ServerBase):
     """Serves net/rpc at an address. Made by `listen`."""
+
+    _PUBLIC = "netrpc.Server"
 
     def close(self) -> None:
         """Stop listening and end all connections, without waiting for methods. Idempotent."""

@@ -19,8 +19,9 @@ class Stream(RawIOBase):
     A lost connection is an OSError.
     """
 
-    def __init__(self, core: _core.NetRpcFile) -> None:
+    def __init__(self, core: _core.NetRpcFile, name: str = "stream") -> None:
         self._core = core
+        self.name = name  # which repr() of buffered files shows, too
 
     def readable(self) -> bool:
         return True
@@ -60,4 +61,4 @@ class Stream(RawIOBase):
             raise ValueError("I/O operation on closed file")
 
     def __repr__(self) -> str:
-        return f"<net/rpc stream{', closed' if self.closed else ''}>"
+        return f"<net/rpc {self.name}{', closed' if self.closed else ''}>"

@@ -79,6 +79,8 @@ class Server(_plugin_server.PluginServerBase):
     Subclasses may override `server()` to configure the gRPC server.
     """
 
+    _PUBLIC = "pygo_plugin.aio.Server"
+
     def default_grpc_server(self, **opts: Any) -> RpcServer:
         """The server on the C core, with the interface of `grpc.aio.Server`.
 

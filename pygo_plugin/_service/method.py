@@ -55,6 +55,7 @@ class Method:
     """One method of a service."""
 
     __slots__ = (
+        "__weakref__",  # see _grpc/known.py
         "_request_type",
         "_response_type",
         "name",

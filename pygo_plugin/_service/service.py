@@ -126,6 +126,18 @@ class Service(_ServiceBase["S"]):
         """
         return ServicePlugin(self, servicer)
 
+    def __copy__(self) -> Service[S]:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Service[S]:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self!r} cannot be pickled, because protobuf's descriptors cannot: call service() in "
+            "each process"
+        )
+
     def _document(self, summary: str) -> str:
         """The docstring of a class made of this service."""
         declarations = (f"    {method.describe()}" for method in self.methods.values())

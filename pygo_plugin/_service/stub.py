@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pygo_plugin._grpc.known import remember
 from pygo_plugin._service.method import KINDS, describe_type
 from pygo_plugin.errors import ConfigTypeError
 
@@ -19,6 +20,7 @@ __all__ = ["make_stub"]
 def make_stub(owner: Service[Any]) -> type[_StubBase]:
     """The stub class of a service."""
     name = owner.name.rpartition(".")[2]
+    remember(owner.methods.values())
     body: dict[str, Any] = {method.name: _StubMethod(method) for method in owner.methods.values()}
     body.update(
         __doc__=owner._document(f"Calls {owner.name} through a channel."),
@@ -45,21 +47,9 @@ class _StubMethod:
 
     @property
     def __signature__(self) -> Signature:
-        from inspect import Parameter, Signature
+        from pygo_plugin._grpc.describe import signature_for
 
-        method = self._method
-        first = "request_iterator" if method.request_streaming else "request"
-        options = ("timeout", "metadata", "credentials", "wait_for_ready", "compression")
-        return Signature(
-            [
-                Parameter(first, Parameter.POSITIONAL_OR_KEYWORD, annotation=method.request),
-                *(
-                    Parameter(option, Parameter.POSITIONAL_OR_KEYWORD, default=None)
-                    for option in options
-                ),
-            ],
-            return_annotation=method.response,
-        )
+        return signature_for(self._method)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise ConfigTypeError(

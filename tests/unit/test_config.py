@@ -17,6 +17,7 @@ from pygo_plugin import (
     ClientConfig,
     Cmd,
     ConfigError,
+    ConfigTypeError,
     HandshakeConfig,
     Plugin,
     ReattachConfig,
@@ -195,22 +196,69 @@ def test_reattach_from_what_go_writes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("addr", "network", "address"),
+    [
+        ('{"Name": "/s", "Net": "unix"}', "unix", "/s"),
+        ('{"IP": "127.0.0.1", "Port": 50051, "Zone": ""}', "tcp", "127.0.0.1:50051"),
+        ('{"IP": "::1", "Port": 50051}', "tcp", "[::1]:50051"),
+    ],
+)
+def test_reattach_from_what_json_marshal_of_go_writes(
+    addr: str, network: str, address: str
+) -> None:
+    config = ReattachConfig.from_json(f'{{"Protocol": "grpc", "Addr": {addr}}}')
+    assert config == ReattachConfig("grpc", network, address)
+
+
+UNIX = '"Addr": {"Network": "unix", "String": "/s"}'
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "not valid JSON"),
-        ("[]", "must be an object"),
-        ('{"Addr": 7}', "must be an object"),
-        ('{"Protocol": 7}', "protocol must be a str"),
-        ('{"Addr": {"Network": null}}', "network must be a str"),
-        ('{"Pid": "7"}', "pid must be an int"),
-        ('{"Test": 1}', "test must be True or False"),
-        ('{"PidStartTime": -1}', "must not be negative"),
-        ('{"Name": 7}', "name must be a str"),
+        (b"\xff", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("[]", r"must be a JSON object such as .*, not \[\]$"),
+        ("null", r"must be a JSON object such as .*, not null$"),
+        ('"grpc"', r"must be a JSON object such as .*, not \"grpc\"$"),
+        ("{}", 'has no "Addr", the address'),
+        ('{"Addr": null}', 'has no "Addr"'),
+        ('{"Addr": 7}', '"Addr" must be an object, not 7'),
+        ('{"Addr": {}}', r'"Addr": the network must be "unix" or "tcp", but is ""'),
+        ('{"Addr": {"Network": null, "String": "/s"}}', 'the network must be "unix" or "tcp"'),
+        ('{"Addr": {"Network": "udp", "String": "h:1"}}', 'but is "udp"'),
+        ('{"Addr": {"Network": 7, "String": "/s"}}', '"Network" must be a string, not 7'),
+        ('{"Addr": {"Network": "unix"}}', "has no path of a socket"),
+        ('{"Addr": {"Network": "unix", "String": "/\\u0000"}}', "null character"),
+        ('{"Addr": {"Network": "tcp", "String": "here"}}', 'must be "host:port" for tcp'),
+        ('{"Addr": {"Network": "tcp", "String": "h:0"}}', '"host:port" for tcp, but is "h:0"'),
+        ('{"Addr": {"Network": "tcp", "String": "h:65536"}}', '"host:port" for tcp'),
+        ('{"Addr": {"IP": "127.0.0.1"}}', '"host:port" for tcp'),
+        ('{"Addr": {"IP": "127.0.0.1", "Port": "1"}}', '"Port" must be an integer, not "1"'),
+        ('{"Protocol": 7, %s}', '"Protocol" must be a string, not 7'),
+        ('{"Protocol": "http", %s}', r'"Protocol" must be "grpc" or "netrpc", but is "http"'),
+        ('{"Pid": "7", %s}', '"Pid" must be an integer, not "7"'),
+        ('{"Pid": 1.5, %s}', '"Pid" must be an integer, not 1.5'),
+        ('{"Pid": true, %s}', '"Pid" must be an integer, not true'),
+        ('{"Pid": 4294967296, %s}', "must be a process id"),
+        ('{"Test": 1, %s}', '"Test" must be true or false, not 1'),
+        ('{"ProtocolVersion": -1, %s}', "protocol_version"),
+        ('{"PidStartTime": -1, %s}', "must not be negative"),
+        ('{"Name": ["x"], %s}', '"Name" must be a string'),
     ],
 )
-def test_reattach_from_bad_json(text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_reattach_from_bad_json(text: Any, message: str) -> None:
+    if isinstance(text, str):
+        text = text.replace("%s", UNIX)
+    with pytest.raises(ConfigError, match=message) as caught:
         ReattachConfig.from_json(text)
+    assert str(caught.value).startswith("ReattachConfig.from_json()")
+
+
+def test_reattach_from_what_is_no_text() -> None:
+    with pytest.raises(ConfigTypeError, match="must be JSON as a str or bytes, not dict"):
+        ReattachConfig.from_json({})  # type: ignore[arg-type]
 
 
 def test_reattach_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

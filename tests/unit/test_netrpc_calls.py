@@ -439,7 +439,8 @@ def test_closing_a_client(client: netrpc.Client, desk: Desk) -> None:
     client.close()
     client.close()
     assert client.closed
-    assert repr(client).endswith("Client, closed>")
+    assert repr(client).startswith("<netrpc.Client to ")
+    assert repr(client).endswith(", closed>")
     with pytest.raises(ClosedError) as caught:
         future.result(PATIENCE)
     assert str(caught.value) == "connection is shut down"
