@@ -240,11 +240,11 @@ setup_go() {
     PATH=$VENV/bin:$PATH
 }
 
-# go_build MODULE OUTPUT PACKAGES: Go's own cache makes this incremental. No VCS stamp: making one
-# fails in a checkout that another user owns.
+# go_build MODULE OUTPUT PACKAGES: Go's own cache makes this incremental, for copies of a module as
+# well (-trimpath). No VCS stamp: making one fails in a checkout that another user owns.
 go_build() {
     mkdir -p "$(dirname "${2}x")" # a path that ends in a slash is the directory itself
-    (cd "$1" && go build -buildvcs=false -o "$ROOT/$2" "${@:3}")
+    (cd "$1" && go build -trimpath -buildvcs=false -o "$ROOT/$2" "${@:3}")
 }
 
 setup_peers() {
@@ -262,11 +262,11 @@ setup_peers() {
 
 setup_go_example() {
     setup_go
-    go_build examples/kv/plugin-go build/examples/kv-go .
-    # Static, for a container that holds nothing else.
+    # Static: a container that holds nothing else runs one of them.
+    CGO_ENABLED=0 go_build examples/kv/plugin-go build/examples/kv-go .
     CGO_ENABLED=0 go_build examples/bidirectional/go build/examples/counter-go/ ./plugin ./host
-    go_build examples/streaming/go build/examples/streaming-go/ ./plugin ./host
-    go_build examples/netrpc/go build/examples/words-go/ ./plugin ./host
+    CGO_ENABLED=0 go_build examples/streaming/go build/examples/streaming-go/ ./plugin ./host
+    CGO_ENABLED=0 go_build examples/netrpc/go build/examples/words-go/ ./plugin ./host
 }
 
 # ---- One set-up at a time ----------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The example and the programs in the documentation run as they are printed."""
+"""The examples run, with plugins in Python and in Go; tests/docs follows their READMEs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_programs import EXAMPLES, ROOT, built, fail, run
+from example_programs import EXAMPLES, built, fail, run
 
 KV = EXAMPLES / "kv"
 GREETER = EXAMPLES / "greeter"
@@ -91,67 +91,3 @@ def test_greeter_example(grpcio: bool, tmp_path: Path) -> None:
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     output = run_python(GREETER / "host.py", "you", "", directory=tmp_path, PYTHONPATH=path)
     assert output == "hello, you\nINVALID_ARGUMENT: nobody to greet\n"
-
-
-def programs(page: str) -> dict[str, str]:
-    """The code blocks of a page that follow a line with a file name in backquotes."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    found = re.findall(r"`(\w+\.(?:py|proto))`[^\n]*\n\n```\w+\n(.*?)```", text, re.DOTALL)
-    return dict(found)
-
-
-PROTOC = "-m grpc_tools.protoc -I . --python_out=. greeter.proto"
-
-
-def commands(page: str) -> list[str]:
-    """The arguments of the `python` commands that a page shows."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    return re.findall(r"^    (?:\$ )?python (.*)$", text, re.MULTILINE)
-
-
-@pytest.mark.parametrize(
-    ("page", "output"),
-    [
-        ("README.md", "hello, world\n"),
-        ("docs/first-plugin.md", "b'world'\n"),
-        ("docs/services.md", "hello, world\nnobody to greet\n"),
-    ],
-)
-def test_programs_in_the_documentation(page: str, output: str, tmp_path: Path) -> None:
-    for name, text in programs(page).items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    *before, last = commands(page) or [PROTOC, "host.py"]
-    for arguments in before:
-        run_python(*arguments.split(), directory=tmp_path)
-    assert last == "host.py"
-    assert run_python(last, directory=tmp_path) == output
-    shown = re.search(
-        r"^    \$ python host.py\n    (.*\n)", (ROOT / page).read_text(), re.MULTILINE
-    )
-    assert shown is None or shown.group(1) == output
-
-
-def test_asyncio_programs_in_the_documentation(tmp_path: Path) -> None:
-    shared = {name: programs("docs/first-plugin.md")[name] for name in ("kv.proto", "shared.py")}
-    for name, text in {**shared, **programs("docs/asyncio.md")}.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    generate, _ = commands("docs/first-plugin.md")
-    run_python(*generate.split(), directory=tmp_path)
-    assert run_python("host.py", directory=tmp_path) == "b'world'\n"
-
-
-def prose(page: Path) -> str:
-    """The text of a page without its blocks of code."""
-    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-
-
-def test_links_in_the_documentation() -> None:
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-    pages += [KV / "README.md", GREETER / "README.md"]
-    broken = [
-        f"{page.relative_to(ROOT)}: {target}"
-        for page in pages
-        for target in re.findall(r"\]\(([^)#:]+)\)", prose(page))
-        if not (page.parent / target).exists()
-    ]
-    assert not broken

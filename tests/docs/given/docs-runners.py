@@ -1,0 +1,3 @@
+from surroundings import HANDSHAKE, PLUGINS
+
+from pygo_plugin import Client
