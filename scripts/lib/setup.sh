@@ -269,6 +269,23 @@ setup_go_example() {
     CGO_ENABLED=0 go_build examples/netrpc/go build/examples/words-go/ ./plugin ./host
 }
 
+# ---- The documentation's site --------------------------------------------------------------------
+
+DOCS_PY=$ROOT/build/docs/venv/bin/python
+
+# In an environment of its own, so that it neither restricts nor changes what tests run with.
+setup_docs() {
+    local stamp=build/docs/venv/requirements.stamp now
+    now=$(fingerprint docs/site/requirements.txt)
+    if [ "$(cat "$stamp" 2> /dev/null)" != "$now" ]; then
+        say "installing docs/site/requirements.txt"
+        rm -rf build/docs/venv
+        "$PY" -m venv build/docs/venv
+        "$DOCS_PY" -m pip install -q -r docs/site/requirements.txt
+        printf '%s\n' "$now" > "$stamp"
+    fi
+}
+
 # ---- One set-up at a time ----------------------------------------------------------------------
 
 # with_lock FUNCTION...: runs the functions while no other script sets up the same checkout.
