@@ -1,3 +1,5 @@
+import os
+
 from surroundings import HANDSHAKE, PLUGINS, kv_plugin, write_plugin
 
 from pygo_plugin import Client
