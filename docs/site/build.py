@@ -50,7 +50,7 @@ REFERENCE = {
     "gob": ("gob", "[gob](../docs/gob.md) is the guide.", "gob"),
     "runners": ("Runners", "[Runners](../docs/runners.md) is the guide.", "runners"),
     "testing": ("Testing", "[Testing](../docs/testing.md) is the guide.", "testing"),
-    "stubs": ("Types", "[Services](../docs/services.md#types) is the guide.", "stubs"),
+    "stubs": ("Types of stubs", "[Types](../docs/typing.md) is the guide.", "stubs"),
 }
 
 
