@@ -116,6 +116,9 @@ class Tools:
             for option in ("-dumpmachine", "--version")
         )
 
+    def for_glibc(self) -> bool:
+        return "musl" not in output([*self.cc, "-dumpmachine"])
+
 
 def output(command: list[str]) -> str:
     """Empty if there is no such command."""
