@@ -22,6 +22,7 @@ from pygo_plugin.config import ClientConfig, HandshakeConfig, ReattachConfig, pl
 from pygo_plugin.errors import (
     ClosedError,
     ConfigError,
+    ConfigTypeError,
     ForkedError,
     PluginError,
     StartError,
@@ -620,9 +621,7 @@ class Client(_Parametrized["C"]):
             hint = f"a str is one program and never split; arguments need a list: {words!r}"
             error.args = (f"{error}: {hint}",)
 
-    def _unknown(
-        self, name: str | PluginBase, sets: Mapping[int, Mapping[str, object]]
-    ) -> ConfigError:
+    def _unknown(self, name: Any, sets: Mapping[int, Mapping[str, object]]) -> ConfigError:
         """The error about a name or a plugin that is in none of the sets."""
         known = sorted({known for plugins in sets.values() for known in plugins})
         names = ", ".join(map(repr, known)) or "none"
@@ -631,6 +630,11 @@ class Client(_Parametrized["C"]):
             return ConfigError(
                 f"{self.name}: {name!r} is no plugin{version} of this client; its plugins are: "
                 f"{names}"
+            )
+        if isinstance(name, type) and issubclass(name, PluginBase):
+            return ConfigTypeError(
+                f"{self.name}: dispense() takes a name or an object of the plugin set, not the "
+                f"class {name.__name__}; known: {names}"
             )
         return ConfigError(f"{self.name}: no plugin named {name!r}; known: {names}")
 

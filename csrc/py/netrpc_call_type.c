@@ -29,6 +29,7 @@ typedef struct NetRpcCallObject {
     PyObject_HEAD
     gp_netrpc_pending *pending;  /* shared: ref; NULL: it has not been started */
     NetRpcClientObject *client;  /* owned */
+    PyObject *method;            /* owned: "Service.Method"; NULL: it has not been started */
     pygo_netrpc_reply_type type; /* of the reply */
     PyObject *value;             /* owned: the reply, once it was asked for */
     PyObject *error;             /* owned: the exception instead of that */
@@ -129,6 +130,7 @@ start(NetRpcCallObject *self, const pygo_netrpc_args *args, gp_then *done, void 
     if (pygo_netrpc_method_name(&method, args->method) < 0) {
         return -1;
     }
+    self->method = Py_NewRef(args->method);
     if (gp_gob_output_new(&output, &err) < 0) {
         pygo_raise(&err, NULL);
         return -1;
@@ -397,6 +399,7 @@ call_dealloc(NetRpcCallObject *self)
     Py_END_ALLOW_THREADS
     unref_end(self->end);
     Py_XDECREF(self->type.gob_type);
+    Py_XDECREF(self->method);
     Py_XDECREF((PyObject *)self->client);
     type->tp_free(self);
     Py_DECREF(type);
@@ -427,6 +430,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyMemberDef members[] = {
+    {"_method", T_OBJECT, offsetof(NetRpcCallObject, method), READONLY, "Service.Method."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(NetRpcCallObject, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };

@@ -41,7 +41,8 @@ class MuxBroker(MuxBrokerBase):
         from pygo_plugin._netrpc.aio_stream import Stream
 
         self._check_id(service_id)
-        return Stream(await in_thread(self._core.accept_file, service_id, timeout))
+        core = await in_thread(self._core.accept_file, service_id, timeout)
+        return Stream(core, f"connection {service_id}")
 
     async def dial(self, service_id: int, timeout: float = TIMEOUT) -> Stream:
         """Connect to what the other side accepts under `service_id`. Returns: as `accept`.
@@ -51,7 +52,8 @@ class MuxBroker(MuxBrokerBase):
         from pygo_plugin._netrpc.aio_stream import Stream
 
         self._check_id(service_id)
-        return Stream(await in_thread(self._core.dial_file, service_id, timeout))
+        core = await in_thread(self._core.dial_file, service_id, timeout)
+        return Stream(core, f"connection {service_id}")
 
     async def accept_and_serve(
         self, service_id: int, target: Any, timeout: float = TIMEOUT
@@ -66,7 +68,8 @@ class MuxBroker(MuxBrokerBase):
         self._check_id(service_id)
         loop = running_loop()
         services = core_services({SERVICE: target}, queue_of(loop), loop)
-        return Connection(self._core.serve(service_id, services, timeout, self._max_workers, None))
+        core = self._core.serve(service_id, services, timeout, self._max_workers, None)
+        return Connection(service_id, core)
 
     def serve(self, target: Any, timeout: float = TIMEOUT) -> Serving:
         """As `accept_and_serve` with a new id, which is that of the `async with` block:
@@ -100,7 +103,9 @@ class MuxBroker(MuxBrokerBase):
 
         return Serving(
             self,
-            lambda service_id: Connection(lend(self._core, service_id, file, mode, timeout)),
+            lambda service_id: Connection(
+                service_id, lend(self._core, service_id, file, mode, timeout)
+            ),
         )
 
     async def open_io(self, service_id: int, mode: str = "rb", timeout: float = TIMEOUT) -> Stream:
@@ -116,8 +121,13 @@ class MuxBroker(MuxBrokerBase):
 class Connection:
     """An id that is accepted and served."""
 
-    def __init__(self, core: Any) -> None:
+    def __init__(self, service_id: int, core: Any) -> None:
+        self.id = service_id
+        """What the other side dials."""
         self._core = core
+
+    def __repr__(self) -> str:
+        return f"<net/rpc connection {self.id}>"
 
     async def stop(self) -> None:
         """Accept the id no more, or end the connection. Idempotent."""
@@ -130,6 +140,9 @@ class Serving:
     def __init__(self, owner: MuxBroker, serve: Callable[[int], Connection]) -> None:
         self._owner = owner
         self._serve = serve
+
+    def __repr__(self) -> str:
+        return f"<Serving of {getattr(self, '_connection', 'an id that is to be taken')}>"
 
     async def __aenter__(self) -> int:
         service_id = self._owner.next_id()

@@ -24,8 +24,9 @@ class Stream:
     wait, and the reverse. A lost connection is an OSError.
     """
 
-    def __init__(self, core: _core.NetRpcFile) -> None:
+    def __init__(self, core: _core.NetRpcFile, name: str) -> None:
         self._core = core
+        self._name = name
         self._closed = False
 
     async def read(self, size: int = -1) -> bytes:
@@ -97,4 +98,4 @@ class Stream:
             await future
 
     def __repr__(self) -> str:
-        return f"<net/rpc stream{', closed' if self._closed else ''}>"
+        return f"<net/rpc {self._name}{', closed' if self._closed else ''}>"

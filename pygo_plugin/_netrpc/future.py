@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock
 
+from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._base.core import _core
 
 TYPE_CHECKING = False
@@ -96,7 +97,9 @@ class Future(_core.NetRpcCall):
 
     def __repr__(self) -> str:
         state = "cancelled" if self._cancelled() else "done" if self._over() else "running"
-        return f"<net/rpc call, {state}>"
+        return f"<net/rpc call of {self._method}, {state}>"
+
+    __reduce_ex__ = refuse_copy
 
 
 _lock = allocate_lock()

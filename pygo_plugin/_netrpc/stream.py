@@ -19,7 +19,7 @@ class Stream(RawIOBase):
     A lost connection is an OSError.
     """
 
-    def __init__(self, core: _core.NetRpcFile, name: str = "stream") -> None:
+    def __init__(self, core: _core.NetRpcFile, name: str) -> None:
         self._core = core
         self.name = name  # which repr() of buffered files shows, too
 

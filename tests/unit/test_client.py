@@ -239,6 +239,8 @@ def test_dispense_takes_the_plugin_itself(peers: Any, make_client: Any, plugins:
     client = make_client(command, versioned_plugins={1: {"kv": old}, 2: {"kv": new}})
     with pytest.raises(ConfigError, match=r"<.* object at .*> is no plugin of this client.* 'kv'$"):
         client.dispense(plugins["kv"])
+    with pytest.raises(TypeError, match="a name or an object of the plugin set, not the class"):
+        client.dispense(type(new))
     assert not client.protocol  # it has not been started
     _, kv = client.dispense(new)
     kv.Put(kv_pb2.PutRequest(key="k"), timeout=10)

@@ -285,6 +285,9 @@ def test_signatures_of_net_rpc() -> None:
         rpc_client = greeter.rpc_client
         matches(r"<netrpc.Client to 'greeter' of 'mine'>", rpc_client)
         matches(r"<netrpc.MuxBroker, connected>", client.broker)
+        with client.broker.serve(Greeter()) as service_id:
+            pass
+        matches(rf"<net/rpc connection {service_id + 1}>", client.broker.serve(Greeter()))
         with pytest.raises(TypeError, match="cannot be copied or pickled"):
             copy.deepcopy(rpc_client)
         rpc_client.close()

@@ -374,14 +374,14 @@ def test_futures(client: netrpc.Client, desk: Desk) -> None:
     assert not future.running()
     assert not future.cancelled()
     assert not future.cancel()
-    assert repr(future) == "<net/rpc call, done>"
+    assert repr(future) == "<net/rpc call of Desk.Add, done>"
     failed = client.go("Desk.FailSilently", "broken")
     assert str(failed.exception(PATIENCE)) == "broken"
     with pytest.raises(ServerError, match="broken"):
         failed.result()
     running = client.go("Desk.Block", "running", str)
     assert running.running()
-    assert repr(running) == "<net/rpc call, running>"
+    assert repr(running) == "<net/rpc call of Desk.Block, running>"
     with pytest.raises(FutureTimeoutError):
         running.result(timeout=0.01)
     desk.event("running").set()
