@@ -7,6 +7,7 @@
 #include "gp/container.h"
 #include "tls/openssl_symbols.h"
 #include "tls/pem.h"
+#include "tls/roots.h"
 #include "tls/tls_failure.h"
 
 enum {
@@ -59,7 +60,7 @@ add_roots(SSL_CTX *context, const char *pem)
     X509 *root;
 
     if (pem == NULL) {
-        return SSL_CTX_set_default_verify_paths(context) == 1;
+        return gp__tls_trust_system(context);
     }
     source = BIO_new_mem_buf(pem, -1);
     while (source != NULL && (root = PEM_read_bio_X509(source, NULL, NULL, NULL)) != NULL) {

@@ -1,4 +1,4 @@
-"""File systems from which nothing may be executed, and a root without /proc."""
+"""Files that may not be executed, a root without /proc, certificates of other distributions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Authority
 
 DEADLINE = 60.0
 
@@ -111,6 +112,58 @@ def test_checked_plugins_without_proc(
     assert "its interpreter has to read the checked copy of it through /proc" in said
     assert "through /proc, which is not mounted here" in said
     assert "loader" not in said
+
+
+# Calls a server whose certificate the system is to trust.
+TRUST = """
+import sys
+from pygo_plugin import TLSConfig, TLSError, netrpc
+
+class Greeter:
+    def hello(self) -> str:
+        return "hello"
+
+chain, key = sys.argv[1:]
+config = TLSConfig(certificate=chain, key=key)
+with netrpc.listen("127.0.0.1:0", Greeter(), tls_config=config) as server:
+    try:
+        with netrpc.connect(server.address, tls_config=TLSConfig()) as client:
+            print(client.call("Greeter.Hello"))
+    except TLSError as error:
+        print(error.reason)
+"""
+
+
+@pytest.mark.parametrize("bundle", ["/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"])
+def test_the_system_trusts_what_its_distribution_has(
+    bundle: str, private_mounts: list[str], tmp_path: Path
+) -> None:
+    """OpenSSL has been compiled for the files of one distribution, and may run on another."""
+    if not private_mounts:
+        pytest.fail("nothing can be mounted here: run the tests as root or with user namespaces")
+    authority = Authority("an authority that a system trusts")
+    pair = authority.issue("server", "localhost")
+    for name, text in (("root", authority.root), ("chain", pair.chain), ("key", pair.key)):
+        (tmp_path / name).write_bytes(text)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SSL_CERT_")}
+    program = [sys.executable, "-c", TRUST, str(tmp_path / "chain"), str(tmp_path / "key")]
+
+    def say(script: str) -> str:
+        # Nothing is left of this system's own.
+        hide = "for d in /etc /usr/lib/ssl; do [ ! -d $d ] || mount -t tmpfs none $d; done"
+        done = subprocess.run(
+            [*private_mounts, "/bin/sh", "-ec", f'{hide}; {script}; exec "$@"', "sh", *program],
+            env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert say(":") == "unknown authority"
+    assert say(f"mkdir -p {Path(bundle).parent}; cp {tmp_path}/root {bundle}") == "hello"
 
 
 def test_a_file_that_is_still_being_written(tmp_path: Path, make_client: Any) -> None:
