@@ -18,6 +18,7 @@ INCLUDES = [
     *("include", ".", "third_party/abseil-cpp", "third_party/address_sorting/include"),
     *("third_party/cares/cares/include", "third_party/cares", "third_party/cares/cares"),
     *("third_party/cares/config_linux", "third_party/cares/cares/src/lib"),
+    "third_party/cares/cares/src/lib/include",
     *("third_party/re2", "third_party/upb", "third_party/utf8_range", "third_party/xxhash"),
     *("third_party/zlib", "src/core/ext/upb-generated", "src/core/ext/upbdefs-generated"),
     *("src/core/ext/upb-gen", "src/core/ext/upbdefs-gen"),
@@ -36,10 +37,12 @@ OTHER_SYSTEMS = re.compile(
     r"^src/.*(windows|win32|/iocp|win_socket|_cf_|cfstream|cf_engine|/apple|/ios_)"
 )
 XDS = re.compile(
-    r"^src/.*(/xds/|/xds\.cc|/rls/|/xds_\w*\.cc|/rbac/|google_c2p|gcp_authentication|"
+    r"^src/.*(/xds/|/ext_proc/|/xds\.cc|/rls/|/xds_\w*\.cc|/rbac/|google_c2p|gcp_authentication|"
     r"file_watcher_certificate_provider_factory|certificate_provider_store)"
 )
 GENERATED = re.compile(r"^src/core/ext/(upb|upbdefs)-gen")
+# How the definition of a message refers to those of the messages in it: by no header.
+DEFINITION = re.compile(r"^extern \w+ (\w+)_proto_upbdefinit;", re.MULTILINE)
 
 
 def listed(root: Path) -> list[str]:
@@ -75,8 +78,15 @@ def stems(header: str) -> Iterator[str]:
         yield stem + "_minitable"
 
 
+def definition(source: str) -> str:
+    """The name of a definition, as others refer to it."""
+    path = re.sub(r"^src/core/ext/upbdefs-gen\w*/|\.upbdefs\.c$", "", source)
+    return re.sub(r"\W", "_", path)
+
+
 def needed(root: Path, sources: list[str]) -> set[str]:
-    """Of generated sources those alone whose headers the others include, at any remove."""
+    """Of generated sources those alone that the others refer to, at any remove."""
+    definitions = {definition(s): s for s in sources if s.endswith(".upbdefs.c")}
     folders = [root / folder for folder in include_folders(root)]
     generated = {s.rsplit(".", 1)[0]: s for s in sources if GENERATED.match(s)}
     result = {s for s in sources if not GENERATED.match(s)}
@@ -84,6 +94,10 @@ def needed(root: Path, sources: list[str]) -> set[str]:
     todo = [root / s for s in result]
     while todo:
         file = todo.pop()
+        for name in DEFINITION.findall(file.read_text()) if file.match("*.upbdefs.c") else ():
+            if (source := definitions.get(name)) and source not in result:
+                result.add(source)
+                todo.append(root / source)
         for name in included(file):
             found = next((f / name for f in folders if (f / name).is_file()), None)
             if found is None or found in seen:
