@@ -6,7 +6,8 @@
 
 /* What gRPC's core says of RST_STREAM with the code CANCEL, and what newer versions put around it. */
 static const char cancel_reset[] = "Received RST_STREAM with error code 8";
-static const char newer_cancel_reset[] = "RST_STREAM (Received RST_STREAM with error code 8)";
+static const char newer_cancel_reset[] =
+    "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))";
 
 static bool
 is_text(gp_bytes details, const char *text)

@@ -7,7 +7,8 @@
 #include "support.h"
 
 static const char reset[] = "Received RST_STREAM with error code 8";
-static const char newer_reset[] = "RST_STREAM (Received RST_STREAM with error code 8)";
+static const char newer_reset[] =
+    "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))";
 
 /* For a call whose deadline is at 1 s, and whose status comes |late| nanoseconds after that. */
 static bool

@@ -22,7 +22,7 @@ METHOD = "/test.T/M"
 # What gRPC says of the reset: older versions, and newer ones.
 DETAILS = {
     "Received RST_STREAM with error code 8",
-    "RST_STREAM (Received RST_STREAM with error code 8)",
+    "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))",
 }
 
 
