@@ -127,7 +127,7 @@ def test_close_cancels_its_own_calls_alone(client: Client, pb: Any, eventually: 
     first.close()
     first.close()
     assert mine.code() is Code.CANCELLED
-    assert mine.details() == "Channel closed!"
+    assert "Channel closed!" in mine.details()  # gRPC 1.85 puts more around it
     assert raised(lambda: next(stream)).code() is Code.CANCELLED
     assert other.running() is True
     for call in (first_probe.Echo, first_probe.Echo.future, first_probe.Count):
