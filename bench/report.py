@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -90,7 +91,7 @@ def machine() -> Json:
         "load": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
         "go": _output("go", "env", "GOVERSION"),
-        "grpc_core": _output("pkg-config", "--modversion", "grpc"),
+        "grpc_core": _grpc_core(),
         **{name: _version(name) for name in ("pygo-plugin", "grpcio", "protobuf")},
     }
 
@@ -141,6 +142,14 @@ def _row(outcome: Outcome) -> Json:
         "bound": None if row.target is None else "lower" if row.at_least else "upper",
         "met": outcome.met,
     }
+
+
+def _grpc_core() -> str:
+    """The release that is linked, or the core's own version of the system's library."""
+    chosen = _output(sys.executable, str(ROOT / "scripts" / "core"), "--chosen")
+    if chosen == "system":
+        return _output("pkg-config", "--modversion", "grpc")
+    return f"{Path(chosen).name.partition('-')[0]}, static"
 
 
 def _output(*command: str) -> str:
