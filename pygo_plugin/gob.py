@@ -1,13 +1,15 @@
-"""gob, the encoding of Go's `encoding/gob`, for Python's classes and values. See docs/gob.md.
+"""gob, the encoding of Go's `encoding/gob`, for Python's classes and values.
 
-@gob.struct("example.com/shop.Item")
-class Item:
-    name: str = ""
-    price: float = 0.0
+    @gob.struct("example.com/shop.Item")
+    class Item:
+        name: str = ""
+        price: float = 0.0
 
-data = gob.dumps(Item("tea", 2.5))
-gob.loads(data, Item)  # Item(name='tea', price=2.5)
-gob.loads(data)        # without a class: an object with the fields that the data define
+    data = gob.dumps(Item("tea", 2.5))
+    gob.loads(data, Item)  # Item(name='tea', price=2.5)
+    gob.loads(data)        # without a class: an object with the fields that the data define
+
+See docs/gob.md.
 """
 
 from __future__ import annotations

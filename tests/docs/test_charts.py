@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from xml.etree import ElementTree
 
@@ -44,3 +45,8 @@ def test_a_chart_shows_medians_and_the_machine():
 
 def test_a_contender_that_failed_is_left_out():
     assert plot.charts(results({"pygo -> pygo": [], "go -> go": []})) == {}
+
+
+def test_published_charts_are_drawn_from_what_is_published():
+    stored = {path.name: path.read_text() for path in plot.CHARTS.glob("*.svg")}
+    assert stored == plot.charts(json.loads(plot.PUBLISHED.read_text())), "scripts/bench --plot"
