@@ -216,6 +216,12 @@ find_arg(const gp_channel_arg *args, size_t count, const char *key)
     return NULL;
 }
 
+bool
+gp__arg_is_given(const gp_channel_arg *args, size_t count, const char *key)
+{
+    return find_arg(args, count, key) != NULL;
+}
+
 static bool
 is_integer(const gp_channel_arg *arg)
 {
@@ -238,7 +244,7 @@ gp__unpack_limit(const gp_channel_arg *args, size_t count, int otherwise)
     int most = gp__arg_integer(args, count, "grpc.max_receive_message_length", otherwise);
     size_t limit = most >= 0 ? (size_t)most : SIZE_MAX;
 
-    if (find_arg(args, count, "grpc.per_message_decompression") != NULL) {
+    if (gp__arg_is_given(args, count, "grpc.per_message_decompression")) {
         return 0;
     }
     if (quota != NULL && quota->size > 0 && quota->size < limit) {

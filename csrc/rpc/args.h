@@ -5,6 +5,8 @@
 #ifndef GP_RPC_ARGS_H
 #define GP_RPC_ARGS_H
 
+#include <stdbool.h>
+
 #include "gp/channel.h"
 #include "rpc/grpc_symbols.h"
 
@@ -16,6 +18,9 @@ const gp_channel_arg *gp__channel_args_items(const gp_channel_args *args, size_t
 
 /* The integer of the last argument called |key|; |otherwise| if there is none. */
 int gp__arg_integer(const gp_channel_arg *args, size_t count, const char *key, int otherwise);
+
+/* Whether there is an argument called |key|. */
+bool gp__arg_is_given(const gp_channel_arg *args, size_t count, const char *key);
 
 /* The string of the last argument called |key|; NULL if there is none. */
 const char *gp__arg_string(const gp_channel_arg *args, size_t count, const char *key);

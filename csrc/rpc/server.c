@@ -45,9 +45,9 @@ make_grpc_server(const gp_server_options *options)
         /* Newer versions of gRPC refuse at random metadata whose size is between the two limits. */
         {.key = "grpc.absolute_max_metadata_size", .integer = metadata_size},
         {.key = "grpc.per_message_decompression", .integer = 0}, /* see unpack.h */
-        /* The rest is for plugins. */
-        {.key = "grpc.max_receive_message_length", .integer = INT_MAX},
-        {.key = "grpc.max_send_message_length", .integer = INT_MAX},
+        /* The rest is for plugins. -1: no limit, and so no filter that checks it. */
+        {.key = "grpc.max_receive_message_length", .integer = -1},
+        {.key = "grpc.max_send_message_length", .integer = -1},
         /* Two plugins must never end up on one TCP port. */
         {.key = "grpc.so_reuseport", .integer = 0},
         /*

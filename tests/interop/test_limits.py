@@ -180,6 +180,23 @@ def test_channel_options_of_a_host(plugin: str, how: str, peers: Any, make_clien
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("plugin", ["python", "go"])
+def test_a_service_config_limits_the_messages_of_a_method(
+    plugin: str, peers: Any, make_client: Any
+) -> None:
+    method = probe_pb2.DESCRIPTOR.services_by_name["Probe"].methods_by_name["Echo"]
+    name = {"service": method.containing_service.full_name, "method": "Echo"}
+    config = {"methodConfig": [{"name": [name], "maxResponseMessageBytes": 1000}]}
+    options = [("grpc.service_config", json.dumps(config))]
+    _, probe = make_client(peers.plugin(plugin), channel_options=options).dispense("probe")
+    assert len(probe.Echo(probe_pb2.EchoRequest(reply_size=500), timeout=TIMEOUT).payload) == 500
+    error = failure(probe.Echo, probe_pb2.EchoRequest(reply_size=1500))
+    assert error.code() is Code.RESOURCE_EXHAUSTED
+    large = probe_pb2.CountRequest(n=1, size=1500)
+    (reply,) = probe.Count(large, timeout=TIMEOUT)
+    assert len(reply.payload) == 1500
+
+
 def test_the_user_agent_is_one_of_grpc_python(peers: Any, make_client: Any) -> None:
     for plugin in ("python", "go", "grpcio"):
         _, probe = make_client(peers.plugin(plugin)).dispense("probe")
