@@ -17,6 +17,7 @@ from pathlib import Path
 
 import grpc_sources
 from fetch import fetch
+from licences import licence
 from releases import JANSSON, PROTOBUF_C, Release, Tools, additions, archives, patches
 
 COMMON = [
@@ -60,26 +61,25 @@ Cflags: -I${{prefix}}/include
 Libs: {libs}
 """
 
-# The parts of a release of gRPC: where the licence is, and where the version.
-THIRD_PARTY = "third_party"
+# The parts of a release of gRPC: the folder, and where the version is.
 COMPONENTS = {
-    "grpc": ("LICENSE", None, ""),
+    "grpc": (".", None, ""),
     "abseil-cpp": (
-        "abseil-cpp/LICENSE",
-        "abseil-cpp/absl/base/config.h",
+        "third_party/abseil-cpp",
+        "absl/base/config.h",
         r"define ABSL_LTS_RELEASE_VERSION (\d+)",
     ),
-    "address_sorting": ("address_sorting/LICENSE", None, ""),
+    "address_sorting": ("third_party/address_sorting", None, ""),
     "c-ares": (
-        "cares/cares/LICENSE.md",
-        "cares/cares/include/ares_version.h",
+        "third_party/cares",
+        "cares/include/ares_version.h",
         r'define ARES_VERSION_STR "(.*)"',
     ),
-    "re2": ("re2/LICENSE", None, ""),
-    "upb": ("upb/LICENSE", None, ""),
-    "utf8_range": ("utf8_range/LICENSE", None, ""),
-    "xxhash": ("xxhash/LICENSE", None, ""),
-    "zlib": ("zlib/LICENSE", "zlib/zlib.h", r'define ZLIB_VERSION "(.*)"'),
+    "re2": ("third_party/re2", None, ""),
+    "upb": ("third_party/upb", None, ""),
+    "utf8_range": ("third_party/utf8_range", None, ""),
+    "xxhash": ("third_party/xxhash", None, ""),
+    "zlib": ("third_party/zlib", "zlib.h", r'define ZLIB_VERSION "(.*)"'),
 }
 
 
@@ -271,21 +271,22 @@ def build_protobuf_c(root: Path, tools: Tools, out: Path) -> None:
 def describe(release: Release, trees: dict[str, Path], out: Path) -> None:
     """Write core.json, which says what is inside, and the licences of that."""
     components = []
-
-    def add(name: str, version: str, licence: Path) -> None:
-        if licence.is_file():
-            folder = out / "licences"
-            folder.mkdir(exist_ok=True)
-            shutil.copy(licence, folder / f"{name}.txt")
-            components.append({"name": name, "version": version})
-
-    grpc = trees["grpcio"]
-    for name, (licence, header, pattern) in COMPONENTS.items():
-        folder = grpc if name == "grpc" else grpc / THIRD_PARTY
-        version = found_version(folder / header, pattern) if header else ""
-        add(name, release.version if name == "grpc" else version, folder / licence)
-    add("jansson", JANSSON.version, trees["jansson"] / "LICENSE")
-    add("protobuf-c", PROTOBUF_C.version, trees["protobuf-c"] / "LICENSE")
+    folders = {
+        **{n: trees["grpcio"] / folder for n, (folder, *_) in COMPONENTS.items()},
+        "jansson": trees["jansson"],
+        "protobuf-c": trees["protobuf-c"],
+    }
+    versions = {
+        "grpc": release.version,
+        "jansson": JANSSON.version,
+        "protobuf-c": PROTOBUF_C.version,
+        **{n: found_version(folders[n] / h, p) for n, (_, h, p) in COMPONENTS.items() if h},
+    }
+    (out / "licences").mkdir()
+    for name, folder in folders.items():
+        if folder.is_dir():
+            (out / "licences" / f"{name}.txt").write_text(licence(name, folder))
+            components.append({"name": name, "version": versions.get(name, "")})
     description = {
         "version": release.version,
         "archives": [{"file": a.file, "sha256": a.sha256} for a in archives(release)],
