@@ -177,8 +177,8 @@ def link_libraries() -> list[str]:
     )
     environment = {**os.environ, "PKG_CONFIG_PATH": path}
     libraries = shlex.split(subprocess.check_output(command, text=True, env=environment))
-    # What is linked statically stays private; gRPC and OpenSSL are in CORE_LIBRARIES.
-    return [*libraries, "-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,-rpath,$ORIGIN"]
+    # gRPC and OpenSSL are in CORE_LIBRARIES. What is linked here was compiled with hidden symbols.
+    return [*libraries, "-Wl,--gc-sections", "-Wl,-rpath,$ORIGIN"]
 
 
 class Build(build):

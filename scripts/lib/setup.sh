@@ -142,6 +142,29 @@ setup_venv() {
     PATH=$VENV/bin:$PATH
 }
 
+identify='
+import os, sys, sysconfig
+header = os.path.join(sysconfig.get_path("include"), "Python.h")
+if sys.implementation.name == "cpython" and sys.version_info >= (3, 9) and os.path.exists(header):
+    print(sysconfig.get_config_var("SOABI"), sys.executable)'
+
+# Prints one interpreter for each ABI that .venv does not have: pyenv's and those on PATH. Ones
+# without headers or older than 3.9 cannot build the extension and do not count.
+other_pythons() {
+    local candidates own
+    own=$("$PY" -c "$identify")
+    mapfile -t candidates < <(
+        compgen -G "${PYENV_ROOT:-$HOME/.pyenv}/versions/*/bin/python3" || true
+        compgen -c python3. | grep -xE 'python3\.[0-9]+t?' | sort -u | while read -r name; do
+            command -v "$name"
+        done
+    )
+    local python
+    for python in "${candidates[@]}"; do
+        "$python" -c "$identify" 2> /dev/null || true # a pyenv shim of a version that is not active
+    done | awk -v own="${own%% *}" '$1 != own && !seen[$1]++ { print $2 }'
+}
+
 # ---- Generated protos --------------------------------------------------------------------------
 
 # Python modules of all protos in build/proto, with flat names: kv_pb2, kv_pb2_grpc, probe_pb2 ...
