@@ -215,7 +215,17 @@ class RpcError(_FailedCall):
     Calls raise a subclass. Once the program has imported grpcio, it is a `grpc.RpcError` and a
     `grpc.Call` too, so that `except grpc.RpcError` and `error.code() == grpc.StatusCode.NOT_FOUND`
     work.
+
+    If the end of the plugin's process has ended the call, the code is UNAVAILABLE, `details()`
+    begins with the plugin's name and how it has ended, and the text of the exception has the end of
+    its stderr.
     """
+
+    exit_status: int | None = None
+    """The exit status, as in `subprocess`, of a plugin whose end has ended the call; else None."""
+
+    stderr: str = ""
+    """The last part of what that plugin has written to its stderr, at most 4 KiB."""
 
     if TYPE_CHECKING:  # the subclass is made at run time, where grpcio may be installed
 

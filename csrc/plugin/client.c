@@ -231,6 +231,7 @@ publish_process(gp_client *client)
     if (process == NULL) {
         return;
     }
+    gp__process_set_name(process, client->name);
     gp_mutex_lock(&client->lock);
     client->process = gp__process_ref(process);
     late = client->kill_wanted && gp__instance_is_launched(&client->instance);

@@ -120,8 +120,8 @@ gp__launch_spawn(gp__launch *launch, const gp_client_options *options, gp_tls *t
         return rc;
     }
     if ((rc = gp__process_watch(launch->process, NULL, NULL, err)) < 0 ||
-        (rc = gp__mirror_open(&launch->mirror, err_fd, &options->log, options->log_buffer_size,
-                              err)) < 0) {
+        (rc = gp__mirror_open(&launch->mirror, err_fd, gp__process_tail(launch->process),
+                              &options->log, options->log_buffer_size, err)) < 0) {
         gp__fd_close(&err_fd);
         kill_and_reap(launch);
         gp__launch_release(launch);

@@ -9,6 +9,7 @@
 #include "os/fd.h"
 #include "os/process/diagnosis.h"
 #include "os/process/program.h"
+#include "os/process/tail.h"
 #include "wire/handshake.h"
 
 static void add_to_message(gp_error *err, const char *format, ...)
@@ -51,39 +52,19 @@ add_sentence(gp_error *err, const char *sentence, size_t len)
 
 /* ---- What the plugin has printed ------------------------------------------------------------- */
 
-/*
- * The end of stderr as text: "" if there is none. Owned by the caller; NULL when memory is short.
- */
-static char *
-stderr_tail(const gp__launch *launch)
-{
-    size_t len;
-    const char *tail = gp__mirror_tail(launch->mirror, &len);
-    gp__text text = gp__text_trim((gp__text){tail, len});
-    char *copy = gp__memdup(text.data, text.len);
-
-    for (size_t i = 0; copy != NULL && i < text.len; i++) {
-        copy[i] = copy[i] == '\0' ? ' ' : copy[i];
-    }
-    return copy;
-}
-
 /* Append the end of stderr to the message, and make it the detail. */
 static void
 add_stderr(const gp__launch *launch, gp_error *err)
 {
-    char *tail = stderr_tail(launch);
+    char text[GP__TAIL + 1];
+    const char *tail = gp__tail_text(gp__process_tail(launch->process), text);
 
-    if (tail == NULL) {
-        return;
-    }
     if (tail[0] != '\0') {
         add_to_message(err, "; its stderr ends with:\n%s", tail);
     } else {
         add_to_message(err, "; it wrote nothing to stderr");
     }
     gp_error_set_detail(err, tail, strlen(tail));
-    gp__free(tail);
 }
 
 /* Append the skipped lines to the message: they may say why there is no handshake. */
@@ -249,10 +230,10 @@ gp__launch_explain_handshake(const gp__launch *launch, gp_error *err)
 void
 gp__launch_explain_version(const gp__launch *launch, gp_error *err)
 {
-    char *tail = stderr_tail(launch);
+    char text[GP__TAIL + 1];
+    const char *tail = gp__tail_text(gp__process_tail(launch->process), text);
 
-    if (tail != NULL && tail[0] != '\0') {
+    if (tail[0] != '\0') {
         add_to_message(err, "; its stderr ends with:\n%s", tail);
     }
-    gp__free(tail);
 }

@@ -33,8 +33,7 @@ struct gp__mirror {
      */
     int fd; /* owned */
     gp__lines lines;
-    char tail[GP__MIRROR_TAIL];
-    size_t tail_len;
+    gp__tail *tail; /* borrowed: outlives finish and close */
 
     gp_mutex lock;
     gp_cond delivered;
@@ -125,23 +124,6 @@ run_delivery(gp__delivery_item *item)
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
-static void
-keep_tail(gp__mirror *mirror, const char *bytes, size_t len)
-{
-    size_t kept = mirror->tail_len;
-
-    if (len >= GP__MIRROR_TAIL) {
-        bytes += len - GP__MIRROR_TAIL;
-        len = GP__MIRROR_TAIL;
-        kept = 0;
-    } else if (kept > GP__MIRROR_TAIL - len) {
-        kept = GP__MIRROR_TAIL - len;
-        memmove(mirror->tail, mirror->tail + mirror->tail_len - kept, kept);
-    }
-    memcpy(mirror->tail + kept, bytes, len);
-    mirror->tail_len = kept + len;
-}
-
 /*
  * Take the pending batch, or a new one, to add to it. Until it is put back, its size is not part of
  * |waiting|. NULL when memory is short.
@@ -193,7 +175,7 @@ take_bytes(gp__mirror *mirror, const char *bytes, size_t len)
 {
     gp__batch *batch;
 
-    keep_tail(mirror, bytes, len);
+    gp__tail_add(mirror->tail, bytes, len);
     batch = take_pending(mirror);
     if (batch == NULL) {
         mirror->lines.lost++;
@@ -247,6 +229,7 @@ read_pipe(void *ctx)
         return;
     }
     end_lines(mirror);
+    gp__tail_end(mirror->tail);
     gp_mutex_lock(&mirror->lock);
     mirror->ended = true;
     if (mirror->watch != NULL) {
@@ -269,8 +252,8 @@ gp__mirror_add(gp__mirror *mirror, const char *message)
 /* ---- For the owner --------------------------------------------------------------------------- */
 
 int
-gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t buffer_size,
-                gp_error *err)
+gp__mirror_open(gp__mirror **out, int fd, gp__tail *tail, const gp_log_sink *sink,
+                size_t buffer_size, gp_error *err)
 {
     gp__mirror *mirror;
     int rc = gp__delivery_start(err);
@@ -288,12 +271,15 @@ gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t buffer
     atomic_init(&mirror->refs, 1);
     atomic_init(&mirror->level, sink->level);
     mirror->fd = fd;
+    mirror->tail = tail;
     mirror->sink = *sink;
     gp__lines_init(&mirror->lines, buffer_size);
+    gp__tail_begin(tail);
     gp_mutex_lock(&mirror->lock);
     rc = gp__reactor_add(&mirror->watch, fd, read_pipe, mirror, err);
     gp_mutex_unlock(&mirror->lock);
     if (rc < 0) {
+        gp__tail_end(tail);
         mirror->fd = -1; /* on failure the caller keeps |fd| and the sink */
         mirror->sink.release = NULL;
         mirror_unref(mirror);
@@ -336,6 +322,7 @@ gp__mirror_finish(gp__mirror *mirror)
         total += (size_t)got;
     }
     end_lines(mirror);
+    gp__tail_end(mirror->tail);
     gp__fd_close(&mirror->fd);
 }
 
@@ -364,18 +351,12 @@ gp__mirror_flush(gp__mirror *mirror, int64_t deadline, const gp_interrupt *inter
     return rc;
 }
 
-const char *
-gp__mirror_tail(const gp__mirror *mirror, size_t *len)
-{
-    *len = mirror->tail_len;
-    return mirror->tail;
-}
-
 void
 gp__mirror_close(gp__mirror *mirror)
 {
     if (mirror != NULL) {
         stop_watching(mirror);
+        gp__tail_end(mirror->tail);
         mirror_unref(mirror);
     }
 }

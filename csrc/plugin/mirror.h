@@ -20,17 +20,17 @@
 #include "gp/error.h"
 #include "gp/log.h"
 #include "gp/runtime.h"
+#include "os/process/tail.h"
 
 typedef struct gp__mirror gp__mirror;
 
-enum { GP__MIRROR_TAIL = 4096 };
-
 /*
- * Start to read |fd|, which must be non-blocking. On success the mirror owns |fd| and the sink.
- * |buffer_size| is the length of the longest line, 0 for the default.
+ * Start to read |fd|, which must be non-blocking, and to add what is read to |tail|. On success the
+ * mirror owns |fd| and the sink. |tail| must exist until the mirror is closed. |buffer_size| is the
+ * length of the longest line, 0 for the default.
  */
-int gp__mirror_open(gp__mirror **out, int fd, const gp_log_sink *sink, size_t buffer_size,
-                    gp_error *err);
+int gp__mirror_open(gp__mirror **out, int fd, gp__tail *tail, const gp_log_sink *sink,
+                    size_t buffer_size, gp_error *err);
 
 /*
  * Add a line that the host itself logs, at the level GP_WARN. To be called on the reactor's thread,
@@ -49,9 +49,6 @@ void gp__mirror_finish(gp__mirror *mirror);
  * for itself, it returns at once. Returns: 0, GP_ETIMEOUT or GP_EUSER.
  */
 int gp__mirror_flush(gp__mirror *mirror, int64_t deadline, const gp_interrupt *interrupt);
-
-/* The last |*len| bytes of the output, of any level. Only after finish. Borrowed. */
-const char *gp__mirror_tail(const gp__mirror *mirror, size_t *len);
 
 /*
  * Close the mirror. Output that was read is still delivered; then the sink is released. NULL is

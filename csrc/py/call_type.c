@@ -84,6 +84,20 @@ call_wait(CallObject *self, PyObject *timeout)
 }
 
 static PyObject *
+call_cut_off(CallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    char tail[GP_CALL_STDERR];
+    int status;
+
+    if (!gp_call_cut_off(self->call, &status, tail)) {
+        Py_RETURN_NONE;
+    }
+    return Py_BuildValue("NN",
+                         status != GP_STATUS_UNKNOWN ? PyLong_FromLong(status) : Py_NewRef(Py_None),
+                         PyUnicode_DecodeUTF8(tail, (Py_ssize_t)strlen(tail), "replace"));
+}
+
+static PyObject *
 call_status(CallObject *self, PyObject *Py_UNUSED(ignored))
 {
     const gp_call_status *status = gp_call_get_status(self->call);
@@ -215,6 +229,9 @@ call_next(CallObject *self)
 }
 
 static PyMethodDef base_methods[] = {
+    {"_cut_off", (PyCFunction)call_cut_off, METH_NOARGS,
+     "_cut_off($self)\n--\n\nIf the end of the plugin's process has ended the call: (exit status, "
+     "end of stderr).\nThe status is None if it is unknown."},
     {"_status", (PyCFunction)call_status, METH_NOARGS,
      "_status($self)\n--\n\n(code, details, trailing metadata, debug text), or None."},
     {"_take_reply", (PyCFunction)call_take_reply, METH_NOARGS,

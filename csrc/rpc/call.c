@@ -1,5 +1,7 @@
 #include "rpc/call.h"
 
+#include <string.h>
+
 #include "base/alloc.h"
 #include "base/thread.h"
 #include "gp/container.h"
@@ -7,6 +9,8 @@
 #include "rpc/grpc_symbols.h"
 #include "rpc/reset.h"
 #include "rpc/unpack.h"
+
+_Static_assert(GP_CALL_STDERR == GP__TAIL + 1, "the tail of stderr fits");
 
 static void
 batch_ref(gp_call *call)
@@ -129,8 +133,23 @@ end_with_reason(gp__reason_waiter *waiter)
 {
     gp_call *call = gp_container_of(waiter, gp_call, reason_waiter);
 
-    gp__channel_add_reason(call->channel, &call->details);
+    call->cut_off = gp__channel_add_reason(call->channel, &call->details);
     end_call(call);
+}
+
+/* Whether gRPC's details say that the connection has ended. */
+static bool
+says_that_it_ended(gp_bytes details)
+{
+    static const char *const texts[] = {"Socket closed", "Broken pipe", "Connection reset by peer",
+                                        "recvmsg:Connection reset by peer"};
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        if (details.len == strlen(texts[i]) && memcmp(details.data, texts[i], details.len) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /*
@@ -179,10 +198,12 @@ status_complete(gp__event *event, bool ok)
         correct_reset(call);
     } else if (call->code == GRPC_STATUS_UNAVAILABLE) {
         call->reason_waiter.on_known = end_with_reason;
-        if (gp__channel_await_reason(call->channel, &call->reason_waiter)) {
+        call->reason_waiter.deadline = call->deadline;
+        if (gp__channel_await_reason(call->channel, &call->reason_waiter,
+                                     says_that_it_ended(gp__bytes_from_slice(&call->details)))) {
             return;
         }
-        gp__channel_add_reason(call->channel, &call->details);
+        call->cut_off = gp__channel_add_reason(call->channel, &call->details);
     }
     end_call(call);
 }
@@ -444,6 +465,19 @@ gp_call_get_status(const gp_call *call)
         return NULL;
     }
     return atomic_load(&call->refused) ? &call->refusal : &call->result;
+}
+
+bool
+gp_call_cut_off(const gp_call *call, int *exit_status, char stderr_tail[GP_CALL_STDERR])
+{
+    gp__process *process = gp__channel_process(call->channel);
+
+    if (!gp_call_done(call) || !call->cut_off || atomic_load(&call->refused)) {
+        return false;
+    }
+    *exit_status = gp__process_status(process);
+    gp__tail_text(gp__process_tail(process), stderr_tail);
+    return true;
 }
 
 double

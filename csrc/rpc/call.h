@@ -52,6 +52,7 @@ struct gp_call {
     grpc_slice details;
     const char *debug; /* owned; freed by gpr_free() */
     gp_call_status result;
+    bool cut_off; /* by the end of the process at the other end. Written before |done| opens */
     atomic_bool refused; /* a message could not be unpacked: |refusal| is the status instead */
     gp_call_status refusal;
     grpc_slice refused_details; /* owned; what |refusal| points to */

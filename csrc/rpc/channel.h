@@ -55,21 +55,27 @@ void gp__channel_explain(gp_channel *channel, const gp__carrier *carrier, gp__pr
  */
 typedef struct gp__reason_waiter {
     gp_link link;
+    int64_t deadline; /* when to call |on_known| at the latest; on CLOCK_MONOTONIC, in ns */
     void (*on_known)(struct gp__reason_waiter *waiter);
 } gp__reason_waiter;
 
 /*
- * If the process at the other end is about to end, so that its exit status will be known soon,
- * queue |waiter| and return true. (The kernel closes a process's connections some moments before
- * the process can be waited for.)
+ * If how the process at the other end has ended will perhaps be known soon, queue |waiter| and
+ * return true. The kernel closes a process's connections some moments before the process can be
+ * waited for, the process may itself close them before it exits, and the last of what it has
+ * written to stderr may not have been read. |broken|: the call's status says that the connection
+ * has ended.
  */
-bool gp__channel_await_reason(gp_channel *channel, gp__reason_waiter *waiter);
+bool gp__channel_await_reason(gp_channel *channel, gp__reason_waiter *waiter, bool broken);
 
 /*
- * Append what is known about the missing connection to |details|, the status details of a call that
- * has failed because of it.
+ * Add what is known about the missing connection to |details|, the status details of a call that
+ * has failed because of it. Returns whether the process at the other end has ended.
  */
-void gp__channel_add_reason(const gp_channel *channel, grpc_slice *details);
+bool gp__channel_add_reason(const gp_channel *channel, grpc_slice *details);
+
+/* The process at the other end; NULL if it is not known. Borrowed. */
+gp__process *gp__channel_process(const gp_channel *channel);
 
 /* The name of the peer as its calls report it; NULL: ask gRPC. */
 const char *gp__channel_peer(const gp_channel *channel);

@@ -42,7 +42,10 @@ typedef struct gp__connection {
     gp_list views GP_GUARDED_BY(&lock);          /* gp_channel: borrowed, each removes itself */
     gp_list reason_waiters GP_GUARDED_BY(&lock); /* borrowed: each has a reference to its call */
     gp__watch *timer GP_GUARDED_BY(&lock);       /* owned; NULL unless there are |reason_waiters| */
-    int checks GP_GUARDED_BY(&lock);             /* times that |timer| has checked the process */
+    int checks_left GP_GUARDED_BY(&lock);        /* times that |timer| still checks the process */
+    bool survived GP_GUARDED_BY(&lock); /* the process went on after its connection had ended */
+    bool told GP_GUARDED_BY(&lock);     /* its end and the last of its stderr are known, or will
+                                           not be waited for any more */
 } gp__connection;
 
 /* A view of a connection: closing it ends its own calls only. */

@@ -170,7 +170,7 @@ class Call(_core.AsyncCall, Abstract):
         with _importing("pygo_plugin._grpc.aio_errors"):
             from pygo_plugin._grpc.aio_errors import rpc_error
 
-        return rpc_error(status, self._metadata())
+        return rpc_error(status, self._metadata(), self._cut_off())
 
 
 class _OneReply(Call):

@@ -11,6 +11,7 @@ from pygo_plugin import errors
 from pygo_plugin._grpc.abstract import derived, imported
 from pygo_plugin._grpc.aio_metadata import metadata
 from pygo_plugin._grpc.enums import StatusCode, status_code
+from pygo_plugin._grpc.errors import describe
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -81,15 +82,13 @@ class AioRpcError(errors.RpcError):
         return self._status[4]
 
     def __str__(self) -> str:
-        return (
-            f"<RPC failed: status = {self.code()}, details = {self.details()!r}, "
-            f"debug_error_string = {self.debug_error_string()!r}>"
-        )
+        return describe(self)
 
     __repr__ = __str__
 
     def __reduce__(self) -> Any:
-        return AioRpcError, self._status
+        ended = {"exit_status": self.exit_status, "stderr": self.stderr}
+        return AioRpcError, self._status, ended
 
 
 class ClosedError(errors.ClosedError):
@@ -140,12 +139,20 @@ def exported_end_of_file() -> Any:
     return end_of_file()
 
 
-def rpc_error(status: _core._CallStatus, initial_metadata: Pairs) -> AioRpcError:
-    """The exception for a call that ended with this status."""
+def rpc_error(
+    status: _core._CallStatus, initial_metadata: Pairs, cut_off: tuple[int | None, str] | None
+) -> AioRpcError:
+    """The exception for a call that ended with this status.
+
+    `cut_off` is the plugin's exit status and the end of its stderr, if its end has ended the call.
+    """
     number, details, trailing, debug = status
-    return AioRpcError(
+    error = AioRpcError(
         status_code(number), metadata(initial_metadata), metadata(trailing), details, debug or ""
     )
+    if cut_off is not None:
+        error.exit_status, error.stderr = cut_off
+    return error
 
 
 def closed_error() -> ClosedError:

@@ -18,6 +18,7 @@ __all__ = [
     "FutureCancelledError",
     "FutureTimeoutError",
     "RpcError",
+    "describe",
     "future_cancelled",
     "future_timeout",
     "request_refused",
@@ -48,6 +49,9 @@ class RpcError(errors.RpcError):
     def __init__(self, call: Call | _PickledCall) -> None:
         super().__init__()
         self._call = call
+        cut_off = call._cut_off()
+        if cut_off is not None:
+            self.exit_status, self.stderr = cut_off
 
     def code(self) -> Any:
         """The grpc.StatusCode."""
@@ -105,10 +109,7 @@ class RpcError(errors.RpcError):
         fn(self)
 
     def __str__(self) -> str:
-        return (
-            f"<RPC failed: status = {self.code()}, details = {self.details()!r}, "
-            f"debug_error_string = {self.debug_error_string()!r}>"
-        )
+        return describe(self)
 
     __repr__ = __str__
 
@@ -116,7 +117,7 @@ class RpcError(errors.RpcError):
         # A call cannot be pickled, only how it ended.
         status = (self.code().value[0], self.details(), self.initial_metadata())
         more = (self.trailing_metadata(), self.debug_error_string(), self.cancelled())
-        return (_unpickle, status + more)
+        return (_unpickle, (*status, *more, self._call._cut_off()))
 
 
 class _PickledCall:
@@ -130,6 +131,7 @@ class _PickledCall:
         trailing_metadata: Any,
         debug_error_string: str,
         cancelled: bool,
+        cut_off: tuple[int | None, str] | None = None,
     ) -> None:
         self._code = code
         self._details = details
@@ -137,6 +139,10 @@ class _PickledCall:
         self._trailing_metadata = trailing_metadata
         self._debug_error_string = debug_error_string
         self._cancelled = cancelled
+        self._how_cut_off = cut_off
+
+    def _cut_off(self) -> tuple[int | None, str] | None:
+        return self._how_cut_off
 
     def code(self) -> Any:
         return status_code(self._code)
@@ -158,6 +164,15 @@ class _PickledCall:
 
     def cancelled(self) -> bool:
         return self._cancelled
+
+
+def describe(error: Any) -> str:
+    """The text of an exception, blocking or of asyncio."""
+    text = (
+        f"<RPC failed: status = {error.code()}, details = {error.details()!r}, "
+        f"debug_error_string = {error.debug_error_string()!r}>"
+    )
+    return f"{text}\nThe plugin's stderr ends with:\n{error.stderr}" if error.stderr else text
 
 
 def rpc_error(call: Call | _PickledCall) -> RpcError:
@@ -196,7 +211,7 @@ def request_refused(error: Exception, asynchronous: bool) -> errors.RpcError:
     if asynchronous:
         from pygo_plugin._grpc.aio_errors import rpc_error
 
-        refused = rpc_error((_INTERNAL, details, (), ""), ())
+        refused = rpc_error((_INTERNAL, details, (), ""), (), None)
     else:
         refused = _unpickle(_INTERNAL, details, (), (), "", False)
     refused.__cause__ = error

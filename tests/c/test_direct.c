@@ -159,8 +159,8 @@ static const char disconnected[] = "the connection between host and plugin has e
 static void
 disconnected_calls_end_with_the_reason(void **state)
 {
-    static const char killed[] = "the connection between host and plugin has ended: "
-                                 "the plugin was killed by signal 9 (Killed)";
+    static const char killed[] = "sleep: was killed by signal 9 (SIGKILL) "
+                                 "(the connection between host and plugin has ended)";
     gp_call_options options = options_for("/t/Echo");
     gp_error err = GP_ERROR_INIT;
     gp_channel *channel;
@@ -172,6 +172,7 @@ disconnected_calls_end_with_the_reason(void **state)
     (void)state;
     SHELL(&plugin, "exec sleep 600");
     channel = open_pair(&other);
+    gp__process_set_name(plugin.process, "sleep");
     gp__channel_explain(channel, NULL, plugin.process);
     unary = start_on(channel, "/t/Echo");
     assert_int_equal(gp_call_start_stream(&stream, channel, &options, NULL, NULL), 0);

@@ -14,6 +14,7 @@
 /* A mirror, the writing end of its pipe, and the sink that records. */
 typedef struct mirrored {
     gp__mirror *mirror;
+    gp__tail tail;
     int in;
     recorder rec;
 } mirrored;
@@ -29,7 +30,9 @@ open_with(mirrored *it, int level, bool want_raw, size_t buffer_size)
     assert_int_equal(gp__fd_pipe(ends, NULL), 0);
     gp__fd_set_nonblocking(ends[0]);
     it->in = ends[1];
-    assert_int_equal(gp__mirror_open(&it->mirror, ends[0], &sink, buffer_size, NULL), 0);
+    gp__tail_init(&it->tail);
+    assert_int_equal(gp__mirror_open(&it->mirror, ends[0], &it->tail, &sink, buffer_size, NULL), 0);
+    assert_false(gp__tail_is_whole(&it->tail));
 }
 
 static void
@@ -39,6 +42,8 @@ close_mirrored(mirrored *it)
     gp__mirror_close(it->mirror);
     recorder_await_released(&it->rec);
     assert_int_equal(it->rec.released, 1);
+    assert_true(gp__tail_is_whole(&it->tail));
+    gp__tail_release(&it->tail);
     recorder_release(&it->rec);
 }
 
@@ -110,7 +115,7 @@ static void
 nothing_is_lost_when_the_process_is_dead(void **state)
 {
     mirrored it;
-    const char *tail;
+    char text[GP__TAIL + 1];
     size_t len;
 
     (void)state;
@@ -124,9 +129,9 @@ nothing_is_lost_when_the_process_is_dead(void **state)
     assert_int_equal(it.rec.count, 1001);
     assert_recorded(&it, 999, GP_DEBUG, "line 999");
     assert_recorded(&it, 1000, GP_DEBUG, "end");
-    tail = gp__mirror_tail(it.mirror, &len);
-    assert_int_equal(len, GP__MIRROR_TAIL);
-    assert_memory_equal(tail + len - 12, "line 999\nend", 12);
+    len = strlen(gp__tail_text(&it.tail, text));
+    assert_int_equal(len, GP__TAIL);
+    assert_string_equal(text + len - 12, "line 999\nend");
     gp__mirror_finish(it.mirror);
     close_mirrored(&it);
 }
@@ -172,7 +177,7 @@ static void
 the_sink_sets_the_level(void **state)
 {
     mirrored it;
-    const char *tail;
+    char text[GP__TAIL + 1];
     size_t len;
 
     (void)state;
@@ -186,9 +191,7 @@ the_sink_sets_the_level(void **state)
     write_text(&it, "debug again\n");
     recorder_await_count(&it.rec, 2);
     finish_and_flush(&it);
-    tail = gp__mirror_tail(it.mirror, &len);
-    assert_int_equal(len, strlen("debug\n[WARN] warn\ndebug again\n"));
-    assert_memory_equal(tail, "debug\n", 6);
+    assert_string_equal(gp__tail_text(&it.tail, text), "debug\n[WARN] warn\ndebug again");
     close_mirrored(&it);
 }
 
@@ -308,6 +311,7 @@ many_plugins_share_the_threads(void **state)
 typedef struct closer {
     recorder rec;
     gp__mirror *mirror;
+    gp__tail tail;
     bool closed;
 } closer;
 
@@ -349,14 +353,16 @@ a_sink_can_finish_its_mirror(void **state)
 
     (void)state;
     recorder_init(&it.rec, GP_TRACE);
+    gp__tail_init(&it.tail);
     assert_int_equal(gp__fd_pipe(ends, NULL), 0);
     gp__fd_set_nonblocking(ends[0]);
     gp_mutex_lock(&it.rec.lock);
-    assert_int_equal(gp__mirror_open(&it.mirror, ends[0], &sink, 0, NULL), 0);
+    assert_int_equal(gp__mirror_open(&it.mirror, ends[0], &it.tail, &sink, 0, NULL), 0);
     gp_mutex_unlock(&it.rec.lock);
     assert_int_equal(write(ends[1], "x\n", 2), 2);
     recorder_await_released(&it.rec);
     gp__fd_close(&ends[1]);
+    gp__tail_release(&it.tail);
     recorder_release(&it.rec);
 }
 
@@ -455,17 +461,19 @@ every_allocation_may_fail(void **state)
     do {
         gp__mirror *mirror = NULL;
         gp_log_sink sink;
+        gp__tail tail;
         recorder rec;
         int ends[2];
         int rc;
 
         recorder_init(&rec, GP_TRACE);
+        gp__tail_init(&tail);
         sink = recorder_sink(&rec, true);
         assert_int_equal(gp__fd_pipe(ends, NULL), 0);
         gp__fd_set_nonblocking(ends[0]);
         assert_int_equal(write(ends[1], "one\n{\"@level\":\"info\"}\nthree", 27), 27);
         alloc_begin(failing++);
-        rc = gp__mirror_open(&mirror, ends[0], &sink, 8, NULL);
+        rc = gp__mirror_open(&mirror, ends[0], &tail, &sink, 8, NULL);
         assert_true(rc == 0 || rc == GP_ENOMEM);
         if (rc == 0) {
             gp__mirror_finish(mirror);
@@ -484,6 +492,7 @@ every_allocation_may_fail(void **state)
         if (!failed) {
             assert_int_equal(rec.raw_len, 27);
         }
+        gp__tail_release(&tail);
         recorder_release(&rec);
     } while (failed);
 }

@@ -23,8 +23,8 @@ a_killed_child_has_its_signal_as_status(void **state)
     gp__process_kill(it.process);
     child_await_exit(&it);
     assert_int_equal(gp__process_status(it.process), -SIGKILL);
-    assert_non_null(
-        strstr(gp__process_describe_exit(-SIGKILL, text, sizeof(text)), "killed by signal 9"));
+    assert_non_null(strstr(gp__process_describe_exit(-SIGKILL, text, sizeof(text)),
+                           "killed by signal 9 (SIGKILL)"));
     gp__process_kill(it.process); /* it has ended: this does nothing */
     child_release(&it);
 }

@@ -22,7 +22,7 @@ from pygo_plugin import Client, ClosedError, RpcError, aio
 SHUTDOWN = 4
 
 ENDED = "the connection between host and plugin has ended"
-KILLED = "the plugin was killed by signal 9 (Killed)"
+KILLED = "was killed by signal 9 (SIGKILL)"
 
 pytestmark = pytest.mark.usefixtures("no_leftovers")
 

@@ -150,6 +150,13 @@ bool gp_call_done(const gp_call *call);
 /* The status; NULL while the call does not have it. Borrowed from the call. */
 const gp_call_status *gp_call_get_status(const gp_call *call);
 
+/*
+ * Whether the end of the plugin's process has ended the call. Then |exit_status| is set as by
+ * gp_client_exit_status(), and |stderr_tail| to the last of what the process has written to stderr.
+ */
+enum { GP_CALL_STDERR = 4096 + 1 };
+bool gp_call_cut_off(const gp_call *call, int *exit_status, char stderr_tail[GP_CALL_STDERR]);
+
 /* Seconds left until the deadline, 0 when it has passed; negative if there is none. */
 double gp_call_time_remaining(const gp_call *call);
 

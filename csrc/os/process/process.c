@@ -43,6 +43,7 @@ gp__process_new(gp__process **out, gp_error *err)
     process->status = GP_STATUS_UNKNOWN;
     gp_mutex_init(&process->lock);
     gp_mutex_init(&process->watch_lock);
+    gp__tail_init(&process->tail);
     *out = process;
     return 0;
 }
@@ -63,10 +64,18 @@ gp__process_unref(gp__process *process)
         gp__process_unref(process->relays[1]);
         gp__fd_close(&process->pidfd);
         gp__group_free(process->group);
+        gp__tail_release(&process->tail);
+        gp__free(process->name);
         gp_mutex_release(&process->watch_lock);
         gp_mutex_release(&process->lock);
         gp__free(process);
     }
+}
+
+gp__tail *
+gp__process_tail(gp__process *process)
+{
+    return &process->tail;
 }
 
 /* ---- Identity -------------------------------------------------------------------------------- */
@@ -375,15 +384,61 @@ gp__process_status(gp__process *process)
     return gp__process_gone(process) ? process->status : GP_STATUS_UNKNOWN;
 }
 
+/* ---- Describing its end ---------------------------------------------------------------------- */
+
+/* The signals that end a process unless it handles them. */
+#define SIGNALS(X)                                                                                 \
+    X(SIGHUP)                                                                                      \
+    X(SIGINT) X(SIGQUIT) X(SIGILL) X(SIGTRAP) X(SIGABRT) X(SIGBUS) X(SIGFPE) X(SIGKILL) X(SIGUSR1) \
+        X(SIGSEGV) X(SIGUSR2) X(SIGPIPE) X(SIGALRM) X(SIGTERM) X(SIGXCPU) X(SIGXFSZ) X(SIGVTALRM)  \
+            X(SIGPROF) X(SIGSYS)
+
+static const char *
+signal_name(int number)
+{
+    switch (number) {
+#define NAME(signal) \
+    case signal:     \
+        return #signal;
+        SIGNALS(NAME)
+#undef NAME
+    default:
+        return NULL;
+    }
+}
+
 const char *
 gp__process_describe_exit(int status, char *out, size_t size)
 {
+    const char *name = status < 0 ? signal_name(-status) : NULL;
+
     if (status == GP_STATUS_UNKNOWN) {
         snprintf(out, size, "exited with an unknown status");
+    } else if (name != NULL) {
+        snprintf(out, size, "was killed by signal %d (%s)", -status, name);
     } else if (status < 0) {
-        snprintf(out, size, "was killed by signal %d (%s)", -status, strsignal(-status));
+        snprintf(out, size, "was killed by signal %d", -status);
     } else {
         snprintf(out, size, "exited with status %d", status);
     }
     return out;
+}
+
+void
+gp__process_set_name(gp__process *process, const char *name)
+{
+    process->name = gp__strdup(name);
+}
+
+char *
+gp__process_describe_end(gp__process *process)
+{
+    char how[96];
+
+    if (!gp__process_gone(process)) {
+        return NULL;
+    }
+    gp__process_describe_exit(process->status, how, sizeof(how));
+    return process->name != NULL ? gp__format("%s: %s", process->name, how)
+                                 : gp__format("the plugin %s", how);
 }

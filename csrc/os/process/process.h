@@ -18,6 +18,7 @@
 #include "gp/runner.h"
 #include "gp/runtime.h"
 #include "os/process/sealed.h"
+#include "os/process/tail.h"
 
 typedef struct gp__process gp__process;
 
@@ -145,7 +146,22 @@ int gp__process_pidfd(const gp__process *process);
 /* Once it has ended: the exit status, -N for signal N, or GP_STATUS_UNKNOWN. */
 int gp__process_status(gp__process *process);
 
-/* "exited with status 3", "was killed by signal 9 (Killed)", ... Returns |out|. */
+/* "exited with status 3", "was killed by signal 9 (SIGKILL)", ... Returns |out|. */
 const char *gp__process_describe_exit(int status, char *out, size_t size);
+
+/* The last bytes of its stderr; empty if nothing reads that. Borrowed. */
+gp__tail *gp__process_tail(gp__process *process);
+
+/*
+ * What messages about it call it; "the plugin" before that, and when memory is short. To be called
+ * before other threads describe its end.
+ */
+void gp__process_set_name(gp__process *process, const char *name);
+
+/*
+ * How it has ended, as "NAME: exited with status 3". Owned by the caller; NULL if it has not ended,
+ * or memory is short.
+ */
+char *gp__process_describe_end(gp__process *process);
 
 #endif

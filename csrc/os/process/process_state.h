@@ -33,6 +33,8 @@ struct gp__process {
     gp__group *group;         /* owned; killed with it; NULL: it alone is killed */
     gp__process *relays[2];   /* shared: ref. Pass a detached child's output on; NULL: none */
     gp__elsewhere *elsewhere; /* owned; NULL: it runs here */
+    char *name;               /* owned; for messages; NULL: none */
+    gp__tail tail;
 
     gp_mutex lock; /* a leaf; held while the process is reaped, or signalled by its pid */
     gp__procstat identity GP_GUARDED_BY(&lock);
