@@ -30,24 +30,25 @@ pygo_serialize(PyObject *serializer, PyObject *message)
 
 /* Replace the exception of the serializer, which is set, by an RpcError. */
 static void
-refuse_request(bool asynchronous)
+refuse_request(gp_bytes method, bool asynchronous)
 {
     PyObject *exception = pygo_take_exception();
     PyObject *make = pygo_provided(PYGO_REQUEST_REFUSED);
-    PyObject *kind = asynchronous ? Py_True : Py_False;
 
-    pygo_raise_object(make != NULL ? PyObject_CallFunctionObjArgs(make, exception, kind, NULL)
+    pygo_raise_object(make != NULL ? PyObject_CallFunction(make, "Os#O", exception, method.data,
+                                                           (Py_ssize_t)method.len,
+                                                           asynchronous ? Py_True : Py_False)
                                    : NULL);
     Py_DECREF(exception);
 }
 
 PyObject *
-pygo_serialize_request(PyObject *serializer, PyObject *request, bool asynchronous)
+pygo_serialize_request(PyObject *serializer, PyObject *request, gp_bytes method, bool asynchronous)
 {
     PyObject *bytes = call_serializer(serializer, request);
 
     if (bytes == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
-        refuse_request(asynchronous);
+        refuse_request(method, asynchronous);
     }
     return check_bytes(serializer, bytes);
 }

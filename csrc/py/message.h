@@ -16,10 +16,11 @@
 PyObject *pygo_serialize(PyObject *serializer, PyObject *message);
 
 /*
- * As pygo_serialize(), for the one request of a call. As with grpcio, an exception of the
- * serializer becomes the cause of an RpcError, which is that of aio if |asynchronous|.
+ * As pygo_serialize(), for the one request of a call of |method|. As with grpcio, an exception of
+ * the serializer becomes the cause of an RpcError, which is that of aio if |asynchronous|.
  */
-PyObject *pygo_serialize_request(PyObject *serializer, PyObject *request, bool asynchronous);
+PyObject *pygo_serialize_request(PyObject *serializer, PyObject *request, gp_bytes method,
+                                 bool asynchronous);
 
 /* The contents of a bytes object, borrowed. */
 static inline gp_bytes

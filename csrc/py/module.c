@@ -212,6 +212,7 @@ static int (*const setups[])(PyObject *module, pygo_state *state) = {
     pygo_arg_object_setup,
     pygo_channel_setup,
     pygo_multicallable_setup,
+    pygo_serializer_setup,
     pygo_call_setup,
     pygo_sender_setup,
     pygo_loop_setup,

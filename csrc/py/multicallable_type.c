@@ -158,7 +158,8 @@ start_call(const MultiCallableObject *self, const call_args *args, unsigned flag
     }
     options.flags |= flags | (self->streams_in && !self->streams_out ? GP_CALL_ONE_REPLY : 0);
     if (!self->streams_in) {
-        request = pygo_serialize_request(self->serializer, args->request, asynchronous);
+        request =
+            pygo_serialize_request(self->serializer, args->request, options.method, asynchronous);
         if (request == NULL) {
             pygo_metadata_release(&metadata);
             return NULL;

@@ -282,7 +282,15 @@ context_refuse(ServerCallObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+static PyObject *
+context_path(ServerCallObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return pygo_server_call_method(self->call);
+}
+
 static PyMethodDef context_methods[] = {
+    {"_path", (PyCFunction)context_path, METH_NOARGS,
+     "_path($self)\n--\n\nThe path of the method, \"/package.Service/Method\"."},
     {"_answer", (PyCFunction)context_answer, METH_O,
      "_answer($self, handler, /)\n--\n\nAnswer the call with the handler, on this thread of a "
      "pool."},

@@ -133,6 +133,7 @@ int pygo_channel_setup(PyObject *module, pygo_state *state);
 int pygo_multicallable_setup(PyObject *module, pygo_state *state);
 int pygo_call_setup(PyObject *module, pygo_state *state);
 int pygo_sender_setup(PyObject *module, pygo_state *state);
+int pygo_serializer_setup(PyObject *module, pygo_state *state);
 int pygo_async_call_setup(PyObject *module, pygo_state *state);
 int pygo_loop_setup(PyObject *module, pygo_state *state);
 int pygo_loop_future_setup(PyObject *module, pygo_state *state);

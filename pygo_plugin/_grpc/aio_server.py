@@ -226,7 +226,7 @@ class _Dispatcher:
             result = behavior(argument, context)
             if not handler.response_streaming:
                 reply = await result
-                doing, code = "Failed to serialize response!", _INTERNAL
+                doing, code = _server.NOT_SERIALIZED, _INTERNAL
                 data = context._serialized(reply)
                 if context._writing:
                     await context._wait_flushed()

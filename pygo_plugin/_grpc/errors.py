@@ -201,12 +201,12 @@ def future_cancelled() -> FutureCancelledError:
     return error
 
 
-def request_refused(error: Exception, asynchronous: bool) -> errors.RpcError:
-    """The exception for a call that was not made because its serializer raised `error`.
+def request_refused(error: Exception, method: str, asynchronous: bool) -> errors.RpcError:
+    """The exception for a call of `method` that was not made: its serializer has raised `error`.
 
     Called by the core.
     """
-    details = "Exception serializing request!"
+    details = f"Exception serializing request! {method}: {error}"
     refused: errors.RpcError
     if asynchronous:
         from pygo_plugin._grpc.aio_errors import rpc_error

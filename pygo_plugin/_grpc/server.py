@@ -32,6 +32,8 @@ else:
 # ends other calls must not wait for them. Threads are started only when handlers need them.
 _WORKERS = 1000
 
+NOT_SERIALIZED = "Failed to serialize response!"
+
 
 class ServicerContext(_Context, Abstract):
     """The context that a servicer's method gets. It implements grpc.ServicerContext."""
@@ -365,8 +367,14 @@ def handler_failed(context: ServicerContext, error: BaseException, doing: str) -
     import logging
 
     logging.getLogger("pygo_plugin.server").error(
-        "%s: %s", doing, error, exc_info=(type(error), error, error.__traceback__)
+        "%s: %s: %s",
+        context._path(),
+        doing,
+        error,
+        exc_info=(type(error), error, error.__traceback__),
     )
+    if doing == NOT_SERIALIZED:
+        return f"{doing} {context._path()}: {error}"
     return doing if doing.endswith("!") else f"{doing}: {error}"
 
 

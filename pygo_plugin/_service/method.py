@@ -104,8 +104,8 @@ class Method:
 
     @property
     def request_serializer(self) -> Serializer:
-        """Makes bytes of a request."""
-        return self._request_type.load()[1]
+        """Makes bytes of a request. Raises: TypeError for objects of other classes."""
+        return _checked(self._request_type, f"{self.path} takes")
 
     @property
     def request_deserializer(self) -> Deserializer:
@@ -114,8 +114,8 @@ class Method:
 
     @property
     def response_serializer(self) -> Serializer:
-        """Makes bytes of a reply."""
-        return self._response_type.load()[1]
+        """Makes bytes of a reply. Raises: TypeError for objects of other classes."""
+        return _checked(self._response_type, f"{self.path} returns")
 
     @property
     def response_deserializer(self) -> Deserializer:
@@ -135,6 +135,34 @@ class Method:
 
     def __repr__(self) -> str:
         return f"<{self.describe()}>"
+
+
+def _checked(kind: MessageType, takes: str) -> Serializer:
+    """The serializer of a type, for objects of its class alone. `takes` begins the error."""
+    from pygo_plugin._base.core import _core
+
+    cls, serialize, _ = kind.load()
+
+    def serialize_other(value: Any) -> bytes:
+        # A descriptor that is in two pools has two classes.
+        if not isinstance(value, type) and _name_of(value) == kind.name:
+            return serialize(value)
+        raise TypeError(f"{takes} a {kind.name}, not {_describe_object(value)}")
+
+    return _core.Serializer(cls, serialize, serialize_other)
+
+
+def _name_of(value: Any) -> Any:
+    """What declarations call the class of a message; None for other objects."""
+    return getattr(getattr(value, "DESCRIPTOR", None), "full_name", None)
+
+
+def _describe_object(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {_name_of(value) or value.__name__}"
+    if value is None:
+        return "None"
+    return f"a {_name_of(value) or type(value).__name__}"
 
 
 def describe_type(value: Any) -> str:

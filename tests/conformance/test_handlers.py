@@ -126,7 +126,7 @@ def test_reply_that_cannot_be_written(
     call = channel.unary_stream if make is replies else channel.unary_unary
     error = raised(lambda: list(call("/test.T/M")(b"", timeout=DEADLINE)))
     assert error.code() is Code.INTERNAL
-    assert error.details() == "Failed to serialize response!"
+    assert error.details().startswith("Failed to serialize response!")
     assert "by design" in caplog.text
 
 
@@ -136,7 +136,7 @@ def test_reply_of_the_wrong_type(
 ) -> None:
     error = raised(lambda: our_stage.call(lambda request, context: reply))
     assert error.code() is Code.INTERNAL
-    assert error.details() == "Failed to serialize response!"
+    assert error.details().startswith("Failed to serialize response!")
     assert f"messages must be bytes, not {type(reply).__name__}" in caplog.text
 
 

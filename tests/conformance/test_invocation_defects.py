@@ -66,7 +66,7 @@ def test_serializer_that_fails(channel: Any) -> None:
     for call in (echo, echo.with_call, echo.future, count):
         error = raised(lambda call=call: call("the message"))  # type: ignore[misc]
         assert error.code() is Code.INTERNAL
-        assert error.details() == "Exception serializing request!"
+        assert error.details().startswith("Exception serializing request!")
         assert (error.initial_metadata(), error.trailing_metadata()) == ((), ())
         assert "Exception serializing request!" in str(error)
     for make in (channel.unary_unary, channel.unary_stream):

@@ -387,24 +387,27 @@ gp__process_status(gp__process *process)
 /* ---- Describing its end ---------------------------------------------------------------------- */
 
 /* The signals that end a process unless it handles them. */
-#define SIGNALS(X)                                                                                 \
-    X(SIGHUP)                                                                                      \
-    X(SIGINT) X(SIGQUIT) X(SIGILL) X(SIGTRAP) X(SIGABRT) X(SIGBUS) X(SIGFPE) X(SIGKILL) X(SIGUSR1) \
-        X(SIGSEGV) X(SIGUSR2) X(SIGPIPE) X(SIGALRM) X(SIGTERM) X(SIGXCPU) X(SIGXFSZ) X(SIGVTALRM)  \
-            X(SIGPROF) X(SIGSYS)
+static const struct {
+    int number;
+    const char *name;
+} signals[] = {
+    {SIGHUP, "SIGHUP"},   {SIGINT, "SIGINT"},   {SIGQUIT, "SIGQUIT"},     {SIGILL, "SIGILL"},
+    {SIGTRAP, "SIGTRAP"}, {SIGABRT, "SIGABRT"}, {SIGBUS, "SIGBUS"},       {SIGFPE, "SIGFPE"},
+    {SIGKILL, "SIGKILL"}, {SIGUSR1, "SIGUSR1"}, {SIGSEGV, "SIGSEGV"},     {SIGUSR2, "SIGUSR2"},
+    {SIGPIPE, "SIGPIPE"}, {SIGALRM, "SIGALRM"}, {SIGTERM, "SIGTERM"},     {SIGXCPU, "SIGXCPU"},
+    {SIGXFSZ, "SIGXFSZ"}, {SIGPROF, "SIGPROF"}, {SIGVTALRM, "SIGVTALRM"}, {SIGSYS, "SIGSYS"},
+};
 
+/* NULL for one that is not in the table. */
 static const char *
 signal_name(int number)
 {
-    switch (number) {
-#define NAME(signal) \
-    case signal:     \
-        return #signal;
-        SIGNALS(NAME)
-#undef NAME
-    default:
-        return NULL;
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+        if (signals[i].number == number) {
+            return signals[i].name;
+        }
     }
+    return NULL;
 }
 
 const char *

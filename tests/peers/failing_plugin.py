@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""A plugin whose methods return wrong replies, and end its process in several ways."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import probe_pb2 as pb
+
+from pygo_plugin import HandshakeConfig, ServeConfig, Server, StatusCode, service
+
+HANDSHAKE = HandshakeConfig(1, "PYGO_TEST_COOKIE", "pygo")
+Probe = service(pb)
+
+LAST_WORDS = "the disk is full"
+
+leaving = threading.Event()
+
+
+class Servicer(Probe.Servicer):  # type: ignore[name-defined, misc]
+    def Echo(self, request: Any, context: Any) -> Any:
+        """Return what the payload says."""
+        if request.payload == b"unavailable":
+            context.abort(StatusCode.UNAVAILABLE, "the database is down")
+        return {b"none": None, b"other": pb.SumReply(), b"class": pb.EchoReply}.get(
+            request.payload, pb.EchoReply(payload=request.payload)
+        )
+
+    def Count(self, request: Any, context: Any) -> Iterator[Any]:
+        """Yield one reply, and another one of the wrong type or none at all."""
+        yield pb.CountReply()
+        if request.n == 1:
+            yield None
+        self.Exit(pb.ExitRequest(status=3), context)
+
+    def Sum(self, requests: Any, context: Any) -> Any:
+        for _ in requests:
+            self.Exit(pb.ExitRequest(status=3), context)
+
+    def Exit(self, request: Any, context: Any) -> Any:
+        """End the process at once."""
+        print(LAST_WORDS, file=sys.stderr, flush=True)
+        if request.signal:
+            os.kill(os.getpid(), request.signal)
+            threading.Event().wait()
+        os._exit(request.status)
+
+    def Hang(self, request: Any, context: Any) -> Any:
+        """Have the main thread end the process by an exception."""
+        leaving.set()
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    config = ServeConfig(handshake_config=HANDSHAKE, plugins={"probe": Probe.plugin(Servicer)})
+    assert Server(config).serve()
+    leaving.wait()
+    raise LookupError(LAST_WORDS)
