@@ -320,7 +320,7 @@ class Client(_Parametrized["C"]):
         if plugin._protocol == "grpc":
             with _needing(f"{self.name}: the plugin {name!r}"):  # it may import generated stubs
                 return plugin.client(self._user_client())
-        return plugin.client(self.broker, self._dispense(name))
+        return plugin.client(self.broker, self._dispense(name, self._explainer()))
 
     def ping(self, timeout: float = PING_TIMEOUT) -> str:
         """Ask the plugin's health service. Starts the plugin if needed.
@@ -581,32 +581,39 @@ class Client(_Parametrized["C"]):
                 f"and the broker"
             )
 
-    def _dispense(self, name: str) -> Any:
-        """A `netrpc.Client` of a new object in the plugin's process. Blocks."""
+    def _dispense(self, name: str, explain: Callable[[str], Exception] | None) -> Any:
+        """A `netrpc.Client` of a new object in the plugin's process. Blocks.
+
+        `explain` makes the exceptions of calls whose connection is lost.
+        """
         with _importing("pygo_plugin._netrpc.client"):
             from pygo_plugin._netrpc.client import Client as RpcClient
 
         dispense = self._open().dispense
-        made = _core.call_blocking(
-            dispense, RpcClient, name, DISPENSE_TIMEOUT, None, self._explainer()
-        )
+        made = _core.call_blocking(dispense, RpcClient, name, DISPENSE_TIMEOUT, None, explain)
         made._peer = f"{name!r} of {self.name!r}"
         return made
 
     def _explainer(self) -> Callable[[str], Exception]:
         """A function that makes the exception for a lost net/rpc connection of its text.
 
-        It holds the client weakly: what calls the plugin does not keep it alive.
+        The function blocks while the plugin is about to exit. It holds the client weakly: what
+        calls the plugin does not keep it alive.
         """
         name, owner = self.name, weakref.ref(self)
 
         def explain(text: str) -> Exception:
             client = owner()
-            if client is not None and client.exited():
-                core = client._core
-                how = "has been killed" if client._killed or core is None else core.exit_text
-                text = f"the plugin {how}: {text}"
-            return ClosedError(f"{name}: {text}")
+            core = None if client is None else client._core
+            if client is None or core is None or not _core.call_blocking(core.await_exit):
+                return ClosedError(f"{name}: {text}")
+            if client._killed:
+                return ClosedError(f"{name}: has been killed ({text})")
+            tail = core.stderr
+            shown = f"\nThe plugin's stderr ends with:\n{tail}" if tail else ""
+            error = ClosedError(f"{name}: {core.exit_text} ({text}){shown}")
+            error.exit_status, error.stderr = core.exit_status, tail
+            return error
 
         return explain
 

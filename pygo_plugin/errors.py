@@ -148,7 +148,17 @@ class BrokerError(PluginError):
 
 
 class ClosedError(PluginError, ValueError):
-    """The client has not been started or has been killed, or its channel has been closed."""
+    """The client has not been started or has been killed, or its channel has been closed.
+
+    Calls over net/rpc raise it if their connection has ended. If that is because the plugin's
+    process has ended, the message says how, and has the end of its stderr.
+    """
+
+    exit_status: int | None = None
+    """The exit status, as in `subprocess`, of a plugin whose end has ended the call; else None."""
+
+    stderr: str = ""
+    """The last part of what that plugin has written to its stderr, at most 4 KiB."""
 
 
 class SystemCallError(PluginError, OSError):

@@ -617,12 +617,12 @@ gp__client_cancel_calls(gp_client *client)
 
 /* If the plugin has exited, add that to |err|: it explains a failed call better than gRPC does. */
 static void
-add_exit(gp_client *client, gp_error *err)
+add_exit(gp_client *client, const gp_interrupt *interrupt, gp_error *err)
 {
     gp__process *process = process_of(client);
     char how[GP_EXIT_TEXT];
 
-    if (err != NULL && process != NULL && gp_client_exited(client)) {
+    if (err != NULL && process != NULL && gp_client_await_exit(client, interrupt)) {
         gp_client_describe_exit(client, how);
         /* If the call has failed for want of a connection, its message says so already. */
         if (strstr(gp_error_message(err), how) == NULL) {
@@ -659,7 +659,7 @@ gp_client_ping(gp_client *client, int64_t timeout_ms, const gp_interrupt *interr
     }
     rc = gp__session_ping(client->instance.session, timeout_ms, interrupt, err);
     if (rc == GP_ERPC) {
-        add_exit(client, err);
+        add_exit(client, interrupt, err);
     }
     return rc;
 }
@@ -677,7 +677,7 @@ gp_client_dispense(gp_client *client, const char *name, const gp_gob_limits *lim
     rc =
         gp__session_dispense(client->instance.session, name, limits, deadline, interrupt, out, err);
     if (rc == GP_ECLOSED || rc == GP_EBROKER) {
-        add_exit(client, err);
+        add_exit(client, interrupt, err);
     }
     return rc;
 }
@@ -706,6 +706,21 @@ gp_client_exited(gp_client *client)
     return exited;
 }
 
+bool
+gp_client_await_exit(gp_client *client, const gp_interrupt *interrupt)
+{
+    gp__process *process = process_of(client);
+    bool exited;
+
+    if (process != NULL && !belongs_to_parent(client) && state_of(client) == RUNNING) {
+        exited = gp__instance_await_gone(&client->instance, process, interrupt);
+    } else {
+        exited = gp_client_exited(client);
+    }
+    gp__process_unref(process);
+    return exited;
+}
+
 int
 gp_client_exit_status(gp_client *client)
 {
@@ -720,6 +735,21 @@ const char *
 gp_client_describe_exit(gp_client *client, char out[GP_EXIT_TEXT])
 {
     return gp__process_describe_exit(gp_client_exit_status(client), out, GP_EXIT_TEXT);
+}
+
+_Static_assert(GP_CLIENT_STDERR == GP__TAIL + 1, "the tail of stderr fits");
+
+const char *
+gp_client_stderr(gp_client *client, char out[GP_CLIENT_STDERR])
+{
+    gp__process *process = process_of(client);
+
+    out[0] = '\0';
+    if (process != NULL) {
+        gp__tail_text(gp__process_tail(process), out);
+    }
+    gp__process_unref(process);
+    return out;
 }
 
 int

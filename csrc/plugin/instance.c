@@ -20,6 +20,8 @@ static const int64_t flush_ms = 5000;
 static const int64_t exiting_ms = 1000;
 /* How long to wait where it is unknown whether the process has begun to exit. */
 static const int64_t unknown_ms = 50;
+/* How long to wait for the last of a dead process's stderr: a child of it may keep that open. */
+static const int64_t stderr_ms = 100;
 /* How long to check whether anything listens, if only the address is known. */
 static const int64_t probe_ms = 50;
 
@@ -400,6 +402,22 @@ gp__instance_is_gone(gp__instance *instance, gp__process *process, bool is_open)
         return !(is_open && gp__session_is_connected(instance->session)) &&
                gp__process_wait(process, gp_deadline_in(unknown_ms), NULL) == 0;
     }
+}
+
+bool
+gp__instance_await_gone(gp__instance *instance, gp__process *process, const gp_interrupt *interrupt)
+{
+    bool gone = gp__instance_is_gone(instance, process, true);
+
+    if (!gone && !atomic_load(&instance->has_survived) &&
+        !gp__session_is_connected(instance->session)) {
+        gone = gp__process_wait(process, gp_deadline_in(exiting_ms), interrupt) == 0;
+        atomic_store(&instance->has_survived, !gone);
+    }
+    if (gone) {
+        gp__tail_await(gp__process_tail(process), gp_deadline_in(stderr_ms), interrupt);
+    }
+    return gone;
 }
 
 bool

@@ -33,6 +33,7 @@ typedef struct gp__instance {
     gp__session *session;         /* owned; NULL before connect */
     atomic_bool ending;           /* the end of the connection is not to be logged any more */
     atomic_bool exit_is_reported; /* to the exit sink, which must not be used after that */
+    atomic_bool has_survived;     /* the process went on after its connection had ended */
 } gp__instance;
 
 void gp__instance_init(gp__instance *instance, gp__options *options);
@@ -76,6 +77,14 @@ void gp__instance_abandon(gp__instance *instance);
  * asked. May wait some milliseconds for a process that is just exiting.
  */
 bool gp__instance_is_gone(gp__instance *instance, gp__process *process, bool is_open);
+
+/*
+ * The same after a call has failed because the connection has ended, if it has: waits up to a second
+ * for a process that runs on, which may close its connection before it exits, and then for the rest
+ * of its stderr. Only once for each of that. To be called after connect.
+ */
+bool gp__instance_await_gone(gp__instance *instance, gp__process *process,
+                             const gp_interrupt *interrupt);
 
 /*
  * Whether nothing listens at the plugin's address, which is all that can be found out if the

@@ -7,8 +7,6 @@
 #include "base/alloc.h"
 #include "base/text.h"
 #include "os/fd.h"
-#include "os/process/diagnosis.h"
-#include "os/process/program.h"
 #include "os/process/tail.h"
 #include "wire/handshake.h"
 
@@ -81,43 +79,20 @@ add_skipped(const gp__launch *launch, gp_error *err)
 
 /* ---- What may explain the failure ------------------------------------------------------------ */
 
-/* Ask the runner why the program that it runs may not be a plugin. */
+/* If a runner has started the program, append why it may not be a plugin. */
 static void
-add_runners_diagnosis(const gp_runner *runner, gp_error *err)
+add_runners_diagnosis(const gp__launch *launch, gp_error *err)
 {
+    const gp_runner *runner = gp__process_runner(launch->process);
     char note[1024] = "";
 
+    if (runner == NULL) {
+        return;
+    }
     runner->diagnose(runner->ctx, note, sizeof(note));
     if (note[0] != '\0') {
         add_sentence(err, note, strlen(note));
     }
-}
-
-/* Append what the file itself shows about why it is not a plugin, or not one that can run here. */
-static void
-add_diagnosis(const gp__launch *launch, gp_error *err)
-{
-    static const char *const no_env[] = {NULL};
-    const gp_client_options *options = launch->options;
-    const gp__spawn_spec spec = {
-        .argv = options->argv,
-        .env = options->env != NULL ? options->env : no_env,
-        .directory = options->directory,
-    };
-    const gp_runner *runner = gp__process_runner(launch->process);
-    gp__buf note = GP__BUF_INIT;
-    char *path;
-
-    if (runner != NULL) {
-        add_runners_diagnosis(runner, err);
-        return;
-    }
-    path = err != NULL ? gp__program_find(&spec) : NULL;
-    if (path != NULL && gp__diagnose_file(&note, path) == 0) {
-        add_sentence(err, note.data, note.len);
-    }
-    gp__buf_release(&note);
-    gp__free(path);
 }
 
 /* Whether a whole or unfinished line in |output| may be a handshake. */
@@ -212,7 +187,7 @@ gp__launch_report_closed_output(const gp__launch *launch, gp_error *err)
                  "the plugin closed its stdout without printing a handshake, and was killed");
     add_skipped(launch, err);
     add_stderr(launch, err);
-    add_diagnosis(launch, err);
+    add_runners_diagnosis(launch, err);
     return GP_EHANDSHAKE;
 }
 
@@ -220,7 +195,7 @@ void
 gp__launch_explain_handshake(const gp__launch *launch, gp_error *err)
 {
     add_hint(launch, err);
-    add_diagnosis(launch, err);
+    add_runners_diagnosis(launch, err);
 }
 
 /*

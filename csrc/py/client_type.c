@@ -266,6 +266,30 @@ client_exit_status(ClientObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+client_await_exit(ClientObject *self, PyObject *Py_UNUSED(ignored))
+{
+    const gp_interrupt *interrupt = pygo_interrupt();
+    bool exited;
+
+    if (pygo_check_forked() < 0) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    exited = gp_client_await_exit(self->client, interrupt);
+    Py_END_ALLOW_THREADS
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(exited);
+}
+
+static PyObject *
+client_stderr(ClientObject *self, void *Py_UNUSED(closure))
+{
+    char text[GP_CLIENT_STDERR];
+
+    gp_client_stderr(self->client, text);
+    return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+}
+
+static PyObject *
 client_exit_text(ClientObject *self, void *Py_UNUSED(closure))
 {
     char text[GP_EXIT_TEXT];
@@ -305,6 +329,10 @@ static PyMethodDef methods[] = {
      "kill($self)\n--\n\nShut down, then kill. Idempotent."},
     {"exited", (PyCFunction)client_exited, METH_NOARGS,
      "exited($self)\n--\n\nWhether the plugin was started and has ended, or was killed here."},
+    {"await_exit", (PyCFunction)client_await_exit, METH_NOARGS,
+     "await_exit($self)\n--\n\nAs exited(), after the connection has been lost: waits a moment for "
+     "a "
+     "plugin that is about to exit."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -313,6 +341,8 @@ static PyGetSetDef getters[] = {
      "Exit status, -N for signal N; None while it runs or if it is unknown.", NULL},
     {"exit_text", (getter)client_exit_text, NULL,
      "How an exited plugin has ended, such as \"exited with status 7\".", NULL},
+    {"stderr", (getter)client_stderr, NULL,
+     "The last of what the plugin has written to stderr, at most 4 KiB.", NULL},
     {"pid", (getter)client_pid, NULL, "Process id; -1 before the start.", NULL},
     {"start_time", (getter)client_start_time, NULL,
      "When the process started, in ticks since boot; 0 if unknown.", NULL},

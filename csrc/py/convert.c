@@ -1,6 +1,26 @@
 #include "py/convert.h"
 
+#include <math.h>
+
 #include "gp/message.h"
+
+/* Raise ConfigTypeError, unless what raised the present exception is the value's own code. */
+static void
+refuse_timeout(PyObject *seconds)
+{
+    PyObject *type;
+
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError) &&
+        !PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        return;
+    }
+    PyErr_Clear();
+    type = pygo_provided(PYGO_CONFIG_TYPE_ERROR);
+    if (type != NULL) {
+        PyErr_Format(type, "a timeout must be a number of seconds or None, not %.100s: %.200R",
+                     Py_TYPE(seconds)->tp_name, seconds);
+    }
+}
 
 int
 pygo_timeout_ns(int64_t *out, PyObject *seconds)
@@ -12,7 +32,8 @@ pygo_timeout_ns(int64_t *out, PyObject *seconds)
         return 0;
     }
     value = PyFloat_AsDouble(seconds);
-    if (value == -1.0 && PyErr_Occurred()) {
+    if ((value == -1.0 && PyErr_Occurred()) || isnan(value)) {
+        refuse_timeout(seconds);
         return -1;
     }
     *out = !(value < 4e9) ? -1 : value > 0 ? (int64_t)(value * 1e9) : 0;

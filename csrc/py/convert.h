@@ -11,7 +11,7 @@
 /*
  * Convert |seconds| to nanoseconds or milliseconds, rounded down. None, NULL and more than a
  * century mean no limit, which is negative in |*out|. A negative number becomes 0. Returns 0, or -1
- * with an exception.
+ * with ConfigTypeError for anything else.
  */
 int pygo_timeout_ns(int64_t *out, PyObject *seconds);
 int pygo_timeout_ms(int64_t *out, PyObject *seconds);

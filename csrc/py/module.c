@@ -3,6 +3,7 @@
 #include "gp/log.h"
 #include "gp/runtime.h"
 #include "py/callbacks.h"
+#include "py/convert.h"
 #include "py/errors.h"
 #include "py/functions.h"
 #include "py/gil.h"
@@ -153,6 +154,17 @@ call_blocking(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t cou
     return pygo_gil_call_blocking(args, count);
 }
 
+static PyObject *
+check_timeout(PyObject *Py_UNUSED(module), PyObject *timeout)
+{
+    int64_t checked;
+
+    if (pygo_timeout_ns(&checked, timeout) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef own_functions[] = {
     {"set_provider", set_provider, METH_O,
      "set_provider($module, provide, /)\n--\n\nprovide(name) returns a class or function of the "
@@ -164,6 +176,10 @@ static PyMethodDef own_functions[] = {
      "share_threads($module, get_hub, get_current, wait, call_on_thread, call_in_greenlet, "
      "/)\n--\n\nHave waits "
      "for calls let other green threads run. Once per process."},
+    {"check_timeout", check_timeout, METH_O,
+     "check_timeout($module, timeout, /)\n--\n\nRaise ConfigTypeError unless timeout is a number "
+     "of "
+     "seconds or None."},
     {"unraisable", unraisable, METH_VARARGS,
      "unraisable($module, error, where, /)\n--\n\nHand an exception to sys.unraisablehook."},
     {"forked", forked, METH_NOARGS,

@@ -80,12 +80,23 @@ PyObject *pygo_netrpc_call_begin(NetRpcClientObject *client, PyObject *loop_queu
 typedef struct pygo_netrpc_reply_type {
     bool wanted;        /* otherwise it is dropped, and the result is None */
     PyObject *gob_type; /* owned: a GobType, or None for an untyped reply. NULL: not wanted */
+    PyObject *method;   /* owned: the name of the method, for messages. NULL: not wanted */
 } pygo_netrpc_reply_type;
 
-/* |annotation| (NULL: none was given) -> |out|. 0, or -1 with an exception. */
-int pygo_netrpc_reply_type_of(pygo_netrpc_reply_type *out, PyObject *annotation);
+/*
+ * The type of the reply of |method|: |annotation| (NULL: none was given) -> |out|, to be released
+ * after success. 0, or -1 with an exception.
+ */
+int pygo_netrpc_reply_type_of(pygo_netrpc_reply_type *out, PyObject *annotation, PyObject *method);
+void pygo_netrpc_reply_type_release(pygo_netrpc_reply_type *type);
 
-/* The result of a call: a new reference, or NULL with an exception. */
+/* If the exception that is set is a GobError, put the name of the method before its message. */
+void pygo_netrpc_name_method(PyObject *method);
+
+/*
+ * The result of a call: a new reference, or NULL with an exception. An untyped struct without
+ * fields, which servers send for a method that returns nothing, becomes None.
+ */
 PyObject *pygo_netrpc_decode_reply(gp_gob_decoder *decoder, const gp_gob_message *message,
                                    const pygo_netrpc_reply_type *type);
 

@@ -105,13 +105,13 @@ post_completion(void *ctx)
 /* ---- Starting ---- */
 
 static NetRpcCallObject *
-new_call(PyTypeObject *type, NetRpcClientObject *client, PyObject *reply)
+new_call(PyTypeObject *type, NetRpcClientObject *client, const pygo_netrpc_args *args)
 {
     NetRpcCallObject *self = (NetRpcCallObject *)type->tp_alloc(type, 0);
 
     if (self != NULL) {
         self->client = (NetRpcClientObject *)Py_NewRef((PyObject *)client);
-        if (pygo_netrpc_reply_type_of(&self->type, reply) < 0) {
+        if (pygo_netrpc_reply_type_of(&self->type, args->reply, args->method) < 0) {
             Py_CLEAR(self);
         }
     }
@@ -136,6 +136,7 @@ start(NetRpcCallObject *self, const pygo_netrpc_args *args, gp_then *done, void 
         return -1;
     }
     if (pygo_netrpc_encode(output, args->value, args->type) < 0) {
+        pygo_netrpc_name_method(args->method);
         gp_gob_output_free(output);
         return -1;
     }
@@ -161,7 +162,7 @@ pygo_netrpc_call_start(NetRpcClientObject *client, PyTypeObject *type, const pyg
     if (pygo_check_subclass((PyObject *)type, pygo_module_state->netrpc_call_type) < 0) {
         return NULL;
     }
-    self = new_call(type, client, args->reply);
+    self = new_call(type, client, args);
     if (self == NULL) {
         return NULL;
     }
@@ -190,8 +191,7 @@ pygo_netrpc_call_begin(NetRpcClientObject *client, PyObject *loop_queue, PyObjec
         PyErr_SetString(PyExc_TypeError, "_begin() takes no timeout");
         return NULL;
     }
-    self =
-        queue != NULL ? new_call(pygo_module_state->netrpc_call_type, client, args->reply) : NULL;
+    self = queue != NULL ? new_call(pygo_module_state->netrpc_call_type, client, args) : NULL;
     if (self == NULL) {
         return NULL;
     }
@@ -398,7 +398,7 @@ call_dealloc(NetRpcCallObject *self)
     gp_netrpc_pending_unref(self->pending);
     Py_END_ALLOW_THREADS
     unref_end(self->end);
-    Py_XDECREF(self->type.gob_type);
+    pygo_netrpc_reply_type_release(&self->type);
     Py_XDECREF(self->method);
     Py_XDECREF((PyObject *)self->client);
     type->tp_free(self);

@@ -283,7 +283,7 @@ call_and_wait(NetRpcClientObject *self, gp_bytes method, gp_gob_output *output, 
         reply = pygo_netrpc_decode_reply(gp_netrpc_client_decoder(self->client), &message, type);
         gp_gob_message_release(&message);
     }
-    Py_XDECREF(type->gob_type);
+    pygo_netrpc_reply_type_release(type);
     return reply;
 }
 
@@ -299,17 +299,19 @@ client_call(NetRpcClientObject *self, PyObject *const *args, Py_ssize_t nargs, P
 
     if (pygo_netrpc_parse(&parsed, args, nargs, kwnames) < 0 || pygo_check_forked() < 0 ||
         pygo_netrpc_method_name(&method, parsed.method) < 0 ||
-        pygo_netrpc_reply_type_of(&type, parsed.reply) < 0) {
+        pygo_netrpc_reply_type_of(&type, parsed.reply, parsed.method) < 0) {
         return NULL;
     }
     output = pygo_netrpc_take_output(self);
     if (output == NULL) {
-        Py_XDECREF(type.gob_type);
+        pygo_netrpc_reply_type_release(&type);
         return NULL;
     }
-    if (pygo_netrpc_encode(output, parsed.value, parsed.type) < 0 ||
-        deadline_of(&deadline, parsed.timeout) < 0) {
-        Py_XDECREF(type.gob_type);
+    if (deadline_of(&deadline, parsed.timeout) < 0) {
+        pygo_netrpc_reply_type_release(&type);
+    } else if (pygo_netrpc_encode(output, parsed.value, parsed.type) < 0) {
+        pygo_netrpc_name_method(parsed.method);
+        pygo_netrpc_reply_type_release(&type);
     } else {
         reply = call_and_wait(self, method, output, deadline, &type);
     }
@@ -375,7 +377,8 @@ static PyMethodDef methods[] = {
      "call($self, method, args=None, reply=..., timeout=None, args_type=...)\n--\n\n"
      "Call \"Service.Method\" and wait for the reply.\n\n"
      "reply is the type to make of it, such as a class or list[int]. Without it the reply is made "
-     "by the\ndefinitions that the server sends; None drops it. args is encoded as its class says, "
+     "by the\ndefinitions that the server sends, and None if it is a struct without fields; None "
+     "drops it. args is encoded as its class says, "
      "or as\nargs_type; None is Go's nil interface value. timeout is in seconds.\n\n"
      "Raises: ServerError with the server's text; CallTimeoutError; ClosedError once the "
      "connection has\nended; GobError if args cannot be encoded, or the reply does not fit."},

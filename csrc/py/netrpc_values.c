@@ -1,3 +1,4 @@
+#include "py/errors.h"
 #include "py/gob.h"
 #include "py/netrpc.h"
 
@@ -55,21 +56,70 @@ find_type(PyObject *annotation)
 /* ---- Replies ---- */
 
 int
-pygo_netrpc_reply_type_of(pygo_netrpc_reply_type *out, PyObject *annotation)
+pygo_netrpc_reply_type_of(pygo_netrpc_reply_type *out, PyObject *annotation, PyObject *method)
 {
     *out = (pygo_netrpc_reply_type){.wanted = annotation != Py_None};
     if (!out->wanted) {
         return 0;
     }
     out->gob_type = annotation != NULL ? find_type(annotation) : Py_NewRef(Py_None);
-    return out->gob_type != NULL ? 0 : -1;
+    if (out->gob_type == NULL) {
+        return -1;
+    }
+    out->method = Py_NewRef(method);
+    return 0;
+}
+
+void
+pygo_netrpc_reply_type_release(pygo_netrpc_reply_type *type)
+{
+    Py_CLEAR(type->gob_type);
+    Py_CLEAR(type->method);
+}
+
+void
+pygo_netrpc_name_method(PyObject *method)
+{
+    PyObject *exception = pygo_take_exception();
+    PyObject *gob_error = pygo_provided(PYGO_GOB_ERROR);
+    PyObject *args = NULL;
+
+    if (gob_error != NULL && PyObject_IsInstance(exception, gob_error) == 1) {
+        args = Py_BuildValue("(N)", PyUnicode_FromFormat("%U: %S", method, exception));
+        if (args != NULL) {
+            PyObject_SetAttrString(exception, "args", args);
+        }
+    }
+    Py_XDECREF(args);
+    PyErr_Clear(); /* what is missing then is the name */
+    pygo_raise_object(exception);
+}
+
+/* Whether it is a struct without fields, decoded by the definitions of its stream. */
+static bool
+is_nothing(PyObject *value)
+{
+    PyObject *untyped = pygo_provided(PYGO_STRUCT);
+
+    return untyped != NULL && (PyObject *)Py_TYPE(value) == untyped && PyObject_Size(value) == 0;
 }
 
 PyObject *
 pygo_netrpc_decode_reply(gp_gob_decoder *decoder, const gp_gob_message *message,
                          const pygo_netrpc_reply_type *type)
 {
-    return type->wanted ? pygo_gob_decode(decoder, message, type->gob_type) : Py_NewRef(Py_None);
+    PyObject *value;
+
+    if (!type->wanted) {
+        Py_RETURN_NONE;
+    }
+    value = pygo_gob_decode(decoder, message, type->gob_type);
+    if (value == NULL) {
+        pygo_netrpc_name_method(type->method);
+    } else if (type->gob_type == Py_None && is_nothing(value)) {
+        Py_SETREF(value, Py_NewRef(Py_None));
+    }
+    return value;
 }
 
 /* ---- Arguments ---- */

@@ -36,6 +36,7 @@ static const char *const names[PYGO_NAME_COUNT] = {
     [PYGO_TIME] = "Time",
     [PYGO_PLUGIN_ERROR] = "PluginError",
     [PYGO_CONFIG_ERROR] = "ConfigError",
+    [PYGO_CONFIG_TYPE_ERROR] = "ConfigTypeError",
     [PYGO_START_ERROR] = "StartError",
     [PYGO_EXITED_EARLY_ERROR] = "ExitedEarlyError",
     [PYGO_START_TIMEOUT_ERROR] = "StartTimeoutError",

@@ -21,7 +21,7 @@ typedef enum pygo_name {
     PYGO_STREAM,             /* ResponseStream: those with a stream of replies */
     PYGO_START_FEEDING,      /* start_feeding(sender, requests): on a thread of its own */
     PYGO_RPC_ERROR,          /* rpc_error(call) -> exception */
-    PYGO_REQUEST_REFUSED,    /* request_refused(exception, asynchronous) -> exception */
+    PYGO_REQUEST_REFUSED,    /* request_refused(exception, method, asynchronous) -> exception */
     PYGO_HANDLER_FAILED,     /* handler_failed(context, exception, doing) -> str */
     PYGO_REQUESTS_CANCELLED, /* requests_cancelled() -> exception */
     PYGO_WORKERS_FULL,       /* workers_full(max_workers) */
@@ -44,6 +44,7 @@ typedef enum pygo_name {
     PYGO_TIME,         /* Time: a datetime with nanoseconds */
     PYGO_PLUGIN_ERROR, /* PluginError, and so on: classes of exceptions */
     PYGO_CONFIG_ERROR,
+    PYGO_CONFIG_TYPE_ERROR,
     PYGO_START_ERROR,
     PYGO_EXITED_EARLY_ERROR,
     PYGO_START_TIMEOUT_ERROR,

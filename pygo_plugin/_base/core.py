@@ -20,6 +20,7 @@ _HOMES = {
     "errors": (
         "PluginError",
         "ConfigError",
+        "ConfigTypeError",
         "StartError",
         "ExitedEarlyError",
         "StartTimeoutError",

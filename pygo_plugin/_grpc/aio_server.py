@@ -90,6 +90,7 @@ class Server(_server.GrpcServerBase, _Server):  # type: ignore[misc]  # other cr
         """Wait until the server has stopped. Returns: True if `timeout` seconds passed first."""
         if self._terminated is None:
             raise PluginError("the server has not been started")
+        _core.check_timeout(timeout)
         done, _ = await asyncio.wait((self._terminated,), timeout=timeout)
         return not done
 

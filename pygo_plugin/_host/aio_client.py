@@ -203,7 +203,8 @@ class Client(_Parametrized["C"]):
                 return plugin.client(self)
         from pygo_plugin._netrpc.aio import Client as RpcClient
 
-        rpc_client = RpcClient(await in_thread(self._client._dispense, name))
+        core = await in_thread(self._client._dispense, name, None)
+        rpc_client = RpcClient(core, self._client._explainer())
         return plugin.client(self.broker, rpc_client)
 
     async def ping(self, timeout: float = _client.PING_TIMEOUT) -> str:

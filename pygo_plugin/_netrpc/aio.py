@@ -10,16 +10,19 @@ from pygo_plugin._base import at_exit
 from pygo_plugin._base.aio_loops import queue_of, running_loop
 from pygo_plugin._base.aio_threads import in_thread
 from pygo_plugin._base.checks import refuse_copy
+from pygo_plugin._base.core import _core
 from pygo_plugin._core import LoopFuture
 from pygo_plugin._netrpc.address import core_limits, core_tls, parse
 from pygo_plugin._netrpc.client import Client as _BlockingClient
 from pygo_plugin._netrpc.server import ServerBase, core_services, named_services
+from pygo_plugin.errors import ClosedError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from pygo_plugin._netrpc.aio_mux_broker import MuxBroker
     from pygo_plugin._netrpc.aio_stream import Stream
+    from pygo_plugin._netrpc.mux_broker import Explain
     from pygo_plugin.gob import Limits
     from pygo_plugin.security import TLSConfig
 
@@ -49,8 +52,10 @@ class Client:
     It belongs to no loop: several may use it. Made by `connect`, never directly.
     """
 
-    def __init__(self, core: _BlockingClient) -> None:
+    def __init__(self, core: _BlockingClient, explain: Explain | None = None) -> None:
+        """`explain` makes the exception for a lost connection of its text. It blocks."""
         self._core = core
+        self._explain = explain
 
     if TYPE_CHECKING:
 
@@ -95,20 +100,29 @@ class Client:
 
         If the task is cancelled, or the timeout is over, the answer is dropped when it comes.
         """
+        _core.check_timeout(timeout)
         loop = running_loop()
         future = LoopFuture(loop)
-        call = self._core._begin(queue_of(loop), future, method, args, reply, args_type=args_type)
-        timer = None
-        if timeout is not None:
-            timer = loop.call_later(max(timeout, 0), call._expire, method)
+        call = timer = None
         try:
+            call = self._core._begin(
+                queue_of(loop), future, method, args, reply, args_type=args_type
+            )
+            if timeout is not None:
+                timer = loop.call_later(max(timeout, 0), call._expire, method)
             return await future
         except asyncio.CancelledError:
-            call._cancel()
+            if call is not None:
+                call._cancel()
             raise
+        except ClosedError as error:
+            if self._explain is None:
+                raise
+            explained = await in_thread(self._explain, str(error))
         finally:
             if timer is not None:
                 timer.cancel()
+        raise explained
 
     @property
     def closed(self) -> bool:

@@ -82,11 +82,9 @@ class MuxBroker(MuxBrokerBase):
     async def client(self, service_id: int, timeout: float = TIMEOUT) -> Client:
         """A client that calls the object which the other side serves under `service_id`."""
         self._check_id(service_id)
-        made = await in_thread(
-            self._core.dial, _BlockingClient, service_id, timeout, None, self._explain
-        )
+        made = await in_thread(self._core.dial, _BlockingClient, service_id, timeout, None, None)
         made._peer = f"connection {service_id}"
-        return Client(made)
+        return Client(made, self._explain)
 
     async def proxy(self, service_id: int, interface: Any, timeout: float = TIMEOUT) -> Any:
         """As `client`, with the methods of a class, as coroutines: see `netrpc.plugin`."""

@@ -320,8 +320,7 @@ lines_that_are_no_handshake_are_refused(void **state)
     prepare(&it, "echo 'Usage: me'; exec sleep 1000");
     refused(&it, GP_EHANDSHAKE, "\"Usage: me\"");
     assert_string_equal(it.err.detail, "Usage: me");
-    assert_non_null(strstr(gp_error_message(&it.err), "/bin/sh has mode -rwx"));
-    assert_non_null(strstr(gp_error_message(&it.err), "belongs to root (0)"));
+    assert_null(strstr(gp_error_message(&it.err), "has mode")); /* it could be executed */
     done(&it);
     fail_with("echo; exec sleep 1000", GP_EHANDSHAKE, "it is empty");
     fail_with("head -c 100000 /dev/zero; exec sleep 1000", GP_EHANDSHAKE,

@@ -178,7 +178,6 @@ the_sink_sets_the_level(void **state)
 {
     mirrored it;
     char text[GP__TAIL + 1];
-    size_t len;
 
     (void)state;
     open_with(&it, GP_WARN, false, 0);

@@ -249,7 +249,7 @@ def test_the_broker_ends_with_the_client(start: Start) -> None:
 def test_a_lost_connection_names_the_exit_status(start: Start) -> None:
     client = start()
     greeter = client.dispense("greeter")
-    with pytest.raises(ClosedError, match="the plugin exited with status 7"):
+    with pytest.raises(ClosedError, match="exited with status 7"):
         greeter.end(7)
     assert "status 7" in client.ping()
     assert client.exit_status == 7

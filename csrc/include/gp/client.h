@@ -212,6 +212,12 @@ int gp_client_kill(gp_client *client, const gp_interrupt *interrupt);
 bool gp_client_exited(gp_client *client);
 
 /*
+ * The same after a call over net/rpc has failed because the connection has ended: a plugin may close
+ * it before it exits. Waits up to a second, but not again if the plugin has gone on running.
+ */
+bool gp_client_await_exit(gp_client *client, const gp_interrupt *interrupt);
+
+/*
  * The exit status of a plugin that has exited: -N for signal N, GP_STATUS_UNKNOWN if it is unknown.
  */
 int gp_client_exit_status(gp_client *client);
@@ -219,6 +225,10 @@ int gp_client_exit_status(gp_client *client);
 /* How it has ended, for messages: "exited with status 7". Returns |out|. */
 enum { GP_EXIT_TEXT = 96 };
 const char *gp_client_describe_exit(gp_client *client, char out[GP_EXIT_TEXT]);
+
+/* The last of what it has written to stderr; "" if this process does not read that. */
+enum { GP_CLIENT_STDERR = 4096 + 1 };
+const char *gp_client_stderr(gp_client *client, char out[GP_CLIENT_STDERR]);
 
 /* The process id; -1 before start or when unknown. */
 int gp_client_pid(gp_client *client);

@@ -259,27 +259,6 @@ gp__diagnose_exec(gp__buf *out, const char *path, int errnum)
 }
 
 int
-gp__diagnose_file(gp__buf *out, const char *path)
-{
-    struct stat file;
-    char head[HEAD];
-    const char *machine;
-    const char *own;
-    int rc;
-
-    if (stat(path, &file) < 0) {
-        return gp__buf_printf(out, "There is no file %s any more.", path);
-    }
-    rc = append_owner(out, path, &file);
-    machine = elf_machine(head, read_head(path, head));
-    own = own_machine();
-    if (rc == 0 && machine != NULL && own != NULL && strcmp(machine, own) != 0) {
-        rc = gp__buf_printf(out, "; it is built for %s, this machine is %s", machine, own);
-    }
-    return rc < 0 ? rc : gp__buf_printf(out, ".");
-}
-
-int
 gp__cannot_start(gp_error *err, const char *program, const char *path, int errnum)
 {
     gp__buf why = GP__BUF_INIT;

@@ -12,12 +12,6 @@
 int gp__diagnose_exec(gp__buf *out, const char *path, int errnum);
 
 /*
- * Append what may explain that |path| runs but behaves strangely: its mode and owner against the
- * current user, and its architecture if that is not ours. Returns 0 or GP_ENOMEM.
- */
-int gp__diagnose_file(gp__buf *out, const char *path);
-
-/*
  * Set "cannot start |program|: ", and why executing the file |path| failed with |errnum|. |path|
  * may be NULL (out of memory): then |errnum| alone is the reason. Returns GP_ESTART.
  */

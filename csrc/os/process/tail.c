@@ -3,11 +3,13 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "base/thread.h"
 
 void
 gp__tail_init(gp__tail *tail)
 {
     gp_mutex_init(&tail->lock);
+    gp_cond_init(&tail->ended);
     gp_mutex_lock(&tail->lock);
     tail->being_read = false;
     tail->len = 0;
@@ -17,6 +19,7 @@ gp__tail_init(gp__tail *tail)
 void
 gp__tail_release(gp__tail *tail)
 {
+    gp_cond_release(&tail->ended);
     gp_mutex_release(&tail->lock);
 }
 
@@ -25,6 +28,7 @@ set_being_read(gp__tail *tail, bool being_read)
 {
     gp_mutex_lock(&tail->lock);
     tail->being_read = being_read;
+    gp_cond_broadcast(&tail->ended);
     gp_mutex_unlock(&tail->lock);
 }
 
@@ -66,6 +70,20 @@ gp__tail_is_whole(gp__tail *tail)
     whole = !tail->being_read;
     gp_mutex_unlock(&tail->lock);
     return whole;
+}
+
+int
+gp__tail_await(gp__tail *tail, int64_t deadline, const gp_interrupt *interrupt)
+{
+    int rc = 0;
+
+    gp_mutex_lock(&tail->lock);
+    while (rc == 0 && tail->being_read) {
+        rc = gp__cond_wait_interruptible(&tail->ended, &tail->lock, deadline, interrupt);
+    }
+    rc = tail->being_read ? rc : 0;
+    gp_mutex_unlock(&tail->lock);
+    return rc;
 }
 
 const char *

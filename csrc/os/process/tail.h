@@ -7,13 +7,16 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "gp/lock.h"
+#include "gp/runtime.h"
 
 enum { GP__TAIL = 4096 };
 
 typedef struct gp__tail {
     gp_mutex lock;
+    gp_cond ended;                        /* signalled when |being_read| becomes false */
     bool being_read GP_GUARDED_BY(&lock); /* a reader adds what the process writes */
     size_t len GP_GUARDED_BY(&lock);
     char bytes[GP__TAIL] GP_GUARDED_BY(&lock);
@@ -29,6 +32,9 @@ void gp__tail_end(gp__tail *tail);
 
 /* Whether nothing will be added any more. */
 bool gp__tail_is_whole(gp__tail *tail);
+
+/* Wait until that is so. Returns: 0, GP_ETIMEOUT or GP_EUSER. */
+int gp__tail_await(gp__tail *tail, int64_t deadline, const gp_interrupt *interrupt);
 
 /* The bytes as text, without white space around it, and with spaces for NULs. Returns |out|. */
 const char *gp__tail_text(gp__tail *tail, char out[GP__TAIL + 1]);
