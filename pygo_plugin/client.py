@@ -1,7 +1,7 @@
 """The host's side: launch a plugin, use it, end it.
 
-The C core does the work (csrc/include/gp/client.h). Policy is here: the options, the environment,
-which plugin set is used, managed clients, and what happens to a plugin that is never killed.
+The options, the environment, which plugin set is used, managed clients, and what happens to a
+plugin that is never killed. See docs/launching.md and docs/lifecycle.md.
 """
 
 from __future__ import annotations

@@ -90,21 +90,26 @@ class _CommandRunner:
 
     @property
     def name(self) -> str:
+        """The plugin's name, for messages and its logger."""
         return self._name
 
     @property
     def id(self) -> str:
+        """What identifies the running plugin; "" before the start."""
         return "" if self._process is None else str(self._process.pid)
 
     @property
     def stdout(self) -> int:
+        """What the handshake is read from: a descriptor."""
         return self._running_process().stdout
 
     @property
     def stderr(self) -> int:
+        """What the plugin's log is read from: a descriptor."""
         return self._running_process().stderr
 
     def start(self, launch: Launch) -> None:
+        """Start the plugin. Raises: StartError if the command cannot be run."""
         self._refuse_second_start()
         environment = {**self._environment(), **launch.env}
         self._process = _core.Process(
@@ -113,12 +118,15 @@ class _CommandRunner:
         )
 
     def wait(self) -> int | None:
+        """Block until the plugin has ended. Returns: its exit status, None if unknown."""
         return self._running_process().wait(None)
 
     def kill(self) -> None:
+        """End the plugin by force."""
         self._running_process().kill()
 
     def diagnose(self) -> str:
+        """What may explain why a start has failed; "" if unknown."""
         return ""
 
     def __repr__(self) -> str:
@@ -128,9 +136,11 @@ class _CommandRunner:
     __reduce_ex__ = refuse_copy
 
     def plugin_to_host(self, network: str, address: str) -> tuple[str, str]:
+        """Translate the address of one of the plugin's listeners for the host."""
         return network, address
 
     def host_to_plugin(self, network: str, address: str) -> tuple[str, str]:
+        """Translate the address of one of the host's listeners for the plugin."""
         return network, address
 
     def _refuse_second_start(self) -> None:
@@ -188,6 +198,7 @@ class BubblewrapRunner(_CommandRunner):
         self._bwrap = os.fspath(bwrap)
 
     def diagnose(self) -> str:
+        """What may explain why a start has failed; "" if unknown."""
         missing = [path for path in self._writable if not os.path.exists(path)]
         return f"writable paths do not exist: {', '.join(missing)}" if missing else ""
 
@@ -274,6 +285,7 @@ class ContainerRunner(_CommandRunner):
         return "" if self._process is None else self._container
 
     def start(self, launch: Launch) -> None:
+        """Start the plugin. Raises: StartError if the command cannot be run."""
         self._refuse_second_start()  # before anything of the first start is changed
         self._socket_dir = launch.socket_dir
         launch.env["PLUGIN_UNIX_SOCKET_DIR"] = self.SOCKET_DIR
@@ -297,11 +309,13 @@ class ContainerRunner(_CommandRunner):
             raise
 
     def wait(self) -> int | None:
+        """Block until the plugin has ended. Returns: its exit status, None if unknown."""
         status = super().wait()
         self._end_guard()
         return status
 
     def kill(self) -> None:
+        """End the plugin by force."""
         removed = self._remove()
         if removed is None:  # the engine hangs, and the guard waits for it instead of this thread
             self._let_guard_remove()
@@ -311,9 +325,11 @@ class ContainerRunner(_CommandRunner):
             self._remove()
 
     def plugin_to_host(self, network: str, address: str) -> tuple[str, str]:
+        """Translate the address of one of the plugin's listeners for the host."""
         return network, _moved(address, self.SOCKET_DIR, self._socket_dir)
 
     def host_to_plugin(self, network: str, address: str) -> tuple[str, str]:
+        """Translate the address of one of the host's listeners for the plugin."""
         return network, _moved(address, self._socket_dir, self.SOCKET_DIR)
 
     def _remove(self) -> bool | None:

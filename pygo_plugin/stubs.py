@@ -54,29 +54,58 @@ Metadata = Iterable[tuple[str, Union[str, bytes]]]
 class _Call(Protocol):
     """What every running call has, as grpc.Call."""
 
-    def code(self) -> StatusCode: ...
-    def details(self) -> str: ...
-    def initial_metadata(self) -> Any: ...
-    def trailing_metadata(self) -> Any: ...
-    def debug_error_string(self) -> str: ...
-    def is_active(self) -> bool: ...
-    def time_remaining(self) -> float | None: ...
-    def cancel(self) -> bool: ...
-    def add_callback(self, callback: Callable[[], Any]) -> bool: ...
+    def code(self) -> StatusCode:
+        """The grpc.StatusCode. Waits for the end of the call."""
+
+    def details(self) -> str:
+        """The text that came with the status. Waits for the end of the call."""
+
+    def initial_metadata(self) -> Any:
+        """The metadata sent ahead of the first reply. Waits for it."""
+
+    def trailing_metadata(self) -> Any:
+        """The metadata that came with the status. Waits for the end of the call."""
+
+    def debug_error_string(self) -> str:
+        """How gRPC describes a failure. Waits for the end of the call."""
+
+    def is_active(self) -> bool:
+        """Whether the call is still running."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline; None without one."""
+
+    def cancel(self) -> bool:
+        """End the call with CANCELLED. Returns: False if it has ended already."""
+
+    def add_callback(self, callback: Callable[[], Any]) -> bool:
+        """Have `callback()` called when the call ends. Returns: False if it has ended."""
 
     # Those of grpc.Future, which calls with a stream of replies have, too.
-    def cancelled(self) -> bool: ...
-    def running(self) -> bool: ...
-    def done(self) -> bool: ...
-    def exception(self, timeout: float | None = None) -> BaseException | None: ...
-    def traceback(self, timeout: float | None = None) -> Any: ...
-    def add_done_callback(self, fn: Callable[[Any], Any]) -> None: ...
+    def cancelled(self) -> bool:
+        """Whether the call was cancelled."""
+
+    def running(self) -> bool:
+        """Whether the call is still running."""
+
+    def done(self) -> bool:
+        """Whether the call has ended."""
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The exception of a call that has failed, or None. Waits for its end."""
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        """The traceback of exception(), or None."""
+
+    def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
+        """Have the function called with the call when it ends, or now if it has ended."""
 
 
 class ReplyFuture(_Call, Protocol[Reply]):
     """A call with one reply to wait for: grpc.Call and grpc.Future."""
 
-    def result(self, timeout: float | None = None) -> Reply: ...
+    def result(self, timeout: float | None = None) -> Reply:
+        """The reply. Waits for it. Raises: RpcError; TimeoutError after `timeout` seconds."""
 
 
 class Replies(_Call, Protocol[Reply]):
@@ -89,24 +118,48 @@ class Replies(_Call, Protocol[Reply]):
 class _AsyncCall(Protocol):
     """What every running call of asyncio has, as grpc.aio.Call."""
 
-    async def code(self) -> StatusCode: ...
-    async def details(self) -> str: ...
-    async def initial_metadata(self) -> Any: ...
-    async def trailing_metadata(self) -> Any: ...
-    async def debug_error_string(self) -> str: ...
-    async def wait_for_connection(self) -> None: ...
-    def time_remaining(self) -> float | None: ...
-    def cancel(self) -> bool: ...
-    def cancelled(self) -> bool: ...
-    def done(self) -> bool: ...
-    def add_done_callback(self, callback: Callable[[Any], Any]) -> None: ...
+    async def code(self) -> StatusCode:
+        """The grpc.StatusCode. Waits for the end of the call."""
+
+    async def details(self) -> str:
+        """The text that came with the status. Waits for the end of the call."""
+
+    async def initial_metadata(self) -> Any:
+        """The metadata sent ahead of the first reply. Waits for it."""
+
+    async def trailing_metadata(self) -> Any:
+        """The metadata that came with the status. Waits for the end of the call."""
+
+    async def debug_error_string(self) -> str:
+        """How gRPC describes a failure. Waits for the end of the call."""
+
+    async def wait_for_connection(self) -> None:
+        """Wait until the channel is connected. Raises: RpcError if the call fails first."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline; None without one."""
+
+    def cancel(self) -> bool:
+        """End the call with CANCELLED. Returns: False if it has ended already."""
+
+    def cancelled(self) -> bool:
+        """Whether the call was cancelled."""
+
+    def done(self) -> bool:
+        """Whether the call has ended."""
+
+    def add_done_callback(self, callback: Callable[[Any], Any]) -> None:
+        """Have the function called with the call when it ends, or now if it has ended."""
 
 
 class _AsyncRequests(_AsyncCall, Protocol[Request]):
     """A call whose requests may be written one by one."""
 
-    async def write(self, request: Request) -> None: ...
-    async def done_writing(self) -> None: ...
+    async def write(self, request: Request) -> None:
+        """Send one request. Waits until the next one may be sent."""
+
+    async def done_writing(self) -> None:
+        """Tell the server that no more requests follow."""
 
 
 class AsyncReply(_AsyncCall, Protocol[Reply]):
@@ -154,7 +207,8 @@ class UnaryUnary(Protocol[Request, Reply]):
         credentials: Any = None,
         wait_for_ready: bool | None = None,
         compression: Any = None,
-    ) -> tuple[Reply, Any]: ...
+    ) -> tuple[Reply, Any]:
+        """Call and wait. Returns: the reply and the call. `timeout` is in seconds."""
 
     def future(
         self,
@@ -164,7 +218,8 @@ class UnaryUnary(Protocol[Request, Reply]):
         credentials: Any = None,
         wait_for_ready: bool | None = None,
         compression: Any = None,
-    ) -> ReplyFuture[Reply]: ...
+    ) -> ReplyFuture[Reply]:
+        """Call without waiting. `timeout` is in seconds."""
 
 
 class UnaryStream(Protocol[Request, Reply]):
@@ -202,7 +257,8 @@ class StreamUnary(Protocol[Request, Reply]):
         credentials: Any = None,
         wait_for_ready: bool | None = None,
         compression: Any = None,
-    ) -> tuple[Reply, Any]: ...
+    ) -> tuple[Reply, Any]:
+        """Call and wait. Returns: the reply and the call. `timeout` is in seconds."""
 
     def future(
         self,
@@ -212,7 +268,8 @@ class StreamUnary(Protocol[Request, Reply]):
         credentials: Any = None,
         wait_for_ready: bool | None = None,
         compression: Any = None,
-    ) -> ReplyFuture[Reply]: ...
+    ) -> ReplyFuture[Reply]:
+        """Call without waiting. `timeout` is in seconds."""
 
 
 class StreamStream(Protocol[Request, Reply]):

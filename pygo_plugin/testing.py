@@ -1,7 +1,7 @@
 """Serves plugins in the process of a test, so that breakpoints work on both sides.
 
 Nothing is launched. Everything else is as with real plugins: a server, a socket, a client that
-reattaches. For pytest there are fixtures: see docs/testing.md and _pytest.py.
+reattaches. For pytest there are fixtures: see docs/testing.md.
 """
 
 from __future__ import annotations

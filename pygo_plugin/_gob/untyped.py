@@ -73,12 +73,15 @@ class Struct:
         return len(self._type.names)
 
     def keys(self) -> tuple[str, ...]:
+        """The names of the fields, in Go's order."""
         return self._type.names
 
     def values(self) -> list[Any]:
+        """The values of the fields, in the same order."""
         return [self[name] for name in self]
 
     def items(self) -> list[tuple[str, Any]]:
+        """The fields as pairs of name and value, in the same order."""
         return [(name, self[name]) for name in self]
 
     def to_dict(self) -> dict[str, Any]:

@@ -83,6 +83,8 @@ def method_failed(name: str, error: BaseException, decoding: bool) -> str:
     client.
     """
     text = str(error) or type(error).__name__
+    if isinstance(error, GobError):
+        text = f"{name}: {text}"
     if isinstance(error, ServerError) or (decoding and isinstance(error, GobError)):
         return text
     import logging

@@ -30,6 +30,7 @@ class Stream(RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Read into `buffer`. Waits for bytes. Returns: how many have come; 0 at the end."""
         self._check_open()
         try:
             found: int = _core.call_blocking(self._core.read_into, buffer, None)
@@ -38,6 +39,7 @@ class Stream(RawIOBase):
         return found
 
     def write(self, data: Any) -> int:
+        """Write bytes. Waits while the other side does not read. Returns: how many were taken."""
         self._check_open()
         try:
             written: int = _core.call_blocking(self._core.write, data, None)

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""A plugin whose methods return wrong replies, and end its process in several ways."""
+"""A plugin whose methods return wrong replies, and end its process in several ways.
+
+The plugin "probe" is for gRPC, and "store" for net/rpc, which `--netrpc` serves.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 
 import probe_pb2 as pb
 
-from pygo_plugin import HandshakeConfig, ServeConfig, Server, StatusCode, service
+from pygo_plugin import HandshakeConfig, ServeConfig, Server, StatusCode, netrpc, service
 
 HANDSHAKE = HandshakeConfig(1, "PYGO_TEST_COOKIE", "pygo")
 Probe = service(pb)
@@ -55,8 +58,27 @@ class Servicer(Probe.Servicer):  # type: ignore[name-defined, misc]
         threading.Event().wait()
 
 
+class Store:
+    def get(self, key: str) -> str:
+        return 5 if key == "wrong" else key  # type: ignore[return-value]
+
+    def put(self, key: str):  # type: ignore[no-untyped-def]
+        """Its result has no annotation."""
+
+    def exit(self, status: int) -> None:
+        print(LAST_WORDS, file=sys.stderr, flush=True)
+        os._exit(status)
+
+    def hang(self) -> None:
+        leaving.set()
+        threading.Event().wait()
+
+
 if __name__ == "__main__":
-    config = ServeConfig(handshake_config=HANDSHAKE, plugins={"probe": Probe.plugin(Servicer)})
+    plugins: dict[str, Any] = {"probe": Probe.plugin(Servicer)}
+    if "--netrpc" in sys.argv:
+        plugins = {"store": netrpc.plugin(Store)}
+    config = ServeConfig(handshake_config=HANDSHAKE, plugins=plugins)
     assert Server(config).serve()
     leaving.wait()
     raise LookupError(LAST_WORDS)

@@ -15,7 +15,17 @@ import probe_pb2 as pb
 import pytest
 from failing_plugin import HANDSHAKE, LAST_WORDS, Probe
 
-from pygo_plugin import RpcError, StatusCode, aio
+from pygo_plugin import (
+    ClosedError,
+    ConfigTypeError,
+    GobError,
+    RpcError,
+    ServerError,
+    StatusCode,
+    aio,
+    netrpc,
+    rpc,
+)
 
 TIMEOUT = 60.0
 PLUGIN = [sys.executable, failing_plugin.__file__]
@@ -185,5 +195,143 @@ def test_awaited_calls_with_the_wrong_type() -> None:
                 await probe.Echo(pb.EchoRequest(payload=b"none"))
             with pytest.raises(TypeError, match=r"/probe.Probe/Chat takes a probe.ChatMessage"):
                 await probe.Chat().write(pb.SumRequest())
+
+    asyncio.run(main())
+
+
+# ---- Timeouts ------------------------------------------------------------------------------------
+
+WRONG_TIMEOUT = "a timeout must be a number of seconds or None, not str: 'x'"
+
+
+def test_timeouts_that_are_no_numbers(make_client: Any) -> None:
+    client = make_client(PLUGIN, **OPTIONS)
+    channel, probe = client.dispense("probe")
+    echo = probe.Echo.future(pb.EchoRequest(payload=b"x"))
+    for call in (
+        lambda: probe.Echo(pb.EchoRequest(), timeout="x"),
+        lambda: probe.Echo.with_call(pb.EchoRequest(), timeout="x"),
+        lambda: probe.Echo.future(pb.EchoRequest(), timeout="x"),
+        lambda: probe.Count(pb.CountRequest(), timeout="x"),
+        lambda: probe.Sum(iter([ONE]), timeout="x"),
+        lambda: probe.Chat(iter([]), timeout="x"),
+        lambda: echo.result("x"),
+        lambda: echo.exception("x"),
+        lambda: client.ping("x"),
+        lambda: client.broker.dial(1, "x"),
+        lambda: channel.wait_state(0, "x"),
+    ):
+        with pytest.raises(ConfigTypeError, match=WRONG_TIMEOUT):
+            call()
+    with pytest.raises(ConfigTypeError, match=r"not float: nan"):
+        probe.Echo(pb.EchoRequest(), timeout=float("nan"))
+    assert echo.result(timeout=1e300).payload == b"x"
+    server = rpc.server(max_workers=1)
+    for wait in (server.stop, server.wait_for_termination):
+        with pytest.raises(ConfigTypeError, match=WRONG_TIMEOUT):
+            wait("x")  # type: ignore[arg-type]
+    server.stop(None).wait()
+
+
+def test_timeouts_that_are_no_numbers_with_asyncio() -> None:
+    async def main() -> None:
+        async with aio.Client(PLUGIN, **OPTIONS) as client:
+            _, probe = await client.dispense("probe")
+            for start in (
+                lambda: probe.Echo(pb.EchoRequest(), timeout="x"),
+                lambda: probe.Count(pb.CountRequest(), timeout="x"),
+                lambda: probe.Sum(iter([ONE]), timeout="x"),
+                lambda: probe.Chat(timeout="x"),
+            ):
+                with pytest.raises(ConfigTypeError, match=WRONG_TIMEOUT):
+                    start()
+            with pytest.raises(ConfigTypeError, match=WRONG_TIMEOUT):
+                await client.ping("x")  # type: ignore[arg-type]
+
+    asyncio.run(main())
+
+
+# ---- net/rpc -------------------------------------------------------------------------------------
+
+NETRPC = [*PLUGIN, "--netrpc"]
+STORE: dict[str, Any] = {
+    "handshake_config": HANDSHAKE,
+    "plugins": {"store": netrpc.plugin(failing_plugin.Store)},
+    "allowed_protocols": ["netrpc"],
+}
+
+
+def check_closed(error: ClosedError, name: str, status: int) -> None:
+    assert str(error).startswith(f"{name}: exited with status {status} (")
+    assert LAST_WORDS in str(error)
+    assert (error.exit_status, LAST_WORDS in error.stderr) == (status, True)
+
+
+@pytest.mark.parametrize("way", ["blocking", "future"])
+def test_netrpc_calls_that_the_plugins_end_cuts_off(make_client: Any, way: str) -> None:
+    client = make_client(NETRPC, **STORE)
+    call = client.dispense("store").rpc_client
+    with pytest.raises(ClosedError) as caught:
+        call.call("Plugin.Exit", 3) if way == "blocking" else call.go("Plugin.Exit", 3).result()
+    check_closed(caught.value, client.name, 3)
+    with pytest.raises(ClosedError) as caught:
+        call.call("Plugin.Get", "a")
+    check_closed(caught.value, client.name, 3)
+    with pytest.raises(ClosedError, match="exited with status 3"):
+        client.dispense("store")
+
+
+def test_a_netrpc_plugin_that_disconnects_before_it_exits(make_client: Any) -> None:
+    client = make_client(NETRPC, **STORE)
+    with pytest.raises(ClosedError) as caught:
+        client.dispense("store").hang()
+    check_closed(caught.value, client.name, 1)
+
+
+def test_awaited_netrpc_calls_that_the_plugins_end_cuts_off() -> None:
+    async def main(call: Callable[[Any], Any], status: int) -> None:
+        async with aio.Client(NETRPC, **STORE) as client:
+            store = await client.dispense("store")
+            for _ in range(2):
+                with pytest.raises(ClosedError) as caught:
+                    await call(store)
+                check_closed(caught.value, client.name, status)
+
+    asyncio.run(main(lambda store: store.exit(3), 3))
+    asyncio.run(main(lambda store: store.hang(), 1))
+
+
+def test_netrpc_values_of_the_wrong_type(make_client: Any) -> None:
+    store = make_client(NETRPC, **STORE).dispense("store")
+    call = store.rpc_client
+    for get in (
+        lambda: call.call("Plugin.Get", "a", int),
+        lambda: call.go("Plugin.Get", "a", int).result(),
+        lambda: store.get(5),
+        lambda: call.go("Plugin.Get", object()),
+    ):
+        with pytest.raises(GobError, match=r"^Plugin\.Get: "):
+            get()
+    with pytest.raises(ServerError, match=r"Store\.get"):
+        store.get("wrong")
+    assert store.put("a") is None
+    assert call.call("Plugin.Put", "a") is None
+    with pytest.raises(ConfigTypeError, match=WRONG_TIMEOUT):
+        store.get("a", timeout="x")
+    with pytest.raises(ConfigTypeError, match=WRONG_TIMEOUT):
+        call.go("Plugin.Get", "a").result("x")
+
+
+def test_awaited_netrpc_calls_of_the_wrong_type() -> None:
+    async def main() -> None:
+        async with aio.Client(NETRPC, **STORE) as client:
+            store = await client.dispense("store")
+            with pytest.raises(GobError, match=r"^Plugin\.Get: "):
+                await store.rpc_client.call("Plugin.Get", "a", int)
+            with pytest.raises(GobError, match=r"^Plugin\.Get: "):
+                await store.get(5)
+            with pytest.raises(ConfigTypeError, match=WRONG_TIMEOUT):
+                await store.get("a", timeout="x")
+            assert await store.put("a") is None
 
     asyncio.run(main())
