@@ -278,14 +278,39 @@ await_end(int pidfd, int64_t deadline)
     gp__fd_poll(&ended, 1, deadline);
 }
 
-/* Kill those that are members now. Returns whether there were any. */
+/*
+ * Remember the members of a table, which owned their pidfds until now; those that there is no room
+ * for are forgotten.
+ */
+static void
+remember_members(gp__group *group, table *processes, pid_t root)
+{
+    gp_mutex_lock(&group->lock);
+    for (size_t i = 0; i < processes->count; i++) {
+        entry *member = &processes->entries[i];
+
+        if (member->pidfd >= 0 && member->pid != root &&
+            group->remembered_count < MOST_REMEMBERED) {
+            group->remembered[group->remembered_count++] = member->pidfd;
+            member->pidfd = -1;
+        } else {
+            gp__fd_close(&member->pidfd);
+        }
+    }
+    gp_mutex_unlock(&group->lock);
+}
+
+/*
+ * Kill those that are members now, and wait for their end until |deadline|; 0: remember them instead.
+ * Returns whether there were any.
+ */
 static bool
-kill_members(const char *mark, pid_t root, int pidfd, int64_t deadline)
+kill_members(gp__group *group, pid_t root, int pidfd, int64_t deadline)
 {
     table processes = {0};
     bool any = false;
 
-    find_members(&processes, mark, root, pidfd);
+    find_members(&processes, group->mark, root, pidfd);
     if (pidfd >= 0) {
         gp__pidfd_kill(pidfd, SIGKILL);
     }
@@ -294,6 +319,9 @@ kill_members(const char *mark, pid_t root, int pidfd, int64_t deadline)
             gp__pidfd_kill(processes.entries[i].pidfd, SIGKILL);
             any = true;
         }
+    }
+    if (deadline == 0) {
+        remember_members(group, &processes, root);
     }
     for (size_t i = 0; i < processes.count; i++) {
         if (processes.entries[i].pidfd >= 0) {
@@ -323,6 +351,20 @@ kill_remembered(gp__group *group, int64_t deadline)
         await_end(pidfds[i], deadline);
         gp__fd_close(&pidfds[i]);
     }
+}
+
+/*
+ * Kill those that are remembered, without waiting. They stay remembered, so that another thread can
+ * wait for their end: without their parent they may not be recognised as members any more.
+ */
+static void
+signal_remembered(gp__group *group)
+{
+    gp_mutex_lock(&group->lock);
+    for (size_t i = 0; i < group->remembered_count; i++) {
+        gp__pidfd_kill(group->remembered[i], SIGKILL);
+    }
+    gp_mutex_unlock(&group->lock);
 }
 
 bool
@@ -370,7 +412,12 @@ gp__group_kill(gp__group *group, pid_t root, int pidfd, int64_t patience_ms)
 {
     int64_t deadline = gp_deadline_in(patience_ms);
 
-    while (kill_members(group->mark, root, pidfd, deadline) && gp__now() < deadline) {
+    if (patience_ms <= 0) {
+        kill_members(group, root, pidfd, 0);
+        signal_remembered(group);
+        return;
+    }
+    while (kill_members(group, root, pidfd, deadline) && gp__now() < deadline) {
     }
     kill_remembered(group, gp_deadline_in(patience_ms));
 }
@@ -381,18 +428,7 @@ gp__group_remember(gp__group *group, pid_t root, int pidfd)
     table processes = {0};
 
     find_members(&processes, group->mark, root, pidfd);
-    gp_mutex_lock(&group->lock);
-    for (size_t i = 0; i < processes.count; i++) {
-        entry *member = &processes.entries[i];
-
-        if (member->pidfd >= 0 && member->pid != root &&
-            group->remembered_count < MOST_REMEMBERED) {
-            group->remembered[group->remembered_count++] = member->pidfd;
-        } else {
-            gp__fd_close(&member->pidfd);
-        }
-    }
-    gp_mutex_unlock(&group->lock);
+    remember_members(group, &processes, root);
     gp__free(processes.entries);
 }
 
