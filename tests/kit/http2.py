@@ -99,6 +99,39 @@ class Connection:
         self._socket.close()
 
 
+class Reading(Connection):
+    """A connection that receives frames from the server, each within `patience` seconds."""
+
+    def __init__(self, path: str, patience: float = 60.0) -> None:
+        super().__init__(path, read=False)
+        self._socket.settimeout(patience)
+        self._frames = self._socket.makefile("rb")
+
+    def receive(self) -> tuple[int, int, int, bytes] | None:
+        """Kind, flags, stream and payload of the next frame; None if the server has hung up."""
+        with contextlib.suppress(ConnectionError):
+            if len(head := self._frames.read(9)) == 9:
+                size, kind, flags, stream = struct.unpack(">IBBI", b"\0" + head)
+                return kind, flags, stream, self._frames.read(size)
+        return None
+
+    def answers_ping(self) -> bool:
+        """Whether the server answers a ping; False if it hangs up."""
+        self.flood(iter([frame(PING, 0, 0, b"question")]))
+        return self.receives(PING, 0)
+
+    def receives(self, kind: int, stream: int) -> bool:
+        """Whether such a frame comes; False if the server hangs up."""
+        while (found := self.receive()) is not None:
+            if found[0] == kind and found[2] == stream:
+                return True
+        return False
+
+    def close(self) -> None:
+        self._frames.close()
+        super().close()
+
+
 class Server:
     """A server for one connection on a unix socket, which answers every call by RST_STREAM.
 
@@ -169,3 +202,26 @@ def endless_header(stream: int, first: bytes, size: int) -> Iterator[bytes]:
     yield frame(HEADERS, 0, stream, first + entry(b"key", b"", size))
     for _ in range(size >> 14):
         yield frame(CONTINUATION, 0, stream, b"v" * (1 << 14))
+
+
+def endless_number(stream: int, size: int) -> Iterator[bytes]:
+    """The length of a header's name, in about so many bytes."""
+    yield frame(HEADERS, 0, stream, b"\0\x7f\x80\x80\x80\x80")
+    for _ in range(size >> 14):
+        yield frame(CONTINUATION, 0, stream, b"\x80" * (1 << 14))
+
+
+def crumbs(stream: int, first: bytes, size: int) -> Iterator[bytes]:
+    """One header of so many bytes, each in a frame of its own."""
+    yield frame(HEADERS, 0, stream, first + entry(b"key", b"", size))
+    one = frame(CONTINUATION, 0, stream, b"v")
+    for _ in range(size - 1):
+        yield one
+    yield frame(CONTINUATION, END_HEADERS, stream, b"v")
+
+
+def empty_continuations(stream: int, first: bytes, count: int) -> Iterator[bytes]:
+    """A block of headers in so many frames, most of them empty."""
+    yield frame(HEADERS, 0, stream, first)
+    for _ in range(count):
+        yield frame(CONTINUATION, 0, stream)

@@ -11,13 +11,31 @@ import os
 import socket
 import sys
 import tempfile
+from collections.abc import Iterator
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "kit"))
 
 import http2
 
 STATUS = http2.entry(b":status", b"200") + http2.entry(b"content-type", b"application/grpc")
+
+
+def odd_headers() -> Iterator[bytes]:
+    """Values that no such header may have, and more metadata than is accepted behind them."""
+    names = [b":status", b"te", b":scheme", b":method", b"content-type", b"grpclb_client_stats"]
+    names += [b"grpc-status", b"grpc-encoding", b"grpc-timeout", b"grpc-retry-pushback-ms"]
+    block = STATUS + b"".join(http2.entry(name, b"x") for name in names)
+    yield http2.frame(http2.HEADERS, 0, 1, block)
+    for i in range(60):
+        one = http2.entry(b"key%d" % i, b"v" * 9000)
+        yield http2.frame(http2.CONTINUATION, 0, 1, one)
+    yield http2.frame(http2.CONTINUATION, http2.END_HEADERS, 1)
+
+
 FLOODS = {
+    "empty continuations": lambda: http2.empty_continuations(1, STATUS, 200_000),
+    "endless number": lambda: http2.endless_number(1, 8 << 20),
+    "odd headers": odd_headers,
     "pings": lambda: http2.pings(100_000),
     "settings": lambda: http2.settings(100_000),
     "continuations": lambda: http2.continuations(1, STATUS, 64 << 20),
@@ -41,7 +59,8 @@ def main() -> None:
     os.unlink(path)
     os.rmdir(os.path.dirname(path))
     connection.sendall(http2.frame(http2.SETTINGS, 0, 0) + http2.frame(http2.SETTINGS, 1, 0))
-    while http2.PREFACE not in connection.recv(1 << 16, socket.MSG_PEEK):
+    # Until the host has made a call, whose stream has the number 1.
+    while b"Health/Check" not in connection.recv(1 << 16, socket.MSG_PEEK):
         pass
     connection.settimeout(20)
     with contextlib.suppress(OSError):
