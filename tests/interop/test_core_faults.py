@@ -1,7 +1,8 @@
 """Known faults of gRPC 1.51 that a peer can use, all mended in the core that the package ships.
 
-docs/security.md lists them. The patches are in scripts/core.d/patches. Each test fails with a core
-that lacks them, except where it says that gRPC 1.51 does not have the fault.
+docs/security.md lists them. The patches are in scripts/core.d/patches, and most tests fail with a
+core that lacks them. The others are attacks that gRPC 1.51 withstands as it is (odd headers, calls
+that are too late, empty frames), or show what a patch must not break.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ def empty_data(count: int) -> Iterator[bytes]:
 
 # Each with what it may take at most while it lasts, in MiB.
 FLOODS: dict[str, tuple[Callable[[], Iterator[bytes]], int]] = {
-    "resets": (lambda: resets(15_000), 100),
-    "answered resets": (lambda: answered_resets(10_000), 100),
-    "timeouts": (lambda: timeouts(5_000), 100),
+    "resets": (lambda: resets(15_000), 90),
+    "answered resets": (lambda: answered_resets(15_000), 90),
+    "timeouts": (lambda: timeouts(5_000), 90),
     "continuations": (lambda: http2.continuations(1, REQUEST, 24 * MIB), 16),
     "empty continuations": (lambda: http2.empty_continuations(1, REQUEST, 50_000), 16),
     "endless header": (lambda: http2.endless_header(1, REQUEST, 12 * MIB), 16),
@@ -87,7 +88,6 @@ def test_a_flood_of_a_plugin(flood: str, peers: Any, make_client: Any) -> None:
         connection.close()
     assert good.end() > 0
     assert client.ping() == ""
-    print("=>", flood, most_memory(client.pid) - before)
     assert most_memory(client.pid) - before < limit
 
 
@@ -113,7 +113,6 @@ def test_a_flood_of_a_host(flood: str, peers: Any, make_client: Any) -> None:
     assert hostile.ping(2.0) != ""
     hostile.kill()
     assert good.end() > 0
-    print("=>", flood, most_memory() - before)
     assert most_memory() - before < HOST_FLOODS[flood]
 
 
@@ -132,7 +131,6 @@ def test_a_header_in_many_frames(peers: Any, make_client: Any) -> None:
     connection.flood(iter([frame(DATA, END_STREAM, 1, http2.message(b""))]))
     assert connection.receives(DATA, 1)
     connection.close()
-    print("=>", "cpu", processor_time(client.pid) - before)
     assert processor_time(client.pid) - before < 2.5
 
 
