@@ -83,10 +83,12 @@ class Binary:
                 yield "has an executable stack"
         if not any(True for _ in self.elf.iter_segments("PT_GNU_RELRO")):
             yield "has no read-only relocations"
+        if b"_ubsan_" in self.data:
+            yield "checks for undefined behaviour at run time"
         if any(s.name.startswith((".debug", ".symtab")) for s in self.elf.iter_sections()):
             yield "is not stripped"
         for place in places:
-            if str(place).encode() in self.data:
+            if f"{place}/".encode() in self.data:
                 yield f"has the path {place} in it"
 
     def private_api(self) -> Iterator[str]:

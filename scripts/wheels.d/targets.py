@@ -75,9 +75,12 @@ class Toolchain:
         self.library = Path(zig).parent
         self.version = subprocess.check_output([zig, "version"], text=True).strip()
         folder.mkdir(parents=True, exist_ok=True)
+        # zig has clang check for undefined behaviour unless it is told not to.
+        common = f"-target {target.zig} -fno-sanitize=undefined"
         for name, command in {
-            "zig-cc": f"cc -target {target.zig}",
-            "zig-c++": f"c++ -target {target.zig}",
+            "zig-cc": f"cc {common}",
+            # An older gRPC has `x.template f(...)` without <>, which clang no longer takes.
+            "zig-c++": f"c++ {common} -Wno-missing-template-arg-list-after-template-kw",
             "zig-ar": "ar",
             "zig-ranlib": "ranlib",
         }.items():
