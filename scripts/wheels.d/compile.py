@@ -115,7 +115,8 @@ class Builder:
             "CXX": "zig-c++",
             "AR": "zig-ar",
             "NM": self.target.binutil("nm"),
-            "CFLAGS": " ".join(self.flags()),
+            # setuptools takes them in place of those of sysconfig.
+            "CFLAGS": " ".join(["-O2", "-g", "-DNDEBUG", *self.flags()]),
             "LDFLAGS": "-Wl,--build-id=sha1",
         }
         library, info = build / "lib", build / "info"

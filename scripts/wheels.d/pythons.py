@@ -99,7 +99,7 @@ def write_sysconfig(python: Python, target: Target, cc: str, folder: Path) -> di
         "CC": cc,
         "CXX": cc.replace("zig-cc", "zig-c++"),
         "CCSHARED": "-fPIC",
-        "CFLAGS": "-O2 -g -DNDEBUG",
+        "CFLAGS": "",
         "OPT": "",
         "LDFLAGS": "",
         "LDSHARED": f"{cc.replace('ccache ', '')} -shared",
