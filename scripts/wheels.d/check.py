@@ -100,7 +100,7 @@ class Binary:
 def auditwheel(wheel: Path, target: Target) -> str:
     command = [sys.executable, "-m", "auditwheel", "show", str(wheel)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    match = re.search(r'consistent with\s+the\s+following platform tag:\s+"([^"]+)"', done.stdout)
+    match = re.search(r'following\s+platform\s+tag:\s+"([^"]+)"', done.stdout)
     if done.returncode != 0 or match is None:
         raise WheelError(
             f"auditwheel does not know what {wheel.name} is:\n{done.stdout}{done.stderr}"

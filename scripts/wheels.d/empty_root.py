@@ -32,6 +32,8 @@ FORBIDDEN = re.compile(
     r"lib(grpc|gpr|upb|absl_|address_sorting|re2|cares|protobuf-c|jansson|ssl|crypto|stdc\+\+)\b.*\.so"
 )
 
+C_LIBRARY = ("libdl.so.2", "libm.so.6", "libpthread.so.0", "libresolv.so.2", "librt.so.1")
+
 DESCRIBE = """
 import json, os, sys, sysconfig
 print(json.dumps([sys.base_prefix, os.path.realpath(sys.executable), sysconfig.get_path("stdlib")]))
@@ -64,6 +66,9 @@ def interpreter(program: Path) -> list[str]:
     extensions = [e for e in (library / "lib-dynload").glob("*.so") if "_tkinter" not in e.name]
     libraries = needed_libraries([executable, *extensions])
     options = [option for part in parts for option in bind(part)]
+    # All of the C library, of which wheels may need parts that the interpreter does not.
+    for path in [path for path in libraries if path.name.startswith("libc.so")]:
+        libraries |= {path.parent / name for name in C_LIBRARY if (path.parent / name).exists()}
     for path in sorted(libraries):
         if not any(part in path.parents for part in parts):
             options += bind(path)
