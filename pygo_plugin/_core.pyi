@@ -537,6 +537,7 @@ class Sender(SenderBase):
     def send(self, message: Any, /) -> bool: ...
     def close(self) -> None: ...
 
+@final
 class Serializer:
     def __new__(
         cls, message_type: type, serialize: _Serializer, otherwise: _Serializer, /

@@ -83,16 +83,15 @@ def method_failed(name: str, error: BaseException, decoding: bool) -> str:
     client.
     """
     text = str(error) or type(error).__name__
-    if isinstance(error, GobError):
-        text = f"{name}: {text}"
+    answer = f"{name}: {text}" if isinstance(error, GobError) else text
     if isinstance(error, ServerError) or (decoding and isinstance(error, GobError)):
-        return text
+        return answer
     import logging
 
     logging.getLogger("pygo_plugin.server").error(
         "%s has failed: %s", name, text, exc_info=(type(error), error, error.__traceback__)
     )
-    return text
+    return answer
 
 
 class ServerBase:

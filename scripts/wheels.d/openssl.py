@@ -12,7 +12,7 @@ from pathlib import Path
 
 from targets import Toolchain, WheelError, run, say
 
-# The crate that carries OpenSSL's source release: what crates.io has once, it keeps.
+# The crate that carries OpenSSL's source release: what is published once stays.
 CRATE = "openssl-src"
 CRATE_VERSION = "300.6.1+3.6.3"
 SHA256 = "46eb8fb9fb3b61ce1c0f8a026c4c1a0714d3a9e138e7fbde78753ce2babc3846"

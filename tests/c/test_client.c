@@ -208,7 +208,7 @@ a_call_says_how_the_plugin_has_ended(void **state)
         assert_int_equal(status->code, 14);
         snprintf(details, sizeof(details), "%.*s", (int)status->details.len,
                  (const char *)status->details.data);
-        assert_non_null(strstr(details, "the plugin was killed by signal 9"));
+        assert_non_null(strstr(details, "test_client: was killed by signal 9"));
         gp_call_unref(calls[i]);
     }
     plugin_release(&it);

@@ -146,7 +146,7 @@ def test_a_go_client(peers: Any, tmp_path: Path) -> None:
         {"method": "Arith", "error": "rpc: service/method request ill-formed: Arith"},
         {
             "method": "Arith.Add",
-            "error": "Args: the stream has a string, the class the struct Args",
+            "error": "Arith.add: Args: the stream has a string, the class the struct Args",
         },
         {"method": "Arith.Echo", "reply": 1 << 20},
         {"method": "Arith.Block", "reply": "second"},

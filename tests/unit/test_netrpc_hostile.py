@@ -205,7 +205,7 @@ def test_answers_of_a_server(server: netrpc.Server) -> None:
         assert value.to_dict() == {}
         client.request("Echo.BlowUp", 6, "no int")
         seq, error, _ = client.read_answer()
-        assert (seq, error) == (6, "int: the stream has a string, the class an int")
+        assert (seq, error) == (6, "Echo.blow_up: int: the stream has a string, the class an int")
         client.request("Echo.Echo", 7, "y")
         client.request("Echo.Echo", 7, "z")  # the same number: both are answered
         assert sorted(client.read_answer()[2] for _ in range(2)) == ["y", "z"]

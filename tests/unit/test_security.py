@@ -257,7 +257,8 @@ def test_settings_that_only_grpc_has_something_against(
         timeout=60,
         check=True,
     )
-    words = "configuration env: gRPC does not accept the settings of TLS of the host or the plugin"
+    name, what = "configuration pygo_plugin_peer.py", "gRPC does not accept the settings of TLS"
+    words = f"{name}: {what} of the host or the plugin"
     assert done.stdout.startswith(words), done.stdout + done.stderr
 
 
