@@ -14,14 +14,21 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 from pythons import Python
-from targets import GLIBC, Target, WheelError
+from targets import GLIBC, ROOT, Target, WheelError
 
 # The C library's parts, which are all that a wheel may need.
 C_LIBRARY = re.compile(r"(libc|libm|libdl|librt|libpthread)\.so\.\d|ld-linux-.*\.so\.\d")
-# gRPC and OpenSSL, which the extension loads.
+# gRPC and OpenSSL, which the extension loads: what they may export, and where the functions are
+# listed that they must export.
 LIBRARIES = {
-    "pygo_plugin/libpygo_core.so": re.compile(r"(grpc|gpr|gp_)_\w+"),
-    "pygo_plugin/libpygo_tls.so": re.compile(r"(?!grpc_|gpr_|gp__|_)\w+"),
+    "pygo_plugin/libpygo_core.so": (
+        re.compile(r"(grpc|gpr|gp_)_\w+"),
+        "csrc/rpc/grpc_symbols.txt",
+    ),
+    "pygo_plugin/libpygo_tls.so": (
+        re.compile(r"(?!grpc_|gpr_|gp__|_)\w+"),
+        "csrc/tls/openssl_symbols.txt",
+    ),
 }
 EXTENSION = re.compile(r"PyInit__core")
 WANTED = ("sboms/pygo-plugin.cdx.json", "licenses/LICENSE", "licenses/third-party/grpc.txt")
@@ -33,6 +40,7 @@ FROM_MACROS = re.compile(
     r"_Py_(NoneStruct|TrueStruct|FalseStruct|NotImplementedStruct|EllipsisObject|Dealloc|"
     r"NegativeRefcount|IncRef|DecRef|MergeZeroLocalRefcount|DecRefShared)$"
     r"|_Py\w+_SizeT$|_PyObject_(New|NewVar|GC_New)$|_PyByteArray_empty_string$"
+    r"|_Py_CheckFunctionResult$|_PyObject_MakeTpCall$"  # PyObject_Vectorcall() of CPython 3.9
 )
 
 
@@ -122,9 +130,13 @@ def check(wheel: Path, target: Target, python: Python, places: list[Path]) -> st
         found = sorted(name for name in names if ".so" in name)
         if found != sorted([extension, *LIBRARIES]):
             raise WheelError(f"{wheel.name} has the binaries {', '.join(found)}")
-        binaries = {extension: EXTENSION, **LIBRARIES}
-        for name, exports in binaries.items():
+        for name, (exports, needed) in {extension: (EXTENSION, ""), **LIBRARIES}.items():
             binary = Binary(name, archive.read(name))
+            if needed:
+                absent = set((ROOT / needed).read_text().split()) - set(
+                    binary.symbols(defined=True)
+                )
+                faults += [f"{name} does not export {symbol}" for symbol in sorted(absent)[:8]]
             path = ["$ORIGIN"] if name == extension else []
             faults += [f"{name} {fault}" for fault in binary.faults(path, exports, places)]
             faults += [f"{name} uses {symbol}" for symbol in binary.private_api()]

@@ -28,7 +28,7 @@ WITHOUT = [
     *("shared", "siphash", "sm2", "sm3", "sm4", "srp", "srtp", "ssl-trace"),
     *("tests", "ts", "ui-console", "whirlpool", "zlib"),
 ]
-FLAGS = ["-O2", "-g0", "-fPIC", "-ffunction-sections", "-fdata-sections", "-fvisibility=hidden"]
+FLAGS = ["-O2", "-g0", "-fPIC", "-ffunction-sections", "-fdata-sections"]
 
 CARGO_TOML = f"""\
 [package]

@@ -23,7 +23,8 @@ class System:
 
     def packages(self) -> list[str]:
         packages = [f"python{self.python}"]
-        if self.python < "3.12":
+        # pip needs it until 3.11.
+        if self.python in ("3.9", "3.11"):
             packages.append("python3-distutils")
         if self.headers:
             packages.append(f"libpython{self.python}-dev")
