@@ -77,6 +77,10 @@ def root(system: System, target: Target, cache: Path) -> Path:
         raise WheelError(f"Debian {system.suite} cannot be unpacked:\n{done.stderr[-2000:]}")
     for file in empty_root.forbidden(new):
         file.unlink()
+    # Links of a package that nothing here depends on.
+    for name in ("bin", "lib", "lib64"):
+        if (new / "usr" / name).is_dir() and not (new / name).exists():
+            (new / name).symlink_to(f"usr/{name}")
     for folder in ("proc", "dev", "tmp"):
         (new / folder).mkdir(exist_ok=True)
     new.rename(final)
