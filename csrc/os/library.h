@@ -33,9 +33,9 @@ typedef struct gp__library {
 int gp__library_load(gp__library *library, gp_error *err);
 
 /*
- * The same for functions that |user|, another library, which is loaded, calls through a table of its
- * own: it has the variables char |names|[] and void *|table|[]. If it has not, it is linked with
- * |library|, and there is nothing to do.
+ * The same for functions that |user|, another library, which is loaded, calls through a table of
+ * its own: it has the variables char |names|[] and void *|table|[]. If it has not, it is linked
+ * with |library|, and there is nothing to do.
  */
 int gp__library_load_for(gp__library *library, const gp__library *user, const char *names,
                          const char *table, gp_error *err);

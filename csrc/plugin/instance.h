@@ -79,9 +79,9 @@ void gp__instance_abandon(gp__instance *instance);
 bool gp__instance_is_gone(gp__instance *instance, gp__process *process, bool is_open);
 
 /*
- * The same after a call has failed because the connection has ended, if it has: waits up to a second
- * for a process that runs on, which may close its connection before it exits, and then for the rest
- * of its stderr. Only once for each of that. To be called after connect.
+ * The same after a call has failed because the connection has ended, if it has: waits up to a
+ * second for a process that runs on, which may close its connection before it exits, and then for
+ * the rest of its stderr. Only once for each of that. To be called after connect.
  */
 bool gp__instance_await_gone(gp__instance *instance, gp__process *process,
                              const gp_interrupt *interrupt);

@@ -4,7 +4,7 @@
 
 #include "gp/grpc_status.h"
 
-/* What gRPC's core says of RST_STREAM with the code CANCEL, and what newer versions put around it. */
+/* What gRPC says of RST_STREAM with the code CANCEL, and what newer versions put around that. */
 static const char cancel_reset[] = "Received RST_STREAM with error code 8";
 static const char newer_cancel_reset[] =
     "Stream removed (RST_STREAM (Received RST_STREAM with error code 8))";

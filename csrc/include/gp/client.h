@@ -212,8 +212,8 @@ int gp_client_kill(gp_client *client, const gp_interrupt *interrupt);
 bool gp_client_exited(gp_client *client);
 
 /*
- * The same after a call over net/rpc has failed because the connection has ended: a plugin may close
- * it before it exits. Waits up to a second, but not again if the plugin has gone on running.
+ * The same after a call over net/rpc has failed because the connection has ended: a plugin may
+ * close it before it exits. Waits up to a second, but not again if the plugin has gone on running.
  */
 bool gp_client_await_exit(gp_client *client, const gp_interrupt *interrupt);
 

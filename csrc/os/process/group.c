@@ -301,8 +301,8 @@ remember_members(gp__group *group, table *processes, pid_t root)
 }
 
 /*
- * Kill those that are members now, and wait for their end until |deadline|; 0: remember them instead.
- * Returns whether there were any.
+ * Kill those that are members now, and wait for their end until |deadline|; 0: remember them
+ * instead. Returns whether there were any.
  */
 static bool
 kill_members(gp__group *group, pid_t root, int pidfd, int64_t deadline)
