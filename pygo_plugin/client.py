@@ -13,8 +13,14 @@ import weakref
 
 from pygo_plugin._base import at_exit, checks
 from pygo_plugin._base.core import _core
-from pygo_plugin._host.cmd import variable, variables
-from pygo_plugin._host.naming import base_name, printable, program_of
+from pygo_plugin._host.launch import (
+    endpoint_to_join,
+    environment_of,
+    find_program,
+    group_name,
+    name_of,
+)
+from pygo_plugin._host.naming import printable, program_of
 from pygo_plugin._host.options import check_all, check_target, for_core, given
 from pygo_plugin._host.output import OutputMirror
 from pygo_plugin._log.host import LogMirror, plugin_logger
@@ -30,7 +36,6 @@ from pygo_plugin.errors import (
     _needing,
 )
 from pygo_plugin.plugin import PluginBase
-from pygo_plugin.utils import env_to_list
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,19 +66,6 @@ __all__ = ["Address", "Client", "cleanup_clients"]
 
 PING_TIMEOUT = 10.0  # seconds
 DISPENSE_TIMEOUT = 60.0  # seconds, within which a plugin that speaks net/rpc makes an object
-
-# Variables that a host sets for its own plugins. A host that is a plugin itself must not pass them
-# on: an inherited PLUGIN_CLIENT_CERT, for one, makes a Go plugin speak TLS to a host that does not.
-NOT_INHERITED = (
-    "PLUGIN_CLIENT_CERT",
-    "PLUGIN_MULTIPLEX_GRPC",
-    "PLUGIN_UNIX_SOCKET_DIR",
-    "PLUGIN_UNIX_SOCKET_GROUP",
-    "PYGO_PLUGIN_DETACHED",
-    "PYGO_PLUGIN_GROUP",
-    "PYGO_PLUGIN_LOG",
-    "PYGO_PLUGIN_SYNC_STDERR",
-)
 
 _managed: set[Client] = set()
 # Reentrant, as a client's lock is: a signal handler may call kill() while its thread holds it.
@@ -389,7 +381,7 @@ class Client(_Parametrized["C"]):
         The option `name`, or the base name of the script, the module or the executable that `cmd`
         names; the name of the runner; the name or the address in a ReattachConfig.
         """
-        return printable(_name_of(self._config))
+        return printable(name_of(self._config))
 
     @property
     def id(self) -> str:
@@ -624,7 +616,7 @@ class Client(_Parametrized["C"]):
             return
         words = cmd.path.split()
         directory = cmd.dir or self._config.cwd
-        if len(words) > 1 and _find_program(words[0], directory) is not None:
+        if len(words) > 1 and find_program(words[0], directory) is not None:
             hint = f"a str is one program and never split; arguments need a list: {words!r}"
             error.args = (f"{error}: {hint}",)
 
@@ -680,13 +672,13 @@ class Client(_Parametrized["C"]):
             cookie_key=handshake.magic_cookie_key,
             cookie_value=handshake.magic_cookie_value,
             versions=versions,
-            reattach=_endpoint_to_join(config),
+            reattach=endpoint_to_join(config),
             log=log,
             log_level=log.lowest_level(),
             want_raw=config.stderr is not None,
             output=output,
             runner=self._adapter,
-            kill_group=_group_name(config),
+            kill_group=group_name(config),
             channel_options=checks.grpc_options(config, self._quota, config.channel_options),
             on_exit=None if config.on_exit is None else exited,
             **for_core(config),
@@ -703,22 +695,10 @@ class Client(_Parametrized["C"]):
         # log: see _serve/stdio.py.
         env = [] if config.sync_stderr is None else ["PYGO_PLUGIN_SYNC_STDERR=1"]
         if cmd is not None:
-            return list(cmd.args), _environment(config, cmd, self.name, env)
+            return list(cmd.args), environment_of(config, cmd, self.name, env)
         if config.runner is not None:
             return [self.name], [*env, self._prepare_runner(config.runner)]
         return None, env
-
-
-def _name_of(config: ClientConfig) -> str:
-    """The name of a client with this configuration. See `Client.name`."""
-    cmd, reattach = config.cmd(), config.reattach_config()
-    if config.name is not None:
-        return config.name
-    if config.runner is not None:
-        return str(config.runner.name)
-    if cmd is not None and cmd.valid:
-        return base_name(program_of(cmd.args), cmd.dir or config.cwd)
-    return "plugin" if reattach is None else reattach.name or reattach.address
 
 
 def _names(plugins: Mapping[str, PluginBase], wanted: str | PluginBase) -> list[str]:
@@ -746,51 +726,6 @@ def _callbacks(client: Client) -> tuple[Callable[[], int], Callable[[int | None]
             client._call_on_exit(status)
 
     return pid, exited
-
-
-def _endpoint_to_join(config: ClientConfig) -> tuple[str, str, str, int, int, bool, int] | None:
-    """Where the running plugin is, as the core takes it; None if one is launched."""
-    reattach = config.reattach_config()
-    if reattach is None:
-        return None
-    version = reattach.protocol_version or config.handshake_config.protocol_version
-    return (
-        *(reattach.network, reattach.address, reattach.protocol),
-        *(version, reattach.pid, reattach.test, reattach.start_time),
-    )
-
-
-def _group_name(config: ClientConfig) -> str | None:
-    """The prefix of the variable that marks the plugin's group; None without `kill_group`."""
-    if not config.kill_group:
-        return None
-    if config.detach:
-        return ""  # no guard: the group is to outlive the host
-    from pygo_plugin._host import guard
-
-    return guard.start()
-
-
-def _environment(config: ClientConfig, cmd: Cmd, name: str, own: Iterable[str] = ()) -> list[str]:
-    """The child's environment: the host's unless skipped, `own`, and what the config has.
-
-    Later entries replace earlier ones.
-
-    Raises: ConfigError, since the user may have put anything into `cmd.env` and `config.env`.
-    """
-    environment = {} if config.skip_host_env else dict(os.environ)
-    for key in NOT_INHERITED:
-        environment.pop(key, None)
-    environment.update(variable(f"{name}: Cmd.env", entry) for entry in (*own, *cmd.env))
-    environment.update(variables(f"{name}: ClientConfig.env", config.env))
-    return env_to_list(environment)
-
-
-def _find_program(name: str, directory: str) -> str | None:
-    """The path of an executable that would be launched by this name in the directory."""
-    from shutil import which
-
-    return which(os.path.join(directory, name) if "/" in name else name)
 
 
 def cleanup_clients() -> None:
