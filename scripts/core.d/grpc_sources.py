@@ -24,9 +24,10 @@ INCLUDES = [
     *("src/core/ext/upb-gen", "src/core/ext/upbdefs-gen"),
 ]
 
+# Without GRPC_ENABLE_FORK_SUPPORT, as in the builds of distributions: gRPC's handlers of fork()
+# would start threads in the child.
 DEFINES = [
     *("NDEBUG", "HAVE_CONFIG_H=1", "__STDC_FORMAT_MACROS"),
-    *("GRPC_ENABLE_FORK_SUPPORT=1", "GRPC_POSIX_FORK_ALLOW_PTHREAD_ATFORK=1"),
     *("GRPC_NO_XDS=1", "GRPC_NO_RLS=1"),
     # The functions of the C API are all that a shared library can export.
     'GPRAPI=__attribute__((visibility("default")))',
