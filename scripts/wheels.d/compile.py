@@ -67,6 +67,8 @@ class Builder:
         self.environment = self.toolchain.environment(epoch)
         if afresh:
             self.environment["PYGO_CORE_DIR"] = str(self.work / "cores")
+            for cache in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"):
+                self.environment[cache] = str(self.work / "zig")
         self.source = unpack(sdist, self.work)
         self.environment["PYGO_CORE"] = "static"
         # OpenSSL is kept where cores are.

@@ -27,27 +27,47 @@ def binaries(library: Path) -> Iterator[Path]:
     return (file for file in sorted(library.rglob("*")) if file.suffix == ".so")
 
 
-def split_symbols(built: Built, tree: Path, symbols: Path) -> list[Path]:
+# The section that has the build ID, which is all but its first 16 bytes.
+NOTE = ".note.gnu.build-id"
+NOTE_HEAD = 16
+
+
+def set_build_id(objcopy: str, binary: Path, stripped: Path) -> str:
+    """
+    Make the build ID a digest of what is in the wheel. The linker's is one of the debugging
+    information as well, where folders of the build may appear. Returns it in hexadecimal.
+    """
+    note = binary.with_suffix(".note")
+    run = [objcopy, f"--dump-section={NOTE}={note}", str(binary), "/dev/null"]
+    subprocess.run(run, check=True)
+    head, length = note.read_bytes()[:NOTE_HEAD], note.stat().st_size - NOTE_HEAD
+    build_id = bytes(length)
+    for _ in range(2):  # the digest is that of the file with an ID of zeros
+        note.write_bytes(head + build_id)
+        for file in (stripped, binary):
+            subprocess.run([objcopy, f"--update-section={NOTE}={note}", str(file)], check=True)
+        if not any(build_id):
+            build_id = hashlib.sha256(stripped.read_bytes()).digest()[:length]
+    note.unlink()
+    return build_id.hex()
+
+
+def split_symbols(built: Built, tree: Path, symbols: Path) -> None:
     """
     Move symbols and debugging information into files of their own, named by build IDs: gdb finds
     them in a folder that it is given as debug-file-directory.
     """
     objcopy = built.target.binutil("objcopy")
-    files = []
     for binary in binaries(tree):
-        notes = subprocess.check_output(
-            [built.target.binutil("readelf"), "-n", str(binary)], text=True
-        )
-        build_id = notes.partition("Build ID: ")[2].split()[0]
+        stripped = binary.with_suffix(".stripped")
+        strip = [objcopy, "--strip-all", "--remove-section=.comment", str(binary), str(stripped)]
+        subprocess.run(strip, check=True)
+        build_id = set_build_id(objcopy, binary, stripped)
         file = symbols / ".build-id" / build_id[:2] / f"{build_id[2:]}.debug"
         file.parent.mkdir(parents=True, exist_ok=True)
-        for arguments in (
-            ["--only-keep-debug", "--compress-debug-sections", str(binary), str(file)],
-            ["--strip-all", "--remove-section=.comment", str(binary)],
-        ):
-            subprocess.run([objcopy, *arguments], check=True)
-        files.append(file)
-    return files
+        keep = [objcopy, "--only-keep-debug", "--compress-debug-sections", str(binary), str(file)]
+        subprocess.run(keep, check=True)
+        stripped.rename(binary)
 
 
 def pack(built: Built, toolchain: Toolchain, epoch: int, into: Path) -> Path:

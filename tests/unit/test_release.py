@@ -72,7 +72,6 @@ def make_build(folder: Path, scripts: Any) -> Any:
         "-shared",
         "-fPIC",
         "-Wl,--build-id=sha1",
-        f"-ffile-prefix-map={folder}=.",
     ]
     output = library / f"pygo_plugin/_core.cpython-311-{ARCH}-linux-gnu.so"
     subprocess.run([*command, "-o", str(output), str(source)], check=True)
