@@ -102,6 +102,7 @@ def wait_until_none(left: Callable[[], set[Any]], what: str) -> None:
         if time.monotonic() > end:
             pytest.fail(f"{what} left after {DEADLINE} s: {sorted(remaining)}")
         pause.wait(0.01)
+        gc.collect()  # another thread may have had the last reference to a cycle until now
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from pygo_plugin import (
     StartError,
     client,
 )
+from pygo_plugin._host import launch
 
 HANDSHAKE = HandshakeConfig(1, "KEY", "value")
 REATTACH = ReattachConfig("grpc", "unix", "/nowhere/socket", 1)
@@ -128,20 +129,20 @@ def test_environment_is_the_hosts_with_the_commands_over_it(
 ) -> None:
     monkeypatch.setenv("PYGO_A", "host")
     monkeypatch.setenv("PYGO_B", "host")
-    for name in client.NOT_INHERITED:
+    for name in launch.NOT_INHERITED:
         monkeypatch.setenv(name, "of the host's own host")
     cmd = Cmd("p")
     cmd.env = ["PYGO_B=cmd=1", "PYGO_B=cmd=2", "PYGO_C="]
     config = ClientConfig(cmd=cmd)
-    entries = client._environment(config, cmd, "p")
+    entries = launch.environment_of(config, cmd, "p")
     assert "PYGO_A=host" in entries
     assert [e for e in entries if e.startswith("PYGO_B=")] == ["PYGO_B=cmd=2"]
     assert "PYGO_C=" in entries
-    assert not [e for e in entries if e.startswith(client.NOT_INHERITED)]
+    assert not [e for e in entries if e.startswith(launch.NOT_INHERITED)]
     assert len(entries) <= len(os.environ) + 1
 
     config.skip_host_env = True
-    assert client._environment(config, cmd, "p") == ["PYGO_B=cmd=2", "PYGO_C="]
+    assert launch.environment_of(config, cmd, "p") == ["PYGO_B=cmd=2", "PYGO_C="]
 
 
 def test_what_was_added_to_env_is_checked_at_the_start() -> None:

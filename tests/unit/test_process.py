@@ -298,7 +298,9 @@ def test_plugins_inherit_the_terminal(run: Run, kind: str, terminal: int) -> Non
 def test_nothing_grows(run: Run, socket_dir: Path, mode: str) -> None:
     found = json.loads(output(run("leaks.py", mode, "go")))
     # The first third warms up: pools, caches, and what the allocator keeps.
-    for resource in ("descriptors", "threads", "children"):
+    for resource in ("descriptors", "children"):
         assert found[resource][2] <= found[resource][1], found
+    # Pools have a thread more or less at any moment; a leak would be one in each of many rounds.
+    assert found["threads"][2] <= found["threads"][1] + 3, found
     assert found["memory"][2] - found["memory"][1] < 1 << 20, found
     assert [path for path in socket_dir.rglob("*") if path.is_socket()] == []
