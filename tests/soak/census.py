@@ -67,7 +67,7 @@ def descriptors_of(pid: int | str) -> collections.Counter[str]:
     return found
 
 
-# Threads of the worker pools: two of gRPC's stay, others end when they have been idle for 20 s.
+# Threads of the worker pools that may be idle: others end after 10 s, those of net/rpc after 20 s.
 IDLE_WORKERS = {"gp-worker": 5, "gp-netrpc": 8}
 
 
@@ -88,14 +88,15 @@ class Census:
         self._sockets = sockets
 
     def await_threads(self) -> None:
-        """Wait until the threads that feed calls have ended, and no thread comes or goes."""
+        """Wait until the threads that feed calls, and idle workers, have ended, and none comes."""
         end = time.monotonic() + 30
         last, since = own_threads(), time.monotonic()
         while time.monotonic() < min(end, since + 0.5):
             time.sleep(0.05)
             gc.collect()
             now = own_threads()
-            if now != last or any(t.name == "pygo-feed" for t in threading.enumerate()):
+            feeding = any(t.name == "pygo-feed" for t in threading.enumerate())
+            if now != last or feeding or any(now[name] for name in IDLE_WORKERS):
                 last, since = now, time.monotonic()
 
     def take(self, plugins: Iterable[int] = ()) -> Count:
