@@ -22,15 +22,15 @@ class _Syntax:
 
     names        options whose value is a module, a class or a file to run, such as `-m`
     values       other options whose value is the next argument, unless it is attached
-    attached     options of one letter that may only have a value that is attached to them
+    attached     short options with an optional value, which follows without a space, as in `-W2`
     none         options after which there is no program, because its text is given instead
     words        subcommands before the program, such as `run` in `uv run`
     skipped      how many arguments precede the program
-    letters      whether options of one letter can be combined, as in `-Im`
+    combined     whether short options can be combined, as in `-Im`
     command      whether the program is a command line of its own, which is looked at as well
     """
 
-    __slots__ = ("attached", "command", "letters", "names", "none", "skipped", "values", "words")
+    __slots__ = ("attached", "combined", "command", "names", "none", "skipped", "values", "words")
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class _Syntax:
         none: str = "",
         words: str = "",
         skipped: int = 0,
-        letters: bool = False,
+        combined: bool = False,
         command: bool = False,
     ) -> None:
         self.names = frozenset(names.split())
@@ -50,7 +50,7 @@ class _Syntax:
         self.none = frozenset(none.split())
         self.words = frozenset(words.split())
         self.skipped = skipped
-        self.letters = letters
+        self.combined = combined
         self.command = command
 
     def find(self, arguments: Sequence[str]) -> Sequence[str]:
@@ -87,7 +87,7 @@ class _Syntax:
         name, equals, value = argument.partition("=")
         if name in known:
             return name, value if equals else None
-        if self.letters and not argument.startswith("--"):
+        if self.combined and not argument.startswith("--"):
             for i, letter in enumerate(argument[1:], 2):
                 if f"-{letter}" in self.attached:
                     break
@@ -96,19 +96,21 @@ class _Syntax:
         return argument, None
 
 
-_PYTHON = _Syntax(names="-m", values="-W -X --check-hash-based-pycs", none="-c -V -h", letters=True)
+_PYTHON = _Syntax(
+    names="-m", values="-W -X --check-hash-based-pycs", none="-c -V -h", combined=True
+)
 _NODE = _Syntax(
     values="-r --require --import --loader --experimental-loader -C --conditions --env-file "
     "--tsconfig",
     none="-e --eval -p --print -pe",
     words="run",
 )
-_RUBY = _Syntax(values="-C -E -I -r", attached="-0 -F -K -T -W -i -x", none="-e", letters=True)
+_RUBY = _Syntax(values="-C -E -I -r", attached="-0 -F -K -T -W -i -x", none="-e", combined=True)
 _PERL = _Syntax(
-    values="-I", attached="-0 -C -D -F -M -V -d -i -l -m -x", none="-e -E", letters=True
+    values="-I", attached="-0 -C -D -F -M -V -d -i -l -m -x", none="-e -E", combined=True
 )
-_SHELL = _Syntax(values="-o -O --rcfile --init-file", none="-c -s", letters=True)
-_LUA = _Syntax(values="-l", none="-e", letters=True)
+_SHELL = _Syntax(values="-o -O --rcfile --init-file", none="-c -s", combined=True)
+_LUA = _Syntax(values="-l", none="-e", combined=True)
 
 # Modules of Python, and commands of the same names, that run another Python program.
 _PYTHON_RUNNER = _Syntax(
@@ -167,20 +169,22 @@ _SYNTAXES = {
     **dict.fromkeys(("sh", "bash", "dash", "ash", "ksh", "zsh", "fish"), _SHELL),
     # commands that run another command line
     "env": _Syntax(
-        values="-u --unset -C --chdir", none="-S --split-string", letters=True, command=True
+        values="-u --unset -C --chdir", none="-S --split-string", combined=True, command=True
     ),
-    "nice": _Syntax(values="-n", letters=True, command=True),
-    "ionice": _Syntax(values="-c -n --class --classdata", letters=True, command=True),
+    "nice": _Syntax(values="-n", combined=True, command=True),
+    "ionice": _Syntax(values="-c -n --class --classdata", combined=True, command=True),
     "chrt": _Syntax(skipped=1, command=True),
     "taskset": _Syntax(skipped=1, command=True),
-    "timeout": _Syntax(values="-k -s --kill-after --signal", skipped=1, letters=True, command=True),
-    "stdbuf": _Syntax(values="-i -o -e", letters=True, command=True),
-    "time": _Syntax(values="-f -o", letters=True, command=True),
-    "sudo": _Syntax(
-        values="-u -g -h -p -C -D -R -T --user --group --chdir", letters=True, command=True
+    "timeout": _Syntax(
+        values="-k -s --kill-after --signal", skipped=1, combined=True, command=True
     ),
-    "doas": _Syntax(values="-u -C", letters=True, command=True),
-    "strace": _Syntax(values="-e -o -E -s -P -u", letters=True, command=True),
+    "stdbuf": _Syntax(values="-i -o -e", combined=True, command=True),
+    "time": _Syntax(values="-f -o", combined=True, command=True),
+    "sudo": _Syntax(
+        values="-u -g -h -p -C -D -R -T --user --group --chdir", combined=True, command=True
+    ),
+    "doas": _Syntax(values="-u -C", combined=True, command=True),
+    "strace": _Syntax(values="-e -o -E -s -P -u", combined=True, command=True),
     "xvfb-run": _Syntax(values="-n -s -e -f -w", command=True),
     **dict.fromkeys(
         ("nohup", "setsid", "busybox", "valgrind", "ddtrace-run", "opentelemetry-instrument"), _RUN

@@ -9,14 +9,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import grpc_sources
-from fetch import fetch
+from fetch import fetch, unpack
 from licences import licence
 from releases import JANSSON, PROTOBUF_C, Release, Tools, additions, archives, patches
 
@@ -172,14 +171,6 @@ class Compiler:
         done = self.run(command)
         if done.returncode != 0:
             raise BuildError(f"{' '.join(command[:4])} ...\n{done.stderr[-4000:]}")
-
-
-def unpack(file: Path, into: Path) -> None:
-    with tarfile.open(file) as archive:
-        if hasattr(tarfile, "data_filter"):
-            archive.extractall(into, filter="data")
-        else:
-            archive.extractall(into)
 
 
 def apply_patch(patch: Path, root: Path) -> None:

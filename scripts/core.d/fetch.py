@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,12 @@ def fetch(archive: Archive, into: Path, source: Path | None) -> Path:
     if (found := digest(file)) != archive.sha256:
         raise FetchError(f"{archive.file} has SHA-256 {found} instead of {archive.sha256}")
     return file
+
+
+def unpack(file: Path, into: Path) -> None:
+    """Unpack an archive into a folder, with the checks of Pythons that have them."""
+    with tarfile.open(file) as archive:
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(into, filter="data")
+        else:
+            archive.extractall(into)

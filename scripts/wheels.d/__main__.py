@@ -11,6 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+# The folder of scripts/core, which fetches and unpacks for both commands.
+sys.path.append(str(Path(__file__).parents[1] / "core.d"))
+
 import check
 import contents
 import empty_root

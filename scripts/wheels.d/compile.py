@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import openssl
 from pythons import Python, write_sysconfig
 from targets import ROOT, Target, Toolchain, WheelError, run, say
+
+import fetch
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,9 @@ def make_sdist(into: Path, environment: dict[str, str]) -> Path:
     return sdist
 
 
-def unpack(sdist: Path, into: Path) -> Path:
+def unpack_sdist(sdist: Path, into: Path) -> Path:
     """The sources anew, with whatever has been built of them in |into| kept beside them."""
-    with tarfile.open(sdist) as archive:
-        if hasattr(tarfile, "data_filter"):
-            archive.extractall(into, filter="data")
-        else:
-            archive.extractall(into)
+    fetch.unpack(sdist, into)
     return into / sdist.name.removesuffix(".tar.gz")
 
 
@@ -69,7 +66,7 @@ class Builder:
             self.environment["PYGO_CORE_DIR"] = str(self.work / "cores")
             for cache in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"):
                 self.environment[cache] = str(self.work / "zig")
-        self.source = unpack(sdist, self.work)
+        self.source = unpack_sdist(sdist, self.work)
         self.environment["PYGO_CORE"] = "static"
         # OpenSSL is kept where cores are.
         cache = self.run_core("--chosen").parent

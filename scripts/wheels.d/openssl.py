@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import shutil
-import tarfile
 import tempfile
 from pathlib import Path
 
 from targets import Toolchain, WheelError, run, say
+
+from fetch import unpack
 
 # The crate that carries OpenSSL's source release: what is published once stays.
 CRATE = "openssl-src"
@@ -65,11 +66,7 @@ def fetch(into: Path, environment: dict[str, str]) -> Path:
         found = hashlib.sha256(crate.read_bytes()).hexdigest()
         if found != SHA256:
             raise WheelError(f"{crate} has SHA-256 {found} instead of {SHA256}")
-        with tarfile.open(crate) as archive:
-            if hasattr(tarfile, "data_filter"):
-                archive.extractall(into, filter="data")
-            else:
-                archive.extractall(into)
+        unpack(crate, into)
         return into / f"{CRATE}-{CRATE_VERSION}" / "openssl"
     if shutil.which("cargo") is None:
         raise WheelError(f"needs cargo, to fetch {file}, or PYGO_CORE_SOURCES with that file")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import empty_root
-from targets import ROOT, Target, WheelError, say
+from targets import Target, WheelError, say
 
-sys.path.append(str(ROOT / "scripts/core.d"))
 from fetch import FetchError, source_packages
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import http2
 import probe_pb2
 import pytest
-from floods import ECHO, FLOODER, TIMEOUT, Good, answered_resets, resets
+from floods import ECHO, FLOODER, TIMEOUT, Good, answered_resets, flood_server, resets
 from http2 import (
     ACK,
     CONTINUATION,
@@ -82,10 +82,7 @@ def test_a_flood_of_a_plugin(flood: str, peers: Any, make_client: Any) -> None:
     path = client.start().string()
     good = Good(probe)
     before = memory(client.pid)
-    for read in (True, False):
-        connection = http2.Connection(path, read)
-        connection.flood(frames())
-        connection.close()
+    flood_server(path, frames, True, False)
     assert good.end() > 0
     assert client.ping() == ""
     assert most_memory(client.pid) - before < limit

@@ -14,7 +14,7 @@ import grpc
 import http2
 import probe_pb2
 import pytest
-from floods import ECHO, FLOODER, TIMEOUT, Good, answered_resets, resets
+from floods import ECHO, FLOODER, TIMEOUT, Good, answered_resets, flood_server, resets
 from processes import memory, most_memory
 
 pytestmark = [pytest.mark.go, pytest.mark.usefixtures("no_leftovers")]
@@ -61,10 +61,7 @@ def test_a_flood_of_a_plugin(
     path = client.start().string()
     before = memory(client.pid)
     good = Good(probe)
-    for read in (True, False) if server == "core" else (True,):
-        connection = http2.Connection(path, read)
-        connection.flood(frames())
-        connection.close()
+    flood_server(path, frames, *((True, False) if server == "core" else (True,)))
     assert good.end() > 0
     assert client.ping() == ""
     assert most_memory(client.pid) - before < limit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,14 @@ import probe_pb2
 TIMEOUT = 60.0  # seconds, for a call beside a flood
 ECHO = b"/probe.Probe/Echo"
 FLOODER = Path(__file__).resolve().parents[1] / "peers" / "flooding_plugin.py"
+
+
+def flood_server(path: str, frames: Callable[[], Iterator[bytes]], *reads: bool) -> None:
+    """Floods a server by a connection for each of `reads`: whether it reads what is answered."""
+    for read in reads:
+        connection = http2.Connection(path, read)
+        connection.flood(frames())
+        connection.close()
 
 
 def resets(count: int) -> Iterator[bytes]:

@@ -46,8 +46,9 @@ CORE = {
 
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts/wheels.d"))
-    names = ("targets", "pythons", "openssl", "compile", "contents", "pack")
+    for folder in ("core.d", "wheels.d"):
+        monkeypatch.syspath_prepend(str(ROOT / "scripts" / folder))
+    names = ("fetch", "targets", "pythons", "openssl", "compile", "contents", "pack")
     import contents
     import pack
     from compile import Built
