@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         security,
         server,
         stubs,
+        supervise,
         testing,
         utils,
     )
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
         LibraryError,
         MissingPackageError,
         PluginError,
+        PluginExitedError,
+        PluginFailedError,
         ReattachError,
         RpcError,
         ServerError,
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
     from pygo_plugin.plugin import Plugin
     from pygo_plugin.security import SecureConfig, TLSConfig
     from pygo_plugin.server import Server, serve
+    from pygo_plugin.supervise import Health, Restart, Supervisor, idempotent
     from pygo_plugin.utils import discover
 
 __all__ = [
@@ -71,9 +75,13 @@ __all__ = [
     "ClientConfig",
     "Cmd",
     "ReattachConfig",
+    "Health",
+    "Restart",
     "SecureConfig",
+    "Supervisor",
     "cleanup_clients",
     "discover",
+    "idempotent",
     # plugins
     "Server",
     "ServeConfig",
@@ -101,6 +109,8 @@ __all__ = [
     "LibraryError",
     "MissingPackageError",
     "PluginError",
+    "PluginExitedError",
+    "PluginFailedError",
     "ReattachError",
     "RpcError",
     "ServerError",
@@ -122,6 +132,7 @@ __all__ = [
     "security",
     "server",
     "stubs",
+    "supervise",
     "testing",
     "utils",
     "__version__",
@@ -154,6 +165,8 @@ _HOMES = {
         "LibraryError",
         "MissingPackageError",
         "PluginError",
+        "PluginExitedError",
+        "PluginFailedError",
         "ReattachError",
         "RpcError",
         "ServerError",
@@ -166,6 +179,7 @@ _HOMES = {
     "plugin": ("Plugin",),
     "security": ("SecureConfig", "TLSConfig"),
     "server": ("Server", "serve"),
+    "supervise": ("Health", "Restart", "Supervisor", "idempotent"),
     "utils": ("discover",),
 }
 _MODULES = (
@@ -181,6 +195,7 @@ _MODULES = (
     "security",
     "server",
     "stubs",
+    "supervise",
     "testing",
     "utils",
 )

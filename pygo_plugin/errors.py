@@ -13,6 +13,8 @@
     ├── ReattachError                    no running plugin answers at the given address
     ├── BrokerError                      a brokered connection could not be made
     ├── ClosedError (ValueError)         used before the start, or after the end
+    ├── PluginExitedError                the process of a supervised plugin has ended
+    ├── PluginFailedError                a supervisor has given its plugin up
     ├── SystemCallError (OSError)        the system refused something: descriptors, threads
     ├── LibraryError                     gRPC's or OpenSSL's shared library cannot be loaded
     ├── MissingPackageError (ModuleNotFoundError)  something needs grpcio or protobuf
@@ -51,6 +53,8 @@ __all__ = [
     "ReattachError",
     "BrokerError",
     "ClosedError",
+    "PluginExitedError",
+    "PluginFailedError",
     "SystemCallError",
     "LibraryError",
     "MissingPackageError",
@@ -76,6 +80,9 @@ class ConfigTypeError(ConfigError, TypeError):
 
 class StartError(PluginError):
     """The plugin could not be started. Its process, if there was one, has ended and been reaped."""
+
+    errno: int | None = None
+    """The number of the error for which the system did not execute the program; else None."""
 
 
 class ExitedEarlyError(StartError):
@@ -159,6 +166,35 @@ class ClosedError(PluginError, ValueError):
 
     stderr: str = ""
     """The last part of what that plugin has written to its stderr, at most 4 KiB."""
+
+
+class PluginExitedError(PluginError):
+    """The process of a supervised plugin has ended, and what belonged to it has ended with it.
+
+    It is the `__cause__` of what calls raise that the end has cut off.
+    """
+
+    exit_status: int | None = None
+    """The exit status, as in `subprocess`: -N when signal N ended the process. None if unknown."""
+
+    stderr: str = ""
+    """The last part of what the process has written to its stderr, at most 4 KiB."""
+
+
+class PluginFailedError(PluginError):
+    """A supervisor has given its plugin up, and starts it again only when it is told to.
+
+    Its `__cause__` is the error of the last start, or the `PluginExitedError` of the last process.
+    """
+
+    exit_status: int | None = None
+    """The last process's exit status, as in `subprocess`; None if unknown or if none started."""
+
+    stderr: str = ""
+    """The last part of what the last process has written to its stderr, at most 4 KiB."""
+
+    attempts: int = 0
+    """How many times the plugin was launched, since the supervisor's start or last `restart()`."""
 
 
 class SystemCallError(PluginError, OSError):

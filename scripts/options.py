@@ -4,8 +4,9 @@
     python scripts/options.py           writes it
     python scripts/options.py --check   only says which files are out of date, and fails if any is
 
-The tables are SERVE_OPTIONS in pygo_plugin/config.py, and OPTIONS and AIO_OPTIONS in
-pygo_plugin/_host/options.py. A generated part follows a line that says so, and names its table.
+The tables are SERVE_OPTIONS in pygo_plugin/config.py, OPTIONS and AIO_OPTIONS in
+pygo_plugin/_host/options.py, and OWN_OPTIONS in pygo_plugin/_supervise/options.py. A generated part
+follows a line that says so, and names its table.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from pygo_plugin._base.checks import Option  # noqa: E402
 from pygo_plugin._host.options import AIO_OPTIONS, OPTIONS, TARGETS, ClientOption  # noqa: E402
+from pygo_plugin._supervise import options as supervise  # noqa: E402
 from pygo_plugin.config import SERVE_OPTIONS  # noqa: E402
 
 WIDTH = 100
@@ -35,14 +37,19 @@ TABLES: dict[str, tuple[Option, ...]] = {
     "AIO_KEYWORDS": (*KEYWORDS, *AIO_OPTIONS),
     "AIO_OPTIONS": AIO_OPTIONS,
     "SERVE_OPTIONS": SERVE_OPTIONS,
+    "SUPERVISOR_OPTIONS": supervise.OWN_OPTIONS,
+    "SUPERVISOR_KEYWORDS": supervise.KEYWORDS,
+    "AIO_SUPERVISOR_KEYWORDS": supervise.AIO_KEYWORDS,
 }
 FILES = (
     "pygo_plugin/client.py",
     "pygo_plugin/config.py",
     "pygo_plugin/_host/aio_client.py",
     "pygo_plugin/_host/config.py",
+    "pygo_plugin/_supervise/supervisor.py",
     "docs/launching.md",
     "docs/serving.md",
+    "docs/supervision.md",
 )
 
 

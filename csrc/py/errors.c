@@ -107,6 +107,7 @@ attach_evidence(PyObject *exception, const gp_error *err)
     case GP_EVERSION:
         return set_attribute(exception, "plugin_version", PyLong_FromLong(err->number));
     case GP_EOS:
+    case GP_ESTART:
         return err->number == 0 ? 0
                                 : set_attribute(exception, "errno", PyLong_FromLong(err->number));
     default:

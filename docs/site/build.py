@@ -49,6 +49,11 @@ REFERENCE = {
     "netrpc": ("netrpc", "[net/rpc](../docs/netrpc.md) is the guide.", "netrpc"),
     "gob": ("gob", "[gob](../docs/gob.md) is the guide.", "gob"),
     "runners": ("Runners", "[Runners](../docs/runners.md) is the guide.", "runners"),
+    "supervise": (
+        "Supervision",
+        "[Supervision](../docs/supervision.md) is the guide.",
+        "supervise",
+    ),
     "testing": ("Testing", "[Testing](../docs/testing.md) is the guide.", "testing"),
     "stubs": ("Types of stubs", "[Types](../docs/typing.md) is the guide.", "stubs"),
 }

@@ -37,6 +37,9 @@ def _shutdown() -> None:
         if green is not None:
             green.end()
         ending = True
+        supervisors = sys.modules.get("pygo_plugin._supervise.driver")
+        if supervisors is not None:
+            supervisors.end()
         try:
             _core.kill_all(False)
         finally:

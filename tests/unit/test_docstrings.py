@@ -27,6 +27,7 @@ MODULES = [
     "security",
     "server",
     "stubs",
+    "supervise",
     "testing",
     "utils",
 ]

@@ -41,6 +41,11 @@ def test_bases(kind: type[Exception], base: type[Exception]) -> None:
 def test_attributes_have_defaults() -> None:
     assert errors.ExitedEarlyError("").exit_status == 0
     assert errors.ExitedEarlyError("").stderr == ""
+    assert errors.StartError("").errno is None
+    assert errors.PluginExitedError("").exit_status is None
+    assert errors.PluginExitedError("").stderr == ""
+    assert errors.PluginFailedError("").exit_status is None
+    assert errors.PluginFailedError("").attempts == 0
     assert errors.HandshakeError("").line == b""
     assert errors.VersionError("").plugin_version == 0
     assert list(errors.VersionError("").host_versions) == []

@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_serve": {"_base", "_grpc", "_netrpc"},
     "_netrpc": {"_base", "_gob"},
     "_log": {"_base", "_host"},
+    "_supervise": {"_base", "_grpc", "_host", "_netrpc"},
 }
 
 

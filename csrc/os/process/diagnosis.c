@@ -266,6 +266,9 @@ gp__cannot_start(gp_error *err, const char *program, const char *path, int errnu
 
     if (path != NULL && gp__diagnose_exec(&why, path, errnum) == 0) {
         rc = gp_error_set(err, GP_ESTART, "cannot start %s: %.*s", program, (int)why.len, why.data);
+        if (err != NULL) {
+            err->number = errnum;
+        }
     } else {
         rc = gp__as_start_error(gp_error_set_errno(err, errnum, "cannot start %s", program), err);
     }

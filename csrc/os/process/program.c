@@ -121,9 +121,12 @@ gp__program_not_found(const gp__spawn_spec *spec, gp_error *err)
     int rc;
 
     if (strchr(program, '/') == NULL) {
-        return gp_error_set(err, GP_ESTART,
-                            "cannot start %s: there is no such program in PATH (%s)", program,
-                            search_path(spec));
+        rc = gp_error_set(err, GP_ESTART, "cannot start %s: there is no such program in PATH (%s)",
+                          program, search_path(spec));
+        if (err != NULL) {
+            err->number = ENOENT;
+        }
+        return rc;
     }
     path = gp__program_path_here(spec, program);
     rc = gp__cannot_start(err, program, path, ENOENT);

@@ -1,0 +1,1 @@
+"""Plugins that stay up: see docs/supervision.md, and policy.py for what decides."""
