@@ -16,4 +16,11 @@
  */
 typedef int gp__start_batch(void *call, const grpc_op *ops, size_t count, gp__event *event);
 
+/* What an outbox needs of its call. */
+typedef struct gp__sending_call {
+    gp__start_batch *start_batch;
+    void (*ref)(void *call); /* may be called with gp__engine_lock held */
+    void (*unref)(void *call);
+} gp__sending_call;
+
 #endif

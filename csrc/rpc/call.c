@@ -230,6 +230,20 @@ receive_complete(gp__event *event, bool ok)
 
 /* ---- Life ---- */
 
+static void
+ref_call(void *call)
+{
+    batch_ref(call);
+}
+
+static void
+unref_call(void *call)
+{
+    gp__call_unref(call);
+}
+
+static const gp__sending_call sending = {gp__call_start_batch, ref_call, unref_call};
+
 int
 gp__call_new(gp_call **out, gp_channel *channel)
 {
@@ -249,8 +263,7 @@ gp__call_new(gp_call **out, gp_channel *channel)
     call->status.complete = status_complete;
     gp__inbox_init(&call->inbox, call, gp__call_start_batch, call->poller, &call->lock,
                    receive_complete);
-    gp__outbox_init(&call->outbox, call, gp__call_start_batch, call->poller, &call->lock,
-                    send_complete);
+    gp__outbox_init(&call->outbox, call, &sending, call->poller, &call->lock, send_complete);
     call->details = grpc_empty_slice();
     call->refused_details = grpc_empty_slice();
     *out = call;
@@ -389,6 +402,7 @@ gp_call_send_close(gp_call *call, const gp_interrupt *interrupt)
 int
 gp_call_receive(gp_call *call, gp_message **out, const gp_interrupt *interrupt)
 {
+    gp__outbox_release_held(&call->outbox);
     return gp__inbox_receive(&call->inbox, out, interrupt);
 }
 

@@ -2,13 +2,29 @@
 
 #include "rpc/convert.h"
 
+/*
+ * A message is held if it and the three before it each followed another one so soon. Round trips
+ * take longer, so that answers are sent at once.
+ */
+static const int64_t quick_ns = 15000;
+enum { BURST = 4 };
+
+/* For how long the sender holds messages if it goes on sending. */
+static const int64_t held_ns = 100000;
+
+static void hold_ref(gp__hold *hold);
+static void send_overdue(gp__task *task);
+static bool send_held(gp__outbox *outbox);
+
 void
-gp__outbox_init(gp__outbox *outbox, void *call, gp__start_batch *start_batch, gp__poller *poller,
+gp__outbox_init(gp__outbox *outbox, void *call, const gp__sending_call *ops, gp__poller *poller,
                 gp_mutex *lock, void (*complete)(gp__event *event, bool ok))
 {
     outbox->event.complete = complete;
+    outbox->hold.task.run = send_overdue;
+    outbox->hold.ref = hold_ref;
     outbox->call = call;
-    outbox->start_batch = start_batch;
+    outbox->ops = ops;
     outbox->poller = poller;
     outbox->lock = lock;
     atomic_init(&outbox->idle.open, true);
@@ -40,8 +56,10 @@ acquire_locked(gp__outbox *outbox)
 int
 gp__outbox_acquire(gp__outbox *outbox, const gp_interrupt *interrupt)
 {
-    int rc = gp__poller_wait(outbox->poller, &outbox->idle, GP__FOREVER, interrupt);
+    int rc;
 
+    send_held(outbox);
+    rc = gp__poller_wait(outbox->poller, &outbox->idle, GP__FOREVER, interrupt);
     if (rc < 0) {
         return rc;
     }
@@ -87,13 +105,67 @@ append_locked(gp__outbox *outbox, const gp_bytes *message, uint32_t flags)
     unsigned last = (outbox->first + outbox->count++) % GP__OUTBOX_MESSAGES;
 
     outbox->queue[last] = message != NULL ? gp__byte_buffer_from_bytes(*message) : NULL;
-    outbox->flags[last] = flags;
+    outbox->flags[last] = (uint8_t)flags;
     outbox->bytes += message != NULL ? message->len : 0;
+}
+
+/* Whether a message to be sent now belongs to a burst. */
+static bool in_burst_locked(gp__outbox *outbox, gp_bytes message) GP_REQUIRES(outbox->lock);
+
+static bool
+in_burst_locked(gp__outbox *outbox, gp_bytes message)
+{
+    int64_t now = gp__now();
+
+    if (now - outbox->last >= quick_ns) {
+        outbox->quick = 0;
+    } else if (outbox->quick < BURST) {
+        outbox->quick++;
+    }
+    outbox->last = now;
+    return outbox->quick == BURST && message.len < GP__OUTBOX_HELD_BYTES;
+}
+
+/* Begin to hold messages. The queue is empty. */
+static void begin_hold_locked(gp__outbox *outbox) GP_REQUIRES(outbox->lock);
+
+static void
+begin_hold_locked(gp__outbox *outbox)
+{
+    bool idle = gp__gate_is_open(&outbox->idle);
+
+    outbox->holding = idle ? GP__HOLDING_IDLE : GP__HOLDING_UNDER_WAY;
+    outbox->oldest = outbox->last;
+    gp__gate_close(&outbox->idle);
+    gp__poller_hold(outbox->poller, &outbox->hold);
+}
+
+/* Cease to hold messages: from here on they count as urgent. */
+static void end_hold_locked(gp__outbox *outbox) GP_REQUIRES(outbox->lock);
+
+static void
+end_hold_locked(gp__outbox *outbox)
+{
+    if (outbox->holding != GP__NOT_HOLDING) {
+        outbox->holding = GP__NOT_HOLDING;
+        gp__poller_end_hold(outbox->poller, &outbox->hold);
+    }
+}
+
+/* Whether what is held is to be sent. */
+static bool is_due_locked(const gp__outbox *outbox) GP_REQUIRES(outbox->lock);
+
+static bool
+is_due_locked(const gp__outbox *outbox)
+{
+    return outbox->count == GP__OUTBOX_MESSAGES || outbox->bytes >= GP__OUTBOX_HELD_BYTES ||
+           outbox->last - outbox->oldest >= held_ns;
 }
 
 /* What try_queue() has done with a message. */
 typedef enum queued {
     QUEUED,
+    DUE,    /* queued; this thread is to send what is held */
     FULL,   /* not queued: to be tried again when |room| opens */
     DIRECT, /* not queued: this thread is to send it, as no other polls or no send is under way */
 } queued;
@@ -102,9 +174,20 @@ static queued
 try_queue(gp__outbox *outbox, gp_bytes message, uint32_t flags)
 {
     queued outcome;
+    bool burst;
 
     gp_mutex_lock(outbox->lock);
-    if (gp__gate_is_open(&outbox->idle)) {
+    burst = in_burst_locked(outbox, message);
+    if (outbox->ended) {
+        outcome = DIRECT; /* which fails */
+    } else if (outbox->holding != GP__NOT_HOLDING) {
+        append_locked(outbox, &message, flags);
+        outcome = is_due_locked(outbox) ? DUE : QUEUED;
+    } else if (burst && outbox->count == 0) {
+        begin_hold_locked(outbox);
+        append_locked(outbox, &message, flags);
+        outcome = QUEUED;
+    } else if (gp__gate_is_open(&outbox->idle)) {
         outcome = DIRECT;
     } else if (is_full_locked(outbox)) {
         gp__gate_close(&outbox->room);
@@ -123,17 +206,26 @@ int
 gp__outbox_queue(gp__outbox *outbox, gp_bytes message, uint32_t flags,
                  const gp_interrupt *interrupt)
 {
-    queued outcome = DIRECT;
+    queued outcome;
     int rc = 0;
 
-    while (rc == 0 && !gp__gate_is_open(&outbox->idle) &&
-           (outcome = try_queue(outbox, message, flags)) == FULL) {
+    while ((outcome = try_queue(outbox, message, flags)) == FULL) {
         rc = gp__poller_wait(outbox->poller, &outbox->room, GP__FOREVER, interrupt);
+        if (rc < 0) {
+            return rc;
+        }
     }
-    if (rc < 0 || outcome == QUEUED) {
-        return rc < 0 ? rc : 1;
+    if (outcome == DIRECT) {
+        return gp__outbox_acquire(outbox, interrupt);
     }
-    return gp__outbox_acquire(outbox, interrupt);
+    if (outcome == DUE) {
+        send_held(outbox);
+        rc = gp__poller_wait(outbox->poller, &outbox->idle, GP__FOREVER, interrupt);
+        gp_mutex_lock(outbox->lock);
+        outbox->last = gp__now(); /* this time is not the sender's */
+        gp_mutex_unlock(outbox->lock);
+    }
+    return rc < 0 ? rc : 1;
 }
 
 int
@@ -166,6 +258,7 @@ gp__outbox_flush_then(gp__outbox *outbox, gp_sent *then, void *ctx)
 {
     bool idle;
 
+    gp__outbox_release_held(outbox);
     gp_mutex_lock(outbox->lock);
     idle = gp__gate_is_open(&outbox->idle);
     if (!idle) {
@@ -209,7 +302,7 @@ gp__outbox_op(gp__outbox *outbox, gp_bytes message, uint32_t flags)
 int
 gp__outbox_start(gp__outbox *outbox, const grpc_op *ops, size_t count)
 {
-    return outbox->start_batch(outbox->call, ops, count, &outbox->event) < 0
+    return outbox->ops->start_batch(outbox->call, ops, count, &outbox->event) < 0
                ? gp__outbox_abandon(outbox)
                : 0;
 }
@@ -268,8 +361,9 @@ open_room_locked(gp__outbox *outbox, void **ctx)
     return on_room;
 }
 
-void
-gp__outbox_complete(gp__outbox *outbox, bool ok)
+/* Start to send the next message of the queue, or make the outbox idle and call |then|. */
+static void
+send_next(gp__outbox *outbox, bool ok)
 {
     gp_sent *then;
     gp_sent *on_room;
@@ -278,7 +372,6 @@ gp__outbox_complete(gp__outbox *outbox, bool ok)
     grpc_op op;
     bool more;
 
-    gp__outbox_release(outbox);
     for (;;) {
         gp_mutex_lock(outbox->lock);
         more = next_op_locked(outbox, &op);
@@ -287,7 +380,7 @@ gp__outbox_complete(gp__outbox *outbox, bool ok)
             break;
         }
         gp_mutex_unlock(outbox->lock);
-        ok = ok && outbox->start_batch(outbox->call, &op, 1, &outbox->event) == 0;
+        ok = ok && outbox->ops->start_batch(outbox->call, &op, 1, &outbox->event) == 0;
         if (on_room != NULL) {
             on_room(room_ctx, ok);
         }
@@ -308,6 +401,91 @@ gp__outbox_complete(gp__outbox *outbox, bool ok)
         then(ctx, ok);
     }
 }
+
+/* The outbox whose queue this thread sends, and whether the last send is complete. */
+static _Thread_local struct {
+    gp__outbox *outbox;
+    bool completed;
+    bool ok;
+} draining;
+
+void
+gp__outbox_complete(gp__outbox *outbox, bool ok)
+{
+    gp__outbox_release(outbox);
+    if (draining.outbox == outbox) {
+        draining.completed = true;
+        draining.ok = ok;
+        return;
+    }
+    gp_mutex_lock(outbox->lock);
+    end_hold_locked(outbox);
+    gp_mutex_unlock(outbox->lock);
+    send_next(outbox, ok);
+}
+
+/*
+ * Send what is in the queue on this thread, while each send is complete at once: then it has only
+ * been put into gRPC's buffer. Otherwise the polling thread goes on. No send is under way.
+ */
+static void
+drain(gp__outbox *outbox)
+{
+    draining.outbox = outbox;
+    draining.ok = true;
+    do {
+        draining.completed = false;
+        gp__poller_begin_here(outbox->poller);
+        send_next(outbox, draining.ok);
+        gp__poller_end_here(outbox->poller);
+    } while (draining.completed);
+    draining.outbox = NULL;
+}
+
+/* Start to send what is held. Returns whether something was. */
+static bool
+send_held(gp__outbox *outbox)
+{
+    gp__holding was;
+
+    gp_mutex_lock(outbox->lock);
+    was = outbox->holding;
+    end_hold_locked(outbox);
+    gp_mutex_unlock(outbox->lock);
+    if (was == GP__HOLDING_IDLE) {
+        drain(outbox);
+    }
+    return was != GP__NOT_HOLDING;
+}
+
+void
+gp__outbox_release_held(gp__outbox *outbox)
+{
+    if (send_held(outbox)) {
+        gp__poller_ensure_polled(outbox->poller);
+    }
+}
+
+/* ---- What the poller does with held messages, if the sender does nothing ---- */
+
+static void
+hold_ref(gp__hold *hold)
+{
+    gp__outbox *outbox = gp_container_of(hold, gp__outbox, hold);
+
+    outbox->ops->ref(outbox->call);
+}
+
+static void
+send_overdue(gp__task *task)
+{
+    gp__outbox *outbox = gp_container_of(task, gp__outbox, hold.task);
+
+    send_held(outbox); /* the worker polls next */
+    outbox->ops->unref(outbox->call);
+}
+
+/* ---- The end ---- */
 
 static void drop_queue_locked(gp__outbox *outbox) GP_REQUIRES(outbox->lock);
 
@@ -337,6 +515,7 @@ gp__outbox_end(gp__outbox *outbox)
 
     gp_mutex_lock(outbox->lock);
     outbox->ended = true;
+    end_hold_locked(outbox);
     drop_queue_locked(outbox);
     on_room = outbox->on_room;
     room_ctx = outbox->on_room_ctx;

@@ -22,6 +22,16 @@
 /* The queue is full when it has this many messages, or at least this many bytes. */
 enum { GP__OUTBOX_MESSAGES = 32, GP__OUTBOX_BYTES = 65536 };
 
+/* Messages are held no longer when there are so many bytes. */
+enum { GP__OUTBOX_HELD_BYTES = 16384 };
+
+/* What is done with the messages in the queue. */
+typedef enum gp__holding {
+    GP__NOT_HOLDING,       /* the polling thread sends them */
+    GP__HOLDING_IDLE,      /* they are held; no send is under way */
+    GP__HOLDING_UNDER_WAY, /* they are held; a send is under way, whose completion sends them */
+} gp__holding;
+
 /* What gp__outbox_post() has done with a message. Negative: GP_E*. */
 typedef enum gp__posted {
     GP__POSTED_FULL,     /* queued; |then| will be called when the next message may be sent */
@@ -41,13 +51,18 @@ typedef enum gp__posted {
  *
  * While another thread polls and would have to complete each send, messages are queued: the polling
  * thread sends them one after the other, and the sender need not sleep and be woken for each.
+ *
+ * A message that follows others within microseconds is held: it is queued, and goes out with the
+ * next ones by one write, which costs more than all else that is done for a small message. The
+ * sender sends what is held when it is enough, or old, or when it sends something else or receives;
+ * a worker does if the sender does nothing of that. The first messages of a burst are never held.
  */
 typedef struct gp__outbox {
     gp__event event; /* its completion has to call gp__outbox_complete() */
     gp__gate idle;   /* open in the idle state, and after the end of the call */
     gp__gate room;   /* open unless the queue is full */
     void *call;      /* borrowed: the call that this is part of */
-    gp__start_batch *start_batch;
+    const gp__sending_call *ops;
     gp__poller *poller;       /* borrowed: the call's */
     grpc_byte_buffer *buffer; /* owned: the message that is being sent */
 
@@ -55,15 +70,20 @@ typedef struct gp__outbox {
     gp_sent *then GP_GUARDED_BY(&lock); /* called when the send is complete; or NULL */
     void *ctx GP_GUARDED_BY(&lock);
     /*
-     * The queue of outgoing messages, a ring. While it is not empty it counts as urgent in the
-     * poller. Two arrays take less memory than one of structs, and so calls stay below the 1032
+     * The queue of outgoing messages, a ring. While it is neither empty nor held it counts as
+     * urgent in the poller. Two arrays take less memory than one of structs, and so calls stay below the 1032
      * bytes up to which glibc allocates by its fast path.
      */
     grpc_byte_buffer *queue[GP__OUTBOX_MESSAGES] GP_GUARDED_BY(&lock); /* owned; NULL: the end */
-    uint32_t flags[GP__OUTBOX_MESSAGES] GP_GUARDED_BY(&lock);          /* GRPC_WRITE_* */
+    uint8_t flags[GP__OUTBOX_MESSAGES] GP_GUARDED_BY(&lock);           /* GRPC_WRITE_* */
     unsigned first GP_GUARDED_BY(&lock);
     unsigned count GP_GUARDED_BY(&lock);
     size_t bytes GP_GUARDED_BY(&lock);
+    gp__hold hold;                       /* the poller's, while messages are held */
+    int64_t last GP_GUARDED_BY(&lock);   /* when the last message was to be sent */
+    int64_t oldest GP_GUARDED_BY(&lock); /* when the first of the held messages was to be sent */
+    unsigned quick GP_GUARDED_BY(&lock); /* messages that followed the one before at once */
+    gp__holding holding GP_GUARDED_BY(&lock);
     gp_sent *on_room GP_GUARDED_BY(&lock); /* called when |room| opens, or with false at the end */
     void *on_room_ctx GP_GUARDED_BY(&lock);
     bool ended GP_GUARDED_BY(&lock);      /* the call has ended: nothing more is accepted */
@@ -71,7 +91,7 @@ typedef struct gp__outbox {
 } gp__outbox;
 
 /* Storage is zeroed. */
-void gp__outbox_init(gp__outbox *outbox, void *call, gp__start_batch *start_batch,
+void gp__outbox_init(gp__outbox *outbox, void *call, const gp__sending_call *ops,
                      gp__poller *poller, gp_mutex *lock,
                      void (*complete)(gp__event *event, bool ok));
 void gp__outbox_release(gp__outbox *outbox);
@@ -80,6 +100,9 @@ void gp__outbox_release(gp__outbox *outbox);
  * Wait until everything has been sent, and acquire the outbox. Returns: 0, GP_ECLOSED or GP_EUSER.
  */
 int gp__outbox_acquire(gp__outbox *outbox, const gp_interrupt *interrupt);
+
+/* Send what is held. To be called before a wait for what the peer may do in answer to it. */
+void gp__outbox_release_held(gp__outbox *outbox);
 
 /*
  * Queue a copy of |message|, or acquire the outbox for it, whichever is possible first. Returns: 1

@@ -15,6 +15,9 @@
 static const int64_t look_ns = 20000000;
 static const int64_t tick_ns = 500000;
 
+/* For how long work is put off at most. */
+static const int64_t hold_ns = 200000;
+
 gp_mutex gp__engine_lock = GP_MUTEX_INIT;
 
 static _Thread_local bool polling;      /* this thread has the poller role */
@@ -42,6 +45,7 @@ gp__poller_init(gp__poller *poller)
     *poller = (gp__poller){0};
     gp_list_init(&poller->waiters);
     gp_list_init(&poller->yielding_waits);
+    gp_list_init(&poller->holds);
     gp_cond_init(&poller->backup);
 }
 
@@ -331,12 +335,76 @@ gp__poller_urgent_if_polled(gp__poller *poller)
     return polled;
 }
 
+bool
+gp__poller_is_polled(gp__poller *poller)
+{
+    bool polled;
+
+    gp_mutex_lock(&gp__engine_lock);
+    polled = poller->polled;
+    gp_mutex_unlock(&gp__engine_lock);
+    return polled;
+}
+
+void
+gp__poller_ensure_polled(gp__poller *poller)
+{
+    gp_mutex_lock(&gp__engine_lock);
+    if (poller->urgent > 0 && !poller->polled) {
+        gp__poller_wake_backup_locked(poller);
+    }
+    gp_mutex_unlock(&gp__engine_lock);
+}
+
 void
 gp__poller_urgent_drop(gp__poller *poller)
 {
     gp_mutex_lock(&gp__engine_lock);
     poller->urgent--;
     gp_mutex_unlock(&gp__engine_lock);
+}
+
+/* When the oldest hold is overdue. */
+static int64_t
+hold_deadline_locked(const gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
+{
+    const gp_link *oldest = gp_list_first(&poller->holds);
+
+    return oldest == NULL ? GP__FOREVER : gp_container_of(oldest, gp__hold, task.link)->deadline;
+}
+
+void
+gp__poller_hold(gp__poller *poller, gp__hold *hold)
+{
+    hold->deadline = gp__now() + hold_ns;
+    gp_mutex_lock(&gp__engine_lock);
+    gp_list_append(&poller->holds, &hold->task.link);
+    if (poller->backup_wakes > hold->deadline) {
+        gp__poller_wake_backup_locked(poller);
+    }
+    gp_mutex_unlock(&gp__engine_lock);
+}
+
+void
+gp__poller_end_hold(gp__poller *poller, gp__hold *hold)
+{
+    gp_mutex_lock(&gp__engine_lock);
+    gp_link_remove(&hold->task.link);
+    poller->urgent++;
+    gp_mutex_unlock(&gp__engine_lock);
+}
+
+gp_link *
+gp__poller_pop_overdue_locked(gp__poller *poller)
+{
+    gp_link *oldest;
+
+    if (gp_list_is_empty(&poller->holds) || hold_deadline_locked(poller) > gp__now()) {
+        return NULL;
+    }
+    oldest = gp_list_pop(&poller->holds);
+    gp_container_of(oldest, gp__hold, task.link)->ref(gp_container_of(oldest, gp__hold, task.link));
+    return oldest;
 }
 
 void
@@ -356,6 +424,7 @@ gp__poller_wake_backup_locked(gp__poller *poller)
 {
     poller->backup_parked = false;
     poller->backup_woken = true;
+    poller->backup_wakes = 0;
     gp_cond_signal(&poller->backup);
 }
 
@@ -440,6 +509,31 @@ take_over_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock)
     }
 }
 
+/*
+ * Wait as the backup poller until |look|, or until a hold is overdue. Returns whether it was woken
+ * before that. Releases and re-acquires the lock meanwhile.
+ */
+static bool
+wait_to_look_locked(gp__poller *poller, int64_t look) GP_REQUIRES(&gp__engine_lock)
+{
+    int64_t overdue;
+    int rc;
+
+    do {
+        overdue = hold_deadline_locked(poller);
+        poller->backup_wakes = overdue < look ? overdue : look;
+        rc = gp_cond_wait_until(&poller->backup, &gp__engine_lock, poller->backup_wakes);
+        /* A wake-up may come after the wait has timed out, and before it returns. */
+        if (rc != GP_ETIMEOUT || poller->backup_woken) {
+            poller->backup_wakes = 0;
+            return true;
+        }
+        /* The hold for which it has waited may have ended. */
+    } while (gp__now() < look && hold_deadline_locked(poller) > gp__now());
+    poller->backup_wakes = 0;
+    return false;
+}
+
 bool
 gp__poller_back_up_locked(gp__poller *poller)
 {
@@ -449,19 +543,19 @@ gp__poller_back_up_locked(gp__poller *poller)
     poller->backup_woken = false;
     for (;;) {
         unsigned long polls = poller->polls;
-        int rc;
+        int64_t look = gp__now() + (suspicious ? tick_ns : look_ns);
 
         if (wanted_at_once_locked(poller)) {
             return true;
         }
         poller->backup_parked = poller->polled && !poller->polled_anew;
-        rc = gp_cond_wait_until(
-            &poller->backup, &gp__engine_lock,
-            poller->backup_parked ? GP__FOREVER : gp__now() + (suspicious ? tick_ns : look_ns));
-        /* A wake-up may come after the wait has timed out, and before it returns. */
-        if (rc != GP_ETIMEOUT || poller->backup_woken) {
+        if (wait_to_look_locked(poller, poller->backup_parked ? GP__FOREVER : look)) {
             poller->polled_anew = true; /* unknown: do not park before the next look */
             return wanted_at_once_locked(poller);
+        }
+        if (hold_deadline_locked(poller) <= gp__now()) {
+            poller->needs_backup = suspicious;
+            return false;
         }
         poller->polled_anew = polls != poller->polls;
         if (!poller->polled && !poller->polled_anew) {

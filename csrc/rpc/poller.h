@@ -25,6 +25,7 @@
 #include <stdint.h>
 
 #include "base/handover.h"
+#include "base/task.h"
 #include "base/thread.h"
 #include "gp/list.h"
 #include "gp/lock.h"
@@ -55,6 +56,17 @@ typedef struct gp__gate {
     atomic_bool open;
 } gp__gate;
 
+/*
+ * Work that a thread puts off, since it expects to do it together with what follows. If it does
+ * not take it back by the deadline, a worker runs |task|.
+ */
+typedef struct gp__hold {
+    gp__task task;    /* its link is in the poller's |holds| */
+    int64_t deadline; /* a fixed time after the hold has begun, the same for all */
+    /* Called with gp__engine_lock held, before |task| is run. */
+    void (*ref)(struct gp__hold *hold);
+} gp__hold;
+
 typedef struct gp__poller {
     grpc_completion_queue *queue; /* owned; NULL: closed. Written while no thread uses gRPC */
     /* Threads that sleep in gp__poller_wait(), oldest first. The members are on their stacks. */
@@ -71,6 +83,8 @@ typedef struct gp__poller {
      * when no other thread does.
      */
     unsigned urgent GP_GUARDED_BY(&gp__engine_lock);
+    /* What threads put off, oldest first. */
+    gp_list holds GP_GUARDED_BY(&gp__engine_lock);
     /* Servers that take calls. */
     int servers GP_GUARDED_BY(&gp__engine_lock);
     /* A thread has the poller role. */
@@ -96,6 +110,8 @@ typedef struct gp__poller {
     bool backup_parked GP_GUARDED_BY(&gp__engine_lock);
     /* The backup poller was woken after it began to wait. */
     bool backup_woken GP_GUARDED_BY(&gp__engine_lock);
+    /* When the backup poller wakes by itself; 0: it is awake. */
+    int64_t backup_wakes GP_GUARDED_BY(&gp__engine_lock);
     /* A thread began to poll after the backup poller last looked. */
     bool polled_anew GP_GUARDED_BY(&gp__engine_lock);
     /*
@@ -152,6 +168,21 @@ void gp__poller_urgent_drop(gp__poller *poller) GP_EXCLUDES(&gp__engine_lock);
 /* Count it only if a thread polls now. Returns whether that is so. */
 bool gp__poller_urgent_if_polled(gp__poller *poller) GP_EXCLUDES(&gp__engine_lock);
 
+/* Returns whether a thread polls now. */
+bool gp__poller_is_polled(gp__poller *poller) GP_EXCLUDES(&gp__engine_lock);
+
+/* Have the backup poller poll if something urgent is under way and no thread polls. */
+void gp__poller_ensure_polled(gp__poller *poller) GP_EXCLUDES(&gp__engine_lock);
+
+/* Begin to put off the work of |hold|, which is in no list. */
+void gp__poller_hold(gp__poller *poller, gp__hold *hold) GP_EXCLUDES(&gp__engine_lock);
+
+/*
+ * End |hold|, whose work counts as urgent from here on. No other thread is woken: the caller polls,
+ * or calls gp__poller_ensure_polled().
+ */
+void gp__poller_end_hold(gp__poller *poller, gp__hold *hold) GP_EXCLUDES(&gp__engine_lock);
+
 /* A server begins, or ceases, to take calls, which come at any time. */
 void gp__poller_add_server_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 void gp__poller_remove_server_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
@@ -172,11 +203,15 @@ void gp__poller_poll_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 
 /*
  * Wait as the backup poller. Returns true when this thread is to poll, and false when it was woken
- * by gp__poller_wake_backup_locked() before that. Releases and re-acquires the lock meanwhile.
+ * by gp__poller_wake_backup_locked() before that, or when a hold is overdue. Releases and
+ * re-acquires the lock meanwhile.
  */
 bool gp__poller_back_up_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 
 void gp__poller_wake_backup_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
+
+/* End the oldest hold if it is overdue. Returns its task, or NULL. */
+gp_link *gp__poller_pop_overdue_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);
 
 /* Have the backup poller poll at once if no thread does. */
 void gp__poller_offer_locked(gp__poller *poller) GP_REQUIRES(&gp__engine_lock);

@@ -89,6 +89,18 @@ end_batch(gp_server_call *call)
     gp_server_call_unref(call);
 }
 
+static void
+ref_call(void *call)
+{
+    gp_server_call_ref(call);
+}
+
+static void
+unref_call(void *call)
+{
+    gp_server_call_unref(call);
+}
+
 static int
 start_batch(void *of, const grpc_op *ops, size_t count, gp__event *event)
 {
@@ -193,6 +205,8 @@ finish_complete(gp__event *event, bool ok)
 
 /* ---- The beginning ---- */
 
+static const gp__sending_call sending = {start_batch, ref_call, unref_call};
+
 /* Returns NULL if memory is short. */
 static gp_server_call *
 new_call(gp__call_owner *owner)
@@ -210,7 +224,7 @@ new_call(gp__call_owner *owner)
     call->close.complete = close_complete;
     call->finish.complete = finish_complete;
     gp__inbox_init(&call->inbox, call, start_batch, owner->poller, &call->lock, receive_complete);
-    gp__outbox_init(&call->outbox, call, start_batch, owner->poller, &call->lock, send_complete);
+    gp__outbox_init(&call->outbox, call, &sending, owner->poller, &call->lock, send_complete);
     grpc_call_details_init(&call->details);
     return call;
 }
@@ -297,6 +311,7 @@ gp_server_call_auth_context(gp_server_call *call)
 int
 gp_server_call_receive(gp_server_call *call, gp_message **out, const gp_interrupt *interrupt)
 {
+    gp__outbox_release_held(&call->outbox);
     return gp__inbox_receive(&call->inbox, out, interrupt);
 }
 

@@ -316,6 +316,9 @@ run_worker(void *arg)
         if ((task = gp_list_pop(&pool.callbacks)) != NULL || (task = pop_queued_locked()) != NULL) {
             run_task_locked(task);
             wants_to_poll = true;
+        } else if ((task = gp__poller_pop_overdue_locked(pool.poller)) != NULL) {
+            run_task_locked(task);
+            wants_to_poll = true;
         } else if ((task = gp_list_pop(&pool.deferred)) != NULL) {
             run_task_locked(task);
         } else if (wants_to_poll && !pool.poller->polled) {

@@ -199,6 +199,60 @@ deadlines_survive_conversion(void **state)
     assert_int_equal(gp__deadline_from_timespec(spec), GP__FOREVER);
 }
 
+static int referenced;
+
+static void
+count_reference(gp__hold *hold)
+{
+    (void)hold;
+    referenced++;
+}
+
+static gp_link *
+pop_overdue(gp__poller *poller)
+{
+    gp_link *task;
+
+    gp_mutex_lock(&gp__engine_lock);
+    task = gp__poller_pop_overdue_locked(poller);
+    gp_mutex_unlock(&gp__engine_lock);
+    return task;
+}
+
+static void
+the_backup_poller_notices_what_is_held_for_too_long(void **state)
+{
+    gp__poller *poller = *state;
+    watcher self = {.poller = poller};
+    gp__hold hold = {.ref = count_reference};
+    pthread_t thread;
+
+    gp__poller_hold(poller, &hold);
+    assert_int_equal(pthread_create(&thread, NULL, watch, &self), 0);
+    wait_for(&self.left);
+    pthread_join(thread, NULL);
+    assert_ptr_equal(pop_overdue(poller), &hold.task.link);
+    assert_int_equal(referenced, 1);
+    assert_null(pop_overdue(poller));
+}
+
+static void
+what_is_held_no_longer_is_not_overdue(void **state)
+{
+    gp__poller *poller = *state;
+    gp__hold hold = {.ref = count_reference};
+
+    referenced = 0;
+    gp__poller_hold(poller, &hold);
+    gp__poller_end_hold(poller, &hold);
+    assert_int_equal(poller->urgent, 1);
+    while (gp__now() <= hold.deadline) {
+    }
+    assert_null(pop_overdue(poller));
+    assert_int_equal(referenced, 0);
+    gp__poller_urgent_drop(poller);
+}
+
 static int
 set_up(void **state)
 {
@@ -212,6 +266,8 @@ main(void)
         cmocka_unit_test(the_poller_role_is_passed_on),
         cmocka_unit_test(a_gate_is_opened_by_a_thread_that_does_not_poll),
         cmocka_unit_test(a_wake_up_is_not_lost_at_the_end_of_a_wait),
+        cmocka_unit_test(the_backup_poller_notices_what_is_held_for_too_long),
+        cmocka_unit_test(what_is_held_no_longer_is_not_overdue),
         cmocka_unit_test(grpc_waits_as_long_as_the_caller),
         cmocka_unit_test(deadlines_survive_conversion),
     };
