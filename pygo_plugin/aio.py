@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pygo_plugin._grpc.aio_server import Server as RpcServer
     from pygo_plugin._host.aio_client import Client
     from pygo_plugin._serve.aio_server import Server, serve
+    from pygo_plugin._supervise.aio_supervisor import Supervisor
 
     _Options = Iterable[tuple[str | bytes, Any]]
 
@@ -32,6 +33,7 @@ __all__ = [
     "Broker",
     "Client",
     "Server",
+    "Supervisor",
     "serve",
     # gRPC
     "insecure_channel",
@@ -45,6 +47,7 @@ __all__ = [
 
 _HOMES = {
     "Broker": "_grpc.aio_broker",
+    "Supervisor": "_supervise.aio_supervisor",
     "Client": "_host.aio_client",
     "Server": "_serve.aio_server",
     "serve": "_serve.aio_server",

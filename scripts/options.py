@@ -38,14 +38,15 @@ TABLES: dict[str, tuple[Option, ...]] = {
     "AIO_OPTIONS": AIO_OPTIONS,
     "SERVE_OPTIONS": SERVE_OPTIONS,
     "SUPERVISOR_OPTIONS": supervise.OWN_OPTIONS,
-    "SUPERVISOR_KEYWORDS": supervise.KEYWORDS,
-    "AIO_SUPERVISOR_KEYWORDS": supervise.AIO_KEYWORDS,
+    "SUPERVISED": supervise.KEYWORDS,
+    "AIO_SUPERVISED": supervise.AIO_KEYWORDS,
 }
 FILES = (
     "pygo_plugin/client.py",
     "pygo_plugin/config.py",
     "pygo_plugin/_host/aio_client.py",
     "pygo_plugin/_host/config.py",
+    "pygo_plugin/_supervise/aio_supervisor.py",
     "pygo_plugin/_supervise/supervisor.py",
     "docs/launching.md",
     "docs/serving.md",

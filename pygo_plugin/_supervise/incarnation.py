@@ -32,7 +32,6 @@ class Incarnation:
         "_lock",
         "_on_idle",
         "_on_limit",
-        "_reported",
         "_taken",
         "callables",
         "calls",
@@ -63,7 +62,6 @@ class Incarnation:
         # Reentrant, since a signal handler may call the plugin while its thread holds the lock.
         self._lock = threading.RLock()
         self._closed = False
-        self._reported = False
         self._taken = 0
         self._limit = limit
         self._on_limit = on_limit
@@ -99,12 +97,6 @@ class Incarnation:
             if self.failure is None:
                 self.failure = failure
             return self.calls == 0
-
-    def first_report(self) -> bool:
-        """Whether this is the first call, for those who report the end of the process."""
-        with self._lock:
-            first, self._reported = not self._reported, True
-            return first
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"

@@ -269,6 +269,7 @@ class Settings:
     """The options of one supervisor. The attributes are those of OWN_OPTIONS, and:
 
     config   the ClientConfig of its clients, a copy that nothing changes
+    interceptors  those of an aio.Client
     factory  makes the runner of each client; None: `config` has the command to launch
     """
 
@@ -286,6 +287,7 @@ class Settings:
     def __init__(self, owner: str, cmd: Any, keywords: Mapping[str, Any]) -> None:
         """Raises: ConfigError."""
         check.fill(self, OWN_OPTIONS, keywords)
+        self.interceptors = keywords.get("interceptors")
         given = {
             option.name: keywords[option.name]
             for option in _CLIENT
@@ -339,6 +341,21 @@ class Settings:
         config.on_exit = on_exit
         return config
 
+    def command(self, cmd: Any) -> Cmd | None:
+        """What `reload(cmd)` is given, for `client_config`. Raises: ConfigError."""
+        if cmd is None:
+            return None
+        if self.factory is not None:
+            raise ConfigError(
+                f"{self.name}: reload(cmd=...) does not go with a runner, which decides what it "
+                f"launches: call reload() without cmd, and have the function that is the option "
+                f"runner make another one"
+            )
+        made = cmd if isinstance(cmd, Cmd) else Cmd(cmd)
+        if not made.valid:
+            raise ConfigError(f"{self.name}: reload(cmd=...) names no program: its args are empty")
+        return Cmd(list(made.args), env=list(made.env), dir=made.dir)
+
 
 class Placeholder:
     """Stands for the runner of a factory, which is not called before the plugin is started."""
@@ -366,11 +383,3 @@ def _frozen(config: ClientConfig[Any, Any]) -> ClientConfig[Any, Any]:
     if cmd is not None:
         made.set_cmd(Cmd(list(cmd.args), env=list(cmd.env), dir=cmd.dir))
     return made
-
-
-def command_of(owner: str, cmd: Any) -> Cmd:
-    """What `reload(cmd)` is given. Raises: ConfigError."""
-    made = cmd if isinstance(cmd, Cmd) else Cmd(cmd)
-    if not made.valid:
-        raise ConfigError(f"{owner}: reload(cmd=...) names no program: its args are empty")
-    return Cmd(list(made.args), env=list(made.env), dir=made.dir)

@@ -13,8 +13,9 @@ import threading
 import time
 from collections import deque
 
+from pygo_plugin._base import at_exit
 from pygo_plugin._base.core import _core
-from pygo_plugin._supervise import policy
+from pygo_plugin._supervise import driver, policy
 from pygo_plugin._supervise.incarnation import Incarnation
 from pygo_plugin._supervise.policy import Policy, State
 from pygo_plugin.errors import (
@@ -118,6 +119,8 @@ class Supervised:
             chance=random.Random().random,
         )
         self._forked = False
+        self._busy: set[tuple[str, int]] = set()  # what has been begun, by kind and incarnation
+        self._ended = False  # whether it was closed, and nothing of it is left
         self._inbox: deque[tuple[Callable[..., list[policy.Action]], tuple[Any, ...]]] = deque()
         self._handling = threading.Lock()
         self._armed_at: float | None = None
@@ -152,6 +155,48 @@ class Supervised:
         """Why no incarnation takes calls now, for the error of a call that does not wait longer."""
         state = self._policy.state.value.replace("_", " ")
         return f"{self._settings.name}: no process of the plugin takes calls, which is {state}"
+
+    def _has_news(self) -> bool:
+        """Whether _usable() would not return None."""
+        current = self._current
+        if current is not None and not current._closed:
+            return True
+        return self._forked or self._policy.over is not None or self._policy.state is State.NEW
+
+    def _prepare(self) -> None:
+        """Get ready to start something. Raises: ForkedError; ClosedError at the exit."""
+        self._refuse_fork()
+        if at_exit.ending or driver.ending:
+            raise ClosedError(f"{self.name}: the interpreter is exiting, and starts no plugins")
+        at_exit.register()
+        driver.register(self)
+
+    def _refuse_fork(self) -> None:
+        if self._forked:
+            self._refuse()
+
+    # ---- What users are told ---------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What messages and the log call the plugin. See `Client.name`."""
+        return self._settings.name
+
+    @property
+    def state(self) -> State:
+        """What the plugin is doing, a `supervise.State`."""
+        return self._policy.state
+
+    @property
+    def pid(self) -> int:
+        """The id of the process that takes calls; -1 if there is none, or if it is unknown."""
+        current = self._current
+        return -1 if current is None else int(current.client.pid)
+
+    def _describe(self, kind: str) -> str:
+        current = self._current
+        serving = "" if current is None else f" pid={self.pid} incarnation={current.number}"
+        return f"<{kind} {self.name!r} {self.state.value}{serving}>"
 
     # ---- Events ----------------------------------------------------------------------------------
 
@@ -272,6 +317,13 @@ class Supervised:
         self._inbox.clear()
         self._handling = threading.Lock()
 
+    def _note_end(self) -> None:
+        """Find out whether nothing is left after close()."""
+        closed = self._policy.state is State.CLOSED
+        if closed and not self._ended and not self._incarnations and not self._busy:
+            self._end_events()
+            self._ended = True
+
     # ---- For subclasses to say -------------------------------------------------------------------
 
     def _launch(self, number: int, cmd: Any) -> None:
@@ -290,6 +342,9 @@ class Supervised:
         raise NotImplementedError
 
     def _report(self, event: Event) -> None:
+        raise NotImplementedError
+
+    def _end_events(self) -> None:
         raise NotImplementedError
 
     def _settle(self, request: Any, error: PluginError | None) -> None:

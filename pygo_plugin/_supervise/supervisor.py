@@ -9,7 +9,7 @@ import warnings
 import weakref
 from collections import deque
 
-from pygo_plugin._base import at_exit, checks
+from pygo_plugin._base import checks
 from pygo_plugin._base.core import _core
 from pygo_plugin._supervise import driver
 from pygo_plugin._supervise.options import Settings
@@ -90,7 +90,7 @@ class Supervisor(_Parametrized["C"], Supervised):
         self,
         cmd: ClientConfig[C, Any] | Cmd | StrPath | Sequence[StrPath] | None = None,
         *,
-        # Keywords, written by scripts/options.py from SUPERVISOR_KEYWORDS, with PluginBase[C, Any]:
+        # Keywords, written by scripts/options.py from SUPERVISED, with PluginBase[C, Any]:
         plugins: Mapping[str, PluginBase[C, Any]] | None = None,
         versioned_plugins: Mapping[int, Mapping[str, PluginBase[C, Any]]] | None = None,
         handshake_config: HandshakeConfig | None = None,
@@ -147,8 +147,6 @@ class Supervisor(_Parametrized["C"], Supervised):
         self._outbox: deque[Event] = deque()
         self._delivering = threading.Lock()
         self._listeners: list[_Events] = []
-        self._launching: set[int] = set()
-        self._ended = False  # whether it was closed, and nothing of it is left
 
     # Life cycle.
 
@@ -170,6 +168,19 @@ class Supervisor(_Parametrized["C"], Supervised):
         Raises: as `start`.
         """
         self._request(self._policy.restart_requested)
+
+    def reload(self, cmd: Cmd | StrPath | Sequence[StrPath] | None = None) -> None:
+        """Replace the process by a new one, of another executable if `cmd` names one, and wait.
+
+        The process that serves goes on until the new one is healthy. Then new calls go to the new
+        one, and the old one has `drain_timeout` seconds to finish what is under way. If the new one
+        does not become healthy, nothing changes. Once a new one serves, its `cmd` is also what is
+        started after its end. A plugin that was given up is started, as by `restart`.
+
+        Raises: ConfigError for a wrong `cmd`; the error of the new process if it does not serve,
+        such as StartError; otherwise as `start`.
+        """
+        self._request(self._policy.reload_requested, self._settings.command(cmd))
 
     def close(self) -> None:
         """End the plugin for good, as `Client.kill` does. Idempotent; a second caller waits.
@@ -229,22 +240,6 @@ class Supervisor(_Parametrized["C"], Supervised):
 
     # What is known.
 
-    @property
-    def name(self) -> str:
-        """What messages and the log call the plugin. See `Client.name`."""
-        return self._settings.name
-
-    @property
-    def state(self) -> State:
-        """What the plugin is doing, a `supervise.State`."""
-        return self._policy.state
-
-    @property
-    def pid(self) -> int:
-        """The id of the process that takes calls; -1 if there is none, or if it is unknown."""
-        current = self._current
-        return -1 if current is None else int(current.client.pid)
-
     def wait_for(self, state: State | str, timeout: float | None = None) -> bool:
         """Wait until the plugin is in this state, or has been in it since the call.
 
@@ -276,9 +271,7 @@ class Supervisor(_Parametrized["C"], Supervised):
         return _Events(self._listeners, self._ended)
 
     def __repr__(self) -> str:
-        current = self._current
-        serving = "" if current is None else f" pid={self.pid} incarnation={current.number}"
-        return f"<pygo_plugin.Supervisor {self.name!r} {self.state.value}{serving}>"
+        return self._describe("pygo_plugin.Supervisor")
 
     __reduce_ex__ = checks.refuse_copy
 
@@ -286,11 +279,7 @@ class Supervisor(_Parametrized["C"], Supervised):
 
     def _request(self, event: Callable[..., Any], *arguments: Any) -> None:
         """Give the policy a request, and wait until it is answered."""
-        self._refuse_fork()
-        if at_exit.ending or driver.ending:
-            raise ClosedError(f"{self.name}: the interpreter is exiting, and starts no plugins")
-        at_exit.register()
-        driver.register(self)
+        self._prepare()
         request = _Request()
         self._feed(event, *arguments, request, now())
         self._wait(lambda: request.done, None)
@@ -305,13 +294,12 @@ class Supervisor(_Parametrized["C"], Supervised):
         Raises: TimeoutError; PluginFailedError if the plugin is given up; ClosedError before the
         start and after `close()`; ForkedError in a forked child.
         """
-        found = self._usable()
-        if found is not None:
-            return found
-        if not self._wait(lambda: self._usable() is not None, deadline):
-            raise TimeoutError(self._why_absent())
-        found = self._usable()
-        return found if found is not None else self._wait_current(deadline)
+        while True:
+            found = self._usable()
+            if found is not None:
+                return found
+            if not self._wait(self._has_news, deadline):
+                raise TimeoutError(self._why_absent())
 
     def _wait(self, condition: Callable[[], bool], deadline: float | None) -> bool:
         return bool(_core.call_blocking(self._wait_blocked, condition, deadline))
@@ -331,7 +319,7 @@ class Supervisor(_Parametrized["C"], Supervised):
             driver.run(self._handle_all)
 
     def _launch(self, number: int, cmd: Any) -> None:
-        self._launching.add(number)
+        self._busy.add(("launch", number))
         driver.run(lambda: self._launch_now(number, cmd))
 
     def _launch_now(self, number: int, cmd: Any) -> None:
@@ -342,14 +330,20 @@ class Supervisor(_Parametrized["C"], Supervised):
                 raise ClosedError(f"{self.name}: is not started any more")
             client.start()
         except BaseException as error:
-            self._launching.discard(number)
+            self._busy.discard(("launch", number))
             self._not_started(number, error)
         else:
-            self._launching.discard(number)
+            self._busy.discard(("launch", number))
             self._started(incarnation)
 
     def _ask(self, incarnation: Incarnation, timeout: float) -> None:
-        driver.run(lambda: self._answered(incarnation.number, incarnation.client.ping(timeout)))
+        self._busy.add(("ping", incarnation.number))
+        driver.run(lambda: self._ask_now(incarnation, timeout))
+
+    def _ask_now(self, incarnation: Incarnation, timeout: float) -> None:
+        problem = incarnation.client.ping(timeout)
+        self._busy.discard(("ping", incarnation.number))
+        self._answered(incarnation.number, problem)
 
     def _end(self, incarnation: Incarnation) -> None:
         driver.run(lambda: self._end_now(incarnation))
@@ -357,7 +351,7 @@ class Supervisor(_Parametrized["C"], Supervised):
     def _end_now(self, incarnation: Incarnation) -> None:
         try:
             incarnation.client.kill()
-            self._find_out(incarnation)
+            self._find_out(incarnation, "end")
         finally:
             self._gone(incarnation.number)
 
@@ -366,15 +360,17 @@ class Supervisor(_Parametrized["C"], Supervised):
         incarnation = self._incarnations.get(number)
         if incarnation is not None:
             incarnation.close()
-            driver.run(lambda: self._find_out(incarnation))
+            self._busy.add(("exit", number))
+            driver.run(lambda: self._find_out(incarnation, "exit"))
         handler = self._settings.config.on_exit
         if handler is not None:
             handler(client, status)
 
-    def _find_out(self, incarnation: Incarnation) -> None:
-        """Find out how a process has ended, unless another thread does."""
-        if incarnation.first_report():
-            self._exited(incarnation, exit_error(self.name, incarnation.client))
+    def _find_out(self, incarnation: Incarnation, after: str) -> None:
+        """Find out how a process has ended, and say so; done after its end, and after `_end`."""
+        error = exit_error(self.name, incarnation.client)
+        self._busy.discard((after, incarnation.number))
+        self._exited(incarnation, error)
 
     def _arm(self, at: float | None) -> None:
         driver.arm(self, at)
@@ -384,9 +380,7 @@ class Supervisor(_Parametrized["C"], Supervised):
             state = self._policy.state
             for watch in tuple(self._watches):
                 watch.seen = watch.seen or watch.state is state
-            if state is State.CLOSED and not self._incarnations and not self._launching:
-                self._end_events()
-                self._ended = True
+            self._note_end()
             self._changed.notify_all()
 
     def _report(self, event: Event) -> None:
@@ -412,9 +406,8 @@ class Supervisor(_Parametrized["C"], Supervised):
                 self._delivering.release()
 
     def _end_events(self) -> None:
-        if not self._ended:
-            for listener in tuple(self._listeners):
-                listener.put(None)
+        for listener in tuple(self._listeners):
+            listener.put(None)
 
     def _settle(self, request: Any, error: PluginError | None) -> None:
         request.error, request.done = error, True
@@ -432,10 +425,6 @@ class Supervisor(_Parametrized["C"], Supervised):
         self._delivering = threading.Lock()
         self._outbox.clear()
         self._watches.clear()
-
-    def _refuse_fork(self) -> None:
-        if self._forked:
-            self._refuse()
 
 
 def _exit_handler(owner: Supervisor, number: int) -> Callable[[Any, int | None], None]:

@@ -100,7 +100,7 @@ class World:
 
     def come(self, number: int) -> None:
         self.launched.discard(number)
-        self.running[number] = number in self.killed
+        self.running[number] = False  # even if it was killed: that may have come too early
         self.outcomes[number] = "started"
         self.take(self.policy.start_succeeded(number, 100 + number, self.now))
 
