@@ -573,7 +573,12 @@ class Client(_Parametrized["C"]):
                 f"and the broker"
             )
 
-    def _dispense(self, name: str, explain: Callable[[str], Exception] | None) -> Any:
+    def _dispense(
+        self,
+        name: str,
+        explain: Callable[[str], Exception] | None,
+        timeout: float = DISPENSE_TIMEOUT,
+    ) -> Any:
         """A `netrpc.Client` of a new object in the plugin's process. Blocks.
 
         `explain` makes the exceptions of calls whose connection is lost.
@@ -582,7 +587,7 @@ class Client(_Parametrized["C"]):
             from pygo_plugin._netrpc.client import Client as RpcClient
 
         dispense = self._open().dispense
-        made = _core.call_blocking(dispense, RpcClient, name, DISPENSE_TIMEOUT, None, explain)
+        made = _core.call_blocking(dispense, RpcClient, name, timeout, None, explain)
         made._peer = f"{name!r} of {self.name!r}"
         return made
 

@@ -62,6 +62,7 @@ class Method:
         "path",
         "request_streaming",
         "response_streaming",
+        "source",
     )
 
     name: str
@@ -69,6 +70,8 @@ class Method:
     """How gRPC calls it: `/kv.KV/Get`."""
     request_streaming: bool
     response_streaming: bool
+    source: Any
+    """What describes it, of whatever made this object: with protobuf its descriptor."""
 
     def __init__(
         self,
@@ -79,6 +82,7 @@ class Method:
         *,
         request_streaming: bool = False,
         response_streaming: bool = False,
+        source: Any = None,
     ) -> None:
         self.name = name
         self.path = f"/{service_name}/{name}"
@@ -86,6 +90,7 @@ class Method:
         self._response_type = response_type
         self.request_streaming = request_streaming
         self.response_streaming = response_streaming
+        self.source = source
 
     @property
     def kind(self) -> str:

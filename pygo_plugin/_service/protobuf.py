@@ -44,6 +44,7 @@ def _method(service_name: str, descriptor: Any) -> Method:
         _message_type(descriptor.output_type),
         request_streaming=request_streaming,
         response_streaming=response_streaming,
+        source=descriptor,
     )
 
 

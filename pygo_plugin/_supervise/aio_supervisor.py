@@ -14,9 +14,11 @@ from pygo_plugin._base import checks
 from pygo_plugin._base.aio_threads import in_thread
 from pygo_plugin._host.aio_client import Client
 from pygo_plugin._supervise import driver
+from pygo_plugin._supervise.dispense import dispense
 from pygo_plugin._supervise.options import Settings
 from pygo_plugin._supervise.policy import State
 from pygo_plugin._supervise.report import log
+from pygo_plugin._supervise.route import route_of
 from pygo_plugin._supervise.supervised import Supervised, copy_of, exit_error, now
 from pygo_plugin.errors import ClosedError, PluginError
 
@@ -220,7 +222,8 @@ class Supervisor(_Parametrized["C"], Supervised):
         Raises: as `pygo_plugin.Supervisor.dispense`.
         """
         await self.start()
-        return await (await self._wait_current(None)).client.dispense(name)
+        current = await self._wait_current(None)
+        return dispense(route_of(self, True), current.client, name)
 
     # What is known.
 

@@ -27,6 +27,7 @@ class Incarnation:
     """
 
     __slots__ = (
+        "__weakref__",
         "_closed",
         "_limit",
         "_lock",
@@ -97,6 +98,11 @@ class Incarnation:
             if self.failure is None:
                 self.failure = failure
             return self.calls == 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no calls any more."""
+        return self._closed
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"

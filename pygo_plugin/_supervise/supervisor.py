@@ -12,9 +12,11 @@ from collections import deque
 from pygo_plugin._base import checks
 from pygo_plugin._base.core import _core
 from pygo_plugin._supervise import driver
+from pygo_plugin._supervise.dispense import dispense
 from pygo_plugin._supervise.options import Settings
 from pygo_plugin._supervise.policy import State
 from pygo_plugin._supervise.report import log
+from pygo_plugin._supervise.route import route_of
 from pygo_plugin._supervise.supervised import Supervised, copy_of, exit_error, now
 from pygo_plugin.client import Client
 from pygo_plugin.errors import ClosedError, PluginError
@@ -233,10 +235,12 @@ class Supervisor(_Parametrized["C"], Supervised):
     def dispense(self, name: str | PluginBase[Any, Any]) -> Any:
         """What the plugin `name` offers: by default `(channel, stub)`. Starts the plugin if needed.
 
+        It is good for all incarnations of the plugin: see docs/supervision.md#calls.
+
         Raises: ConfigError (a ValueError) for an unknown name or plugin; what `start()` raises.
         """
         self.start()
-        return self._wait_current(None).client.dispense(name)
+        return dispense(route_of(self), self._wait_current(None).client, name)
 
     # What is known.
 

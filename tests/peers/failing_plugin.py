@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A plugin whose methods return wrong replies, and end its process in several ways.
 
-The plugin "probe" is for gRPC, and "store" for net/rpc, which `--netrpc` serves.
+The plugin "probe" is for gRPC, and "store" for net/rpc, which `--netrpc` serves. With `--ends FILE`
+it ends in a call of Echo or Count as many times as there are bytes in the file, and takes one.
 """
 
 from __future__ import annotations
@@ -24,9 +25,23 @@ LAST_WORDS = "the disk is full"
 leaving = threading.Event()
 
 
+def end_as_told() -> None:
+    if "--ends" not in sys.argv:
+        return
+    path = sys.argv[sys.argv.index("--ends") + 1]
+    with open(path, encoding="utf-8") as file:
+        left = file.read()
+    if left:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(left[1:])
+        print(LAST_WORDS, file=sys.stderr, flush=True)
+        os._exit(3)
+
+
 class Servicer(Probe.Servicer):  # type: ignore[name-defined, misc]
     def Echo(self, request: Any, context: Any) -> Any:
         """Return what the payload says."""
+        end_as_told()
         if request.payload == b"unavailable":
             context.abort(StatusCode.UNAVAILABLE, "the database is down")
         return {b"none": None, b"other": pb.SumReply(), b"class": pb.EchoReply}.get(
@@ -34,8 +49,11 @@ class Servicer(Probe.Servicer):  # type: ignore[name-defined, misc]
         )
 
     def Count(self, request: Any, context: Any) -> Iterator[Any]:
-        """Yield one reply, and another one of the wrong type or none at all."""
+        """Yield one reply, and another one of the wrong type or none at all; only one if n is 2."""
+        end_as_told()
         yield pb.CountReply()
+        if request.n == 2:
+            return
         if request.n == 1:
             yield None
         self.Exit(pb.ExitRequest(status=3), context)
