@@ -214,8 +214,8 @@ class LibraryError(PluginError):
 class MissingPackageError(PluginError, ModuleNotFoundError):
     """Something was used that needs an optional package, which is not installed.
 
-    The message names the extra of this package that installs it: grpcio or protobuf. `name` is the
-    name of the missing module, as for any ModuleNotFoundError.
+    The message names the extra of this package that installs it, such as grpcio or protobuf. `name`
+    is the name of the missing module, as for any ModuleNotFoundError.
     """
 
 
@@ -324,9 +324,13 @@ class _importing:
             raise _not_imported(self._name, error) from error
 
 
-# The modules of optional packages, and the extras that install those. The packages have the same
-# names as the extras.
-_EXTRAS = {"grpc": "grpcio", "google": "protobuf", "google.protobuf": "protobuf"}
+# The modules of optional packages: the packages, and the extras that install those.
+_EXTRAS = {
+    "grpc": ("grpcio", "grpcio"),
+    "google": ("protobuf", "protobuf"),
+    "google.protobuf": ("protobuf", "protobuf"),
+    "watchfiles": ("watchfiles", "watch"),
+}
 
 
 class _needing:
@@ -342,9 +346,9 @@ class _needing:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         # A MissingPackageError has a message already.
         if type(error) is ModuleNotFoundError and error.name in _EXTRAS:
-            extra = _EXTRAS[error.name]
+            package, extra = _EXTRAS[error.name]
             made = MissingPackageError(
-                f"{self._what} needs {extra}, which is not installed: "
+                f"{self._what} needs {package}, which is not installed: "
                 f"pip install 'pygo-plugin[{extra}]'"
             )
             made.name = error.name

@@ -17,7 +17,7 @@ from pygo_plugin._supervise import driver
 from pygo_plugin._supervise.dispense import dispense
 from pygo_plugin._supervise.options import Settings
 from pygo_plugin._supervise.policy import State
-from pygo_plugin._supervise.report import log
+from pygo_plugin._supervise.report import report
 from pygo_plugin._supervise.route import route_of
 from pygo_plugin._supervise.supervised import Supervised, copy_of, exit_error, now
 from pygo_plugin.errors import ClosedError, PluginError
@@ -164,7 +164,10 @@ class Supervisor(_Parametrized["C"], Supervised):
 
         Raises: as `pygo_plugin.Supervisor.reload`.
         """
-        await self._request(self._policy.reload_requested, self._settings.command(cmd))
+        command = self._settings.command(cmd)
+        await self._request(self._policy.reload_requested, command)
+        if command is not None and self._settings.watch is True:
+            self._watch(command)
 
     async def close(self) -> None:
         """End the plugin for good, as `aio.Client.kill` does. Idempotent.
@@ -417,7 +420,7 @@ class Supervisor(_Parametrized["C"], Supervised):
         try:
             while self._outbox:
                 event = self._outbox.popleft()
-                log(event)
+                report(event)
                 if self._settings.on_event is not None:
                     try:
                         outcome = self._settings.on_event(event)

@@ -233,8 +233,9 @@ class Policy:
     def reload_requested(self, cmd: Any, request: Any, now: float) -> list[Action]:
         """Replace the process, by one of `cmd` if that is not None."""
         if self.state is State.CLOSED:
-            return [Settle(request, self.over)]
-        self._requests.append((request, self._number + 1))
+            return [] if request is None else [Settle(request, self.over)]
+        if request is not None:  # otherwise nobody waits
+            self._requests.append((request, self._number + 1))
         return self._replace(cmd, "reload", now)
 
     def close_requested(self) -> list[Action]:

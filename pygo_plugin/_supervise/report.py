@@ -1,18 +1,19 @@
-"""What the log says of events."""
+"""What the log and the metrics say of events."""
 
 from __future__ import annotations
 
 import logging
 
-from pygo_plugin._supervise import events
+from pygo_plugin._supervise import events, metrics
 
-__all__ = ["log"]
+__all__ = ["report"]
 
 _logger = logging.getLogger("pygo_plugin.supervise")
 
 
-def log(event: events.Event) -> None:
-    """Write the event to the logger `pygo_plugin.supervise`."""
+def report(event: events.Event) -> None:
+    """Write the event to the logger `pygo_plugin.supervise`, and count it."""
+    metrics.happened(event)
     if isinstance(event, events.Started):
         _write(logging.DEBUG, event, "process %d has started", event.pid)
     elif isinstance(event, events.Healthy):

@@ -15,7 +15,7 @@ from collections import deque
 
 from pygo_plugin._base import at_exit
 from pygo_plugin._base.core import _core
-from pygo_plugin._supervise import driver, policy
+from pygo_plugin._supervise import driver, metrics, policy
 from pygo_plugin._supervise.incarnation import Incarnation
 from pygo_plugin._supervise.policy import Policy, State
 from pygo_plugin.errors import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from pygo_plugin._supervise.events import Event
     from pygo_plugin._supervise.options import Settings
+    from pygo_plugin._supervise.watch import Watcher
 
 __all__ = ["Supervised", "exit_error", "is_curable"]
 
@@ -119,6 +120,7 @@ class Supervised:
             chance=random.Random().random,
         )
         self._forked = False
+        self._watcher: Watcher | None = None
         self._busy: set[tuple[str, int]] = set()  # what has been begun, by kind and incarnation
         self._ended = False  # whether it was closed, and nothing of it is left
         self._inbox: deque[tuple[Callable[..., list[policy.Action]], tuple[Any, ...]]] = deque()
@@ -170,6 +172,30 @@ class Supervised:
             raise ClosedError(f"{self.name}: the interpreter is exiting, and starts no plugins")
         at_exit.register()
         driver.register(self)
+        metrics.register(self)
+        if self._watcher is None and self._policy.state is State.NEW:
+            self._watch()
+
+    def _watch(self, cmd: Any = None) -> None:
+        """Watch the files of the option `watch`; with True that which is run. Raises: ConfigError.
+
+        `cmd` None: what the options have.
+        """
+        paths, config = self._settings.watch, self._settings.config
+        if paths is False:
+            return
+        from pygo_plugin._supervise.watch import Watcher, program_file
+
+        if paths is True:
+            cmd = config.cmd() if cmd is None else cmd
+            paths = (program_file(self.name, cmd, config.cwd),)
+        made = Watcher(self, self.name, paths)
+        if self._watcher is not None:
+            self._watcher.stop()
+        self._watcher = made
+
+    def _changed_files(self) -> None:
+        self._feed(self._policy.reload_requested, None, None, now())
 
     def _refuse_fork(self) -> None:
         if self._forked:
@@ -321,6 +347,8 @@ class Supervised:
         """Find out whether nothing is left after close()."""
         closed = self._policy.state is State.CLOSED
         if closed and not self._ended and not self._incarnations and not self._busy:
+            if self._watcher is not None:
+                self._watcher.stop()
             self._end_events()
             self._ended = True
 

@@ -15,7 +15,7 @@ from pygo_plugin._supervise import driver
 from pygo_plugin._supervise.dispense import dispense
 from pygo_plugin._supervise.options import Settings
 from pygo_plugin._supervise.policy import State
-from pygo_plugin._supervise.report import log
+from pygo_plugin._supervise.report import report
 from pygo_plugin._supervise.route import route_of
 from pygo_plugin._supervise.supervised import Supervised, copy_of, exit_error, now
 from pygo_plugin.client import Client
@@ -182,7 +182,10 @@ class Supervisor(_Parametrized["C"], Supervised):
         Raises: ConfigError for a wrong `cmd`; the error of the new process if it does not serve,
         such as StartError; otherwise as `start`.
         """
-        self._request(self._policy.reload_requested, self._settings.command(cmd))
+        command = self._settings.command(cmd)
+        self._request(self._policy.reload_requested, command)
+        if command is not None and self._settings.watch is True:
+            self._watch(command)
 
     def close(self) -> None:
         """End the plugin for good, as `Client.kill` does. Idempotent; a second caller waits.
@@ -399,7 +402,7 @@ class Supervisor(_Parametrized["C"], Supervised):
             try:
                 while self._outbox:
                     event = self._outbox.popleft()
-                    log(event)
+                    report(event)
                     handler = self._settings.on_event
                     if handler is not None:
                         try:

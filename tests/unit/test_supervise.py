@@ -16,6 +16,7 @@ from pygo_plugin import (
     ClosedError,
     ConfigError,
     ExitedEarlyError,
+    MissingPackageError,
     PluginFailedError,
     ReattachConfig,
     StartError,
@@ -121,6 +122,7 @@ def test_out_of_budget(make: Any) -> None:
         ({"restart": 5}, "must be a Restart"),
         ({"health": True}, "must be a Health"),
         ({"retry": ["Get"]}, "retry must be a dict"),
+        ({"watch": True, "runner": lambda: None, "cmd": False}, "a runner has none"),
         ({"env": {"A": "1"}, "cmd": ClientConfig(cmd="x")}, "options next to a ClientConfig"),
         ({"kill_group": True, "runner": lambda: None, "cmd": False}, "kill_group does not go"),
     ],
@@ -150,6 +152,20 @@ def test_wrong_options(make: Any, options: dict[str, Any], message: str) -> None
 def test_wrong_values(kind: Any, values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         kind(**values)
+
+
+@pytest.mark.parametrize("watch", ["/nowhere/file", True])
+def test_what_cannot_be_watched(make: Any, watch: Any) -> None:
+    plugin = make("/nowhere/plugin", watch=watch)
+    with pytest.raises(ConfigError, match="watch"):
+        plugin.start()
+
+
+def test_watching_needs_a_package(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    plugin = make(watch="/tmp")
+    with pytest.raises(MissingPackageError, match=r"pygo-plugin\[watch\]"):
+        plugin.start()
 
 
 def test_closed(make: Any) -> None:

@@ -273,6 +273,40 @@ def test_events_end_with_the_supervisor(make: Any) -> None:
     assert not reader.is_alive()
 
 
+def install(path: Path, command: list[str]) -> str:
+    """Puts a script that runs the command at the path, as an installer does: by one rename."""
+    new = path.with_suffix(".new")
+    new.write_text(f'#!/bin/sh\nexec {" ".join(command)} "$@"\n')
+    new.chmod(0o755)
+    new.rename(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("how", ["executable", "file", "directory"])
+def test_watching(
+    make: Any, command: list[str], seen: Seen, tmp_path: Path, how: str, eventually: Any
+) -> None:
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    cmd = install(watched / "plugin", command)
+    watch = {"executable": True, "file": watched / "plugin", "directory": [watched]}[how]
+    plugin = make(cmd, on_event=seen, watch=watch)
+    # The watcher's thread may not watch yet.
+    eventually(lambda: install(watched / "plugin", command) and plugin.current().number > 1)
+    assert seen.wait("Reloaded").reason == "reload"
+
+
+def test_a_bad_executable_is_installed_and_then_a_good_one(
+    make: Any, command: list[str], seen: Seen, tmp_path: Path, eventually: Any
+) -> None:
+    path = tmp_path / "plugin"
+    plugin = make(install(path, command), on_event=seen, watch=True)
+    eventually(lambda: install(path, ["exit 3;"]) and "NotReplaced" in seen.kinds())
+    assert plugin.current().number == 1
+    install(path, command)
+    seen.wait("Reloaded")
+
+
 def test_netrpc(make: Any, command: list[str], seen: Seen, freeze: Any) -> None:
     plugin = make(
         [*command, "--netrpc"],

@@ -246,6 +246,7 @@ class Random(RuleBasedStateMachine):
     def reload(self, cmd: Any) -> None:
         request = self.request()
         self.world.take(self.world.policy.reload_requested(cmd, request, self.world.now))
+        self.world.take(self.world.policy.reload_requested(None, None, self.world.now))
 
     @rule()
     def restart(self) -> None:
