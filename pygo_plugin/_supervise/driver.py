@@ -65,7 +65,17 @@ def run(job: _Job) -> None:
         threading.Thread(target=_work, args=(job,), name="pygo-supervise", daemon=True).start()
     except RuntimeError:  # the system has no more threads
         _waiting.append(job)
-        _scheduler.post(time.monotonic() + RETRY, None)
+        if not _scheduler.post(time.monotonic() + RETRY, None):
+            _run_here(job)
+
+
+def _run_here(job: _Job) -> None:
+    """Call a function on this thread, since there is no other one, unless a worker has taken it."""
+    try:
+        _waiting.remove(job)
+    except ValueError:
+        return
+    job()
 
 
 def _work(job: _Job) -> None:
@@ -103,19 +113,21 @@ class _Scheduler:
         self._lock = threading.RLock()
         self._runs = False
 
-    def post(self, at: float, timed: weakref.ref[Timed] | None) -> None:
-        """Have `_timer` called at this time; None: look at the jobs that wait for a thread."""
+    def post(self, at: float, timed: weakref.ref[Timed] | None) -> bool:
+        """Have `_timer` called at this time; None: look at the jobs that wait for a thread.
+
+        Returns: False if the system has no thread for it now; a later post may get one.
+        """
         self._inbox.put((at, next(self._numbers), timed))
         with self._lock:
             if self._runs or ending:
-                return
+                return True
             self._runs = True
             try:
                 threading.Thread(target=self._run, name="pygo-supervise-timer", daemon=True).start()
             except RuntimeError:
                 self._runs = False
-                if timed is not None:
-                    raise
+            return self._runs
 
     def _run(self) -> None:
         heap: list[tuple[float, int, Any]] = []
