@@ -569,9 +569,10 @@ class Policy:
         prefix = f"{self._name}: "
         last = str(error)
         last = last[len(prefix) :] if last.startswith(prefix) else last
+        launches = "1 launch" if self._launches == 1 else f"{self._launches} launches"
         failed = PluginFailedError(
-            f"{self._name}: was given up after {self._launches} launch(es), since {why}; restart() "
-            f"starts it again. The last failure: {last}"
+            f"{self._name}: was given up after {launches}, since {why}; restart() starts it again. "
+            f"The last failure: {last}"
         )
         failed.__cause__ = error
         failed.attempts = self._launches

@@ -319,7 +319,10 @@ class Supervised:
         self._feed(self._policy.start_failed, number, error, curable, now())
 
     def _answered(self, number: int, problem: str) -> None:
-        if problem:
+        incarnation = self._incarnations.get(number)
+        if problem and (incarnation is None or incarnation.client.exited()):
+            self._feed(self._policy.timer, now())  # its end is told, too, and says more
+        elif problem:
             self._feed(self._policy.ping_failed, number, problem, now())
         else:
             self._feed(self._policy.ping_succeeded, number, now())
