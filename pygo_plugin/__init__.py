@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         gob,
         netrpc,
         plugin,
+        pool,
         rpc,
         runners,
         security,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         VersionError,
     )
     from pygo_plugin.plugin import Plugin
+    from pygo_plugin.pool import Pool
     from pygo_plugin.security import SecureConfig, TLSConfig
     from pygo_plugin.server import Server, serve
     from pygo_plugin.supervise import Health, Restart, Supervisor, idempotent
@@ -74,6 +76,7 @@ __all__ = [
     "Client",
     "ClientConfig",
     "Cmd",
+    "Pool",
     "ReattachConfig",
     "Health",
     "Restart",
@@ -127,6 +130,7 @@ __all__ = [
     "gob",
     "netrpc",
     "plugin",
+    "pool",
     "rpc",
     "runners",
     "security",
@@ -177,6 +181,7 @@ _HOMES = {
         "VersionError",
     ),
     "plugin": ("Plugin",),
+    "pool": ("Pool",),
     "security": ("SecureConfig", "TLSConfig"),
     "server": ("Server", "serve"),
     "supervise": ("Health", "Restart", "Supervisor", "idempotent"),
@@ -190,6 +195,7 @@ _MODULES = (
     "gob",
     "netrpc",
     "plugin",
+    "pool",
     "rpc",
     "runners",
     "security",

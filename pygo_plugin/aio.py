@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pygo_plugin._grpc.aio_server import Server as RpcServer
     from pygo_plugin._host.aio_client import Client
     from pygo_plugin._serve.aio_server import Server, serve
+    from pygo_plugin._supervise.aio_pool import Pool
     from pygo_plugin._supervise.aio_supervisor import Supervisor
 
     _Options = Iterable[tuple[str | bytes, Any]]
@@ -33,6 +34,7 @@ __all__ = [
     "Broker",
     "Client",
     "Server",
+    "Pool",
     "Supervisor",
     "serve",
     # gRPC
@@ -47,6 +49,7 @@ __all__ = [
 
 _HOMES = {
     "Broker": "_grpc.aio_broker",
+    "Pool": "_supervise.aio_pool",
     "Supervisor": "_supervise.aio_supervisor",
     "Client": "_host.aio_client",
     "Server": "_serve.aio_server",

@@ -5,8 +5,8 @@
     python scripts/options.py --check   only says which files are out of date, and fails if any is
 
 The tables are SERVE_OPTIONS in pygo_plugin/config.py, OPTIONS and AIO_OPTIONS in
-pygo_plugin/_host/options.py, and OWN_OPTIONS in pygo_plugin/_supervise/options.py. A generated part
-follows a line that says so, and names its table.
+pygo_plugin/_host/options.py, OWN_OPTIONS in pygo_plugin/_supervise/options.py, and POOL_OPTIONS in
+pygo_plugin/_supervise/group.py. A generated part follows a line that says so, and names its table.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from pygo_plugin._base.checks import Option  # noqa: E402
 from pygo_plugin._host.options import AIO_OPTIONS, OPTIONS, TARGETS, ClientOption  # noqa: E402
+from pygo_plugin._supervise import group  # noqa: E402
 from pygo_plugin._supervise import options as supervise  # noqa: E402
 from pygo_plugin.config import SERVE_OPTIONS  # noqa: E402
 
@@ -40,6 +41,9 @@ TABLES: dict[str, tuple[Option, ...]] = {
     "SUPERVISOR_OPTIONS": supervise.OWN_OPTIONS,
     "SUPERVISED": supervise.KEYWORDS,
     "AIO_SUPERVISED": supervise.AIO_KEYWORDS,
+    "POOL_OPTIONS": group.POOL_OPTIONS,
+    "POOLED": group.POOL_KEYWORDS,
+    "AIO_POOLED": group.AIO_POOL_KEYWORDS,
 }
 FILES = (
     "pygo_plugin/client.py",
@@ -47,8 +51,11 @@ FILES = (
     "pygo_plugin/_host/aio_client.py",
     "pygo_plugin/_host/config.py",
     "pygo_plugin/_supervise/aio_supervisor.py",
+    "pygo_plugin/_supervise/aio_pool.py",
+    "pygo_plugin/_supervise/pool.py",
     "pygo_plugin/_supervise/supervisor.py",
     "docs/launching.md",
+    "docs/pools.md",
     "docs/serving.md",
     "docs/supervision.md",
 )

@@ -128,7 +128,10 @@ class Supervisor(_Parametrized["C"], Supervised):
     ) -> None:
         """Raises: ConfigError (a ValueError) if an option has a wrong value, or two conflict."""
         keywords = locals()
-        super().__init__(Settings("Supervisor", cmd, keywords))
+        self._set_up(Settings("Supervisor", cmd, keywords))
+
+    def _set_up(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._loop: asyncio.AbstractEventLoop | None = None  # of the first start
         self._thread = 0  # which runs the loop
         self._tasks: set[asyncio.Task[Any]] = set()

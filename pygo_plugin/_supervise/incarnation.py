@@ -22,6 +22,7 @@ class Incarnation:
     callables  what the calls' side keeps for this incarnation: multicallables, dispensed objects
     failure    why it takes no calls any more; None while it may
     calls      how many are under way
+    entry      what a pool keeps for it
 
     Every method may be called on any thread.
     """
@@ -38,6 +39,7 @@ class Incarnation:
         "calls",
         "client",
         "ending",
+        "entry",
         "failure",
         "number",
     )
@@ -59,6 +61,7 @@ class Incarnation:
         self.callables: dict[Any, Any] = {}
         self.failure: PluginError | None = None
         self.calls = 0
+        self.entry: Any = None
         self.ending = False  # whether its client is being killed
         # Reentrant, since a signal handler may call the plugin while its thread holds the lock.
         self._lock = threading.RLock()

@@ -142,7 +142,10 @@ class Supervisor(_Parametrized["C"], Supervised):
     ) -> None:
         """Raises: ConfigError (a ValueError) if an option has a wrong value, or two conflict."""
         keywords = locals()
-        super().__init__(Settings("Supervisor", cmd, keywords))
+        self._set_up(Settings("Supervisor", cmd, keywords))
+
+    def _set_up(self, settings: Settings) -> None:
+        super().__init__(settings)
         # Its lock is reentrant, since a signal handler may use the supervisor.
         self._changed = threading.Condition()
         self._watches: set[_Watch] = set()
