@@ -54,6 +54,7 @@ REFERENCE = {
         "[Supervision](../docs/supervision.md) is the guide.",
         "supervise",
     ),
+    "pool": ("Pools", "[Pools](../docs/pools.md) is the guide.", "pool"),
     "testing": ("Testing", "[Testing](../docs/testing.md) is the guide.", "testing"),
     "stubs": ("Types of stubs", "[Types](../docs/typing.md) is the guide.", "stubs"),
 }

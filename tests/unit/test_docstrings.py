@@ -21,6 +21,7 @@ MODULES = [
     "gob",
     "netrpc",
     "plugin",
+    "pool",
     "rpc",
     "run",
     "runners",
