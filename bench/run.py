@@ -16,6 +16,7 @@ import logs
 import loops
 import memory
 import netrpc
+import pool
 import report
 import rounds
 import start
@@ -45,6 +46,7 @@ SUBJECTS = (
     "logs",
     "memory",
     "netrpc",
+    "pool",
 )
 
 
@@ -76,6 +78,7 @@ def make_cases(lab: Lab, effort: Effort, subjects: tuple[str, ...], quick: bool)
         "logs": lambda: logs.cases(lab, effort.log_lines),
         "memory": lambda: memory.cases(lab, effort.seconds),
         "netrpc": lambda: netrpc.cases(lab, effort.seconds, effort.launches, quick),
+        "pool": lambda: pool.cases(lab, effort.seconds, quick),
     }
     return [case for subject in subjects for case in makers[subject]()]
 
