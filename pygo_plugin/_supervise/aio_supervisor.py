@@ -139,6 +139,7 @@ class Supervisor(_Parametrized["C"], Supervised):
         self._waiters: set[_Waiter] = set()
         self._outbox: deque[Event] = deque()
         self._delivers = False
+        self._deliverer: asyncio.Task[Any] | None = None
         self._listeners: list[_Events] = []
 
     # Life cycle.
@@ -175,14 +176,20 @@ class Supervisor(_Parametrized["C"], Supervised):
     async def close(self) -> None:
         """End the plugin for good, as `aio.Client.kill` does. Idempotent.
 
-        The plugin is killed even if the task that awaits this is cancelled. In a forked child this
-        does nothing: the plugin is the parent's.
+        The plugin is killed even if the task that awaits this is cancelled. When this returns,
+        `on_event` has been called with all events, unless that is what awaits it. In a forked child
+        this does nothing: the plugin is the parent's.
         """
         if self._forked:
             return
         self._choose_loop()
         self._feed(self._policy.close_requested)
-        await self._wait(lambda: self._ended, None)
+        task = asyncio.current_task()
+
+        def closed() -> bool:
+            return self._ended and (not self._delivers or self._deliverer is task)
+
+        await self._wait(closed, None)
 
     async def __aenter__(self) -> Self:
         try:
@@ -420,6 +427,7 @@ class Supervisor(_Parametrized["C"], Supervised):
 
     async def _deliver(self) -> None:
         """Call the user's function with the events that wait, one at a time and in order."""
+        self._deliverer = asyncio.current_task()
         try:
             while self._outbox:
                 event = self._outbox.popleft()
@@ -434,6 +442,8 @@ class Supervisor(_Parametrized["C"], Supervised):
                         asyncio.get_running_loop().call_exception_handler(context)
         finally:
             self._delivers = False
+            self._deliverer = None
+            self._publish()
 
     def _end_events(self) -> None:
         for listener in tuple(self._listeners):

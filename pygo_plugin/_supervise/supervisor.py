@@ -151,6 +151,7 @@ class Supervisor(_Parametrized["C"], Supervised):
         self._watches: set[_Watch] = set()
         self._outbox: deque[Event] = deque()
         self._delivering = threading.Lock()
+        self._deliverer = 0  # the thread that is calling `on_event`
         self._listeners: list[_Events] = []
 
     # Life cycle.
@@ -193,12 +194,15 @@ class Supervisor(_Parametrized["C"], Supervised):
     def close(self) -> None:
         """End the plugin for good, as `Client.kill` does. Idempotent; a second caller waits.
 
+        When this returns, `on_event` has been called with all events, unless that is what calls it.
+
         Raises: nothing. In a forked child it does nothing: the plugin is the parent's.
         """
         if self._forked:
             return
         self._feed(self._policy.close_requested)
-        self._wait(lambda: self._ended, None)
+        thread = threading.get_ident()
+        self._wait(lambda: self._ended and self._has_delivered(thread), None)
 
     def __enter__(self) -> Self:
         try:
@@ -403,6 +407,7 @@ class Supervisor(_Parametrized["C"], Supervised):
         """Call the user's function with the events that wait, one at a time and in order."""
         while self._outbox and self._delivering.acquire(blocking=False):
             try:
+                self._deliverer = threading.get_ident()
                 while self._outbox:
                     event = self._outbox.popleft()
                     report(event)
@@ -413,7 +418,15 @@ class Supervisor(_Parametrized["C"], Supervised):
                         except BaseException as error:
                             _core.unraisable(error, handler)
             finally:
+                self._deliverer = 0
                 self._delivering.release()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _has_delivered(self, thread: int) -> bool:
+        """Whether no event waits, as far as this thread can wait for that."""
+        idle = not self._outbox and not self._delivering.locked()
+        return idle or self._deliverer == thread
 
     def _end_events(self) -> None:
         for listener in tuple(self._listeners):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -106,8 +107,7 @@ def test_an_end_is_told_and_mended(make: Any, seen: Seen) -> None:
     seen.wait("Healthy", 2)
     assert plugin.echo(ECHO).payload == str(plugin.current().client.pid).encode()
     assert "killed by signal 9 (SIGKILL)" in str(first.failure)
-    plugin.close()
-    assert seen.wait("Exited", 2).expected
+    plugin.close()  # which waits for the last event
     assert seen.kinds() == [
         *("Started", "Healthy", "Exited", "Restarting", "Started", "Healthy", "Exited")
     ]
@@ -259,6 +259,26 @@ def test_close_while_a_start_hangs(make: Any, moods: Moods) -> None:
     assert plugin.wait_for("starting")
     plugin.close()
     assert "has been closed" in str(errors.get(timeout=DEADLINE))
+
+
+def test_an_event_closes_it(make: Any) -> None:
+    closed = threading.Event()
+
+    def blocking(event: Any) -> None:
+        if type(event).__name__ == "Healthy":
+            made.it.close()
+            closed.set()
+
+    async def asynchronous(event: Any) -> None:
+        if type(event).__name__ == "Healthy":
+            await made.it.close()
+            closed.set()
+
+    made = make(start=False, on_event=lambda event: chosen(event))
+    chosen = asynchronous if hasattr(made, "loop") else blocking
+    with contextlib.suppress(ClosedError):
+        made.start()
+    assert closed.wait(DEADLINE)
 
 
 def test_events_end_with_the_supervisor(make: Any) -> None:
