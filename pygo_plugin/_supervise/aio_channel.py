@@ -14,6 +14,7 @@ from pygo_plugin._grpc.aio_errors import closed_error, rpc_error
 from pygo_plugin._grpc.aio_metadata import metadata
 from pygo_plugin._grpc.channel import _SHUTDOWN, _STATES
 from pygo_plugin._grpc.enums import connectivity, status_code
+from pygo_plugin._supervise import metrics
 from pygo_plugin._supervise.calls import _DEADLINE_EXCEEDED, _UNAVAILABLE, explain
 from pygo_plugin._supervise.channel import _CONNECTING, _READY, _TRANSIENT_FAILURE, ChannelBase
 from pygo_plugin._supervise.route import Leave, now, remaining
@@ -377,6 +378,8 @@ class _MultiCallable:
         if found is None:
             channel = self._channel._open(incarnation)
             found = getattr(channel, self._factory)(self._path, *self._codec)
+            if metrics.active():
+                found = metrics.Measured(self._route.name, self._path, found)
             incarnation.callables[self._key] = found
         return found
 

@@ -8,10 +8,11 @@ from pygo_plugin._base.aio_loops import checkpoint
 from pygo_plugin._base.aio_threads import in_thread
 from pygo_plugin._base.core import _core
 from pygo_plugin._netrpc.aio import Client
+from pygo_plugin._supervise import metrics
 from pygo_plugin._supervise.netrpc import RoutedBase, absent, explain
 from pygo_plugin._supervise.route import now, remaining
 from pygo_plugin.client import DISPENSE_TIMEOUT
-from pygo_plugin.errors import ClosedError
+from pygo_plugin.errors import ClosedError, PluginError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -50,14 +51,18 @@ class RoutedClient(RoutedBase):
             incarnation = route.take()
             if incarnation is None:
                 incarnation = await self._wait(deadline, method, cause)
+            measure = metrics.Stopwatch(route.name, method)
             try:
                 known = self._known(incarnation) or await self._dispense(incarnation, deadline)
-                return await known.call(method, args, reply, remaining(deadline), args_type)
+                made = await known.call(method, args, reply, remaining(deadline), args_type)
+                measure(None)
+                return made
             except ClosedError as error:
                 if self._closed:
                     raise
                 if incarnation.closed and self._known(incarnation) is None:
                     continue  # it was killed before the object was made
+                measure(error)
                 if not explain(route, incarnation, error):
                     raise
                 if repeats is None:
@@ -66,6 +71,9 @@ class RoutedClient(RoutedBase):
                     raise
                 repeats -= 1
                 cause = error.__cause__
+            except PluginError as error:
+                measure(error)
+                raise
             finally:
                 route.leave(incarnation)
 

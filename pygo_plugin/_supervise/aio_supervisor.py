@@ -375,12 +375,13 @@ class Supervisor(_Parametrized["C"], Supervised):
         self._answered(incarnation.number, problem)
 
     def _end(self, incarnation: Incarnation) -> None:
+        self._busy.add(("end", incarnation.number))
         self._begin(self._end_now(incarnation))
 
     async def _end_now(self, incarnation: Incarnation) -> None:
         try:
             await incarnation.client.kill()
-            await self._find_out(incarnation, "end")
+            await self._find_out(incarnation, "kill")
         finally:
             self._gone(incarnation.number)
 

@@ -8,6 +8,7 @@ from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._base.core import _core
 from pygo_plugin._grpc.abstract import Abstract
 from pygo_plugin._grpc.channel import _SHUTDOWN, _STATES, _Watcher
+from pygo_plugin._supervise import metrics
 from pygo_plugin._supervise.calls import Call, ResponseStream, absent, explain
 from pygo_plugin._supervise.route import Waiting, now, remaining
 from pygo_plugin.errors import ClosedError, PluginError, RpcError
@@ -70,6 +71,8 @@ class _MultiCallable:
         if found is None:
             channel = self._channel._open(incarnation)
             found = getattr(channel, self._factory)(self._path, *self._codec)
+            if metrics.active():
+                found = metrics.Measured(self._route.name, self._path, found)
             incarnation.callables[self._key] = found
         return found
 

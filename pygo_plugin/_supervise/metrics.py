@@ -12,6 +12,7 @@ give it a provider; other programs do not pay for it.
 from __future__ import annotations
 
 import sys
+import time
 import weakref
 
 from pygo_plugin._supervise import events
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["called", "happened", "register"]
+__all__ = ["Measured", "Stopwatch", "active", "called", "happened", "register", "status_of"]
 
+DROPPED = "DROPPED"  # the status of streams to which nothing refers when their end is told
 _API = "opentelemetry.metrics"
 
 _made: _Instruments | None = None
@@ -78,6 +80,11 @@ def happened(event: events.Event) -> None:
             instruments.restarts.add(1, {"plugin": event.name})
 
 
+def active() -> bool:
+    """Whether calls are counted."""
+    return _made is not None or _API in sys.modules
+
+
 def called(name: str, method: str, status: str, seconds: float) -> None:
     """Count a call to the plugin `name` that has ended."""
     instruments = _instruments()
@@ -85,3 +92,87 @@ def called(name: str, method: str, status: str, seconds: float) -> None:
         attributes = {"plugin": name, "method": method, "status": status}
         instruments.calls.add(1, attributes)
         instruments.durations.record(seconds, attributes)
+
+
+class Measured:
+    """A multicallable of one process, blocking or of asyncio, whose calls are counted."""
+
+    def __init__(self, name: str, method: str, inner: Any) -> None:
+        self._name = name
+        self._method = method
+        self._inner = inner
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self._measure(self._inner, arguments, options)
+
+    def with_call(self, *arguments: Any, **options: Any) -> Any:
+        return self._measure(self._inner.with_call, arguments, options)
+
+    def future(self, *arguments: Any, **options: Any) -> Any:
+        return self._measure(self._inner.future, arguments, options)
+
+    def _measure(self, function: Any, arguments: Any, options: Any) -> Any:
+        began = time.monotonic()
+        try:
+            result = function(*arguments, **options)
+        except Exception as error:
+            self._end(began, status_of(error))
+            raise
+        if not hasattr(result, "time_remaining"):  # it is a reply
+            self._end(began, "OK")
+            return result
+        # A stream weakly, since it ends when nothing refers to it any more.
+        one_reply = not hasattr(result, "__next__")
+        call: Any = (lambda: result) if one_reply else weakref.ref(result)
+        if hasattr(result, "add_callback"):
+            if not result.add_callback(lambda: self._end(began, code_of(call()))):
+                self._end(began, code_of(result))
+        else:  # of asyncio
+            ended = getattr(result, "_ended", result)
+            ended.add_done_callback(lambda _: _later(self._end_of(began, call())))
+        return result
+
+    def _end(self, began: float, status: str) -> None:
+        called(self._name, self._method, status, time.monotonic() - began)
+
+    async def _end_of(self, began: float, call: Any) -> None:
+        seconds = time.monotonic() - began
+        status = DROPPED if call is None else (await call.code()).name
+        called(self._name, self._method, status, seconds)
+
+
+class Stopwatch:
+    """Measures one call over net/rpc. Calling it ends it, with the call's error if there is one."""
+
+    def __init__(self, name: str, method: str) -> None:
+        self._name = name
+        self._method = method
+        self._began = time.monotonic()
+
+    def __call__(self, error: BaseException | None) -> None:
+        if active():
+            called(self._name, self._method, status_of(error), time.monotonic() - self._began)
+
+
+_tasks: set[Any] = set()
+
+
+def _later(coroutine: Any) -> None:
+    import asyncio
+
+    task = asyncio.ensure_future(coroutine)
+    _tasks.add(task)  # the loop refers to tasks weakly
+    task.add_done_callback(_tasks.discard)
+
+
+def code_of(call: Any) -> str:
+    """The name of the status of a call that has ended. None: the program has dropped it."""
+    return DROPPED if call is None else str(call.code().name)
+
+
+def status_of(error: BaseException | None) -> str:
+    """The status of a call that has raised this: its code, or the name of the class."""
+    if error is None:
+        return "OK"
+    code = getattr(error, "code", None)
+    return str(code().name) if callable(code) else type(error).__name__

@@ -7,10 +7,11 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 
 from pygo_plugin._base.checks import refuse_copy
 from pygo_plugin._base.core import _core
+from pygo_plugin._supervise import metrics
 from pygo_plugin._supervise.channel import ChannelBase
 from pygo_plugin._supervise.route import Leave, Waiting, end_of, now, remaining
 from pygo_plugin.client import DISPENSE_TIMEOUT
-from pygo_plugin.errors import CallTimeoutError, ClosedError
+from pygo_plugin.errors import CallTimeoutError, ClosedError, PluginError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,14 +113,18 @@ class RoutedClient(RoutedBase):
             incarnation = route.take()
             if incarnation is None:
                 incarnation = self._wait(deadline, method, cause)
+            measure = metrics.Stopwatch(route.name, method)
             try:
                 known = self._known(incarnation) or self._dispense(incarnation, deadline)
-                return known.call(method, args, reply, remaining(deadline), args_type)
+                made = known.call(method, args, reply, remaining(deadline), args_type)
+                measure(None)
+                return made
             except ClosedError as error:
                 if self._closed:
                     raise
                 if incarnation.closed and self._known(incarnation) is None:
                     continue  # it was killed before the object was made
+                measure(error)
                 if not explain(route, incarnation, error):
                     raise
                 if repeats is None:
@@ -128,6 +133,9 @@ class RoutedClient(RoutedBase):
                     raise
                 repeats -= 1
                 cause = error.__cause__
+            except PluginError as error:
+                measure(error)
+                raise
             finally:
                 route.leave(incarnation)
 
@@ -238,6 +246,11 @@ class RoutedFuture(Future):  # type: ignore[type-arg]
             return
         self._incarnation, self._inner = incarnation, inner
         inner.add_done_callback(Leave(owner._route, incarnation))
+        if metrics.active():
+            measure = metrics.Stopwatch(owner._route.name, self._method)
+            inner.add_done_callback(
+                lambda done: measure(CancelledError() if done.cancelled() else done.exception())
+            )
         inner.add_done_callback(self._advance)
 
     def _advance(self, inner: Any) -> None:

@@ -334,6 +334,7 @@ class Supervised:
 
     def _gone(self, number: int) -> None:
         """Note that the client of an incarnation has been killed, so that nothing is left."""
+        self._busy.discard(("end", number))
         self._incarnations.pop(number, None)
         self._feed(self._policy.ended, number, now())
 

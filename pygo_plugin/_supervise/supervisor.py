@@ -360,12 +360,13 @@ class Supervisor(_Parametrized["C"], Supervised):
         self._answered(incarnation.number, problem)
 
     def _end(self, incarnation: Incarnation) -> None:
+        self._busy.add(("end", incarnation.number))
         driver.run(lambda: self._end_now(incarnation))
 
     def _end_now(self, incarnation: Incarnation) -> None:
         try:
             incarnation.client.kill()
-            self._find_out(incarnation, "end")
+            self._find_out(incarnation, "kill")
         finally:
             self._gone(incarnation.number)
 
