@@ -74,9 +74,12 @@ receive_one(ServerCallObject *context, PyObject *deserializer)
     gp_message *message;
     PyObject *request;
 
-    Py_BEGIN_ALLOW_THREADS
-    gp_server_call_receive(context->call, &message, NULL);
-    Py_END_ALLOW_THREADS
+    /* The usual case, in which the GIL is not given to another thread just before it is needed. */
+    if (!gp_server_call_take_arrived(context->call, &message)) {
+        Py_BEGIN_ALLOW_THREADS
+        gp_server_call_receive(context->call, &message, NULL);
+        Py_END_ALLOW_THREADS
+    }
     if (message == NULL) {
         pygo_server_call_end(context, NULL, GP_GRPC_UNIMPLEMENTED,
                              "the method requires exactly one request message");

@@ -63,6 +63,15 @@ gp__inbox_take(gp__inbox *inbox)
     return message;
 }
 
+bool
+gp__inbox_take_arrived(gp__inbox *inbox, gp_message **out)
+{
+    bool arrived = inbox->receiving && gp__gate_is_open(&inbox->arrived);
+
+    *out = arrived ? gp__inbox_take(inbox) : NULL;
+    return arrived;
+}
+
 void
 gp__inbox_put_back(gp__inbox *inbox, gp_message *message)
 {

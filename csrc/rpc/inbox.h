@@ -59,6 +59,9 @@ bool gp__inbox_complete(gp__inbox *inbox);
 /* Take what has arrived; NULL: the end of the messages. */
 gp_message *gp__inbox_take(gp__inbox *inbox);
 
+/* Take what has arrived, if anything has. Returns whether that is so. */
+bool gp__inbox_take_arrived(gp__inbox *inbox, gp_message **out);
+
 /* Undo a take, before the next receive is started. */
 void gp__inbox_put_back(gp__inbox *inbox, gp_message *message);
 

@@ -315,6 +315,12 @@ gp_server_call_receive(gp_server_call *call, gp_message **out, const gp_interrup
     return gp__inbox_receive(&call->inbox, out, interrupt);
 }
 
+bool
+gp_server_call_take_arrived(gp_server_call *call, gp_message **out)
+{
+    return gp__inbox_take_arrived(&call->inbox, out);
+}
+
 int
 gp_server_call_receive_then(gp_server_call *call, gp_message **out, gp_received *then, void *ctx)
 {

@@ -81,6 +81,33 @@ what_is_put_back_is_received_again(void **state)
 }
 
 static void
+what_has_arrived_is_taken_without_a_wait(void **state)
+{
+    fixture *self = *state;
+    gp_call *call = open_stream(self, "/t/Any", NULL);
+    gp_server_call *taken = take_call(self);
+    gp_message *message;
+
+    assert_false(gp_server_call_take_arrived(taken, &message)); /* none has been sent */
+    assert_null(message);
+    assert_int_equal(gp_call_send(call, text("there"), NULL), 0);
+    assert_int_equal(gp_call_send_close(call, NULL), 0);
+    assert_int_equal(gp_server_call_receive(taken, &message, NULL), 1);
+    gp_server_call_put_back(taken, message);
+    assert_true(gp_server_call_take_arrived(taken, &message));
+    assert_message(message, "there");
+    gp_message_free(message);
+    assert_false(gp_server_call_take_arrived(taken, &message)); /* no receive is under way */
+    assert_int_equal(gp_server_call_receive(taken, &message, NULL), 0);
+    gp_server_call_put_back(taken, NULL);
+    assert_true(gp_server_call_take_arrived(taken, &message));
+    assert_null(message);
+    answer(taken, "done");
+    expect_message(call, "done");
+    finish_call(call, 0);
+}
+
+static void
 a_delegated_call_is_answered_by_a_worker(void **state)
 {
     fixture *self = *state;
@@ -357,6 +384,7 @@ main(void)
         TEST(a_taken_call_is_answered_on_any_thread),
         TEST(a_stream_is_received_to_its_end),
         TEST(what_is_put_back_is_received_again),
+        TEST(what_has_arrived_is_taken_without_a_wait),
         TEST(a_delegated_call_is_answered_by_a_worker),
         TEST(a_delegated_call_may_wait_for_its_message),
         TEST(sends_complete_one_after_the_other),

@@ -148,6 +148,13 @@ gp_auth_context *gp_server_call_auth_context(gp_server_call *call);
 int gp_server_call_receive(gp_server_call *call, gp_message **out, const gp_interrupt *interrupt);
 
 /*
+ * Take what has arrived already, such as the request that a handler has been begun for. Never
+ * blocks. Returns: whether that is so, with |out| set, to NULL at the end of the requests or when
+ * the call was cancelled. If not, gp_server_call_receive() is due.
+ */
+bool gp_server_call_take_arrived(gp_server_call *call, gp_message **out);
+
+/*
  * Send the initial metadata. Returns: 0, or GP_ECLOSED if they or a message have been sent before,
  * or if the call is over.
  */
