@@ -109,6 +109,7 @@ def _launch_case(lab: Lab, launches: int) -> Case:
         return Row("kill of an idle plugin", "kill_ms", "ms", ours, kind="value", target=KILL_MS)
 
     ours, theirs = pair(OURS, GO), pair(GO, GO)
+    from_template = f"{pair(OURS, OURS)}, template"
     both, by_hand = pair(OURS, OURS), pair(GRPCIO, GRPCIO)
     optional = [pair(name, name) for name in OPTIONAL if name not in lab.missing]
     rows = [
@@ -117,6 +118,7 @@ def _launch_case(lab: Lab, launches: int) -> Case:
         *(idle_kill(idle_name(*names)) for names in idle),
         reply(pair(OURS, BARE), theirs),
         reply(pair(GO, OURS), theirs),
+        Row("launch to first reply", "first_reply_ms", "ms", from_template, theirs, target=1),
         kill(pair(GO, OURS), theirs),
         *(reply(both, peer) for peer in (by_hand, *optional)),
         *(kill(both, peer) for peer in (by_hand, *optional)),
@@ -128,6 +130,7 @@ def _launch_case(lab: Lab, launches: int) -> Case:
     ]
     contenders = {pair(*names): contender(*names) for names in pairs}
     contenders.update({idle_name(*names): contender(*names, idle_ms=IDLE_MS) for names in idle})
+    contenders[from_template] = contender(OURS, OURS, template=True)
     contenders.update(
         {encrypted_name(*names): contender(*names, auto_mtls=True) for names in encrypted}
     )

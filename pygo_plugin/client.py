@@ -149,6 +149,7 @@ class Client(_Parametrized["C"]):
         allowed_protocols: Sequence[str] | None = None,
         managed: bool | None = None,
         detach: bool | None = None,
+        template: bool | None = None,
         on_exit: Callable[[Any, int | None], Any] | None = None,
         logger: logging.Logger | None = None,
         stderr: Writer | int | None = None,
@@ -192,6 +193,8 @@ class Client(_Parametrized["C"]):
         self._lock = threading.RLock()
         self._adapter: Adapter | None = None  # between the runner, if there is one, and the core
         self._remove_socket_dir: Any = None  # a weakref.finalize, if there is a runner
+        self._template: Any = None  # a Use, if the option is set, once it starts
+        self._release_template: Any = None  # a weakref.finalize
         self._endpoint: tuple[str, str, str, str, int] | None = None  # what start() has returned
         self._channel: Channel | None = None  # made at first use, as the broker is
         self._broker: Any = None  # a BrokerBase or, with net/rpc, a MuxBrokerBase
@@ -214,6 +217,8 @@ class Client(_Parametrized["C"]):
         with self._lock:
             self._starting += 1
         try:
+            if self._config.template and self._template is None:
+                self._take_template()
             self._endpoint = _core.call_blocking(self._open().start)
         except PluginError as error:
             with _managed_lock:
@@ -230,6 +235,8 @@ class Client(_Parametrized["C"]):
                 self._starting -= 1
             if self._killed and self._remove_socket_dir is not None:
                 self._remove_socket_dir()
+            if self._killed and self._release_template is not None:
+                self._release_template()
         return Address(*self._endpoint[:2])
 
     def kill(self) -> None:
@@ -250,6 +257,8 @@ class Client(_Parametrized["C"]):
         finally:
             with _managed_lock:
                 _managed.discard(self)
+            if self._release_template is not None:
+                self._release_template()
             # If a runner is still about to start the plugin, start() removes the directory.
             if self._remove_socket_dir is not None and not self._starting:
                 self._remove_socket_dir()
@@ -686,12 +695,44 @@ class Client(_Parametrized["C"]):
             kill_group=group_name(config),
             channel_options=checks.grpc_options(config, self._quota, config.channel_options),
             on_exit=None if config.on_exit is None else exited,
+            template=None if self._template is None else self._template.core,
             **for_core(config),
         )
         if config.managed:
             with _managed_lock:
                 _managed.add(self)
         return core
+
+    def _take_template(self) -> None:
+        """Use the template of the program, which is started if there is none."""
+        from pygo_plugin._host import template
+
+        config, name, cmd = self._config, self.name, self._config.cmd()
+        check_all(config, name)
+        argv, env = self._command()
+        if argv is None or cmd is None or self._killed:
+            return
+        handshake = config.handshake_config
+        cookie = f"{handshake.magic_cookie_key}={handshake.magic_cookie_value}"
+        logger = plugin_logger(config.logger, name)
+        taken = template.use(
+            argv,
+            [*env, cookie] if handshake.magic_cookie_key else env,
+            cmd.dir or config.cwd or "",
+            config._start_timeout,
+            lambda: self._killed,
+            lambda reason: logger.warning("%s", template.refusal(name, reason)),
+        )
+        with self._lock:
+            if self._template is None:
+                self._template = taken
+                self._release_template = weakref.finalize(self, taken.release)
+                return
+        taken.release()  # another thread was faster
+
+    def _share_template(self) -> Any:
+        """Another use of the template, which keeps it; None if there is none."""
+        return None if self._template is None else self._template.again()
 
     def _command(self) -> tuple[list[str] | None, list[str]]:
         """What is launched: the arguments, None if nothing is, and the environment."""

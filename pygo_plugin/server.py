@@ -75,6 +75,7 @@ class PluginServerBase:
     """What the servers for threads and for asyncio share: everything except waiting."""
 
     _PUBLIC: ClassVar[str]  # what repr() calls the class
+    _ON_LOOP: ClassVar[bool] = False  # whether it serves on an event loop
 
     GRPC_SERVICE_NAME = "plugin"
     """The name under which the health service reports, fixed by the protocol."""
@@ -164,6 +165,7 @@ class PluginServerBase:
         if self._protocol is not None:
             self._fail("this Server serves already")
             return None
+        wait_as_template(self._config, on_loop=self._ON_LOOP)
         if _in_spawned_child():
             self._fail(SPAWNED)
             return None
@@ -449,6 +451,15 @@ def serve(cfg: ServeConfig) -> None:
     # would traverse them at exit, and the host waits for that: 16 ms instead of 4 with grpcio.
     gc.freeze()
     server._wait()
+
+
+def wait_as_template(cfg: ServeConfig, on_loop: bool = False) -> None:
+    """If the host has started this process as a template, wait: what returns is a copy of it."""
+    if cfg.test is not None or "PYGO_PLUGIN_TEMPLATE" not in os.environ:
+        return
+    from pygo_plugin._serve import template
+
+    template.wait(cfg, on_loop)
 
 
 def _refuse_to_serve(message: str, cfg: ServeConfig) -> NoReturn:

@@ -33,6 +33,7 @@ def make_client(
     stdout: Counter | None = None,
     auto_mtls: bool = False,
     multiplex: bool = False,
+    template: bool = False,
 ) -> Client:
     if logger is None:
         logger = logging.getLogger("bench.off")
@@ -45,12 +46,16 @@ def make_client(
         sync_stdout=stdout,
         auto_mtls=auto_mtls,
         broker_multiplex=multiplex,
+        template=template,
     )
 
 
 def make_asked_for(arguments) -> Client:
     return make_client(
-        arguments.plugin, auto_mtls=arguments.auto_mtls, multiplex=arguments.multiplex
+        arguments.plugin,
+        auto_mtls=arguments.auto_mtls,
+        multiplex=arguments.multiplex,
+        template=arguments.template,
     )
 
 
@@ -101,8 +106,11 @@ def plugins(arguments) -> None:
 
 def launches(arguments) -> dict:
     replies, kills = [], []
+    if arguments.template:
+        kept = make_asked_for(arguments)  # which keeps the template
+        kept.start()
     for _ in range(arguments.launch):
-        client = make_client(arguments.plugin, auto_mtls=arguments.auto_mtls)
+        client = make_asked_for(arguments)
         begin = time.perf_counter()
         _, stub = client.dispense("probe")
         stub.Echo(probe_pb2.EchoRequest())
@@ -111,6 +119,8 @@ def launches(arguments) -> dict:
         begin = time.perf_counter()
         client.kill()
         kills.append(time.perf_counter() - begin)
+    if arguments.template:
+        kept.kill()
     return launch_result(replies, kills)
 
 

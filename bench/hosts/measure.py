@@ -47,6 +47,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--plugins", type=int, default=0, help="plugins to keep running")
     parser.add_argument("--auto-mtls", action="store_true", help="use AutoMTLS")
     parser.add_argument("--multiplex", action="store_true", help="all over one connection")
+    parser.add_argument("--template", action="store_true", help="launch from a template")
     parser.add_argument("--launch", type=int, default=0, help="launches of the plugin")
     parser.add_argument("--idle-ms", type=int, default=0, help="pause before each kill")
     parser.add_argument("--loglines", type=int, default=0, help="log lines to mirror")

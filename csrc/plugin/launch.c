@@ -54,7 +54,8 @@ start_process(gp__launch *launch, const char *const *env, const char *group, int
                              .env = env,
                              .directory = options->directory,
                              .detached = options->detach,
-                             .group = group};
+                             .group = group,
+                             .tmpl = options->tmpl};
     int rc;
 
     if (options->runner.start != NULL) {

@@ -99,6 +99,11 @@ check_launch(const gp_client_options *options, gp_error *err)
             "a plugin's group cannot be killed here: that takes Linux 5.3 or later and "
             "a mounted /proc");
     }
+    if (options->tmpl != NULL && (options->checksum_hash != NULL || options->kill_group != NULL ||
+                                  options->runner.start != NULL)) {
+        return gp_error_set(err, GP_EINVAL,
+                            "a template excludes checksums, groups that are killed, and runners");
+    }
     if (options->start_timeout_ms <= 0) {
         return gp_error_set(err, GP_EINVAL, "the start timeout has to be more than zero");
     }
@@ -220,6 +225,9 @@ copy_options(gp__options *options, const gp_client_options *from)
     if (own->channel_args != NULL) {
         gp_channel_args_ref(own->channel_args);
     }
+    if (own->tmpl != NULL) {
+        gp_template_ref(own->tmpl);
+    }
     return 0;
 }
 
@@ -276,5 +284,7 @@ gp__options_release(gp__options *options)
     options->owned = 0;
     gp_channel_args_unref(options->view.channel_args);
     options->view.channel_args = NULL;
+    gp_template_unref(options->view.tmpl);
+    options->view.tmpl = NULL;
     gp__arena_release(&options->memory);
 }

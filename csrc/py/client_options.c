@@ -10,6 +10,7 @@
 #include "py/log_sink.h"
 #include "py/output_sink.h"
 #include "py/runner.h"
+#include "py/template.h"
 #include "py/tls.h"
 
 /* ---- Kinds of arguments ----
@@ -220,6 +221,12 @@ take_tls(pygo_client_options *Py_UNUSED(options), void *field, PyObject *value)
 }
 
 static int
+take_template(pygo_client_options *Py_UNUSED(options), void *field, PyObject *value)
+{
+    return pygo_template(field, value);
+}
+
+static int
 take_channel_options(pygo_client_options *options, void *field, PyObject *value)
 {
     return pygo_options_copy(field, &options->grpc_pointers, value);
@@ -295,6 +302,7 @@ static const argument table[] = {
     ARGUMENT("auto_mtls", flag, core.auto_mtls),
     ARGUMENT("tls", tls, core.tls),
     ARGUMENT("detach", flag, core.detach),
+    ARGUMENT("template", template, core.tmpl),
     ARGUMENT("on_exit", object, on_exit),
     ARGUMENT("runner", object, runner),
     ARGUMENT("secure", secure, core),

@@ -225,6 +225,7 @@ static int (*const setups[])(PyObject *module, pygo_state *state) = {
     pygo_broker_setup,
     pygo_mux_setup,
     pygo_place_setup,
+    pygo_template_setup,
     pygo_arg_object_setup,
     pygo_channel_setup,
     pygo_multicallable_setup,
@@ -272,6 +273,7 @@ module_exec(PyObject *module)
     }
     if (PyModule_AddFunctions(module, own_functions) < 0 ||
         PyModule_AddFunctions(module, pygo_launch_functions) < 0 ||
+        PyModule_AddFunctions(module, pygo_template_functions) < 0 ||
         PyModule_AddFunctions(module, pygo_hclog_functions) < 0 ||
         PyModule_AddFunctions(module, pygo_reflection_functions) < 0 ||
         PyModule_AddStringConstant(module, "__version__", PYGO_VERSION) < 0) {

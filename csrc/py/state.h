@@ -87,6 +87,7 @@ typedef struct pygo_state {
     PyTypeObject *call_credentials_type;
     PyTypeObject *auth_answer_type;
     PyTypeObject *tls_type;
+    PyTypeObject *template_type;
     PyTypeObject *broker_type;
     PyTypeObject *mux_type;
     PyTypeObject *gob_group_type;
@@ -128,6 +129,7 @@ int pygo_auth_plugin_setup(PyObject *module, pygo_state *state);
 int pygo_tls_setup(PyObject *module, pygo_state *state);
 int pygo_mux_setup(PyObject *module, pygo_state *state);
 int pygo_place_setup(PyObject *module, pygo_state *state);
+int pygo_template_setup(PyObject *module, pygo_state *state);
 int pygo_broker_setup(PyObject *module, pygo_state *state);
 int pygo_arg_object_setup(PyObject *module, pygo_state *state);
 int pygo_channel_setup(PyObject *module, pygo_state *state);

@@ -120,6 +120,12 @@ reset_after_fork(void) GP_NO_THREAD_SAFETY_ANALYSIS /* the only thread of a fork
     process.inherited = true;
 }
 
+int
+gp_grpc_load(gp_error *err)
+{
+    return gp__grpc_load(err);
+}
+
 static gp_fork_part part = {.reset = reset_after_fork};
 
 /*

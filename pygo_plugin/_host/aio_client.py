@@ -80,6 +80,7 @@ class Client(_Parametrized["C"]):
         allowed_protocols: Sequence[str] | None = None,
         managed: bool | None = None,
         detach: bool | None = None,
+        template: bool | None = None,
         on_exit: Callable[[Any, int | None], Any] | None = None,
         logger: logging.Logger | None = None,
         stderr: Writer | int | None = None,
@@ -158,6 +159,9 @@ class Client(_Parametrized["C"]):
         traceback: TracebackType | None,
     ) -> None:
         await self.kill()
+
+    def _share_template(self) -> Any:
+        return self._client._share_template()
 
     def _choose_loop(self) -> None:
         """Have `on_exit` run on this loop, if no other loop has started the plugin before."""

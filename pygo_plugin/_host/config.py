@@ -63,6 +63,9 @@ class ClientConfig(_Parametrized["T", "A"]):
     managed             Have cleanup_clients() kill this plugin.
     detach              Have the plugin outlive its host, for another host to reattach to. See
                         docs/reattach.md.
+    template            Launch a plugin written in Python from a template, a process that has
+                        imported its program and waits before it serves, in the time of a fork. See
+                        docs/templates.md.
     on_exit             A function that is called once, with the client and the exit status, when
                         the process of a started plugin has ended. See docs/lifecycle.md.
     logger              The parent of the logger that gets the plugin's log. None:
@@ -138,6 +141,7 @@ class ClientConfig(_Parametrized["T", "A"]):
     allowed_protocols: list[str]
     managed: bool
     detach: bool
+    template: bool
     on_exit: Callable[[Any, int | None], Any] | None
     logger: logging.Logger | None
     stderr: Writer | int | None
@@ -180,6 +184,7 @@ class ClientConfig(_Parametrized["T", "A"]):
         allowed_protocols: Sequence[str] | None = None,
         managed: bool | None = None,
         detach: bool | None = None,
+        template: bool | None = None,
         on_exit: Callable[[Any, int | None], Any] | None = None,
         logger: logging.Logger | None = None,
         stderr: Writer | int | None = None,

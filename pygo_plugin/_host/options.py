@@ -330,6 +330,24 @@ OPTIONS = (
         core="detach",
     ),
     ClientOption(
+        "template",
+        check.FLAG,
+        False,
+        "Launch a plugin written in Python from a template, a process that has imported its "
+        "program and waits before it serves, in the time of a fork.",
+        page="templates.md",
+        targets=SUBPROCESS,
+        conflicts={
+            "runner": "template is for plugins that are subprocesses, without a runner",
+            "reattach_config": "template is for the host that launches a plugin; a host that "
+            "reattaches to it starts nothing",
+            "secure_config": "template does not go with secure_config: the program of a template "
+            "is read once, so no later launch would check its file",
+            "kill_group": "template does not go with kill_group: the processes that a copy has "
+            "forked, and that outlive it, cannot be told from those of other copies",
+        },
+    ),
+    ClientOption(
         "on_exit",
         check.Kind(
             check.callback,

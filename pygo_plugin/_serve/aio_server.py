@@ -17,6 +17,8 @@ from pygo_plugin._serve.netrpc_protocol import NetrpcProtocol
 from pygo_plugin.errors import ConfigError, _importing
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from pygo_plugin.config import ServeConfig
 
 
@@ -80,6 +82,7 @@ class Server(_plugin_server.PluginServerBase):
     """
 
     _PUBLIC = "pygo_plugin.aio.Server"
+    _ON_LOOP = True
 
     def default_grpc_server(self, **opts: Any) -> RpcServer:
         """The server on the C core, with the interface of `grpc.aio.Server`.
@@ -147,12 +150,19 @@ class Server(_plugin_server.PluginServerBase):
             self._cleanup.finish(interrupts=False)
 
 
-async def serve(cfg: ServeConfig) -> None:
+def serve(cfg: ServeConfig) -> Coroutine[Any, Any, None]:
     """Serve until the host shuts the plugin down: `asyncio.run(aio.serve(config))`.
 
     If it cannot serve, it says why on stderr and exits with status 1. In test mode it raises a
     StartError instead.
     """
+    # A loop cannot be copied to another process. In the line above none runs yet.
+    if asyncio._get_running_loop() is None:
+        _plugin_server.wait_as_template(cfg)
+    return _serve(cfg)
+
+
+async def _serve(cfg: ServeConfig) -> None:
     server = Server(cfg)
     if not await server.serve():
         _plugin_server._refuse_to_serve(server.error_msg, cfg)

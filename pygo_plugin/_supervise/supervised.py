@@ -121,6 +121,7 @@ class Supervised:
         )
         self._forked = False
         self._watcher: Watcher | None = None
+        self._template: Any = None  # a use of the plugin's template, so that it stays
         self._busy: set[tuple[str, int]] = set()  # what has been begun, by kind and incarnation
         self._ended = False  # whether it was closed, and nothing of it is left
         self._inbox: deque[tuple[Callable[..., list[policy.Action]], tuple[Any, ...]]] = deque()
@@ -303,7 +304,16 @@ class Supervised:
 
     def _started(self, incarnation: Incarnation) -> None:
         pid = incarnation.client.pid
+        self._keep_template(incarnation.client)
         self._feed(self._policy.start_succeeded, incarnation.number, pid, now())
+
+    def _keep_template(self, client: Any) -> None:
+        """Keep the template of the client, if it has one, for the next incarnation."""
+        taken = client._share_template()
+        if taken is not None:
+            kept, self._template = self._template, taken
+            if kept is not None:
+                kept.release()
 
     def _not_started(self, number: int, error: BaseException) -> None:
         incarnation = self._incarnations.pop(number, None)
@@ -353,6 +363,8 @@ class Supervised:
         if closed and not self._ended and not self._incarnations and not self._busy:
             if self._watcher is not None:
                 self._watcher.stop()
+            if self._template is not None:
+                self._template.release()
             self._end_events()
             self._ended = True
 

@@ -108,6 +108,7 @@ class Supervisor(_Parametrized["C"], Supervised):
         allowed_protocols: Sequence[str] | None = None,
         managed: bool | None = None,
         detach: bool | None = None,
+        template: bool | None = None,
         on_exit: Callable[[Any, int | None], Any] | None = None,
         logger: logging.Logger | None = None,
         stderr: Writer | int | None = None,

@@ -51,6 +51,7 @@ SET: dict[str, Any] = {
     "reattach_config": ReattachConfig("grpc", "unix", "/nowhere/socket", 1),
     "runner": Runner(),
     "secure_config": SecureConfig(bytes(32)),
+    "template": True,
     "tls_config": TLSConfig(),
     "unix_socket_dir": "/nowhere",
     "unix_socket_group": "staff",

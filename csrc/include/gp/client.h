@@ -23,6 +23,7 @@
 #include "gp/runner.h"
 #include "gp/runtime.h"
 #include "gp/stdio.h"
+#include "gp/template.h"
 #include "gp/tls.h"
 
 typedef struct gp_client gp_client;
@@ -61,6 +62,8 @@ typedef struct gp_client_options {
     /* If its |start| is set, it starts the plugin, and argv[0] is only the plugin's name. */
     gp_runner runner;
     const char *directory; /* working directory; NULL: the host's */
+    /* Launch a copy of this, if it lives. A reference is taken. NULL: none. Excludes checksums. */
+    gp_template *tmpl;
 
     bool detach; /* the plugin outlives this process: only gp_client_kill() ends it */
 

@@ -7,6 +7,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "gp/error.h"
+
+/*
+ * Load gRPC's library, which is loaded at its first use otherwise, without starting it.
+ *
+ * Returns: 0 or GP_ELIBRARY.
+ */
+int gp_grpc_load(gp_error *err);
+
 /*
  * Have |line| called for each line that gRPC logs; NULL drops them. (gRPC must not write to stderr,
  * which the host reads.) |level| is GP_DEBUG, GP_INFO or GP_ERROR. Called on any thread, at any

@@ -17,6 +17,7 @@
 #include "gp/error.h"
 #include "gp/runner.h"
 #include "gp/runtime.h"
+#include "gp/template.h"
 #include "os/process/sealed.h"
 #include "os/process/tail.h"
 
@@ -31,7 +32,12 @@ typedef struct gp__process_spec {
                                 well), which is killed with it (os/process/group.h). NULL: none */
 
     const gp__sealed *image; /* borrowed; run this instead of what argv[0] names; NULL: do not */
+    gp_template *tmpl;       /* borrowed; copy this instead, if it lives; NULL: do not */
 } gp__process_spec;
+
+/* Start a child with descriptors of the caller's, and watch it, so that it is reaped. */
+struct gp__spawn_spec;
+int gp__process_start(gp__process **out, const struct gp__spawn_spec *spec, gp_error *err);
 
 /*
  * Start a child. |*out_fd| and |*err_fd| are the reading ends of its stdout and stderr:

@@ -6,6 +6,7 @@
 #include "os/process/pidfd.h"
 #include "os/process/process_state.h"
 #include "os/process/spawn.h"
+#include "os/process/template.h"
 
 /* ---- Children -------------------------------------------------------------------------------- */
 
@@ -13,13 +14,34 @@
 static int
 spawn_child(gp__process *process, const gp__spawn_spec *spec, gp_error *err)
 {
-    int rc = gp__spawn(&process->pid, spec, err);
+    int rc = spec->tmpl != NULL ? gp__template_spawn(spec->tmpl, &process->pid, spec, err)
+                                : GP__TEMPLATE_GONE;
 
+    if (rc == GP__TEMPLATE_GONE) {
+        rc = gp__spawn(&process->pid, spec, err);
+    }
     if (rc == 0) {
         process->child = true;
         process->pidfd = gp__pidfd_open(process->pid);
     }
     return rc;
+}
+
+int
+gp__process_start(gp__process **out, const gp__spawn_spec *spec, gp_error *err)
+{
+    int rc = gp__process_new(out, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    if ((rc = spawn_child(*out, spec, err)) < 0) {
+        gp__process_unref(*out);
+        *out = NULL;
+        return rc;
+    }
+    gp__process_watch(*out, NULL, NULL, NULL); /* to have it reaped */
+    return 0;
 }
 
 /*
@@ -36,33 +58,21 @@ start_relay(gp__process **out, int *fd)
     static const char *const argv[] = {"/bin/sh", "-c", "cat; exec cat >/dev/null", NULL};
     static const char *const env[] = {"PATH=/bin:/usr/bin", NULL};
     gp__spawn_spec spec = {.argv = argv, .env = env, .directory = "/", .detached = true};
-    gp__process *relay;
     int ends[2];
 
-    if (gp__process_new(&relay, NULL) < 0) {
-        return;
-    }
     if (gp__fd_pipe(ends, NULL) < 0) {
-        goto fail_pipe;
+        return;
     }
     spec.in = ends[0];
     spec.out = *fd;
     spec.err = *fd;
-    if (spawn_child(relay, &spec, NULL) < 0) {
-        goto fail_spawn;
+    if (gp__process_start(out, &spec, NULL) < 0) {
+        gp__fd_close(&ends[1]);
+    } else {
+        gp__fd_close(fd);
+        *fd = ends[1];
     }
     gp__fd_close(&ends[0]);
-    gp__process_watch(relay, NULL, NULL, NULL); /* to have it reaped */
-    gp__fd_close(fd);
-    *fd = ends[1];
-    *out = relay;
-    return;
-
-fail_spawn:
-    gp__fd_close(&ends[0]);
-    gp__fd_close(&ends[1]);
-fail_pipe:
-    gp__process_unref(relay);
 }
 
 int
@@ -75,7 +85,8 @@ gp__process_spawn(gp__process **out, const gp__process_spec *spec, int *out_fd, 
                             .env = spec->env,
                             .directory = spec->directory,
                             .detached = spec->detached,
-                            .image = spec->image};
+                            .image = spec->image,
+                            .tmpl = spec->tmpl};
     gp__process *process;
     int rc;
 

@@ -19,6 +19,7 @@
 #include <sys/types.h>
 
 #include "gp/error.h"
+#include "gp/template.h"
 #include "os/process/sealed.h"
 
 typedef struct gp__spawn_spec {
@@ -31,6 +32,7 @@ typedef struct gp__spawn_spec {
     bool detached;           /* survives this process */
 
     const gp__sealed *image; /* borrowed; run this instead of what argv[0] names; NULL: do not */
+    gp_template *tmpl;       /* borrowed; copy this instead, if it lives; NULL: do not */
 } gp__spawn_spec;
 
 /*
