@@ -35,6 +35,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*PATHS, os.environ.get(
 
 import async_calls  # noqa: E402
 import calls  # noqa: E402
+import supervision  # noqa: E402
 from census import GRPC_DESCRIPTORS, Census, Count, compare  # noqa: E402
 from fleet import Fleet  # noqa: E402
 
@@ -100,6 +101,7 @@ def play(fleet: Fleet, problems: calls.Problems, seed: str, seconds: float) -> N
     """Call from all threads for a while. Exits the process if a thread does not return."""
     stop = threading.Event()
     parts = [(calls.run, f"thread {n}") for n in range(THREADS)] + [(async_calls.run, "loop")]
+    parts.append((supervision.run, "supervised"))
     threads = [
         threading.Thread(target=run, args=(fleet, problems, stop, f"{seed}/{name}"), name=name)
         for run, name in parts

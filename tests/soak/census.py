@@ -88,14 +88,17 @@ class Census:
         self._sockets = sockets
 
     def await_threads(self) -> None:
-        """Wait until the threads that feed calls, and idle workers, have ended, and none comes."""
+        """Wait until threads that feed calls or supervise, and idle workers, have ended."""
         end = time.monotonic() + 30
         last, since = own_threads(), time.monotonic()
         while time.monotonic() < min(end, since + 0.5):
             time.sleep(0.05)
             gc.collect()
             now = own_threads()
-            feeding = any(t.name == "pygo-feed" for t in threading.enumerate())
+            feeding = any(
+                t.name == "pygo-feed" or t.name.startswith("pygo-supervise")
+                for t in threading.enumerate()
+            )
             if now != last or feeding or any(now[name] for name in IDLE_WORKERS):
                 last, since = now, time.monotonic()
 
