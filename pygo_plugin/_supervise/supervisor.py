@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import sys
 import threading
 import warnings
 import weakref
@@ -57,6 +58,14 @@ else:
     from pygo_plugin.plugin import Subscriptable as _Parametrized
 
 __all__ = ["Supervisor"]
+
+
+def _block(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function that waits for a lock of `threading` or `queue`, and lets greenlets run."""
+    green = sys.modules.get("pygo_plugin._base.green")
+    if green is not None and green._has_patched_locks():
+        return function(*arguments)  # such a lock lets them run by itself, on this thread only
+    return _core.call_blocking(function, *arguments)
 
 
 class _Request:
@@ -317,7 +326,7 @@ class Supervisor(_Parametrized["C"], Supervised):
                 raise TimeoutError(self._why_absent())
 
     def _wait(self, condition: Callable[[], bool], deadline: float | None) -> bool:
-        return bool(_core.call_blocking(self._wait_blocked, condition, deadline))
+        return bool(_block(self._wait_blocked, condition, deadline))
 
     def _wait_blocked(self, condition: Callable[[], bool], deadline: float | None) -> bool:
         with self._changed:
@@ -482,7 +491,7 @@ class _Events:
         return self
 
     def __next__(self) -> Event:
-        event = None if self._over else _core.call_blocking(self._queue.get)
+        event = None if self._over else _block(self._queue.get)
         if event is None:
             self.close()
             raise StopIteration

@@ -320,3 +320,24 @@ def test_given_up_while_others_wait(make: Any) -> None:
         thread.join(DEADLINE)
     assert len(errors) == 4
     assert len({id(error) for error in errors}) == 4, "each caller gets an error of its own"
+
+
+def test_gevent_has_patched_the_locks(peers: Any) -> None:
+    script = f"""
+from gevent import monkey; monkey.patch_all()
+import os
+from pygo_plugin import HandshakeConfig, Plugin, Restart, Supervisor
+with Supervisor(
+    {peers.plugin("go")!r},
+    handshake_config=HandshakeConfig(1, "PYGO_TEST_COOKIE", "pygo"),
+    plugins={{"kv": Plugin()}},
+    restart=Restart(delay=0.0),
+) as plugin:
+    events = plugin.events()
+    os.kill(plugin.pid, 9)
+    print(next(event.number for event in events if type(event).__name__ == "Healthy"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE, check=True
+    )
+    assert done.stdout == "2\n"
