@@ -330,6 +330,7 @@ _EXTRAS = {
     "google": ("protobuf", "protobuf"),
     "google.protobuf": ("protobuf", "protobuf"),
     "watchfiles": ("watchfiles", "watch"),
+    "distributed": ("distributed", "dask"),
 }
 
 

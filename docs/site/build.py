@@ -55,6 +55,7 @@ REFERENCE = {
         "supervise",
     ),
     "pool": ("Pools", "[Pools](../docs/pools.md) is the guide.", "pool"),
+    "dask": ("Dask", "[Dask](../docs/dask.md) is the guide.", "dask"),
     "testing": ("Testing", "[Testing](../docs/testing.md) is the guide.", "testing"),
     "stubs": ("Types of stubs", "[Types](../docs/typing.md) is the guide.", "stubs"),
 }

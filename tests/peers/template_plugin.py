@@ -57,6 +57,13 @@ class Facts:
     def write_at_exit(self, path: str) -> None:
         atexit.register(Path(path).write_text, str(os.getpid()))
 
+    def wait(self, seconds: float) -> bool:
+        time.sleep(seconds)
+        return True
+
+    def fail(self) -> None:
+        raise ValueError("by design")
+
     def exit(self, status: int) -> None:
         os._exit(status)
 

@@ -17,6 +17,7 @@ MODULES = [
     "broker",
     "client",
     "config",
+    "dask",
     "errors",
     "gob",
     "netrpc",

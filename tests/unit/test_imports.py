@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_netrpc": {"_base", "_gob"},
     "_log": {"_base", "_host"},
     "_supervise": {"_base", "_grpc", "_host", "_netrpc"},
+    "_dask": {"_base", "_supervise"},
 }
 
 
