@@ -64,9 +64,16 @@ class Shell:
         for part in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
             command, _, expected = part.partition("\n")
             status, output = self.run(command)
-            pattern = ".*".join(map(re.escape, expected.split("...")))
+            pattern = "".join(map(pattern_of, expected.splitlines(keepends=True)))
             if status != 0 or not re.fullmatch(pattern, output, re.DOTALL):
                 raise SystemExit(f"$ {command}\nshould print\n{expected}and printed\n{output}")
+
+
+def pattern_of(line: str) -> str:
+    """What a line of expected output matches: "..." stands for anything, alone for any lines."""
+    if line.strip() == "...":
+        return r"(?:.*\n)?"
+    return ".*".join(map(re.escape, line.split("...")))
 
 
 def run_python(block: Block, namespace: dict[str, Any]) -> None:
