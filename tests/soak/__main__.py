@@ -101,7 +101,7 @@ def play(fleet: Fleet, problems: calls.Problems, seed: str, seconds: float) -> N
     """Call from all threads for a while. Exits the process if a thread does not return."""
     stop = threading.Event()
     parts = [(calls.run, f"thread {n}") for n in range(THREADS)] + [(async_calls.run, "loop")]
-    parts.append((supervision.run, "supervised"))
+    parts += [(supervision.run, "supervised"), (supervision.run_pool, "pool")]
     threads = [
         threading.Thread(target=run, args=(fleet, problems, stop, f"{seed}/{name}"), name=name)
         for run, name in parts
