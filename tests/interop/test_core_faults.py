@@ -269,3 +269,25 @@ def test_names_of_hosts(peers: Any, make_client: Any) -> None:
     port = plugin.start().string().rsplit(":", 1)[1]
     with rpc.insecure_channel(f"localhost:{port}") as channel:
         assert channel.unary_unary(ECHO.decode())(b"", timeout=TIMEOUT) != b""
+
+
+def test_a_channel_that_is_closed_while_it_connects(socket_dir: Path) -> None:
+    """The server accepts the connection, and never says its SETTINGS."""
+    path = str(socket_dir / "silent")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        server.settimeout(TIMEOUT)
+        channel: Any = rpc.insecure_channel(f"unix:{path}")
+        channel.subscribe(lambda state: None, try_to_connect=True)
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(TIMEOUT)
+            assert connection.recv(3) == b"PRI"
+            channel.close()
+            del channel
+            # gRPC gives a connection 20 s to come about.
+            connection.settimeout(15)
+            while connection.recv(4096):
+                pass
+    os.unlink(path)

@@ -53,7 +53,7 @@ struct gp_template {
 
 /* Returns NULL if memory is short. */
 static gp_template *
-new_template(void)
+new_template(void) GP_NO_THREAD_SAFETY_ANALYSIS /* no other thread has it yet */
 {
     gp_template *tmpl = gp__calloc(1, sizeof(*tmpl));
 
@@ -115,7 +115,8 @@ gp_template_unref(gp_template *tmpl)
 }
 
 static int
-open_pipes(gp_template *tmpl, gp__spawn_spec *spec, gp_error *err)
+open_pipes(gp_template *tmpl, gp__spawn_spec *spec,
+           gp_error *err) GP_NO_THREAD_SAFETY_ANALYSIS /* as above */
 {
     int sockets[2] = {-1, -1};
     int output[2] = {-1, -1};
