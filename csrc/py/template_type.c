@@ -136,6 +136,9 @@ template_wait(TemplateObject *self, PyObject *arg)
     Py_BEGIN_ALLOW_THREADS
     rc = gp_template_wait(self->tmpl, &files, &len, (int64_t)(timeout * 1e9), interrupt, &err);
     Py_END_ALLOW_THREADS
+    if (rc == GP_EUSER) {
+        return NULL;
+    }
     if (rc == GP_ETIMEOUT) {
         Py_RETURN_NONE;
     }

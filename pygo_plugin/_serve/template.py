@@ -162,15 +162,16 @@ def _become_plugin(host: Any, message: bytes, descriptors: list[int]) -> None:
     """In the copy: take what the host gives this process."""
     detached, parent = message[0] != 0, int.from_bytes(message[1:5], "big")
     directory, *entries = message[5:-1].split(b"\0")
+    _core.template_begin(detached, parent)
+    # First, so that the host knows of this process, whatever becomes of it.
+    _send(host, STARTED, os.getpid().to_bytes(4, "big"))
+    host.close()
     for target, descriptor in enumerate(descriptors):
         os.dup2(descriptor, target)
         os.close(descriptor)
-    _core.template_begin(detached, parent)
     if directory:
         os.chdir(directory)
     _set_environment(entries)
-    _send(host, STARTED, os.getpid().to_bytes(4, "big"))
-    host.close()
 
 
 def _set_environment(entries: list[bytes]) -> None:

@@ -149,7 +149,7 @@ def test_output_goes_to_the_client_of_the_launch(launch: Make, records: Any) -> 
     assert records.wait_for("from the first").plugin_pid == first.pid
     assert records.wait_for("from the second").plugin_pid == second.pid
     # What was printed while the program was imported was printed once.
-    assert records.wait_for("imported").plugin_pid == first.pid
+    assert records.wait_for("imported").name == "pygo_plugin.plugin.first"
     first.kill()
     second.kill()
     assert sum("imported" in message for message in records.messages()) == 1
@@ -369,6 +369,30 @@ def test_a_client_that_is_killed_while_its_template_starts(
     client.kill()
     thread.join(60)
     assert "has been killed" in str(failed[0])
+
+
+def test_an_interrupt_while_a_template_starts(hanging: Any, eventually: Any) -> None:
+    host = subprocess.Popen(
+        [sys.executable, str(ISOLATED / "template_host.py"), *map(str, hanging)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    eventually(hanging[-1].exists)
+    host.send_signal(signal.SIGINT)
+    _, errors = host.communicate(timeout=60)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert host.returncode == -signal.SIGINT
+
+
+def test_a_directory_that_is_gone(launch: Make, tmp_path: Path) -> None:
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    first, second = launch(cwd=directory), launch(cwd=directory)
+    first.start()
+    directory.rmdir()
+    with pytest.raises(StartError):
+        second.start()
 
 
 def test_no_process_can_be_made(launch: Make) -> None:

@@ -1,4 +1,7 @@
-"""A host that launches a plugin from a template, prints both pids, and waits to be killed."""
+"""A host that launches a plugin from a template, prints both pids, and waits to be killed.
+
+template_host.py [ARGUMENT...]: those of the plugin.
+"""
 
 import json
 import signal
@@ -14,7 +17,7 @@ from pygo_plugin import Client  # noqa: E402
 from pygo_plugin._host import template  # noqa: E402
 
 client = Client(
-    [sys.executable, str(PEERS / "template_plugin.py")],
+    [sys.executable, str(PEERS / "template_plugin.py"), *sys.argv[1:]],
     handshake_config=template_plugin.HANDSHAKE,
     plugins=template_plugin.plugins(),
     allowed_protocols=["netrpc"],
