@@ -16,7 +16,7 @@ from pygo_plugin._host.aio_client import Client
 from pygo_plugin._supervise import driver
 from pygo_plugin._supervise.dispense import dispense
 from pygo_plugin._supervise.options import Settings
-from pygo_plugin._supervise.policy import State
+from pygo_plugin._supervise.policy import State, state_of
 from pygo_plugin._supervise.report import report
 from pygo_plugin._supervise.route import route_of
 from pygo_plugin._supervise.supervised import Supervised, copy_of, exit_error, now
@@ -247,7 +247,7 @@ class Supervisor(_Parametrized["C"], Supervised):
         Returns: False if it was not within `timeout` seconds.
         Raises: ClosedError if the supervisor is closed meanwhile; ForkedError in a forked child.
         """
-        wanted = State(state)
+        wanted = state_of(state)
         if timeout is not None:
             checks.seconds("Supervisor.wait_for: timeout", timeout)
         self._refuse_fork()

@@ -143,12 +143,12 @@ class _OneReply(_MultiCallable):
         incarnation = route.take()
         if incarnation is not None:
             try:
-                method = incarnation.callables.get(self._key)
-                if method is not None:
-                    began = now() if self._repeats else 0.0
-                    return method(
-                        request, timeout, metadata, credentials, wait_for_ready, compression
-                    )
+                method = incarnation.callables.get(self._key) or self._callable(incarnation)
+                began = now() if self._repeats else 0.0
+                return method(request, timeout, metadata, credentials, wait_for_ready, compression)
+            except ClosedError:
+                if not incarnation.closed or self._channel._closed:
+                    raise
                 lost = None
             except RpcError as error:
                 if not explain(route, incarnation, error) or not self._repeats:

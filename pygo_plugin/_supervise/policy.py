@@ -25,7 +25,7 @@ from collections import deque
 from typing import Any, NamedTuple, Union
 
 from pygo_plugin._supervise import events
-from pygo_plugin.errors import ClosedError, PluginError, PluginFailedError
+from pygo_plugin.errors import ClosedError, ConfigError, PluginError, PluginFailedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +69,15 @@ class State(enum.Enum):
     """The plugin was given up. `restart()` and `reload()` start it again."""
     CLOSED = "closed"
     """The supervisor has been closed."""
+
+
+def state_of(wanted: State | str) -> State:
+    """A state of its name, in any case. Raises: ConfigError."""
+    try:
+        return State(wanted.lower() if isinstance(wanted, str) else wanted)
+    except ValueError:
+        names = ", ".join(state.value for state in State)
+        raise ConfigError(f"wait_for() takes one of the states {names}, not {wanted!r}") from None
 
 
 class Start(NamedTuple):
@@ -556,7 +565,8 @@ class Policy:
         while self._restarts and self._restarts[0] <= now - restart.within:
             self._restarts.popleft()
         if restart.max_restarts is not None and len(self._restarts) >= restart.max_restarts:
-            often = f"{restart.max_restarts} restarts within {restart.within:g} s were not enough"
+            limit = f"{restart.max_restarts} restart{'s' * (restart.max_restarts != 1)}"
+            often = f"{limit} within {restart.within:g} s did not help"
             return self._give_up(often, error)
         delay = restart.delay_of(self._attempt, self._chance())
         self._restart_at = now + delay

@@ -132,6 +132,14 @@ def test_calls_in_flight(make: Any, way: str) -> None:
             echo(probe)
 
 
+def test_each_call_is_counted_once(make: Any) -> None:
+    plugin = make(max_calls=100)
+    _, probe = plugin.dispense("probe")
+    for count in (1, 2, 3):
+        echo(probe)
+        assert plugin._current._taken == count
+
+
 def test_the_error_of_a_future_as_its_callback_sees_it(make: Any) -> None:
     with make() as plugin:
         _, probe = plugin.dispense("probe")
@@ -623,11 +631,11 @@ def test_awaited_calls_that_are_repeated(counting: Counting) -> None:
 def test_awaited_calls_are_counted_until_they_end() -> None:
     async def main(plugin: Any, probe: Any) -> None:
         current = await plugin._wait_current(None)
-        hanging = probe.Hang(pb.HangRequest())
-        replies = probe.Count(pb.CountRequest(n=1))
+        waiting = probe.Sum()  # for requests
+        replies = probe.Count(pb.CountRequest(n=2))
         assert current.calls == 2
-        hanging.cancel()
-        del hanging, replies
+        waiting.cancel()
+        del waiting, replies
         while current.calls:
             gc.collect()
             await asyncio.sleep(0.01)
