@@ -121,10 +121,11 @@ class Measured:
         if not hasattr(result, "time_remaining"):  # it is a reply
             self._end(began, "OK")
             return result
-        # A stream weakly, since it ends when nothing refers to it any more.
-        one_reply = not hasattr(result, "__next__")
-        call: Any = (lambda: result) if one_reply else weakref.ref(result)
-        if hasattr(result, "add_callback"):
+        # A stream, and any call of asyncio, ends when nothing refers to it any more.
+        blocking = hasattr(result, "add_callback")
+        weakly = not blocking or hasattr(result, "__next__")
+        call: Any = weakref.ref(result) if weakly else lambda: result
+        if blocking:
             if not result.add_callback(lambda: self._end(began, code_of(call()))):
                 self._end(began, code_of(result))
         else:  # of asyncio
